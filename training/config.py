@@ -1,0 +1,156 @@
+"""What each command can be told: one frozen dataclass a command, checked as it is read.
+
+The recipe of a model is one flat YAML file that embed_images, distill and evaluate all read, so a field has one
+meaning everywhere, and `recipe.read_config` passes over the fields of the other commands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.recipe import ConfigError, Config, option, read_config
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """Where captioned pictures come from."""
+
+    captions: str = option(
+        "", "folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, Hub data set id, or mini", aliases=("images",)
+    )
+    captions_config: str = option("", "configuration of a Hub data set, where it has several")
+    captions_revision: str = option("", "revision of a Hub data set; empty: the newest")
+    image_column: str = option("", "column of the picture; empty: file_name, image, image_path or path")
+    caption_columns: tuple[str, ...] = option(
+        (), "columns of captions, text or list; empty: captions or caption", aliases=("captions_columns",)
+    )
+    english_columns: tuple[str, ...] = option((), "columns of English captions; empty: captions_en, if there")
+    id_column: str = option("", "column that names the picture; empty: image_id, else its path or row number")
+    split_column: str = option("split", "column that says train, validation or test, if there")
+    validation_share: float = option(0.05, "of the pictures, where the source has no validation split", low=0, high=0.5)
+    test_share: float = option(0.1, "of the pictures, where the source has no test split", low=0, high=0.9)
+    split_seed: int = option(0, "of the hash that cuts the splits; another one gives other splits", low=0)
+    max_reject_share: float = option(0.02, "more rejected rows or pictures than this stop the run", low=0, high=1)
+    run: str = option("", "the run folder; empty: runs/<recipe>")
+
+    def __post_init__(self) -> None:
+        if not self.captions:
+            raise ConfigError(
+                "expected 'captions' to name a folder, table or Hub data set, got nothing; add --captions SOURCE"
+            )
+        if not self.run:
+            raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetsConfig(SourceConfig):
+    """The image model and the folder of its vectors."""
+
+    image_model: str = option("clip-ViT-B-32", "Hub id or folder of the image model")
+    image_model_revision: str = option("", "revision of the image model; empty: the newest")
+    targets: str = option("", "folder of the targets; empty: RUN/targets")
+    device: str = option("auto", "where the computation runs", choices=DEVICES)
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    @property
+    def targets_folder(self) -> Path:
+        """The folder of the targets."""
+        return Path(self.targets or self.folder / "targets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig(TargetsConfig):
+    """Run the frozen image model over every picture once and keep its vectors (targets)."""
+
+    image_batch_size: int = option(64, "pictures per step of the tower", low=1)
+    workers: int = option(2, "threads that decode pictures ahead of the tower", low=1, high=256)
+    shard_size: int = option(4096, "pictures per shard: what a kill loses at most", low=1)
+    target_dtype: str = option("float32", "of the stored vectors; float16 halves them", choices=("float32", "float16"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(TargetsConfig):
+    """Train the Turkish text encoder by MSE against the pictures' stored vectors."""
+
+    backbone: str = option("dbmdz/bert-base-turkish-cased", "Hub id or folder of a BERT, or scratch: a small new one")
+    backbone_revision: str = option("", "revision of the backbone; empty: the newest")
+    scratch_layers: int = option(3, "layers of a scratch backbone", low=1, high=48)
+    scratch_hidden: int = option(192, "hidden width of a scratch backbone, a multiple of 32", low=32, high=2048)
+    scratch_vocabulary: int = option(2000, "word pieces of a scratch backbone, learnt from the captions", low=100)
+    max_tokens: int = option(128, "longer captions are cut", low=8, high=8192)
+    epochs: float = option(3.0, "passes over the training captions", low=0.001)
+    batch_size: int = option(128, "captions per step", low=1)
+    learning_rate: float = option(5e-5, "peak of AdamW's, cosine to zero", low=0)
+    warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
+    weight_decay: float = option(0.01, "AdamW's", low=0)
+    ascii_share: float = option(0.1, "of the captions seen as typed without Turkish letters", low=0, high=1)
+    case_share: float = option(0.2, "of the captions seen in upper or lower case, half each", low=0, high=1)
+    full_stop_share: float = option(0.1, "of the captions seen with their full stop taken or added", low=0, high=1)
+    evaluations: int = option(10, "times the validation split is measured; the best is kept", low=1)
+    bf16: bool = option(False, "mixed precision, where the device has it")
+    seed: int = option(0, "of the weights, the order and the variants", low=0)
+    resume: bool = option(False, "go on from the run's last checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(TargetsConfig):
+    """Measure the run's text encoder on pictures and wordings it never saw."""
+
+    model: str = option("", "the text encoder; empty: RUN/model")
+    split: str = option("test", "which pictures to measure", choices=("train", "validation", "test"))
+    text_batch_size: int = option(256, "texts per step", low=1)
+    bootstrap_samples: int = option(1000, "for the 95 % intervals", low=0)
+    report_queries: int = option(12, "Turkish queries shown in the report", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(SourceConfig):
+    """Train a small CLIP from scratch: symmetric cross-entropy over pictures and their captions."""
+
+    picture_size: int = option(64, "side in pixels, a multiple of patch_size", low=8, high=1024)
+    patch_size: int = option(8, "side of a patch in pixels", low=1, high=128)
+    vision_layers: int = option(4, "layers of the image tower", low=1, high=48)
+    vision_hidden: int = option(96, "width of the image tower, a multiple of 32", low=32, high=2048)
+    text_layers: int = option(3, "layers of the text tower", low=1, high=48)
+    text_hidden: int = option(64, "width of the text tower, a multiple of 32", low=32, high=2048)
+    vocabulary: int = option(700, "tokens of the text tower, learnt from the captions", low=300)
+    caption_tokens: int = option(32, "longer captions are cut", low=8, high=512)
+    dim: int = option(512, "width of the shared space", low=8, high=4096)
+    epochs: float = option(12.0, "passes over the training pictures, a caption each", low=0.001)
+    batch_size: int = option(256, "pictures per step: each is told from all others", low=2)
+    learning_rate: float = option(1e-3, "peak of AdamW's, cosine to zero", low=0)
+    warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
+    weight_decay: float = option(0.1, "AdamW's", low=0)
+    augment: float = option(0.5, "strength of shifts, scaling, turns and shades (never mirrored)", low=0, high=1)
+    evaluations: int = option(4, "checkpoints during the run", low=1)
+    bf16: bool = option(False, "mixed precision, where the device has it")
+    device: str = option("auto", "where the training runs", choices=DEVICES)
+    seed: int = option(0, "of the weights, the order and the shifts", low=0)
+    resume: bool = option(False, "go on from the run's last checkpoint")
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("vision_hidden", "text_hidden"):
+            if getattr(self, field) % 32:
+                raise ConfigError(f"expected {field!r} to be a multiple of 32, got {getattr(self, field)}; change it")
+        if self.picture_size % self.patch_size:
+            raise ConfigError(
+                f"expected 'picture_size' to be a multiple of patch_size {self.patch_size}, got {self.picture_size}"
+            )
+
+
+def read(config_type: type[Config], argv: list[str]) -> Config:
+    """Reads the configuration of a command; a recipe may hold the fields of the other commands too."""
+    commands = (EmbedConfig, DistillConfig, EvaluateConfig, PretrainConfig)
+    everything = {field.name for command in commands for field in dataclasses.fields(command)}
+    return read_config(config_type, argv, known_elsewhere=everything)

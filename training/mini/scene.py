@@ -1,0 +1,198 @@
+"""A scene of the miniature world: what is in the picture, how it is drawn, how people caption it."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from training.mini.pictograms import DARK, DRAWINGS, LIGHT, Paint, Pen
+from training.mini.words import COLOURS, COUNTS, INVERSE, RELATIONS, SETTINGS, SIZES, THINGS
+
+PICTURE_PIXELS = 64
+SUPERSAMPLING = 3  # drawn larger and shrunk, for smooth edges
+HELD_OUT_PERCENT = {"test": 12, "validation": 5}  # of all compositions
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One or two coloured things in a setting.
+
+    Attributes:
+        first: (thing, colour) of the only or the first-named thing.
+        second: (thing, colour) of the thing it stands beside, or None.
+        relation: where `first` is, seen from `second`; empty without a second.
+        count: how many of `first` there are (1 where there is a second).
+        size: "small" or "large" for a thing alone, else empty.
+        setting: the background.
+    """
+
+    first: tuple[str, str]
+    second: tuple[str, str] | None
+    relation: str
+    count: int
+    size: str
+    setting: str
+
+    @property
+    def composition(self) -> str:
+        """What makes two scenes the same to the held-out splits: size, setting and order of naming do not."""
+        if self.second is None:
+            return f"{self.count} {self.first}"
+        if self.relation in ("below", "right"):
+            return f"{self.second} {INVERSE[self.relation]} {self.first}"
+        return f"{self.first} {self.relation} {self.second}"
+
+    @property
+    def split(self) -> str:
+        """Which split the composition belongs to, whatever the seed of the world."""
+        bucket = zlib.crc32(self.composition.encode()) % 100
+        for split, percent in HELD_OUT_PERCENT.items():
+            if bucket < percent:
+                return split
+            bucket -= percent
+        return "train"
+
+
+def random_scene(rng: random.Random) -> Scene:
+    """Draws a scene: three in ten hold one thing (once to three times), the others two things."""
+    first = (rng.choice(list(THINGS)), rng.choice(list(COLOURS)))
+    setting = rng.choice(list(SETTINGS))
+    if rng.random() < 0.3:
+        count = rng.choice(list(COUNTS))
+        size = rng.choice(["small", "large"]) if count == 1 else ""
+        return Scene(first, None, "", count, size, setting)
+    second = first
+    while second[0] == first[0]:
+        second = (rng.choice(list(THINGS)), rng.choice(list(COLOURS)))
+    return Scene(first, second, rng.choice(list(RELATIONS)), 1, "", setting)
+
+
+def shade(paint: Paint, rng: random.Random, spread: int = 14) -> Paint:
+    """The paint, a little lighter or darker."""
+    shift = rng.randint(-spread, spread)
+    red, green, blue = (min(255, max(0, channel + shift)) for channel in paint)
+    return red, green, blue
+
+
+def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
+    """Draws the scene with jitter in place, size, turn and shade.
+
+    Returns:
+        An RGB picture of 64 by 64 pixels.
+    """
+    side = PICTURE_PIXELS * SUPERSAMPLING
+    setting = SETTINGS[scene.setting]
+    picture = Image.new("RGB", (side, side), shade(setting.sky, rng))
+    canvas = ImageDraw.Draw(picture)
+    horizon = side * rng.uniform(0.58, 0.74)
+    canvas.rectangle([0, horizon, side, side], fill=shade(setting.ground, rng))
+    outline = LIGHT if scene.setting == "night" else DARK
+
+    for (thing, colour), centre, size in places(scene, rng):
+        pen = Pen(
+            canvas,
+            (centre[0] * side, centre[1] * side),
+            size * side,
+            rng.uniform(-0.14, 0.14),
+            shade(COLOURS[colour].paint, rng),
+            outline,
+        )
+        DRAWINGS[thing](pen)
+    return picture.resize((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.LANCZOS)
+
+
+def places(
+    scene: Scene, rng: random.Random
+) -> list[tuple[tuple[str, str], tuple[float, float], float]]:
+    """Where each thing stands: (thing and colour, centre, size), in shares of the picture."""
+
+    def near(x: float, y: float, spread: float) -> tuple[float, float]:
+        return x + rng.uniform(-spread, spread), y + rng.uniform(-spread, spread)
+
+    if scene.second is not None:
+        dx, dy = RELATIONS[scene.relation].offset
+        return [
+            (scene.second, near(0.5 - dx / 2, 0.5 - dy / 2, 0.035), rng.uniform(0.38, 0.46)),
+            (scene.first, near(0.5 + dx / 2, 0.5 + dy / 2, 0.035), rng.uniform(0.38, 0.46)),
+        ]
+    if scene.count == 1:
+        size = rng.uniform(0.26, 0.36) if scene.size == "small" else rng.uniform(0.66, 0.82)
+        return [(scene.first, near(0.5, 0.5, 0.16 if scene.size == "small" else 0.06), size)]
+    if scene.count == 2:
+        centres = [(0.28, 0.5), (0.72, 0.5)]
+    else:
+        centres = [(0.5, 0.27), (0.27, 0.71), (0.73, 0.71)]
+    return [(scene.first, near(x, y, 0.035), rng.uniform(0.34, 0.42)) for x, y in centres]
+
+
+def turkish_caption(scene: Scene, rng: random.Random) -> str:
+    """One wording of the scene as a person might type it: synonyms, word order, case and full stop vary."""
+    setting = rng.choice(SETTINGS[scene.setting].turkish)
+
+    def coloured(item: tuple[str, str], genitive: bool = False, article: bool = True) -> str:
+        noun = rng.choice(THINGS[item[0]].turkish)
+        word = noun.genitive() if genitive else noun.word
+        return f"{rng.choice(COLOURS[item[1]].turkish)} {'bir ' if article else ''}{word}"
+
+    if scene.second is None:
+        number = COUNTS[scene.count][1]
+        if scene.count == 1:
+            size = rng.choice(SIZES[scene.size][1])
+            thing = f"{size} {coloured(scene.first)}"
+        else:
+            thing = f"{number} {coloured(scene.first, article=False)}"
+        wordings = [f"{setting} {thing}", f"{thing}, {setting}", f"{setting} {thing} var", f"{setting} duran {thing}"]
+    else:
+        first, relation, second = scene.first, scene.relation, scene.second
+        if rng.random() < 0.5:
+            first, relation, second = second, INVERSE[relation], first
+        where = rng.choice(RELATIONS[relation].turkish)
+        owner = coloured(second, genitive=True, article=rng.random() < 0.5)
+        thing = coloured(first)
+        wordings = [
+            f"{setting} {owner} {where} {thing}",
+            f"{setting} {owner} {where} {thing} var",
+            f"{thing}, {owner} {where}, {setting}",
+            f"{owner} {where} {thing}, {setting}",
+            f"{setting}, {thing} {owner} {where} duruyor",
+            f"{owner} {where} {thing}",
+        ]
+    return as_typed(rng.choice(wordings), rng)
+
+
+def english_caption(scene: Scene, rng: random.Random) -> str:
+    """One English wording of the scene, for the image model's own text tower."""
+    setting = rng.choice(SETTINGS[scene.setting].english)
+
+    def coloured(item: tuple[str, str]) -> str:
+        colour = COLOURS[item[1]].english
+        return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {rng.choice(THINGS[item[0]].english)}"
+
+    if scene.second is None:
+        colour, thing = COLOURS[scene.first[1]].english, THINGS[scene.first[0]]
+        if scene.count == 1:
+            what = f"a {SIZES[scene.size][0]} {colour} {thing.english[0]}"
+        else:
+            what = f"{COUNTS[scene.count][0]} {colour} {thing.plural}"
+        wordings = [f"{what} {setting}", f"{setting}, {what}", f"there are {what} {setting}"]
+        if scene.count == 1:
+            wordings[2] = f"there is {what} {setting}"
+    else:
+        first, relation, second = scene.first, scene.relation, scene.second
+        if rng.random() < 0.5:
+            first, relation, second = second, INVERSE[relation], first
+        where = rng.choice(RELATIONS[relation].english)
+        what = f"{coloured(first)} {where} {coloured(second)}"
+        wordings = [f"{what} {setting}", f"{setting}, {what}", f"there is {what} {setting}", what]
+    return as_typed(rng.choice(wordings), rng)
+
+
+def as_typed(caption: str, rng: random.Random) -> str:
+    """Gives some captions a capital letter, some a full stop, as people do."""
+    if rng.random() < 0.5:
+        # Turkish capital of i; no English caption here begins with an i that is not "in".
+        caption = ("İ" if caption.startswith("iki") else caption[0].upper()) + caption[1:]
+    return caption + "." if rng.random() < 0.5 else caption

@@ -1,0 +1,76 @@
+"""Writes the miniature world as an ordinary captioned image folder, which the ordinary reader then reads."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from training.atomic import whole_folder
+from training.mini.scene import Scene, draw_scene, english_caption, random_scene, turkish_caption
+
+SMALL_CLIP = Path(__file__).parent / "clip"
+CAPTIONS_PER_PICTURE = 5
+
+
+@dataclass(frozen=True)
+class WorldSize:
+    """How many pictures each split holds, and the seed they are drawn with."""
+
+    train: int = 8000
+    validation: int = 300
+    test: int = 600
+    seed: int = 0
+
+
+def write_world(folder: Path, size: WorldSize) -> Path:
+    """Draws the pictures and writes them with metadata.jsonl; a folder of the same size and seed is left as it is.
+
+    The columns are `file_name`, `image_id`, `split`, `captions` (Turkish, a list) and `captions_en` (English, a
+    list). The pictures of validation and test are of compositions that no picture of train shows, each of another.
+
+    Returns:
+        The folder.
+    """
+    marker = folder / "world.json"
+    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == asdict(size):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(folder) as partial:
+        lines = []
+        for split in ("train", "validation", "test"):
+            (partial / split).mkdir()
+            for number, scene in enumerate(_scenes(split, getattr(size, split), size.seed)):
+                rng = random.Random(f"{size.seed} {split} {number}")
+                name = f"{split}/{number:05d}.png"
+                draw_scene(scene, rng).save(partial / name, compress_level=1)
+                lines.append(json.dumps(_row(name, split, scene, rng), ensure_ascii=False))
+        (partial / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (partial / marker.name).write_text(json.dumps(asdict(size)), encoding="utf-8")
+    return folder
+
+
+def _scenes(split: str, count: int, seed: int) -> list[Scene]:
+    rng = random.Random(f"{seed} {split}")
+    seen: set[str] = set()
+    scenes: list[Scene] = []
+    while len(scenes) < count:
+        scene = random_scene(rng)
+        if scene.split != split or (split != "train" and scene.composition in seen):
+            continue
+        seen.add(scene.composition)
+        scenes.append(scene)
+    return scenes
+
+
+def _row(name: str, split: str, scene: Scene, rng: random.Random) -> dict[str, object]:
+    turkish = [turkish_caption(scene, rng) for _ in range(CAPTIONS_PER_PICTURE)]
+    english = [english_caption(scene, rng) for _ in range(CAPTIONS_PER_PICTURE)]
+    return {
+        "file_name": name,
+        "image_id": name.removesuffix(".png").replace("/", "-"),
+        "split": split,
+        "captions": list(dict.fromkeys(turkish)),
+        "captions_en": list(dict.fromkeys(english)),
+    }

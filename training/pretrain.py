@@ -1,0 +1,210 @@
+"""python -m training.pretrain recipe.yaml: a small CLIP from scratch, on any captioned pictures."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.captions import Captions, Row, read_captions
+from training.config import PretrainConfig, read
+from training.run_record import epoch_callback, log_callback, print_result, run_command, start_run
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import CLIPModel, CLIPProcessor, TrainerCallback, TrainingArguments
+
+log = logging.getLogger("training")
+MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, section 2.5
+INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # the same place
+ACTIVATION = "gelu"  # one kernel; the three of quick_gelu cost a third of a step on a CPU
+ENCODE_AT_ONCE = 512  # opened pictures held in memory
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    """Trains, saves and measures a small CLIP; returns what it measured."""
+    config = read(PretrainConfig, argv)
+    run = start_run(config)
+
+    captions = read_captions(config)
+    train = captions.split("train")
+
+    from transformers import Trainer
+
+    from training.clip_batches import ClipBatches
+
+    processor = build_processor([text for row in train for text in row.captions], config)
+    model = build_clip(processor, config)
+    batches = ClipBatches.read(train, processor, run.folder / "pictures.npy", config)
+
+    trainer = Trainer(
+        model=model,
+        args=training_arguments(config, run.checkpoints, len(batches)),
+        train_dataset=batches,
+        data_collator=batches.collate,
+        callbacks=[epoch_callback(batches.set_epoch), log_callback(run.folder / "log.jsonl"), clamp_scale(model)],
+    )
+    trainer.train(resume_from_checkpoint=str(run.last_checkpoint) if run.last_checkpoint else None)
+
+    save_clip(model, processor, run.model)
+    results = {"model": str(run.model), "dataset": captions.name, **measure(run.model, captions, config)}
+    run.record(status="finished", results=results)
+    print_result(results, config.json)
+    return results
+
+
+def build_processor(texts: Sequence[str], config: PretrainConfig) -> CLIPProcessor:
+    """CLIP's byte-level BPE tokenizer, learnt from the captions, and its picture processor at our size."""
+    from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
+
+    tokenizer = CLIPTokenizer().train_new_from_iterator(sorted(texts), vocab_size=config.vocabulary, show_progress=False)
+    tokenizer.model_max_length = config.caption_tokens
+    half = [0.5, 0.5, 0.5]
+    side = config.picture_size
+    pictures = CLIPImageProcessor(
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}, image_mean=half, image_std=half
+    )
+    return CLIPProcessor(image_processor=pictures, tokenizer=tokenizer)
+
+
+def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
+    """A CLIPModel of the configured size with fresh weights."""
+    from transformers import CLIPConfig, CLIPModel, set_seed
+
+    set_seed(config.seed)
+    tokenizer = processor.tokenizer
+    return CLIPModel(
+        CLIPConfig(
+            projection_dim=config.dim,
+            logit_scale_init_value=INITIAL_LOGIT_SCALE,
+            text_config={
+                "vocab_size": len(tokenizer),
+                "hidden_act": ACTIVATION,
+                "hidden_size": config.text_hidden,
+                "intermediate_size": 2 * config.text_hidden,
+                "num_hidden_layers": config.text_layers,
+                "num_attention_heads": config.text_hidden // 32,
+                "max_position_embeddings": config.caption_tokens,
+                "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+                "pad_token_id": tokenizer.pad_token_id,
+                "projection_dim": config.dim,
+            },
+            vision_config={
+                "hidden_act": ACTIVATION,
+                "hidden_size": config.vision_hidden,
+                "intermediate_size": 4 * config.vision_hidden,
+                "num_hidden_layers": config.vision_layers,
+                "num_attention_heads": config.vision_hidden // 32,
+                "image_size": config.picture_size,
+                "patch_size": config.patch_size,
+                "projection_dim": config.dim,
+            },
+        )
+    )
+
+
+def save_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path) -> None:
+    """Saves the model as a folder that both transformers and SentenceTransformer load."""
+    from training.atomic import whole_folder
+
+    with whole_folder(folder) as partial:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+
+
+def training_arguments(config: PretrainConfig, checkpoints: Path, pictures: int) -> TrainingArguments:
+    """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
+    from transformers import TrainingArguments
+
+    steps = max(1, math.ceil(pictures / config.batch_size * config.epochs))
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup_fraction * steps),
+        weight_decay=config.weight_decay,
+        adam_beta2=0.98,  # Source: Radford et al. 2021, table 19
+        save_steps=max(1, steps // config.evaluations),
+        save_total_limit=2,
+        logging_steps=max(1, steps // 100),
+        bf16=config.bf16,
+        use_cpu=config.device == "cpu",
+        seed=config.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        dataloader_drop_last=pictures > config.batch_size,  # a short batch has fewer pictures to be told from
+        report_to="none",
+    )
+
+
+def clamp_scale(model: CLIPModel) -> TrainerCallback:
+    """A trainer callback that keeps the temperature from falling below 1/100, as CLIP does."""
+    from transformers import TrainerCallback
+
+    class ClampScale(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+
+    return ClampScale()
+
+
+def measure(folder: Path, captions: Captions, config: PretrainConfig) -> dict[str, Any]:
+    """Loads the saved model as a reader would and measures it on the validation and test splits.
+
+    Returns:
+        Per split: images, captions, text_to_image and image_to_text, as in results.json.
+    """
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+    from training.device import device_of
+    from turkish_clip.metrics import Relevance, unit
+
+    model = SentenceTransformer(str(folder), device=device_of(config.device))
+    results: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        rows = [row for row in captions.rows if row.split == split]
+        if not rows:
+            continue
+        kept, vectors = [], []
+        for row, picture in opened(rows):
+            kept.append(row)
+            vectors.append(picture)
+        relevance = Relevance.of([row.captions for row in kept])
+        pictures = unit(
+            np.concatenate(
+                [
+                    model.encode(vectors[start : start + ENCODE_AT_ONCE], show_progress_bar=False)
+                    for start in range(0, len(vectors), ENCODE_AT_ONCE)
+                ]
+            )
+        )
+        texts = unit(model.encode(relevance.texts, show_progress_bar=False))
+        results[split] = {
+            "images": len(kept),
+            "captions": len(relevance.texts),
+            "text_to_image": asdict(relevance.text_to_image(texts, pictures, bootstrap_samples=1000)),
+            "image_to_text": asdict(relevance.image_to_text(texts, pictures, bootstrap_samples=1000)),
+        }
+    return results
+
+
+def opened(rows: Sequence[Row]) -> Iterator[tuple[Row, Image.Image]]:
+    """Each row with its picture; those that do not open are passed over with a warning."""
+    from turkish_clip.images import ImageError
+
+    for row in rows:
+        try:
+            yield row, row.open()
+        except ImageError as error:
+            log.warning("left out: %s", error)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,183 @@
+"""Reads a command's configuration: defaults < recipe file < options on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import typing
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import yaml
+
+from turkish_clip.errors import InputError
+
+Config = TypeVar("Config")
+RECIPES = Path(__file__).parent / "recipes"
+TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
+
+
+class ConfigError(InputError):
+    """A recipe or an option that does not fit."""
+
+
+def option(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
+) -> Any:
+    """One field of a configuration: its default, what it means (shown by --help), and what is allowed."""
+    metadata = {"text": text, "low": low, "high": high, "choices": choices, "aliases": aliases}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def read_config(config_type: type[Config], argv: list[str], *, known_elsewhere: typing.Iterable[str] = ()) -> Config:
+    """Builds the configuration of one command.
+
+    Args:
+        config_type: a frozen dataclass whose fields come from `option`.
+        argv: the command line without the program: at most one recipe, then `--field value`, `--field=value` or
+            `field=value`; a true-or-false field may stand alone.
+        known_elsewhere: names that other commands read from the same recipe; passed over in the recipe file.
+
+    Raises:
+        ConfigError: a missing recipe, an unknown field (the nearest known one is offered), or a value out of range.
+        SystemExit: code 0 after --help.
+    """
+    fields = {field.name: field for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
+    if "-h" in argv or "--help" in argv:
+        print(_help(config_type))
+        raise SystemExit(0)
+    names = {alias: name for name, field in fields.items() for alias in (name, *field.metadata["aliases"])}
+    types = typing.get_type_hints(config_type)
+    recipe, options = _split(argv, names, types)
+    values: dict[str, Any] = {}
+    if recipe:
+        path = find_recipe(recipe)
+        for key, value in _load(path).items():
+            if key in names:
+                values[names[key]] = _convert(value, names[key], types, str(path))
+            elif key not in known_elsewhere:
+                raise _unknown(key, [*names, *known_elsewhere], str(path))
+        if "run" in fields:
+            values.setdefault("run", f"runs/{path.stem}")
+    for key, value in options:
+        values[key] = _convert(value, key, types, "the command line")
+    for name, value in values.items():
+        _check_range(name, value, fields[name].metadata)
+    return config_type(**values)
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe by path, or by its path below training/ or training/recipes/, with or without .yaml."""
+    for folder in (Path(), RECIPES.parent, RECIPES):
+        for candidate in (folder / name, folder / f"{name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+    raise ConfigError(f"expected a recipe file, got {name!r}, which is not there; the built-in recipes are {known}")
+
+
+def _split(argv: list[str], names: dict[str, str], types: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    """Parts the command line into the recipe and (field, raw value) pairs."""
+    recipe, options, words = "", [], list(argv)
+    while words:
+        word = words.pop(0)
+        key, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("--") and not equals:
+            if recipe:
+                raise ConfigError(f"expected one recipe, got {recipe!r} and {word!r}; write options as --field value")
+            recipe = word
+            continue
+        key = key.replace("-", "_")
+        if key not in names:
+            raise _unknown(key, names, "the command line")
+        key = names[key]
+        if not equals:
+            if types[key] is bool and (not words or words[0].lower() not in TRUE + FALSE):
+                value = "true"
+            elif not words:
+                raise ConfigError(f"expected a value after {word}, got the end of the command line; write {word} VALUE")
+            else:
+                value = words.pop(0)
+        options.append((key, value))
+    return recipe, options
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"expected YAML in UTF-8 in {path}, got: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"expected `field: value` lines in {path}, got a {type(content).__name__}")
+    return content
+
+
+def _unknown(key: str, known: typing.Iterable[str], where: str) -> ConfigError:
+    nearest = difflib.get_close_matches(str(key), list(known), n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "see --help for the fields"
+    return ConfigError(f"expected a known field in {where}, got {key!r}; {hint}")
+
+
+def _convert(value: Any, name: str, types: dict[str, Any], where: str) -> Any:
+    kind = types[name]
+    try:
+        return _as_type(value, kind)
+    except (TypeError, ValueError) as error:
+        wanted = "a list of words" if get_origin(kind) is tuple else {"int": "a whole number", "float": "a number"}.get(
+            kind.__name__, kind.__name__
+        )
+        raise ConfigError(f"expected {wanted} for {name!r} in {where}, got {value!r}; correct it there") from error
+
+
+def _as_type(value: Any, kind: Any) -> Any:
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)[0]
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(_as_type(item.strip() if isinstance(item, str) else item, inner) for item in items)
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in TRUE + FALSE:
+            return str(value).lower() in TRUE
+        raise ValueError
+    if kind in (int, float):
+        if isinstance(value, bool):
+            raise TypeError
+        number = kind(value)
+        if kind is int and float(value) != number:
+            raise ValueError
+        return number
+    if isinstance(value, (dict, list)) or value is None:
+        raise TypeError
+    return str(value)
+
+
+def _check_range(name: str, value: Any, metadata: typing.Mapping[str, Any]) -> None:
+    low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
+    if choices and value not in choices:
+        raise ConfigError(f"expected {name!r} to be one of {', '.join(choices)}, got {value!r}; choose one of them")
+    if low is not None and not value >= low or high is not None and not value <= high:
+        allowed = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
+        raise ConfigError(f"expected {name!r} to be {allowed}, got {value!r}; change it in the recipe or by --{name}")
+
+
+def _help(config_type: type) -> str:
+    lines = [
+        f"usage: python -m training.{sys.argv[0].rpartition('/')[2].removesuffix('.py')} [recipe.yaml] [--field value …]",
+        "",
+        " ".join((config_type.__doc__ or "").split()),
+        "",
+    ]
+    for field in dataclasses.fields(config_type):
+        shown = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        lines.append(f"  --{field.name:<22} {field.metadata['text']} [{'' if shown is None else shown}]")
+    return "\n".join(lines)

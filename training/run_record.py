@@ -1,0 +1,249 @@
+"""The run folder and run.json; the outer shell of a command: logging, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from turkish_clip.errors import InputError
+from training.atomic import write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import TrainerCallback
+
+LIBRARIES = ("turkish-clip", "sentence-transformers", "torch", "transformers", "tokenizers", "datasets", "pillow", "numpy")
+DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
+log = logging.getLogger("training")
+
+
+class RunError(InputError):
+    """A run folder that can't be used as asked."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution's folder: run.json, model/, checkpoints/ and log.jsonl."""
+
+    folder: Path
+    resumed: bool
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint of a resumed run; one cut off while it was written is passed over."""
+        if not self.resumed:
+            return None
+        numbered = {int(path.name.rpartition("-")[2]): path for path in self.checkpoints.glob("checkpoint-*")}
+        return next((numbered[step] for step in sorted(numbered, reverse=True) if _is_whole(numbered[step])), None)
+
+    def record(self, **facts: Any) -> None:
+        """Adds facts to run.json."""
+        path = self.folder / "run.json"
+        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **facts})
+
+
+def start_run(config: Any) -> Run:
+    """Opens the run folder and writes run.json before the first step.
+
+    Args:
+        config: a configuration with `folder` and `resume`.
+
+    Raises:
+        RunError: the folder holds a run already and `resume` is not set, or was made with another configuration.
+    """
+    folder: Path = config.folder
+    path = folder / "run.json"
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("resume", "json")}
+    settings = json.loads(json.dumps(settings))
+    resumed = path.is_file()
+    if resumed:
+        if not config.resume:
+            raise RunError(f"expected a new run folder, got {folder}, which holds a run; add --resume or --run OTHER")
+        before = json.loads(path.read_text(encoding="utf-8"))["config"]
+        changed = [key for key in settings if settings[key] != before.get(key)]
+        if changed:
+            key = changed[0]
+            raise RunError(
+                f"expected the configuration that {folder} was begun with, got {key} = {settings[key]!r} instead of "
+                f"{before.get(key)!r}; resume with the same, or start another --run"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resumed:
+        record = {"config": settings, "git": git_state(), "libraries": library_versions(), "machine": machine()}
+        write_json(path, {"status": "running", **record})
+    return Run(folder, resumed)
+
+
+def run_command(main: Callable[[list[str]], Any], argv: list[str] | None = None) -> None:
+    """Runs a command for a person: its errors become one line on stderr.
+
+    Exit codes: 0 done, 2 bad input or a full disk, 130 interrupted. Anything else is a defect and keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    quiet_hosts()
+    try:
+        main(sys.argv[1:] if argv is None else argv)
+    except InputError as error:
+        _exit(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        print("interrupted; give the same command again (with --resume where it trains) to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        if is_disk_full(error):
+            _exit(f"expected free disk space, got a full disk ({_first_line(error)}); free some and go on with the command")
+        if isinstance(error, OSError):
+            _exit(f"expected to read and write files, got {_first_line(error)}; check the path and its permissions")
+        raise
+
+
+def print_result(result: dict[str, Any], as_json: bool) -> None:
+    """Prints a command's result to stdout: one JSON object, or indented lines for people."""
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    for name, value in _flat(result):
+        print(f"{name:<48} {value:.4f}" if isinstance(value, float) else f"{name:<48} {value}")
+
+
+def _flat(result: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    lines: list[tuple[str, Any]] = []
+    for name, value in result.items():
+        if isinstance(value, dict):
+            lines += [] if name == "ci95" else _flat(value, f"{prefix}{name}.")
+        else:
+            lines.append((prefix + name, value))
+    return lines
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that the disk is full: each writer says it in its own type."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(error).lower() for words in DISK_FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def quiet_hosts() -> None:
+    """Keeps the host libraries to warnings and errors, so that our lines and bars can be read."""
+    for name in ("sentence_transformers", "transformers", "datasets", "httpx", "huggingface_hub", "accelerate"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def library_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def machine() -> dict[str, Any]:
+    return {"processor": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+
+
+def git_state() -> dict[str, Any]:
+    """The checkout's commit and whether it has uncommitted changes; empty outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=20, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    return {} if commit is None else {"commit": commit, "dirty": bool(git("status", "--porcelain"))}
+
+
+def sha256_of(path: Path) -> str:
+    """The hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """The hex SHA-256 over a module's named tensors: the same weights give the same hash in any file format."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def epoch_callback(on_epoch: Callable[[int], None]) -> TrainerCallback:
+    """A trainer callback that tells the number of each epoch as it begins, after a resume too."""
+    from transformers import TrainerCallback
+
+    class TellEpoch(TrainerCallback):  # type: ignore[misc]
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            on_epoch(int(state.epoch or 0))
+
+    return TellEpoch()
+
+
+def log_callback(path: Path) -> TrainerCallback:
+    """A trainer callback that keeps the learning curve in log.jsonl: one JSON object per logged step."""
+    from transformers import TrainerCallback
+
+    class KeepLog(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.is_world_process_zero:
+                write_log(path, state.log_history)
+
+    return KeepLog()
+
+
+def write_log(path: Path, history: list[dict[str, Any]]) -> None:
+    """Writes the whole history: the trainer's state restores it on resume, so no line comes twice."""
+    from training.atomic import write_text
+
+    write_text(path, "".join(json.dumps(entry) + "\n" for entry in history))
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _exit(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)

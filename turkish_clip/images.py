@@ -1,0 +1,121 @@
+"""Any picture to RGB, safely: one door for files, bytes and PIL images, one error for whatever does not open."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from turkish_clip.errors import InputError
+
+MAX_PIXELS = 178_956_970  # Pillow's own line between a large photograph and a decompression bomb
+REDUCING_GAP = 2  # a JPEG is decoded at no less than twice the side asked for, as Pillow's thumbnail() does
+# Raster formats alone: no vector format that starts an interpreter (EPS, PDF, WMF).
+FORMATS = (
+    "PNG", "JPEG", "MPO", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "ICNS", "TGA", "JPEG2000", "PCX",
+)  # fmt: skip
+WHITE = (255, 255, 255, 255)
+
+ImageLike = str | Path | bytes | Image.Image
+
+
+class ImageError(InputError):
+    """A picture that does not open.
+
+    Attributes:
+        name: the file's path, or "<n bytes>", or the PIL image's file name.
+        reason: why, in a few words: the same words for the same cause.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"expected a picture at {name}, got {reason}; give a PNG, JPEG, WebP, GIF, BMP or TIFF file")
+        self.name = name
+        self.reason = reason
+
+
+def open_image(source: ImageLike, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Opens a picture as upright 8-bit RGB.
+
+    The EXIF orientation is applied, transparency is laid on white, 16-bit and CMYK pictures are converted, and the
+    first frame of an animation is taken.
+
+    Args:
+        source: a path, the bytes of a file, or a PIL image (which is not changed).
+        min_side: the side in pixels that the reader needs. A larger JPEG is decoded at a reduced size, with both
+            sides still at least twice this, which is several times faster for photographs.
+        max_pixels: pictures of more pixels than this are refused before they are decoded.
+
+    Returns:
+        A new PIL image of mode "RGB".
+
+    Raises:
+        ImageError: there is no such file, or it is empty, truncated, not a picture, or too large.
+    """
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, getattr(source, "filename", "") or f"<{source.mode} image>", max_pixels)
+    if isinstance(source, bytes):
+        name, size = f"<{len(source)} bytes>", len(source)
+    else:
+        name, size = str(source), _file_size(Path(source))
+    if size == 0:
+        raise ImageError(name, "an empty file")
+    try:
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(name, f"more than {max_pixels} pixels") from error
+    except Exception as error:  # Pillow's format plugins raise a dozen unrelated types on hostile bytes
+        raise ImageError(name, "a file that is not a picture") from error
+    with image:
+        if min_side is not None and image.format in ("JPEG", "MPO"):
+            image.draft(None, (min_side * REDUCING_GAP, min_side * REDUCING_GAP))
+        return _to_rgb(image, name, max_pixels)
+
+
+def _file_size(path: Path) -> int:
+    if path.is_dir():
+        raise ImageError(str(path), "a folder")
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise ImageError(str(path), "no file") from error
+    except OSError as error:
+        raise ImageError(str(path), f"an unreadable file ({error.strerror})") from error
+
+
+def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    if image.width * image.height > max_pixels:
+        raise ImageError(name, f"more than {max_pixels} pixels")
+    try:
+        image.load()
+    except Exception as error:  # as above: the decoders raise whatever the bytes led them into
+        raise ImageError(name, "a truncated or damaged picture") from error
+    upright = _upright(image)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        return _eight_bit(upright).convert("RGB")
+    if upright.mode in ("La", "RGBa"):
+        upright = upright.convert(upright.mode.upper())
+    if upright.has_transparency_data:
+        on_white = Image.new("RGBA", upright.size, WHITE)
+        on_white.alpha_composite(upright.convert("RGBA"))
+        return on_white.convert("RGB")
+    return upright.copy() if upright.mode == "RGB" and upright is image else upright.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF says nothing about the pixels, which did decode
+        return image
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Grey pictures of 16 or 32 bits, or of floats, to 8 bits."""
+    _, high = image.convert("F").getextrema()
+    if not isinstance(high, float):  # typing: the extrema of a one-band picture are two numbers
+        raise TypeError(f"expected one band, got the extrema {high!r}")
+    if image.mode == "F":
+        scale = 255.0 if high <= 1.0 else 1.0
+    else:
+        scale = 1.0 / 257.0 if image.mode.startswith("I;16") or high > 255 else 1.0
+    return image.convert("F").point(lambda value: value * scale).convert("L")

@@ -1,0 +1,170 @@
+"""Retrieval metrics over unit vectors: ranks, recall@k, MRR, median rank, bootstrap intervals. NumPy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RECALL_AT = (1, 5, 10)
+SCORES_PER_CHUNK = 16_000_000  # float32 scores held at a time: 64 MB
+
+Vectors = NDArray[np.float32]
+Ranks = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How well one direction retrieves; fractions of 1, ranks from 1.
+
+    Attributes:
+        ci95: per metric the 2.5th and 97.5th percentile of a bootstrap over pictures; empty where none was asked for.
+    """
+
+    recall_at_1: float
+    recall_at_5: float
+    recall_at_10: float
+    mrr: float
+    median_rank: float
+    ci95: dict[str, tuple[float, float]]
+
+
+def unit(vectors: NDArray[np.floating]) -> Vectors:
+    """Scales each row of (n, dim) to norm 1 as float32; a zero row stays zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
+
+
+def ranks(queries: Vectors, candidates: Vectors, right: Sequence[Sequence[int]]) -> Ranks:
+    """The rank of each query's best right candidate among all wrong ones.
+
+    A wrong candidate that scores the same as the right one is ranked before it, so an encoder that maps everything to
+    one vector finds nothing.
+
+    Args:
+        queries: (q, dim) float32 unit vectors.
+        candidates: (c, dim) float32 unit vectors.
+        right: for each query the candidates' row numbers that answer it, at least one.
+
+    Returns:
+        (q,) int64 ranks, 1 is best.
+
+    Raises:
+        ValueError: `right` does not have one non-empty entry for each query.
+    """
+    if len(right) != len(queries) or not all(len(rows) for rows in right):
+        raise ValueError(f"expected at least one right candidate for each of {len(queries)} queries, got {len(right)}")
+    result = np.empty(len(queries), dtype=np.int64)
+    step = max(1, SCORES_PER_CHUNK // max(1, len(candidates)))
+    for start in range(0, len(queries), step):
+        chunk = right[start : start + step]
+        scores = queries[start : start + step] @ candidates.T
+        query_of = np.repeat(np.arange(len(chunk)), [len(rows) for rows in chunk])
+        right_of = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in chunk])
+        best = np.full(len(chunk), -np.inf, dtype=scores.dtype)
+        np.maximum.at(best, query_of, scores[query_of, right_of])
+        scores[query_of, right_of] = -np.inf
+        result[start : start + step] = 1 + (scores >= best[:, None]).sum(axis=1)
+    return result
+
+
+def per_query(rank: Ranks) -> dict[str, NDArray[np.float64]]:
+    """What each query adds to each averaged metric: (q,) float64 per metric."""
+    values = {f"recall_at_{k}": (rank <= k).astype(np.float64) for k in RECALL_AT}
+    return {**values, "mrr": 1.0 / rank}
+
+
+def summarise(rank: Ranks, cluster: Sequence[int], *, bootstrap_samples: int = 0, seed: int = 0) -> Retrieval:
+    """Averages ranks into metrics, with intervals from a bootstrap over clusters.
+
+    Queries about one picture are not independent, so whole pictures are drawn, not queries.
+
+    Args:
+        rank: (q,) int64 from `ranks`.
+        cluster: for each query the number of its picture, from 0.
+        bootstrap_samples: how many times to resample; 0 leaves the intervals out.
+        seed: of the resampling.
+
+    Returns:
+        The metrics; `ci95` holds percentile intervals (Source: Efron and Tibshirani, An Introduction to the
+        Bootstrap, 1993, section 13.3).
+
+    Raises:
+        ValueError: there is no query.
+    """
+    if len(rank) == 0:
+        raise ValueError("expected at least one query to measure, got none")
+    values = per_query(rank)
+    means = {name: float(value.mean()) for name, value in values.items()}
+    intervals: dict[str, tuple[float, float]] = {}
+    if bootstrap_samples:
+        clusters = np.asarray(cluster, dtype=np.int64)
+        count = int(clusters.max()) + 1
+        sizes = np.bincount(clusters, minlength=count).astype(np.float64)
+        sums = {name: np.bincount(clusters, weights=value, minlength=count) for name, value in values.items()}
+        rng = np.random.default_rng(seed)
+        draws: dict[str, list[float]] = {name: [] for name in values}
+        for _ in range(bootstrap_samples):
+            picked = rng.integers(0, count, size=count)
+            total = sizes[picked].sum()
+            for name in values:
+                draws[name].append(float(sums[name][picked].sum() / total))
+        for name, drawn in draws.items():
+            low, high = np.percentile(drawn, [2.5, 97.5])
+            intervals[name] = (float(low), float(high))
+    return Retrieval(**means, median_rank=float(np.median(rank)), ci95=intervals)
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Which distinct texts belong to which distinct pictures.
+
+    A text that captions several pictures is right for each of them; a picture is found by any of its texts.
+
+    Attributes:
+        texts: the distinct texts, in order of first use.
+        pictures_of: for each text the numbers of its pictures.
+        texts_of: for each picture the numbers of its texts.
+    """
+
+    texts: list[str]
+    pictures_of: list[list[int]]
+    texts_of: list[list[int]]
+
+    @classmethod
+    def of(cls, captions: Sequence[Sequence[str]]) -> Relevance:
+        """From each picture's captions.
+
+        >>> Relevance.of([["bir kuş", "mavi kuş"], ["bir kuş"]]).pictures_of
+        [[0, 1], [0]]
+        """
+        number: dict[str, int] = {}
+        pictures_of: list[list[int]] = []
+        texts_of: list[list[int]] = []
+        for picture, texts in enumerate(captions):
+            mine = []
+            for text in dict.fromkeys(texts):
+                if text not in number:
+                    number[text] = len(number)
+                    pictures_of.append([])
+                pictures_of[number[text]].append(picture)
+                mine.append(number[text])
+            texts_of.append(mine)
+        return cls(list(number), pictures_of, texts_of)
+
+    def text_to_image(
+        self, texts: Vectors, pictures: Vectors, *, bootstrap_samples: int = 0, seed: int = 0
+    ) -> Retrieval:
+        """Each text looks for one of its pictures among all pictures: (t, dim) and (p, dim) unit float32."""
+        rank = ranks(texts, pictures, self.pictures_of)
+        cluster = [owners[0] for owners in self.pictures_of]
+        return summarise(rank, cluster, bootstrap_samples=bootstrap_samples, seed=seed)
+
+    def image_to_text(
+        self, texts: Vectors, pictures: Vectors, *, bootstrap_samples: int = 0, seed: int = 0
+    ) -> Retrieval:
+        """Each picture looks for any of its texts among all texts: (t, dim) and (p, dim) unit float32."""
+        rank = ranks(pictures, texts, self.texts_of)
+        return summarise(rank, range(len(rank)), bootstrap_samples=bootstrap_samples, seed=seed)
