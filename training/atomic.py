@@ -21,7 +21,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield partial
         _sync(partial)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -39,7 +39,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 _sync(file)
         if path.exists():
             shutil.rmtree(path)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from PIL import Image
 
-from turkish_clip.errors import InputError
-from turkish_clip.images import open_image
-from turkish_clip.text import nfc
 from training.atomic import write_text
 from training.config import SourceConfig
 from training.tables import Record, hub_records, is_table, table_records
+from turkish_clip.errors import InputError
+from turkish_clip.images import open_image
+from turkish_clip.text import nfc
 
 IMAGE_COLUMNS = ("file_name", "image", "image_path", "path")
 CAPTION_COLUMNS = ("captions", "caption")
@@ -127,7 +127,9 @@ def read_captions(config: SourceConfig) -> Captions:
             rows[outcome.image_id] = outcome
     if not rows:
         reasons = dict(Counter(reject.reason for reject in rejects))
-        raise CaptionsError(f"expected captions in {config.captions}, got none left of {total} rows ({reasons or 'empty'})")
+        raise CaptionsError(
+            f"expected captions in {config.captions}, got none left of {total} rows ({reasons or 'empty'})"
+        )
     check_rejects(len(rejects), total, config, rejects)
     return Captions(config.captions, _with_splits(list(rows.values()), config), rejects)
 

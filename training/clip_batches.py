@@ -89,7 +89,8 @@ class ClipBatches(Dataset[int]):
         """The tensors of one batch, as CLIPModel takes them: pixel_values (b, 3, side, side) float32 and tokens."""
         numbers = torch.stack([self._numbers(row) for row in rows])
         texts = [
-            self.captions[row][int(number * len(self.captions[row]))] for row, number in zip(rows, numbers[:, 0].tolist())
+            self.captions[row][int(number * len(self.captions[row]))]
+            for row, number in zip(rows, numbers[:, 0].tolist())
         ]
         tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         pictures = torch.from_numpy(self.pictures[rows].astype(np.float32)) / 255

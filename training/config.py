@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.recipe import ConfigError, Config, option, read_config
+from training.recipe import Config, ConfigError, option, read_config
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -20,7 +20,9 @@ class SourceConfig:
     """Where captioned pictures come from."""
 
     captions: str = option(
-        "", "folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, Hub data set id, or mini", aliases=("images",)
+        "",
+        "folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, Hub data set id, or mini",
+        aliases=("images",),
     )
     captions_config: str = option("", "configuration of a Hub data set, where it has several")
     captions_revision: str = option("", "revision of a Hub data set; empty: the newest")

@@ -51,6 +51,7 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     save_clip(model, processor, run.model)
     results = {"model": str(run.model), "dataset": captions.name, **measure(run.model, captions, config)}
+    write_card(run.model, results, config)
     run.record(status="finished", results=results)
     print_result(results, config.json)
     return results
@@ -60,7 +61,9 @@ def build_processor(texts: Sequence[str], config: PretrainConfig) -> CLIPProcess
     """CLIP's byte-level BPE tokenizer, learnt from the captions, and its picture processor at our size."""
     from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
 
-    tokenizer = CLIPTokenizer().train_new_from_iterator(sorted(texts), vocab_size=config.vocabulary, show_progress=False)
+    tokenizer = CLIPTokenizer().train_new_from_iterator(
+        sorted(texts), vocab_size=config.vocabulary, show_progress=False
+    )
     tokenizer.model_max_length = config.caption_tokens
     half = [0.5, 0.5, 0.5]
     side = config.picture_size
@@ -193,6 +196,29 @@ def measure(folder: Path, captions: Captions, config: PretrainConfig) -> dict[st
             "image_to_text": asdict(relevance.image_to_text(texts, pictures, bootstrap_samples=1000)),
         }
     return results
+
+
+def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) -> None:
+    """Puts results.json and a README with its figures beside the weights."""
+    from training.atomic import write_json, write_text
+
+    write_json(folder / "results.json", results)
+    lines = [
+        f"A small CLIP trained from scratch on {results['dataset']}: {config.picture_size}-pixel pictures, "
+        f"{config.dim}-wide vectors, captions of at most {config.caption_tokens} tokens.",
+        "Loads with `SentenceTransformer(folder)` and with transformers' `CLIPModel`.",
+        "",
+        "| split | pictures | captions | direction | recall@1 | recall@5 | recall@10 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for split in ("validation", "test"):
+        measured = results.get(split, {})
+        for direction in ("text_to_image", "image_to_text"):
+            if measured:
+                recalls = " | ".join(f"{measured[direction][f'recall_at_{k}']:.4f}" for k in (1, 5, 10))
+                counts = f"{measured['images']} | {measured['captions']}"
+                lines.append(f"| {split} | {counts} | {direction.replace('_', ' ')} | {recalls} |")
+    write_text(folder / "README.md", "\n".join(lines) + "\n")
 
 
 def opened(rows: Sequence[Row]) -> Iterator[tuple[Row, Image.Image]]:

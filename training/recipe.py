@@ -132,8 +132,10 @@ def _convert(value: Any, name: str, types: dict[str, Any], where: str) -> Any:
     try:
         return _as_type(value, kind)
     except (TypeError, ValueError) as error:
-        wanted = "a list of words" if get_origin(kind) is tuple else {"int": "a whole number", "float": "a number"}.get(
-            kind.__name__, kind.__name__
+        wanted = (
+            "a list of words"
+            if get_origin(kind) is tuple
+            else {"int": "a whole number", "float": "a number"}.get(kind.__name__, kind.__name__)
         )
         raise ConfigError(f"expected {wanted} for {name!r} in {where}, got {value!r}; correct it there") from error
 
@@ -165,14 +167,15 @@ def _check_range(name: str, value: Any, metadata: typing.Mapping[str, Any]) -> N
     low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
     if choices and value not in choices:
         raise ConfigError(f"expected {name!r} to be one of {', '.join(choices)}, got {value!r}; choose one of them")
-    if low is not None and not value >= low or high is not None and not value <= high:
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
         allowed = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
         raise ConfigError(f"expected {name!r} to be {allowed}, got {value!r}; change it in the recipe or by --{name}")
 
 
 def _help(config_type: type) -> str:
+    command = Path(sys.argv[0]).stem
     lines = [
-        f"usage: python -m training.{sys.argv[0].rpartition('/')[2].removesuffix('.py')} [recipe.yaml] [--field value …]",
+        f"usage: python -m training.{command} [recipe.yaml] [--field value …]",
         "",
         " ".join((config_type.__doc__ or "").split()),
         "",

@@ -17,14 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turkish_clip.errors import InputError
 from training.atomic import write_json
+from turkish_clip.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import TrainerCallback
 
-LIBRARIES = ("turkish-clip", "sentence-transformers", "torch", "transformers", "tokenizers", "datasets", "pillow", "numpy")
+LIBRARIES = (
+    "turkish-clip",
+    "sentence-transformers",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "pillow",
+    "numpy",
+)
 DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
 log = logging.getLogger("training")
 
@@ -110,7 +119,7 @@ def run_command(main: Callable[[list[str]], Any], argv: list[str] | None = None)
         raise SystemExit(130) from None
     except Exception as error:
         if is_disk_full(error):
-            _exit(f"expected free disk space, got a full disk ({_first_line(error)}); free some and go on with the command")
+            _exit(f"expected free disk space, got a full disk ({_first_line(error)}); free some and run it again")
         if isinstance(error, OSError):
             _exit(f"expected to read and write files, got {_first_line(error)}; check the path and its permissions")
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from pathlib import Path
 
@@ -12,9 +13,7 @@ from turkish_clip.errors import InputError
 MAX_PIXELS = 178_956_970  # Pillow's own line between a large photograph and a decompression bomb
 REDUCING_GAP = 2  # a JPEG is decoded at no less than twice the side asked for, as Pillow's thumbnail() does
 # Raster formats alone: no vector format that starts an interpreter (EPS, PDF, WMF).
-FORMATS = (
-    "PNG", "JPEG", "MPO", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "ICNS", "TGA", "JPEG2000", "PCX",
-)  # fmt: skip
+FORMATS = frozenset("PNG JPEG GIF WEBP AVIF BMP DIB TIFF PPM ICO ICNS TGA JPEG2000 PCX".split())
 WHITE = (255, 255, 255, 255)
 
 ImageLike = str | Path | bytes | Image.Image
@@ -61,7 +60,7 @@ def open_image(source: ImageLike, *, min_side: int | None = None, max_pixels: in
     if size == 0:
         raise ImageError(name, "an empty file")
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_readable_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(name, f"more than {max_pixels} pixels") from error
     except Exception as error:  # Pillow's format plugins raise a dozen unrelated types on hostile bytes
@@ -70,6 +69,13 @@ def open_image(source: ImageLike, *, min_side: int | None = None, max_pixels: in
         if min_side is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (min_side * REDUCING_GAP, min_side * REDUCING_GAP))
         return _to_rgb(image, name, max_pixels)
+
+
+@functools.cache
+def _readable_formats() -> tuple[str, ...]:
+    """Those of FORMATS that this build of Pillow has; AVIF and JPEG 2000 are optional in it."""
+    Image.init()
+    return tuple(sorted(FORMATS & set(Image.OPEN)))
 
 
 def _file_size(path: Path) -> int:
@@ -105,7 +111,7 @@ def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF says nothing about the pixels, which did decode
+    except Exception:  # noqa: BLE001  damaged EXIF says nothing about the pixels, which did decode
         return image
 
 

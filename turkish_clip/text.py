@@ -1,6 +1,6 @@
 """Turkish text: canonical composition, Turkish letter case, typing without Turkish letters.
 
-The tokenizer carries the same rules (`turkish_normalizer`), so a published model needs nothing of this at run time.
+The tokenizer carries the rules it needs (`turkish_normalizer`), so a published model needs nothing of this to run.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ ASCII_FOLD = str.maketrans("çğıöşüâîûÇĞİÖŞÜÂÎÛ", "cgiosuaiuCGI
 
 
 def nfc(text: str) -> str:
-    """Composes text (NFC); an i with a combining dot, which has no composed form, becomes a plain i.
+    r"""Composes text (NFC); an i with a combining dot, which has no composed form, becomes a plain i.
 
     macOS file names and text taken out of PDFs come decomposed; ``"İ".lower()`` leaves the combining dot.
 
-    >>> nfc("s\\u0327eker"), nfc("i\\u0307stanbul")
+    >>> nfc("s\u0327eker"), nfc("i\u0307stanbul")
     ('şeker', 'istanbul')
     """
     return unicodedata.normalize("NFC", text).replace("i" + COMBINING_DOT, "i")
@@ -55,31 +55,29 @@ def ascii_fold(text: str) -> str:
 
 
 def straight_apostrophes(text: str) -> str:
-    """Turns curly and other look-alike apostrophes into the one that Turkish tokenizers know.
+    r"""Turns curly and other look-alike apostrophes into the one that Turkish tokenizers know.
 
-    >>> straight_apostrophes("Ankara\\u2019da")
+    >>> straight_apostrophes("Ankara\u2019da")
     "Ankara'da"
     """
     return text.translate(str.maketrans(dict.fromkeys(APOSTROPHES, "'")))
 
 
-def turkish_normalizer(inner: Normalizer | None = None, *, lowercase: bool = False) -> Normalizer:
-    """The rules above as a `tokenizers` normalizer, to be stored in tokenizer.json.
+def turkish_normalizer(inner: Normalizer | None = None) -> Normalizer:
+    """`nfc` and `straight_apostrophes` as a `tokenizers` normalizer, to be stored in tokenizer.json.
 
     Args:
         inner: the tokenizer's own normalizer, applied after ours.
-        lowercase: also lower the case by Turkish rules, for a vocabulary without capitals.
-
-    Returns:
-        A normalizer that composes text (NFC), straightens apostrophes, drops the dot of a decomposed i, lowers the
-        case if asked, then applies `inner`.
     """
     from tokenizers import normalizers
 
     steps: list[Normalizer] = [normalizers.NFC(), normalizers.Replace("i" + COMBINING_DOT, "i")]
     steps += [normalizers.Replace(apostrophe, "'") for apostrophe in APOSTROPHES]
-    if lowercase:
-        steps += [normalizers.Replace("I", "ı"), normalizers.Replace("İ", "i"), normalizers.Lowercase()]
-    if inner is not None:
-        steps.append(inner)
-    return normalizers.Sequence(steps)
+    return normalizers.Sequence(steps if inner is None else [*steps, inner])
+
+
+def turkish_lowercase() -> Normalizer:
+    """`lower` for composed text as a `tokenizers` normalizer, for a vocabulary without capitals."""
+    from tokenizers import normalizers
+
+    return normalizers.Sequence([normalizers.Replace("I", "ı"), normalizers.Replace("İ", "i"), normalizers.Lowercase()])

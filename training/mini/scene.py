@@ -104,9 +104,7 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
     return picture.resize((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.LANCZOS)
 
 
-def places(
-    scene: Scene, rng: random.Random
-) -> list[tuple[tuple[str, str], tuple[float, float], float]]:
+def places(scene: Scene, rng: random.Random) -> list[tuple[tuple[str, str], tuple[float, float], float]]:
     """Where each thing stands: (thing and colour, centre, size), in shares of the picture."""
 
     def near(x: float, y: float, spread: float) -> tuple[float, float]:
@@ -121,10 +119,7 @@ def places(
     if scene.count == 1:
         size = rng.uniform(0.26, 0.36) if scene.size == "small" else rng.uniform(0.66, 0.82)
         return [(scene.first, near(0.5, 0.5, 0.16 if scene.size == "small" else 0.06), size)]
-    if scene.count == 2:
-        centres = [(0.28, 0.5), (0.72, 0.5)]
-    else:
-        centres = [(0.5, 0.27), (0.27, 0.71), (0.73, 0.71)]
+    centres = {2: [(0.28, 0.5), (0.72, 0.5)], 3: [(0.5, 0.27), (0.27, 0.71), (0.73, 0.71)]}[scene.count]
     return [(scene.first, near(x, y, 0.035), rng.uniform(0.34, 0.42)) for x, y in centres]
 
 

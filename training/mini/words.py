@@ -91,7 +91,9 @@ SETTINGS = {
         ("on the grass", "in a meadow"),
         (Noun("çimen").locative(), Noun("çayır").locative()),
     ),
-    "snow": Setting((185, 192, 205), (238, 242, 248), ("in the snow", "on snow"), (Noun("kar").locative(), "karlı yerde")),
+    "snow": Setting(
+        (185, 192, 205), (238, 242, 248), ("in the snow", "on snow"), (Noun("kar").locative(), "karlı yerde")
+    ),
 }
 
 RELATIONS = {

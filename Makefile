@@ -1,0 +1,37 @@
+# The same commands for a person and for .ci/run. VENV=… puts the environment elsewhere.
+VENV ?= .venv
+PYTHON ?= python3
+RUN = $(VENV)/bin/python
+
+.PHONY: install check format test test-slow bench demo clean
+
+install:  ## torch is pinned to the tested version: here that is a CPU build, while the newest pulls gigabytes of CUDA
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade "pip>=25.1"
+	$(RUN) -m pip install --quiet torch==2.13.0
+	$(RUN) -m pip install --quiet --editable ".[train]" --group dev
+
+check:
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/typos
+
+format:
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+test:
+	$(RUN) -m pytest -m "not slow and not bench"
+
+test-slow:
+	$(RUN) -m pytest -m slow
+
+bench:
+	$(RUN) -m pytest -m bench -s --durations=0 tests/benchmarks
+
+demo:
+	$(RUN) -m training.demo
+
+clean:
+	rm -rf runs dist .mypy_cache .ruff_cache .pytest_cache

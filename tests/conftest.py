@@ -1,0 +1,82 @@
+"""Tiny real models and a small captioned folder, made once; nothing here reaches a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+WORDS = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] kırmızı mavi sarı bir iki ev evin üstünde altında ağaç çiçek köpek İstanbul istanbul "
+    "ankara ##da ' . , kuş var ısparta Ispartalı şeker"
+).split()
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT in BERTurk's layout: vocab.txt without tokenizer.json, cased, 512 positions."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    BertModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "max_len": 512}', encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of 32-pixel pictures and 16-wide vectors, random weights."""
+    from training.config import PretrainConfig
+    from training.pretrain import build_clip, build_processor, save_clip
+
+    config = PretrainConfig(
+        captions="x",
+        run="x",
+        picture_size=32,
+        vision_layers=1,
+        vision_hidden=32,
+        text_layers=1,
+        text_hidden=32,
+        vocabulary=400,
+        caption_tokens=16,
+        dim=16,
+    )
+    processor = build_processor(["a red house above a blue bird", "two yellow suns"], config)
+    folder = tmp_path_factory.mktemp("clip") / "model"
+    save_clip(build_clip(processor, config), processor, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captioned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 small pictures with Turkish and English captions and splits, as the imagefolder convention has them."""
+    from training.mini.world import WorldSize, write_world
+
+    folder = tmp_path_factory.mktemp("source") / "pictures"
+    write_world(folder, WorldSize(train=32, validation=6, test=10))
+    return folder
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(0)
+
+
+def write_rows(folder: Path, rows: list[dict[str, object]]) -> Path:
+    """Writes metadata.jsonl; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder

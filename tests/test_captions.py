@@ -1,0 +1,205 @@
+"""Any source becomes rows: columns, splits, drops with reasons, errors that name the place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import write_rows
+from PIL import Image
+
+from training.captions import CaptionsError, Row, hash_share, read_captions
+from training.config import SourceConfig
+from training.tables import TableError
+
+
+def source(captions: object, **options: object) -> SourceConfig:
+    return SourceConfig(captions=str(captions), run="unused", max_reject_share=1.0, **options)  # type: ignore[arg-type]
+
+
+def pictures(folder: Path, count: int) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(folder / f"{number}.png")
+    return [f"{number}.png" for number in range(count)]
+
+
+def test_a_folder_with_metadata_jsonl(captioned_folder: Path) -> None:
+    captions = read_captions(source(captioned_folder))
+    sizes = {split: len(captions.split(split)) for split in ("train", "validation", "test")}
+    assert sizes == {"train": 32, "validation": 6, "test": 10}
+    row = captions.rows[0]
+    assert row.image_id == "train-00000"
+    assert row.captions
+    assert row.english
+    assert row.open().size == (64, 64)
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_a_folder_with_metadata_csv(tmp_path: Path, bom: str) -> None:
+    pictures(tmp_path, 2)
+    table = bom + "file_name,caption\n0.png,çiçek\n1.png,\n"
+    (tmp_path / "metadata.csv").write_text(table, encoding="utf-8")
+    captions = read_captions(source(tmp_path, test_share=0.0, validation_share=0.0))
+    assert [row.captions for row in captions.rows] == [("çiçek",)]
+    assert [(reject.path, reject.reason) for reject in captions.rejects] == [("1.png", "no caption")]
+
+
+def test_split_subfolders_with_their_own_metadata(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        names = pictures(tmp_path / split, 3)
+        write_rows(tmp_path / split, [{"file_name": name, "caption": "bir kuş"} for name in names])
+    captions = read_captions(source(tmp_path, validation_share=0.0))
+    expected = {(f"{split}/{n}.png", split) for split in ("train", "test") for n in range(3)}
+    assert {(row.image_id, row.split) for row in captions.rows} == expected
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_tables_with_a_path_column(tmp_path: Path, suffix: str) -> None:
+    names = pictures(tmp_path / "p", 3)
+    rows = [{"path": f"p/{name}", "açıklama": f"resim {name}"} for name in names]
+    table = tmp_path / f"table.{suffix}"
+    if suffix == "jsonl":
+        table.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    elif suffix == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), table)
+    else:
+        mark = "," if suffix == "csv" else "\t"
+        table.write_text("\n".join([f"path{mark}açıklama", *(mark.join(row.values()) for row in rows)]), encoding="utf-8")
+    captions = read_captions(source(table, caption_columns=("açıklama",)))
+    assert sorted(row.captions[0] for row in captions.rows) == ["resim 0.png", "resim 1.png", "resim 2.png"]
+
+
+def test_a_data_set_with_pictures_inside(tmp_path: Path) -> None:
+    from datasets import Dataset, Features, Image as ImageFeature, Value
+
+    pictures(tmp_path, 3)
+    features = Features({"image": ImageFeature(), "caption0": Value("string"), "caption1": Value("string")})
+    rows = {"image": [str(tmp_path / f"{n}.png") for n in range(3)], "caption0": ["a", "b", "c"], "caption1": ["d"] * 3}
+    folder = tmp_path / "org" / "name"
+    folder.mkdir(parents=True)
+    Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
+    from training.tables import hub_records
+
+    records = list(hub_records(str(folder), None, None))
+    image = records[1].image("image")
+    assert Row("x", image, (), (), "train").open().getpixel((0, 0)) == (1, 0, 0)
+    assert records[1].values["caption0"] == "b"
+    assert (records[1].split, records[1].name("image")) == ("train", "train-00000002")
+
+
+def test_rows_of_one_picture_are_merged(tmp_path: Path) -> None:
+    pictures(tmp_path, 1)
+    write_rows(tmp_path, [{"file_name": "0.png", "caption": text} for text in ("bir ev", "ev", "bir ev")])
+    assert [row.captions for row in read_captions(source(tmp_path)).rows] == [("bir ev", "ev")]
+
+
+def test_captions_are_composed_and_trimmed(tmp_path: Path) -> None:
+    pictures(tmp_path, 1)
+    write_rows(tmp_path, [{"file_name": "0.png", "captions": ["  s\u0327eker \n bir ", "", None, 3]}])
+    assert read_captions(source(tmp_path)).rows[0].captions == ("şeker bir",)
+
+
+def test_no_path_leaves_the_folder(tmp_path: Path) -> None:
+    pictures(tmp_path, 1)
+    inside = tmp_path / "inside"
+    pictures(inside, 1)
+    rows = ["0.png", "../0.png", str(tmp_path / "0.png"), "http://x/0.png", "9.png", ""]
+    write_rows(inside, [{"file_name": name, "caption": "ev", "image_id": str(n)} for n, name in enumerate(rows)])
+    captions = read_captions(source(inside))
+    assert [row.image_id for row in captions.rows] == ["0"]
+    leaves = "a path that leaves the folder"
+    assert [reject.reason for reject in captions.rejects] == [
+        leaves,
+        leaves,
+        "a URL, not a file",
+        "no file",
+        "no picture named",
+    ]
+
+
+def test_missing_splits_are_cut_by_hash_and_stay(tmp_path: Path) -> None:
+    names = pictures(tmp_path, 200)
+    write_rows(tmp_path, [{"file_name": name, "caption": "ev"} for name in names])
+    first = {row.image_id: row.split for row in read_captions(source(tmp_path)).rows}
+    assert 10 < sum(split == "test" for split in first.values()) < 32
+    assert 3 < sum(split == "validation" for split in first.values()) < 20
+    write_rows(tmp_path, [{"file_name": name, "caption": "ev"} for name in reversed(names[:150])])
+    second = {row.image_id: row.split for row in read_captions(source(tmp_path)).rows}
+    assert second == {name: first[name] for name in names[:150]}
+    other = {row.image_id: row.split for row in read_captions(source(tmp_path, split_seed=1)).rows}
+    assert other != second
+
+
+def test_hash_share_is_even() -> None:
+    shares = [hash_share(0, str(number)) for number in range(2000)]
+    assert 0 <= min(shares) < max(shares) < 1
+    assert abs(sum(shares) / 2000 - 0.5) < 0.02
+
+
+def test_too_many_rejects_stop(tmp_path: Path) -> None:
+    pictures(tmp_path, 3)
+    write_rows(tmp_path, [{"file_name": f"{n}.png", "caption": "ev"} for n in range(5)])
+    config = SourceConfig(captions=str(tmp_path), run="unused", max_reject_share=0.1)
+    with pytest.raises(CaptionsError, match=r"at most 10.0% rejects .* got 2 of 5 \(2 × no file\)"):
+        read_captions(config)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([{"file_name": "0.png", "text": "ev"}], {}, "a column captions or caption in .* got file_name, text"),
+        ([{"picture": "0.png", "caption": "ev"}], {}, "file_name or image or .* got picture, caption"),
+        (
+            [{"file_name": "0.png", "caption": "ev"}],
+            {"caption_columns": ("başlık",)},
+            "the column 'başlık' in .* got file_name, caption",
+        ),
+        ([{"file_name": "0.png", "caption": " "}], {}, "got none left of 1 rows .*no caption"),
+        ([{"file_name": "0.png", "caption": "ev", "split": "üç"}], {}, "expected train, validation or test .* got 'üç'"),
+    ],
+)
+def test_what_can_not_be_read_says_what_is_there(
+    tmp_path: Path, rows: list[dict[str, object]], options: dict[str, object], message: str
+) -> None:
+    pictures(tmp_path, 1)
+    write_rows(tmp_path, rows)
+    with pytest.raises(CaptionsError, match=message):
+        read_captions(source(tmp_path, **options))
+
+
+def test_no_such_source(tmp_path: Path) -> None:
+    with pytest.raises(CaptionsError, match="is not there"):
+        read_captions(source(tmp_path / "none"))
+    with pytest.raises(CaptionsError, match=r"expected metadata.jsonl or metadata.csv in"):
+        read_captions(source(tmp_path))
+    (tmp_path / "x.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(CaptionsError, match=r"expected a .csv, .tsv, .jsonl or .parquet table"):
+        read_captions(source(tmp_path / "x.txt"))
+    with pytest.raises(TableError, match="Hub data set, got 'nobody/nothing'"):
+        read_captions(source("nobody/nothing"))
+    with pytest.raises(CaptionsError, match="expected mini or mini:PICTURES"):
+        read_captions(source("mini:many"))
+
+
+def test_windows_1254_is_refused_with_the_fix(tmp_path: Path) -> None:
+    pictures(tmp_path, 1)
+    (tmp_path / "metadata.csv").write_bytes("file_name,caption\n0.png,kırmızı şeker\n".encode("cp1254"))
+    with pytest.raises(TableError, match="iconv -f WINDOWS-1254 -t UTF-8 metadata.csv"):
+        read_captions(source(tmp_path))
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "0.png", "caption": "ev"}\n{oops\n', encoding="utf-8")
+    with pytest.raises(TableError, match="line 2"):
+        read_captions(source(tmp_path))
+
+
+def test_an_empty_split_is_named(captioned_folder: Path) -> None:
+    captions = read_captions(source(captioned_folder, split_column="none", test_share=0.0))
+    with pytest.raises(CaptionsError, match="pictures in the test split"):
+        captions.split("test")

@@ -1,0 +1,93 @@
+"""The fast metrics equal naive ones, and can't be fooled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from turkish_clip import metrics
+from turkish_clip.metrics import Relevance, ranks, summarise, unit
+
+
+def naive_rank(scores: list[float], right: list[int]) -> int:
+    best = max(scores[i] for i in right)
+    return 1 + sum(1 for i, score in enumerate(scores) if i not in right and score >= best)
+
+
+def test_ranks_equal_naive_ones_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    queries, candidates = unit(rng.normal(size=(40, 8))), unit(rng.normal(size=(25, 8)))
+    right = [sorted(rng.choice(25, size=rng.integers(1, 4), replace=False).tolist()) for _ in range(40)]
+    scores = queries @ candidates.T
+    expected = [naive_rank(scores[i].tolist(), right[i]) for i in range(40)]
+    assert ranks(queries, candidates, right).tolist() == expected
+    monkeypatch.setattr(metrics, "SCORES_PER_CHUNK", 60)
+    assert ranks(queries, candidates, right).tolist() == expected
+
+
+def test_a_collapsed_encoder_finds_nothing() -> None:
+    same = unit(np.ones((30, 4)))
+    result = Relevance.of([[f"text {i}"] for i in range(30)]).text_to_image(same, same)
+    assert result.recall_at_1 == result.recall_at_5 == result.recall_at_10 == 0
+    assert result.median_rank == 30
+
+
+def test_identity_finds_everything() -> None:
+    eye = unit(np.eye(12))
+    relevance = Relevance.of([[f"text {i}"] for i in range(12)])
+    forth, back = relevance.text_to_image(eye, eye), relevance.image_to_text(eye, eye)
+    assert forth.recall_at_1 == back.recall_at_1 == forth.mrr == 1.0
+    assert forth.median_rank == 1.0
+
+
+def test_known_ranks_give_known_metrics() -> None:
+    result = summarise(np.array([1, 2, 6, 20]), [0, 1, 2, 3])
+    assert (result.recall_at_1, result.recall_at_5, result.recall_at_10) == (0.25, 0.5, 0.75)
+    assert result.mrr == pytest.approx((1 + 1 / 2 + 1 / 6 + 1 / 20) / 4)
+    assert result.median_rank == 4.0
+
+
+def test_several_captions_are_ranked_against_distinct_pictures() -> None:
+    relevance = Relevance.of([["bir kuş", "kuş"], ["ev", "bir ev"], ["top"]])
+    pictures = unit(np.eye(3))
+    texts = pictures[[0, 0, 1, 1, 2]]
+    assert relevance.text_to_image(texts, pictures).recall_at_1 == 1.0
+    assert relevance.image_to_text(texts, pictures).recall_at_1 == 1.0
+
+
+def test_a_text_of_two_pictures_is_right_for_both() -> None:
+    relevance = Relevance.of([["kalp", "kırmızı kalp"], ["kalp"], ["ev"]])
+    assert relevance.texts == ["kalp", "kırmızı kalp", "ev"]
+    assert relevance.texts_of == [[0, 1], [0], [2]]
+    pictures = unit(np.eye(3))
+    assert relevance.text_to_image(pictures[[1, 0, 2]], pictures).recall_at_1 == 1.0
+
+
+def test_intervals_hold_the_mean_and_are_reproducible() -> None:
+    rng = np.random.default_rng(1)
+    rank = rng.integers(1, 12, size=200)
+    first = summarise(rank, np.arange(200) // 2, bootstrap_samples=300)
+    low, high = first.ci95["recall_at_1"]
+    assert low < first.recall_at_1 < high
+    assert first == summarise(rank, np.arange(200) // 2, bootstrap_samples=300)
+
+
+def test_intervals_draw_pictures_not_captions() -> None:
+    rank = np.repeat(np.random.default_rng(2).integers(1, 3, size=50), 10)
+    clustered = summarise(rank, np.repeat(np.arange(50), 10), bootstrap_samples=400).ci95["recall_at_1"]
+    alone = summarise(rank, np.arange(500), bootstrap_samples=400).ci95["recall_at_1"]
+    assert clustered[1] - clustered[0] > 2 * (alone[1] - alone[0])
+
+
+def test_errors_name_the_numbers() -> None:
+    eye = unit(np.eye(3))
+    with pytest.raises(ValueError, match="each of 3 queries"):
+        ranks(eye, eye, [[0], [1]])
+    with pytest.raises(ValueError, match="at least one query"):
+        summarise(np.array([], dtype=np.int64), [])
+
+
+def test_unit_leaves_zero_rows_and_makes_float32() -> None:
+    rows = unit(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    assert rows.dtype == np.float32
+    assert rows.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0.0, 0.0]]

@@ -1,0 +1,99 @@
+"""Recipes and options: precedence, the nearest known field, ranges, no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.config import DistillConfig, EmbedConfig, EvaluateConfig, PretrainConfig, read
+from training.recipe import RECIPES, ConfigError
+
+BASE = ["--captions", "x", "--run", "r"]
+
+
+def test_defaults_then_recipe_then_options(tmp_path: Path) -> None:
+    recipe = tmp_path / "model.yaml"
+    recipe.write_text("captions: pictures\nepochs: 7\nbatch_size: 9\ncaption_columns: [a, b]\n", encoding="utf-8")
+    config = read(DistillConfig, [str(recipe), "--batch-size", "11", "seed=5", "--bf16"])
+    assert (config.epochs, config.batch_size, config.seed, config.bf16) == (7.0, 11, 5, True)
+    assert config.caption_columns == ("a", "b")
+    assert config.learning_rate == DistillConfig(captions="x", run="r").learning_rate
+    assert config.run == "runs/model"
+
+
+def test_the_documented_spellings_of_the_source() -> None:
+    config = read(PretrainConfig, ["images=pictures", "captions_columns=captions_en", "run=r"])
+    assert (config.captions, config.caption_columns) == ("pictures", ("captions_en",))
+
+
+def test_one_recipe_serves_all_commands() -> None:
+    for config_type in (EmbedConfig, DistillConfig, EvaluateConfig):
+        assert read(config_type, ["demo"]).captions == "mini"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_reads(path: Path) -> None:
+    read(PretrainConfig if "epochs: 14" in path.read_text(encoding="utf-8") else DistillConfig, [str(path)])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([*BASE, "--epoch", "3"], "did you mean 'epochs'"),
+        ([*BASE, "--epochs", "many"], "expected a number for 'epochs' in the command line, got 'many'"),
+        ([*BASE, "--batch_size", "2.5"], "expected a whole number for 'batch_size'"),
+        ([*BASE, "--seed", "-1"], "expected 'seed' to be at least 0, got -1"),
+        ([*BASE, "--ascii_share", "2"], "expected 'ascii_share' to be 0 to 1, got 2.0"),
+        ([*BASE, "--device", "tpu"], "one of auto, cpu, cuda, mps, got 'tpu'"),
+        ([*BASE, "--epochs"], "expected a value after --epochs"),
+        (["no-such-recipe"], "built-in recipes are demo, mini-clip"),
+        (["demo", "mini-clip"], "expected one recipe, got 'demo' and 'mini-clip'"),
+        (["--run", "r"], "expected 'captions' to name"),
+        (["--captions", "x"], "expected 'run' to name"),
+    ],
+)
+def test_bad_options_say_what_fits(argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(DistillConfig, argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epcohs: 3", "got 'epcohs'; did you mean 'epochs'"),
+        ("- a\n- b", "got a list"),
+        ("epochs: [1", "expected YAML in UTF-8"),
+        ("epochs: {a: 1}", "expected a number for 'epochs'"),
+        ("seed: true", "expected a whole number for 'seed'"),
+    ],
+)
+def test_bad_recipes_say_where(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(DistillConfig, [str(path), *BASE])
+    assert "bad.yaml" in str(caught.value)
+
+
+def test_sizes_that_do_not_divide() -> None:
+    with pytest.raises(ConfigError, match="multiple of patch_size 8, got 60"):
+        read(PretrainConfig, [*BASE, "--picture_size", "60"])
+    with pytest.raises(ConfigError, match="'vision_hidden' to be a multiple of 32, got 48"):
+        read(PretrainConfig, [*BASE, "--vision_hidden", "48"])
+
+
+@pytest.mark.parametrize("command", ["embed_images", "distill", "evaluate", "pretrain", "demo"])
+def test_help_and_imports_leave_torch_alone(command: str) -> None:
+    program = (
+        f"import sys, turkish_clip; from training.{command} import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'torch', 'transformers', 'sentence_transformers', 'datasets', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout

@@ -1,0 +1,83 @@
+"""A small new BERT with a WordPiece vocabulary learnt from the captions: the backbone where none can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.atomic import whole_folder
+from training.config import DistillConfig
+from turkish_clip.text import ascii_fold, nfc, turkish_lowercase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+ALPHABET = list("abcçdefgğhıijklmnoöpqrsştuüvwxyzâîû0123456789'.,;:!?()-\"&/%+")
+
+
+def write_scratch_backbone(folder: Path, captions: Iterable[str], config: DistillConfig) -> Path:
+    """Builds the backbone and saves it as an ordinary transformers folder.
+
+    Args:
+        folder: where it goes.
+        captions: of the training split alone: nothing of the test split enters the vocabulary.
+        config: its size, and the seed of its weights.
+
+    Returns:
+        The folder.
+    """
+    from transformers import BertConfig, BertModel, set_seed
+
+    tokenizer = learn_wordpiece(captions, config.scratch_vocabulary, config.max_tokens)
+    set_seed(config.seed)
+    model = BertModel(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.scratch_hidden,
+            num_hidden_layers=config.scratch_layers,
+            num_attention_heads=config.scratch_hidden // 32,
+            intermediate_size=2 * config.scratch_hidden,
+            max_position_embeddings=config.max_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    with whole_folder(folder) as partial:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+    return folder
+
+
+def learn_wordpiece(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer without capitals, lower-cased by Turkish rules.
+
+    It learns from each caption as written and as typed without Turkish letters, so that both stay whole words.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.normalizer = turkish_lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=list(SPECIAL_TOKENS.values()), initial_alphabet=ALPHABET, show_progress=False
+    )
+    texts = sorted(nfc(caption) for caption in captions)
+    tokenizer.train_from_iterator((form for text in texts for form in (text, ascii_fold(text))), trainer)
+    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_tokens,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **SPECIAL_TOKENS,
+    )

@@ -1,0 +1,122 @@
+"""python -m training.demo: embed, distil and measure on the miniature world, then use the result."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training import distill, embed_images, evaluate
+from training.atomic import write_json
+from training.mini.world import SMALL_CLIP
+from training.run_record import RunError, run_command
+
+USE = """\
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+text = SentenceTransformer({text!r})
+image = SentenceTransformer({image!r})
+photos = [Image.open(path) for path in {photos!r}]
+print(text.similarity(image.encode(photos), text.encode({queries!r})))"""
+PROGRAM = "training.demo"
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    """Runs the whole path; an interrupted run goes on where it was."""
+    folder = read_folder(argv)
+    resume = ["--resume"] if (folder / "run.json").is_file() else []
+    options = ["demo", "--run", str(folder), "--image_model", str(SMALL_CLIP)]
+
+    seconds = {}
+    seconds["embed_images"] = timed("1 of 3: the image tower over every picture, once", embed_images.main, options)
+    seconds["distill"] = timed("2 of 3: distilling the Turkish text encoder", distill.main, options + resume)
+    results: dict[str, Any] = {}
+    seconds["evaluate"] = timed(
+        "3 of 3: measuring on pictures and wordings it never saw",
+        lambda argv: results.update(evaluate.main(argv)),
+        options,
+    )
+    results["wall_seconds"] = {name: round(value, 1) for name, value in seconds.items()}
+    write_json(folder / "results.json", results)
+
+    script = six_lines(folder)
+    print(table(results))
+    print(f"\nReport: {folder / 'report.html'}\n\nSix lines that use it, and what they print:\n\n{script}\n")
+    print(run_as_stranger(script))
+    return results
+
+
+def read_folder(argv: list[str]) -> Path:
+    """The run folder from the command line."""
+    parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description=__doc__)
+    parser.add_argument("--run", default="runs/demo", help="where everything goes [runs/demo]")
+    return Path(parser.parse_args(argv).run)
+
+
+def timed(title: str, command: Callable[[list[str]], Any], options: list[str]) -> float:
+    """Runs one command, its printed result kept back; returns the seconds it took."""
+    print(f"\n{title}", file=sys.stderr, flush=True)
+    began = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        command(options)
+    return time.perf_counter() - began
+
+
+def table(results: dict[str, Any]) -> str:
+    """The main figures, for people."""
+    lines = [
+        f"\n{results['images']} unseen pictures, {results['captions']} captions{'recall@1':>18}{'@5':>8}{'@10':>8}"
+    ]
+    for label, key in (
+        ("Turkish text → image", "text_to_image"),
+        ("image → Turkish text", "image_to_text"),
+        ("the small CLIP's English text → image", "teacher_text_to_image"),
+        ("image → the small CLIP's English text", "teacher_image_to_text"),
+    ):
+        row = results[key]
+        lines.append(f"{label:<40}{row['recall_at_1']:>12.3f}{row['recall_at_5']:>8.3f}{row['recall_at_10']:>8.3f}")
+    kept = ", ".join(f"{name} {found['kept']:.1%}" for name, found in results["robustness"].items())
+    lines.append(f"recall@1 kept when typed otherwise: {kept}")
+    return "\n".join(lines)
+
+
+def six_lines(folder: Path) -> str:
+    """The script that uses the model, on two test pictures and a query for each."""
+    import json
+
+    lines = (folder / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    test = [row for row in map(json.loads, lines) if row["split"] == "test"][:2]
+    return USE.format(
+        text=str(folder / "model"),
+        image=str(SMALL_CLIP),
+        photos=[str(folder / "data" / row["file_name"]) for row in test],
+        queries=[row["captions"][0] for row in test],
+    )
+
+
+def run_as_stranger(script: str) -> str:
+    """Runs the script in a fresh process that can't see this package; returns what it printed.
+
+    Raises:
+        RunError: the script failed.
+    """
+    with tempfile.TemporaryDirectory() as elsewhere:
+        path = Path(elsewhere) / "use.py"
+        path.write_text(script, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", str(path)], capture_output=True, text=True, timeout=300, check=False
+        )
+    if done.returncode:
+        raise RunError(f"expected the saved model to load in a fresh process, got: {done.stderr.strip()[-300:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,145 @@
+"""python -m training.distill recipe.yaml: MSE distillation of the pictures' vectors into a Turkish text encoder."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.captions import read_captions
+from training.config import DistillConfig, read
+from training.run_record import (
+    epoch_callback,
+    log_callback,
+    print_result,
+    run_command,
+    sha256_of,
+    start_run,
+    weights_sha256,
+)
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+
+    from training.pairs import Pairs
+    from training.run_record import Run
+
+log = logging.getLogger("training")
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    """Trains and saves a text encoder; returns a summary."""
+    config = read(DistillConfig, argv)
+    run = start_run(config)
+    captions = read_captions(config)
+
+    from sentence_transformers import SentenceTransformerTrainer
+    from sentence_transformers.losses import MSELoss
+
+    from training.pairs import load_pairs, say_what_is_cut
+    from training.targets import MANIFEST, read_targets
+
+    targets = read_targets(config.targets_folder, image_model=config.image_model)
+    pairs = load_pairs(captions, targets, config)
+    student = build_student(config, pairs, targets.manifest.dim)
+    cut = say_what_is_cut(student, pairs.texts, config.max_tokens)
+    run.record(manifest_sha256=sha256_of(targets.folder / MANIFEST), image_model=targets.manifest.image_model)
+
+    trainer = SentenceTransformerTrainer(
+        model=student,
+        args=training_arguments(config, run.checkpoints, len(pairs.texts), evaluates=pairs.evaluator is not None),
+        train_dataset=pairs.train,
+        loss=MSELoss(student),
+        evaluator=pairs.evaluator,
+        callbacks=[epoch_callback(pairs.variants.set_epoch), log_callback(run.folder / "log.jsonl")],
+    )
+    trainer.train(resume_from_checkpoint=str(run.last_checkpoint) if run.last_checkpoint else None)
+
+    summary = save(student, run, trainer.state.log_history, cut)
+    print_result(summary, config.json)
+    return summary
+
+
+def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTransformer:
+    """The text encoder to train, with weights that the seed decides.
+
+    Raises:
+        ModelError: the backbone can't be loaded or does not fit.
+    """
+    from transformers import set_seed
+
+    from training.backbone import write_scratch_backbone
+    from training.device import device_of
+    from turkish_clip.encoder import build_text_encoder
+
+    backbone: str | Path = config.backbone
+    if backbone == "scratch":
+        backbone = write_scratch_backbone(config.folder / "backbone", pairs.texts, config)
+    set_seed(config.seed)
+    return build_text_encoder(
+        backbone,
+        dim=dim,
+        max_tokens=config.max_tokens,
+        revision=config.backbone_revision or None,
+        device=device_of(config.device),
+    )
+
+
+def training_arguments(
+    config: DistillConfig, checkpoints: Path, captions: int, *, evaluates: bool
+) -> SentenceTransformerTrainingArguments:
+    """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    steps = max(1, math.ceil(math.ceil(captions / config.batch_size) * config.epochs))
+    interval = max(1, steps // config.evaluations)
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup_fraction * steps),
+        weight_decay=config.weight_decay,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=interval,
+        save_strategy="steps",
+        save_steps=interval,
+        save_total_limit=2,
+        load_best_model_at_end=evaluates,
+        metric_for_best_model="eval_validation_mrr" if evaluates else None,
+        greater_is_better=True,
+        logging_steps=max(1, steps // 200),
+        logging_first_step=True,
+        bf16=config.bf16,
+        use_cpu=config.device == "cpu",
+        seed=config.seed,
+        dataloader_pin_memory=config.device not in ("cpu", "auto"),
+        report_to="none",
+    )
+
+
+def save(student: SentenceTransformer, run: Run, history: list[dict[str, Any]], cut: int) -> dict[str, Any]:
+    """Saves the model whole and closes run.json; returns what it recorded."""
+    from training.atomic import whole_folder
+    from turkish_clip.encoder import save_text_encoder
+
+    with whole_folder(run.model) as partial:
+        save_text_encoder(student, partial)
+    scores = [entry["eval_validation_mrr"] for entry in history if "eval_validation_mrr" in entry]
+    summary = {
+        "model": str(run.model),
+        "weights_sha256": weights_sha256(student),
+        "best_validation_mrr": max(scores) if scores else None,
+        "captions_cut": cut,
+        "train_seconds": next(
+            (entry["train_runtime"] for entry in reversed(history) if "train_runtime" in entry), None
+        ),
+    }
+    run.record(status="finished", **summary)
+    return summary
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,228 @@
+"""python -m training.embed_images recipe.yaml: the frozen image tower over every picture once, into targets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.captions import Reject, Row, check_rejects, read_captions, write_rejects
+from training.config import EmbedConfig, read
+from training.run_record import print_result, run_command, weights_sha256
+from training.targets import (
+    REJECTS,
+    Manifest,
+    Shard,
+    TargetsError,
+    is_intact,
+    is_unit,
+    shard_name,
+    source_sha256,
+    write_shard,
+)
+from turkish_clip.images import ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger("training")
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    """Embeds what is missing; returns the manifest."""
+    config = read(EmbedConfig, argv)
+    captions = read_captions(config)
+
+    from training.device import device_of
+    from turkish_clip.encoder import load_model
+
+    model = load_model(config.image_model, revision=config.image_model_revision, device=device_of(config.device))
+    manifest = plan(model, captions.rows, config)
+    manifest = embed_missing(model, captions.rows, manifest, config)
+    summary = dataclasses.asdict(manifest) | {"targets": str(config.targets_folder), "shards": len(manifest.shards)}
+    print_result(summary, config.json)
+    return summary
+
+
+def plan(model: SentenceTransformer, rows: Sequence[Row], config: EmbedConfig) -> Manifest:
+    """The manifest to go on with: that of an earlier run of the same work, or a new one.
+
+    Raises:
+        TargetsError: the folder holds other work, or the model has no image side.
+    """
+    from turkish_clip.encoder import PROBE
+
+    if not model.supports("image"):
+        raise TargetsError(
+            f"expected an image model, got {config.image_model}, which takes {', '.join(map(str, model.modalities))}; "
+            "name one with --image_model"
+        )
+    wanted = Manifest(
+        image_model=config.image_model,
+        revision=config.image_model_revision,
+        weights_sha256=weights_sha256(model),
+        source_sha256=source_sha256(row.image_id for row in rows),
+        dim=int(model.encode(PROBE).shape[-1]),
+        dtype=config.target_dtype,
+        shard_size=config.shard_size,
+        batch_size=config.image_batch_size,
+        normalised=False,
+        pictures=0,
+        rejected=0,
+        complete=False,
+    )
+    found = Manifest.read(config.targets_folder)
+    if found is None:
+        return wanted
+    difference = wanted.same_work(found)
+    if difference:
+        raise TargetsError(
+            f"expected the work that {config.targets_folder} was begun with, got {difference}; "
+            "give another --targets, or delete that folder"
+        )
+    return found
+
+
+def embed_missing(model: SentenceTransformer, rows: Sequence[Row], manifest: Manifest, config: EmbedConfig) -> Manifest:
+    """Writes each shard that is not there yet; after each, the rejects and the manifest, so that a kill loses one.
+
+    A shard is always embedded whole, from the same batches: a resumed run gives the same bytes.
+
+    Raises:
+        CaptionsError: too many pictures do not open; what was finished stays.
+    """
+    from tqdm import tqdm
+
+    folder = config.targets_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    chunks = [rows[start : start + config.shard_size] for start in range(0, len(rows), config.shard_size)]
+    done = {shard.number: shard for shard in manifest.shards if is_intact(folder, shard)}
+    pending = [number for number in range(len(chunks)) if number not in done]
+    redone = {row.image_id for number in pending for row in chunks[number]}
+    rejects = [reject for reject in read_rejects(folder) if reject.image_id not in redone]
+    with tqdm(total=len(rows), initial=len(rows) - len(redone), unit="picture", desc="embed", mininterval=0.5) as bar:
+        for number, part in embedded(model, [(n, chunks[n]) for n in pending], config, bar.update):
+            dtype = config.target_dtype
+            shard = write_shard(folder, number, part.image_ids, part.vectors.astype(dtype)) if part.image_ids else None
+            rejects += part.rejects
+            write_rejects(folder / REJECTS, rejects)
+            done[number] = shard or Shard(shard_name(number), 0, "")
+            unit_so_far = (manifest.normalised or not manifest.pictures) and is_unit(part.vectors)
+            shards = [done[key] for key in sorted(done) if done[key].pictures]
+            manifest = dataclasses.replace(
+                manifest,
+                shards=shards,
+                pictures=sum(shard.pictures for shard in shards),
+                rejected=len(rejects),
+                normalised=unit_so_far,
+            )
+            manifest.write(folder)
+            check_rejects(len(rejects), len(rows), config, rejects)
+    manifest = dataclasses.replace(manifest, complete=True)
+    manifest.write(folder)
+    return manifest
+
+
+@dataclass
+class Embedded:
+    """What one shard's pictures became: (n, dim) float32 vectors of those that opened, and the others."""
+
+    image_ids: list[str]
+    vectors: NDArray[np.float32]
+    rejects: list[Reject]
+
+
+@dataclass
+class Decoded:
+    """One batch on its way to the tower."""
+
+    shard: int
+    features: dict[str, Any]
+    image_ids: list[str]
+    rejects: list[Reject]
+    pictures: int
+
+
+def embedded(
+    model: SentenceTransformer, chunks: list[tuple[int, Sequence[Row]]], config: EmbedConfig, progress: Any
+) -> Iterator[tuple[int, Embedded]]:
+    """Yields each shard's vectors; workers decode the batches ahead while the tower computes."""
+    import numpy as np
+    import torch
+    from sentence_transformers.util import batch_to_device
+
+    dim = 0
+    parts: dict[int, list[NDArray[np.float32]]] = {}
+    kept: dict[int, tuple[list[str], list[Reject]]] = {}
+    left = {number: -(-len(chunk) // config.image_batch_size) for number, chunk in chunks}
+    model.eval()
+    for batch in decoded(model, chunks, config):
+        ids, rejects = kept.setdefault(batch.shard, ([], []))
+        ids += batch.image_ids
+        rejects += batch.rejects
+        if batch.image_ids:
+            with torch.inference_mode():
+                features = batch_to_device(batch.features, model.device)
+                vectors = model(features)["sentence_embedding"].float().cpu().numpy()
+            dim = vectors.shape[1]
+            parts.setdefault(batch.shard, []).append(vectors)
+        progress(batch.pictures)
+        left[batch.shard] -= 1
+        if not left[batch.shard]:
+            stacked = parts.pop(batch.shard, None) or [np.empty((0, dim), np.float32)]
+            yield batch.shard, Embedded(ids, np.concatenate(stacked), rejects)
+
+
+def decoded(
+    model: SentenceTransformer, chunks: list[tuple[int, Sequence[Row]]], config: EmbedConfig
+) -> Iterator[Decoded]:
+    """Opens and preprocesses batches in threads (Pillow decodes outside the interpreter lock), in order."""
+    from turkish_clip.encoder import image_side
+
+    side = image_side(model)
+
+    def decode(shard: int, batch: Sequence[Row]) -> Decoded:
+        pictures, image_ids, rejects = [], [], []
+        for row in batch:
+            try:
+                pictures.append(row.open(min_side=side))
+                image_ids.append(row.image_id)
+            except ImageError as error:
+                rejects.append(Reject(row.image_id, error.name, error.reason))
+        features = model.preprocess(pictures) if pictures else {}
+        return Decoded(shard, features, image_ids, rejects, len(batch))
+
+    size = config.image_batch_size
+    batches = ((n, chunk[start : start + size]) for n, chunk in chunks for start in range(0, len(chunk), size))
+    ahead: deque[Future[Decoded]] = deque()
+    with ThreadPoolExecutor(config.workers, thread_name_prefix="decode") as pool:
+        try:
+            for shard, batch in batches:
+                ahead.append(pool.submit(decode, shard, batch))
+                if len(ahead) > config.workers + 1:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def read_rejects(folder: Path) -> list[Reject]:
+    """What an earlier part of the run rejected."""
+    path = folder / REJECTS
+    if not path.is_file():
+        return []
+    return [Reject(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+if __name__ == "__main__":
+    run_command(main)

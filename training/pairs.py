@@ -1,0 +1,99 @@
+"""Captions × targets → what the trainer and the evaluator take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from training.captions import Captions, Row
+from training.config import DistillConfig
+from training.perturb import Variants
+from training.targets import Targets
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+
+    from turkish_clip.evaluator import RetrievalEvaluator
+
+log = logging.getLogger("training")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What distillation runs on.
+
+    Attributes:
+        train: columns caption (str) and label ((dim,) float32 unit vector), the label looked up as a row is read.
+        texts: the training captions as written.
+        evaluator: on the validation split, or None where there is none.
+        variants: tell it each epoch.
+    """
+
+    train: Dataset
+    texts: list[str]
+    evaluator: RetrievalEvaluator | None
+    variants: Variants
+
+
+def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> Pairs:
+    """Joins the splits' captions with their pictures' targets.
+
+    Raises:
+        CaptionsError: no training pictures.
+        TargetsError: a picture has no target and was not rejected when the targets were made.
+    """
+    import torch
+    from datasets import Dataset
+
+    train = with_targets(captions.split("train"), targets)
+    texts = [caption for row in train for caption in row.captions]
+    pictures = targets.rows([row.image_id for row in train])
+    unit_targets = torch.from_numpy(targets.unit_rows([row.image_id for row in train]))
+    picture_of = [number for number, row in enumerate(train) for _ in row.captions]
+    log.info("%d captions of %d pictures to train on", len(texts), len(pictures))
+    variants = Variants(config.ascii_share, config.case_share, config.full_stop_share, config.seed)
+
+    def look_up(batch: dict[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        if "caption" in batch:
+            result["caption"] = variants.of(batch["caption"], batch["row"])
+            result["label"] = list(unit_targets[batch["picture"]])
+        return result
+
+    dataset = Dataset.from_dict({"caption": texts, "picture": picture_of, "row": range(len(texts))})
+    return Pairs(dataset.with_transform(look_up), texts, _evaluator(captions, targets, config), variants)
+
+
+def with_targets(rows: Sequence[Row], targets: Targets) -> list[Row]:
+    """The rows whose pictures opened when the targets were made."""
+    return [row for row in rows if row.image_id not in targets.rejected]
+
+
+def say_what_is_cut(model: SentenceTransformer, texts: Sequence[str], max_tokens: int) -> int:
+    """Says once how many captions are longer than the encoder reads; returns that number."""
+    lengths = [len(ids) for ids in model.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]
+    cut = sum(length > max_tokens for length in lengths)
+    if cut:
+        log.warning(
+            "%d of %d captions are longer than %d tokens and are cut (longest: %d); raise --max_tokens to keep them",
+            cut,
+            len(texts),
+            max_tokens,
+            max(lengths),
+        )
+    return cut
+
+
+def _evaluator(captions: Captions, targets: Targets, config: DistillConfig) -> RetrievalEvaluator | None:
+    from turkish_clip.evaluator import RetrievalEvaluator
+
+    rows = with_targets([row for row in captions.rows if row.split == "validation"], targets)
+    if not rows:
+        log.warning("no validation pictures: the last weights are kept, not the best")
+        return None
+    return RetrievalEvaluator(
+        [row.captions for row in rows], targets.unit_rows([row.image_id for row in rows]), batch_size=config.batch_size
+    )

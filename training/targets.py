@@ -1,0 +1,227 @@
+"""The targets on disk: Parquet shards of picture vectors, and the manifest that says whose they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.atomic import whole_file, write_json
+from training.run_record import sha256_of
+from turkish_clip.errors import InputError
+from turkish_clip.metrics import Vectors, unit
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+REJECTS = "rejects.jsonl"
+UNIT_TOLERANCE = 1e-3  # float16 rounds a norm of 1 by less than this
+
+
+class TargetsError(InputError):
+    """Targets that are missing, incomplete, damaged, or of another image model."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One finished file: its name, how many pictures it holds and its hash."""
+
+    file: str
+    pictures: int
+    sha256: str
+
+    @property
+    def number(self) -> int:
+        """Its place in the order of the source."""
+        return int(Path(self.file).stem.rpartition("-")[2])
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of targets holds.
+
+    Attributes:
+        image_model: Hub id or folder, as it was given.
+        revision: as it was given; empty means the newest at that time.
+        weights_sha256: of the image model's weights.
+        source_sha256: of the list of pictures, in order.
+        normalised: whether the stored vectors have norm 1.
+        complete: false while shards are missing.
+    """
+
+    image_model: str
+    revision: str
+    weights_sha256: str
+    source_sha256: str
+    dim: int
+    dtype: str
+    shard_size: int
+    batch_size: int
+    normalised: bool
+    pictures: int
+    rejected: int
+    complete: bool
+    shards: list[Shard] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / MANIFEST, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest | None:
+        """The manifest in a folder, or None where there is none.
+
+        Raises:
+            TargetsError: it is not a manifest.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**values, "shards": [Shard(**shard) for shard in values["shards"]]})
+        except (ValueError, TypeError, KeyError) as error:
+            raise TargetsError(f"expected a manifest of targets in {path}, got {error}; delete the folder") from error
+
+    def same_work(self, other: Manifest) -> str:
+        """The first thing in which two manifests' work differs, in words; empty if they are of the same work."""
+        for name in ("image_model", "weights_sha256", "source_sha256", "dim", "dtype", "shard_size", "batch_size"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs and not (name == "image_model" and self.weights_sha256 == other.weights_sha256):
+                return f"{name} {mine} instead of {theirs}"
+        return ""
+
+
+def source_sha256(image_ids: Iterable[str]) -> str:
+    """The hash of a list of pictures, in order."""
+    digest = hashlib.sha256()
+    for image_id in image_ids:
+        digest.update(image_id.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def shard_name(number: int) -> str:
+    return f"shard-{number:05d}.parquet"
+
+
+def write_shard(folder: Path, number: int, image_ids: Sequence[str], vectors: NDArray[Any]) -> Shard:
+    """Writes one shard whole: columns image_id (string) and embedding (fixed_size_list of float16 or float32)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / shard_name(number)
+    dim = vectors.shape[1]
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
+    table = pa.table({"image_id": pa.array(image_ids, pa.string()), "embedding": embedding})
+    with whole_file(path) as partial:
+        pq.write_table(table, partial, compression="none")
+    return Shard(path.name, len(image_ids), sha256_of(path))
+
+
+def is_intact(folder: Path, shard: Shard) -> bool:
+    """Whether a shard's file is there with the bytes that were written."""
+    path = folder / shard.file
+    return path.is_file() and sha256_of(path) == shard.sha256
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The picture vectors of a finished folder, looked up by image_id."""
+
+    folder: Path
+    manifest: Manifest
+    row_of: dict[str, int]
+    vectors: NDArray[np.floating]  # (pictures, dim), as the image model gave them
+    rejected: frozenset[str]
+
+    def unit_rows(self, image_ids: Sequence[str]) -> Vectors:
+        """The (n, dim) float32 unit vectors of pictures, in the order asked for.
+
+        Raises:
+            TargetsError: a picture has no target.
+        """
+        return unit(self.vectors[self.rows(image_ids)].astype(np.float32))
+
+    def rows(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row numbers of pictures in `vectors`: (n,) int64.
+
+        Raises:
+            TargetsError: a picture has no target.
+        """
+        missing = [image_id for image_id in image_ids if image_id not in self.row_of]
+        if missing:
+            raise TargetsError(
+                f"expected a target for each picture in {self.folder}, got none for {len(missing)}, the first "
+                f"{missing[0]!r}; run training.embed_images on this source again with another --targets"
+            )
+        return np.fromiter((self.row_of[image_id] for image_id in image_ids), np.int64, len(image_ids))
+
+
+def read_targets(folder: Path, *, image_model: str = "", dim: int | None = None) -> Targets:
+    """Reads a finished folder of targets, after checking whose they are.
+
+    Args:
+        folder: with manifest.json.
+        image_model: the id or folder that the targets must come from; empty takes any.
+        dim: the width they must have; None takes any.
+
+    Raises:
+        TargetsError: no targets there, unfinished or damaged ones, or another image model, width or normalisation.
+    """
+    import pyarrow.parquet as pq
+
+    manifest = Manifest.read(folder)
+    if manifest is None:
+        raise TargetsError(f"expected targets in {folder}, got no {MANIFEST}; run training.embed_images first")
+    if not manifest.complete:
+        raise TargetsError(f"expected finished targets in {folder}, got a part; run training.embed_images again")
+    if image_model and not _same_place(image_model, manifest.image_model):
+        raise TargetsError(
+            f"expected targets of the image model {image_model}, got those of {manifest.image_model} in {folder}; "
+            "embed again with another --targets, or name that model"
+        )
+    if dim is not None and dim != manifest.dim:
+        raise TargetsError(f"expected targets of width {dim}, got {manifest.dim} in {folder}; embed again")
+    for shard in manifest.shards:
+        if not is_intact(folder, shard):
+            raise TargetsError(f"expected {folder / shard.file} as written, got other bytes; run embed_images again")
+    tables = [pq.read_table(folder / shard.file) for shard in manifest.shards]
+    image_ids = [image_id for table in tables for image_id in table["image_id"].to_pylist()]
+    vectors = np.concatenate([_matrix(table, manifest.dim) for table in tables])
+    if manifest.normalised and len(vectors) and not is_unit(vectors):
+        raise TargetsError(f"expected unit vectors in {folder}, as its manifest says, got other norms; embed again")
+    return Targets(
+        folder, manifest, {image_id: row for row, image_id in enumerate(image_ids)}, vectors, read_rejected(folder)
+    )
+
+
+def is_unit(vectors: NDArray[Any]) -> bool:
+    """Whether every row has norm 1, within what float16 rounds."""
+    norms = np.linalg.norm(vectors.astype(np.float32), axis=1)
+    return bool(np.all(np.abs(norms - 1) < UNIT_TOLERANCE))
+
+
+def read_rejected(folder: Path) -> frozenset[str]:
+    """The image_ids in rejects.jsonl."""
+    path = folder / REJECTS
+    if not path.is_file():
+        return frozenset()
+    return frozenset(json.loads(line)["image_id"] for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def _matrix(table: pa.Table, dim: int) -> NDArray[np.floating]:
+    flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, dim)
+
+
+def _same_place(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    return Path(one).is_dir() and Path(other).is_dir() and Path(one).resolve() == Path(other).resolve()

@@ -1,0 +1,199 @@
+"""Assembles models: the Turkish text encoder, and one model that routes text to it and pictures to CLIP.
+
+The one place that puts sentence-transformers modules together. What comes out is plain: it loads with
+`SentenceTransformer(folder_or_id)`, without this package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from turkish_clip.errors import InputError
+from turkish_clip.text import turkish_normalizer
+
+DIM = 512  # of CLIP ViT-B/32's shared space
+MAX_TOKENS = 128
+PROBE = Image.new("RGB", (32, 32), "white")  # shows a model's width where its configuration does not say
+
+
+class ModelError(InputError):
+    """A backbone or model that can't be loaded, or does not fit its partner."""
+
+
+def build_text_encoder(
+    backbone: str | Path,
+    *,
+    dim: int = DIM,
+    max_tokens: int = MAX_TOKENS,
+    revision: str | None = None,
+    device: str | None = None,
+) -> SentenceTransformer:
+    """Puts a BERT-like backbone under mean pooling, a dense layer and normalisation.
+
+    Args:
+        backbone: Hub id or folder of a transformers text encoder with its tokenizer.
+        dim: width of the vectors: that of the image model's space.
+        max_tokens: longer text is cut there, [CLS] and [SEP] included.
+        revision: branch, tag or commit of a Hub id.
+        device: where to put the model; None lets sentence-transformers choose.
+
+    Returns:
+        Transformer → Pooling(mean) → Dense(hidden → dim, no activation) → Normalize, whose `encode` gives (n, dim)
+        float32 unit vectors. The dense layer is fresh: it is drawn from torch's random generator. The tokenizer
+        composes NFD text, straightens apostrophes and carries both rules in tokenizer.json.
+
+    Raises:
+        ModelError: the backbone can't be loaded, is no text encoder, has a slow tokenizer, or has fewer positions
+            than `max_tokens`.
+    """
+    transformer = _load_backbone(str(backbone), revision, max_tokens)
+    positions = getattr(transformer.config, "max_position_embeddings", max_tokens)
+    if max_tokens > positions:
+        raise ModelError(
+            f"expected max_tokens of at most {positions}, the positions of {backbone}, got {max_tokens}; lower it"
+        )
+    transformer.processor = _turkish_tokenizer(transformer.tokenizer, str(backbone), max_tokens)
+    hidden = transformer.get_embedding_dimension()
+    modules = [
+        transformer,
+        Pooling(hidden, pooling_mode="mean"),
+        Dense(hidden, dim, activation_function=torch.nn.Identity()),
+        Normalize(),
+    ]
+    return SentenceTransformer(modules=modules, device=device, similarity_fn_name="cosine")
+
+
+def pair(
+    text_encoder: SentenceTransformer | str | Path,
+    image_encoder: SentenceTransformer | str | Path,
+    *,
+    device: str | None = None,
+) -> SentenceTransformer:
+    """Joins a text encoder and an image model in one SentenceTransformer.
+
+    Args:
+        text_encoder: ours, or its Hub id or folder.
+        image_encoder: the image model, or its Hub id or folder, for example "clip-ViT-B-32".
+        device: where to put the result; None lets sentence-transformers choose.
+
+    Returns:
+        A model whose `encode` takes texts or pictures (not both in one call) and gives each the vector that its own
+        encoder gives, bit for bit: (n, dim) float32. Each route keeps its own token limit. Picture vectors are as the
+        image model leaves them, raw or unit, so compare by cosine, as `similarity` does.
+
+    Raises:
+        ModelError: a model can't be loaded, the first has no text side, the second no image side, or the widths differ.
+    """
+    text = _load_model(text_encoder, device)
+    image = _load_model(image_encoder, device)
+    if not text.supports("text"):
+        raise ModelError(f"expected a text encoder first, got {_sides(text)}; give pair(text_encoder, image_encoder)")
+    if not image.supports("image"):
+        raise ModelError(
+            f"expected an image model second, got {_sides(image)}, which has no image side; give pair(text_encoder, "
+            "image_encoder), for example with the image model clip-ViT-B-32"
+        )
+    widths = text.encode("a").shape[-1], image.encode(PROBE).shape[-1]
+    if widths[0] != widths[1]:
+        raise ModelError(
+            f"expected vectors of one width, got {widths[0]} from the text encoder and {widths[1]} from the image "
+            "model; pair it with the image model that it was trained for"
+        )
+    router = Router(
+        {"text": list(text.children()), "image": list(image.children())},
+        route_mappings={(None, "text"): "text", (None, "image"): "image"},
+    )
+    return SentenceTransformer(modules=[router], device=device, similarity_fn_name="cosine")
+
+
+def save_text_encoder(model: SentenceTransformer, folder: str | Path) -> None:
+    """Saves a model as safetensors, without the automatic model card, which would describe it wrongly."""
+    model.save(str(folder), create_model_card=False, safe_serialization=True)
+
+
+def image_side(model: SentenceTransformer) -> int | None:
+    """The side in pixels to which a model's processor brings a picture, or None where it does not say."""
+    processor = getattr(model, "processor", None)
+    pictures = getattr(processor, "image_processor", processor)
+    for name in ("crop_size", "size"):
+        size = getattr(pictures, name, None)
+        if isinstance(size, int):
+            return size
+        for key in ("height", "shortest_edge"):
+            side = size.get(key) if hasattr(size, "get") else getattr(size, key, None)
+            if isinstance(side, int):
+                return side
+    return None
+
+
+def load_model(name: str | Path, *, revision: str | None = None, device: str | None = None) -> SentenceTransformer:
+    """Loads a SentenceTransformer by Hub id or folder, without remote code.
+
+    Raises:
+        ModelError: it can't be loaded; says why in one line.
+    """
+    try:
+        return SentenceTransformer(str(name), revision=revision or None, device=device, trust_remote_code=False)
+    except Exception as error:  # the Hub's client, transformers and safetensors each raise their own
+        raise _unloadable("model", str(name), error) from error
+
+
+def _load_model(model: SentenceTransformer | str | Path, device: str | None) -> SentenceTransformer:
+    return model if isinstance(model, SentenceTransformer) else load_model(model, device=device)
+
+
+def _load_backbone(backbone: str, revision: str | None, max_tokens: int) -> Transformer:
+    hub = {"revision": revision} if revision else {}
+    try:
+        transformer = Transformer(
+            backbone,
+            max_seq_length=max_tokens,
+            model_kwargs=dict(hub),
+            processor_kwargs=dict(hub),
+            config_kwargs=dict(hub),
+        )
+    except Exception as error:  # as in load_model
+        raise _unloadable("backbone", backbone, error) from error
+    if transformer.modalities != ["text"] or transformer.module_output_name != "token_embeddings":
+        sides = ", ".join(map(str, transformer.modalities))
+        raise ModelError(f"expected a text encoder such as a BERT as the backbone, got {backbone}, which takes {sides}")
+    return transformer
+
+
+def _turkish_tokenizer(tokenizer: PreTrainedTokenizerBase, backbone: str, max_tokens: int) -> PreTrainedTokenizerFast:
+    """The backbone's tokenizer with our normalizer in front.
+
+    A class of its own kind (BertTokenizer) would build its own normalizer on loading and drop ours, so the result is
+    the general class, which takes tokenizer.json as it is.
+    """
+    inner = getattr(tokenizer, "backend_tokenizer", None)
+    if inner is None:
+        raise ModelError(f"expected a backbone with a fast tokenizer, got {backbone}; convert it to tokenizer.json")
+    inner.normalizer = turkish_normalizer(inner.normalizer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        model_max_length=max_tokens,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
+        model_input_names=tokenizer.model_input_names,
+        **tokenizer.special_tokens_map,
+    )
+
+
+def _sides(model: SentenceTransformer) -> str:
+    return f"a model of {' and '.join(map(str, model.modalities))}"
+
+
+def _unloadable(kind: str, name: str, error: Exception) -> ModelError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return ModelError(
+        f"expected a {kind} at {name!r}, got {type(error).__name__}: {reason}; "
+        "check the id or folder, and the connection"
+    )
