@@ -46,6 +46,7 @@ def write_scratch_backbone(folder: Path, captions: Iterable[str], config: Distil
             num_attention_heads=config.scratch_hidden // 32,
             intermediate_size=2 * config.scratch_hidden,
             max_position_embeddings=config.max_tokens,
+            hidden_dropout_prob=0.0,  # the target is fixed: noise on the way to it only blurs it (LOG.md)
             pad_token_id=tokenizer.pad_token_id,
         )
     )

@@ -12,10 +12,10 @@ from training.config import DistillConfig, read
 from training.run_record import (
     epoch_callback,
     log_callback,
+    open_run,
     print_result,
     run_command,
     sha256_of,
-    start_run,
     weights_sha256,
 )
 
@@ -31,7 +31,10 @@ log = logging.getLogger("training")
 def main(argv: list[str]) -> dict[str, Any]:
     """Trains and saves a text encoder; returns a summary."""
     config = read(DistillConfig, argv)
-    run = start_run(config)
+    run = open_run(config)
+    if run.summary is not None:
+        print_result(run.summary, config.json)
+        return run.summary
     captions = read_captions(config)
 
     from sentence_transformers import SentenceTransformerTrainer
@@ -44,7 +47,11 @@ def main(argv: list[str]) -> dict[str, Any]:
     pairs = load_pairs(captions, targets, config)
     student = build_student(config, pairs, targets.manifest.dim)
     cut = say_what_is_cut(student, pairs.texts, config.max_tokens)
-    run.record(manifest_sha256=sha256_of(targets.folder / MANIFEST), image_model=targets.manifest.image_model)
+    manifest = targets.manifest
+    run.begin(
+        manifest_sha256=sha256_of(targets.folder / MANIFEST),
+        image_model={"id": manifest.image_model, "revision": manifest.revision, "weights": manifest.weights_sha256},
+    )
 
     trainer = SentenceTransformerTrainer(
         model=student,
@@ -137,7 +144,7 @@ def save(student: SentenceTransformer, run: Run, history: list[dict[str, Any]], 
             (entry["train_runtime"] for entry in reversed(history) if "train_runtime" in entry), None
         ),
     }
-    run.record(status="finished", **summary)
+    run.finish(summary)
     return summary
 
 

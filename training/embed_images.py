@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,9 @@ from training.run_record import print_result, run_command, weights_sha256
 from training.targets import (
     REJECTS,
     Manifest,
-    Shard,
     TargetsError,
     is_intact,
     is_unit,
-    shard_name,
     source_sha256,
     write_shard,
 )
@@ -105,27 +103,19 @@ def embed_missing(model: SentenceTransformer, rows: Sequence[Row], manifest: Man
     folder.mkdir(parents=True, exist_ok=True)
     chunks = [rows[start : start + config.shard_size] for start in range(0, len(rows), config.shard_size)]
     done = {shard.number: shard for shard in manifest.shards if is_intact(folder, shard)}
-    pending = [number for number in range(len(chunks)) if number not in done]
-    redone = {row.image_id for number in pending for row in chunks[number]}
+    pending = [(number, chunk) for number, chunk in enumerate(chunks) if number not in done]
+    redone = {row.image_id for _, chunk in pending for row in chunk}
+    place_of = {row.image_id: place for place, row in enumerate(rows)}
     rejects = [reject for reject in read_rejects(folder) if reject.image_id not in redone]
     with tqdm(total=len(rows), initial=len(rows) - len(redone), unit="picture", desc="embed", mininterval=0.5) as bar:
-        for number, part in embedded(model, [(n, chunks[n]) for n in pending], config, bar.update):
-            dtype = config.target_dtype
-            shard = write_shard(folder, number, part.image_ids, part.vectors.astype(dtype)) if part.image_ids else None
-            rejects += part.rejects
+        for number, part in embedded(model, pending, manifest.dim, config, bar.update):
+            done[number] = write_shard(folder, number, part.image_ids, part.vectors.astype(config.target_dtype))
+            rejects = sorted(rejects + part.rejects, key=lambda reject: place_of[reject.image_id])
             write_rejects(folder / REJECTS, rejects)
-            done[number] = shard or Shard(shard_name(number), 0, "")
-            unit_so_far = (manifest.normalised or not manifest.pictures) and is_unit(part.vectors)
-            shards = [done[key] for key in sorted(done) if done[key].pictures]
-            manifest = dataclasses.replace(
-                manifest,
-                shards=shards,
-                pictures=sum(shard.pictures for shard in shards),
-                rejected=len(rejects),
-                normalised=unit_so_far,
-            )
+            manifest = manifest.grown(done.values(), len(rejects), is_unit(part.vectors))
             manifest.write(folder)
             check_rejects(len(rejects), len(rows), config, rejects)
+    check_rejects(len(rejects), len(rows), config, rejects)
     manifest = dataclasses.replace(manifest, complete=True)
     manifest.write(folder)
     return manifest
@@ -152,14 +142,17 @@ class Decoded:
 
 
 def embedded(
-    model: SentenceTransformer, chunks: list[tuple[int, Sequence[Row]]], config: EmbedConfig, progress: Any
+    model: SentenceTransformer,
+    chunks: list[tuple[int, Sequence[Row]]],
+    dim: int,
+    config: EmbedConfig,
+    progress: Callable[[int], Any],
 ) -> Iterator[tuple[int, Embedded]]:
     """Yields each shard's vectors; workers decode the batches ahead while the tower computes."""
     import numpy as np
     import torch
     from sentence_transformers.util import batch_to_device
 
-    dim = 0
     parts: dict[int, list[NDArray[np.float32]]] = {}
     kept: dict[int, tuple[list[str], list[Reject]]] = {}
     left = {number: -(-len(chunk) // config.image_batch_size) for number, chunk in chunks}
@@ -172,7 +165,6 @@ def embedded(
             with torch.inference_mode():
                 features = batch_to_device(batch.features, model.device)
                 vectors = model(features)["sentence_embedding"].float().cpu().numpy()
-            dim = vectors.shape[1]
             parts.setdefault(batch.shard, []).append(vectors)
         progress(batch.pictures)
         left[batch.shard] -= 1

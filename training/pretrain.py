@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.captions import Captions, Row, read_captions
 from training.config import PretrainConfig, read
-from training.run_record import epoch_callback, log_callback, print_result, run_command, start_run
+from training.run_record import epoch_callback, log_callback, open_run, print_result, run_command
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,7 +27,10 @@ ENCODE_AT_ONCE = 512  # opened pictures held in memory
 def main(argv: list[str]) -> dict[str, Any]:
     """Trains, saves and measures a small CLIP; returns what it measured."""
     config = read(PretrainConfig, argv)
-    run = start_run(config)
+    run = open_run(config)
+    if run.summary is not None:
+        print_result(run.summary, config.json)
+        return run.summary
 
     captions = read_captions(config)
     train = captions.split("train")
@@ -40,6 +43,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     model = build_clip(processor, config)
     batches = ClipBatches.read(train, processor, run.folder / "pictures.npy", config)
 
+    run.begin()
     trainer = Trainer(
         model=model,
         args=training_arguments(config, run.checkpoints, len(batches)),
@@ -52,7 +56,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     save_clip(model, processor, run.model)
     results = {"model": str(run.model), "dataset": captions.name, **measure(run.model, captions, config)}
     write_card(run.model, results, config)
-    run.record(status="finished", results=results)
+    run.finish(results)
     print_result(results, config.json)
     return results
 

@@ -44,10 +44,16 @@ class RunError(InputError):
 
 @dataclass(frozen=True)
 class Run:
-    """One execution's folder: run.json, model/, checkpoints/ and log.jsonl."""
+    """One execution's folder: run.json, model/, checkpoints/ and log.jsonl.
+
+    Attributes:
+        resumed: whether run.json was there before.
+        settings: the configuration, as run.json keeps it.
+    """
 
     folder: Path
     resumed: bool
+    settings: dict[str, Any]
 
     @property
     def checkpoints(self) -> Path:
@@ -65,14 +71,25 @@ class Run:
         numbered = {int(path.name.rpartition("-")[2]): path for path in self.checkpoints.glob("checkpoint-*")}
         return next((numbered[step] for step in sorted(numbered, reverse=True) if _is_whole(numbered[step])), None)
 
-    def record(self, **facts: Any) -> None:
-        """Adds facts to run.json."""
-        path = self.folder / "run.json"
-        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **facts})
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What a finished run recorded as its result, or None while there is something left to do."""
+        record = _read_record(self.folder)
+        return record["summary"] if record.get("status") == "finished" else None
+
+    def begin(self, **facts: Any) -> None:
+        """Writes run.json, once all input has been read and before the first step; a resumed run keeps its own."""
+        if not self.resumed:
+            facts |= {"config": self.settings, "git": git_state(), "libraries": library_versions(), "machine": machine()}
+            write_json(self.folder / "run.json", {"status": "running", **facts})
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Adds the result to run.json."""
+        write_json(self.folder / "run.json", {**_read_record(self.folder), "status": "finished", "summary": summary})
 
 
-def start_run(config: Any) -> Run:
-    """Opens the run folder and writes run.json before the first step.
+def open_run(config: Any) -> Run:
+    """Looks whether a run can start, or go on, in its folder.
 
     Args:
         config: a configuration with `folder` and `resume`.
@@ -81,14 +98,12 @@ def start_run(config: Any) -> Run:
         RunError: the folder holds a run already and `resume` is not set, or was made with another configuration.
     """
     folder: Path = config.folder
-    path = folder / "run.json"
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("resume", "json")}
     settings = json.loads(json.dumps(settings))
-    resumed = path.is_file()
-    if resumed:
+    before = _read_record(folder).get("config")
+    if before is not None:
         if not config.resume:
             raise RunError(f"expected a new run folder, got {folder}, which holds a run; add --resume or --run OTHER")
-        before = json.loads(path.read_text(encoding="utf-8"))["config"]
         changed = [key for key in settings if settings[key] != before.get(key)]
         if changed:
             key = changed[0]
@@ -96,11 +111,7 @@ def start_run(config: Any) -> Run:
                 f"expected the configuration that {folder} was begun with, got {key} = {settings[key]!r} instead of "
                 f"{before.get(key)!r}; resume with the same, or start another --run"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    if not resumed:
-        record = {"config": settings, "git": git_state(), "libraries": library_versions(), "machine": machine()}
-        write_json(path, {"status": "running", **record})
-    return Run(folder, resumed)
+    return Run(folder, before is not None, settings)
 
 
 def run_command(main: Callable[[list[str]], Any], argv: list[str] | None = None) -> None:
@@ -239,6 +250,17 @@ def write_log(path: Path, history: list[dict[str, Any]]) -> None:
     from training.atomic import write_text
 
     write_text(path, "".join(json.dumps(entry) + "\n" for entry in history))
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise RunError(f"expected the record of a run in {path}, got {error}; move it away") from error
+    return dict(record)
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -90,6 +90,17 @@ class Manifest:
         except (ValueError, TypeError, KeyError) as error:
             raise TargetsError(f"expected a manifest of targets in {path}, got {error}; delete the folder") from error
 
+    def grown(self, shards: Iterable[Shard], rejected: int, last_is_unit: bool) -> Manifest:
+        """The manifest after one more shard."""
+        ordered = sorted(shards, key=lambda shard: shard.number)
+        return dataclasses.replace(
+            self,
+            shards=ordered,
+            pictures=sum(shard.pictures for shard in ordered),
+            rejected=rejected,
+            normalised=last_is_unit and (self.normalised or not self.shards),
+        )
+
     def same_work(self, other: Manifest) -> str:
         """The first thing in which two manifests' work differs, in words; empty if they are of the same work."""
         for name in ("image_model", "weights_sha256", "source_sha256", "dim", "dtype", "shard_size", "batch_size"):
@@ -107,16 +118,12 @@ def source_sha256(image_ids: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def shard_name(number: int) -> str:
-    return f"shard-{number:05d}.parquet"
-
-
 def write_shard(folder: Path, number: int, image_ids: Sequence[str], vectors: NDArray[Any]) -> Shard:
     """Writes one shard whole: columns image_id (string) and embedding (fixed_size_list of float16 or float32)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = folder / shard_name(number)
+    path = folder / f"shard-{number:05d}.parquet"
     dim = vectors.shape[1]
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
     table = pa.table({"image_id": pa.array(image_ids, pa.string()), "embedding": embedding})

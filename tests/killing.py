@@ -1,0 +1,38 @@
+"""Runs a training command in a child that kills itself (SIGKILL) at a chosen moment.
+
+    python killing.py MODULE TARGET NTH ARGV…
+
+TARGET is "package.module:Class.method" or "package.module:function"; its NTH call never returns. Prints "killed".
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    module, target, nth, *argv = sys.argv[1:]
+    place, _, path = target.partition(":")
+    owner = importlib.import_module(place)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    real = getattr(owner, name)
+    calls = 0
+
+    def deadly(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == int(nth):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+
+    setattr(owner, name, deadly)
+    importlib.import_module(module).main(argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Distillation: it learns, repeats bit for bit, and goes on after any kill to the same weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_rows
+from sentence_transformers import SentenceTransformer
+
+from training import distill, embed_images
+from training.captions import CaptionsError
+from training.run_record import RunError
+from training.targets import TargetsError, read_targets
+from turkish_clip.encoder import load_model
+
+KILLING = Path(__file__).with_name("killing.py")
+SMALL = (
+    "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
+    "--batch_size 16 --epochs 2 --evaluations 4 --learning_rate 1e-3 --device cpu"
+)
+
+
+def arguments(source: Path, clip: Path, targets: Path, run: Path, *more: str) -> list[str]:
+    base = f"--captions {source} --image_model {clip} --targets {targets} --run {run} {SMALL}"
+    return [*base.split(), *more]
+
+
+@pytest.fixture(scope="module")
+def targets(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("targets")
+    embed_images.main(f"--captions {captioned_folder} --image_model {tiny_clip} --run {run} --device cpu".split())
+    return run / "targets"
+
+
+@pytest.fixture(scope="module")
+def finished(
+    captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    run = tmp_path_factory.mktemp("finished")
+    summary = distill.main(arguments(captioned_folder, tiny_clip, targets, run))
+    return {**summary, "run": run}
+
+
+def test_eight_pairs_overfit(captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path) -> None:
+    rows = (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()[:8]
+    source = write_rows(tmp_path / "source", [])
+    shutil.copytree(captioned_folder / "train", source / "train")
+    eight = [{**json.loads(row), "captions": json.loads(row)["captions"][:1]} for row in rows]
+    write_rows(source, eight)
+    more = "--epochs 120 --batch_size 8 --validation_share 0 --test_share 0 --ascii_share 0 --case_share 0 --full_stop_share 0"
+    argv = arguments(source, tiny_clip, targets, tmp_path / "run", *more.split())
+    distill.main(argv)
+    model = load_model(tmp_path / "run" / "model", device="cpu")
+    vectors = model.encode([row["captions"][0] for row in eight])
+    wanted = read_targets(targets).unit_rows([row["image_id"] for row in eight])
+    assert ((vectors - wanted) ** 2).sum(axis=1).mean() < 0.005
+
+
+def test_what_a_run_leaves(finished: dict[str, Any], targets: Path) -> None:
+    run: Path = finished["run"]
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert record["status"] == "finished"
+    assert record["config"]["batch_size"] == 16
+    assert record["libraries"]["torch"]
+    assert record["git"] == {} or set(record["git"]) == {"commit", "dirty"}
+    assert len(record["manifest_sha256"]) == len(record["summary"]["weights_sha256"]) == 64
+    curve = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert sum("eval_validation_mrr" in entry for entry in curve) >= 4
+    losses = [entry["loss"] for entry in curve if "loss" in entry]
+    assert losses[-1] < losses[0]
+    model = SentenceTransformer(str(run / "model"), device="cpu")
+    assert model.encode(["kırmızı ev"]).shape == (1, 16)
+    assert model.max_seq_length == 32
+
+
+def test_same_seed_same_weights_other_seed_others(
+    finished: dict[str, Any], captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path
+) -> None:
+    again = distill.main(arguments(captioned_folder, tiny_clip, targets, tmp_path / "again"))
+    other = distill.main(arguments(captioned_folder, tiny_clip, targets, tmp_path / "other", "--seed", "1"))
+    assert again["weights_sha256"] == finished["weights_sha256"] != other["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("target", "nth"),
+    [
+        ("torch.optim:AdamW.step", 14),
+        pytest.param("torch.optim:AdamW.step", 1, marks=pytest.mark.slow),
+        pytest.param("torch.optim:AdamW.step", 11, marks=pytest.mark.slow),
+        pytest.param("transformers:Trainer._save_optimizer_and_scheduler", 2, marks=pytest.mark.slow),
+        pytest.param("transformers:Trainer._save_rng_state", 3, marks=pytest.mark.slow),
+        pytest.param("transformers.trainer:rotate_checkpoints", 3, marks=pytest.mark.slow),
+        pytest.param("turkish_clip.evaluator:RetrievalEvaluator.__call__", 3, marks=pytest.mark.slow),
+        pytest.param("turkish_clip.encoder:save_text_encoder", 1, marks=pytest.mark.slow),
+        pytest.param("training.run_record:Run.finish", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_and_resumed_gives_the_same_weights(
+    finished: dict[str, Any],
+    captioned_folder: Path,
+    tiny_clip: Path,
+    targets: Path,
+    tmp_path: Path,
+    target: str,
+    nth: int,
+) -> None:
+    argv = arguments(captioned_folder, tiny_clip, targets, tmp_path)
+    command = [sys.executable, str(KILLING), "training.distill", target, str(nth), *argv]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with pytest.raises(RunError, match="holds a run; add --resume"):
+        distill.main(argv)
+    summary = distill.main([*argv, "--resume"])
+    assert summary["weights_sha256"] == finished["weights_sha256"]
+    whole, resumed = (load_model(path / "model", device="cpu") for path in (finished["run"], tmp_path))
+    assert np.array_equal(whole.encode(["iki mavi kuş"]), resumed.encode(["iki mavi kuş"]))
+    curves = [(path / "log.jsonl").read_text(encoding="utf-8").splitlines() for path in (finished["run"], tmp_path)]
+    steps = [[json.loads(line)["step"] for line in curve if '"loss"' in line] for curve in curves]
+    assert steps[0] == steps[1]
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    finished: dict[str, Any], captioned_folder: Path, tiny_clip: Path, targets: Path
+) -> None:
+    weights = (finished["run"] / "model" / "model.safetensors").read_bytes()
+    argv = arguments(captioned_folder, tiny_clip, targets, finished["run"], "--resume")
+    assert distill.main(argv)["weights_sha256"] == finished["weights_sha256"]
+    assert (finished["run"] / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_resume_with_another_configuration(
+    finished: dict[str, Any], captioned_folder: Path, tiny_clip: Path, targets: Path
+) -> None:
+    argv = arguments(captioned_folder, tiny_clip, targets, finished["run"], "--resume", "--epochs", "3")
+    with pytest.raises(RunError, match=r"got epochs = 3.0 instead of 2.0"):
+        distill.main(argv)
+
+
+def test_a_picture_without_a_target(captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path) -> None:
+    shutil.copytree(captioned_folder, tmp_path / "source")
+    shutil.copy(tmp_path / "source" / "train" / "00000.png", tmp_path / "source" / "new.png")
+    with (tmp_path / "source" / "metadata.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"file_name": "new.png", "image_id": "new", "captions": ["yeni"], "split": "train"}) + "\n")
+    with pytest.raises(TargetsError, match="got none for 1, the first 'new'"):
+        distill.main(arguments(tmp_path / "source", tiny_clip, targets, tmp_path / "run"))
+
+
+def test_targets_of_another_image_model(captioned_folder: Path, targets: Path, tmp_path: Path) -> None:
+    with pytest.raises(TargetsError, match="expected targets of the image model other, got those of"):
+        distill.main(arguments(captioned_folder, Path("other"), targets, tmp_path / "run"))
+
+
+def test_no_training_split(captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    shutil.copytree(captioned_folder, tmp_path / "source")
+    write_rows(tmp_path / "source", [row for row in rows if row["split"] == "test"])
+    with pytest.raises(CaptionsError, match="pictures in the train split"):
+        distill.main(arguments(tmp_path / "source", tiny_clip, targets, tmp_path / "run"))
+
+
+def test_a_caption_that_is_cut_is_said_once(
+    captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING", logger="training"):
+        summary = distill.main(
+            arguments(captioned_folder, tiny_clip, targets, tmp_path, "--max_tokens", "8", "--epochs", "0.1")
+        )
+    assert summary["captions_cut"] > 0
+    assert len([record for record in caplog.records if "are cut" in record.message]) == 1

@@ -1,0 +1,189 @@
+"""Targets: right vectors, listed rejects, and the same bytes after any kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_rows
+from PIL import Image
+
+from training import embed_images
+from training.captions import CaptionsError, read_captions
+from training.config import SourceConfig
+from training.targets import Manifest, TargetsError, read_targets
+from turkish_clip.encoder import load_model
+
+KILLING = Path(__file__).with_name("killing.py")
+
+
+def arguments(source: Path, clip: Path, run: Path, *more: str) -> list[str]:
+    base = f"--captions {source} --image_model {clip} --run {run} --image_batch_size 4 --shard_size 10 --device cpu"
+    return [*base.split(), *more]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def broken_source(captioned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The captioned folder with a truncated, an empty and a text file among its pictures."""
+    folder = tmp_path_factory.mktemp("broken") / "pictures"
+    shutil.copytree(captioned_folder, folder)
+    whole = (folder / "train" / "00003.png").read_bytes()
+    (folder / "train" / "00003.png").write_bytes(whole[:400])
+    (folder / "train" / "00011.png").write_bytes(b"")
+    (folder / "test" / "00002.png").write_text("merhaba", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(broken_source: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("finished")
+    embed_images.main(arguments(broken_source, tiny_clip, run, "--max_reject_share", "0.1"))
+    return run / "targets"
+
+
+def test_vectors_are_those_of_the_image_model(finished: Path, broken_source: Path, tiny_clip: Path) -> None:
+    targets = read_targets(finished, image_model=str(tiny_clip), dim=16)
+    config = SourceConfig(captions=str(broken_source), run="x")
+    rows = [row for row in read_captions(config).rows if row.image_id not in targets.rejected]
+    expected = load_model(tiny_clip, device="cpu").encode([row.open() for row in rows])
+    ids = [row.image_id for row in rows]
+    assert np.allclose(targets.vectors[targets.rows(ids)], expected, atol=1e-5)
+    norms = np.linalg.norm(targets.unit_rows(ids), axis=1)
+    assert np.allclose(norms, 1, atol=1e-6)
+    assert not targets.manifest.normalised
+
+
+def test_rejects_are_listed_with_reasons(finished: Path) -> None:
+    lines = [json.loads(line) for line in (finished / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {(line["image_id"], line["reason"]) for line in lines} == {
+        ("train-00003", "a truncated or damaged picture"),
+        ("train-00011", "an empty file"),
+        ("test-00002", "a file that is not a picture"),
+    }
+    assert all(Path(line["path"]).name.endswith(".png") for line in lines)
+    manifest = Manifest.read(finished)
+    assert manifest is not None
+    assert (manifest.pictures, manifest.rejected, manifest.complete) == (45, 3, True)
+
+
+def test_again_changes_nothing(finished: Path, broken_source: Path, tiny_clip: Path) -> None:
+    before = contents(finished)
+    embed_images.main(arguments(broken_source, tiny_clip, finished.parent, "--max_reject_share", "0.1"))
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("target", "nth"),
+    [
+        ("training.embed_images:write_shard", 3),
+        pytest.param("training.targets:sha256_of", 2, marks=pytest.mark.slow),
+        pytest.param("training.embed_images:write_rejects", 2, marks=pytest.mark.slow),
+        pytest.param("training.targets:write_json", 2, marks=pytest.mark.slow),
+        pytest.param("training.atomic:_sync", 1, marks=pytest.mark.slow),
+        pytest.param("training.atomic:_sync", 5, marks=pytest.mark.slow),
+        pytest.param("sentence_transformers:SentenceTransformer.forward", 6, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_and_started_again_gives_the_same_bytes(
+    finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, target: str, nth: int
+) -> None:
+    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1")
+    command = [sys.executable, str(KILLING), "training.embed_images", target, str(nth), *argv]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with pytest.raises(TargetsError, match="run training.embed_images"):
+        read_targets(tmp_path / "targets")
+    embed_images.main(argv)
+    assert contents(tmp_path / "targets") == contents(finished)
+
+
+def test_a_damaged_shard_is_found_and_redone(
+    finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "targets")
+    shard = tmp_path / "targets" / "shard-00001.parquet"
+    flipped = bytearray(shard.read_bytes())
+    flipped[200] ^= 1
+    shard.write_bytes(bytes(flipped))
+    with pytest.raises(TargetsError, match=r"shard-00001.parquet as written, got other bytes"):
+        read_targets(tmp_path / "targets")
+    embed_images.main(arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1"))
+    assert contents(tmp_path / "targets") == contents(finished)
+
+
+def test_float16_halves_the_file_and_keeps_the_direction(
+    finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1", "--target_dtype", "float16")
+    embed_images.main(argv)
+    half, whole = read_targets(tmp_path / "targets"), read_targets(finished)
+    assert half.vectors.dtype == np.float16
+    ids = list(whole.row_of)
+    assert np.allclose(half.unit_rows(ids), whole.unit_rows(ids), atol=2e-3)
+
+
+def test_too_many_rejects_stop_and_keep_what_was_done(broken_source: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(CaptionsError, match=r"at most 2.0% rejects .*1 × a truncated"):
+        embed_images.main(arguments(broken_source, tiny_clip, tmp_path))
+    manifest = Manifest.read(tmp_path / "targets")
+    assert manifest is not None
+    assert not manifest.complete
+
+
+def test_another_models_targets_are_refused(finished: Path, broken_source: Path, tiny_clip: Path) -> None:
+    with pytest.raises(TargetsError, match="expected targets of the image model clip-ViT-B-32, got those of"):
+        read_targets(finished, image_model="clip-ViT-B-32")
+    with pytest.raises(TargetsError, match="expected targets of width 512, got 16"):
+        read_targets(finished, dim=512)
+    with pytest.raises(TargetsError, match="got dtype float16 instead of float32"):
+        embed_images.main(arguments(broken_source, tiny_clip, finished.parent, "--target_dtype", "float16"))
+
+
+def test_a_picture_without_a_target(finished: Path) -> None:
+    with pytest.raises(TargetsError, match="got none for 1, the first 'unknown'"):
+        read_targets(finished).rows(["train-00000", "unknown"])
+
+
+def test_no_targets_and_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(TargetsError, match="run training.embed_images first"):
+        read_targets(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(TargetsError, match="expected a manifest of targets"):
+        read_targets(tmp_path)
+
+
+def test_a_manifest_that_lies_about_norms(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "targets")
+    path = tmp_path / "targets" / "manifest.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"normalised": false', '"normalised": true'), encoding="utf-8")
+    with pytest.raises(TargetsError, match="expected unit vectors"):
+        read_targets(tmp_path / "targets")
+
+
+def test_a_text_model_as_the_image_model(broken_source: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(TargetsError, match="expected an image model"):
+        embed_images.main(arguments(broken_source, tiny_bert, tmp_path))
+
+
+def test_a_shard_without_one_good_picture(tiny_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(15):
+        Image.new("RGB", (8, 8), (number * 10, 0, 0)).save(source / f"{number:02d}.png")
+        if number < 10:
+            (source / f"{number:02d}.png").write_bytes(b"")
+    write_rows(source, [{"file_name": f"{n:02d}.png", "caption": "ev"} for n in range(15)])
+    embed_images.main(arguments(source, tiny_clip, tmp_path, "--max_reject_share", "0.9"))
+    targets = read_targets(tmp_path / "targets")
+    assert sorted(targets.row_of) == [f"{n:02d}.png" for n in range(10, 15)]
+    assert len(targets.rejected) == 10

@@ -1,0 +1,52 @@
+"""Perturbations and training variants are what they say, and always the same."""
+
+from __future__ import annotations
+
+import difflib
+
+import pytest
+
+from training.perturb import PERTURBATIONS, Variants, one_typo, other_full_stop
+
+TEXTS = ["Kırmızı bir evin üstünde iki kuş.", "şeker", "Ilık bir gün", "iki kedi var", "çiçeğin solunda bir araba"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_typo_is_one_small_change(text: str) -> None:
+    changed = one_typo(text)
+    assert changed != text
+    assert changed == one_typo(text)
+    assert abs(len(changed) - len(text)) <= 1
+    assert difflib.SequenceMatcher(None, text, changed).ratio() > 0.8
+
+
+def test_a_typo_needs_a_word() -> None:
+    assert one_typo("ev") == "ev"
+    assert one_typo("") == ""
+
+
+def test_perturbations() -> None:
+    text = "İki ılık çay"
+    perturbed = {name: perturb(text) for name, perturb in PERTURBATIONS.items()}
+    assert perturbed["ascii"] == "Iki ilik cay"
+    assert perturbed["upper"] == "İKİ ILIK ÇAY"
+    assert perturbed["lower"] == "iki ılık çay"
+    assert len(perturbed["nfd"]) > len(text)
+
+
+def test_full_stop_comes_and_goes() -> None:
+    assert other_full_stop(other_full_stop("bir kuş")) == "bir kuş"
+
+
+def test_variants_keep_their_shares_and_depend_on_epoch_and_row_alone() -> None:
+    texts = ["Çiçekli bir ev."] * 4000
+    rows = range(4000)
+    variants = Variants(ascii_share=0.2, case_share=0.3, full_stop_share=0.1, seed=5)
+    first = variants.of(texts, rows)
+    assert abs(sum(text.isascii() for text in first) / 4000 - 0.2) < 0.03
+    assert abs(sum(text.isupper() or text.islower() for text in first) / 4000 - 0.3) < 0.03
+    assert abs(sum(not text.endswith(".") for text in first) / 4000 - 0.1) < 0.03
+    assert variants.of(texts[10:20], rows[10:20]) == first[10:20]
+    variants.set_epoch(1)
+    assert variants.of(texts, rows) != first
+    assert Variants(0, 0, 0, seed=5).of(texts, rows) == texts
