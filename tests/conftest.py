@@ -14,7 +14,7 @@ import pytest
 
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] kırmızı mavi sarı bir iki ev evin üstünde altında ağaç çiçek köpek İstanbul istanbul "
-    "ankara ##da ' . , kuş var ısparta Ispartalı şeker"
+    "ankara da ##da ' . , kuş var ısparta Ispartalı şeker"
 ).split()
 
 
@@ -49,7 +49,7 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vision_hidden=32,
         text_layers=1,
         text_hidden=32,
-        vocabulary=400,
+        vocabulary=514,
         caption_tokens=16,
         dim=16,
     )

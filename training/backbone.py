@@ -59,20 +59,19 @@ def write_scratch_backbone(folder: Path, captions: Iterable[str], config: Distil
 def learn_wordpiece(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer without capitals, lower-cased by Turkish rules.
 
-    It learns from each caption as written and as typed without Turkish letters, so that both stay whole words.
+    It learns from each caption as written and as typed without Turkish letters, so that both stay whole words. The
+    same captions give the same vocabulary.
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
-    tokenizer.normalizer = turkish_lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=list(SPECIAL_TOKENS.values()), initial_alphabet=ALPHABET, show_progress=False
-    )
-    texts = sorted(nfc(caption) for caption in captions)
-    tokenizer.train_from_iterator((form for text in texts for form in (text, ascii_fold(text))), trainer)
-    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    normalizer, splitter = turkish_lowercase(), pre_tokenizers.BertPreTokenizer()
+    texts = [normalizer.normalize_str(form) for text in captions for form in (nfc(text), ascii_fold(text))]
+    vocabulary = _learn_pieces(texts, size)
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = splitter
+    cls, sep = vocabulary["[CLS]"], vocabulary["[SEP]"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
     )
@@ -82,3 +81,23 @@ def learn_wordpiece(captions: Iterable[str], size: int, max_tokens: int) -> PreT
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **SPECIAL_TOKENS,
     )
+
+
+def _learn_pieces(texts: list[str], size: int) -> dict[str, int]:
+    """Word pieces and their numbers.
+
+    The trainer numbers the inner letters (##a) in the order of a hash map that differs from run to run, and breaks
+    ties between merges by those numbers. Handing them over as its special tokens fixes both.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    letters = sorted({letter for text in texts for letter in text if not letter.isspace()} | set(ALPHABET))
+    first = [*SPECIAL_TOKENS.values(), *letters, *(f"##{letter}" for letter in letters)]
+    learner = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
+    learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=max(size, len(first)), special_tokens=first, initial_alphabet=letters, show_progress=False
+    )
+    learner.train_from_iterator(texts, trainer)
+    pieces: dict[str, int] = learner.get_vocab()
+    return dict(sorted(pieces.items(), key=lambda item: item[1]))

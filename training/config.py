@@ -124,7 +124,7 @@ class PretrainConfig(SourceConfig):
     vision_hidden: int = option(96, "width of the image tower, a multiple of 32", low=32, high=2048)
     text_layers: int = option(3, "layers of the text tower", low=1, high=48)
     text_hidden: int = option(64, "width of the text tower, a multiple of 32", low=32, high=2048)
-    vocabulary: int = option(700, "tokens of the text tower, learnt from the captions", low=300)
+    vocabulary: int = option(700, "tokens of the text tower, learnt from the captions", low=514)
     caption_tokens: int = option(32, "longer captions are cut", low=8, high=512)
     dim: int = option(512, "width of the shared space", low=8, high=4096)
     epochs: float = option(12.0, "passes over the training pictures, a caption each", low=0.001)

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     captions = read_captions(config)
 
     from sentence_transformers import SentenceTransformerTrainer
-    from sentence_transformers.losses import MSELoss
+    from sentence_transformers.sentence_transformer.losses import MSELoss
 
     from training.pairs import load_pairs, say_what_is_cut
     from training.targets import MANIFEST, read_targets

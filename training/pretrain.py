@@ -15,12 +15,13 @@ from training.run_record import epoch_callback, log_callback, open_run, print_re
 
 if TYPE_CHECKING:
     from PIL import Image
-    from transformers import CLIPModel, CLIPProcessor, TrainerCallback, TrainingArguments
+    from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer, TrainerCallback, TrainingArguments
 
 log = logging.getLogger("training")
 MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, section 2.5
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # the same place
 ACTIVATION = "gelu"  # one kernel; the three of quick_gelu cost a third of a step on a CPU
+WORD_END = "</w>"  # CLIP's mark of a token that ends a word
 ENCODE_AT_ONCE = 512  # opened pictures held in memory
 
 
@@ -63,18 +64,41 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 def build_processor(texts: Sequence[str], config: PretrainConfig) -> CLIPProcessor:
     """CLIP's byte-level BPE tokenizer, learnt from the captions, and its picture processor at our size."""
-    from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
+    from transformers import CLIPImageProcessor, CLIPProcessor
 
-    tokenizer = CLIPTokenizer().train_new_from_iterator(
-        sorted(texts), vocab_size=config.vocabulary, show_progress=False
-    )
-    tokenizer.model_max_length = config.caption_tokens
+    tokenizer = learn_bpe(texts, config.vocabulary, config.caption_tokens)
     half = [0.5, 0.5, 0.5]
     side = config.picture_size
     pictures = CLIPImageProcessor(
         size={"shortest_edge": side}, crop_size={"height": side, "width": side}, image_mean=half, image_std=half
     )
     return CLIPProcessor(image_processor=pictures, tokenizer=tokenizer)
+
+
+def learn_bpe(texts: Sequence[str], size: int, max_tokens: int) -> CLIPTokenizer:
+    """CLIP's byte-level BPE tokenizer over tokens learnt from texts; the same texts give the same tokens.
+
+    As in `backbone`, the trainer would number the letters that end words in the order of a hash map; handing them
+    over as its special tokens fixes their numbers, and with them the ties between merges.
+    """
+    import json
+
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    empty = CLIPTokenizer()
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    first = [empty.bos_token, empty.eos_token, *letters, *(letter + WORD_END for letter in letters)]
+    learner = Tokenizer(models.BPE(unk_token=empty.unk_token, end_of_word_suffix=WORD_END))
+    learner.normalizer = empty.backend_tokenizer.normalizer
+    learner.pre_tokenizer = empty.backend_tokenizer.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=max(size, len(first)), special_tokens=first, end_of_word_suffix=WORD_END, show_progress=False
+    )
+    learner.train_from_iterator(texts, trainer)
+    learnt = json.loads(learner.to_str())["model"]
+    merges = [tuple(pair) for pair in learnt["merges"]]
+    return CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=max_tokens)
 
 
 def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:

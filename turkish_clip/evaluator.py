@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.evaluation import SentenceEvaluator
+from sentence_transformers.base.evaluation import BaseEvaluator
 
 from turkish_clip.metrics import Relevance, Retrieval, unit
 
 
-class RetrievalEvaluator(SentenceEvaluator):  # type: ignore[misc]
+class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
     """Ranks pictures for captions and captions for pictures; plugs into the trainer's `evaluator`.
 
     The primary metric, by which the trainer keeps the best checkpoint, is `mrr`: the mean of both directions' mean
