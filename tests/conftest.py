@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -80,3 +83,11 @@ def write_rows(folder: Path, rows: list[dict[str, object]]) -> Path:
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+def run_killed(module: str, target: str, nth: int, argv: list[str]) -> None:
+    """Runs a command in a process that dies by SIGKILL at the nth call of `target` (see killing.py)."""
+    killing = Path(__file__).with_name("killing.py")
+    command = [sys.executable, str(killing), module, target, str(nth), *argv]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr

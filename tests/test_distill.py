@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_rows
+from conftest import run_killed, write_rows
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images
@@ -21,7 +18,6 @@ from training.run_record import RunError
 from training.targets import TargetsError, read_targets
 from turkish_clip.encoder import load_model
 
-KILLING = Path(__file__).with_name("killing.py")
 SMALL = (
     "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
     "--batch_size 16 --epochs 2 --evaluations 4 --learning_rate 1e-3 --device cpu"
@@ -113,9 +109,7 @@ def test_killed_and_resumed_gives_the_same_weights(
     nth: int,
 ) -> None:
     argv = arguments(captioned_folder, tiny_clip, targets, tmp_path)
-    command = [sys.executable, str(KILLING), "training.distill", target, str(nth), *argv]
-    killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run_killed("training.distill", target, nth, argv)
     with pytest.raises(RunError, match="holds a run; add --resume"):
         distill.main(argv)
     summary = distill.main([*argv, "--resume"])

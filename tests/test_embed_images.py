@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_rows
+from conftest import run_killed, write_rows
 from PIL import Image
 
 from training import embed_images
@@ -19,8 +16,6 @@ from training.captions import CaptionsError, read_captions
 from training.config import SourceConfig
 from training.targets import Manifest, TargetsError, read_targets
 from turkish_clip.encoder import load_model
-
-KILLING = Path(__file__).with_name("killing.py")
 
 
 def arguments(source: Path, clip: Path, run: Path, *more: str) -> list[str]:
@@ -98,9 +93,7 @@ def test_killed_and_started_again_gives_the_same_bytes(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, target: str, nth: int
 ) -> None:
     argv = arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1")
-    command = [sys.executable, str(KILLING), "training.embed_images", target, str(nth), *argv]
-    killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run_killed("training.embed_images", target, nth, argv)
     with pytest.raises(TargetsError, match="run training.embed_images"):
         read_targets(tmp_path / "targets")
     embed_images.main(argv)

@@ -159,7 +159,7 @@ def test_full_size_towers_pair(tmp_path: Path) -> None:
     model = CLIPModel(CLIPConfig())
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(151e6, rel=0.01)
     model.save_pretrained(clip)
-    tokenizer = load_clip_tokenizer()
+    tokenizer = clip_tokenizer()
     CLIPProcessor(image_processor=CLIPImageProcessor(), tokenizer=tokenizer).save_pretrained(clip)
 
     text = build_text_encoder(bert, device="cpu")
@@ -173,7 +173,7 @@ def test_full_size_towers_pair(tmp_path: Path) -> None:
     assert pair(text, image, device="cpu").encode([PICTURE]).shape == (1, 512)
 
 
-def load_clip_tokenizer() -> object:
-    from transformers import CLIPTokenizer
+def clip_tokenizer() -> object:
+    from training.pretrain import learn_bpe
 
-    return CLIPTokenizer().train_new_from_iterator(["a photo"], vocab_size=300, show_progress=False)
+    return learn_bpe(["a photo"], 514, 77)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     """Runs the whole path; an interrupted run goes on where it was."""
     folder = read_folder(argv)
     resume = ["--resume"] if (folder / "run.json").is_file() else []
-    options = ["demo", "--run", str(folder), "--image_model", str(SMALL_CLIP)]
+    options = ["demo", "--run", str(folder), "--image_model", image_model()]
 
     seconds = {}
     seconds["embed_images"] = timed("1 of 3: the image tower over every picture, once", embed_images.main, options)
@@ -58,6 +59,11 @@ def read_folder(argv: list[str]) -> Path:
     parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description=__doc__)
     parser.add_argument("--run", default="runs/demo", help="where everything goes [runs/demo]")
     return Path(parser.parse_args(argv).run)
+
+
+def image_model() -> str:
+    """The small CLIP, as seen from here."""
+    return os.path.relpath(SMALL_CLIP)
 
 
 def timed(title: str, command: Callable[[list[str]], Any], options: list[str]) -> float:
@@ -95,7 +101,7 @@ def six_lines(folder: Path) -> str:
     test = [row for row in map(json.loads, lines) if row["split"] == "test"][:2]
     return USE.format(
         text=str(folder / "model"),
-        image=str(SMALL_CLIP),
+        image=image_model(),
         photos=[str(folder / "data" / row["file_name"]) for row in test],
         queries=[row["captions"][0] for row in test],
     )

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from training.captions import read_captions
 from training.config import DistillConfig, read
 from training.run_record import (
-    epoch_callback,
-    log_callback,
     open_run,
     print_result,
+    quiet_hosts,
     run_command,
     sha256_of,
     weights_sha256,
@@ -35,11 +34,13 @@ def main(argv: list[str]) -> dict[str, Any]:
     if run.summary is not None:
         print_result(run.summary, config.json)
         return run.summary
+    quiet_hosts()
     captions = read_captions(config)
 
     from sentence_transformers import SentenceTransformerTrainer
     from sentence_transformers.sentence_transformer.losses import MSELoss
 
+    from training.callbacks import KeepLog, TellEpoch, with_bar
     from training.pairs import load_pairs, say_what_is_cut
     from training.targets import MANIFEST, read_targets
 
@@ -59,9 +60,9 @@ def main(argv: list[str]) -> dict[str, Any]:
         train_dataset=pairs.train,
         loss=MSELoss(student),
         evaluator=pairs.evaluator,
-        callbacks=[epoch_callback(pairs.variants.set_epoch), log_callback(run.folder / "log.jsonl")],
+        callbacks=[TellEpoch(pairs.variants.set_epoch), KeepLog(run.folder / "log.jsonl")],
     )
-    trainer.train(resume_from_checkpoint=str(run.last_checkpoint) if run.last_checkpoint else None)
+    with_bar(trainer).train(resume_from_checkpoint=str(run.last_checkpoint) if run.last_checkpoint else None)
 
     summary = save(student, run, trainer.state.log_history, cut)
     print_result(summary, config.json)
@@ -84,13 +85,15 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
     if backbone == "scratch":
         backbone = write_scratch_backbone(config.folder / "backbone", pairs.texts, config)
     set_seed(config.seed)
-    return build_text_encoder(
+    student = build_text_encoder(
         backbone,
         dim=dim,
         max_tokens=config.max_tokens,
         revision=config.backbone_revision or None,
         device=device_of(config.device),
     )
+    student.model_card_data.widget = [{"text": "karda oynayan iki köpek"}]  # given, so the trainer computes none
+    return student
 
 
 def training_arguments(

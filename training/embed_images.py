@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.captions import Reject, Row, check_rejects, read_captions, write_rejects
 from training.config import EmbedConfig, read
-from training.run_record import print_result, run_command, weights_sha256
+from training.run_record import print_result, quiet_hosts, run_command, weights_sha256
 from training.targets import (
     REJECTS,
     Manifest,
@@ -37,6 +37,7 @@ log = logging.getLogger("training")
 def main(argv: list[str]) -> dict[str, Any]:
     """Embeds what is missing; returns the manifest."""
     config = read(EmbedConfig, argv)
+    quiet_hosts()
     captions = read_captions(config)
 
     from training.device import device_of

@@ -14,7 +14,7 @@ from training.atomic import write_json
 from training.captions import Row, read_captions
 from training.config import EvaluateConfig, read
 from training.perturb import PERTURBATIONS
-from training.run_record import RunError, print_result, run_command, weights_sha256
+from training.run_record import RunError, print_result, quiet_hosts, run_command, weights_sha256
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ log = logging.getLogger("training")
 def main(argv: list[str]) -> dict[str, Any]:
     """Measures a text encoder, writes results.json and report.html; returns what results.json holds."""
     config = read(EvaluateConfig, argv)
+    quiet_hosts()
     captions = read_captions(config)
 
     from training.device import device_of

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from training.captions import Captions, Row, read_captions
 from training.config import PretrainConfig, read
-from training.run_record import epoch_callback, log_callback, open_run, print_result, run_command
+from training.run_record import open_run, print_result, quiet_hosts, run_command
 
 if TYPE_CHECKING:
     from PIL import Image
-    from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer, TrainerCallback, TrainingArguments
+    from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer, TrainingArguments
 
 log = logging.getLogger("training")
-MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, section 2.5
-INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # the same place
+INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, 2.5
 ACTIVATION = "gelu"  # one kernel; the three of quick_gelu cost a third of a step on a CPU
 WORD_END = "</w>"  # CLIP's mark of a token that ends a word
 ENCODE_AT_ONCE = 512  # opened pictures held in memory
@@ -33,11 +32,13 @@ def main(argv: list[str]) -> dict[str, Any]:
         print_result(run.summary, config.json)
         return run.summary
 
+    quiet_hosts()
     captions = read_captions(config)
     train = captions.split("train")
 
     from transformers import Trainer
 
+    from training.callbacks import ClampScale, KeepLog, TellEpoch, with_bar
     from training.clip_batches import ClipBatches
 
     processor = build_processor([text for row in train for text in row.captions], config)
@@ -50,9 +51,9 @@ def main(argv: list[str]) -> dict[str, Any]:
         args=training_arguments(config, run.checkpoints, len(batches)),
         train_dataset=batches,
         data_collator=batches.collate,
-        callbacks=[epoch_callback(batches.set_epoch), log_callback(run.folder / "log.jsonl"), clamp_scale(model)],
+        callbacks=[TellEpoch(batches.set_epoch), KeepLog(run.folder / "log.jsonl"), ClampScale()],
     )
-    trainer.train(resume_from_checkpoint=str(run.last_checkpoint) if run.last_checkpoint else None)
+    with_bar(trainer).train(resume_from_checkpoint=str(run.last_checkpoint) if run.last_checkpoint else None)
 
     save_clip(model, processor, run.model)
     results = {"model": str(run.model), "dataset": captions.name, **measure(run.model, captions, config)}
@@ -172,17 +173,6 @@ def training_arguments(config: PretrainConfig, checkpoints: Path, pictures: int)
         dataloader_drop_last=pictures > config.batch_size,  # a short batch has fewer pictures to be told from
         report_to="none",
     )
-
-
-def clamp_scale(model: CLIPModel) -> TrainerCallback:
-    """A trainer callback that keeps the temperature from falling below 1/100, as CLIP does."""
-    from transformers import TrainerCallback
-
-    class ClampScale(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
-
-    return ClampScale()
 
 
 def measure(folder: Path, captions: Captions, config: PretrainConfig) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from turkish_clip.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import TrainerCallback
 
 LIBRARIES = (
     "turkish-clip",
@@ -120,7 +119,7 @@ def run_command(main: Callable[[list[str]], Any], argv: list[str] | None = None)
     Exit codes: 0 done, 2 bad input or a full disk, 130 interrupted. Anything else is a defect and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    quiet_hosts()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         main(sys.argv[1:] if argv is None else argv)
     except InputError as error:
@@ -167,10 +166,13 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def quiet_hosts() -> None:
-    """Keeps the host libraries to warnings and errors, so that our lines and bars can be read."""
-    for name in ("sentence_transformers", "transformers", "datasets", "httpx", "huggingface_hub", "accelerate"):
+    """Keeps the host libraries to warnings and errors and without bars of their own, so that ours can be read."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    for name in ("sentence_transformers", "datasets", "httpx", "huggingface_hub", "accelerate"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def library_versions() -> dict[str, str]:
@@ -220,36 +222,6 @@ def weights_sha256(module: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def epoch_callback(on_epoch: Callable[[int], None]) -> TrainerCallback:
-    """A trainer callback that tells the number of each epoch as it begins, after a resume too."""
-    from transformers import TrainerCallback
-
-    class TellEpoch(TrainerCallback):  # type: ignore[misc]
-        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            on_epoch(int(state.epoch or 0))
-
-    return TellEpoch()
-
-
-def log_callback(path: Path) -> TrainerCallback:
-    """A trainer callback that keeps the learning curve in log.jsonl: one JSON object per logged step."""
-    from transformers import TrainerCallback
-
-    class KeepLog(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.is_world_process_zero:
-                write_log(path, state.log_history)
-
-    return KeepLog()
-
-
-def write_log(path: Path, history: list[dict[str, Any]]) -> None:
-    """Writes the whole history: the trainer's state restores it on resume, so no line comes twice."""
-    from training.atomic import write_text
-
-    write_text(path, "".join(json.dumps(entry) + "\n" for entry in history))
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

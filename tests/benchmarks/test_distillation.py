@@ -1,0 +1,176 @@
+"""Ratios of distillation at full size: BERT-base and CLIP ViT-B/32 from their configurations, random weights.
+
+`make bench` prints them. Each ratio is of two measurements in one run, taken in turn.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+from sentence_transformers.sentence_transformer.losses import MSELoss
+from transformers import BertConfig, BertModel, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+from training.backbone import learn_wordpiece
+from training.callbacks import KeepLog, TellEpoch
+from training.config import DistillConfig
+from training.distill import training_arguments
+from training.mini.scene import random_scene, turkish_caption
+from training.perturb import Variants
+from training.pretrain import learn_bpe
+from turkish_clip import build_text_encoder, open_image
+from turkish_clip.encoder import load_model
+from turkish_clip.metrics import unit
+
+pytestmark = pytest.mark.bench
+
+BATCH = 32
+PICTURES = 24
+CAPTIONS_PER_PICTURE = 4
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def captions() -> list[str]:
+    rng = random.Random(0)
+    scenes = [random_scene(rng) for _ in range(PICTURES)]
+    return [turkish_caption(scene, rng) for scene in scenes for _ in range(CAPTIONS_PER_PICTURE)]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """640 by 480 JPEGs, the size of the usual captioned data sets' pictures."""
+    folder = tmp_path_factory.mktemp("photographs")
+    paths = [folder / f"{number}.jpg" for number in range(PICTURES)]
+    for number, path in enumerate(paths):
+        Image.effect_noise((640, 480), 20 + number).convert("RGB").save(path, quality=90)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def text_encoder_folder(captions: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bert-base")
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=32000)).save_pretrained(folder)
+    learn_wordpiece(captions, 2000, 128).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image_model(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
+    folder = tmp_path_factory.mktemp("vit-b-32")
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig()).save_pretrained(folder)
+    tokenizer = learn_bpe(["a photo"], 514, 77)
+    CLIPProcessor(image_processor=CLIPImageProcessor(), tokenizer=tokenizer).save_pretrained(folder)
+    return load_model(folder, device="cpu")
+
+
+def trainer_of(
+    folder: Path, transform: Callable[[dict[str, Any]], dict[str, Any]], captions: Sequence[str], runs: Path
+) -> SentenceTransformerTrainer:
+    """A trainer as training.distill makes it, with one epoch over the captions."""
+    config = DistillConfig(captions="x", run="x", epochs=1, batch_size=BATCH, device="cpu", evaluations=1)
+    student = build_text_encoder(folder, device="cpu")
+    student.model_card_data.widget = [{"text": "karda oynayan iki köpek"}]
+    arguments = training_arguments(config, runs, len(captions), evaluates=False)
+    arguments.save_strategy = "no"
+    pictures = [number // CAPTIONS_PER_PICTURE for number in range(len(captions))]
+    rows = {"caption": list(captions), "picture": pictures, "row": list(range(len(captions)))}
+    return SentenceTransformerTrainer(
+        model=student,
+        args=arguments,
+        train_dataset=Dataset.from_dict(rows).with_transform(transform),
+        loss=MSELoss(student),
+        callbacks=[TellEpoch(lambda epoch: None), KeepLog(runs / "log.jsonl")],
+    )
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def report(title: str, ours: list[float], other: list[float], unit_name: str = "s") -> float:
+    """Prints the medians and the ratio other / ours of each round; returns the median ratio."""
+    ratios = [theirs / mine for mine, theirs in zip(ours, other, strict=True)]
+    middle = statistics.median(ratios)
+    print(
+        f"\n{title}: ours {statistics.median(ours):.3f} {unit_name}, other {statistics.median(other):.3f} {unit_name}, "
+        f"other / ours {middle:.3f} (min {min(ratios):.3f}, max {max(ratios):.3f}, {len(ratios)} rounds)"
+    )
+    return middle
+
+
+def test_an_epoch_with_stored_targets_against_the_tower_in_the_loop(
+    captions: list[str],
+    photographs: list[Path],
+    text_encoder_folder: Path,
+    image_model: SentenceTransformer,
+    tmp_path: Path,
+) -> None:
+    variants = Variants(0.1, 0.2, 0.1, 0)
+
+    def picture_vectors(numbers: Sequence[int]) -> torch.Tensor:
+        pictures = [open_image(photographs[number], min_side=224) for number in numbers]
+        vectors = image_model.encode(pictures, batch_size=BATCH, show_progress_bar=False)
+        return torch.from_numpy(unit(vectors))
+
+    stored = picture_vectors(range(PICTURES))
+
+    def look_up(batch: dict[str, Any]) -> dict[str, Any]:
+        return {"caption": variants.of(batch["caption"], batch["row"]), "label": list(stored[batch["picture"]])}
+
+    def in_the_loop(batch: dict[str, Any]) -> dict[str, Any]:
+        labels = list(picture_vectors(batch["picture"]))
+        return {"caption": variants.of(batch["caption"], batch["row"]), "label": labels}
+
+    ours, other = [], []
+    for number in range(ROUNDS):
+        for transform, times in ((look_up, ours), (in_the_loop, other)):
+            trainer = trainer_of(text_encoder_folder, transform, captions, tmp_path / f"{number}")
+            times.append(seconds_of(trainer.train))
+    ratio = report("a distillation epoch, stored targets against the image tower in the loop", ours, other)
+    assert ratio > 1
+
+
+def test_a_training_step_against_a_bare_loop(captions: list[str], text_encoder_folder: Path, tmp_path: Path) -> None:
+    targets = torch.from_numpy(unit(torch.randn(PICTURES, 512).numpy()))
+
+    def look_up(batch: dict[str, Any]) -> dict[str, Any]:
+        return {"caption": batch["caption"], "label": list(targets[batch["picture"]])}
+
+    def bare(student: SentenceTransformer, steps: int) -> None:
+        """The least that trains: tokenize, forward, loss, backward, AdamW."""
+        optimizer = torch.optim.AdamW(student.parameters(), lr=5e-5)
+        student.train()
+        for step in range(steps):
+            rows = range(step * BATCH, (step + 1) * BATCH)
+            features = student.preprocess([captions[row] for row in rows])
+            labels = targets[[row // CAPTIONS_PER_PICTURE for row in rows]]
+            loss = torch.nn.functional.mse_loss(student(features)["sentence_embedding"], labels)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    steps = len(captions) // BATCH
+    ours, other = [], []
+    for number in range(ROUNDS):
+        trainer = trainer_of(text_encoder_folder, look_up, captions, tmp_path / f"{number}")
+        ours.append(seconds_of(trainer.train) / steps)
+        student = build_text_encoder(text_encoder_folder, device="cpu")
+        other.append(seconds_of(lambda student=student: bare(student, steps)) / steps)
+    ratio = 1 / report("a training step, the trainer against a bare loop", ours, other, "s a step")
+    print(f"the trainer's step takes {ratio:.3f} times the bare loop's")
+    assert ratio < 1.5

@@ -1,0 +1,37 @@
+"""The evaluator plugs into the trainer's slot and measures what the metrics say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from turkish_clip import RetrievalEvaluator, build_text_encoder
+
+CAPTIONS = [["kırmızı ev", "ev"], ["mavi kuş"], ["iki köpek", "köpek var"]]
+
+
+def test_perfect_targets_give_a_perfect_score(tiny_bert: Path) -> None:
+    torch.manual_seed(0)
+    encoder = build_text_encoder(tiny_bert, dim=16, max_tokens=24, device="cpu")
+    vectors = 3 * encoder.encode([captions[0] for captions in CAPTIONS])
+    evaluator = RetrievalEvaluator([captions[:1] for captions in CAPTIONS], vectors)
+    metrics = evaluator(encoder)
+    assert metrics["validation_mrr"] == metrics["validation_text_to_image_recall_at_1"] == 1.0
+    assert evaluator.primary_metric == "validation_mrr"
+    assert evaluator.greater_is_better
+    assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_a_name_of_its_own(tiny_bert: Path) -> None:
+    encoder = build_text_encoder(tiny_bert, dim=16, max_tokens=24, device="cpu")
+    evaluator = RetrievalEvaluator(CAPTIONS, np.eye(3, 16), name="deneme")
+    assert set(evaluator(encoder)) >= {"deneme_mrr", "deneme_image_to_text_recall_at_10"}
+    assert evaluator.primary_metric == "deneme_mrr"
+
+
+def test_captions_and_vectors_of_other_pictures() -> None:
+    with pytest.raises(ValueError, match="each of 2 pictures, got 3"):
+        RetrievalEvaluator(CAPTIONS, np.eye(2, 16))

@@ -1,0 +1,115 @@
+"""Contrastive training from scratch: on any captioned folder, repeatable, resumable."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_killed
+from sentence_transformers import SentenceTransformer
+
+from training import pretrain
+from training.captions import CaptionsError
+from training.clip_batches import shifted
+from training.run_record import RunError, sha256_of
+
+SMALL = (
+    "--picture_size 32 --vision_layers 1 --vision_hidden 32 --text_layers 1 --text_hidden 32 --vocabulary 530 "
+    "--caption_tokens 24 --dim 16 --epochs 6 --batch_size 16 --evaluations 4 --device cpu"
+)
+
+
+def arguments(source: Path, run: Path, *more: str) -> list[str]:
+    return f"images={source} captions_columns=captions_en --run {run} {SMALL}".split() + list(more)
+
+
+@pytest.fixture(scope="module")
+def finished(captioned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("clip-run")
+    pretrain.main(arguments(captioned_folder, run))
+    return run
+
+
+def test_it_leaves_a_model_that_takes_both_sides(finished: Path) -> None:
+    model = SentenceTransformer(str(finished / "model"), device="cpu")
+    assert model.modalities == ["text", "image"]
+    assert model.encode(["a red house"]).shape == (1, 16)
+    results = json.loads((finished / "model" / "results.json").read_text(encoding="utf-8"))
+    assert results["test"]["images"] == 10
+    losses = [json.loads(line).get("loss") for line in (finished / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    losses = [float(loss) for loss in losses if loss is not None]
+    assert losses[-1] < losses[0]
+
+
+def test_same_seed_same_files_in_another_process(finished: Path, captioned_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training.pretrain", *arguments(captioned_folder, tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert sha256_of(tmp_path / "model" / name) == sha256_of(finished / "model" / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "nth"),
+    [
+        ("torch.optim:AdamW.step", 5),
+        ("torch.optim:AdamW.step", 9),
+        ("transformers:Trainer._save_rng_state", 2),
+        ("training.pretrain:save_clip", 1),
+        ("training.pretrain:measure", 1),
+    ],
+)
+def test_killed_and_resumed_gives_the_same_weights(
+    finished: Path, captioned_folder: Path, tmp_path: Path, target: str, nth: int
+) -> None:
+    argv = arguments(captioned_folder, tmp_path)
+    run_killed("training.pretrain", target, nth, argv)
+    with pytest.raises(RunError, match="add --resume"):
+        pretrain.main(argv)
+    pretrain.main([*argv, "--resume"])
+    weights = "model/model.safetensors"
+    assert sha256_of(tmp_path / weights) == sha256_of(finished / weights)
+
+
+def test_a_finished_run_is_only_told_again(
+    finished: Path, captioned_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = pretrain.main(arguments(captioned_folder, finished, "--resume", "--json"))
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(again))
+
+
+def test_pictures_that_do_not_open_are_listed(captioned_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    source = tmp_path / "source"
+    shutil.copytree(captioned_folder, source)
+    (source / "train" / "00001.png").write_bytes(b"no")
+    with pytest.raises(CaptionsError, match="1 × a file that is not a picture"):
+        pretrain.main(arguments(source, tmp_path / "strict"))
+    pretrain.main(arguments(source, tmp_path / "run", "--max_reject_share", "0.1", "--epochs", "0.5"))
+    rejects = (tmp_path / "run" / "rejects.jsonl").read_text(encoding="utf-8")
+    assert '"train-00001"' in rejects
+
+
+def test_no_shift_changes_nothing_and_shifts_never_mirror() -> None:
+    pictures = torch.rand(2, 3, 16, 16)
+    assert torch.allclose(shifted(pictures, torch.zeros(2, 6)), pictures, atol=1e-5)
+    left = torch.zeros(1, 3, 16, 16)
+    left[..., :4] = 1
+    amounts = torch.tensor(np.random.default_rng(0).uniform(-1, 1, size=(64, 6)), dtype=torch.float32)
+    moved = shifted(left.expand(64, -1, -1, -1), amounts)
+    assert (moved[..., :8].mean((1, 2, 3)) > moved[..., 8:].mean((1, 2, 3))).all()
+
+
+def results_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "run.json").read_text(encoding="utf-8"))["summary"]
+
+
+def test_the_run_record_holds_the_results(finished: Path) -> None:
+    assert results_of(finished)["test"]["text_to_image"]["ci95"]

@@ -1,0 +1,62 @@
+"""What our commands add to the trainer: the epoch's number, the learning curve on disk, a bar that says the loss."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import ProgressCallback, Trainer, TrainerCallback
+
+from training.atomic import write_text
+
+MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, section 2.5
+
+
+class TellEpoch(TrainerCallback):  # type: ignore[misc]
+    """Tells the number of each epoch as it begins, after a resume too."""
+
+    def __init__(self, on_epoch: Callable[[int], None]) -> None:
+        self.on_epoch = on_epoch
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.on_epoch(int(state.epoch or 0))
+
+
+class KeepLog(TrainerCallback):  # type: ignore[misc]
+    """Keeps the learning curve in a file, one JSON object a logged step.
+
+    The whole history is written each time: the trainer restores it on resume, so no line comes twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
+
+
+class ClampScale(TrainerCallback):  # type: ignore[misc]
+    """Keeps a CLIP's temperature from falling below 1/100, as CLIP does."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+
+
+class LossOnBar(ProgressCallback):  # type: ignore[misc]
+    """The trainer's progress bar with the last figures on it, instead of a line of figures every few steps."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if self.training_bar is not None and logs:
+            shown = {"loss": logs.get("loss"), "mrr": logs.get("eval_validation_mrr")}
+            self.training_bar.set_postfix({k: f"{float(v):.3g}" for k, v in shown.items() if v is not None})
+
+
+def with_bar(trainer: Trainer) -> Trainer:
+    """The trainer with our bar in place of its own."""
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(LossOnBar())
+    return trainer
