@@ -16,8 +16,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 
 WORDS = (
-    "[PAD] [UNK] [CLS] [SEP] [MASK] kırmızı mavi sarı bir iki ev evin üstünde altında ağaç çiçek köpek İstanbul istanbul "
-    "ankara da ##da ' . , kuş var ısparta Ispartalı şeker"
+    "[PAD] [UNK] [CLS] [SEP] [MASK] kırmızı mavi sarı bir iki ev evin üstünde altında ağaç çiçek köpek İstanbul "
+    "istanbul ankara da ##da ' . , kuş var ısparta Ispartalı şeker"
 ).split()
 
 

@@ -12,7 +12,11 @@ from training.backbone import learn_wordpiece, write_scratch_backbone
 from training.config import DistillConfig
 from turkish_clip import build_text_encoder
 
-CAPTIONS = ["Kırmızı bir evin üstünde iki kuş.", "kırmızı arabanın solunda sarı çiçek", "İki kırmızı kuş, Isparta'da"] * 5
+CAPTIONS = [
+    "Kırmızı bir evin üstünde iki kuş.",
+    "kırmızı arabanın solunda sarı çiçek",
+    "İki kırmızı kuş, Isparta'da",
+] * 5
 
 
 def test_words_of_the_captions_are_known_in_every_spelling() -> None:
@@ -34,7 +38,9 @@ def test_the_vocabulary_is_the_same_in_every_process() -> None:
 
 
 def test_it_serves_as_an_ordinary_backbone(tmp_path: Path) -> None:
-    config = DistillConfig(captions="x", run="x", scratch_layers=2, scratch_hidden=64, scratch_vocabulary=300, max_tokens=20)
+    config = DistillConfig(
+        captions="x", run="x", scratch_layers=2, scratch_hidden=64, scratch_vocabulary=300, max_tokens=20
+    )
     folder = write_scratch_backbone(tmp_path / "backbone", CAPTIONS, config)
     encoder = build_text_encoder(folder, dim=8, max_tokens=20, device="cpu")
     assert encoder.encode(["kırmızı ev"]).shape == (1, 8)

@@ -69,13 +69,16 @@ def test_tables_with_a_path_column(tmp_path: Path, suffix: str) -> None:
         pq.write_table(pa.Table.from_pylist(rows), table)
     else:
         mark = "," if suffix == "csv" else "\t"
-        table.write_text("\n".join([f"path{mark}açıklama", *(mark.join(row.values()) for row in rows)]), encoding="utf-8")
+        table.write_text(
+            "\n".join([f"path{mark}açıklama", *(mark.join(row.values()) for row in rows)]), encoding="utf-8"
+        )
     captions = read_captions(source(table, caption_columns=("açıklama",)))
     assert sorted(row.captions[0] for row in captions.rows) == ["resim 0.png", "resim 1.png", "resim 2.png"]
 
 
 def test_a_data_set_with_pictures_inside(tmp_path: Path) -> None:
-    from datasets import Dataset, Features, Image as ImageFeature, Value
+    from datasets import Dataset, Features, Value
+    from datasets import Image as ImageFeature
 
     pictures(tmp_path, 3)
     features = Features({"image": ImageFeature(), "caption0": Value("string"), "caption1": Value("string")})
@@ -160,7 +163,11 @@ def test_too_many_rejects_stop(tmp_path: Path) -> None:
             "the column 'başlık' in .* got file_name, caption",
         ),
         ([{"file_name": "0.png", "caption": " "}], {}, "got none left of 1 rows .*no caption"),
-        ([{"file_name": "0.png", "caption": "ev", "split": "üç"}], {}, "expected train, validation or test .* got 'üç'"),
+        (
+            [{"file_name": "0.png", "caption": "ev", "split": "üç"}],
+            {},
+            "expected train, validation or test .* got 'üç'",
+        ),
     ],
 )
 def test_what_can_not_be_read_says_what_is_there(

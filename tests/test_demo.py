@@ -27,6 +27,8 @@ def test_the_demo_reaches_its_goals(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "report.html" in printed
     for name in ("data", "targets", "model", "results.json", "report.html", "run.json"):
         assert (tmp_path / "demo" / name).exists()
-    assert json.loads((tmp_path / "demo" / "results.json").read_text(encoding="utf-8")) == json.loads(json.dumps(results))
+    assert json.loads((tmp_path / "demo" / "results.json").read_text(encoding="utf-8")) == json.loads(
+        json.dumps(results)
+    )
     again = demo.main(["--run", str(tmp_path / "demo")])
     assert again["weights_sha256"] == results["weights_sha256"]

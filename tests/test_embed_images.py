@@ -158,7 +158,9 @@ def test_no_targets_and_no_manifest(tmp_path: Path) -> None:
 def test_a_manifest_that_lies_about_norms(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "targets")
     path = tmp_path / "targets" / "manifest.json"
-    path.write_text(path.read_text(encoding="utf-8").replace('"normalised": false', '"normalised": true'), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"normalised": false', '"normalised": true'), encoding="utf-8"
+    )
     with pytest.raises(TargetsError, match="expected unit vectors"):
         read_targets(tmp_path / "targets")
 

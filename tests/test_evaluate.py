@@ -27,7 +27,9 @@ def run(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("run")
     base = f"--captions {captioned_folder} --image_model {tiny_clip} --run {folder} --device cpu"
     embed_images.main(base.split())
-    small = "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 --epochs 1"
+    small = (
+        "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 --epochs 1"
+    )
     distill.main(f"{base} {small}".split())
     return folder
 

@@ -30,7 +30,14 @@ def test_every_genitive() -> None:
 
 @pytest.mark.parametrize(
     ("noun", "locative"),
-    [("deniz", "denizde"), ("kar", "karda"), ("ağaç", "ağaçta"), ("ev", "evde"), ("sokak", "sokakta"), ("çöl", "çölde")],
+    [
+        ("deniz", "denizde"),
+        ("kar", "karda"),
+        ("ağaç", "ağaçta"),
+        ("ev", "evde"),
+        ("sokak", "sokakta"),
+        ("çöl", "çölde"),
+    ],
 )
 def test_locatives(noun: str, locative: str) -> None:
     assert Noun(noun).locative() == locative
@@ -52,7 +59,9 @@ def test_naming_order_size_and_setting_make_no_new_composition() -> None:
 
 def test_splits_share_no_composition_and_no_caption(tmp_path: Path) -> None:
     write_world(tmp_path / "data", WorldSize(train=1500, validation=100, test=150))
-    rows = [json.loads(line) for line in (tmp_path / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert Counter(row["split"] for row in rows) == {"train": 1500, "validation": 100, "test": 150}
     seen = {caption.lower().strip(".") for row in rows if row["split"] == "train" for caption in row["captions"]}
     unseen = [caption for row in rows if row["split"] == "test" for caption in row["captions"]]

@@ -42,7 +42,9 @@ def test_it_leaves_a_model_that_takes_both_sides(finished: Path) -> None:
     assert model.encode(["a red house"]).shape == (1, 16)
     results = json.loads((finished / "model" / "results.json").read_text(encoding="utf-8"))
     assert results["test"]["images"] == 10
-    losses = [json.loads(line).get("loss") for line in (finished / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    losses = [
+        json.loads(line).get("loss") for line in (finished / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     losses = [float(loss) for loss in losses if loss is not None]
     assert losses[-1] < losses[0]
 

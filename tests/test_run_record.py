@@ -28,7 +28,11 @@ def raising(error: BaseException) -> object:
     [
         (InputError("expected a house,\n got a tree"), 2, "error: expected a house, got a tree"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "error: expected free disk space"),
-        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), 2, "error: expected free disk"),
+        (
+            RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+            2,
+            "error: expected free disk",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "error: expected to read and write files"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import ProgressCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 from training.atomic import write_text
 
@@ -56,7 +56,8 @@ class LossOnBar(ProgressCallback):  # type: ignore[misc]
 
 
 def with_bar(trainer: Trainer) -> Trainer:
-    """The trainer with our bar in place of its own."""
+    """The trainer with our bar in place of its own bar or lines."""
     trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(LossOnBar())
     return trainer

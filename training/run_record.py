@@ -79,7 +79,12 @@ class Run:
     def begin(self, **facts: Any) -> None:
         """Writes run.json, once all input has been read and before the first step; a resumed run keeps its own."""
         if not self.resumed:
-            facts |= {"config": self.settings, "git": git_state(), "libraries": library_versions(), "machine": machine()}
+            facts |= {
+                "config": self.settings,
+                "git": git_state(),
+                "libraries": library_versions(),
+                "machine": machine(),
+            }
             write_json(self.folder / "run.json", {"status": "running", **facts})
 
     def finish(self, summary: dict[str, Any]) -> None:

@@ -224,8 +224,10 @@ def read_rejected(folder: Path) -> frozenset[str]:
 
 
 def _matrix(table: pa.Table, dim: int) -> NDArray[np.floating]:
-    flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, dim)
+    import pyarrow.compute as pc
+
+    flat = pc.list_flatten(table["embedding"]).to_numpy()
+    return np.asarray(flat).reshape(-1, dim)
 
 
 def _same_place(one: str, other: str) -> bool:

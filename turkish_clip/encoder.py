@@ -6,6 +6,7 @@ The one place that puts sentence-transformers modules together. What comes out i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -127,7 +128,7 @@ def image_side(model: SentenceTransformer) -> int | None:
         if isinstance(size, int):
             return size
         for key in ("height", "shortest_edge"):
-            side = size.get(key) if hasattr(size, "get") else getattr(size, key, None)
+            side = size.get(key) if isinstance(size, Mapping) else getattr(size, key, None)
             if isinstance(side, int):
                 return side
     return None
