@@ -102,12 +102,15 @@ def training_arguments(
     """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
     from sentence_transformers import SentenceTransformerTrainingArguments
 
+    from training.batches import GroupByLength
+
     steps = max(1, math.ceil(math.ceil(captions / config.batch_size) * config.epochs))
     interval = max(1, steps // config.evaluations)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=config.batch_size,
+        batch_sampler=GroupByLength,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_fraction * steps),

@@ -63,7 +63,8 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
             result["label"] = list(unit_targets[batch["picture"]])
         return result
 
-    dataset = Dataset.from_dict({"caption": texts, "picture": picture_of, "row": range(len(texts))})
+    lengths = [len(text) for text in texts]
+    dataset = Dataset.from_dict({"caption": texts, "picture": picture_of, "row": range(len(texts)), "length": lengths})
     return Pairs(dataset.with_transform(look_up), texts, _evaluator(captions, targets, config), variants)
 
 

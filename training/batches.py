@@ -1,0 +1,34 @@
+"""Batches of captions of similar length, so that little of a batch is padding; plugs into `batch_sampler`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from sentence_transformers.base.sampler import DefaultBatchSampler
+
+BATCHES_AT_ONCE = 32  # sorted together: enough to even out lengths, few enough to stay a shuffle
+
+
+class GroupByLength(DefaultBatchSampler):  # type: ignore[misc]
+    """Shuffles the rows, sorts each stretch of 32 batches by the `length` column, and shuffles the batches.
+
+    The order depends on the seed and the epoch alone, so that a resumed run sees the same batches.
+    """
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        lengths = torch.tensor(self.sampler.with_format(None)["length"])
+        order = torch.randperm(len(lengths), generator=generator)
+        batches: list[list[int]] = []
+        for stretch in order.split(BATCHES_AT_ONCE * self.batch_size):
+            by_length = stretch[torch.argsort(lengths[stretch], descending=True, stable=True)]
+            batches += [batch.tolist() for batch in by_length.split(self.batch_size)]
+        if self.drop_last:
+            batches = [batch for batch in batches if len(batch) == self.batch_size]
+        for number in torch.randperm(len(batches), generator=generator).tolist():
+            yield batches[number]
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.sampler), self.batch_size)
+        return whole + bool(rest and not self.drop_last)
