@@ -21,14 +21,16 @@ class GroupByLength(DefaultBatchSampler):  # type: ignore[misc]
         lengths = torch.tensor(self.sampler.with_format(None)["length"])
         order = torch.randperm(len(lengths), generator=generator)
         batches: list[list[int]] = []
-        for stretch in order.split(BATCHES_AT_ONCE * self.batch_size):
-            by_length = stretch[torch.argsort(lengths[stretch], descending=True, stable=True)]
-            batches += [batch.tolist() for batch in by_length.split(self.batch_size)]
+        for stretch in torch.split(order, BATCHES_AT_ONCE * self.batch_size):
+            by_length = stretch[torch.argsort(lengths[stretch], descending=True, stable=True)].tolist()
+            batches += [
+                by_length[start : start + self.batch_size] for start in range(0, len(by_length), self.batch_size)
+            ]
         if self.drop_last:
             batches = [batch for batch in batches if len(batch) == self.batch_size]
         for number in torch.randperm(len(batches), generator=generator).tolist():
             yield batches[number]
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.sampler), self.batch_size)
-        return whole + bool(rest and not self.drop_last)
+        rows, size = len(self.sampler), int(self.batch_size)
+        return rows // size if self.drop_last else -(-rows // size)

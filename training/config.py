@@ -97,6 +97,7 @@ class DistillConfig(TargetsConfig):
     ascii_share: float = option(0.1, "of the captions seen as typed without Turkish letters", low=0, high=1)
     case_share: float = option(0.2, "of the captions seen in upper or lower case, half each", low=0, high=1)
     full_stop_share: float = option(0.1, "of the captions seen with their full stop taken or added", low=0, high=1)
+    group_by_length: bool = option(False, "batches of captions of similar length: faster, and noisier steps (LOG.md)")
     evaluations: int = option(10, "times the validation split is measured; the best is kept", low=1)
     bf16: bool = option(False, "mixed precision, where the device has it")
     seed: int = option(0, "of the weights, the order and the variants", low=0)

@@ -110,7 +110,7 @@ def training_arguments(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=config.batch_size,
-        batch_sampler=GroupByLength,
+        batch_sampler=GroupByLength if config.group_by_length else "batch_sampler",
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_fraction * steps),

@@ -185,7 +185,6 @@ def test_a_training_step_against_a_bare_loop(captions: list[str], text_encoder_f
     captions = [captions[number] for number in order]
     for number in range(ROUNDS + 1):
         trainer = trainer_of(text_encoder_folder, look_up, captions, tmp_path / f"{number}", batch_size=STEP_BATCH)
-        trainer.args.batch_sampler = "batch_sampler"  # the plain shuffle: the same batches' padding as in the bare loop
         ours.append(seconds_of(trainer.train) / steps)
         del trainer
         student = build_text_encoder(text_encoder_folder, device="cpu")
