@@ -155,7 +155,11 @@ def test_too_many_rejects_stop(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([{"file_name": "0.png", "text": "ev"}], {}, "a column captions or caption in .* got file_name, text"),
+        (
+            [{"file_name": "0.png", "title": "ev"}],
+            {},
+            "a column captions or caption or text in .* got file_name, title",
+        ),
         ([{"picture": "0.png", "caption": "ev"}], {}, "file_name or image or .* got picture, caption"),
         (
             [{"file_name": "0.png", "caption": "ev"}],

@@ -20,8 +20,14 @@ def test_defaults_then_recipe_then_options(tmp_path: Path) -> None:
     config = read(DistillConfig, [str(recipe), "--batch-size", "11", "seed=5", "--bf16"])
     assert (config.epochs, config.batch_size, config.seed, config.bf16) == (7.0, 11, 5, True)
     assert config.caption_columns == ("a", "b")
-    assert config.learning_rate == DistillConfig(captions="x", run="r").learning_rate
+    assert config.max_tokens == DistillConfig(captions="x", run="r").max_tokens
     assert config.run == "runs/model"
+
+
+def test_the_learning_rate_fits_the_backbone() -> None:
+    assert DistillConfig(captions="x", run="r").peak_learning_rate == 5e-5
+    assert DistillConfig(captions="x", run="r", backbone="scratch").peak_learning_rate == 1e-3
+    assert DistillConfig(captions="x", run="r", backbone="scratch", learning_rate=2e-4).peak_learning_rate == 2e-4
 
 
 def test_the_documented_spellings_of_the_source() -> None:

@@ -20,7 +20,7 @@ from turkish_clip.images import open_image
 from turkish_clip.text import nfc
 
 IMAGE_COLUMNS = ("file_name", "image", "image_path", "path")
-CAPTION_COLUMNS = ("captions", "caption")
+CAPTION_COLUMNS = ("captions", "caption", "text")
 ENGLISH_COLUMNS = ("captions_en", "caption_en")
 ID_COLUMNS = ("image_id",)
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")

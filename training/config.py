@@ -28,7 +28,7 @@ class SourceConfig:
     captions_revision: str = option("", "revision of a Hub data set; empty: the newest")
     image_column: str = option("", "column of the picture; empty: file_name, image, image_path or path")
     caption_columns: tuple[str, ...] = option(
-        (), "columns of captions, text or list; empty: captions or caption", aliases=("captions_columns",)
+        (), "columns of captions, text or list; empty: captions, caption or text", aliases=("captions_columns",)
     )
     english_columns: tuple[str, ...] = option((), "columns of English captions; empty: captions_en, if there")
     id_column: str = option("", "column that names the picture; empty: image_id, else its path or row number")
@@ -91,7 +91,7 @@ class DistillConfig(TargetsConfig):
     max_tokens: int = option(128, "longer captions are cut", low=8, high=8192)
     epochs: float = option(3.0, "passes over the training captions", low=0.001)
     batch_size: int = option(128, "captions per step", low=1)
-    learning_rate: float = option(5e-5, "peak of AdamW's, cosine to zero", low=0)
+    learning_rate: float = option(0.0, "peak of AdamW's, cosine to zero; 0: 5e-5, or 1e-3 for scratch", low=0)
     warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
     weight_decay: float = option(0.01, "AdamW's", low=0)
     ascii_share: float = option(0.1, "of the captions seen as typed without Turkish letters", low=0, high=1)
@@ -102,6 +102,11 @@ class DistillConfig(TargetsConfig):
     bf16: bool = option(False, "mixed precision, where the device has it")
     seed: int = option(0, "of the weights, the order and the variants", low=0)
     resume: bool = option(False, "go on from the run's last checkpoint")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The one given, or that which fits the backbone: fresh weights want a larger one than pretrained ones."""
+        return self.learning_rate or (1e-3 if self.backbone == "scratch" else 5e-5)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,7 @@ def training_arguments(
         max_steps=steps,
         per_device_train_batch_size=config.batch_size,
         batch_sampler=GroupByLength if config.group_by_length else "batch_sampler",
-        learning_rate=config.learning_rate,
+        learning_rate=config.peak_learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_fraction * steps),
         weight_decay=config.weight_decay,

@@ -1,0 +1,78 @@
+"""python -m training.readme [runs/demo]: writes the demo's figures into README.md, and keeps them as measured.
+
+The figures are copied to training/mini/demo_results.json, from which a test renders the block again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from training.atomic import write_json, write_text
+from training.run_record import RunError, run_command
+
+README = Path(__file__).parent.parent / "README.md"
+MEASURED = Path(__file__).parent / "mini" / "demo_results.json"
+BEGIN, END = "<!-- results: begin; written by python -m training.readme -->", "<!-- results: end -->"
+ROWS = (
+    ("Turkish text → image", "text_to_image"),
+    ("image → Turkish text", "image_to_text"),
+    ("English text → image, the small CLIP's own text tower", "teacher_text_to_image"),
+    ("image → English text, the small CLIP's own text tower", "teacher_image_to_text"),
+)
+SPELLINGS = (
+    ("typed without Turkish letters", "ascii"),
+    ("UPPER CASE", "upper"),
+    ("lower case", "lower"),
+    ("decomposed letters (NFD)", "nfd"),
+    ("one typo in each caption", "typo"),
+)
+
+
+def main(argv: list[str]) -> str:
+    """Rewrites the block; returns it."""
+    parser = argparse.ArgumentParser(prog="python -m training.readme", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", nargs="?", default="runs/demo", help="a finished run of the demo [runs/demo]")
+    path = Path(parser.parse_args(argv).run) / "results.json"
+    if not path.is_file():
+        raise RunError(f"expected a finished demo in {path.parent}, got no results.json; run make demo first")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    write_json(MEASURED, results)
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise RunError(f"expected the marks {BEGIN!r} and {END!r} in {README}, got none; put them where the block goes")
+    write_text(README, before + block(results) + after)
+    return block(results)
+
+
+def block(results: dict[str, Any]) -> str:
+    """The figures as Markdown, marks included."""
+    seconds = results["wall_seconds"]
+    lines = [
+        BEGIN,
+        "",
+        f"`make demo`, on {results['images']} pictures and {results['captions']} captions that training never saw "
+        f"(with 95 % intervals over pictures; {sum(seconds.values()):.0f} seconds on two cores):",
+        "",
+        "| | recall@1 | recall@5 | recall@10 |",
+        "|---|---|---|---|",
+    ]
+    for title, key in ROWS:
+        cells = []
+        for metric in ("recall_at_1", "recall_at_5", "recall_at_10"):
+            low, high = results[key]["ci95"][metric]
+            cells.append(f"{results[key][metric]:.3f} ({low:.3f}–{high:.3f})")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    lines += ["", "| captions | recall@1, text → image | of the clean recall@1 |", "|---|---|---|"]
+    for title, name in SPELLINGS:
+        found = results["robustness"][name]
+        lines.append(f"| {title} | {found['recall_at_1']:.3f} | {100 * found['kept']:.1f} % |")
+    return "\n".join([*lines, "", END])
+
+
+if __name__ == "__main__":
+    run_command(main)
