@@ -139,6 +139,16 @@ def test_resume_with_another_configuration(
         distill.main(argv)
 
 
+def test_resume_with_other_captions(captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path) -> None:
+    shutil.copytree(captioned_folder, tmp_path / "source")
+    argv = arguments(tmp_path / "source", tiny_clip, targets, tmp_path / "run")
+    run_killed("training.distill", "torch.optim:AdamW.step", 3, argv)
+    path = tmp_path / "source" / "metadata.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace("bir", "tek"), encoding="utf-8")
+    with pytest.raises(RunError, match="expected the captions_sha256 that .* was begun with"):
+        distill.main([*argv, "--resume"])
+
+
 def test_a_picture_without_a_target(captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path) -> None:
     shutil.copytree(captioned_folder, tmp_path / "source")
     shutil.copy(tmp_path / "source" / "train" / "00000.png", tmp_path / "source" / "new.png")

@@ -16,8 +16,9 @@ from typing import Any
 
 from training import distill, embed_images, evaluate
 from training.atomic import write_json
+from training.command import run_command
 from training.mini.world import SMALL_CLIP
-from training.run_record import RunError, run_command
+from training.run_record import RunError
 
 USE = """\
 from PIL import Image

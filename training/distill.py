@@ -8,15 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.captions import read_captions
+from training.command import print_result, quiet_hosts, run_command
 from training.config import DistillConfig, read
-from training.run_record import (
-    open_run,
-    print_result,
-    quiet_hosts,
-    run_command,
-    sha256_of,
-    weights_sha256,
-)
+from training.run_record import open_run, sha256_of, sha256_of_texts, weights_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
@@ -50,6 +44,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     cut = say_what_is_cut(student, pairs.texts, config.max_tokens)
     manifest = targets.manifest
     run.begin(
+        captions_sha256=sha256_of_texts(pairs.texts),
         manifest_sha256=sha256_of(targets.folder / MANIFEST),
         image_model={"id": manifest.image_model, "revision": manifest.revision, "weights": manifest.weights_sha256},
     )

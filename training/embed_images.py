@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.captions import Reject, Row, check_rejects, read_captions, write_rejects
+from training.command import print_result, quiet_hosts, run_command
 from training.config import EmbedConfig, read
-from training.run_record import print_result, quiet_hosts, run_command, weights_sha256
+from training.run_record import sha256_of_texts, weights_sha256
 from training.targets import (
     REJECTS,
     Manifest,
     TargetsError,
     is_intact,
     is_unit,
-    source_sha256,
     write_shard,
 )
 from turkish_clip.images import ImageError
@@ -68,7 +68,7 @@ def plan(model: SentenceTransformer, rows: Sequence[Row], config: EmbedConfig) -
         image_model=config.image_model,
         revision=config.image_model_revision,
         weights_sha256=weights_sha256(model),
-        source_sha256=source_sha256(row.image_id for row in rows),
+        source_sha256=sha256_of_texts(row.image_id for row in rows),
         dim=int(model.encode(PROBE).shape[-1]),
         dtype=config.target_dtype,
         shard_size=config.shard_size,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from training.atomic import write_json
 from training.captions import Row, read_captions
+from training.command import print_result, quiet_hosts, run_command
 from training.config import EvaluateConfig, read
 from training.perturb import PERTURBATIONS
-from training.run_record import RunError, print_result, quiet_hosts, run_command, weights_sha256
+from training.run_record import RunError, weights_sha256
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.captions import Captions, Row, read_captions
+from training.command import print_result, quiet_hosts, run_command
 from training.config import PretrainConfig, read
-from training.run_record import open_run, print_result, quiet_hosts, run_command
+from training.run_record import open_run, sha256_of_texts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     model = build_clip(processor, config)
     batches = ClipBatches.read(train, processor, run.folder / "pictures.npy", config)
 
-    run.begin()
+    run.begin(captions_sha256=sha256_of_texts(text for row in train for text in row.captions))
     trainer = Trainer(
         model=model,
         args=training_arguments(config, run.checkpoints, len(batches)),

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from training.atomic import write_json, write_text
-from training.run_record import RunError, run_command
+from training.command import run_command
+from training.run_record import RunError
 
 README = Path(__file__).parent.parent / "README.md"
 MEASURED = Path(__file__).parent / "mini" / "demo_results.json"

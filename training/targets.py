@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -108,14 +107,6 @@ class Manifest:
             if mine != theirs and not (name == "image_model" and self.weights_sha256 == other.weights_sha256):
                 return f"{name} {mine} instead of {theirs}"
         return ""
-
-
-def source_sha256(image_ids: Iterable[str]) -> str:
-    """The hash of a list of pictures, in order."""
-    digest = hashlib.sha256()
-    for image_id in image_ids:
-        digest.update(image_id.encode() + b"\n")
-    return digest.hexdigest()
 
 
 def write_shard(folder: Path, number: int, image_ids: Sequence[str], vectors: NDArray[Any]) -> Shard:

@@ -1,0 +1,45 @@
+"""Files and folders are whole or absent."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from training.atomic import whole_file, whole_folder, write_json
+from turkish_clip import InputError
+
+
+def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+
+    def torn() -> None:
+        with whole_file(path) as partial:
+            partial.write_text("{", encoding="utf-8")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        torn()
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+
+    def write(text: str, *, fails: bool) -> None:
+        with whole_folder(path) as partial:
+            (partial / "weights").write_text(text, encoding="utf-8")
+            if fails:
+                raise InputError("stopped")
+
+    write("one", fails=False)
+    with pytest.raises(InputError, match="stopped"):
+        write("two", fails=True)
+    assert (path / "weights").read_text(encoding="utf-8") == "one"
+    write("three", fails=False)
+    assert (path / "weights").read_text(encoding="utf-8") == "three"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]

@@ -1,0 +1,70 @@
+"""The shell around a command: one line for bad input and full disks, a traceback for defects."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from training.command import is_disk_full, run_command
+from turkish_clip import InputError
+
+
+def raising(error: BaseException) -> object:
+    def main(argv: list[str]) -> NoReturn:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("expected a house,\n got a tree"), 2, "error: expected a house, got a tree"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: expected free disk space"),
+        (
+            RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+            2,
+            "error: expected free disk",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "error: expected to read and write files"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_one_line_and_the_exit_code(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_command(raising(error), [])  # type: ignore[arg-type]
+    assert stop.value.code == code
+    captured = capsys.readouterr().err
+    assert captured.startswith(line)
+    assert captured.count("\n") == 1
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(raising(ZeroDivisionError()), [])  # type: ignore[arg-type]
+
+
+def test_a_full_disk_is_known_through_what_wraps_it() -> None:
+    inner = OSError(errno.ENOSPC, "No space left on device")
+    outer = RuntimeError("could not save")
+    outer.__cause__ = inner
+    assert is_disk_full(outer)
+    assert not is_disk_full(RuntimeError("something else"))
+
+
+@pytest.mark.parametrize("command", ["embed_images", "distill", "evaluate", "pretrain"])
+def test_bad_input_from_the_command_line_is_one_line(command: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", f"training.{command}", "--captions", str(tmp_path / "none"), "--run", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: expected a folder, table or Hub data set, got")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
