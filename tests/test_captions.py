@@ -148,7 +148,7 @@ def test_too_many_rejects_stop(tmp_path: Path) -> None:
     pictures(tmp_path, 3)
     write_rows(tmp_path, [{"file_name": f"{n}.png", "caption": "ev"} for n in range(5)])
     config = SourceConfig(captions=str(tmp_path), run="unused", max_reject_share=0.1)
-    with pytest.raises(CaptionsError, match=r"at most 10.0% rejects .* got 2 of 5 \(2 × no file\)"):
+    with pytest.raises(CaptionsError, match=r"at most 10.0% rejects .* got 2 of 5 \(2 × no file; the first: 3.png\)"):
         read_captions(config)
 
 
@@ -191,6 +191,8 @@ def test_no_such_source(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("x", encoding="utf-8")
     with pytest.raises(CaptionsError, match=r"expected a .csv, .tsv, .jsonl or .parquet table"):
         read_captions(source(tmp_path / "x.txt"))
+    with pytest.raises(CaptionsError, match="got 'no-such-folder', which is not there"):
+        read_captions(source("no-such-folder"))
     with pytest.raises(TableError, match="Hub data set, got 'nobody/nothing'"):
         read_captions(source("nobody/nothing"))
     with pytest.raises(CaptionsError, match="expected mini or mini:PICTURES"):
@@ -208,6 +210,56 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "0.png", "caption": "ev"}\n{oops\n', encoding="utf-8")
     with pytest.raises(TableError, match="line 2"):
         read_captions(source(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file_name,caption\n0.png,kar, kar ve kar\n", "expected 2 columns, got 3 in .* line 2; put captions"),
+        ("file_name;caption\n0.png;kar\n", "expected columns parted by ','"),
+        ('file_name,caption\n0.png,"kar\n', "expected a table, got unexpected end of data"),
+    ],
+)
+def test_a_crooked_csv_is_not_cut_in_silence(tmp_path: Path, table: str, message: str) -> None:
+    pictures(tmp_path, 1)
+    (tmp_path / "metadata.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(TableError, match=message):
+        read_captions(source(tmp_path))
+
+
+def test_a_row_that_lacks_a_column_is_dropped_not_fatal(tmp_path: Path) -> None:
+    pictures(tmp_path, 3)
+    rows: list[dict[str, object]] = [
+        {"file_name": "0.png", "caption": "ev"},
+        {"file_name": "1.png"},
+        {"caption": "kuş"},
+    ]
+    write_rows(tmp_path, rows)
+    captions = read_captions(source(tmp_path))
+    assert [row.image_id for row in captions.rows] == ["0.png"]
+    assert [reject.reason for reject in captions.rejects] == ["no caption", "no picture named"]
+
+
+def test_a_parquet_table_with_the_pictures_inside(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pictures(tmp_path, 2)
+    cells = [{"bytes": (tmp_path / f"{n}.png").read_bytes(), "path": f"{n}.png"} for n in range(2)]
+    pq.write_table(pa.Table.from_pylist([{"image": cell, "caption": "ev"} for cell in cells]), tmp_path / "t.parquet")
+    rows = read_captions(source(tmp_path / "t.parquet")).rows
+    assert [row.image_id for row in rows] == ["0.png", "1.png"]
+    assert rows[1].open().getpixel((0, 0)) == (1, 0, 0)
+
+
+def test_the_split_column_goes_before_the_layout(tmp_path: Path) -> None:
+    names = pictures(tmp_path / "train", 2)
+    splits = ["test", "train"]
+    write_rows(
+        tmp_path / "train",
+        [{"file_name": name, "caption": "ev", "split": split} for name, split in zip(names, splits, strict=True)],
+    )
+    assert [row.split for row in read_captions(source(tmp_path, validation_share=0.0)).rows] == splits
 
 
 def test_an_empty_split_is_named(captioned_folder: Path) -> None:

@@ -114,6 +114,41 @@ def test_a_damaged_shard_is_found_and_redone(
     assert contents(tmp_path / "targets") == contents(finished)
 
 
+def test_a_mended_picture_is_taken_up(broken_source: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(broken_source, source)
+    argv = arguments(source, tiny_clip, tmp_path, "--max_reject_share", "0.1")
+    embed_images.main(argv)
+    shutil.copy(source / "train" / "00004.png", source / "train" / "00003.png")
+    embed_images.main(argv)
+    targets = read_targets(tmp_path / "targets")
+    assert targets.rejected == {"train-00011", "test-00002"}
+    assert np.array_equal(targets.unit_rows(["train-00003"]), targets.unit_rows(["train-00004"]))
+
+
+def test_a_repair_that_is_cut_off_is_not_complete(
+    finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "targets")
+    for number in (1, 3):
+        (tmp_path / "targets" / f"shard-{number:05d}.parquet").unlink()
+    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1")
+    run_killed("training.embed_images", "training.embed_images:write_shard", 2, argv)
+    with pytest.raises(TargetsError, match="expected finished targets"):
+        read_targets(tmp_path / "targets")
+    embed_images.main(argv)
+    assert contents(tmp_path / "targets") == contents(finished)
+
+
+def test_rows_rejected_while_reading_are_listed_too(tiny_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    Image.new("RGB", (8, 8)).save(source / "0.png")
+    write_rows(source, [{"file_name": f"{n}.png", "caption": "ev"} for n in range(2)])
+    embed_images.main(arguments(source, tiny_clip, tmp_path, "--max_reject_share", "0.5"))
+    assert json.loads((tmp_path / "targets" / "rejects.jsonl").read_text(encoding="utf-8"))["reason"] == "no file"
+
+
 def test_float16_halves_the_file_and_keeps_the_direction(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
@@ -126,7 +161,9 @@ def test_float16_halves_the_file_and_keeps_the_direction(
 
 
 def test_too_many_rejects_stop_and_keep_what_was_done(broken_source: Path, tiny_clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(CaptionsError, match=r"at most 2.0% rejects .*1 × a truncated"):
+    with pytest.raises(
+        CaptionsError, match=r"at most 2.0% rejects .*1 × a truncated or damaged picture; the first: .*00003.png"
+    ):
         embed_images.main(arguments(broken_source, tiny_clip, tmp_path))
     manifest = Manifest.read(tmp_path / "targets")
     assert manifest is not None

@@ -14,7 +14,7 @@ import pytest
 
 from training import distill, embed_images, evaluate
 from training.run_record import RunError
-from training.targets import read_targets
+from training.targets import TargetsError, read_targets
 from turkish_clip import build_text_encoder, save_text_encoder
 from turkish_clip.encoder import load_model
 from turkish_clip.metrics import unit
@@ -121,5 +121,30 @@ def test_no_model_and_a_model_of_another_width(argv: list[str], tiny_bert: Path,
     with pytest.raises(RunError, match="expected a trained model in"):
         evaluate.main([*argv, "--run", str(tmp_path), "--targets", str(run / "targets")])
     save_text_encoder(build_text_encoder(tiny_bert, dim=12, max_tokens=24), tmp_path / "narrow")
-    with pytest.raises(RunError, match="expected a text encoder of width 16, .* got 12"):
-        evaluate.main([*argv, "--model", str(tmp_path / "narrow")])
+    with pytest.raises(TargetsError, match="expected targets of width 12, got 16"):
+        evaluate.main(
+            [*argv, "--model", str(tmp_path / "narrow"), "--run", str(tmp_path), "--targets", str(run / "targets")]
+        )
+
+
+def test_splits_other_than_those_of_the_training(argv: list[str], results: dict[str, Any]) -> None:
+    with pytest.raises(RunError, match="got test_share = 0.3 instead of 0.1, which could measure on training pictures"):
+        evaluate.main([*argv, "--test_share", "0.3"])
+
+
+def test_another_models_results_do_not_overwrite_the_runs(argv: list[str], results: dict[str, Any], run: Path) -> None:
+    with pytest.raises(RunError, match="add --run OTHER --targets"):
+        evaluate.main([*argv, "--model", str(run / "model")])
+
+
+def test_an_image_model_that_has_changed_since(
+    argv: list[str], results: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    manifest = copied / "targets" / "manifest.json"
+    values = json.loads(manifest.read_text(encoding="utf-8"))
+    values["weights_sha256"] = "0" * 64
+    manifest.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(RunError, match="got other weights in"):
+        evaluate.main([*argv, "--run", str(copied)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from turkish_clip import RetrievalEvaluator, build_text_encoder
+from turkish_clip import InputError, RetrievalEvaluator, build_text_encoder
 
 CAPTIONS = [["kırmızı ev", "ev"], ["mavi kuş"], ["iki köpek", "köpek var"]]
 
@@ -30,6 +30,14 @@ def test_a_name_of_its_own(tiny_bert: Path) -> None:
     evaluator = RetrievalEvaluator(CAPTIONS, np.eye(3, 16), name="deneme")
     assert set(evaluator(encoder)) >= {"deneme_mrr", "deneme_image_to_text_recall_at_10"}
     assert evaluator.primary_metric == "deneme_mrr"
+
+
+def test_a_diverged_encoder_stops_the_run(tiny_bert: Path) -> None:
+    encoder = build_text_encoder(tiny_bert, dim=16, max_tokens=24, device="cpu")
+    with torch.no_grad():
+        encoder[2].linear.bias.fill_(float("nan"))
+    with pytest.raises(InputError, match="got NaN or infinity at step 7: the training has diverged"):
+        RetrievalEvaluator(CAPTIONS, np.eye(3, 16))(encoder, steps=7)
 
 
 def test_captions_and_vectors_of_other_pictures() -> None:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted((ROOT / "turkish_clip").rglob("*.py"))
 TRAINING = sorted((ROOT / "training").rglob("*.py"))
-COMMANDS = {"embed_images", "distill", "evaluate", "pretrain", "demo"}
+COMMANDS = {"embed_images", "distill", "evaluate", "pretrain", "demo", "readme"}
 LEAVES = {"text", "metrics", "errors"}
 
 

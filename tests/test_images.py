@@ -132,6 +132,12 @@ def test_max_pixels_applies_to_open_pictures_too() -> None:
         open_image(Image.new("RGB", (4, 4)), max_pixels=10)
 
 
+def test_max_pixels_counts_those_of_the_file_not_of_the_draft() -> None:
+    photograph = encoded(Image.new("RGB", (2000, 1000)), "JPEG")
+    with pytest.raises(ImageError, match="more than 1000000 pixels"):
+        open_image(photograph, min_side=64, max_pixels=1_000_000)
+
+
 def test_vector_formats_are_not_interpreted(tmp_path: Path) -> None:
     path = tmp_path / "x.eps"
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", encoding="ascii")

@@ -32,6 +32,14 @@ def test_a_collapsed_encoder_finds_nothing() -> None:
     assert result.median_rank == 30
 
 
+def test_an_encoder_that_gives_nan_finds_nothing() -> None:
+    pictures = unit(np.eye(8))
+    texts = np.full((8, 8), np.nan, dtype=np.float32)
+    relevance = Relevance.of([[f"text {i}"] for i in range(8)])
+    assert relevance.text_to_image(texts, pictures).recall_at_5 == 0
+    assert relevance.image_to_text(texts, pictures).recall_at_5 == 0
+
+
 def test_identity_finds_everything() -> None:
     eye = unit(np.eye(12))
     relevance = Relevance.of([[f"text {i}"] for i in range(12)])

@@ -35,6 +35,13 @@ def test_the_documented_spellings_of_the_source() -> None:
     assert (config.captions, config.caption_columns) == ("pictures", ("captions_en",))
 
 
+def test_the_same_options_serve_all_commands() -> None:
+    options = [*BASE, "--backbone", "scratch", "--bf16", "--image_batch_size", "3", "--epochs", "2"]
+    assert read(EmbedConfig, options).image_batch_size == 3
+    assert read(DistillConfig, options).epochs == 2
+    assert read(EvaluateConfig, options).run == "r"
+
+
 def test_one_recipe_serves_all_commands() -> None:
     for config_type in (EmbedConfig, DistillConfig, EvaluateConfig):
         assert read(config_type, ["demo"]).captions == "mini"
@@ -55,6 +62,9 @@ def test_every_recipe_reads(path: Path) -> None:
         ([*BASE, "--ascii_share", "2"], "expected 'ascii_share' to be 0 to 1, got 2.0"),
         ([*BASE, "--device", "tpu"], "one of auto, cpu, cuda, mps, got 'tpu'"),
         ([*BASE, "--epochs"], "expected a value after --epochs"),
+        (["--captions", "--run", "r"], "expected a value after --captions, got --run"),
+        ([*BASE, "--epochs", "inf"], "expected a number for 'epochs'"),
+        ([*BASE, "--scratch_hidden", "100"], "'scratch_hidden' to be a multiple of 32, got 100"),
         (["no-such-recipe"], "built-in recipes are demo, mini-clip"),
         (["demo", "mini-clip"], "expected one recipe, got 'demo' and 'mini-clip'"),
         (["--run", "r"], "expected 'captions' to name"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL_SUFFIX = ".partial"
+READABLE = 0o644
 
 
 @contextmanager
@@ -36,6 +37,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield partial
         for file in partial.rglob("*"):
             if file.is_file():
+                file.chmod(READABLE)  # some writers make their files the owner's alone
                 _sync(file)
         if path.exists():
             shutil.rmtree(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,11 @@ class Row:
     english: tuple[str, ...]
     split: str
 
+    @property
+    def size(self) -> int:
+        """Bytes of the picture's file; 0 where it stands in a data set, which has a revision of its own."""
+        return self.image.stat().st_size if isinstance(self.image, Path) else 0
+
     def open(self, min_side: int | None = None) -> Image.Image:
         """The picture as RGB.
 
@@ -96,7 +101,11 @@ class Captions:
             sizes = dict(Counter(row.split for row in self.rows))
             raise CaptionsError(
                 f"expected pictures in the {name} split of {self.name}, got none (splits: {sizes}); "
-                f"set the {name} share or give the source that split"
+                + (
+                    "give it pictures to train on"
+                    if name == "train"
+                    else f"raise --{name}_share, or give it that split"
+                )
             )
         return rows
 
@@ -114,10 +123,11 @@ def read_captions(config: SourceConfig) -> Captions:
     records = _records(config)
     rows: dict[str, Row] = {}
     rejects: list[Reject] = []
-    columns = _Columns(config)
+    columns: _Columns | None = None
     total = 0
     for record in records:
         total += 1
+        columns = columns or _Columns.of(record, config)
         outcome = columns.row(record)
         if isinstance(outcome, Reject):
             rejects.append(outcome)
@@ -126,26 +136,32 @@ def read_captions(config: SourceConfig) -> Captions:
         else:
             rows[outcome.image_id] = outcome
     if not rows:
-        reasons = dict(Counter(reject.reason for reject in rejects))
         raise CaptionsError(
-            f"expected captions in {config.captions}, got none left of {total} rows ({reasons or 'empty'})"
+            f"expected captions in {config.captions}, got none left of {total} rows ({_reasons(rejects) or 'empty'}); "
+            "look at its caption columns"
         )
-    check_rejects(len(rejects), total, config, rejects)
-    return Captions(config.captions, _with_splits(list(rows.values()), config), rejects)
+    captions = Captions(config.captions, _with_splits(list(rows.values()), config), rejects)
+    check_rejects(rejects, captions, config)
+    return captions
 
 
-def check_rejects(rejected: int, total: int, config: SourceConfig, rejects: Iterable[Reject]) -> None:
-    """Stops a run of which too much was rejected.
+def check_rejects(rejects: Sequence[Reject], captions: Captions, config: SourceConfig) -> None:
+    """Stops a run of which too much was rejected, rows and pictures together.
 
     Raises:
         CaptionsError: the share of rejects is above `max_reject_share`; names the commonest reasons.
     """
+    rejected, total = len(rejects), len(captions.rows) + len(captions.rejects)
     if rejected > config.max_reject_share * total:
-        reasons = ", ".join(f"{n} × {why}" for why, n in Counter(reject.reason for reject in rejects).most_common(3))
         raise CaptionsError(
             f"expected at most {config.max_reject_share:.1%} rejects in {config.captions}, got {rejected} of {total} "
-            f"({reasons}); mend the source or raise --max_reject_share"
+            f"({_reasons(rejects)}; the first: {rejects[0].path}); mend the source or raise --max_reject_share"
         )
+
+
+def _reasons(rejects: Iterable[Reject]) -> str:
+    counts = Counter(reject.reason for reject in rejects)
+    return ", ".join(f"{count} × {reason}" for reason, count in counts.most_common(3))
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
@@ -175,7 +191,7 @@ def _records(config: SourceConfig) -> Iterator[Record]:
         if not is_table(path):
             raise CaptionsError(f"expected a .csv, .tsv, .jsonl or .parquet table, got {path}; convert it to one")
         return table_records(path, confined=False)
-    if config.captions.count("/") > 1 or config.captions.startswith((".", "/", "~")) or is_table(path):
+    if config.captions.count("/") != 1 or config.captions.startswith((".", "/", "~")) or is_table(path):
         raise CaptionsError(f"expected a folder, table or Hub data set, got {config.captions!r}, which is not there")
     return hub_records(config.captions, config.captions_config or None, config.captions_revision or None)
 
@@ -198,72 +214,77 @@ def _folder_records(folder: Path) -> Iterator[Record]:
         )
 
 
+@dataclass(frozen=True)
 class _Columns:
-    """Picks the columns of a source, from the configuration or by their usual names, and makes rows."""
+    """Which columns of a source mean what: from the configuration, or by their usual names."""
 
-    def __init__(self, config: SourceConfig) -> None:
-        self.config = config
-        self.known: dict[tuple[str, ...], tuple[str, tuple[str, ...], tuple[str, ...], str]] = {}
+    config: SourceConfig
+    image: str
+    captions: tuple[str, ...]
+    english: tuple[str, ...]
+    image_id: str
+
+    @classmethod
+    def of(cls, record: Record, config: SourceConfig) -> _Columns:
+        """Chooses among the columns of a source's first record.
+
+        Raises:
+            CaptionsError: one that was named, or that is needed, is not there; lists those that are.
+        """
+        names = tuple(record.values)
+
+        def there(chosen: tuple[str, ...]) -> tuple[str, ...]:
+            for name in chosen:
+                if name not in names:
+                    raise CaptionsError(
+                        f"expected the column {name!r} in {config.captions}, got {', '.join(names)}; name one of those"
+                    )
+            return chosen
+
+        def usual(candidates: tuple[str, ...], option: str) -> str:
+            for name in candidates:
+                if name in names:
+                    return name
+            raise CaptionsError(
+                f"expected a column {' or '.join(candidates)} in {config.captions}, got {', '.join(names)}; "
+                f"name it with --{option}"
+            )
+
+        return cls(
+            config,
+            there((config.image_column,))[0] if config.image_column else usual(IMAGE_COLUMNS, "image_column"),
+            there(config.caption_columns) or (usual(CAPTION_COLUMNS, "caption_columns"),),
+            there(config.english_columns) or ENGLISH_COLUMNS,
+            there((config.id_column,))[0] if config.id_column else next((n for n in ID_COLUMNS if n in names), ""),
+        )
 
     def row(self, record: Record) -> Row | Reject:
-        names = tuple(record.values)
-        if names not in self.known:
-            self.known[names] = self._choose(names)
-        image_column, caption_columns, english_columns, id_column = self.known[names]
-        image = record.image(image_column)
-        image_id = str(record.values[id_column]) if id_column and record.values[id_column] not in (None, "") else ""
-        image_id = nfc(image_id or record.prefix + record.name(image_column))
+        """The row that a record makes, or why it makes none."""
+        image = record.image(self.image)
+        image_id = record.values.get(self.image_id) if self.image_id else None
+        image_id = nfc(str(image_id) if image_id not in (None, "") else record.prefix + record.name(self.image))
         if isinstance(image, str):
-            return Reject(image_id, record.name(image_column), image)
-        captions = _texts(record, caption_columns)
+            return Reject(image_id, record.name(self.image), image)
+        captions = _texts(record, self.captions)
         if not captions:
-            return Reject(image_id, record.name(image_column), "no caption")
-        split = record.split or str(record.values.get(self.config.split_column) or "")
-        return Row(image_id, image, captions, _texts(record, english_columns), self._split(split))
+            return Reject(image_id, record.name(self.image), "no caption")
+        return Row(image_id, image, captions, _texts(record, self.english), self.split(record))
 
-    def _choose(self, names: tuple[str, ...]) -> tuple[str, tuple[str, ...], tuple[str, ...], str]:
-        config = self.config
-        return (
-            self._one(names, config.image_column, IMAGE_COLUMNS, "image_column"),
-            self._all(names, config.caption_columns) or (self._one(names, "", CAPTION_COLUMNS, "caption_columns"),),
-            self._all(names, config.english_columns) or tuple(name for name in ENGLISH_COLUMNS if name in names),
-            self._all(names, (config.id_column,) if config.id_column else ())[0]
-            if config.id_column
-            else next((name for name in ID_COLUMNS if name in names), ""),
-        )
-
-    def _one(self, names: tuple[str, ...], chosen: str, usual: tuple[str, ...], option: str) -> str:
-        if chosen:
-            return self._all(names, (chosen,))[0]
-        for name in usual:
-            if name in names:
-                return name
-        raise CaptionsError(
-            f"expected a column {' or '.join(usual)} in {self.config.captions}, got {', '.join(names)}; "
-            f"name it with --{option}"
-        )
-
-    def _all(self, names: tuple[str, ...], chosen: tuple[str, ...]) -> tuple[str, ...]:
-        for name in chosen:
-            if name not in names:
-                raise CaptionsError(
-                    f"expected the column {name!r} in {self.config.captions}, got {', '.join(names)}; name one of those"
-                )
-        return chosen
-
-    def _split(self, name: str) -> str:
-        if name and name.lower() not in SPLIT_NAMES:
+    def split(self, record: Record) -> str:
+        """The record's split: its split column, else the source's layout; empty where neither says one that we know."""
+        named = str(record.values.get(self.config.split_column) or "")
+        if named and named.lower() not in SPLIT_NAMES:
             raise CaptionsError(
                 f"expected train, validation or test in column {self.config.split_column!r} of "
-                f"{self.config.captions}, got {name!r}; name another column with --split_column"
+                f"{self.config.captions}, got {named!r} in row {record.number}; name another column with --split_column"
             )
-        return SPLIT_NAMES.get(name.lower(), "")
+        return SPLIT_NAMES.get((named or record.split).lower(), "")
 
 
 def _texts(record: Record, columns: tuple[str, ...]) -> tuple[str, ...]:
     texts: list[str] = []
     for column in columns:
-        value = record.values[column]
+        value = record.values.get(column)
         items = value if isinstance(value, (list, tuple)) else [value]
         texts += [" ".join(nfc(item).split()) for item in items if isinstance(item, str)]
     return tuple(dict.fromkeys(text for text in texts if text))

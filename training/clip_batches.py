@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from training.atomic import whole_file
-from training.captions import Reject, Row, check_rejects, write_rejects
+from training.captions import Captions, Reject, Row, check_rejects, write_rejects
 from training.config import PretrainConfig
 from turkish_clip.images import ImageError
 
@@ -47,19 +48,20 @@ class ClipBatches(Dataset[int]):
         self.epoch = 0
 
     @classmethod
-    def read(cls, rows: Sequence[Row], processor: CLIPProcessor, cache: Path, config: PretrainConfig) -> ClipBatches:
-        """Decodes every picture once, at the tower's size, into a file that is mapped, not held in memory.
+    def read(cls, captions: Captions, processor: CLIPProcessor, cache: Path, config: PretrainConfig) -> ClipBatches:
+        """Decodes every training picture once, at the tower's size, into a file that is mapped, not held in memory.
 
         A picture that does not open goes to rejects.jsonl beside the file, and the others go on.
 
         Raises:
             CaptionsError: too many pictures do not open.
         """
-        side = config.picture_size
+        side, rows = config.picture_size, captions.split("train")
         kept: list[Row] = []
-        rejects: list[Reject] = []
+        rejects = list(captions.rejects)
         with whole_file(cache) as partial:
             pictures = open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), 3, side, side))
+            _take_space(partial)
             for row in tqdm(rows, desc="pictures", unit="picture", mininterval=1):
                 try:
                     picture = row.open(min_side=side)
@@ -71,7 +73,7 @@ class ClipBatches(Dataset[int]):
                 kept.append(row)
             pictures.flush()
         write_rejects(cache.with_name("rejects.jsonl"), rejects)
-        check_rejects(len(rejects), len(rows), config, rejects)
+        check_rejects(rejects, captions, config)
         log.info("%d pictures, %d rejected", len(kept), len(rejects))
         return cls(np.load(cache, mmap_mode="r"), [row.captions for row in kept], processor, config)
 
@@ -102,6 +104,13 @@ class ClipBatches(Dataset[int]):
         generator = torch.Generator()
         generator.manual_seed(zlib.crc32(f"{self.config.seed} {self.epoch} {row}".encode()))
         return torch.rand(7, generator=generator)
+
+
+def _take_space(path: Path) -> None:
+    """Takes a sparse file's whole space at once: writing through a map to a full disk would kill the process."""
+    if hasattr(os, "posix_fallocate"):  # absent on macOS and Windows
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def shifted(pictures: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,7 @@ def run_command(main: Callable[[list[str]], Any], argv: list[str] | None = None)
     except InputError as error:
         _exit(" ".join(str(error).split()))
     except KeyboardInterrupt:
+        _leave_the_bar()
         print("interrupted; give the same command again (with --resume where it trains) to go on", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
@@ -74,13 +75,20 @@ def quiet_hosts() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     for name in ("sentence_transformers", "datasets", "httpx", "huggingface_hub", "accelerate"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
+def _leave_the_bar() -> None:
+    """Ends the line of a progress bar that was cut off, so that what follows stands on a line of its own."""
+    for bar in list(getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())):
+        bar.close()
+
+
 def _exit(message: str) -> None:
+    _leave_the_bar()
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)

@@ -6,9 +6,9 @@ meaning everywhere, and `recipe.read_config` passes over the fields of the other
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 from training.recipe import Config, ConfigError, option, read_config
 
@@ -103,6 +103,10 @@ class DistillConfig(TargetsConfig):
     seed: int = option(0, "of the weights, the order and the variants", low=0)
     resume: bool = option(False, "go on from the run's last checkpoint")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_multiple_of_32(self, "scratch_hidden")
+
     @property
     def peak_learning_rate(self) -> float:
         """The one given, or that which fits the backbone: fresh weights want a larger one than pretrained ones."""
@@ -148,17 +152,22 @@ class PretrainConfig(SourceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("vision_hidden", "text_hidden"):
-            if getattr(self, field) % 32:
-                raise ConfigError(f"expected {field!r} to be a multiple of 32, got {getattr(self, field)}; change it")
+        _check_multiple_of_32(self, "vision_hidden", "text_hidden")
         if self.picture_size % self.patch_size:
             raise ConfigError(
                 f"expected 'picture_size' to be a multiple of patch_size {self.patch_size}, got {self.picture_size}"
             )
 
 
+def _check_multiple_of_32(config: SourceConfig, *fields: str) -> None:
+    """An attention head is 32 wide."""
+    for field in fields:
+        if getattr(config, field) % 32:
+            raise ConfigError(f"expected {field!r} to be a multiple of 32, got {getattr(config, field)}; change it")
+
+
 def read(config_type: type[Config], argv: list[str]) -> Config:
     """Reads the configuration of a command; a recipe may hold the fields of the other commands too."""
     commands = (EmbedConfig, DistillConfig, EvaluateConfig, PretrainConfig)
-    everything = {field.name for command in commands for field in dataclasses.fields(command)}
+    everything = {name: kind for command in commands for name, kind in get_type_hints(command).items()}
     return read_config(config_type, argv, known_elsewhere=everything)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from training import distill, embed_images, evaluate
 from training.atomic import write_json
 from training.command import run_command
 from training.mini.world import SMALL_CLIP
-from training.run_record import RunError
+from training.run_record import RunError, machine
 
 USE = """\
 from PIL import Image
@@ -28,6 +29,8 @@ image = SentenceTransformer({image!r})
 photos = [Image.open(path) for path in {photos!r}]
 print(text.similarity(image.encode(photos), text.encode({queries!r})))"""
 PROGRAM = "training.demo"
+# Runs a script where neither of our packages can be imported.
+STRANGER = "import sys, runpy; sys.modules |= dict.fromkeys(['turkish_clip', 'training']); runpy.run_path(sys.argv[1])"
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -36,6 +39,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     resume = ["--resume"] if (folder / "run.json").is_file() else []
     options = ["demo", "--run", str(folder), "--image_model", image_model()]
 
+    before = earlier_seconds(folder)
     seconds = {}
     seconds["embed_images"] = timed("1 of 3: the image tower over every picture, once", embed_images.main, options)
     seconds["distill"] = timed("2 of 3: distilling the Turkish text encoder", distill.main, options + resume)
@@ -45,11 +49,12 @@ def main(argv: list[str]) -> dict[str, Any]:
         lambda argv: results.update(evaluate.main(argv)),
         options,
     )
-    results["wall_seconds"] = {name: round(value, 1) for name, value in seconds.items()}
+    results["wall_seconds"] = {name: round(max(value, before.get(name, 0)), 1) for name, value in seconds.items()}
+    results["machine"] = machine()
     write_json(folder / "results.json", results)
 
     script = six_lines(folder)
-    print(table(results))
+    print(f"\n{evaluate.table(results)}")
     print(f"\nReport: {folder / 'report.html'}\n\nSix lines that use it, and what they print:\n\n{script}\n")
     print(run_as_stranger(script))
     return results
@@ -60,6 +65,15 @@ def read_folder(argv: list[str]) -> Path:
     parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description=__doc__)
     parser.add_argument("--run", default="runs/demo", help="where everything goes [runs/demo]")
     return Path(parser.parse_args(argv).run)
+
+
+def earlier_seconds(folder: Path) -> dict[str, float]:
+    """What the steps took when they were really done: a second demo finds them finished."""
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return dict(results["wall_seconds"])
 
 
 def image_model() -> str:
@@ -76,28 +90,8 @@ def timed(title: str, command: Callable[[list[str]], Any], options: list[str]) -
     return time.perf_counter() - began
 
 
-def table(results: dict[str, Any]) -> str:
-    """The main figures, for people."""
-    lines = [
-        f"\n{results['images']} unseen pictures, {results['captions']} captions{'recall@1':>18}{'@5':>8}{'@10':>8}"
-    ]
-    for label, key in (
-        ("Turkish text → image", "text_to_image"),
-        ("image → Turkish text", "image_to_text"),
-        ("the small CLIP's English text → image", "teacher_text_to_image"),
-        ("image → the small CLIP's English text", "teacher_image_to_text"),
-    ):
-        row = results[key]
-        lines.append(f"{label:<40}{row['recall_at_1']:>12.3f}{row['recall_at_5']:>8.3f}{row['recall_at_10']:>8.3f}")
-    kept = ", ".join(f"{name} {found['kept']:.1%}" for name, found in results["robustness"].items())
-    lines.append(f"recall@1 kept when typed otherwise: {kept}")
-    return "\n".join(lines)
-
-
 def six_lines(folder: Path) -> str:
     """The script that uses the model, on two test pictures and a query for each."""
-    import json
-
     lines = (folder / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     test = [row for row in map(json.loads, lines) if row["split"] == "test"][:2]
     return USE.format(
@@ -118,7 +112,11 @@ def run_as_stranger(script: str) -> str:
         path = Path(elsewhere) / "use.py"
         path.write_text(script, encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", str(path)], capture_output=True, text=True, timeout=300, check=False
+            [sys.executable, "-W", "ignore", "-c", STRANGER, str(path)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
     if done.returncode:
         raise RunError(f"expected the saved model to load in a fresh process, got: {done.stderr.strip()[-300:]}")

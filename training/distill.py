@@ -11,6 +11,7 @@ from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import DistillConfig, read
 from training.run_record import open_run, sha256_of, sha256_of_texts, weights_sha256
+from training.targets import MANIFEST, Targets, read_targets
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
@@ -28,26 +29,20 @@ def main(argv: list[str]) -> dict[str, Any]:
     if run.summary is not None:
         print_result(run.summary, config.json)
         return run.summary
-    quiet_hosts()
     captions = read_captions(config)
+    targets = read_targets(config.targets_folder, image_model=config.image_model, revision=config.image_model_revision)
+    quiet_hosts()
 
     from sentence_transformers import SentenceTransformerTrainer
     from sentence_transformers.sentence_transformer.losses import MSELoss
 
     from training.callbacks import KeepLog, TellEpoch, with_bar
     from training.pairs import load_pairs, say_what_is_cut
-    from training.targets import MANIFEST, read_targets
 
-    targets = read_targets(config.targets_folder, image_model=config.image_model)
     pairs = load_pairs(captions, targets, config)
     student = build_student(config, pairs, targets.manifest.dim)
-    cut = say_what_is_cut(student, pairs.texts, config.max_tokens)
-    manifest = targets.manifest
-    run.begin(
-        captions_sha256=sha256_of_texts(pairs.texts),
-        manifest_sha256=sha256_of(targets.folder / MANIFEST),
-        image_model={"id": manifest.image_model, "revision": manifest.revision, "weights": manifest.weights_sha256},
-    )
+    cut = say_what_is_cut(student, pairs.texts)
+    run.begin(**inputs(pairs, targets, student))
 
     trainer = SentenceTransformerTrainer(
         model=student,
@@ -62,6 +57,21 @@ def main(argv: list[str]) -> dict[str, Any]:
     summary = save(student, run, trainer.state.log_history, cut)
     print_result(summary, config.json)
     return summary
+
+
+def inputs(pairs: Pairs, targets: Targets, student: SentenceTransformer) -> dict[str, Any]:
+    """What the run depends on beside its configuration, for run.json."""
+    manifest = targets.manifest
+    return {
+        "captions_sha256": sha256_of_texts(pairs.texts),
+        "manifest_sha256": sha256_of(targets.folder / MANIFEST),
+        "backbone_revision": getattr(student.config, "_commit_hash", None),
+        "image_model": {
+            "id": manifest.image_model,
+            "revision": manifest.revision,
+            "weights_sha256": manifest.weights_sha256,
+        },
+    }
 
 
 def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTransformer:
@@ -100,7 +110,7 @@ def training_arguments(
     from training.batches import GroupByLength
 
     steps = max(1, math.ceil(math.ceil(captions / config.batch_size) * config.epochs))
-    interval = max(1, steps // config.evaluations)
+    interval = math.ceil(steps / config.evaluations)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.captions import Reject, Row, check_rejects, read_captions, write_rejects
+from training.captions import Captions, Reject, Row, check_rejects, read_captions, write_rejects
 from training.command import print_result, quiet_hosts, run_command
 from training.config import EmbedConfig, read
 from training.run_record import sha256_of_texts, weights_sha256
@@ -44,14 +44,14 @@ def main(argv: list[str]) -> dict[str, Any]:
     from turkish_clip.encoder import load_model
 
     model = load_model(config.image_model, revision=config.image_model_revision, device=device_of(config.device))
-    manifest = plan(model, captions.rows, config)
-    manifest = embed_missing(model, captions.rows, manifest, config)
+    manifest = plan(model, config)
+    manifest = embed_missing(model, captions, manifest, config)
     summary = dataclasses.asdict(manifest) | {"targets": str(config.targets_folder), "shards": len(manifest.shards)}
     print_result(summary, config.json)
     return summary
 
 
-def plan(model: SentenceTransformer, rows: Sequence[Row], config: EmbedConfig) -> Manifest:
+def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
     """The manifest to go on with: that of an earlier run of the same work, or a new one.
 
     Raises:
@@ -66,9 +66,8 @@ def plan(model: SentenceTransformer, rows: Sequence[Row], config: EmbedConfig) -
         )
     wanted = Manifest(
         image_model=config.image_model,
-        revision=config.image_model_revision,
+        revision=getattr(model.config, "_commit_hash", None) or config.image_model_revision,
         weights_sha256=weights_sha256(model),
-        source_sha256=sha256_of_texts(row.image_id for row in rows),
         dim=int(model.encode(PROBE).shape[-1]),
         dtype=config.target_dtype,
         shard_size=config.shard_size,
@@ -90,39 +89,52 @@ def plan(model: SentenceTransformer, rows: Sequence[Row], config: EmbedConfig) -
     return found
 
 
-def embed_missing(model: SentenceTransformer, rows: Sequence[Row], manifest: Manifest, config: EmbedConfig) -> Manifest:
+def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Manifest, config: EmbedConfig) -> Manifest:
     """Writes each shard that is not there yet; after each, the rejects and the manifest, so that a kill loses one.
 
-    A shard is always embedded whole, from the same batches: a resumed run gives the same bytes.
+    A shard is always embedded whole, from the same batches: a resumed run gives the same bytes. One whose pictures
+    have changed since, by name, order or size, is embedded again.
 
     Raises:
         CaptionsError: too many pictures do not open; what was finished stays.
     """
     from tqdm import tqdm
 
-    folder = config.targets_folder
+    folder, rows = config.targets_folder, captions.rows
     folder.mkdir(parents=True, exist_ok=True)
     chunks = [rows[start : start + config.shard_size] for start in range(0, len(rows), config.shard_size)]
-    done = {shard.number: shard for shard in manifest.shards if is_intact(folder, shard)}
+    sources = [sha256_of_texts(f"{row.image_id} {row.size}" for row in chunk) for chunk in chunks]
+    done = {
+        s.number: s
+        for s in manifest.shards
+        if s.source_sha256 in sources[s.number : s.number + 1] and is_intact(folder, s)
+    }
     pending = [(number, chunk) for number, chunk in enumerate(chunks) if number not in done]
+    if pending and manifest.complete:
+        manifest = dataclasses.replace(manifest, complete=False)
+        manifest.write(folder)
     redone = {row.image_id for _, chunk in pending for row in chunk}
     place_of = {row.image_id: place for place, row in enumerate(rows)}
-    rejects = [reject for reject in read_rejects(folder) if reject.image_id not in redone]
+    kept = [r for r in read_rejects(folder) if r.image_id in place_of and r.image_id not in redone]
+    rejects = captions.rejects + kept
     with tqdm(total=len(rows), initial=len(rows) - len(redone), unit="picture", desc="embed", mininterval=0.5) as bar:
         for number, part in embedded(model, pending, manifest.dim, config, bar.update):
-            done[number] = write_shard(folder, number, part.image_ids, part.vectors.astype(config.target_dtype))
-            rejects = sorted(rejects + part.rejects, key=lambda reject: place_of[reject.image_id])
+            vectors = part.vectors.astype(config.target_dtype)
+            done[number] = write_shard(folder, number, part.image_ids, vectors, sources[number])
+            kept = sorted(kept + part.rejects, key=lambda reject: place_of[reject.image_id])
+            rejects = captions.rejects + kept
             write_rejects(folder / REJECTS, rejects)
             manifest = manifest.grown(done.values(), len(rejects), is_unit(part.vectors))
             manifest.write(folder)
-            check_rejects(len(rejects), len(rows), config, rejects)
-    check_rejects(len(rejects), len(rows), config, rejects)
-    manifest = dataclasses.replace(manifest, complete=True)
+            check_rejects(rejects, captions, config)
+    check_rejects(rejects, captions, config)
+    write_rejects(folder / REJECTS, rejects)
+    manifest = dataclasses.replace(manifest.grown(done.values(), len(rejects), manifest.normalised), complete=True)
     manifest.write(folder)
     return manifest
 
 
-@dataclass
+@dataclass(frozen=True)
 class Embedded:
     """What one shard's pictures became: (n, dim) float32 vectors of those that opened, and the others."""
 
@@ -131,7 +143,7 @@ class Embedded:
     rejects: list[Reject]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Decoded:
     """One batch on its way to the tower."""
 
@@ -144,7 +156,7 @@ class Decoded:
 
 def embedded(
     model: SentenceTransformer,
-    chunks: list[tuple[int, Sequence[Row]]],
+    chunks: Sequence[tuple[int, Sequence[Row]]],
     dim: int,
     config: EmbedConfig,
     progress: Callable[[int], Any],
@@ -175,7 +187,7 @@ def embedded(
 
 
 def decoded(
-    model: SentenceTransformer, chunks: list[tuple[int, Sequence[Row]]], config: EmbedConfig
+    model: SentenceTransformer, chunks: Sequence[tuple[int, Sequence[Row]]], config: EmbedConfig
 ) -> Iterator[Decoded]:
     """Opens and preprocesses batches in threads (Pillow decodes outside the interpreter lock), in order."""
     from turkish_clip.encoder import image_side

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
     from training.targets import Targets
 
 log = logging.getLogger("training")
+FEW_PICTURES = 100
+# What decides which pictures of a source are its test pictures.
+SPLIT_FIELDS = ("split_column", "split_seed", "test_share", "validation_share", "id_column", "image_column")
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Measures a text encoder, writes results.json and report.html; returns what results.json holds."""
     config = read(EvaluateConfig, argv)
+    _check_run(config)
     quiet_hosts()
     captions = read_captions(config)
 
@@ -40,15 +45,19 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     began = time.perf_counter()
     device = device_of(config.device)
-    targets = read_targets(config.targets_folder, image_model=config.image_model)
-    rows = with_targets(captions.split(config.split), targets)
     student = load_model(_model_folder(config), device=device)
-    _check_width(student, targets)
+    targets = read_targets(
+        config.targets_folder,
+        image_model=config.image_model,
+        revision=config.image_model_revision,
+        dim=student.encode("a").shape[-1],
+    )
+    rows = with_targets(captions.split(config.split), targets)
 
     split = measure(student, rows, targets, config)
-    say_what_is_cut(student, split.relevance.texts, student.max_seq_length or 0)
+    say_what_is_cut(student, split.relevance.texts)
     log.info("measured %s; now the image model's own text tower, and robustness", config.split)
-    teacher = measure_teacher(rows, split, config, device)
+    teacher = measure_teacher(rows, split, targets, config, device)
     robustness = measure_robustness(student, split, config)
 
     results = {
@@ -67,7 +76,10 @@ def main(argv: list[str]) -> dict[str, Any]:
     }
     write_json(config.folder / "results.json", results)
     write_report(config, results, rows, split)
-    print_result(results, config.json)
+    if config.json:
+        print_result(results, as_json=True)
+    else:
+        print(f"{table(results)}\n\n{config.folder / 'results.json'}\n{config.folder / 'report.html'}")
     return results
 
 
@@ -97,18 +109,30 @@ def measure(student: SentenceTransformer, rows: Sequence[Row], targets: Targets,
     )
 
 
-def measure_teacher(rows: Sequence[Row], split: Split, config: EvaluateConfig, device: str) -> dict[str, Any]:
+def measure_teacher(
+    rows: Sequence[Row], split: Split, targets: Targets, config: EvaluateConfig, device: str
+) -> dict[str, Any]:
     """The image model's own text tower on the same pictures' English captions: the ceiling.
 
     Returns:
         teacher_text_to_image and teacher_image_to_text; empty where there are no English captions for every picture,
         or the image model has no text tower.
+
+    Raises:
+        RunError: the image model is no longer the one that the targets are of.
     """
     from turkish_clip.encoder import load_model
 
-    if not all(row.english for row in rows):
+    without = sum(not row.english for row in rows)
+    if without:
+        log.info("no ceiling: %d of %d pictures have no English caption", without, len(rows))
         return {}
     teacher = load_model(config.image_model, revision=config.image_model_revision, device=device)
+    if weights_sha256(teacher) != targets.manifest.weights_sha256:
+        raise RunError(
+            f"expected the image model that {targets.folder} was made with, got other weights in {config.image_model}; "
+            "embed again with another --targets"
+        )
     if not teacher.supports("text"):
         return {}
     relevance = Relevance.of([row.english for row in rows])
@@ -139,6 +163,28 @@ def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig)
     return unit(model.encode(texts, batch_size=config.text_batch_size, show_progress_bar=len(texts) > 20_000))
 
 
+def table(results: dict[str, Any]) -> str:
+    """The main figures, for people."""
+    head = f"{results['images']} {results['split']} pictures, {results['captions']} captions"
+    lines = [f"{head:<52}{'recall@1':>10}{'@5':>8}{'@10':>8}"]
+    for label, key in (
+        ("Turkish text → image", "text_to_image"),
+        ("image → Turkish text", "image_to_text"),
+        ("English text → image, the image model's own tower", "teacher_text_to_image"),
+        ("image → English text, the image model's own tower", "teacher_image_to_text"),
+    ):
+        if key in results:
+            found = results[key]
+            lines.append(
+                f"{label:<52}{found['recall_at_1']:>10.3f}{found['recall_at_5']:>8.3f}{found['recall_at_10']:>8.3f}"
+            )
+    kept = ", ".join(f"{name} {found['kept']:.1%}" for name, found in results["robustness"].items())
+    lines.append(f"recall@1 kept when typed otherwise: {kept}")
+    if results["images"] < FEW_PICTURES:
+        lines.append(f"only {results['images']} pictures: these figures say little; see the intervals in the report")
+    return "\n".join(lines)
+
+
 def _model_folder(config: EvaluateConfig) -> str:
     if config.model:
         return config.model
@@ -148,13 +194,30 @@ def _model_folder(config: EvaluateConfig) -> str:
     return str(folder)
 
 
-def _check_width(student: SentenceTransformer, targets: Targets) -> None:
-    width = student.encode("a").shape[-1]
-    if width != targets.manifest.dim:
+def _check_run(config: EvaluateConfig) -> None:
+    """Sees that the split is the one that the run was trained beside, and that its results are not another model's.
+
+    Raises:
+        RunError: the run was trained with other splits of this source, or the model is not the run's.
+    """
+    path = config.folder / "run.json"
+    if not path.is_file():
+        return
+    if config.model:
         raise RunError(
-            f"expected a text encoder of width {targets.manifest.dim}, that of the targets in {targets.folder}, "
-            f"got {width}; evaluate it with the targets of its own image model"
+            f"expected a folder of its own for the results of {config.model}, got {config.folder}, which holds a run; "
+            f"add --run OTHER --targets {config.targets_folder}"
         )
+    trained = json.loads(path.read_text(encoding="utf-8"))["config"]
+    if trained["captions"] != config.captions:
+        return
+    for name in SPLIT_FIELDS:
+        before, now = trained.get(name), getattr(config, name)
+        if before != now:
+            raise RunError(
+                f"expected the splits that {config.folder} was trained with, got {name} = {now!r} instead of "
+                f"{before!r}, which could measure on training pictures; use the same, or the same recipe"
+            )
 
 
 if __name__ == "__main__":

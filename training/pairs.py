@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.captions import Captions, Row
+from training.captions import Captions, CaptionsError, Row
 from training.config import DistillConfig
 from training.perturb import Variants
-from training.targets import Targets
+from training.targets import REJECTS, Targets
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,7 +26,8 @@ class Pairs:
     """What distillation runs on.
 
     Attributes:
-        train: columns caption (str) and label ((dim,) float32 unit vector), the label looked up as a row is read.
+        train: a row a caption; read, it has the columns caption (str, some of them rewritten by `variants`) and label
+            ((dim,) float32 unit vector, looked up in the targets).
         texts: the training captions as written.
         evaluator: on the validation split, or None where there is none.
         variants: tell it each epoch.
@@ -50,10 +51,9 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
 
     train = with_targets(captions.split("train"), targets)
     texts = [caption for row in train for caption in row.captions]
-    pictures = targets.rows([row.image_id for row in train])
     unit_targets = torch.from_numpy(targets.unit_rows([row.image_id for row in train]))
     picture_of = [number for number, row in enumerate(train) for _ in row.captions]
-    log.info("%d captions of %d pictures to train on", len(texts), len(pictures))
+    log.info("%d captions of %d pictures to train on", len(texts), len(train))
     variants = Variants(config.ascii_share, config.case_share, config.full_stop_share, config.seed)
 
     def look_up(batch: dict[str, Any]) -> dict[str, Any]:
@@ -69,12 +69,22 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
 
 
 def with_targets(rows: Sequence[Row], targets: Targets) -> list[Row]:
-    """The rows whose pictures opened when the targets were made."""
-    return [row for row in rows if row.image_id not in targets.rejected]
+    """The rows whose pictures opened when the targets were made.
+
+    Raises:
+        CaptionsError: none of them did.
+    """
+    kept = [row for row in rows if row.image_id not in targets.rejected]
+    if rows and not kept:
+        raise CaptionsError(f"expected pictures that open, got {len(rows)} that are all in {targets.folder / REJECTS}")
+    return kept
 
 
-def say_what_is_cut(model: SentenceTransformer, texts: Sequence[str], max_tokens: int) -> int:
+def say_what_is_cut(model: SentenceTransformer, texts: Sequence[str]) -> int:
     """Says once how many captions are longer than the encoder reads; returns that number."""
+    max_tokens: int | None = model.max_seq_length
+    if max_tokens is None:
+        return 0
     lengths = [len(ids) for ids in model.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]
     cut = sum(length > max_tokens for length in lengths)
     if cut:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.captions import Captions, Row, read_captions
+from training.captions import Captions, CaptionsError, Row, read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import PretrainConfig, read
 from training.run_record import open_run, sha256_of_texts
@@ -41,10 +41,12 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     from training.callbacks import ClampScale, KeepLog, TellEpoch, with_bar
     from training.clip_batches import ClipBatches
+    from training.device import device_of
 
+    device_of(config.device)
     processor = build_processor([text for row in train for text in row.captions], config)
     model = build_clip(processor, config)
-    batches = ClipBatches.read(train, processor, run.folder / "pictures.npy", config)
+    batches = ClipBatches.read(captions, processor, run.folder / "pictures.npy", config)
 
     run.begin(captions_sha256=sha256_of_texts(text for row in train for text in row.captions))
     trainer = Trainer(
@@ -57,6 +59,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     with_bar(trainer).train(resume_from_checkpoint=str(run.last_checkpoint) if run.last_checkpoint else None)
 
     save_clip(model, processor, run.model)
+    (run.folder / "pictures.npy").unlink()
     results = {"model": str(run.model), "dataset": captions.name, **measure(run.model, captions, config)}
     write_card(run.model, results, config)
     run.finish(results)
@@ -163,7 +166,7 @@ def training_arguments(config: PretrainConfig, checkpoints: Path, pictures: int)
         warmup_steps=round(config.warmup_fraction * steps),
         weight_decay=config.weight_decay,
         adam_beta2=0.98,  # Source: Radford et al. 2021, table 19
-        save_steps=max(1, steps // config.evaluations),
+        save_steps=math.ceil(steps / config.evaluations),
         save_total_limit=2,
         logging_steps=max(1, steps // 100),
         bf16=config.bf16,
@@ -195,18 +198,13 @@ def measure(folder: Path, captions: Captions, config: PretrainConfig) -> dict[st
         if not rows:
             continue
         kept, vectors = [], []
-        for row, picture in opened(rows):
-            kept.append(row)
-            vectors.append(picture)
+        for some in opened(rows, config.picture_size):
+            kept += [row for row, _ in some]
+            vectors.append(model.encode([picture for _, picture in some], show_progress_bar=False))
+        if not kept:
+            raise CaptionsError(f"expected {split} pictures that open in {captions.name}, got none of {len(rows)}")
         relevance = Relevance.of([row.captions for row in kept])
-        pictures = unit(
-            np.concatenate(
-                [
-                    model.encode(vectors[start : start + ENCODE_AT_ONCE], show_progress_bar=False)
-                    for start in range(0, len(vectors), ENCODE_AT_ONCE)
-                ]
-            )
-        )
+        pictures = unit(np.concatenate(vectors))
         texts = unit(model.encode(relevance.texts, show_progress_bar=False))
         results[split] = {
             "images": len(kept),
@@ -240,15 +238,19 @@ def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) ->
     write_text(folder / "README.md", "\n".join(lines) + "\n")
 
 
-def opened(rows: Sequence[Row]) -> Iterator[tuple[Row, Image.Image]]:
-    """Each row with its picture; those that do not open are passed over with a warning."""
+def opened(rows: Sequence[Row], side: int) -> Iterator[list[tuple[Row, Image.Image]]]:
+    """Rows with their pictures, some at a time; those that do not open are passed over with a warning."""
     from turkish_clip.images import ImageError
 
-    for row in rows:
-        try:
-            yield row, row.open()
-        except ImageError as error:
-            log.warning("left out: %s", error)
+    for start in range(0, len(rows), ENCODE_AT_ONCE):
+        some = []
+        for row in rows[start : start + ENCODE_AT_ONCE]:
+            try:
+                some.append((row, row.open(min_side=side)))
+            except ImageError as error:
+                log.warning("left out: %s", error)
+        if some:
+            yield some
 
 
 if __name__ == "__main__":

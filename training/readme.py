@@ -52,12 +52,12 @@ def main(argv: list[str]) -> str:
 
 def block(results: dict[str, Any]) -> str:
     """The figures as Markdown, marks included."""
-    seconds = results["wall_seconds"]
+    seconds, cores = sum(results["wall_seconds"].values()), results["machine"]["cores"]
     lines = [
         BEGIN,
         "",
         f"`make demo`, on {results['images']} pictures and {results['captions']} captions that training never saw "
-        f"(with 95 % intervals over pictures; {sum(seconds.values()):.0f} seconds on two cores):",
+        f"(with 95 % intervals over pictures; {seconds:.0f} seconds on {cores} cores):",
         "",
         "| | recall@1 | recall@5 | recall@10 |",
         "|---|---|---|---|",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
+import math
 import sys
 import typing
 from pathlib import Path
@@ -14,6 +16,7 @@ import yaml
 from turkish_clip.errors import InputError
 
 Config = TypeVar("Config")
+log = logging.getLogger("training")
 RECIPES = Path(__file__).parent / "recipes"
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
@@ -36,14 +39,17 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def read_config(config_type: type[Config], argv: list[str], *, known_elsewhere: typing.Iterable[str] = ()) -> Config:
+def read_config(
+    config_type: type[Config], argv: list[str], *, known_elsewhere: typing.Mapping[str, Any] | None = None
+) -> Config:
     """Builds the configuration of one command.
 
     Args:
         config_type: a frozen dataclass whose fields come from `option`.
         argv: the command line without the program: at most one recipe, then `--field value`, `--field=value` or
             `field=value`; a true-or-false field may stand alone.
-        known_elsewhere: names that other commands read from the same recipe; passed over in the recipe file.
+        known_elsewhere: fields of the other commands and their types: passed over in the recipe and, with a word, on
+            the command line, so that the commands of one run can be given the same options.
 
     Raises:
         ConfigError: a missing recipe, an unknown field (the nearest known one is offered), or a value out of range.
@@ -55,15 +61,20 @@ def read_config(config_type: type[Config], argv: list[str], *, known_elsewhere: 
         raise SystemExit(0)
     names = {alias: name for name, field in fields.items() for alias in (name, *field.metadata["aliases"])}
     types = typing.get_type_hints(config_type)
-    recipe, options = _split(argv, names, types)
+    elsewhere = dict(known_elsewhere or {})
+    recipe, options = _split(argv, {**{name: name for name in elsewhere}, **names}, {**elsewhere, **types})
+    for key, _ in options:
+        if key not in fields:
+            log.info("passed over: --%s is for another command", key)
+    options = [(key, value) for key, value in options if key in fields]
     values: dict[str, Any] = {}
     if recipe:
         path = find_recipe(recipe)
         for key, value in _load(path).items():
             if key in names:
                 values[names[key]] = _convert(value, names[key], types, str(path))
-            elif key not in known_elsewhere:
-                raise _unknown(key, [*names, *known_elsewhere], str(path))
+            elif key not in elsewhere:
+                raise _unknown(key, [*names, *elsewhere], str(path))
         if "run" in fields:
             values.setdefault("run", f"runs/{path.stem}")
     for key, value in options:
@@ -101,8 +112,9 @@ def _split(argv: list[str], names: dict[str, str], types: dict[str, Any]) -> tup
         if not equals:
             if types[key] is bool and (not words or words[0].lower() not in TRUE + FALSE):
                 value = "true"
-            elif not words:
-                raise ConfigError(f"expected a value after {word}, got the end of the command line; write {word} VALUE")
+            elif not words or words[0].startswith("--"):
+                found = words[0] if words else "the end of the command line"
+                raise ConfigError(f"expected a value after {word}, got {found}; write {word} VALUE")
             else:
                 value = words.pop(0)
         options.append((key, value))
@@ -131,7 +143,7 @@ def _convert(value: Any, name: str, types: dict[str, Any], where: str) -> Any:
     kind = types[name]
     try:
         return _as_type(value, kind)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         wanted = (
             "a list of words"
             if get_origin(kind) is tuple
@@ -154,6 +166,8 @@ def _as_type(value: Any, kind: Any) -> Any:
     if kind in (int, float):
         if isinstance(value, bool):
             raise TypeError
+        if not math.isfinite(float(value)):
+            raise ValueError
         number = kind(value)
         if kind is int and float(value) != number:
             raise ValueError

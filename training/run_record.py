@@ -32,6 +32,9 @@ LIBRARIES = (
 )
 
 
+NO_PART_OF_THE_RESULT = ("resume", "json", "max_reject_share")
+
+
 class RunError(InputError):
     """A run folder that can't be used as asked."""
 
@@ -107,7 +110,7 @@ def open_run(config: Any) -> Run:
         RunError: the folder holds a run already and `resume` is not set, or was made with another configuration.
     """
     folder: Path = config.folder
-    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("resume", "json")}
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in NO_PART_OF_THE_RESULT}
     settings = json.loads(json.dumps(settings))
     before = _read_record(folder).get("config")
     if before is not None:

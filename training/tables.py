@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from turkish_clip.errors import InputError
+from turkish_clip.images import ImageError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -29,7 +30,20 @@ class Stored:
     def read(self) -> bytes | Path:
         """The bytes of the file, or its path."""
         value = self.dataset[self.row][self.column]
+        if value is None:
+            raise ImageError(f"row {self.row + 1}", "no picture")
         return value["bytes"] if value["bytes"] is not None else Path(value["path"])
+
+
+@dataclass(frozen=True)
+class Inline:
+    """The bytes of a picture that stand in a table's cell."""
+
+    content: bytes
+
+    def read(self) -> bytes:
+        """The bytes of the file."""
+        return self.content
 
 
 @dataclass(frozen=True)
@@ -54,14 +68,22 @@ class Record:
 
     def name(self, column: str) -> str:
         """The picture's path as written, or the row's number."""
-        value = self.values[column]
-        return value if isinstance(value, str) else f"{self.split}{'-' if self.split else ''}{self.number:08d}"
+        value = self.values.get(column)
+        if isinstance(value, dict):
+            value = value.get("path")
+        return (
+            value if isinstance(value, str) and value else f"{self.split}{'-' if self.split else ''}{self.number:08d}"
+        )
 
-    def image(self, column: str) -> Path | Stored | str:
+    def image(self, column: str) -> Path | Stored | Inline | str:
         """The way to the picture, or why there is none."""
-        value = self.values[column]
+        value = self.values.get(column)
         if isinstance(value, Stored):
             return value
+        if isinstance(value, dict):  # the Hub's own layout of a picture in Parquet
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, bytes):
+            return Inline(value)
         if not isinstance(value, str) or not value:
             return "no picture named"
         if self.folder is None:
@@ -121,7 +143,21 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-            yield from csv.DictReader(file, delimiter=delimiter)
+            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+            names = reader.fieldnames or []
+            if len(names) == 1 and ";" in names[0]:
+                raise TableError(
+                    f"expected columns parted by {delimiter!r}, got {names[0]!r} in {path}; save it with commas"
+                )
+            for row in reader:
+                if None in row:
+                    raise TableError(
+                        f"expected {len(names)} columns, got {len(names) + len(row[None])} in {path}, line "
+                        f"{reader.line_num}; put captions that hold {delimiter!r} in double quotes"
+                    )
+                yield row
+    except csv.Error as error:
+        raise TableError(f"expected a table, got {error} in {path}, line {reader.line_num}; mend that line") from error
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
 

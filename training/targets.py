@@ -31,11 +31,18 @@ class TargetsError(InputError):
 
 @dataclass(frozen=True)
 class Shard:
-    """One finished file: its name, how many pictures it holds and its hash."""
+    """One finished file.
+
+    Attributes:
+        pictures: how many it holds.
+        sha256: of the file.
+        source_sha256: of the names and sizes of the pictures that went into it, the rejected ones too.
+    """
 
     file: str
     pictures: int
     sha256: str
+    source_sha256: str
 
     @property
     def number(self) -> int:
@@ -49,9 +56,8 @@ class Manifest:
 
     Attributes:
         image_model: Hub id or folder, as it was given.
-        revision: as it was given; empty means the newest at that time.
+        revision: the commit that was loaded, or what was asked for; empty for a folder.
         weights_sha256: of the image model's weights.
-        source_sha256: of the list of pictures, in order.
         normalised: whether the stored vectors have norm 1.
         complete: false while shards are missing.
     """
@@ -59,7 +65,6 @@ class Manifest:
     image_model: str
     revision: str
     weights_sha256: str
-    source_sha256: str
     dim: int
     dtype: str
     shard_size: int
@@ -102,14 +107,16 @@ class Manifest:
 
     def same_work(self, other: Manifest) -> str:
         """The first thing in which two manifests' work differs, in words; empty if they are of the same work."""
-        for name in ("image_model", "weights_sha256", "source_sha256", "dim", "dtype", "shard_size", "batch_size"):
+        for name in ("image_model", "weights_sha256", "dim", "dtype", "shard_size", "batch_size"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs and not (name == "image_model" and self.weights_sha256 == other.weights_sha256):
                 return f"{name} {mine} instead of {theirs}"
         return ""
 
 
-def write_shard(folder: Path, number: int, image_ids: Sequence[str], vectors: NDArray[Any]) -> Shard:
+def write_shard(
+    folder: Path, number: int, image_ids: Sequence[str], vectors: NDArray[Any], source_sha256: str
+) -> Shard:
     """Writes one shard whole: columns image_id (string) and embedding (fixed_size_list of float16 or float32)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -120,7 +127,7 @@ def write_shard(folder: Path, number: int, image_ids: Sequence[str], vectors: ND
     table = pa.table({"image_id": pa.array(image_ids, pa.string()), "embedding": embedding})
     with whole_file(path) as partial:
         pq.write_table(table, partial, compression="none")
-    return Shard(path.name, len(image_ids), sha256_of(path))
+    return Shard(path.name, len(image_ids), sha256_of(path), source_sha256)
 
 
 def is_intact(folder: Path, shard: Shard) -> bool:
@@ -157,17 +164,18 @@ class Targets:
         if missing:
             raise TargetsError(
                 f"expected a target for each picture in {self.folder}, got none for {len(missing)}, the first "
-                f"{missing[0]!r}; run training.embed_images on this source again with another --targets"
+                f"{missing[0]!r}; run training.embed_images on this source again"
             )
         return np.fromiter((self.row_of[image_id] for image_id in image_ids), np.int64, len(image_ids))
 
 
-def read_targets(folder: Path, *, image_model: str = "", dim: int | None = None) -> Targets:
+def read_targets(folder: Path, *, image_model: str = "", revision: str = "", dim: int | None = None) -> Targets:
     """Reads a finished folder of targets, after checking whose they are.
 
     Args:
         folder: with manifest.json.
         image_model: the id or folder that the targets must come from; empty takes any.
+        revision: of that id; empty takes any.
         dim: the width they must have; None takes any.
 
     Raises:
@@ -179,11 +187,19 @@ def read_targets(folder: Path, *, image_model: str = "", dim: int | None = None)
     if manifest is None:
         raise TargetsError(f"expected targets in {folder}, got no {MANIFEST}; run training.embed_images first")
     if not manifest.complete:
-        raise TargetsError(f"expected finished targets in {folder}, got a part; run training.embed_images again")
+        raise TargetsError(
+            f"expected finished targets in {folder}, got a part; run training.embed_images again: it goes on, or says "
+            "what stopped it"
+        )
     if image_model and not _same_place(image_model, manifest.image_model):
         raise TargetsError(
             f"expected targets of the image model {image_model}, got those of {manifest.image_model} in {folder}; "
             "embed again with another --targets, or name that model"
+        )
+    if revision and revision != manifest.revision:
+        raise TargetsError(
+            f"expected targets of {manifest.image_model} at revision {revision}, got them at "
+            f"{manifest.revision or 'an unnamed one'} in {folder}; embed again with another --targets"
         )
     if dim is not None and dim != manifest.dim:
         raise TargetsError(f"expected targets of width {dim}, got {manifest.dim} in {folder}; embed again")
@@ -195,9 +211,8 @@ def read_targets(folder: Path, *, image_model: str = "", dim: int | None = None)
     vectors = np.concatenate([_matrix(table, manifest.dim) for table in tables])
     if manifest.normalised and len(vectors) and not is_unit(vectors):
         raise TargetsError(f"expected unit vectors in {folder}, as its manifest says, got other norms; embed again")
-    return Targets(
-        folder, manifest, {image_id: row for row, image_id in enumerate(image_ids)}, vectors, read_rejected(folder)
-    )
+    row_of = {image_id: row for row, image_id in enumerate(image_ids)}
+    return Targets(folder, manifest, row_of, vectors, read_rejected(folder) - row_of.keys())
 
 
 def is_unit(vectors: NDArray[Any]) -> bool:

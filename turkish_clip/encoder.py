@@ -196,5 +196,5 @@ def _unloadable(kind: str, name: str, error: Exception) -> ModelError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return ModelError(
         f"expected a {kind} at {name!r}, got {type(error).__name__}: {reason}; "
-        "check the id or folder, and the connection"
+        "check the id or folder, and the connection (without one, give a folder)"
     )

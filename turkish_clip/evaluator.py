@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 
+from turkish_clip.errors import InputError
 from turkish_clip.metrics import Relevance, Retrieval, unit
 
 
@@ -51,8 +52,17 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
     def __call__(
         self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
-        """Measures the model; the metrics are fractions of 1 (median ranks from 1), each prefixed by the name."""
+        """Measures the model; the metrics are fractions of 1 (median ranks from 1), each prefixed by the name.
+
+        Raises:
+            InputError: the model gives vectors that are not finite.
+        """
         texts = unit(model.encode(self.relevance.texts, batch_size=self.batch_size, show_progress_bar=False))
+        if not np.isfinite(texts).all():
+            raise InputError(
+                f"expected finite vectors from the text encoder, got NaN or infinity at step {steps}: the training has "
+                "diverged; lower the learning rate"
+            )
         forth = self.relevance.text_to_image(texts, self.unit_images)
         back = self.relevance.image_to_text(texts, self.unit_images)
         metrics: dict[str, Any] = {"mrr": (forth.mrr + back.mrr) / 2}

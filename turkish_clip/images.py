@@ -52,7 +52,9 @@ def open_image(source: ImageLike, *, min_side: int | None = None, max_pixels: in
         ImageError: there is no such file, or it is empty, truncated, not a picture, or too large.
     """
     if isinstance(source, Image.Image):
-        return _to_rgb(source, getattr(source, "filename", "") or f"<{source.mode} image>", max_pixels)
+        name = getattr(source, "filename", "") or f"<{source.mode} image>"
+        _check_pixels(source, name, max_pixels)
+        return _to_rgb(source, name)
     if isinstance(source, bytes):
         name, size = f"<{len(source)} bytes>", len(source)
     else:
@@ -63,12 +65,15 @@ def open_image(source: ImageLike, *, min_side: int | None = None, max_pixels: in
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_readable_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(name, f"more than {max_pixels} pixels") from error
+    except PermissionError as error:
+        raise ImageError(name, f"an unreadable file ({error.strerror})") from error
     except Exception as error:  # Pillow's format plugins raise a dozen unrelated types on hostile bytes
         raise ImageError(name, "a file that is not a picture") from error
     with image:
+        _check_pixels(image, name, max_pixels)
         if min_side is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (min_side * REDUCING_GAP, min_side * REDUCING_GAP))
-        return _to_rgb(image, name, max_pixels)
+        return _to_rgb(image, name)
 
 
 @functools.cache
@@ -89,9 +94,12 @@ def _file_size(path: Path) -> int:
         raise ImageError(str(path), f"an unreadable file ({error.strerror})") from error
 
 
-def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise ImageError(name, f"more than {max_pixels} pixels")
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
         image.load()
     except Exception as error:  # as above: the decoders raise whatever the bytes led them into

@@ -41,7 +41,7 @@ def ranks(queries: Vectors, candidates: Vectors, right: Sequence[Sequence[int]])
     """The rank of each query's best right candidate among all wrong ones.
 
     A wrong candidate that scores the same as the right one is ranked before it, so an encoder that maps everything to
-    one vector finds nothing.
+    one vector finds nothing; a vector that is not finite finds nothing either.
 
     Args:
         queries: (q, dim) float32 unit vectors.
@@ -64,9 +64,9 @@ def ranks(queries: Vectors, candidates: Vectors, right: Sequence[Sequence[int]])
         query_of = np.repeat(np.arange(len(chunk)), [len(rows) for rows in chunk])
         right_of = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in chunk])
         best = np.full(len(chunk), -np.inf, dtype=scores.dtype)
-        np.maximum.at(best, query_of, scores[query_of, right_of])
+        np.fmax.at(best, query_of, scores[query_of, right_of])
         scores[query_of, right_of] = -np.inf
-        result[start : start + step] = 1 + (scores >= best[:, None]).sum(axis=1)
+        result[start : start + step] = 1 + (~(scores < best[:, None])).sum(axis=1)  # NaN is never below: ranked before
     return result
 
 

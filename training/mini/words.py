@@ -107,4 +107,4 @@ INVERSE = {"above": "below", "below": "above", "left": "right", "right": "left"}
 
 COUNTS = {1: ("a", "bir"), 2: ("two", "iki"), 3: ("three", "üç")}
 
-SIZES = {"small": ("small", ("küçük", "ufak")), "large": ("large", ("büyük", "kocaman")), "": ("", ("",))}
+SIZES = {"small": ("small", ("küçük", "ufak")), "large": ("large", ("büyük", "kocaman"))}
