@@ -61,13 +61,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     robustness = measure_robustness(student, split, config)
 
     results = {
-        "model": str(config.model or config.folder / "model"),
-        "weights_sha256": weights_sha256(student),
-        "image_model": targets.manifest.image_model,
-        "dataset": captions.name,
-        "split": config.split,
-        "images": len(rows),
-        "captions": len(split.relevance.texts),
+        **about(student, targets, split, captions.name, config),
         "text_to_image": dataclasses.asdict(split.text_to_image),
         "image_to_text": dataclasses.asdict(split.image_to_text),
         **teacher,
@@ -76,11 +70,23 @@ def main(argv: list[str]) -> dict[str, Any]:
     }
     write_json(config.folder / "results.json", results)
     write_report(config, results, rows, split)
-    if config.json:
-        print_result(results, as_json=True)
-    else:
-        print(f"{table(results)}\n\n{config.folder / 'results.json'}\n{config.folder / 'report.html'}")
+    show(results, config)
     return results
+
+
+def about(
+    student: SentenceTransformer, targets: Targets, split: Split, dataset: str, config: EvaluateConfig
+) -> dict[str, Any]:
+    """Which weights were measured, on what."""
+    return {
+        "model": str(config.model or config.folder / "model"),
+        "weights_sha256": weights_sha256(student),
+        "image_model": targets.manifest.image_model,
+        "dataset": dataset,
+        "split": config.split,
+        "images": len(split.pictures),
+        "captions": len(split.relevance.texts),
+    }
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,14 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
 def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig) -> Vectors:
     """The (n, dim) float32 unit vectors of texts."""
     return unit(model.encode(texts, batch_size=config.text_batch_size, show_progress_bar=len(texts) > 20_000))
+
+
+def show(results: dict[str, Any], config: EvaluateConfig) -> None:
+    """Prints the results: as one JSON object, or as a table and where the rest is."""
+    if config.json:
+        print_result(results, as_json=True)
+    else:
+        print(f"{table(results)}\n\n{config.folder / 'results.json'}\n{config.folder / 'report.html'}")
 
 
 def table(results: dict[str, Any]) -> str:
