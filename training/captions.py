@@ -192,7 +192,10 @@ def _records(config: SourceConfig) -> Iterator[Record]:
             raise CaptionsError(f"expected a .csv, .tsv, .jsonl or .parquet table, got {path}; convert it to one")
         return table_records(path, confined=False)
     if config.captions.count("/") != 1 or config.captions.startswith((".", "/", "~")) or is_table(path):
-        raise CaptionsError(f"expected a folder, table or Hub data set, got {config.captions!r}, which is not there")
+        raise CaptionsError(
+            f"expected a folder, table or Hub data set, got {config.captions!r}, which is not there; "
+            "check the path (a Hub id is owner/name)"
+        )
     return hub_records(config.captions, config.captions_config or None, config.captions_revision or None)
 
 
