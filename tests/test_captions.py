@@ -9,8 +9,9 @@ import pytest
 from conftest import write_rows
 from PIL import Image
 
-from training.captions import CaptionsError, Row, hash_share, read_captions
+from training.captions import hash_share, read_captions
 from training.config import SourceConfig
+from training.rows import CaptionsError, Row
 from training.tables import TableError
 
 

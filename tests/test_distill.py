@@ -13,7 +13,7 @@ from conftest import run_killed, write_rows
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images
-from training.captions import CaptionsError
+from training.rows import CaptionsError
 from training.run_record import RunError
 from training.targets import TargetsError, read_targets
 from turkish_clip.encoder import load_model

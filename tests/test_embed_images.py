@@ -12,8 +12,9 @@ from conftest import run_killed, write_rows
 from PIL import Image
 
 from training import embed_images
-from training.captions import CaptionsError, read_captions
+from training.captions import read_captions
 from training.config import SourceConfig
+from training.rows import CaptionsError
 from training.targets import Manifest, TargetsError, read_targets
 from turkish_clip.encoder import load_model
 

@@ -15,8 +15,8 @@ from conftest import run_killed
 from sentence_transformers import SentenceTransformer
 
 from training import pretrain
-from training.captions import CaptionsError
 from training.clip_batches import shifted
+from training.rows import CaptionsError
 from training.run_record import RunError, sha256_of
 
 SMALL = (

@@ -3,77 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
 
 from training.atomic import write_text
 from training.config import SourceConfig
+from training.rows import SPLIT_NAMES, CaptionsError, Columns, Reject, Row
 from training.tables import Record, hub_records, is_table, table_records
-from turkish_clip.errors import InputError
-from turkish_clip.images import open_image
-from turkish_clip.text import nfc
 
-IMAGE_COLUMNS = ("file_name", "image", "image_path", "path")
-CAPTION_COLUMNS = ("captions", "caption", "text")
-ENGLISH_COLUMNS = ("captions_en", "caption_en")
-ID_COLUMNS = ("image_id",)
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-
-
-class CaptionsError(InputError):
-    """A source of captions that can't be read as one."""
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A row or picture that is left out, and why."""
-
-    image_id: str
-    path: str
-    reason: str
-
-    def as_json(self) -> str:
-        return json.dumps({"image_id": self.image_id, "path": self.path, "reason": self.reason}, ensure_ascii=False)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One picture with its captions.
-
-    Attributes:
-        image: a path, or an object whose `read()` gives the bytes of the file.
-        split: "train", "validation" or "test".
-    """
-
-    image_id: str
-    image: Any
-    captions: tuple[str, ...]
-    english: tuple[str, ...]
-    split: str
-
-    @property
-    def size(self) -> int:
-        """Bytes of the picture's file; 0 where it stands in a data set, which has a revision of its own."""
-        return self.image.stat().st_size if isinstance(self.image, Path) else 0
-
-    def open(self, min_side: int | None = None) -> Image.Image:
-        """The picture as RGB.
-
-        Raises:
-            ImageError: it does not open.
-        """
-        return open_image(self.image if isinstance(self.image, Path) else self.image.read(), min_side=min_side)
 
 
 @dataclass(frozen=True)
@@ -123,11 +63,11 @@ def read_captions(config: SourceConfig) -> Captions:
     records = _records(config)
     rows: dict[str, Row] = {}
     rejects: list[Reject] = []
-    columns: _Columns | None = None
+    columns: Columns | None = None
     total = 0
     for record in records:
         total += 1
-        columns = columns or _Columns.of(record, config)
+        columns = columns or Columns.of(record, config)
         outcome = columns.row(record)
         if isinstance(outcome, Reject):
             rejects.append(outcome)
@@ -215,82 +155,6 @@ def _folder_records(folder: Path) -> Iterator[Record]:
         raise CaptionsError(
             f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), got none; write one"
         )
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns of a source mean what: from the configuration, or by their usual names."""
-
-    config: SourceConfig
-    image: str
-    captions: tuple[str, ...]
-    english: tuple[str, ...]
-    image_id: str
-
-    @classmethod
-    def of(cls, record: Record, config: SourceConfig) -> _Columns:
-        """Chooses among the columns of a source's first record.
-
-        Raises:
-            CaptionsError: one that was named, or that is needed, is not there; lists those that are.
-        """
-        names = tuple(record.values)
-
-        def there(chosen: tuple[str, ...]) -> tuple[str, ...]:
-            for name in chosen:
-                if name not in names:
-                    raise CaptionsError(
-                        f"expected the column {name!r} in {config.captions}, got {', '.join(names)}; name one of those"
-                    )
-            return chosen
-
-        def usual(candidates: tuple[str, ...], option: str) -> str:
-            for name in candidates:
-                if name in names:
-                    return name
-            raise CaptionsError(
-                f"expected a column {' or '.join(candidates)} in {config.captions}, got {', '.join(names)}; "
-                f"name it with --{option}"
-            )
-
-        return cls(
-            config,
-            there((config.image_column,))[0] if config.image_column else usual(IMAGE_COLUMNS, "image_column"),
-            there(config.caption_columns) or (usual(CAPTION_COLUMNS, "caption_columns"),),
-            there(config.english_columns) or ENGLISH_COLUMNS,
-            there((config.id_column,))[0] if config.id_column else next((n for n in ID_COLUMNS if n in names), ""),
-        )
-
-    def row(self, record: Record) -> Row | Reject:
-        """The row that a record makes, or why it makes none."""
-        image = record.image(self.image)
-        image_id = record.values.get(self.image_id) if self.image_id else None
-        image_id = nfc(str(image_id) if image_id not in (None, "") else record.prefix + record.name(self.image))
-        if isinstance(image, str):
-            return Reject(image_id, record.name(self.image), image)
-        captions = _texts(record, self.captions)
-        if not captions:
-            return Reject(image_id, record.name(self.image), "no caption")
-        return Row(image_id, image, captions, _texts(record, self.english), self.split(record))
-
-    def split(self, record: Record) -> str:
-        """The record's split: its split column, else the source's layout; empty where neither says one that we know."""
-        named = str(record.values.get(self.config.split_column) or "")
-        if named and named.lower() not in SPLIT_NAMES:
-            raise CaptionsError(
-                f"expected train, validation or test in column {self.config.split_column!r} of "
-                f"{self.config.captions}, got {named!r} in row {record.number}; name another column with --split_column"
-            )
-        return SPLIT_NAMES.get((named or record.split).lower(), "")
-
-
-def _texts(record: Record, columns: tuple[str, ...]) -> tuple[str, ...]:
-    texts: list[str] = []
-    for column in columns:
-        value = record.values.get(column)
-        items = value if isinstance(value, (list, tuple)) else [value]
-        texts += [" ".join(nfc(item).split()) for item in items if isinstance(item, str)]
-    return tuple(dict.fromkeys(text for text in texts if text))
 
 
 def _merged(first: Row, second: Row) -> Row:

@@ -18,8 +18,9 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from training.atomic import whole_file
-from training.captions import Captions, Reject, Row, check_rejects, write_rejects
+from training.captions import Captions, check_rejects, write_rejects
 from training.config import PretrainConfig
+from training.rows import Reject, Row
 from turkish_clip.images import ImageError
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.captions import Captions, Reject, Row, check_rejects, read_captions, write_rejects
+from training.captions import Captions, check_rejects, read_captions, write_rejects
 from training.command import print_result, quiet_hosts, run_command
 from training.config import EmbedConfig, read
+from training.rows import Reject, Row
 from training.run_record import sha256_of_texts, weights_sha256
 from training.targets import (
     REJECTS,

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.atomic import write_json
-from training.captions import Row, read_captions
+from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import EvaluateConfig, read
 from training.perturb import PERTURBATIONS
+from training.rows import Row
 from training.run_record import RunError, weights_sha256
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
 

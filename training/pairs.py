@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.captions import Captions, CaptionsError, Row
+from training.captions import Captions
 from training.config import DistillConfig
 from training.perturb import Variants
+from training.rows import CaptionsError, Row
 from training.targets import REJECTS, Targets
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.captions import Captions, CaptionsError, Row, read_captions
+from training.captions import Captions, read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import PretrainConfig, read
+from training.rows import CaptionsError, Row
 from training.run_record import open_run, sha256_of_texts
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from training.atomic import write_text
-from training.captions import Row
 from training.config import EvaluateConfig
+from training.rows import Row
 
 if TYPE_CHECKING:
     from training.evaluate import Split
