@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -107,6 +108,13 @@ def _reasons(rejects: Iterable[Reject]) -> str:
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
     """Writes rejects.jsonl: image_id, path and reason a line."""
     write_text(path, "".join(reject.as_json() + "\n" for reject in rejects))
+
+
+def read_rejects(path: Path) -> list[Reject]:
+    """Reads rejects.jsonl; empty where there is none."""
+    if not path.is_file():
+        return []
+    return [Reject(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def hash_share(seed: int, image_id: str) -> float:

@@ -28,7 +28,6 @@ text = SentenceTransformer({text!r})
 image = SentenceTransformer({image!r})
 photos = [Image.open(path) for path in {photos!r}]
 print(text.similarity(image.encode(photos), text.encode({queries!r})))"""
-PROGRAM = "training.demo"
 # Runs a script where neither of our packages can be imported.
 STRANGER = "import sys, runpy; sys.modules |= dict.fromkeys(['turkish_clip', 'training']); runpy.run_path(sys.argv[1])"
 
@@ -62,7 +61,7 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 def read_folder(argv: list[str]) -> Path:
     """The run folder from the command line."""
-    parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__)
     parser.add_argument("--run", default="runs/demo", help="where everything goes [runs/demo]")
     return Path(parser.parse_args(argv).run)
 

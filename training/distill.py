@@ -52,7 +52,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         evaluator=pairs.evaluator,
         callbacks=[TellEpoch(pairs.variants.set_epoch), KeepLog(run.folder / "log.jsonl")],
     )
-    with_bar(trainer).train(resume_from_checkpoint=str(run.last_checkpoint) if run.last_checkpoint else None)
+    with_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
     summary = save(student, run, trainer.state.log_history, cut)
     print_result(summary, config.json)

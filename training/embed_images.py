@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.captions import Captions, check_rejects, read_captions, write_rejects
+from training.captions import Captions, check_rejects, read_captions, read_rejects, write_rejects
 from training.command import print_result, quiet_hosts, run_command
 from training.config import EmbedConfig, read
 from training.rows import Reject, Row
@@ -20,6 +19,7 @@ from training.run_record import sha256_of_texts, weights_sha256
 from training.targets import (
     REJECTS,
     Manifest,
+    Shard,
     TargetsError,
     is_intact,
     is_unit,
@@ -105,18 +105,14 @@ def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Mani
     folder.mkdir(parents=True, exist_ok=True)
     chunks = [rows[start : start + config.shard_size] for start in range(0, len(rows), config.shard_size)]
     sources = [sha256_of_texts(f"{row.image_id} {row.size}" for row in chunk) for chunk in chunks]
-    done = {
-        s.number: s
-        for s in manifest.shards
-        if s.source_sha256 in sources[s.number : s.number + 1] and is_intact(folder, s)
-    }
+    done = finished(folder, manifest, sources)
     pending = [(number, chunk) for number, chunk in enumerate(chunks) if number not in done]
     if pending and manifest.complete:
         manifest = dataclasses.replace(manifest, complete=False)
         manifest.write(folder)
     redone = {row.image_id for _, chunk in pending for row in chunk}
     place_of = {row.image_id: place for place, row in enumerate(rows)}
-    kept = [r for r in read_rejects(folder) if r.image_id in place_of and r.image_id not in redone]
+    kept = [r for r in read_rejects(folder / REJECTS) if r.image_id in place_of and r.image_id not in redone]
     rejects = captions.rejects + kept
     with tqdm(total=len(rows), initial=len(rows) - len(redone), unit="picture", desc="embed", mininterval=0.5) as bar:
         for number, part in embedded(model, pending, manifest.dim, config, bar.update):
@@ -133,6 +129,13 @@ def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Mani
     manifest = dataclasses.replace(manifest.grown(done.values(), len(rejects), manifest.normalised), complete=True)
     manifest.write(folder)
     return manifest
+
+
+def finished(folder: Path, manifest: Manifest, sources: Sequence[str]) -> dict[int, Shard]:
+    """The shards, by number, that are whole and of the pictures whose names and sizes hash to `sources`."""
+    current = dict(enumerate(sources))
+    whole = (shard for shard in manifest.shards if shard.source_sha256 == current.get(shard.number))
+    return {shard.number: shard for shard in whole if is_intact(folder, shard)}
 
 
 @dataclass(frozen=True)
@@ -220,14 +223,6 @@ def decoded(
         finally:
             for future in ahead:
                 future.cancel()
-
-
-def read_rejects(folder: Path) -> list[Reject]:
-    """What an earlier part of the run rejected."""
-    path = folder / REJECTS
-    if not path.is_file():
-        return []
-    return [Reject(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 if __name__ == "__main__":

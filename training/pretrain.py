@@ -36,7 +36,7 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     quiet_hosts()
     captions = read_captions(config)
-    train = captions.split("train")
+    texts = [text for row in captions.split("train") for text in row.captions]
 
     from transformers import Trainer
 
@@ -45,11 +45,11 @@ def main(argv: list[str]) -> dict[str, Any]:
     from training.device import device_of
 
     device_of(config.device)
-    processor = build_processor([text for row in train for text in row.captions], config)
+    processor = build_processor(texts, config)
     model = build_clip(processor, config)
     batches = ClipBatches.read(captions, processor, run.folder / "pictures.npy", config)
 
-    run.begin(captions_sha256=sha256_of_texts(text for row in train for text in row.captions))
+    run.begin(captions_sha256=sha256_of_texts(texts))
     trainer = Trainer(
         model=model,
         args=training_arguments(config, run.checkpoints, len(batches)),
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         data_collator=batches.collate,
         callbacks=[TellEpoch(batches.set_epoch), KeepLog(run.folder / "log.jsonl"), ClampScale()],
     )
-    with_bar(trainer).train(resume_from_checkpoint=str(run.last_checkpoint) if run.last_checkpoint else None)
+    with_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
     save_clip(model, processor, run.model)
     (run.folder / "pictures.npy").unlink()

@@ -61,12 +61,12 @@ class Run:
         return self.folder / "model"
 
     @property
-    def last_checkpoint(self) -> Path | None:
+    def last_checkpoint(self) -> str | None:
         """The newest whole checkpoint of a resumed run; one cut off while it was written is passed over."""
         if not self.resumed:
             return None
         numbered = {int(path.name.rpartition("-")[2]): path for path in self.checkpoints.glob("checkpoint-*")}
-        return next((numbered[step] for step in sorted(numbered, reverse=True) if _is_whole(numbered[step])), None)
+        return next((str(numbered[step]) for step in sorted(numbered, reverse=True) if _is_whole(numbered[step])), None)
 
     @property
     def summary(self) -> dict[str, Any] | None:

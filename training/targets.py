@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.atomic import whole_file, write_json
+from training.captions import read_rejects
 from training.run_record import sha256_of
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import Vectors, unit
@@ -212,21 +213,14 @@ def read_targets(folder: Path, *, image_model: str = "", revision: str = "", dim
     if manifest.normalised and len(vectors) and not is_unit(vectors):
         raise TargetsError(f"expected unit vectors in {folder}, as its manifest says, got other norms; embed again")
     row_of = {image_id: row for row, image_id in enumerate(image_ids)}
-    return Targets(folder, manifest, row_of, vectors, read_rejected(folder) - row_of.keys())
+    rejected = frozenset(reject.image_id for reject in read_rejects(folder / REJECTS)) - row_of.keys()
+    return Targets(folder, manifest, row_of, vectors, rejected)
 
 
 def is_unit(vectors: NDArray[Any]) -> bool:
     """Whether every row has norm 1, within what float16 rounds."""
     norms = np.linalg.norm(vectors.astype(np.float32), axis=1)
     return bool(np.all(np.abs(norms - 1) < UNIT_TOLERANCE))
-
-
-def read_rejected(folder: Path) -> frozenset[str]:
-    """The image_ids in rejects.jsonl."""
-    path = folder / REJECTS
-    if not path.is_file():
-        return frozenset()
-    return frozenset(json.loads(line)["image_id"] for line in path.read_text(encoding="utf-8").splitlines())
 
 
 def _matrix(table: pa.Table, dim: int) -> NDArray[np.floating]:
