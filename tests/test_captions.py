@@ -10,7 +10,8 @@ from conftest import write_rows
 from PIL import Image
 
 from training.captions import hash_share, read_captions
-from training.config import SourceConfig
+from training.config import EmbedConfig, SourceConfig, read
+from training.recipe import ConfigError
 from training.rows import CaptionsError, Row
 from training.tables import TableError
 
@@ -267,3 +268,63 @@ def test_an_empty_split_is_named(captioned_folder: Path) -> None:
     captions = read_captions(source(captioned_folder, split_column="none", test_share=0.0))
     with pytest.raises(CaptionsError, match="pictures in the test split"):
         captions.split("test")
+
+
+def two_sources(folder: Path) -> list[dict[str, object]]:
+    """Two tables of the same file names with other columns, as a recipe lists them."""
+    for name in ("a", "b"):
+        pictures(folder / name, 20)
+    rows = [
+        {"path": f"a/{n}.png", "caption0": f"bir {n}", "caption1": f"iki {n}", "split": "test" if n < 3 else "train"}
+        for n in range(20)
+    ]
+    table = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "one.jsonl").write_text(table, encoding="utf-8")
+    rows = [
+        {"path": f"b/{n}.png", "raw_turkish": ["üç", ""], "sentences": [{"raw": "three", "tokens": []}, {"raw": "3"}]}
+        for n in range(20)
+    ]
+    table = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "two.jsonl").write_text(table, encoding="utf-8")
+    return [
+        {"captions": str(folder / "one.jsonl"), "caption_columns": ["caption0", "caption1"]},
+        {"captions": str(folder / "two.jsonl"), "caption_columns": "raw_turkish", "english_columns": "sentences.raw"},
+    ]
+
+
+def test_several_sources_keep_their_names_columns_and_splits(tmp_path: Path) -> None:
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text(json.dumps({"sources": two_sources(tmp_path)}), encoding="utf-8")
+    captions = read_captions(read(EmbedConfig, [str(recipe)]))
+    assert captions.name == f"{tmp_path / 'one.jsonl'} + {tmp_path / 'two.jsonl'}"
+    assert len({row.image_id for row in captions.rows}) == 40
+    first, second = captions.rows[:20], captions.rows[20:]
+    assert first[0].captions == ("bir 0", "iki 0")
+    assert (second[0].captions, second[0].english) == (("üç",), ("three", "3"))
+    assert [row.split for row in first[:3]] == ["test"] * 3
+    cut = [row for row in second if hash_share(0, row.image_id) < 0.1]
+    assert {row.image_id for row in second if row.split == "test"} == {row.image_id for row in cut}
+
+
+def test_a_field_of_a_single_record(tmp_path: Path) -> None:
+    pictures(tmp_path, 1)
+    write_rows(tmp_path, [{"file_name": "0.png", "about": {"tr": "bir ev", "en": "a house"}}])
+    captions = read_captions(source(tmp_path, caption_columns=("about.tr",), english_columns=("about.en",)))
+    assert (captions.rows[0].captions, captions.rows[0].english) == (("bir ev",), ("a house",))
+    with pytest.raises(CaptionsError, match="expected captions in .* got none left"):
+        read_captions(source(tmp_path, caption_columns=("about.de",)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"sources": "a,b"}, "expected a list of records"),
+        ({"sources": [{"captoins": "a"}]}, "did you mean 'captions'"),
+        ({"sources": [{"image_column": "a"}]}, "in each of 'sources', got one without"),
+        ({"sources": [{"captions": "a"}], "captions": "b"}, "expected 'captions' or 'sources', got both"),
+    ],
+)
+def test_sources_that_are_no_list_of_sources(tmp_path: Path, recipe: object, message: str) -> None:
+    (tmp_path / "x.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        read(EmbedConfig, [str(tmp_path / "x.yaml")])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from training.atomic import write_text
-from training.config import SourceConfig
+from training.config import Source, SourceConfig
 from training.rows import SPLIT_NAMES, CaptionsError, Columns, Reject, Row
 from training.tables import Record, hub_records, is_table, table_records
 
@@ -52,23 +52,37 @@ class Captions:
 
 
 def read_captions(config: SourceConfig) -> Captions:
-    """Reads the source that the configuration names.
+    """Reads the sources that the configuration names.
 
-    Rows of one image_id are one picture with all their captions. Splits come from the source (a split column, Hub
-    splits, or subfolders with metadata of their own); a split that the source lacks is cut from train by a seeded
-    hash of image_id.
+    Rows of one image_id are one picture with all their captions; where there are several sources, an image_id begins
+    with its source's name. Splits come from the source (a split column, Hub splits, or subfolders with metadata of
+    their own); a split that a source lacks is cut from its train by a seeded hash of image_id.
 
     Raises:
         CaptionsError: no such source, a column that is not there, no caption left, or too many rejects.
     """
-    records = _records(config)
+    rows: list[Row] = []
+    rejects: list[Reject] = []
+    for source in config.all_sources:
+        found, left_out = _read_source(source, config)
+        if config.sources:
+            found = [replace(row, image_id=f"{source.captions}/{row.image_id}") for row in found]
+            left_out = [replace(reject, image_id=f"{source.captions}/{reject.image_id}") for reject in left_out]
+        rows += _with_splits(found, config)
+        rejects += left_out
+    captions = Captions(config.source_names, rows, rejects)
+    check_rejects(rejects, captions, config)
+    return captions
+
+
+def _read_source(source: Source, config: SourceConfig) -> tuple[list[Row], list[Reject]]:
     rows: dict[str, Row] = {}
     rejects: list[Reject] = []
     columns: Columns | None = None
     total = 0
-    for record in records:
+    for record in _records(source, config.folder):
         total += 1
-        columns = columns or Columns.of(record, config)
+        columns = columns or Columns.of(record, source)
         outcome = columns.row(record)
         if isinstance(outcome, Reject):
             rejects.append(outcome)
@@ -78,12 +92,10 @@ def read_captions(config: SourceConfig) -> Captions:
             rows[outcome.image_id] = outcome
     if not rows:
         raise CaptionsError(
-            f"expected captions in {config.captions}, got none left of {total} rows ({_reasons(rejects) or 'empty'}); "
+            f"expected captions in {source.captions}, got none left of {total} rows ({_reasons(rejects) or 'empty'}); "
             "look at its caption columns"
         )
-    captions = Captions(config.captions, _with_splits(list(rows.values()), config), rejects)
-    check_rejects(rejects, captions, config)
-    return captions
+    return list(rows.values()), rejects
 
 
 def check_rejects(rejects: Sequence[Reject], captions: Captions, config: SourceConfig) -> None:
@@ -95,7 +107,7 @@ def check_rejects(rejects: Sequence[Reject], captions: Captions, config: SourceC
     rejected, total = len(rejects), len(captions.rows) + len(captions.rejects)
     if rejected > config.max_reject_share * total:
         raise CaptionsError(
-            f"expected at most {config.max_reject_share:.1%} rejects in {config.captions}, got {rejected} of {total} "
+            f"expected at most {config.max_reject_share:.1%} rejects in {captions.name}, got {rejected} of {total} "
             f"({_reasons(rejects)}; the first: {rejects[0].path}); mend the source or raise --max_reject_share"
         )
 
@@ -123,28 +135,28 @@ def hash_share(seed: int, image_id: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _records(config: SourceConfig) -> Iterator[Record]:
-    world, _, size = config.captions.partition(":")
+def _records(source: Source, run: Path) -> Iterator[Record]:
+    world, _, size = source.captions.partition(":")
     if world == "mini":
         from training.mini.world import WorldSize, write_world
 
         if size and not size.isdecimal():
-            raise CaptionsError(f"expected mini or mini:PICTURES, got {config.captions!r}; give a whole number")
+            raise CaptionsError(f"expected mini or mini:PICTURES, got {source.captions!r}; give a whole number")
         world_size = WorldSize(train=int(size)) if size else WorldSize()
-        return _folder_records(write_world(config.folder / "data", world_size))
-    path = Path(config.captions)
+        return _folder_records(write_world(run / "data", world_size))
+    path = Path(source.captions)
     if path.is_dir():
         return _folder_records(path)
     if path.is_file():
         if not is_table(path):
             raise CaptionsError(f"expected a .csv, .tsv, .jsonl or .parquet table, got {path}; convert it to one")
         return table_records(path, confined=False)
-    if config.captions.count("/") != 1 or config.captions.startswith((".", "/", "~")) or is_table(path):
+    if source.captions.count("/") != 1 or source.captions.startswith((".", "/", "~")) or is_table(path):
         raise CaptionsError(
-            f"expected a folder, table or Hub data set, got {config.captions!r}, which is not there; "
+            f"expected a folder, table or Hub data set, got {source.captions!r}, which is not there; "
             "check the path (a Hub id is owner/name)"
         )
-    return hub_records(config.captions, config.captions_config or None, config.captions_revision or None)
+    return hub_records(source.captions, source.captions_config or None, source.captions_revision or None)
 
 
 def _folder_records(folder: Path) -> Iterator[Record]:

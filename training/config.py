@@ -16,8 +16,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceConfig:
-    """Where captioned pictures come from."""
+class Source:
+    """One source of captioned pictures: where it is, what its columns mean, and on which terms it may be used."""
 
     captions: str = option(
         "",
@@ -26,13 +26,23 @@ class SourceConfig:
     )
     captions_config: str = option("", "configuration of a Hub data set, where it has several")
     captions_revision: str = option("", "revision of a Hub data set; empty: the newest")
+    captions_license: str = option("", "licence of the pictures and captions, as the model card names it")
     image_column: str = option("", "column of the picture; empty: file_name, image, image_path or path")
     caption_columns: tuple[str, ...] = option(
-        (), "columns of captions, text or list; empty: captions, caption or text", aliases=("captions_columns",)
+        (),
+        "columns of captions, text or list (name.field: inside a record); empty: captions, caption or text",
+        aliases=("captions_columns",),
     )
     english_columns: tuple[str, ...] = option((), "columns of English captions; empty: captions_en, if there")
     id_column: str = option("", "column that names the picture; empty: image_id, else its path or row number")
     split_column: str = option("split", "column that says train, validation or test, if there")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig(Source):
+    """Where captioned pictures come from."""
+
+    sources: tuple[Source, ...] = option((), "several sources in place of captions, as a list of them in a recipe")
     validation_share: float = option(0.05, "of the pictures, where the source has no validation split", low=0, high=0.5)
     test_share: float = option(0.1, "of the pictures, where the source has no test split", low=0, high=0.9)
     split_seed: int = option(0, "of the hash that cuts the splits; another one gives other splits", low=0)
@@ -40,12 +50,29 @@ class SourceConfig:
     run: str = option("", "the run folder; empty: runs/<recipe>")
 
     def __post_init__(self) -> None:
-        if not self.captions:
+        if not self.captions and not self.sources:
             raise ConfigError(
                 "expected 'captions' to name a folder, table or Hub data set, got nothing; add --captions SOURCE"
             )
+        if self.captions and self.sources:
+            raise ConfigError(
+                f"expected 'captions' or 'sources', got both ({self.captions!r} and {len(self.sources)} sources); "
+                "put all of them into 'sources', or name another recipe"
+            )
+        if not all(source.captions for source in self.sources):
+            raise ConfigError("expected 'captions' in each of 'sources', got one without; name its folder, table or id")
         if not self.run:
             raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")
+
+    @property
+    def all_sources(self) -> tuple[Source, ...]:
+        """The sources to read: those listed, or the one that `captions` names."""
+        return self.sources or (self,)
+
+    @property
+    def source_names(self) -> str:
+        """The sources as the user named them, for reports and messages."""
+        return " + ".join(source.captions for source in self.all_sources)
 
     @property
     def folder(self) -> Path:

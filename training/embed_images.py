@@ -67,7 +67,8 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
         )
     wanted = Manifest(
         image_model=config.image_model,
-        revision=getattr(model.config, "_commit_hash", None) or config.image_model_revision,
+        revision=commit_of(model) or config.image_model_revision,
+        asked_revision=config.image_model_revision,
         weights_sha256=weights_sha256(model),
         dim=int(model.encode(PROBE).shape[-1]),
         dtype=config.target_dtype,
@@ -88,6 +89,15 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
             "give another --targets, or delete that folder"
         )
     return found
+
+
+def commit_of(model: SentenceTransformer) -> str:
+    """The commit of the Hub repository that a model was loaded from; empty for a folder."""
+    for module in model.modules():
+        commit = getattr(getattr(module, "config", None), "_commit_hash", None)
+        if commit:
+            return str(commit)
+    return ""
 
 
 def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Manifest, config: EmbedConfig) -> Manifest:

@@ -58,14 +58,13 @@ def main(argv: list[str]) -> dict[str, Any]:
     split = measure(student, rows, targets, config)
     say_what_is_cut(student, split.relevance.texts)
     log.info("measured %s; now the image model's own text tower, and robustness", config.split)
-    teacher = measure_teacher(rows, split, targets, config, device)
+    teacher = load_teacher(targets, config, device)
     robustness = measure_robustness(student, split, config)
 
     results = {
-        **about(student, targets, split, captions.name, config),
-        "text_to_image": dataclasses.asdict(split.text_to_image),
-        "image_to_text": dataclasses.asdict(split.image_to_text),
-        **teacher,
+        **about(student, targets, captions.name, config),
+        **figures(split, teacher, rows, config),
+        **measure_sources(student, teacher, rows, targets, config),
         "robustness": robustness,
         "wall_seconds": {"evaluate": round(time.perf_counter() - began, 2)},
     }
@@ -75,9 +74,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     return results
 
 
-def about(
-    student: SentenceTransformer, targets: Targets, split: Split, dataset: str, config: EvaluateConfig
-) -> dict[str, Any]:
+def about(student: SentenceTransformer, targets: Targets, dataset: str, config: EvaluateConfig) -> dict[str, Any]:
     """Which weights were measured, on what."""
     return {
         "model": str(config.model or config.folder / "model"),
@@ -85,8 +82,6 @@ def about(
         "image_model": targets.manifest.image_model,
         "dataset": dataset,
         "split": config.split,
-        "images": len(split.pictures),
-        "captions": len(split.relevance.texts),
     }
 
 
@@ -116,31 +111,63 @@ def measure(student: SentenceTransformer, rows: Sequence[Row], targets: Targets,
     )
 
 
-def measure_teacher(
-    rows: Sequence[Row], split: Split, targets: Targets, config: EvaluateConfig, device: str
+def figures(
+    split: Split, teacher: SentenceTransformer | None, rows: Sequence[Row], config: EvaluateConfig
 ) -> dict[str, Any]:
-    """The image model's own text tower on the same pictures' English captions: the ceiling.
+    """The figures of some pictures and their captions, the teacher's beside them where it can be measured."""
+    return {
+        "images": len(split.pictures),
+        "captions": len(split.relevance.texts),
+        "text_to_image": dataclasses.asdict(split.text_to_image),
+        "image_to_text": dataclasses.asdict(split.image_to_text),
+        **(measure_teacher(teacher, rows, split, config) if teacher is not None else {}),
+    }
 
-    Returns:
-        teacher_text_to_image and teacher_image_to_text; empty where there are no English captions for every picture,
-        or the image model has no text tower.
+
+def measure_sources(
+    student: SentenceTransformer,
+    teacher: SentenceTransformer | None,
+    rows: Sequence[Row],
+    targets: Targets,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """Each of several sources by itself, as it would be in a table of published results; nothing for a single one."""
+    sources = {}
+    for source in config.sources:
+        own = [row for row in rows if row.image_id.startswith(f"{source.captions}/")]
+        if own:
+            sources[source.captions] = figures(measure(student, own, targets, config), teacher, own, config)
+    return {"sources": sources} if sources else {}
+
+
+def load_teacher(targets: Targets, config: EvaluateConfig, device: str) -> SentenceTransformer | None:
+    """The image model, whose own text tower is the ceiling; None where it has none.
 
     Raises:
-        RunError: the image model is no longer the one that the targets are of.
+        RunError: it is no longer the one that the targets are of.
     """
     from turkish_clip.encoder import load_model
 
-    without = sum(not row.english for row in rows)
-    if without:
-        log.info("no ceiling: %d of %d pictures have no English caption", without, len(rows))
-        return {}
     teacher = load_model(config.image_model, revision=config.image_model_revision, device=device)
     if weights_sha256(teacher) != targets.manifest.weights_sha256:
         raise RunError(
             f"expected the image model that {targets.folder} was made with, got other weights in {config.image_model}; "
             "embed again with another --targets"
         )
-    if not teacher.supports("text"):
+    return teacher if teacher.supports("text") else None
+
+
+def measure_teacher(
+    teacher: SentenceTransformer, rows: Sequence[Row], split: Split, config: EvaluateConfig
+) -> dict[str, Any]:
+    """The image model's own text tower on the same pictures' English captions.
+
+    Returns:
+        teacher_captions, teacher_text_to_image and teacher_image_to_text; empty where a picture has no English caption.
+    """
+    without = sum(not row.english for row in rows)
+    if without:
+        log.info("no ceiling: %d of %d pictures have no English caption", without, len(rows))
         return {}
     relevance = Relevance.of([row.english for row in rows])
     texts = encode(teacher, relevance.texts, config)
@@ -224,14 +251,15 @@ def _check_run(config: EvaluateConfig) -> None:
             f"add --run OTHER --targets {config.targets_folder}"
         )
     trained = json.loads(path.read_text(encoding="utf-8"))["config"]
-    if trained["captions"] != config.captions:
+    before = [source["captions"] for source in trained.get("sources") or [trained]]
+    if before != [source.captions for source in config.all_sources]:
         return
     for name in SPLIT_FIELDS:
-        before, now = trained.get(name), getattr(config, name)
-        if before != now:
+        then, now = trained.get(name), getattr(config, name)
+        if then != now:
             raise RunError(
                 f"expected the splits that {config.folder} was trained with, got {name} = {now!r} instead of "
-                f"{before!r}, which could measure on training pictures; use the same, or the same recipe"
+                f"{then!r}, which could measure on training pictures; use the same, or the same recipe"
             )
 
 

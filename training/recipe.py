@@ -18,6 +18,7 @@ from turkish_clip.errors import InputError
 Config = TypeVar("Config")
 log = logging.getLogger("training")
 RECIPES = Path(__file__).parent / "recipes"
+RUN_RECORD = "run.json"
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -46,8 +47,9 @@ def read_config(
 
     Args:
         config_type: a frozen dataclass whose fields come from `option`.
-        argv: the command line without the program: at most one recipe, then `--field value`, `--field=value` or
-            `field=value`; a true-or-false field may stand alone.
+        argv: the command line without the program: at most one recipe or run folder (which is a recipe, too: its
+            run.json keeps what it was begun with), then `--field value`, `--field=value` or `field=value`; a
+            true-or-false field may stand alone.
         known_elsewhere: fields of the other commands and their types: passed over in the recipe and, with a word, on
             the command line, so that the commands of one run can be given the same options.
 
@@ -77,6 +79,8 @@ def read_config(
                 raise _unknown(key, [*names, *elsewhere], str(path))
         if "run" in fields:
             values.setdefault("run", f"runs/{path.stem}")
+            if path.name == RUN_RECORD:
+                values["run"] = str(path.parent)
     for key, value in options:
         values[key] = _convert(value, key, types, "the command line")
     for name, value in values.items():
@@ -85,7 +89,9 @@ def read_config(
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe by path, or by its path below training/ or training/recipes/, with or without .yaml."""
+    """A recipe by path, or by its path below training/ or training/recipes/, with or without .yaml; or a run folder."""
+    if (Path(name) / RUN_RECORD).is_file():
+        return Path(name) / RUN_RECORD
     for folder in (Path(), RECIPES.parent, RECIPES):
         for candidate in (folder / name, folder / f"{name}.yaml"):
             if candidate.is_file():
@@ -128,6 +134,8 @@ def _load(path: Path) -> dict[str, Any]:
         raise ConfigError(f"expected YAML in UTF-8 in {path}, got: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
+    if path.name == RUN_RECORD and isinstance(content, dict):
+        content = content.get("config")
     if not isinstance(content, dict):
         raise ConfigError(f"expected `field: value` lines in {path}, got a {type(content).__name__}")
     return content
@@ -143,18 +151,29 @@ def _convert(value: Any, name: str, types: dict[str, Any], where: str) -> Any:
     kind = types[name]
     try:
         return _as_type(value, kind)
+    except ConfigError:
+        raise
     except (TypeError, ValueError, OverflowError) as error:
-        wanted = (
-            "a list of words"
-            if get_origin(kind) is tuple
-            else {"int": "a whole number", "float": "a number"}.get(kind.__name__, kind.__name__)
-        )
-        raise ConfigError(f"expected {wanted} for {name!r} in {where}, got {value!r}; correct it there") from error
+        raise ConfigError(
+            f"expected {_wanted(kind)} for {name!r} in {where}, got {value!r}; correct it there"
+        ) from error
+
+
+def _wanted(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        return "a list of records, as a recipe has them," if _is_record(get_args(kind)[0]) else "a list of words"
+    return {int: "a whole number", float: "a number"}.get(kind, str(kind.__name__))
+
+
+def _is_record(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind)
 
 
 def _as_type(value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         inner = get_args(kind)[0]
+        if _is_record(inner):
+            return tuple(_as_record(item, inner) for item in ([] if value == "" else value))
         items = value.split(",") if isinstance(value, str) else value
         return tuple(_as_type(item.strip() if isinstance(item, str) else item, inner) for item in items)
     if kind is bool:
@@ -175,6 +194,19 @@ def _as_type(value: Any, kind: Any) -> Any:
     if isinstance(value, (dict, list)) or value is None:
         raise TypeError
     return str(value)
+
+
+def _as_record(item: Any, kind: type) -> Any:
+    """One record of a list, such as a source, from its `field: value` lines."""
+    if not isinstance(item, dict):
+        raise TypeError
+    fields = {field.name: field.metadata for field in dataclasses.fields(kind)}
+    names = {alias: name for name, metadata in fields.items() for alias in (name, *metadata["aliases"])}
+    types = typing.get_type_hints(kind)
+    for key in item:
+        if key not in names:
+            raise _unknown(key, names, f"a record of {kind.__name__.lower()}s")
+    return kind(**{names[key]: _convert(value, names[key], types, "the recipe") for key, value in item.items()})
 
 
 def _check_range(name: str, value: Any, metadata: typing.Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from training.config import SourceConfig
+from training.config import Source
 from training.tables import Record
 from turkish_clip.errors import InputError
 from turkish_clip.images import open_image
@@ -75,14 +75,14 @@ class Row:
 class Columns:
     """Which columns of a source mean what: from the configuration, or by their usual names."""
 
-    config: SourceConfig
+    source: Source
     image: str
     captions: tuple[str, ...]
     english: tuple[str, ...]
     image_id: str
 
     @classmethod
-    def of(cls, record: Record, config: SourceConfig) -> Columns:
+    def of(cls, record: Record, source: Source) -> Columns:
         """Chooses among the columns of a source's first record.
 
         Raises:
@@ -92,9 +92,9 @@ class Columns:
 
         def there(chosen: tuple[str, ...]) -> tuple[str, ...]:
             for name in chosen:
-                if name not in names:
+                if name not in names and name.partition(".")[0] not in names:
                     raise CaptionsError(
-                        f"expected the column {name!r} in {config.captions}, got {', '.join(names)}; name one of those"
+                        f"expected the column {name!r} in {source.captions}, got {', '.join(names)}; name one of those"
                     )
             return chosen
 
@@ -103,16 +103,16 @@ class Columns:
                 if name in names:
                     return name
             raise CaptionsError(
-                f"expected a column {' or '.join(candidates)} in {config.captions}, got {', '.join(names)}; "
+                f"expected a column {' or '.join(candidates)} in {source.captions}, got {', '.join(names)}; "
                 f"name it with --{option}"
             )
 
         return cls(
-            config,
-            there((config.image_column,))[0] if config.image_column else usual(IMAGE_COLUMNS, "image_column"),
-            there(config.caption_columns) or (usual(CAPTION_COLUMNS, "caption_columns"),),
-            there(config.english_columns) or ENGLISH_COLUMNS,
-            there((config.id_column,))[0] if config.id_column else next((n for n in ID_COLUMNS if n in names), ""),
+            source,
+            there((source.image_column,))[0] if source.image_column else usual(IMAGE_COLUMNS, "image_column"),
+            there(source.caption_columns) or (usual(CAPTION_COLUMNS, "caption_columns"),),
+            there(source.english_columns) or ENGLISH_COLUMNS,
+            there((source.id_column,))[0] if source.id_column else next((n for n in ID_COLUMNS if n in names), ""),
         )
 
     def row(self, record: Record) -> Row | Reject:
@@ -129,11 +129,11 @@ class Columns:
 
     def split(self, record: Record) -> str:
         """The record's split: its split column, else the source's layout; empty where neither says one that we know."""
-        named = str(record.values.get(self.config.split_column) or "")
+        named = str(record.values.get(self.source.split_column) or "")
         if named and named.lower() not in SPLIT_NAMES:
             raise CaptionsError(
-                f"expected train, validation or test in column {self.config.split_column!r} of "
-                f"{self.config.captions}, got {named!r} in row {record.number}; name another column with --split_column"
+                f"expected train, validation or test in column {self.source.split_column!r} of "
+                f"{self.source.captions}, got {named!r} in row {record.number}; name another column with --split_column"
             )
         return SPLIT_NAMES.get((named or record.split).lower(), "")
 
@@ -141,7 +141,18 @@ class Columns:
 def _texts(record: Record, columns: tuple[str, ...]) -> tuple[str, ...]:
     texts: list[str] = []
     for column in columns:
-        value = record.values.get(column)
+        value = _value(record.values, column)
         items = value if isinstance(value, (list, tuple)) else [value]
         texts += [" ".join(nfc(item).split()) for item in items if isinstance(item, str)]
     return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _value(values: dict[str, Any], column: str) -> Any:
+    """A column's value; `name.field` is that field of the column's record, or of each record of its list."""
+    name, dot, field = column.partition(".")
+    if column in values or not dot:
+        return values.get(column)
+    value = values.get(name)
+    if isinstance(value, (list, tuple)):
+        return [item.get(field) for item in value if isinstance(item, dict)]
+    return value.get(field) if isinstance(value, dict) else None

@@ -32,7 +32,7 @@ LIBRARIES = (
 )
 
 
-NO_PART_OF_THE_RESULT = ("resume", "json", "max_reject_share")
+NO_PART_OF_THE_RESULT = ("resume", "json", "max_reject_share", "captions_license")
 
 
 class RunError(InputError):
@@ -110,8 +110,10 @@ def open_run(config: Any) -> Run:
         RunError: the folder holds a run already and `resume` is not set, or was made with another configuration.
     """
     folder: Path = config.folder
-    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in NO_PART_OF_THE_RESULT}
-    settings = json.loads(json.dumps(settings))
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    for options in (settings, *settings.get("sources", ())):
+        for key in NO_PART_OF_THE_RESULT:
+            options.pop(key, None)
     before = _read_record(folder).get("config")
     if before is not None:
         if not config.resume:

@@ -58,6 +58,7 @@ class Manifest:
     Attributes:
         image_model: Hub id or folder, as it was given.
         revision: the commit that was loaded, or what was asked for; empty for a folder.
+        asked_revision: the branch, tag or commit that was asked for; empty: the newest.
         weights_sha256: of the image model's weights.
         normalised: whether the stored vectors have norm 1.
         complete: false while shards are missing.
@@ -74,6 +75,7 @@ class Manifest:
     pictures: int
     rejected: int
     complete: bool
+    asked_revision: str = ""
     shards: list[Shard] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
@@ -197,7 +199,7 @@ def read_targets(folder: Path, *, image_model: str = "", revision: str = "", dim
             f"expected targets of the image model {image_model}, got those of {manifest.image_model} in {folder}; "
             "embed again with another --targets, or name that model"
         )
-    if revision and revision != manifest.revision:
+    if revision and revision not in (manifest.revision, manifest.asked_revision):
         raise TargetsError(
             f"expected targets of {manifest.image_model} at revision {revision}, got them at "
             f"{manifest.revision or 'an unnamed one'} in {folder}; embed again with another --targets"

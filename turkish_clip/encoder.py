@@ -21,6 +21,12 @@ from turkish_clip.text import turkish_normalizer
 
 DIM = 512  # of CLIP ViT-B/32's shared space
 MAX_TOKENS = 128
+# What the host writes today and older versions do not know → the name that old and new ones resolve alike.
+OLDER_NAMES = {
+    "sentence_transformers.base.modules.normalize.Normalize": "sentence_transformers.models.Normalize",  # moved in 6
+    "TokenizersBackend": "PreTrainedTokenizerFast",  # transformers 5's name of the class that takes tokenizer.json
+}
+NAMING_FILES = ("modules.json", "router_config.json", "tokenizer_config.json")
 PROBE = Image.new("RGB", (32, 32), "white")  # shows a model's width where its configuration does not say
 
 
@@ -115,8 +121,17 @@ def pair(
 
 
 def save_text_encoder(model: SentenceTransformer, folder: str | Path) -> None:
-    """Saves a model as safetensors, without the automatic model card, which would describe it wrongly."""
+    """Saves a text encoder, or a pair, so that sentence-transformers 5.4 and transformers 4.57 load it as well.
+
+    Weights go into safetensors. The automatic model card is left out: it would describe the model wrongly.
+    """
     model.save(str(folder), create_model_card=False, safe_serialization=True)
+    for path in Path(folder).rglob("*.json"):
+        if path.name in NAMING_FILES:
+            text = path.read_text(encoding="utf-8")
+            for name, older in OLDER_NAMES.items():
+                text = text.replace(f'"{name}"', f'"{older}"')
+            path.write_text(text, encoding="utf-8")
 
 
 def image_side(model: SentenceTransformer) -> int | None:
