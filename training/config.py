@@ -6,6 +6,7 @@ meaning everywhere, and `recipe.read_config` passes over the fields of the other
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_type_hints
@@ -13,6 +14,7 @@ from typing import get_type_hints
 from training.recipe import Config, ConfigError, option, read_config
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +188,48 @@ class PretrainConfig(SourceConfig):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PublishConfig(SourceConfig):
+    """Make a finished run a folder that the Hub takes, check it as a stranger would, and upload it if asked."""
+
+    push: str = option("", "owner/name of the repository to upload to; empty: nothing is uploaded")
+    private: bool = option(False, "make a new repository private")
+    revision: str = option("", "branch to upload to, made if need be; empty: main")
+    create_pr: bool = option(False, "upload as a pull request")
+    paired: bool = option(False, "publish the pair, text encoder and image model in one, in place of the text encoder")
+    model_id: str = option("", "Hub id of the text encoder, as the card names it; empty: that of push")
+    paired_id: str = option("", "Hub id of the pair, where there is one")
+    image_model_id: str = option("", "Hub id of the image model, where the run used a folder")
+    license: str = option("", "licence of the weights, as the Hub abbreviates it, for example apache-2.0")
+    author: str = option("", "who to cite; empty: the owner in the Hub id")
+    limits: str = option("", "a sentence for the card's limits: what is particular to this model")
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("push", "model_id", "paired_id"):
+            if getattr(self, name) and not HUB_ID.fullmatch(getattr(self, name)):
+                raise ConfigError(
+                    f"expected {name!r} to be a Hub id such as org/turkish-clip-text, got {getattr(self, name)!r}; "
+                    "correct it"
+                )
+
+    @property
+    def repository(self) -> str:
+        """The Hub id that is published."""
+        return self.push or (self.paired_id if self.paired else self.model_id)
+
+    @property
+    def text_id(self) -> str:
+        """The Hub id of the text encoder."""
+        return self.model_id or ("" if self.paired else self.push)
+
+    @property
+    def output(self) -> Path:
+        """The folder that goes up."""
+        return self.folder / "publish" / ("paired" if self.paired else "text")
+
+
 def _check_multiple_of_32(config: SourceConfig, *fields: str) -> None:
     """An attention head is 32 wide."""
     for field in fields:
@@ -195,6 +239,6 @@ def _check_multiple_of_32(config: SourceConfig, *fields: str) -> None:
 
 def read(config_type: type[Config], argv: list[str]) -> Config:
     """Reads the configuration of a command; a recipe may hold the fields of the other commands too."""
-    commands = (EmbedConfig, DistillConfig, EvaluateConfig, PretrainConfig)
+    commands = (EmbedConfig, DistillConfig, EvaluateConfig, PretrainConfig, PublishConfig)
     everything = {name: kind for command in commands for name, kind in get_type_hints(command).items()}
     return read_config(config_type, argv, known_elsewhere=everything)

@@ -7,7 +7,6 @@ import contextlib
 import io
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from training.atomic import write_json
 from training.command import run_command
 from training.mini.world import SMALL_CLIP
 from training.run_record import RunError, machine
+from training.stranger import run_as_stranger
 
 USE = """\
 from PIL import Image
@@ -28,8 +28,6 @@ text = SentenceTransformer({text!r})
 image = SentenceTransformer({image!r})
 photos = [Image.open(path) for path in {photos!r}]
 print(text.similarity(image.encode(photos), text.encode({queries!r})))"""
-# Runs a script where neither of our packages can be imported.
-STRANGER = "import sys, runpy; sys.modules |= dict.fromkeys(['turkish_clip', 'training']); runpy.run_path(sys.argv[1])"
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -55,7 +53,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     script = six_lines(folder)
     print(f"\n{evaluate.table(results)}")
     print(f"\nReport: {folder / 'report.html'}\n\nSix lines that use it, and what they print:\n\n{script}\n")
-    print(run_as_stranger(script))
+    print(use(script))
     return results
 
 
@@ -101,8 +99,8 @@ def six_lines(folder: Path) -> str:
     )
 
 
-def run_as_stranger(script: str) -> str:
-    """Runs the script in a fresh process that can't see this package; returns what it printed.
+def use(script: str) -> str:
+    """Runs the six lines in a fresh process that can't see this package; returns what they printed.
 
     Raises:
         RunError: the script failed.
@@ -110,13 +108,7 @@ def run_as_stranger(script: str) -> str:
     with tempfile.TemporaryDirectory() as elsewhere:
         path = Path(elsewhere) / "use.py"
         path.write_text(script, encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", STRANGER, str(path)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = run_as_stranger(path)
     if done.returncode:
         raise RunError(f"expected the saved model to load in a fresh process, got: {done.stderr.strip()[-300:]}")
     return done.stdout

@@ -54,7 +54,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     )
     with_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
-    summary = save(student, run, trainer.state.log_history, cut)
+    trained_on = {"training_pictures": pairs.pictures, "training_captions": len(pairs.texts), "captions_cut": cut}
+    summary = save(student, run, trainer.state.log_history, trained_on)
     print_result(summary, config.json)
     return summary
 
@@ -138,7 +139,9 @@ def training_arguments(
     )
 
 
-def save(student: SentenceTransformer, run: Run, history: list[dict[str, Any]], cut: int) -> dict[str, Any]:
+def save(
+    student: SentenceTransformer, run: Run, history: list[dict[str, Any]], trained_on: dict[str, int]
+) -> dict[str, Any]:
     """Saves the model whole and closes run.json; returns what it recorded."""
     from training.atomic import whole_folder
     from turkish_clip.encoder import save_text_encoder
@@ -150,7 +153,7 @@ def save(student: SentenceTransformer, run: Run, history: list[dict[str, Any]], 
         "model": str(run.model),
         "weights_sha256": weights_sha256(student),
         "best_validation_mrr": max(scores) if scores else None,
-        "captions_cut": cut,
+        **trained_on,
         "train_seconds": next(
             (entry["train_runtime"] for entry in reversed(history) if "train_runtime" in entry), None
         ),

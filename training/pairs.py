@@ -29,12 +29,14 @@ class Pairs:
     Attributes:
         train: a row a caption; read, it has the columns caption (str, some of them rewritten by `variants`) and label
             ((dim,) float32 unit vector, looked up in the targets).
+        pictures: how many training pictures they are of.
         texts: the training captions as written.
         evaluator: on the validation split, or None where there is none.
         variants: tell it each epoch.
     """
 
     train: Dataset
+    pictures: int
     texts: list[str]
     evaluator: RetrievalEvaluator | None
     variants: Variants
@@ -66,7 +68,7 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
 
     lengths = [len(text) for text in texts]
     dataset = Dataset.from_dict({"caption": texts, "picture": picture_of, "row": range(len(texts)), "length": lengths})
-    return Pairs(dataset.with_transform(look_up), texts, _evaluator(captions, targets, config), variants)
+    return Pairs(dataset.with_transform(look_up), len(train), texts, _evaluator(captions, targets, config), variants)
 
 
 def with_targets(rows: Sequence[Row], targets: Targets) -> list[Row]:

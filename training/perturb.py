@@ -9,6 +9,14 @@ from dataclasses import dataclass
 
 from turkish_clip.text import ascii_fold, lower, upper
 
+SPELLINGS = (
+    ("typed without Turkish letters", "ascii"),
+    ("UPPER CASE", "upper"),
+    ("lower case", "lower"),
+    ("decomposed letters (NFD)", "nfd"),
+    ("one typo in each caption", "typo"),
+)
+
 
 def one_typo(text: str) -> str:
     """Swaps, drops or doubles one letter inside a word; the text decides which, so it is always the same.

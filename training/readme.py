@@ -12,6 +12,7 @@ from typing import Any
 
 from training.atomic import write_json, write_text
 from training.command import run_command
+from training.perturb import SPELLINGS
 from training.run_record import RunError
 
 README = Path(__file__).parent.parent / "README.md"
@@ -22,13 +23,6 @@ ROWS = (
     ("image → Turkish text", "image_to_text"),
     ("English text → image, the small CLIP's own text tower", "teacher_text_to_image"),
     ("image → English text, the small CLIP's own text tower", "teacher_image_to_text"),
-)
-SPELLINGS = (
-    ("typed without Turkish letters", "ascii"),
-    ("UPPER CASE", "upper"),
-    ("lower case", "lower"),
-    ("decomposed letters (NFD)", "nfd"),
-    ("one typo in each caption", "typo"),
 )
 
 

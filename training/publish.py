@@ -1,0 +1,285 @@
+"""python -m training.publish recipe.yaml [--push org/name]: from a finished run to a repository that anyone loads."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import turkish_clip.verify
+from training.atomic import whole_folder, write_json, write_text
+from training.card import card_facts, is_hub_model, not_finite, public_name, render
+from training.command import print_result, quiet_hosts, run_command
+from training.config import PublishConfig, read
+from training.hub import Upload, push
+from training.run_record import RunError, git_state, weights_sha256
+from training.stranger import run_as_stranger
+from turkish_clip.verify import FORMAT, RECORD, TEXT_TOLERANCE, golden
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger("training")
+CHECKOUT = Path(__file__).parent.parent
+# The oldest versions that the published folder was loaded under: `make lowest` does it again.
+REQUIRES = {"sentence-transformers": "5.4.0", "transformers": "4.57.0"}
+REQUIRES_PAIRED = {"sentence-transformers": "5.4.0", "transformers": "5.0.0"}
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    """Builds, checks and, if asked, uploads; returns what was made."""
+    config = read(PublishConfig, argv)
+    record = finished_run(config.folder)
+    results = measured(config.folder)
+    stop_at(obstacles(config, record, results))
+    quiet_hosts()
+
+    build(config, record, results)
+    checks = check_as_stranger(config.output, record)
+    stop_at([f"{check['name']}: {check['found']}" for check in checks if not check["passed"]])
+
+    files = {str(path.relative_to(config.output)): path.stat().st_size for path in files_of(config.output)}
+    summary: dict[str, Any] = {"folder": str(config.output), "repository": config.repository, "files": files}
+    summary |= {"checks": checks, "uploaded": None}
+    if config.push:
+        upload = Upload(
+            config.push, config.private, config.revision, config.create_pr, f"Weights {results['weights_sha256'][:12]}"
+        )
+        summary["uploaded"] = push(config.output, upload)
+    show(summary, config)
+    return summary
+
+
+def finished_run(folder: Path) -> dict[str, Any]:
+    """The run.json of a finished run.
+
+    Raises:
+        RunError: there is none, or it is not finished.
+    """
+    record = _read(folder / "run.json", "run training.distill first")
+    if record.get("status") != "finished":
+        raise RunError(f"expected a finished run in {folder}, got one that is {record.get('status')}; --resume it")
+    return record
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """The results.json of a run.
+
+    Raises:
+        RunError: there is none.
+    """
+    return _read(folder / "results.json", "run training.evaluate first")
+
+
+def obstacles(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]) -> list[str]:
+    """Why this run can't be published as it is, each reason with what to do; empty where nothing stands in the way."""
+    found = []
+    summary, image_model = record["summary"], record["image_model"]["id"]
+    if results["weights_sha256"] != summary["weights_sha256"]:
+        found.append("results.json is of other weights than the run's model; run training.evaluate again")
+    if results["split"] != "test":
+        found.append(f"results.json is of the {results['split']} split; run training.evaluate on the test split")
+    found += [f"results.json holds no number at {place}; measure again" for place in not_finite(results)]
+    if "training_captions" not in summary:
+        found.append("run.json does not say what it was trained on; train it again with this version")
+    for state, when in ((record["git"], "when it was trained"), (git_state(), "now")):
+        if not state:
+            found.append(f"no git commit {when}, so the card can't say what reproduces it; work in a git checkout")
+        elif state["dirty"]:
+            found.append(
+                f"uncommitted changes {when}, so no commit reproduces it; commit, and train again if it was then"
+            )
+    if not config.license:
+        found.append("no licence of the weights; add --license, for example apache-2.0")
+    found += [
+        f"no licence of the data {public_name(source.captions)}; add captions_license to it in the recipe"
+        for source in config.all_sources
+        if not source.captions_license
+    ]
+    if not config.repository:
+        found.append(
+            "no Hub id; add --model_id or --push" if not config.paired else "no Hub id; add --paired_id or --push"
+        )
+    if config.paired and not config.text_id:
+        found.append("no Hub id of the text encoder for the pair's card; add --model_id")
+    if not config.paired and not config.image_model_id and _is_private(image_model):
+        found.append(
+            f"the image model is the folder {image_model}, which nobody else has; publish the pair with --paired, or "
+            "upload it and name it with --image_model_id"
+        )
+    return found
+
+
+def stop_at(reasons: list[str]) -> None:
+    """Stops where there is a reason to.
+
+    Raises:
+        RunError: with all the reasons, one after another.
+    """
+    if reasons:
+        listed = " ".join(f"({number}) {reason}" for number, reason in enumerate(reasons, start=1))
+        raise RunError(f"expected a run that can be published, got {len(reasons)} in the way: {listed}")
+
+
+def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]) -> None:
+    """Writes the folder that goes up, whole or not at all.
+
+    Raises:
+        RunError: the model in the run is not the one that was measured.
+    """
+    from turkish_clip.encoder import load_model, pair, save_text_encoder
+
+    student = load_model(config.folder / "model", device="cpu")
+    if weights_sha256(student) != results["weights_sha256"]:
+        raise RunError(
+            f"expected the weights that results.json is of, got others in {config.folder / 'model'}; evaluate it again"
+        )
+    trained_for = record["image_model"]
+    image = load_model(trained_for["id"], revision=trained_for["revision"], device="cpu")
+    if weights_sha256(image) != trained_for["weights_sha256"]:
+        raise RunError(
+            f"expected the image model that the run was trained with, got other weights in {trained_for['id']}; "
+            "bring that one back, or embed and train again"
+        )
+    model = pair(student, image, device="cpu") if config.paired else student
+    about = about_model(config, record, student, model)
+    about["image_model"]["normalised"] = is_unit(image)
+    with whole_folder(config.output) as partial:
+        save_text_encoder(model, partial)
+        write_json(partial / "results.json", published(results, about["repository"], about["image_model"]["id"]))
+        facts = golden_record(config, record, about, golden(student, image))
+        write_text(partial / RECORD, json.dumps(facts, ensure_ascii=False) + "\n")
+        write_text(partial / "README.md", render(card_facts(config, record, results, about)))
+
+
+def about_model(
+    config: PublishConfig, record: dict[str, Any], student: SentenceTransformer, model: SentenceTransformer
+) -> dict[str, Any]:
+    """What the model itself tells, for its card and its record."""
+    transformer = student[0]
+    hidden, dim = transformer.get_embedding_dimension(), student.get_embedding_dimension()
+    trained_for = record["image_model"]
+    return {
+        "repository": config.repository,
+        "dim": dim,
+        "max_tokens": student.max_seq_length,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "architecture": f"{type(transformer.auto_model).__name__} → mean pooling → dense {hidden} → {dim} → normalise"
+        + (f", beside {type(model[0].sub_modules['image'][0]).__name__}" if config.paired else ""),
+        "requires": REQUIRES_PAIRED if config.paired else REQUIRES,
+        "image_model": {
+            "id": config.image_model_id or _in_checkout(trained_for["id"]),
+            "revision": "" if config.image_model_id else trained_for["revision"],
+        },
+        "record": RECORD,
+        "year": datetime.datetime.now(tz=datetime.timezone.utc).year,
+    }
+
+
+def golden_record(
+    config: PublishConfig, record: dict[str, Any], about: dict[str, Any], vectors: dict[str, Any]
+) -> dict[str, Any]:
+    """What `turkish-clip verify` reads beside the weights."""
+    trained_for = about["image_model"]
+    return {
+        "format": FORMAT,
+        "kind": "paired" if config.paired else "text",
+        "dim": about["dim"],
+        "max_tokens": about["max_tokens"],
+        "weights_sha256": record["summary"]["weights_sha256"],
+        "image_model": {
+            "id": trained_for["id"],
+            "revision": trained_for["revision"],
+            "weights_sha256": record["image_model"]["weights_sha256"],
+        },
+        "requires": about["requires"],
+        "tolerance": TEXT_TOLERANCE,
+        "golden": vectors,
+    }
+
+
+def published(results: dict[str, Any], repository: str, image_model: str) -> dict[str, Any]:
+    """results.json without paths of the machine that it was measured on."""
+    named = {public_name(name): figures for name, figures in results.get("sources", {}).items()}
+    return {
+        **results,
+        "model": repository,
+        "image_model": image_model,
+        "dataset": public_name(results["dataset"]),
+        **({"sources": named} if named else {}),
+    }
+
+
+def is_unit(image: SentenceTransformer) -> bool:
+    """Whether the image model's own vectors have norm 1."""
+    from turkish_clip.verify import encode_each, golden_pictures, unit
+
+    vectors = encode_each(image, golden_pictures())
+    return bool(abs(vectors - unit(vectors)).max() < TEXT_TOLERANCE)
+
+
+def check_as_stranger(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The checks of turkish_clip.verify in a fresh, offline process that can't import this project.
+
+    Raises:
+        RunError: the process itself failed.
+    """
+    log.info("checking %s in a fresh process, offline, with plain sentence-transformers", folder)
+    trained_for = record["image_model"]
+    argv = [str(folder), "--image-model", trained_for["id"], "--json"]
+    argv += ["--image-revision", trained_for["revision"]] if trained_for["revision"] else []
+    done = run_as_stranger(Path(turkish_clip.verify.__file__), *argv, offline=True)
+    try:
+        checks = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        reason = (done.stderr.strip() or "nothing").splitlines()[-1]
+        raise RunError(f"expected the checks of {folder} to run, got {reason[:200]}; nothing was uploaded") from None
+    return list(checks)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def show(summary: dict[str, Any], config: PublishConfig) -> None:
+    """Prints what goes up, for people or as one JSON object."""
+    if config.json:
+        print_result(summary, as_json=True)
+        return
+    for check in summary["checks"]:
+        print(f"ok    {check['name']:<16}{check['found']}")
+    print()
+    for name, size in summary["files"].items():
+        print(f"{size / 1e6:>10.3f} MB  {name}")
+    print(f"{sum(summary['files'].values()) / 1e6:>10.3f} MB  in {summary['folder']}\n")
+    if summary["uploaded"]:
+        print(f"uploaded: {summary['uploaded']}")
+    else:
+        print(f"Nothing was uploaded. Read {config.output / 'README.md'}, then add --push {config.repository}, or:")
+        print(f"hf upload {config.repository} {config.output}")
+
+
+def _in_checkout(image_model: str) -> str:
+    """An image model's name as others may read it: of a folder of this checkout its path in it."""
+    path = Path(image_model).resolve()
+    inside = Path(image_model).is_dir() and path.is_relative_to(CHECKOUT)
+    return str(path.relative_to(CHECKOUT)) if inside else public_name(image_model)
+
+
+def _is_private(image_model: str) -> bool:
+    return not is_hub_model(image_model) and not Path(image_model).resolve().is_relative_to(CHECKOUT)
+
+
+def _read(path: Path, what_to_do: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise RunError(f"expected {path.name} in {path.parent}, got none; {what_to_do}") from error
+    except ValueError as error:
+        raise RunError(f"expected JSON in {path}, got {error}; {what_to_do}") from error
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,296 @@
+"""Whether a published model is what it says: it loads, gives the golden vectors, and pairs with its image model.
+
+This file imports nothing of this package and runs by itself, under any sentence-transformers that the model allows:
+python -I verify.py FOLDER_OR_ID [--image-model FOLDER_OR_ID].
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+import unicodedata
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+    from sentence_transformers import SentenceTransformer
+
+RECORD = "turkish_clip.json"
+FORMAT = 1
+TEXT_TOLERANCE = 1e-4  # largest difference of a component; float32 kernels of other processors differ by about 1e-6
+PICTURE_COSINE = 0.99  # resizing differs between versions; another image model of the same width gives about 0
+NORM_TOLERANCE = 1e-3
+UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
+GOLDEN_TEXTS = (
+    "karda oynayan iki köpek",
+    "İstanbul Boğazı'nda bir vapur",
+    "Iğdır'ın ılık ışıkları",
+    "kirmizi araba",
+    "KIRMIZI ARABA",
+    "çiğdem çiçeği ve şeftali ağacı",
+    "Ankara’da yağmurlu bir gün.",
+    "üç çocuk top oynuyor",
+    "kâğıttan bir gemi",
+    "ev",
+    "%100 pamuk, 3,5 km, saat 12:30",
+    " ".join(["Deniz kıyısında, gün batımında yürüyen insanlar ve uçan martılar."] * 20),  # longer than any limit
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        found: what was seen; for a failure also what was expected and what to do.
+    """
+
+    name: str
+    passed: bool
+    found: str
+
+
+def golden_pictures() -> list[Image.Image]:
+    """Three smooth 256-pixel pictures made by arithmetic: the same everywhere, and hardly changed by resizing."""
+    import numpy as np
+    from PIL import Image
+
+    ramp = np.linspace(0, 255, 256)
+    across, down = np.meshgrid(ramp, ramp)
+    waves = 127.5 + 127.5 * np.sin(across / 40) * np.cos(down / 30)
+    channels = [(across, down, 255 - across), (waves, waves, 255 - waves), (255 - down, waves, across)]
+    return [Image.fromarray(np.stack(picture, axis=-1).round().astype(np.uint8)) for picture in channels]
+
+
+def golden(text_encoder: SentenceTransformer, image_encoder: SentenceTransformer) -> dict[str, Any]:
+    """The golden vectors of a text encoder and its image model, as the record keeps them: lists of float32."""
+    return {
+        "texts": list(GOLDEN_TEXTS),
+        "text_vectors": encode_each(text_encoder, GOLDEN_TEXTS).tolist(),
+        "picture_vectors": unit(encode_each(image_encoder, golden_pictures())).tolist(),
+    }
+
+
+def verify(
+    model: str | Path,
+    *,
+    image_model: str | Path | None = None,
+    revision: str | None = None,
+    image_revision: str | None = None,
+    device: str | None = None,
+) -> list[Check]:
+    """Looks at a published model; never raises for what is wrong with it.
+
+    Args:
+        model: Hub id or folder of a text encoder, or of a pair.
+        image_model: what a text encoder is to be paired with; None takes the one that its record names.
+        revision: branch, tag or commit of the model.
+        image_revision: of the image model; None takes the recorded one, where the model is the recorded one.
+        device: where to compute; None lets sentence-transformers choose.
+
+    Returns:
+        The checks in order; they end at the first one without which the others can't be made.
+    """
+    try:
+        path = find_record(str(model), revision)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise ValueError(f"format {record['format']}, which this version can't read; update turkish-clip")
+        checks = [Check("record", True, f"{RECORD}: a {record['kind']} model of {record['dim']}-wide vectors")]
+        checks += [check_versions(record), check_files(path.parent)]
+    except Exception as error:  # noqa: BLE001 - the Hub's client, the file system and JSON each raise their own
+        return [
+            Check("record", False, f"expected {RECORD} in {model}, got {first_line(error)}; check the id or folder")
+        ]
+    began = time.perf_counter()
+    try:
+        text_encoder = load(model, revision, device)
+    except Exception as error:  # noqa: BLE001 - likewise transformers and safetensors
+        return [*checks, Check("loads", False, f"expected a model in {model}, got {first_line(error)}")]
+    checks.append(check_modules(text_encoder, time.perf_counter() - began))
+    checks += check_texts(text_encoder, record)
+    if record["kind"] == "paired":
+        return [*checks, *check_pictures(text_encoder, text_encoder, record, str(model))]
+    chosen = str(image_model or record["image_model"]["id"])
+    if image_revision is None and chosen == record["image_model"]["id"]:
+        image_revision = record["image_model"]["revision"]
+    try:
+        image_encoder = load(chosen, image_revision, device)
+    except Exception as error:  # noqa: BLE001 - likewise
+        found = f"expected the image model {chosen}, got {first_line(error)}; name a folder or id with --image-model"
+        return [*checks, Check("pairs", False, found)]
+    return [*checks, *check_pictures(text_encoder, image_encoder, record, chosen)]
+
+
+def find_record(model: str, revision: str | None) -> Path:
+    """The path of a model's record, fetched from the Hub where the model is no folder."""
+    if Path(model).is_dir():
+        return Path(model) / RECORD
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(model, RECORD, revision=revision))
+
+
+def load(model: str | Path, revision: str | None, device: str | None) -> SentenceTransformer:
+    """A SentenceTransformer, without remote code."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(model), revision=revision or None, device=device, trust_remote_code=False)
+
+
+def check_versions(record: dict[str, Any]) -> Check:
+    """The installed libraries against the oldest that the model was loaded under."""
+    found, old = [], []
+    for library, least in record["requires"].items():
+        installed = version(library)
+        found.append(f"{library} {installed}")
+        if numbers(installed) < numbers(least):
+            old.append(f"{library} {installed}, expected at least {least}; pip install -U {library}")
+    return Check("versions", not old, "; ".join(old) if old else ", ".join(found))
+
+
+def check_files(folder: Path) -> Check:
+    """No pickle and no code among the files."""
+    unsafe = [path.name for path in sorted(folder.rglob("*")) if path.suffix in UNSAFE_SUFFIXES]
+    if unsafe:
+        return Check("files", False, f"expected safetensors and JSON alone, got {', '.join(unsafe[:5])}; don't load it")
+    return Check("files", True, "weights in safetensors, no pickle, no code")
+
+
+def check_modules(model: SentenceTransformer, seconds: float) -> Check:
+    """Only the host's own modules."""
+    foreign = [type(module).__module__ for module in model if not is_host(module)]
+    if foreign:
+        return Check("loads", False, f"expected modules of sentence-transformers alone, got {', '.join(foreign)}")
+    return Check("loads", True, f"in {seconds:.1f} s: {' → '.join(type(module).__name__ for module in model)}")
+
+
+def is_host(module: Any) -> bool:
+    """Whether a module's class comes with sentence-transformers."""
+    return type(module).__module__.split(".")[0] == "sentence_transformers"
+
+
+def check_texts(model: SentenceTransformer, record: dict[str, Any]) -> list[Check]:
+    """Width, norm, golden vectors, and decomposed letters."""
+    import numpy as np
+
+    texts = record["golden"]["texts"]
+    vectors = encode_each(model, texts)
+    width, wanted = vectors.shape[1], record["dim"]
+    if width != wanted:
+        return [Check("width", False, f"expected {wanted}, got {width}; this is another model")]
+    off = float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max())
+    difference = float(np.abs(vectors - np.asarray(record["golden"]["text_vectors"], np.float32)).max())
+    limit = record["tolerance"]
+    decomposed = encode_each(model, [unicodedata.normalize("NFD", text) for text in texts])
+    composed = encode_each(model, [unicodedata.normalize("NFC", text) for text in texts])
+    equal = int((decomposed == composed).all(axis=1).sum())
+    return [
+        Check("width", True, str(width)),
+        Check("unit norm", off < NORM_TOLERANCE, f"largest deviation {off:.1e}, allowed {NORM_TOLERANCE}"),
+        Check(
+            "golden texts",
+            difference <= limit,
+            f"{len(texts)} sentences, largest difference {difference:.1e}, allowed {limit}"
+            + ("" if difference <= limit else "; other weights, another tokenizer, or a lower precision"),
+        ),
+        Check("NFD equals NFC", equal == len(texts), f"{equal} of {len(texts)} sentences, bit for bit"),
+    ]
+
+
+def check_pictures(
+    text_encoder: SentenceTransformer, image_encoder: SentenceTransformer, record: dict[str, Any], name: str
+) -> list[Check]:
+    """The image model is the one that the text encoder was trained for, and both compare."""
+    import numpy as np
+
+    wanted = np.asarray(record["golden"]["picture_vectors"], np.float32)
+    trained_for = record["image_model"]["id"]
+    try:
+        vectors = unit(encode_each(image_encoder, golden_pictures()))
+    except Exception as error:  # noqa: BLE001 - a text model that is given pictures raises what its tokenizer does
+        found = (
+            f"expected an image model such as {trained_for}, got {name}, which fails on pictures: {first_line(error)}"
+        )
+        return [Check("pairs", False, found)]
+    if vectors.shape != wanted.shape:
+        found = f"expected vectors of {wanted.shape[1]}, got {vectors.shape[1]} from {name}; pair it with {trained_for}"
+        return [Check("pairs", False, found)]
+    cosine = float((vectors * wanted).sum(axis=1).min())
+    same = cosine >= PICTURE_COSINE
+    found = f"{len(wanted)} golden pictures through {name}: smallest cosine {cosine:.4f}, allowed {PICTURE_COSINE}"
+    scores = text_encoder.similarity(vectors, encode_each(text_encoder, GOLDEN_TEXTS[:2]))
+    shape = tuple(scores.shape)
+    return [
+        Check("pairs", same, found + ("" if same else f"; another image model: pair it with {trained_for}")),
+        Check("similarity", shape == (len(wanted), 2), f"(pictures, texts) = {shape}"),
+    ]
+
+
+def encode_each(model: SentenceTransformer, inputs: Any) -> NDArray[np.float32]:
+    """The (n, dim) float32 vectors, one input a batch: padding and batch size then change no bit."""
+    import numpy as np
+
+    vectors = model.encode(list(inputs), batch_size=1, show_progress_bar=False, convert_to_numpy=True)
+    return np.asarray(vectors, np.float32)
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows divided by their norms."""
+    import numpy as np
+
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """A version's leading numbers.
+
+    >>> numbers("5.10.0.dev1") > numbers("5.4")
+    True
+    """
+    digits = []
+    for part in text.split(".")[:3]:
+        if not part.isdigit():
+            break
+        digits.append(int(part))
+    return tuple(digits)
+
+
+def first_line(error: Exception) -> str:
+    """An error's kind and first line."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:200]}"
+
+
+def as_lines(checks: list[Check]) -> str:
+    """The checks for people, one a line."""
+    return "\n".join(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<16}{check.found}" for check in checks)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints the checks; returns 0 if all passed, 1 if not."""
+    parser = argparse.ArgumentParser(prog="verify.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", help="Hub id or folder")
+    parser.add_argument("--image-model", help="Hub id or folder; else the one that the model names")
+    parser.add_argument("--revision", help="of the model")
+    parser.add_argument("--image-revision", help="of the image model")
+    parser.add_argument("--json", action="store_true", help="print the checks as one JSON list")
+    options = parser.parse_args(argv)
+    checks = verify(
+        options.model,
+        image_model=options.image_model,
+        revision=options.revision,
+        image_revision=options.image_revision,
+    )
+    print(json.dumps([dataclasses.asdict(check) for check in checks]) if options.json else as_lines(checks))
+    return 0 if all(check.passed for check in checks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
