@@ -14,6 +14,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.config import HUB_ID, DistillConfig, EmbedConfig, PublishConfig, Source
+from training.hub import full_id
 from training.perturb import SPELLINGS
 from turkish_clip.errors import InputError
 
@@ -125,10 +126,10 @@ def card_facts(
         "base_models": base_models,
         "base_model_relation": "merge" if len(base_models) > 1 else "finetune",
         "hub_data": [source.captions for source in config.all_sources if HUB_ID.fullmatch(source.captions)],
-        "data": [about_source(source) for source in config.all_sources],
+        "data": [about_source(source, record) for source in config.all_sources],
         "metrics": [{"key": key, "label": label} for key, label in METRICS],
         "directions": DIRECTIONS,
-        "tests": tests(results, config),
+        "tests": tests(results, revisions(record)),
         "split": results["split"],
         "spellings": [
             {"label": label, "recall": results["robustness"][name]["recall_at_1"], **kept(results, name)}
@@ -172,30 +173,36 @@ def cells(figures: dict[str, Any]) -> str:
     return " | ".join([*shown, f"{figures['median_rank']:g}"])
 
 
-def tests(results: dict[str, Any], config: PublishConfig) -> list[dict[str, Any]]:
+def tests(results: dict[str, Any], commits: dict[str, str]) -> list[dict[str, Any]]:
     """The test sets: each source where there are several, else the one."""
     by_source = results.get("sources") or {results["dataset"]: results}
-    revisions = {source.captions: source.captions_revision for source in config.all_sources}
     return [
         {
             "name": public_name(name),
             "label": "The miniature world (mini)" if name == "mini" else public_name(name),
             "type": name if HUB_ID.fullmatch(name) else "local",
-            "revision": revisions.get(name, ""),
+            "revision": commits.get(name, ""),
             "figures": figures,
         }
         for name, figures in by_source.items()
     ]
 
 
-def about_source(source: Source) -> dict[str, str]:
-    name = source.captions
-    hub = HUB_ID.fullmatch(name)
+def about_source(source: Source, record: dict[str, Any]) -> dict[str, str]:
+    """A source as the card lists it; the commit is the one that was read."""
     return {
-        "link": f"[{name}]({HUB}/datasets/{name})" if hub else public_name(name),
-        "revision": source.captions_revision,
+        "link": link(source.captions, f"{HUB}/datasets")
+        if HUB_ID.fullmatch(source.captions)
+        else public_name(source.captions),
+        "revision": revisions(record).get(source.captions, ""),
         "license": source.captions_license,
     }
+
+
+def revisions(record: dict[str, Any]) -> dict[str, str]:
+    """The commit of each source that was read, as run.json has it."""
+    sources = record["config"].get("sources") or [record["config"]]
+    return {source["captions"]: commit for source, commit in zip(sources, record.get("captions_revisions", []))}
 
 
 def about_backbone(record: dict[str, Any], on_hub: bool) -> str:
@@ -245,23 +252,14 @@ def public_name(name: str) -> str:
     return " + ".join(Path(part).name if Path(part).is_absolute() else part for part in name.split(" + "))
 
 
-def link(model_id: str) -> str:
-    """A model as Markdown: a link where it is on the Hub."""
-    return f"[{model_id}]({HUB}/{full_id(model_id)})" if is_hub_model(model_id) else f"`{model_id}`"
+def link(name: str, root: str = HUB) -> str:
+    """A model or data set as Markdown: a link where it is on the Hub."""
+    return f"[{name}]({root}/{full_id(name)})" if is_hub_model(name) else f"`{name}`"
 
 
 def is_hub_model(model_id: str) -> bool:
     """Whether a name is a Hub id: owner/name, or one of sentence-transformers' own without its owner."""
     return not Path(model_id).is_dir() and bool(HUB_ID.fullmatch(full_id(model_id)))
-
-
-def full_id(model_id: str) -> str:
-    """A Hub id with its owner.
-
-    >>> full_id("clip-ViT-B-32")
-    'sentence-transformers/clip-ViT-B-32'
-    """
-    return model_id if "/" in model_id else f"sentence-transformers/{model_id}"
 
 
 def not_finite(value: Any, where: str = "") -> Iterator[str]:

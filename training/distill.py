@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import DistillConfig, read
+from training.hub import commit_of
 from training.run_record import open_run, sha256_of, sha256_of_texts, weights_sha256
 from training.targets import MANIFEST, Targets, read_targets
 
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     pairs = load_pairs(captions, targets, config)
     student = build_student(config, pairs, targets.manifest.dim)
     cut = say_what_is_cut(student, pairs.texts)
-    run.begin(**inputs(pairs, targets, student))
+    run.begin(**inputs(config, pairs, targets))
 
     trainer = SentenceTransformerTrainer(
         model=student,
@@ -60,13 +61,16 @@ def main(argv: list[str]) -> dict[str, Any]:
     return summary
 
 
-def inputs(pairs: Pairs, targets: Targets, student: SentenceTransformer) -> dict[str, Any]:
+def inputs(config: DistillConfig, pairs: Pairs, targets: Targets) -> dict[str, Any]:
     """What the run depends on beside its configuration, for run.json."""
     manifest = targets.manifest
     return {
         "captions_sha256": sha256_of_texts(pairs.texts),
         "manifest_sha256": sha256_of(targets.folder / MANIFEST),
-        "backbone_revision": getattr(student.config, "_commit_hash", None),
+        "backbone_revision": commit_of(config.backbone, config.backbone_revision),
+        "captions_revisions": [
+            commit_of(source.captions, source.captions_revision, "dataset") for source in config.all_sources
+        ],
         "image_model": {
             "id": manifest.image_model,
             "revision": manifest.revision,

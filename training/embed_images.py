@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from training.captions import Captions, check_rejects, read_captions, read_rejects, write_rejects
 from training.command import print_result, quiet_hosts, run_command
 from training.config import EmbedConfig, read
+from training.hub import commit_of
 from training.rows import Reject, Row
 from training.run_record import sha256_of_texts, weights_sha256
 from training.targets import (
@@ -67,7 +68,7 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
         )
     wanted = Manifest(
         image_model=config.image_model,
-        revision=commit_of(model) or config.image_model_revision,
+        revision=commit_of(config.image_model, config.image_model_revision) or config.image_model_revision,
         asked_revision=config.image_model_revision,
         weights_sha256=weights_sha256(model),
         dim=int(model.encode(PROBE).shape[-1]),
@@ -89,15 +90,6 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
             "give another --targets, or delete that folder"
         )
     return found
-
-
-def commit_of(model: SentenceTransformer) -> str:
-    """The commit of the Hub repository that a model was loaded from; empty for a folder."""
-    for module in model.modules():
-        commit = getattr(getattr(module, "config", None), "_commit_hash", None)
-        if commit:
-            return str(commit)
-    return ""
 
 
 def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Manifest, config: EmbedConfig) -> Manifest:

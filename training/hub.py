@@ -1,4 +1,4 @@
-"""Uploads a folder to the Hugging Face Hub in one commit; tries again where that helps, says what to do where not."""
+"""The Hugging Face Hub: which commit a name stands for, and uploads in one commit, tried again where that helps."""
 
 from __future__ import annotations
 
@@ -45,6 +45,41 @@ class Upload:
     revision: str = ""
     create_pr: bool = False
     message: str = "Upload the model"
+
+
+def full_id(model: str) -> str:
+    """A Hub id with its owner: that of sentence-transformers' own models may be left out.
+
+    >>> full_id("clip-ViT-B-32")
+    'sentence-transformers/clip-ViT-B-32'
+    """
+    return model if "/" in model else f"sentence-transformers/{model}"
+
+
+def commit_of(name: str, revision: str = "", kind: str = "model") -> str:
+    """The commit that was loaded under a Hub id, as the client's cache has it, online or offline.
+
+    Args:
+        name: Hub id, or a folder.
+        revision: branch, tag or commit that was asked for; empty: main.
+        kind: "model" or "dataset".
+
+    Returns:
+        Forty hexadecimal digits; empty for a folder, or where the cache does not know it.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if Path(name).exists():
+        return ""
+    for file in ("README.md",) if kind == "dataset" else ("modules.json", "config.json"):
+        try:
+            found = try_to_load_from_cache(full_id(name), file, revision=revision or None, repo_type=kind)
+        except HFValidationError:  # a name that no repository can have, such as that of a table
+            return ""
+        if isinstance(found, str):
+            return Path(found).parent.name
+    return ""
 
 
 def push(folder: Path, upload: Upload, api: HfApi | None = None) -> str:
@@ -106,27 +141,34 @@ def _insist(call: Callable[[], Result], where: str) -> Result:
             return call()
         except LocalTokenNotFoundError as error:
             raise PushError(f"expected a token for {where}, got none; {ADVICE[401]}") from error
-        except (HTTPError, OSError) as error:
-            status = getattr(getattr(error, "response", None), "status_code", None)
+        except (HTTPError, OSError, RuntimeError) as error:
+            cause = error.__cause__ if isinstance(error, RuntimeError) else error  # a large file's is wrapped
+            if not isinstance(cause, (HTTPError, OSError)):
+                raise
+            status = _status(cause)
             if status is not None and status not in BUSY:
-                raise _refused(error, int(status), where) from error
+                raise _refused(cause, status, where) from error
             if attempt == ATTEMPTS:
                 raise PushError(
-                    f"expected an answer for {where}, got {_reason(error)} {ATTEMPTS} times; "
+                    f"expected an answer for {where}, got {_reason(cause)} {ATTEMPTS} times; "
                     "nothing is lost: run the same again later"
                 ) from error
             wait = FIRST_WAIT_SECONDS * 2 ** (attempt - 1)
             attempt += 1
-            log.warning("%s; again in %g s (attempt %d of %d)", _reason(error), wait, attempt, ATTEMPTS)
+            log.warning("%s; again in %g s (attempt %d of %d)", _reason(cause), wait, attempt, ATTEMPTS)
             time.sleep(wait)
 
 
-def _refused(error: Exception, status: int, where: str) -> PushError:
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _refused(error: BaseException, status: int, where: str) -> PushError:
     advice = ADVICE.get(status, "look at the Hub's answer")
     return PushError(f"expected the Hub to take {where}, got {_reason(error)}; {advice}")
 
 
-def _reason(error: Exception) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
+def _reason(error: BaseException) -> str:
+    status = _status(error)
     text = getattr(error, "server_message", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"{status} ({text[:160]})" if status is not None else f"{type(error).__name__}: {text[:160]}"

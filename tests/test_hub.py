@@ -1,0 +1,138 @@
+"""Uploading, against the stand-in Hub: one commit, tried again where that helps, one line where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+from huggingface_hub import HfApi
+from stand_in_hub import CUT, READER, WRITER, StandInHub
+
+from training.hub import PushError, Upload, push
+
+# The client's own use of its HTTP library.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+NAME = "org/turkish-clip-text"
+MODEL = ("models", NAME)
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # ours between attempts, and the client's own
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def server() -> Iterator[StandInHub]:
+    with StandInHub() as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "model.safetensors").write_bytes(bytes(range(256)) * 400)
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# a model\n", encoding="utf-8")
+    (tmp_path / "1_Pooling" / "config.json").write_text("{}", encoding="utf-8")
+    return tmp_path
+
+
+def client(server: StandInHub, token: str = WRITER) -> HfApi:
+    return HfApi(endpoint=server.url, token=token)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def uploaded(server: StandInHub, ref: str = "main") -> dict[str, bytes]:
+    repository = server.repositories[MODEL]
+    files = dict(repository.commits[repository.refs[ref]])
+    files.pop(".gitattributes")
+    return files
+
+
+def test_a_folder_goes_up_in_one_commit_and_stays_as_it_is(server: StandInHub, folder: Path) -> None:
+    before = contents(folder)
+    address = push(folder, Upload(NAME), client(server))
+    assert address.startswith(f"{server.url}/{NAME}/commit/")
+    assert uploaded(server) == before == contents(folder)
+    assert sum("/commit/" in request for request in server.requests) == 1
+    assert not server.repositories[MODEL].private
+
+
+def test_private_and_a_branch(server: StandInHub, folder: Path) -> None:
+    push(folder, Upload(NAME, private=True, revision="v1"), client(server))
+    assert server.repositories[MODEL].private
+    assert uploaded(server, "v1") == contents(folder)
+    assert uploaded(server) == {}
+    push(folder, Upload(NAME, private=True, revision="v1"), client(server))
+
+
+def test_a_pull_request_leaves_main_alone(server: StandInHub, folder: Path) -> None:
+    server.put("models", NAME, {"README.md": b"older"})
+    address = push(folder, Upload(NAME, create_pr=True), client(server))
+    assert address == f"{server.url}/{NAME}/discussions/1"
+    assert uploaded(server) == {"README.md": b"older"}
+    assert uploaded(server, "refs/pr/1") == contents(folder)
+
+
+@pytest.mark.parametrize("fault", [503, 500, 429, CUT])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/commit/"), ("PUT", "/lfs/"), ("POST", "/preupload/"), ("POST", "/api/repos/create")]
+)
+def test_faults_that_pass_are_waited_for(
+    server: StandInHub, folder: Path, fault: int | str, method: str, path: str
+) -> None:
+    server.fail(method, path, fault, times=2)
+    push(folder, Upload(NAME), client(server))
+    assert uploaded(server) == contents(folder)
+
+
+@pytest.mark.parametrize(
+    ("fault", "path", "message"),
+    [
+        (401, "/api/models/", r"expected the Hub to take .*, got 401 .*; run `hf auth login`"),
+        (403, "/commit/", r"got 403 .*; use a token that may write there, or open a pull request"),
+        (404, "/commit/", r"got 404 .*; check the name"),
+        (409, "/commit/", r"got 409 .*; somebody else has just changed it"),
+        (503, "/commit/", r"got 503 .* 5 times; nothing is lost: run the same again later"),
+        (CUT, "/commit/", r"got \w+: .* 5 times; nothing is lost"),
+    ],
+)
+def test_faults_that_stay_are_one_line(
+    server: StandInHub, folder: Path, fault: int | str, path: str, message: str
+) -> None:
+    server.fail("GET" if fault == 401 else "POST", path, fault, times=99)
+    before = contents(folder)
+    with pytest.raises(PushError, match=message) as caught:
+        push(folder, Upload(NAME), client(server))
+    assert "\n" not in str(caught.value)
+    assert contents(folder) == before
+    assert NAME not in server.repositories or uploaded(server) == {}
+
+
+def test_a_token_that_may_only_read(server: StandInHub, folder: Path) -> None:
+    with pytest.raises(PushError, match="got 403 .*use a token that may write there"):
+        push(folder, Upload(NAME), client(server, READER))
+    with pytest.raises(PushError, match="got 401 .*hf auth login"):
+        push(folder, Upload(NAME), client(server, "hf_wrong"))
+    assert not server.repositories
+
+
+def test_a_public_repository_is_no_private_one(server: StandInHub, folder: Path) -> None:
+    server.put("models", NAME, {})
+    with pytest.raises(PushError, match=f"expected {NAME} to be private, got a public repository"):
+        push(folder, Upload(NAME, private=True), client(server))
+    assert uploaded(server) == {}
+
+
+def test_listings_come_in_pages(folder: Path) -> None:
+    with StandInHub(page=2) as server:
+        push(folder, Upload(NAME), client(server))
+        names = {entry.path for entry in client(server).list_repo_tree(NAME, recursive=True)}
+    assert names == {".gitattributes", "1_Pooling", *contents(folder)}
