@@ -1,9 +1,10 @@
 # The same commands for a person and for .ci/run. VENV=… puts the environment elsewhere.
 VENV ?= .venv
 PYTHON ?= python3
+LOWEST ?= .venv-lowest
 RUN = $(VENV)/bin/python
 
-.PHONY: install check format test test-slow bench demo clean
+.PHONY: install check format test test-slow bench demo lowest clean
 
 install:  ## torch is pinned to the tested version: here that is a CPU build, while the newest pulls gigabytes of CUDA
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,16 @@ bench:
 
 demo:
 	$(RUN) -m training.demo
+
+lowest:  ## what `make demo` trained, published (dry) and checked under the oldest libraries that its card names
+	$(RUN) -m training.publish demo
+	$(RUN) -m training.publish demo --paired
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet torch==2.13.0 sentence-transformers==5.4.0 transformers==4.57.0 pillow
+	$(LOWEST)/bin/python -I turkish_clip/verify.py runs/demo/publish/text --image-model training/mini/clip
+	$(LOWEST)/bin/python -m pip install --quiet transformers==5.0.0
+	$(LOWEST)/bin/python -I turkish_clip/verify.py runs/demo/publish/text --image-model training/mini/clip
+	$(LOWEST)/bin/python -I turkish_clip/verify.py runs/demo/publish/paired
 
 clean:
 	rm -rf runs dist .mypy_cache .ruff_cache .pytest_cache

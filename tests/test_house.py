@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted((ROOT / "turkish_clip").rglob("*.py"))
 TRAINING = sorted((ROOT / "training").rglob("*.py"))
-COMMANDS = {"embed_images", "distill", "evaluate", "pretrain", "demo", "readme"}
-LEAVES = {"text", "metrics", "errors"}
+COMMANDS = {"embed_images", "distill", "evaluate", "pretrain", "publish", "demo", "readme"}
+LEAVES = {"text", "metrics", "errors", "verify"}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -70,6 +70,15 @@ def test_importing_the_package_is_light_and_exports_few_names() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert "has no attribute 'nothing'" in done.stdout
+
+
+def test_the_command_answers_help_without_torch() -> None:
+    program = "import sys, turkish_clip.cli; assert not {'torch', 'numpy', 'PIL', 'huggingface_hub'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "turkish_clip.cli", "verify", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "golden" in done.stdout
 
 
 def test_the_wheel_would_hold_the_library_alone() -> None:

@@ -167,7 +167,7 @@ def about_model(
         "max_tokens": student.max_seq_length,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "architecture": f"{type(transformer.auto_model).__name__} → mean pooling → dense {hidden} → {dim} → normalise"
-        + (f", beside {type(model[0].sub_modules['image'][0]).__name__}" if config.paired else ""),
+        + (f", beside {_class_of(model[0].sub_modules['image'][0])}" if config.paired else ""),
         "requires": REQUIRES_PAIRED if config.paired else REQUIRES,
         "image_model": {
             "id": config.image_model_id or _in_checkout(trained_for["id"]),
@@ -266,6 +266,11 @@ def _in_checkout(image_model: str) -> str:
     path = Path(image_model).resolve()
     inside = Path(image_model).is_dir() and path.is_relative_to(CHECKOUT)
     return str(path.relative_to(CHECKOUT)) if inside else public_name(image_model)
+
+
+def _class_of(module: Any) -> str:
+    """The name of the transformers model inside a module of the host."""
+    return type(getattr(module, "model", module)).__name__
 
 
 def _is_private(image_model: str) -> bool:

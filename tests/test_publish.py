@@ -1,0 +1,272 @@
+"""A finished run becomes a folder that can go up; what stands in the way is said, all at once and with its way out."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from training import distill, embed_images, evaluate, publish
+from training.card import CardError, check, public_name
+from training.command import run_command
+from training.config import PublishConfig
+from training.recipe import ConfigError
+from training.run_record import RunError
+from turkish_clip.encoder import load_model
+from turkish_clip.verify import RECORD, as_lines, encode_each, golden_pictures, unit, verify
+
+IDS = ["--model_id", "me/text", "--paired_id", "me/pair", "--image_model_id", "me/image"]
+LICENSES = ["--license", "apache-2.0", "--captions_license", "cc0-1.0"]
+CLEAN = {"commit": "0" * 40, "dirty": False}
+
+
+@pytest.fixture(scope="module")
+def trained(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    base = f"--captions {captioned_folder} --image_model {tiny_clip} --run {folder} --device cpu".split()
+    embed_images.main(base)
+    small = "--scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 --epochs 1"
+    distill.main([*base, "--backbone", "scratch", *small.split()])
+    evaluate.main([*base, "--bootstrap_samples", "20"])
+    change(folder / "run.json", lambda record: record.update(git=CLEAN))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def clean_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "git_state", lambda: CLEAN)
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "mine", ignore=shutil.ignore_patterns("publish"))
+
+
+@pytest.fixture(scope="module")
+def built(trained: Path) -> dict[str, Path]:
+    """The text encoder's folder and the pair's, built without the fresh process that checks them."""
+    record, results = publish.finished_run(trained), publish.measured(trained)
+    folders = {}
+    for kind, more in (("text", []), ("paired", ["--paired"])):
+        config = publish.read(PublishConfig, [str(trained), *IDS, *LICENSES, *more])
+        publish.build(config, record, results)
+        folders[kind] = config.output
+    return folders
+
+
+def change(path: Path, how: Callable[[dict[str, Any]], Any]) -> None:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    how(value)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def failed(checks: list[Any]) -> dict[str, str]:
+    return {check.name: check.found for check in checks if not check.passed}
+
+
+def test_a_run_folder_is_enough_and_a_stranger_checks_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = publish.main([str(run), *IDS, *LICENSES])
+    assert summary["folder"] == str(run / "publish" / "text")
+    assert summary["uploaded"] is None
+    assert {check["name"] for check in summary["checks"]} >= {"golden texts", "NFD equals NFC", "pairs", "unit norm"}
+    assert {"README.md", "model.safetensors", RECORD, "results.json"} < set(summary["files"])
+    printed = capsys.readouterr().out
+    assert "Nothing was uploaded" in printed
+    assert f"hf upload me/text {run / 'publish' / 'text'}" in printed
+
+
+def test_what_is_built_gives_the_vectors_of_the_run(trained: Path, built: dict[str, Path], tiny_clip: Path) -> None:
+    texts = ["kırmızı bir ev", "İki mavi kuş"]
+    wanted = encode_each(load_model(trained / "model", device="cpu"), texts)
+    pictures = encode_each(load_model(tiny_clip, device="cpu"), golden_pictures())
+    text, pair = (SentenceTransformer(str(built[kind]), device="cpu") for kind in ("text", "paired"))
+    assert np.array_equal(encode_each(text, texts), wanted)
+    assert np.array_equal(encode_each(pair, texts), wanted)
+    assert np.array_equal(encode_each(pair, golden_pictures()), pictures)
+    for folder in built.values():
+        assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".py", ".pkl")]
+        assert str(trained) not in "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.json"))
+
+
+def test_names_that_older_libraries_know(built: dict[str, Path]) -> None:
+    for folder in built.values():
+        written = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.json"))
+        assert "TokenizersBackend" not in written
+        assert "base.modules.normalize" not in written
+
+
+@pytest.mark.parametrize(
+    ("file", "how", "reason"),
+    [
+        ("run.json", {"git": {"commit": "1" * 40, "dirty": True}}, "uncommitted changes when it was trained"),
+        ("run.json", {"git": {}}, "no git commit when it was trained"),
+        ("results.json", {"weights_sha256": "0"}, "results.json is of other weights than the run's model"),
+        ("results.json", {"split": "train"}, "results.json is of the train split"),
+        ("results.json", {"robustness": {"ascii": {"kept": float("nan")}}}, "no number at robustness.ascii.kept"),
+    ],
+)
+def test_what_stands_in_the_way(run: Path, file: str, how: dict[str, Any], reason: str) -> None:
+    change(run / file, lambda value: value.update(how))
+    with pytest.raises(RunError, match=rf"expected a run that can be published, got 1 in the way: .*{reason}"):
+        publish.main([str(run), *IDS, *LICENSES])
+    assert not (run / "publish").exists()
+
+
+def test_all_reasons_are_said_at_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "git_state", lambda: {"commit": "1" * 40, "dirty": True})
+    with pytest.raises(RunError) as caught:
+        publish.main([str(run)])
+    for part in (
+        "got 5 in the way",
+        "uncommitted changes now",
+        "add --license, for example apache-2.0",
+        "no licence of the data pictures",
+        "add --model_id or --push",
+        "publish the pair with --paired, or upload it and name it with --image_model_id",
+    ):
+        assert part in str(caught.value)
+    assert str(run) not in str(caught.value)
+
+
+def test_a_run_that_is_not_finished_or_not_measured(run: Path) -> None:
+    change(run / "run.json", lambda record: record.update(status="running"))
+    with pytest.raises(RunError, match="expected a finished run .* got one that is running; --resume it"):
+        publish.main([str(run)])
+    change(run / "run.json", lambda record: record.update(status="finished"))
+    (run / "results.json").unlink()
+    with pytest.raises(RunError, match="expected results.json .* got none; run training.evaluate first"):
+        publish.main([str(run)])
+
+
+def test_weights_that_were_changed_since(run: Path, tiny_clip: Path) -> None:
+    from turkish_clip import build_text_encoder, save_text_encoder
+
+    save_text_encoder(build_text_encoder(run / "backbone", dim=16, max_tokens=32, device="cpu"), run / "model")
+    with pytest.raises(RunError, match="expected the weights that results.json is of, got others"):
+        publish.main([str(run), *IDS, *LICENSES])
+
+
+def test_a_failed_check_stops_before_anything_goes_up(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(folder: Path, record: dict[str, Any]) -> Any:
+        change(folder / RECORD, lambda golden: golden["golden"]["text_vectors"][0].__setitem__(0, 9.0))
+        return checks(folder, record)
+
+    checks = publish.check_as_stranger
+    monkeypatch.setattr(publish, "check_as_stranger", spoil)
+    monkeypatch.setattr(publish, "push", lambda *_: pytest.fail("it went up"))
+    with pytest.raises(RunError, match=r"1 in the way: \(1\) golden texts: 12 sentences, largest difference [0-9.e+]+"):
+        publish.main([str(run), *IDS, *LICENSES, "--push", "me/text"])
+
+
+def test_a_command_says_it_in_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_command(publish.main, [str(run)])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.strip().count("\n") == 0
+    with pytest.raises(ConfigError, match="expected 'push' to be a Hub id such as org/turkish-clip-text, got 'nobody'"):
+        publish.main([str(run), "--push", "nobody"])
+
+
+def numbers_of(value: Any) -> set[float]:
+    if isinstance(value, dict):
+        return set().union(*(numbers_of(item) for item in value.values()))
+    if isinstance(value, list):
+        return set().union(*(numbers_of(item) for item in value))
+    return {float(value)} if isinstance(value, (int, float)) else set()
+
+
+@pytest.mark.parametrize("kind", ["text", "paired"])
+def test_the_card_holds_no_number_that_results_do_not(trained: Path, built: dict[str, Path], kind: str) -> None:
+    card = (built[kind] / "README.md").read_text(encoding="utf-8")
+    measured = numbers_of(json.loads((trained / "results.json").read_text(encoding="utf-8")))
+    head, _, rest = card.partition("## Results")
+    figures = rest.partition("### Others")[0]
+    known = {f"{number:.3f}" for number in measured} | {f"{number:g}" for number in measured}
+    known |= {f"{100 * number:.1f}" for number in measured} | {"95", "1", "5", "10"}
+    for number in re.findall(r"\d+(?:\.\d+)?", figures):
+        assert number in known, number
+    for number in re.findall(r"value: (\S+)", head):
+        assert float(number) in {round(value, 4) for value in measured}
+
+
+@pytest.mark.parametrize("kind", ["text", "paired"])
+def test_the_hubs_own_classes_read_the_card(built: dict[str, Path], kind: str) -> None:
+    from huggingface_hub import ModelCard
+
+    data = ModelCard.load(built[kind] / "README.md").data
+    assert (data.license, data.language, data.library_name) == ("apache-2.0", ["tr"], "sentence-transformers")
+    assert data.pipeline_tag == "sentence-similarity"
+    results = json.loads((built[kind] / "results.json").read_text(encoding="utf-8"))
+    by_task = {(found.task_name, found.metric_type): found.metric_value for found in data.eval_results}
+    for task, key in (("text to image retrieval", "text_to_image"), ("image to text retrieval", "image_to_text")):
+        assert by_task[task, "recall_at_10"] == round(results[key]["recall_at_10"], 4)
+
+
+def test_the_card_of_a_text_encoder_says_what_it_pairs_with(built: dict[str, Path]) -> None:
+    text, pair = ((built[kind] / "README.md").read_text(encoding="utf-8") for kind in ("text", "paired"))
+    assert "A Turkish **text** encoder for the image model [me/image](https://huggingface.co/me/image)" in text
+    assert 'SentenceTransformer("me/text"), SentenceTransformer("me/image")' in text
+    assert 'SentenceTransformer("me/pair")' in text
+    assert "The text side alone is [me/text](https://huggingface.co/me/text)" in pair
+    assert "image_model: model" in text  # the recipe names the maker's folder by its last part
+
+
+@pytest.mark.parametrize("line", ["| data |  |", "took None s", "{{ name }}", "recall nan", "TODO: licence"])
+def test_a_gap_in_the_card(built: dict[str, Path], line: str) -> None:
+    card = (built["text"] / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(CardError, match="expected a filled field, got .* in line"):
+        check(f"{card}\n{line}\n")
+    with pytest.raises(CardError, match="head that the Hub reads|head to say"):
+        check(card.replace("model-index:", "model-index: 7 #"))
+
+
+def test_paths_of_the_machine_stay_here() -> None:
+    assert public_name(f"{Path('/a/b/pictures')} + owner/set") == "pictures + owner/set"
+
+
+def test_verify_passes_what_was_built(built: dict[str, Path], tiny_clip: Path) -> None:
+    for kind in ("text", "paired"):
+        checks = verify(built[kind], image_model=None if kind == "paired" else tiny_clip, device="cpu")
+        assert not failed(checks), as_lines(checks)
+        assert len(checks) == 10
+
+
+@pytest.mark.parametrize(
+    ("how", "name", "found"),
+    [
+        (lambda r: r["requires"].update(transformers="99.0"), "versions", r"expected at least 99.0; pip install -U"),
+        (lambda r: r.update(dim=17), "width", "expected 17, got 16; this is another model"),
+        (lambda r: r.update(format=2), "record", "format 2, which this version can't read"),
+        (lambda r: r["golden"]["picture_vectors"].reverse(), "pairs", "another image model: pair it with me/image"),
+    ],
+)
+def test_verify_finds_what_is_wrong(
+    built: dict[str, Path], tiny_clip: Path, tmp_path: Path, how: Any, name: str, found: str
+) -> None:
+    folder = shutil.copytree(built["text"], tmp_path / "model")
+    change(folder / RECORD, how)
+    assert re.search(found, failed(verify(folder, image_model=tiny_clip, device="cpu"))[name])
+
+
+def test_verify_never_raises(built: dict[str, Path], tmp_path: Path) -> None:
+    assert "FileNotFoundError" in failed(verify(tmp_path, device="cpu"))["record"]
+    folder = shutil.copytree(built["text"], tmp_path / "model")
+    (folder / "pytorch_model.bin").write_bytes(b"x")
+    found = failed(verify(folder, image_model=built["text"], device="cpu"))
+    assert "got pytorch_model.bin; don't load it" in found["files"]
+    assert "expected an image model such as me/image" in found["pairs"]
+    assert "expected the image model" in failed(verify(folder, image_model=tmp_path / "none", device="cpu"))["pairs"]
+    (folder / "config.json").write_text("{", encoding="utf-8")
+    assert "expected a model in" in failed(verify(folder, device="cpu"))["loads"]
+
+
+def test_golden_pictures_are_told_apart(tiny_clip: Path) -> None:
+    vectors = unit(encode_each(load_model(tiny_clip, device="cpu"), golden_pictures()))
+    assert float((vectors @ vectors.T - np.eye(3)).max()) < 0.999
