@@ -38,7 +38,7 @@ lowest:  ## what `make demo` trained, published (dry) and checked under the olde
 	$(RUN) -m training.publish demo
 	$(RUN) -m training.publish demo --paired
 	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet torch==2.13.0 sentence-transformers==5.4.0 transformers==4.57.0 pillow
+	$(LOWEST)/bin/python -m pip install --quiet torch==2.13.0 sentence-transformers==5.4.0 transformers==4.57.1 pillow
 	$(LOWEST)/bin/python -I turkish_clip/verify.py runs/demo/publish/text --image-model training/mini/clip
 	$(LOWEST)/bin/python -m pip install --quiet transformers==5.0.0
 	$(LOWEST)/bin/python -I turkish_clip/verify.py runs/demo/publish/text --image-model training/mini/clip

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("training")
 CHECKOUT = Path(__file__).parent.parent
 # The oldest versions that the published folder was loaded under: `make lowest` does it again.
-REQUIRES = {"sentence-transformers": "5.4.0", "transformers": "4.57.0"}
+REQUIRES = {"sentence-transformers": "5.4.0", "transformers": "4.57.1"}
 REQUIRES_PAIRED = {"sentence-transformers": "5.4.0", "transformers": "5.0.0"}
 
 

@@ -38,6 +38,7 @@ def verify(
     """Load a published model, and check its golden vectors, its pairing and the versions."""
     from turkish_clip import verify as room
 
+    room.quiet()
     checks = room.verify(
         model, image_model=image_model, revision=revision, image_revision=image_revision, device=device
     )

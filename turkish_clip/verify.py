@@ -268,6 +268,14 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:200]}"
 
 
+def quiet() -> None:
+    """Keeps the host's bars and warnings out of the list of checks."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
 def as_lines(checks: list[Check]) -> str:
     """The checks for people, one a line."""
     return "\n".join(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<16}{check.found}" for check in checks)
@@ -282,6 +290,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--image-revision", help="of the image model")
     parser.add_argument("--json", action="store_true", help="print the checks as one JSON list")
     options = parser.parse_args(argv)
+    quiet()
     checks = verify(
         options.model,
         image_model=options.image_model,
