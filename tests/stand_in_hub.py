@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 WRITER, READER = "hf_test", "hf_reader"  # tokens: one may write, one may only read
 LFS_BYTES = 50_000  # a file from this size on goes up as LFS, as does any .safetensors
 CUT = "cut"  # a fault: the connection is closed in the middle of the request
+LOST = "lost"  # a fault: the request is carried out, and its answer never sent
 MOVED = "2026-01-01T00:00:00.000Z"
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -29,14 +30,17 @@ Answer = tuple[int, dict[str, str], bytes]
 class Repository:
     """Files by commit, and names of commits."""
 
+    name: str
     private: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     pull_requests: int = 0
 
     def commit(self, ref: str, files: dict[str, bytes]) -> str:
-        count = f"{ref} {len(self.commits)} {sorted(files)}".encode()
-        sha = hashlib.sha1(count).hexdigest()
+        digest = hashlib.sha1(f"{self.name} {ref} {len(self.commits)}".encode())
+        for path in sorted(files):
+            digest.update(path.encode() + files[path])
+        sha = digest.hexdigest()
         self.commits[sha] = files
         self.refs[ref] = sha
         return sha
@@ -87,7 +91,7 @@ class StandInHub:
             contents = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         else:
             contents = folder
-        repository = Repository(private)
+        repository = Repository(name, private)
         repository.commit("main", {".gitattributes": b"*.safetensors filter=lfs\n", **contents})
         self.repositories[kind, name] = repository
         return repository
@@ -138,7 +142,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.body()
         with self.hub.lock:
-            answer = refuse(int(fault), "ordered by the test") if fault else self.answer(path, query, body)
+            ordered = isinstance(fault, int)
+            answer = refuse(int(fault), "ordered by the test") if ordered else self.answer(path, query, body)  # type: ignore[arg-type]
+        if fault == LOST:
+            self.close_connection = True
+            self.connection.close()
+            return
         status, headers, content = answer
         self.send_response(status)
         for name, value in headers.items():
@@ -179,7 +188,10 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             return self.create(json.loads(body))
         if path == "/api/validate-yaml":
-            return as_json({"errors": [], "warnings": []})
+            said = re.search(r'^license: *"?([^"\n]*)', json.loads(body)["content"], re.MULTILINE)
+            known = said is None or re.fullmatch(r"[a-z0-9.-]+", said[1].strip())
+            errors = [] if known else [{"message": '"license" must be one of the known ones'}]
+            return as_json({"errors": errors, "warnings": []}, 400 if errors else 200)
         if found := re.fullmatch(r"/lfs/(\w+)", path):
             return self.receive(found[1], body) if self.command == "PUT" else self.verify(json.loads(body))
         if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
@@ -198,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
             return refuse(403, "this token may only read") if self.token else refuse(401, "no token")
         if (kind, name) in self.hub.repositories:
             return as_json({**about, "error": "You already created this repo"}, 409)
-        repository = Repository(asked.get("visibility") == "private" or bool(asked.get("private")))
+        repository = Repository(name, asked.get("visibility") == "private" or bool(asked.get("private")))
         repository.commit("main", {".gitattributes": b""})
         self.hub.repositories[kind, name] = repository
         return as_json(about)

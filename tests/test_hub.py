@@ -8,7 +8,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 from huggingface_hub import HfApi
-from stand_in_hub import CUT, READER, WRITER, StandInHub
+from stand_in_hub import CUT, LOST, READER, WRITER, StandInHub
 
 from training.hub import PushError, Upload, push
 
@@ -81,7 +81,7 @@ def test_a_pull_request_leaves_main_alone(server: StandInHub, folder: Path) -> N
     assert uploaded(server, "refs/pr/1") == contents(folder)
 
 
-@pytest.mark.parametrize("fault", [503, 500, 429, CUT])
+@pytest.mark.parametrize("fault", [503, 429, CUT, LOST])
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/commit/"), ("PUT", "/lfs/"), ("POST", "/preupload/"), ("POST", "/api/repos/create")]
 )
@@ -100,7 +100,7 @@ def test_faults_that_pass_are_waited_for(
         (403, "/commit/", r"got 403 .*; use a token that may write there, or open a pull request"),
         (404, "/commit/", r"got 404 .*; check the name"),
         (409, "/commit/", r"got 409 .*; somebody else has just changed it"),
-        (503, "/commit/", r"got 503 .* 5 times; nothing is lost: run the same again later"),
+        (503, "/commit/", r"got 503 .* 5 times; nothing is lost: look at the repository, and run the same again"),
         (CUT, "/commit/", r"got \w+: .* 5 times; nothing is lost"),
     ],
 )
@@ -136,3 +136,41 @@ def test_listings_come_in_pages(folder: Path) -> None:
         push(folder, Upload(NAME), client(server))
         names = {entry.path for entry in client(server).list_repo_tree(NAME, recursive=True)}
     assert names == {".gitattributes", "1_Pooling", *contents(folder)}
+
+
+def test_a_second_version_leaves_nothing_of_the_first(server: StandInHub, folder: Path) -> None:
+    (folder / "turkish_clip.json").write_text("{}", encoding="utf-8")
+    (folder / "router_config.json").write_text("{}", encoding="utf-8")
+    push(folder, Upload(NAME), client(server))
+    (folder / "router_config.json").unlink()
+    (folder / "README.md").write_text("# newer", encoding="utf-8")
+    push(folder, Upload(NAME), client(server))
+    assert uploaded(server) == contents(folder)
+
+
+def test_somebody_elses_repository_is_left_alone(server: StandInHub, folder: Path) -> None:
+    server.put("models", NAME, {"model.safetensors": b"theirs", "README.md": b"theirs"})
+    with pytest.raises(PushError, match=r"expected .* to be empty or an earlier version .*\(model.safetensors\)"):
+        push(folder, Upload(NAME), client(server))
+    assert uploaded(server)["model.safetensors"] == b"theirs"
+
+
+def test_offline_is_said_at_once(server: StandInHub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(PushError, match="got offline mode; unset HF_HUB_OFFLINE"):
+        push(folder, Upload(NAME), client(server))
+
+
+def test_a_pull_request_is_opened_once(server: StandInHub, folder: Path) -> None:
+    server.put("models", NAME, {"README.md": b"older"})
+    server.fail("POST", "/commit/", LOST)
+    with pytest.raises(PushError, match="1 times; nothing is lost: look at the repository"):
+        push(folder, Upload(NAME, create_pr=True), client(server))
+    assert server.repositories[MODEL].pull_requests == 1
+
+
+def test_a_card_that_the_hub_refuses(server: StandInHub, folder: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: My Own\n---\n# a model\n", encoding="utf-8")
+    with pytest.raises(PushError, match="expected a card that the Hub takes .*license"):
+        push(folder, Upload(NAME), client(server))
+    assert uploaded(server) == {}

@@ -15,7 +15,7 @@ from hub_layouts import flickr8k_turkish, flickr30k_turkish, write_berturk, writ
 from stand_in_hub import READER, StandInHub
 
 from turkish_clip.encoder import load_model
-from turkish_clip.verify import GOLDEN_TEXTS, encode_each
+from turkish_clip.verify import GOLDEN_TEXTS, encode_each, golden_pictures, unit
 
 ROOT = Path(__file__).parent.parent
 TEXT, PAIR, STOCK = "org/turkish-clip-text", "org/turkish-clip", "clip-ViT-B-32"
@@ -28,14 +28,14 @@ for command in (embed_images, distill, evaluate):
 # A clean checkout, whatever is being worked on here.
 PUBLISH = """
 import sys
-from training import publish
+from training import obstacles, publish
 from training.command import run_command
-publish.git_state = lambda: {"commit": "0" * 40, "dirty": False}
+obstacles.git_state = lambda: {"commit": "0" * 40, "dirty": False}
 run_command(publish.main)
 """
 # As above, with the folder as it was built before.
 PUBLISH_AGAIN = PUBLISH.replace(
-    "publish.git_state", "publish.build = publish.check_as_stranger = lambda *_: []\npublish.git_state"
+    "obstacles.git_state", "publish.build = publish.check_as_stranger = lambda *_: []\nobstacles.git_state"
 )
 LOAD = """
 import sys
@@ -48,10 +48,11 @@ text = SentenceTransformer("org/turkish-clip-text")
 tagged = SentenceTransformer("org/turkish-clip-text", revision="v1")
 image = SentenceTransformer("clip-ViT-B-32")
 pair = SentenceTransformer("org/turkish-clip", token="hf_test")
-picture = Image.open(sys.argv[2]).convert("RGB")
-np.savez(out, text=text.encode(texts, **each), tagged=tagged.encode(texts, **each), image=image.encode([picture]),
-         pair_text=pair.encode(texts, **each), pair_image=pair.encode([picture]),
-         scores=text.similarity(image.encode([picture]), text.encode(texts)).numpy())
+pictures = [Image.open(path) for path in sys.argv[2].split(",")]
+np.savez(out, text=text.encode(texts, **each), tagged=tagged.encode(texts, **each),
+         image=image.encode(pictures, **each), pair_text=pair.encode(texts, **each),
+         pair_image=pair.encode(pictures, **each),
+         scores=text.similarity(image.encode(pictures), text.encode(texts)).numpy())
 """
 
 
@@ -117,9 +118,9 @@ def published(journey: Journey) -> dict[str, Any]:
     """The text encoder on main and on v1, and the private pair."""
     journey.hub.fail("POST", "/commit/main", 503)
     journey.hub.fail("PUT", "/lfs/", "cut")
-    summary = journey.publish("--push", TEXT)
+    summary = journey.publish("--push", TEXT, "--paired_id", PAIR)
     journey.publish("--push", TEXT, "--revision", "v1", program=PUBLISH_AGAIN)
-    journey.publish("--push", PAIR, "--paired", "--private")
+    journey.publish("--push", PAIR, "--paired", "--private", "--model_id", TEXT)
     return summary
 
 
@@ -170,18 +171,27 @@ def test_the_card_names_commits_licences_and_both_test_sets(journey: Journey, pu
 
 
 def test_a_stranger_with_an_empty_cache_gets_the_vectors_of_the_run_bit_for_bit(
-    journey: Journey, published: dict[str, Any], captioned_folder: Path, rows: list[dict[str, Any]]
+    journey: Journey, published: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
     texts = [*GOLDEN_TEXTS[:4], *rows[0]["captions"]]
-    out, picture = journey.folder / "stranger.npz", captioned_folder / rows[0]["file_name"]
-    journey.python(LOAD, str(out), str(picture), *texts, cache="stranger")
+    out, pictures = journey.folder / "stranger.npz", []
+    for number, picture in enumerate(golden_pictures()):
+        pictures.append(str(journey.folder / f"golden-{number}.png"))
+        picture.save(pictures[-1])
+    journey.hub.requests.clear()
+    journey.python(LOAD, str(out), ",".join(pictures), *texts, cache="stranger")
     found = np.load(out)
     wanted = encode_each(load_model(journey.run_folder / "model", device="cpu"), texts)
     for name in ("text", "tagged", "pair_text"):
         assert np.array_equal(found[name], wanted), name
+    golden = json.loads(on_hub(journey, TEXT)["turkish_clip.json"])["golden"]
+    assert np.array_equal(unit(found["image"]), np.asarray(golden["picture_vectors"], np.float32))
     # Other memory under the same weights (a pickle's, safetensors'): the last bits of a product may differ.
     assert np.allclose(found["pair_image"], found["image"], atol=1e-5)
-    assert found["scores"].shape == (1, len(texts))
+    assert found["scores"].shape == (3, len(texts))
+    refs = journey.hub.repositories["models", TEXT].refs
+    for commit in (refs["main"], refs["v1"]):
+        assert f"GET /{TEXT}/resolve/{commit}/model.safetensors" in journey.hub.requests
 
 
 def test_verify_from_the_hub(journey: Journey, published: dict[str, Any]) -> None:
@@ -193,6 +203,10 @@ def test_verify_from_the_hub(journey: Journey, published: dict[str, Any]) -> Non
         "3 golden pictures through clip-ViT-B-32"
         in {check["name"]: check["found"] for check in result["checks"]}["pairs"]
     )
+    journey.hub.put("models", "org/unsafe", {**on_hub(journey, TEXT), "pytorch_model.bin": b"x"})
+    refused = journey.process(command, "verify", "org/unsafe", cache="stranger")
+    assert refused.returncode == 1
+    assert refused.stdout.splitlines()[-1].startswith("FAIL  files           expected safetensors and JSON alone")
     nothing = journey.process(command, "verify", "org/nothing")
     assert nothing.returncode == 1
     assert nothing.stdout.startswith("FAIL  record          expected turkish_clip.json in org/nothing, got Repo")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from training import distill, embed_images, evaluate, publish
-from training.card import CardError, check, public_name
+from training import distill, embed_images, evaluate, obstacles, publish
+from training.card import CardError, check, public_name, sources_of
 from training.command import run_command
 from training.config import PublishConfig
 from training.recipe import ConfigError
@@ -39,9 +39,15 @@ def trained(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.Te
     return folder
 
 
-@pytest.fixture(autouse=True)
-def clean_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "git_state", lambda: CLEAN)
+@pytest.fixture(scope="module", autouse=True)
+def clean_checkout_and_an_image_model_on_the_hub(tiny_clip: Path) -> Iterator[None]:
+    def load(name: object, **options: Any) -> SentenceTransformer:
+        return load_model(tiny_clip if name == "me/image" else name, **options)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(obstacles, "git_state", lambda: CLEAN)
+        patch.setattr("turkish_clip.encoder.load_model", load)
+        yield
 
 
 @pytest.fixture
@@ -109,18 +115,24 @@ def test_names_that_older_libraries_know(built: dict[str, Path]) -> None:
         ("run.json", {"git": {}}, "no git commit when it was trained"),
         ("results.json", {"weights_sha256": "0"}, "results.json is of other weights than the run's model"),
         ("results.json", {"split": "train"}, "results.json is of the train split"),
+        ("results.json", {"dataset": "mini"}, r"results.json is of other data \(mini\)"),
+        ("results.json", {"weights_sha256": None}, "results.json is of other weights"),
+        ("run.json", {"image_model": {"id": "x", "revision": "", "weights_sha256": "0"}}, None),
         ("results.json", {"robustness": {"ascii": {"kept": float("nan")}}}, "no number at robustness.ascii.kept"),
     ],
 )
-def test_what_stands_in_the_way(run: Path, file: str, how: dict[str, Any], reason: str) -> None:
+def test_what_stands_in_the_way(run: Path, file: str, how: dict[str, Any], reason: str | None) -> None:
     change(run / file, lambda value: value.update(how))
-    with pytest.raises(RunError, match=rf"expected a run that can be published, got 1 in the way: .*{reason}"):
+    expected = f"expected a run that can be published, got 1 in the way: .*{reason}"
+    if reason is None:
+        expected = "expected the image model that the run was trained with, got other weights in me/image"
+    with pytest.raises(RunError, match=expected):
         publish.main([str(run), *IDS, *LICENSES])
     assert not (run / "publish").exists()
 
 
 def test_all_reasons_are_said_at_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "git_state", lambda: {"commit": "1" * 40, "dirty": True})
+    monkeypatch.setattr(obstacles, "git_state", lambda: {"commit": "1" * 40, "dirty": True})
     with pytest.raises(RunError) as caught:
         publish.main([str(run)])
     for part in (
@@ -133,6 +145,37 @@ def test_all_reasons_are_said_at_once(run: Path, monkeypatch: pytest.MonkeyPatch
     ):
         assert part in str(caught.value)
     assert str(run) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["--license", "Apache 2.0"], r"no licence of the weights \('Apache 2.0'\)"),
+        (["--push", "me/pair"], "me/pair is the id of the pair; push to another, or add --paired"),
+        (["--push", "me/text", "--paired"], "me/text is the id of the text encoder; push to another, or leave out"),
+        (["--push", "you/text"], r"ids of several owners \(me, you\)"),
+    ],
+)
+def test_what_the_maker_says_wrongly(run: Path, argv: list[str], reason: str) -> None:
+    with pytest.raises(RunError, match=reason):
+        publish.main([str(run), *IDS, *LICENSES, *argv])
+
+
+def test_licences_are_those_of_the_data_that_were_trained_on(run: Path) -> None:
+    with pytest.raises(RunError, match="no licence of the data pictures; add captions_license"):
+        publish.main(["demo", "--run", str(run), *IDS])
+
+
+def test_a_folder_beside_the_checkout_is_nobody_elses(tmp_path: Path) -> None:
+    assert obstacles.is_tracked(Path(__file__).parent)
+    assert not obstacles.is_tracked(tmp_path)
+    assert not obstacles.is_tracked(obstacles.CHECKOUT / ".git")
+
+
+def test_a_run_of_something_else_is_no_text_encoder(run: Path) -> None:
+    change(run / "run.json", lambda record: record.pop("image_model"))
+    with pytest.raises(RunError, match="run.json is not of a text encoder"):
+        publish.main([str(run), *IDS, *LICENSES])
 
 
 def test_a_run_that_is_not_finished_or_not_measured(run: Path) -> None:
@@ -189,7 +232,7 @@ def test_the_card_holds_no_number_that_results_do_not(trained: Path, built: dict
     head, _, rest = card.partition("## Results")
     figures = rest.partition("### Others")[0]
     known = {f"{number:.3f}" for number in measured} | {f"{number:g}" for number in measured}
-    known |= {f"{100 * number:.1f}" for number in measured} | {"95", "1", "5", "10"}
+    known |= {f"{100 * number:.1f}" for number in measured} | {"95", "1", "5", "10", "100.0"}
     for number in re.findall(r"\d+(?:\.\d+)?", figures):
         assert number in known, number
     for number in re.findall(r"value: (\S+)", head):
@@ -218,7 +261,9 @@ def test_the_card_of_a_text_encoder_says_what_it_pairs_with(built: dict[str, Pat
     assert "image_model: model" in text  # the recipe names the maker's folder by its last part
 
 
-@pytest.mark.parametrize("line", ["| data |  |", "took None s", "{{ name }}", "recall nan", "TODO: licence"])
+@pytest.mark.parametrize(
+    "line", ["| data |  |", "| data |  | x |", "took None s", "{{ name }}", "recall nan", "TODO: licence"]
+)
 def test_a_gap_in_the_card(built: dict[str, Path], line: str) -> None:
     card = (built["text"] / "README.md").read_text(encoding="utf-8")
     with pytest.raises(CardError, match="expected a filled field, got .* in line"):
@@ -228,7 +273,17 @@ def test_a_gap_in_the_card(built: dict[str, Path], line: str) -> None:
 
 
 def test_paths_of_the_machine_stay_here() -> None:
-    assert public_name(f"{Path('/a/b/pictures')} + owner/set") == "pictures + owner/set"
+    for path in ("/a/b/pictures", "../b/pictures", "~/pictures"):
+        assert public_name(path) == "pictures"
+    sources = [{"captions": path} for path in ("/a/pictures", "/b/pictures", "owner/set", "data/set.csv")]
+    record = {"config": {"sources": sources}, "captions_revisions": ["", "", "c0ffee", ""]}
+    assert [(source.name, source.on_hub) for source in sources_of(record)] == [
+        ("pictures (1)", False),
+        ("pictures (2)", False),
+        ("owner/set", True),
+        ("data/set.csv", False),
+    ]
+    assert sources_of(record)[2].link == "[owner/set](https://huggingface.co/datasets/owner/set)"
 
 
 def test_verify_passes_what_was_built(built: dict[str, Path], tiny_clip: Path) -> None:
@@ -244,6 +299,8 @@ def test_verify_passes_what_was_built(built: dict[str, Path], tiny_clip: Path) -
         (lambda r: r["requires"].update(transformers="99.0"), "versions", r"expected at least 99.0; pip install -U"),
         (lambda r: r.update(dim=17), "width", "expected 17, got 16; this is another model"),
         (lambda r: r.update(format=2), "record", "format 2, which this version can't read"),
+        (lambda r: r.pop("golden"), "record", "KeyError: 'golden'"),
+        (lambda r: r["golden"]["texts"].pop(), "record", "golden vectors that do not match their texts"),
         (lambda r: r["golden"]["picture_vectors"].reverse(), "pairs", "another image model: pair it with me/image"),
     ],
 )
@@ -259,8 +316,11 @@ def test_verify_never_raises(built: dict[str, Path], tmp_path: Path) -> None:
     assert "FileNotFoundError" in failed(verify(tmp_path, device="cpu"))["record"]
     folder = shutil.copytree(built["text"], tmp_path / "model")
     (folder / "pytorch_model.bin").write_bytes(b"x")
+    found = verify(folder, image_model=built["text"], device="cpu")
+    assert "got pytorch_model.bin; don't load it" in failed(found)["files"]
+    assert "loads" not in {check.name for check in found}
+    (folder / "pytorch_model.bin").unlink()
     found = failed(verify(folder, image_model=built["text"], device="cpu"))
-    assert "got pytorch_model.bin; don't load it" in found["files"]
     assert "expected an image model such as me/image" in found["pairs"]
     assert "expected the image model" in failed(verify(folder, image_model=tmp_path / "none", device="cpu"))["pairs"]
     (folder / "config.json").write_text("{", encoding="utf-8")

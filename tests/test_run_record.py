@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.run_record import git_state, library_versions, sha256_of, weights_sha256
+from training.run_record import git_state, library_versions, sha256_of
+from turkish_clip.towers import weights_sha256
 
 
 def test_hashes_and_versions(tmp_path: Path) -> None:

@@ -65,10 +65,11 @@ def read_captions(config: SourceConfig) -> Captions:
     rejects: list[Reject] = []
     for source in config.all_sources:
         found, left_out = _read_source(source, config)
+        found = _with_splits(found, config)
         if config.sources:
             found = [replace(row, image_id=f"{source.captions}/{row.image_id}") for row in found]
             left_out = [replace(reject, image_id=f"{source.captions}/{reject.image_id}") for reject in left_out]
-        rows += _with_splits(found, config)
+        rows += found
         rejects += left_out
     captions = Captions(config.source_names, rows, rejects)
     check_rejects(rejects, captions, config)

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training.config import HUB_ID, DistillConfig, EmbedConfig, PublishConfig, Source
+from training.config import DistillConfig, EmbedConfig, PublishConfig, usual_learning_rate
 from training.hub import full_id
 from training.perturb import SPELLINGS
 from turkish_clip.errors import InputError
@@ -36,8 +36,8 @@ DIRECTIONS = (
         "english": "image → English text, the image model's own text tower",
     },
 )
-UNFILLED = re.compile(r"\{\{|\}\}|\bNone\b|\bundefined\b|\bTODO\b|\bnan\b|\| *\|$", re.MULTILINE)
-TABLE_HEADS = ("| | |", "|---|")
+UNFILLED = re.compile(r"\{\{|\}\}|\bNone\b|\bundefined\b|\bTODO\b|\bnan\b|^\|.*\|\s*\|")
+TABLE_HEADS = ("| | |", "|---|", "| | recall@1 |")
 
 
 class CardError(InputError):
@@ -94,74 +94,117 @@ def check(card: str) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A model or data set as others may read it: a Hub id, or the last part of a path of the maker's machine."""
+
+    name: str
+    on_hub: bool
+    revision: str = ""
+    root: str = HUB
+
+    @property
+    def link(self) -> str:
+        """As Markdown."""
+        return f"[{self.name}]({self.root}/{full_id(self.name)})" if self.on_hub else f"`{self.name}`"
+
+
+def named(name: str, commit: str | None, root: str = HUB) -> Named:
+    """What run.json recorded under a name: on the Hub where it recorded a commit."""
+    return Named(name if commit else public_name(name), bool(commit), commit or "", root)
+
+
+def sources_of(record: dict[str, Any]) -> list[Named]:
+    """The data that a run was trained on, numbered where two have one name."""
+    sources = record["config"].get("sources") or [record["config"]]
+    commits = record.get("captions_revisions") or [""] * len(sources)
+    found = [named(source["captions"], commit, f"{HUB}/datasets") for source, commit in zip(sources, commits)]
+    names = [source.name for source in found]
+    return [
+        dataclasses.replace(source, name=f"{source.name} ({number})") if names.count(source.name) > 1 else source
+        for number, source in enumerate(found, start=1)
+    ]
+
+
 def card_facts(
     config: PublishConfig, record: dict[str, Any], results: dict[str, Any], model: dict[str, Any]
 ) -> dict[str, Any]:
     """What the template is filled with.
 
     Args:
-        config: the recipe's facts: ids, licence, author, limits.
+        config: the recipe's facts: ids, licences, author, limits.
         record: run.json.
         results: results.json.
-        model: what the built model itself tells: dim, max_tokens, architecture, parameters, requires, image_model,
-            record (the name of its golden file) and year.
+        model: what the built model itself tells: dim, max_tokens, architecture, parameters, requires, image_model (a
+            `Named`), pictures_are_unit, record (the name of its golden file) and year.
     """
-    trained, summary = record["config"], record["summary"]
-    backbone = trained["backbone"]
-    hub_backbone = bool(HUB_ID.fullmatch(backbone)) and backbone != "scratch" and not Path(backbone).is_dir()
-    image_model = model["image_model"]
-    image_model |= {"link": link(image_model["id"]), "on_hub": is_hub_model(image_model["id"])}
-    base_models = [backbone] if hub_backbone else []
-    if config.paired and is_hub_model(image_model["id"]):
-        base_models.append(full_id(image_model["id"]))
+    data = sources_of(record)
+    owner, _, name = config.repository.partition("/")
     return {
         **model,
         "repository": config.repository,
-        "name": config.repository.partition("/")[2],
+        "name": name,
         "license": config.license,
         "paired": config.paired,
         "paired_id": config.paired_id,
-        "text_link": link(config.text_id),
-        "image_model": image_model,
-        "base_models": base_models,
-        "base_model_relation": "merge" if len(base_models) > 1 else "finetune",
-        "hub_data": [source.captions for source in config.all_sources if HUB_ID.fullmatch(source.captions)],
-        "data": [about_source(source, record) for source in config.all_sources],
+        "text_link": Named(config.text_id, True).link,
+        **based_on(config, record, model["image_model"]),
+        "hub_data": [source.name for source in data if source.on_hub],
+        "data": [{"source": source, "license": terms} for source, terms in zip(data, licences(config, record))],
         "metrics": [{"key": key, "label": label} for key, label in METRICS],
         "directions": DIRECTIONS,
-        "tests": tests(results, revisions(record)),
+        "tests": tests(results, data),
         "split": results["split"],
-        "spellings": [
-            {"label": label, "recall": results["robustness"][name]["recall_at_1"], **kept(results, name)}
-            for label, name in SPELLINGS
-        ],
+        "clean": results["text_to_image"]["recall_at_1"],
+        "spellings": [{"label": label, **results["robustness"][name]} for label, name in SPELLINGS],
         "peers": yaml.safe_load(PEERS.read_text(encoding="utf-8")),
-        "backbone": about_backbone(record, hub_backbone),
-        "training": {
-            **trained,
-            "learning_rate": f"{trained['learning_rate'] or (1e-3 if backbone == 'scratch' else 5e-5):g}",
-            "epochs": f"{trained['epochs']:g}",
-            "pictures": summary["training_pictures"],
-            "captions": summary["training_captions"],
-            "cut": summary["captions_cut"],
-            "seconds": summary["train_seconds"],
-            "machine": f"{record['machine']['cores']} cores ({record['machine']['processor']})",
-            "libraries": {
-                name: record["libraries"][name] for name in ("sentence-transformers", "transformers", "torch")
-            },
-        },
+        "training": training(record),
         "limits": " ".join(config.limits.split()),
         "commit": record["git"]["commit"],
-        "recipe": recipe(trained),
+        "recipe": recipe(record),
         "weights_sha256": results["weights_sha256"],
         "captions_sha256": record["captions_sha256"],
-        "author": config.author or config.repository.partition("/")[0],
-        "citation_key": re.sub(r"\W+", "_", config.repository.partition("/")[2]),
+        "author": config.author or owner,
+        "citation_key": re.sub(r"\W+", "_", name),
     }
 
 
-def kept(results: dict[str, Any], name: str) -> dict[str, float]:
-    return {"kept": results["robustness"][name]["kept"]}
+def based_on(config: PublishConfig, record: dict[str, Any], image_model: Named) -> dict[str, Any]:
+    """The models that this one is made from: in words, and as the Hub's head names them."""
+    trained = record["config"]
+    backbone = None
+    if trained["backbone"] == "scratch":
+        size = f"{trained['scratch_layers']} layers, {trained['scratch_hidden']} wide"
+        words = f"a new BERT of {size}, with a vocabulary learnt from the training captions"
+    else:
+        backbone = named(trained["backbone"], record.get("backbone_revision"))
+        words = backbone.link + (f", revision `{backbone.revision}`" if backbone.revision else "")
+    models = [backbone] if backbone else []
+    models += [image_model] if config.paired else []
+    ids = [full_id(model.name) for model in models if model.on_hub]
+    return {"backbone": words, "base_models": ids, "base_model_relation": "merge" if len(ids) > 1 else "finetune"}
+
+
+def licences(config: PublishConfig, record: dict[str, Any]) -> list[str]:
+    """The licence of each source of the run, as the recipe has it; empty where it names none."""
+    known = {source.captions: source.captions_license for source in config.all_sources}
+    return [known.get(source["captions"], "") for source in record["config"].get("sources") or [record["config"]]]
+
+
+def training(record: dict[str, Any]) -> dict[str, Any]:
+    """The procedure: the run's options, what it saw, how long it took, on what."""
+    trained, summary = record["config"], record["summary"]
+    return {
+        **trained,
+        "learning_rate": f"{trained['learning_rate'] or usual_learning_rate(trained['backbone']):g}",
+        "epochs": f"{trained['epochs']:g}",
+        "pictures": summary["training_pictures"],
+        "captions": summary["training_captions"],
+        "cut": summary["captions_cut"],
+        "seconds": summary["train_seconds"],
+        "machine": f"{record['machine']['cores']} cores ({record['machine']['processor']})",
+        "libraries": {name: record["libraries"][name] for name in ("sentence-transformers", "transformers", "torch")},
+    }
 
 
 def cells(figures: dict[str, Any]) -> str:
@@ -173,54 +216,24 @@ def cells(figures: dict[str, Any]) -> str:
     return " | ".join([*shown, f"{figures['median_rank']:g}"])
 
 
-def tests(results: dict[str, Any], commits: dict[str, str]) -> list[dict[str, Any]]:
+def tests(results: dict[str, Any], data: list[Named]) -> list[dict[str, Any]]:
     """The test sets: each source where there are several, else the one."""
     by_source = results.get("sources") or {results["dataset"]: results}
     return [
         {
-            "name": public_name(name),
-            "label": "The miniature world (mini)" if name == "mini" else public_name(name),
-            "type": name if HUB_ID.fullmatch(name) else "local",
-            "revision": commits.get(name, ""),
+            "name": source.name,
+            "label": "The miniature world (mini)" if source.name == "mini" else source.name,
+            "type": source.name if source.on_hub else "local",
+            "revision": source.revision,
             "figures": figures,
         }
-        for name, figures in by_source.items()
+        for source, figures in zip(data, by_source.values(), strict=True)
     ]
 
 
-def about_source(source: Source, record: dict[str, Any]) -> dict[str, str]:
-    """A source as the card lists it; the commit is the one that was read."""
-    return {
-        "link": link(source.captions, f"{HUB}/datasets")
-        if HUB_ID.fullmatch(source.captions)
-        else public_name(source.captions),
-        "revision": revisions(record).get(source.captions, ""),
-        "license": source.captions_license,
-    }
-
-
-def revisions(record: dict[str, Any]) -> dict[str, str]:
-    """The commit of each source that was read, as run.json has it."""
-    sources = record["config"].get("sources") or [record["config"]]
-    return {source["captions"]: commit for source, commit in zip(sources, record.get("captions_revisions", []))}
-
-
-def about_backbone(record: dict[str, Any], on_hub: bool) -> str:
-    """The backbone in words."""
+def recipe(record: dict[str, Any]) -> str:
+    """The run's options that are not the defaults, as a recipe, with the commits that were loaded."""
     trained = record["config"]
-    if trained["backbone"] == "scratch":
-        return (
-            f"a new BERT of {trained['scratch_layers']} layers, {trained['scratch_hidden']} wide, with a vocabulary "
-            "learnt from the training captions"
-        )
-    if not on_hub:
-        return f"`{public_name(trained['backbone'])}`"
-    revision = record.get("backbone_revision")
-    return link(trained["backbone"]) + (f", revision `{revision}`" if revision else "")
-
-
-def recipe(trained: dict[str, Any]) -> str:
-    """The run's options that are not the defaults, as a recipe; paths of the maker's machine by their last part."""
     defaults: dict[str, Any] = {
         field.name: list(field.default) if isinstance(field.default, tuple) else field.default
         for kind in (EmbedConfig, DistillConfig)
@@ -231,6 +244,11 @@ def recipe(trained: dict[str, Any]) -> str:
         for name, value in trained.items()
         if name not in ("run", "targets", "device") and value != defaults.get(name)
     }
+    commits = {"image_model": record["image_model"]["revision"], "backbone": record.get("backbone_revision")}
+    different |= {f"{name}_revision": commit for name, commit in commits.items() if commit}
+    listed = different.get("sources") or [different]
+    for options, source in zip(listed, sources_of(record)):
+        options |= {"captions_revision": source.revision} if source.revision else {}
     return yaml.safe_dump(different, allow_unicode=True, sort_keys=False, width=120).strip()
 
 
@@ -244,22 +262,13 @@ def public_values(value: Any) -> Any:
 
 
 def public_name(name: str) -> str:
-    """A name as others may read it: of an absolute path its last part.
+    """A name as others may read it: of a path that leaves the working folder, its last part.
 
-    >>> public_name("/data/someone/pictures"), public_name("mini"), public_name("owner/set")
-    ('pictures', 'mini', 'owner/set')
+    >>> public_name("/data/someone/pictures"), public_name("../a/pictures"), public_name("owner/set")
+    ('pictures', 'pictures', 'owner/set')
     """
-    return " + ".join(Path(part).name if Path(part).is_absolute() else part for part in name.split(" + "))
-
-
-def link(name: str, root: str = HUB) -> str:
-    """A model or data set as Markdown: a link where it is on the Hub."""
-    return f"[{name}]({root}/{full_id(name)})" if is_hub_model(name) else f"`{name}`"
-
-
-def is_hub_model(model_id: str) -> bool:
-    """Whether a name is a Hub id: owner/name, or one of sentence-transformers' own without its owner."""
-    return not Path(model_id).is_dir() and bool(HUB_ID.fullmatch(full_id(model_id)))
+    leaves = Path(name).is_absolute() or name.startswith(("~", ".."))
+    return Path(name).name if leaves else name
 
 
 def not_finite(value: Any, where: str = "") -> Iterator[str]:

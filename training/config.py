@@ -61,7 +61,10 @@ class SourceConfig(Source):
                 f"expected 'captions' or 'sources', got both ({self.captions!r} and {len(self.sources)} sources); "
                 "put all of them into 'sources', or name another recipe"
             )
-        if not all(source.captions for source in self.sources):
+        names = [source.captions for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"expected each of 'sources' once, got {', '.join(names)}; join the doubled ones")
+        if not all(names):
             raise ConfigError("expected 'captions' in each of 'sources', got one without; name its folder, table or id")
         if not self.run:
             raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")
@@ -138,8 +141,13 @@ class DistillConfig(TargetsConfig):
 
     @property
     def peak_learning_rate(self) -> float:
-        """The one given, or that which fits the backbone: fresh weights want a larger one than pretrained ones."""
-        return self.learning_rate or (1e-3 if self.backbone == "scratch" else 5e-5)
+        """The one given, or that which fits the backbone."""
+        return self.learning_rate or usual_learning_rate(self.backbone)
+
+
+def usual_learning_rate(backbone: str) -> float:
+    """AdamW's peak that fits a backbone: fresh weights want a larger one than pretrained ones."""
+    return 1e-3 if backbone == "scratch" else 5e-5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,9 @@ from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import DistillConfig, read
 from training.hub import commit_of
-from training.run_record import open_run, sha256_of, sha256_of_texts, weights_sha256
+from training.run_record import open_run, sha256_of, sha256_of_texts
 from training.targets import MANIFEST, Targets, read_targets
+from turkish_clip.towers import weights_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments

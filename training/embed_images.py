@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from training.command import print_result, quiet_hosts, run_command
 from training.config import EmbedConfig, read
 from training.hub import commit_of
 from training.rows import Reject, Row
-from training.run_record import sha256_of_texts, weights_sha256
+from training.run_record import sha256_of_texts
 from training.targets import (
     REJECTS,
     Manifest,
@@ -26,7 +25,8 @@ from training.targets import (
     is_unit,
     write_shard,
 )
-from turkish_clip.images import ImageError
+from turkish_clip.embed import embed_batches
+from turkish_clip.towers import weights_sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,17 +149,6 @@ class Embedded:
     rejects: list[Reject]
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """One batch on its way to the tower."""
-
-    shard: int
-    features: dict[str, Any]
-    image_ids: list[str]
-    rejects: list[Reject]
-    pictures: int
-
-
 def embedded(
     model: SentenceTransformer,
     chunks: Sequence[tuple[int, Sequence[Row]]],
@@ -167,64 +156,24 @@ def embedded(
     config: EmbedConfig,
     progress: Callable[[int], Any],
 ) -> Iterator[tuple[int, Embedded]]:
-    """Yields each shard's vectors; workers decode the batches ahead while the tower computes."""
+    """Yields each shard's vectors as soon as its last batch is through the tower."""
     import numpy as np
-    import torch
-    from sentence_transformers.util import batch_to_device
-
-    parts: dict[int, list[NDArray[np.float32]]] = {}
-    kept: dict[int, tuple[list[str], list[Reject]]] = {}
-    left = {number: -(-len(chunk) // config.image_batch_size) for number, chunk in chunks}
-    model.eval()
-    for batch in decoded(model, chunks, config):
-        ids, rejects = kept.setdefault(batch.shard, ([], []))
-        ids += batch.image_ids
-        rejects += batch.rejects
-        if batch.image_ids:
-            with torch.inference_mode():
-                features = batch_to_device(batch.features, model.device)
-                vectors = model(features)["sentence_embedding"].float().cpu().numpy()
-            parts.setdefault(batch.shard, []).append(vectors)
-        progress(batch.pictures)
-        left[batch.shard] -= 1
-        if not left[batch.shard]:
-            stacked = parts.pop(batch.shard, None) or [np.empty((0, dim), np.float32)]
-            yield batch.shard, Embedded(ids, np.concatenate(stacked), rejects)
-
-
-def decoded(
-    model: SentenceTransformer, chunks: Sequence[tuple[int, Sequence[Row]]], config: EmbedConfig
-) -> Iterator[Decoded]:
-    """Opens and preprocesses batches in threads (Pillow decodes outside the interpreter lock), in order."""
-    from turkish_clip.encoder import image_side
-
-    side = image_side(model)
-
-    def decode(shard: int, batch: Sequence[Row]) -> Decoded:
-        pictures, image_ids, rejects = [], [], []
-        for row in batch:
-            try:
-                pictures.append(row.open(min_side=side))
-                image_ids.append(row.image_id)
-            except ImageError as error:
-                rejects.append(Reject(row.image_id, error.name, error.reason))
-        features = model.preprocess(pictures) if pictures else {}
-        return Decoded(shard, features, image_ids, rejects, len(batch))
 
     size = config.image_batch_size
-    batches = ((n, chunk[start : start + size]) for n, chunk in chunks for start in range(0, len(chunk), size))
-    ahead: deque[Future[Decoded]] = deque()
-    with ThreadPoolExecutor(config.workers, thread_name_prefix="decode") as pool:
-        try:
-            for shard, batch in batches:
-                ahead.append(pool.submit(decode, shard, batch))
-                if len(ahead) > config.workers + 1:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+    plan = [(number, chunk[start : start + size]) for number, chunk in chunks for start in range(0, len(chunk), size)]
+    left = Counter(number for number, _ in plan)
+    parts: dict[int, list[NDArray[np.float32]]] = {}
+    kept: dict[int, tuple[list[str], list[Reject]]] = {}
+    results = embed_batches(model, (batch for _, batch in plan), dim=dim, workers=config.workers)
+    for (number, batch), result in zip(plan, results, strict=True):
+        image_ids, rejects = kept.setdefault(number, ([], []))
+        image_ids += [batch[place].image_id for place in result.kept]
+        rejects += [Reject(batch[place].image_id, error.name, error.reason) for place, error in result.errors.items()]
+        parts.setdefault(number, []).append(result.vectors)
+        progress(len(batch))
+        left[number] -= 1
+        if not left[number]:
+            yield number, Embedded(image_ids, np.concatenate(parts.pop(number)), rejects)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from training.atomic import write_json
 from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
-from training.config import EvaluateConfig, read
+from training.config import EvaluateConfig, Source, read
 from training.perturb import PERTURBATIONS
 from training.rows import Row
-from training.run_record import RunError, weights_sha256
+from training.run_record import RunError
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
+from turkish_clip.towers import weights_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("training")
 FEW_PICTURES = 100
 # What decides which pictures of a source are its test pictures.
-SPLIT_FIELDS = ("split_column", "split_seed", "test_share", "validation_share", "id_column", "image_column")
+SPLIT_FIELDS = ("split_seed", "test_share", "validation_share")
+SOURCE_SPLIT_FIELDS = ("split_column", "id_column", "image_column", "captions_config", "captions_revision")
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     split = measure(student, rows, targets, config)
     say_what_is_cut(student, split.relevance.texts)
     log.info("measured %s; now the image model's own text tower, and robustness", config.split)
-    teacher = load_teacher(targets, config, device)
+    teacher = load_teacher(targets, config, device) if any(row.english for row in rows) else None
     robustness = measure_robustness(student, split, config)
 
     results = {
@@ -134,7 +136,7 @@ def measure_sources(
     """Each of several sources by itself, as it would be in a table of published results; nothing for a single one."""
     sources = {}
     for source in config.sources:
-        own = [row for row in rows if row.image_id.startswith(f"{source.captions}/")]
+        own = [row for row in rows if row.source == source.captions]
         if own:
             sources[source.captions] = figures(measure(student, own, targets, config), teacher, own, config)
     return {"sources": sources} if sources else {}
@@ -251,16 +253,19 @@ def _check_run(config: EvaluateConfig) -> None:
             f"add --run OTHER --targets {config.targets_folder}"
         )
     trained = json.loads(path.read_text(encoding="utf-8"))["config"]
-    before = [source["captions"] for source in trained.get("sources") or [trained]]
-    if before != [source.captions for source in config.all_sources]:
+    before = trained.get("sources") or [trained]
+    if [source["captions"] for source in before] != [source.captions for source in config.all_sources]:
         return
-    for name in SPLIT_FIELDS:
-        then, now = trained.get(name), getattr(config, name)
-        if then != now:
-            raise RunError(
-                f"expected the splits that {config.folder} was trained with, got {name} = {now!r} instead of "
-                f"{then!r}, which could measure on training pictures; use the same, or the same recipe"
-            )
+    compared: list[tuple[dict[str, Any], Source, tuple[str, ...]]] = [(trained, config, SPLIT_FIELDS)]
+    compared += [(then, now, SOURCE_SPLIT_FIELDS) for then, now in zip(before, config.all_sources)]
+    for then, now, fields in compared:
+        for name in fields:
+            if then.get(name, "") != getattr(now, name):
+                raise RunError(
+                    f"expected the splits that {config.folder} was trained with, got {name} = {getattr(now, name)!r} "
+                    f"instead of {then.get(name)!r}, which could measure on training pictures; use the same, or the "
+                    "same recipe"
+                )
 
 
 if __name__ == "__main__":

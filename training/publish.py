@@ -5,24 +5,26 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import turkish_clip.verify
 from training.atomic import whole_folder, write_json, write_text
-from training.card import card_facts, is_hub_model, not_finite, public_name, render
+from training.card import Named, card_facts, render, sources_of
 from training.command import print_result, quiet_hosts, run_command
 from training.config import PublishConfig, read
-from training.hub import Upload, push
-from training.run_record import RunError, git_state, weights_sha256
+from training.hub import Upload, commit_of, push
+from training.obstacles import CHECKOUT, is_tracked, obstacles
+from training.run_record import RunError
 from training.stranger import run_as_stranger
+from turkish_clip.towers import weights_sha256
 from turkish_clip.verify import FORMAT, RECORD, TEXT_TOLERANCE, golden
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 log = logging.getLogger("training")
-CHECKOUT = Path(__file__).parent.parent
 # The oldest versions that the published folder was loaded under: `make lowest` does it again.
 REQUIRES = {"sentence-transformers": "5.4.0", "transformers": "4.57.1"}
 REQUIRES_PAIRED = {"sentence-transformers": "5.4.0", "transformers": "5.0.0"}
@@ -44,10 +46,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     summary: dict[str, Any] = {"folder": str(config.output), "repository": config.repository, "files": files}
     summary |= {"checks": checks, "uploaded": None}
     if config.push:
-        upload = Upload(
-            config.push, config.private, config.revision, config.create_pr, f"Weights {results['weights_sha256'][:12]}"
-        )
-        summary["uploaded"] = push(config.output, upload)
+        summary["uploaded"] = push(config.output, upload_of(config, results))
     show(summary, config)
     return summary
 
@@ -71,45 +70,6 @@ def measured(folder: Path) -> dict[str, Any]:
         RunError: there is none.
     """
     return _read(folder / "results.json", "run training.evaluate first")
-
-
-def obstacles(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]) -> list[str]:
-    """Why this run can't be published as it is, each reason with what to do; empty where nothing stands in the way."""
-    found = []
-    summary, image_model = record["summary"], record["image_model"]["id"]
-    if results["weights_sha256"] != summary["weights_sha256"]:
-        found.append("results.json is of other weights than the run's model; run training.evaluate again")
-    if results["split"] != "test":
-        found.append(f"results.json is of the {results['split']} split; run training.evaluate on the test split")
-    found += [f"results.json holds no number at {place}; measure again" for place in not_finite(results)]
-    if "training_captions" not in summary:
-        found.append("run.json does not say what it was trained on; train it again with this version")
-    for state, when in ((record["git"], "when it was trained"), (git_state(), "now")):
-        if not state:
-            found.append(f"no git commit {when}, so the card can't say what reproduces it; work in a git checkout")
-        elif state["dirty"]:
-            found.append(
-                f"uncommitted changes {when}, so no commit reproduces it; commit, and train again if it was then"
-            )
-    if not config.license:
-        found.append("no licence of the weights; add --license, for example apache-2.0")
-    found += [
-        f"no licence of the data {public_name(source.captions)}; add captions_license to it in the recipe"
-        for source in config.all_sources
-        if not source.captions_license
-    ]
-    if not config.repository:
-        found.append(
-            "no Hub id; add --model_id or --push" if not config.paired else "no Hub id; add --paired_id or --push"
-        )
-    if config.paired and not config.text_id:
-        found.append("no Hub id of the text encoder for the pair's card; add --model_id")
-    if not config.paired and not config.image_model_id and _is_private(image_model):
-        found.append(
-            f"the image model is the folder {image_model}, which nobody else has; publish the pair with --paired, or "
-            "upload it and name it with --image_model_id"
-        )
-    return found
 
 
 def stop_at(reasons: list[str]) -> None:
@@ -136,22 +96,36 @@ def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]
         raise RunError(
             f"expected the weights that results.json is of, got others in {config.folder / 'model'}; evaluate it again"
         )
-    trained_for = record["image_model"]
-    image = load_model(trained_for["id"], revision=trained_for["revision"], device="cpu")
-    if weights_sha256(image) != trained_for["weights_sha256"]:
-        raise RunError(
-            f"expected the image model that the run was trained with, got other weights in {trained_for['id']}; "
-            "bring that one back, or embed and train again"
-        )
+    image = load_image_model(config, record)
     model = pair(student, image, device="cpu") if config.paired else student
     about = about_model(config, record, student, model)
-    about["image_model"]["normalised"] = is_unit(image)
+    about["pictures_are_unit"] = is_unit(image)
     with whole_folder(config.output) as partial:
         save_text_encoder(model, partial)
-        write_json(partial / "results.json", published(results, about["repository"], about["image_model"]["id"]))
+        write_json(partial / "results.json", published(results, record, about))
         facts = golden_record(config, record, about, golden(student, image))
         write_text(partial / RECORD, json.dumps(facts, ensure_ascii=False) + "\n")
         write_text(partial / "README.md", render(card_facts(config, record, results, about)))
+
+
+def load_image_model(config: PublishConfig, record: dict[str, Any]) -> SentenceTransformer:
+    """The image model under the name that the card will have.
+
+    Raises:
+        RunError: it has other weights than the one that the run was trained with.
+        ModelError: it can't be loaded.
+    """
+    from turkish_clip.encoder import load_model
+
+    trained_for = record["image_model"]
+    name = config.image_model_id or trained_for["id"]
+    image = load_model(name, revision="" if config.image_model_id else trained_for["revision"], device="cpu")
+    if weights_sha256(image) != trained_for["weights_sha256"]:
+        raise RunError(
+            f"expected the image model that the run was trained with, got other weights in {name}; "
+            "bring that one back, or embed and train again"
+        )
+    return image
 
 
 def about_model(
@@ -160,7 +134,6 @@ def about_model(
     """What the model itself tells, for its card and its record."""
     transformer = student[0]
     hidden, dim = transformer.get_embedding_dimension(), student.get_embedding_dimension()
-    trained_for = record["image_model"]
     return {
         "repository": config.repository,
         "dim": dim,
@@ -169,13 +142,20 @@ def about_model(
         "architecture": f"{type(transformer.auto_model).__name__} → mean pooling → dense {hidden} → {dim} → normalise"
         + (f", beside {_class_of(model[0].sub_modules['image'][0])}" if config.paired else ""),
         "requires": REQUIRES_PAIRED if config.paired else REQUIRES,
-        "image_model": {
-            "id": config.image_model_id or _in_checkout(trained_for["id"]),
-            "revision": "" if config.image_model_id else trained_for["revision"],
-        },
+        "image_model": image_model_of(config, record["image_model"]),
         "record": RECORD,
         "year": datetime.datetime.now(tz=datetime.timezone.utc).year,
     }
+
+
+def image_model_of(config: PublishConfig, trained_for: dict[str, Any]) -> Named:
+    """The image model as others find it."""
+    if config.image_model_id:
+        return Named(config.image_model_id, True, commit_of(config.image_model_id))
+    if trained_for["revision"]:
+        return Named(trained_for["id"], True, trained_for["revision"])
+    path = Path(trained_for["id"]).resolve()
+    return Named(str(path.relative_to(CHECKOUT)) if is_tracked(path) else path.name, False)
 
 
 def golden_record(
@@ -190,8 +170,8 @@ def golden_record(
         "max_tokens": about["max_tokens"],
         "weights_sha256": record["summary"]["weights_sha256"],
         "image_model": {
-            "id": trained_for["id"],
-            "revision": trained_for["revision"],
+            "id": trained_for.name,
+            "revision": trained_for.revision,
             "weights_sha256": record["image_model"]["weights_sha256"],
         },
         "requires": about["requires"],
@@ -200,14 +180,15 @@ def golden_record(
     }
 
 
-def published(results: dict[str, Any], repository: str, image_model: str) -> dict[str, Any]:
+def published(results: dict[str, Any], record: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     """results.json without paths of the machine that it was measured on."""
-    named = {public_name(name): figures for name, figures in results.get("sources", {}).items()}
+    data = sources_of(record)
+    named = {source.name: figures for source, figures in zip(data, results.get("sources", {}).values())}
     return {
         **results,
-        "model": repository,
-        "image_model": image_model,
-        "dataset": public_name(results["dataset"]),
+        "model": about["repository"],
+        "image_model": about["image_model"].name,
+        "dataset": " + ".join(source.name for source in data),
         **({"sources": named} if named else {}),
     }
 
@@ -230,7 +211,10 @@ def check_as_stranger(folder: Path, record: dict[str, Any]) -> list[dict[str, An
     trained_for = record["image_model"]
     argv = [str(folder), "--image-model", trained_for["id"], "--json"]
     argv += ["--image-revision", trained_for["revision"]] if trained_for["revision"] else []
-    done = run_as_stranger(Path(turkish_clip.verify.__file__), *argv, offline=True)
+    try:
+        done = run_as_stranger(Path(turkish_clip.verify.__file__), *argv, offline=True)
+    except subprocess.TimeoutExpired as error:
+        raise RunError(f"expected the checks of {folder} to end, got none in {error.timeout:g} s; try again") from error
     try:
         checks = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
@@ -241,6 +225,17 @@ def check_as_stranger(folder: Path, record: dict[str, Any]) -> list[dict[str, An
 
 def files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def upload_of(config: PublishConfig, results: dict[str, Any]) -> Upload:
+    """Where the folder goes."""
+    return Upload(
+        config.push,
+        private=config.private,
+        revision=config.revision,
+        create_pr=config.create_pr,
+        message=f"Weights {results['weights_sha256'][:12]}",
+    )
 
 
 def show(summary: dict[str, Any], config: PublishConfig) -> None:
@@ -261,20 +256,9 @@ def show(summary: dict[str, Any], config: PublishConfig) -> None:
         print(f"hf upload {config.repository} {config.output}")
 
 
-def _in_checkout(image_model: str) -> str:
-    """An image model's name as others may read it: of a folder of this checkout its path in it."""
-    path = Path(image_model).resolve()
-    inside = Path(image_model).is_dir() and path.is_relative_to(CHECKOUT)
-    return str(path.relative_to(CHECKOUT)) if inside else public_name(image_model)
-
-
 def _class_of(module: Any) -> str:
     """The name of the transformers model inside a module of the host."""
     return type(getattr(module, "model", module)).__name__
-
-
-def _is_private(image_model: str) -> bool:
-    return not is_hub_model(image_model) and not Path(image_model).resolve().is_relative_to(CHECKOUT)
 
 
 def _read(path: Path, what_to_do: str) -> dict[str, Any]:

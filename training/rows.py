@@ -49,6 +49,7 @@ class Row:
     Attributes:
         image: a path, or an object whose `read()` gives the bytes of the file.
         split: "train", "validation" or "test".
+        source: the source's name, as the configuration has it.
     """
 
     image_id: str
@@ -56,6 +57,7 @@ class Row:
     captions: tuple[str, ...]
     english: tuple[str, ...]
     split: str
+    source: str = ""
 
     @property
     def size(self) -> int:
@@ -125,7 +127,7 @@ class Columns:
         captions = _texts(record, self.captions)
         if not captions:
             return Reject(image_id, record.name(self.image), "no caption")
-        return Row(image_id, image, captions, _texts(record, self.english), self.split(record))
+        return Row(image_id, image, captions, _texts(record, self.english), self.split(record), self.source.captions)
 
     def split(self, record: Record) -> str:
         """The record's split: its split column, else the source's layout; empty where neither says one that we know."""

@@ -12,13 +12,10 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from training.atomic import write_json
 from turkish_clip.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 LIBRARIES = (
     "turkish-clip",
@@ -171,17 +168,6 @@ def sha256_of_texts(texts: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode() + b"\n")
-    return digest.hexdigest()
-
-
-def weights_sha256(module: nn.Module) -> str:
-    """The hex SHA-256 over a module's named tensors: the same weights give the same hash in any file format."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

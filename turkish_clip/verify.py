@@ -104,11 +104,16 @@ def verify(
         if record["format"] != FORMAT:
             raise ValueError(f"format {record['format']}, which this version can't read; update turkish-clip")
         checks = [Check("record", True, f"{RECORD}: a {record['kind']} model of {record['dim']}-wide vectors")]
-        checks += [check_versions(record), check_files(path.parent)]
+        checks += [check_versions(record), check_files(str(model), revision)]
+        trained_for, goldens = record["image_model"], record["golden"]
+        if len(goldens["texts"]) != len(goldens["text_vectors"]) or not goldens["picture_vectors"]:
+            raise ValueError("golden vectors that do not match their texts")
     except Exception as error:  # noqa: BLE001 - the Hub's client, the file system and JSON each raise their own
         return [
             Check("record", False, f"expected {RECORD} in {model}, got {first_line(error)}; check the id or folder")
         ]
+    if not checks[-1].passed:
+        return checks
     began = time.perf_counter()
     try:
         text_encoder = load(model, revision, device)
@@ -118,9 +123,9 @@ def verify(
     checks += check_texts(text_encoder, record)
     if record["kind"] == "paired":
         return [*checks, *check_pictures(text_encoder, text_encoder, record, str(model))]
-    chosen = str(image_model or record["image_model"]["id"])
-    if image_revision is None and chosen == record["image_model"]["id"]:
-        image_revision = record["image_model"]["revision"]
+    chosen = str(image_model or trained_for["id"])
+    if image_revision is None and chosen == trained_for["id"]:
+        image_revision = trained_for["revision"]
     try:
         image_encoder = load(chosen, image_revision, device)
     except Exception as error:  # noqa: BLE001 - likewise
@@ -156,9 +161,18 @@ def check_versions(record: dict[str, Any]) -> Check:
     return Check("versions", not old, "; ".join(old) if old else ", ".join(found))
 
 
-def check_files(folder: Path) -> Check:
-    """No pickle and no code among the files."""
-    unsafe = [path.name for path in sorted(folder.rglob("*")) if path.suffix in UNSAFE_SUFFIXES]
+def check_files(model: str, revision: str | None) -> Check:
+    """No pickle and no code among the files of a folder or of a Hub repository."""
+    if Path(model).is_dir():
+        names = [path.name for path in Path(model).rglob("*")]
+    else:
+        from huggingface_hub import HfApi
+
+        try:
+            names = HfApi().list_repo_files(model, revision=revision)
+        except Exception as error:  # noqa: BLE001 - offline, mostly; the client raises its own and the network's
+            return Check("files", True, f"not listed, since the Hub did not answer ({type(error).__name__})")
+    unsafe = sorted(name for name in names if Path(name).suffix in UNSAFE_SUFFIXES)
     if unsafe:
         return Check("files", False, f"expected safetensors and JSON alone, got {', '.join(unsafe[:5])}; don't load it")
     return Check("files", True, "weights in safetensors, no pickle, no code")

@@ -1,0 +1,89 @@
+"""Why a run can't be published as it is: every reason, each with what to do."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from training.card import licences, not_finite, public_name, sources_of
+from training.config import PublishConfig
+from training.run_record import git_state
+
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")  # the Hub's abbreviations
+CHECKOUT = Path(__file__).parent.parent
+
+
+def obstacles(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]) -> list[str]:
+    """Why this run can't be published as it is, each reason with what to do; empty where nothing stands in the way."""
+    return [*in_the_run(record, results), *in_the_recipe(config, record)]
+
+
+def in_the_run(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
+    """What is wrong with the run and its results."""
+    if "image_model" not in record or "training_captions" not in record["summary"]:
+        return ["run.json is not of a text encoder trained with this version; train it with training.distill"]
+    found = []
+    if results.get("weights_sha256") != record["summary"]["weights_sha256"]:
+        found.append("results.json is of other weights than the run's model; run training.evaluate again")
+    sources = record["config"].get("sources") or [record["config"]]
+    if results.get("dataset") != " + ".join(source["captions"] for source in sources):
+        found.append(f"results.json is of other data ({results.get('dataset')}) than the run's; evaluate on the run's")
+    if results.get("split") != "test":
+        found.append(f"results.json is of the {results.get('split')} split; run training.evaluate on the test split")
+    found += [f"results.json holds no number at {place}; measure again" for place in not_finite(results)]
+    for state, when in ((record["git"], "when it was trained"), (git_state(), "now")):
+        if not state:
+            found.append(f"no git commit {when}, so the card can't say what reproduces it; work in a git checkout")
+        elif state["dirty"]:
+            found.append(
+                f"uncommitted changes {when}, so no commit reproduces it; commit, and train again if it was then"
+            )
+    return found
+
+
+def in_the_recipe(config: PublishConfig, record: dict[str, Any]) -> list[str]:
+    """What is missing or wrong in what the maker says."""
+    found = []
+    if not LICENSE.fullmatch(config.license):
+        found.append(f"no licence of the weights ({config.license!r}); add --license, for example apache-2.0")
+    if "image_model" in record:
+        found += [
+            f"no licence of the data {source.name}; add captions_license to it in the recipe, and name the recipe"
+            for source, terms in zip(sources_of(record), licences(config, record))
+            if not terms
+        ]
+        if not config.paired and not config.image_model_id and not others_have(record["image_model"]):
+            found.append(
+                f"the image model is the folder {public_name(record['image_model']['id'])}, which nobody else has; "
+                "publish the pair with --paired, or upload it and name it with --image_model_id"
+            )
+    kind, other = ("paired_id", config.model_id) if config.paired else ("model_id", config.paired_id)
+    if not config.repository:
+        found.append(f"no Hub id; add --{kind} or --push")
+    elif config.repository == other:
+        found.append(
+            f"{other} is the id of the {'text encoder' if config.paired else 'pair'}; push to another, or "
+            f"{'leave out' if config.paired else 'add'} --paired"
+        )
+    if config.paired and not config.text_id:
+        found.append("no Hub id of the text encoder for the pair's card; add --model_id")
+    owners = {name.partition("/")[0] for name in (config.repository, config.model_id, config.paired_id) if name}
+    if len(owners) > 1:
+        found.append(f"ids of several owners ({', '.join(sorted(owners))}); give --model_id and --paired_id as well")
+    return found
+
+
+def others_have(image_model: dict[str, Any]) -> bool:
+    """Whether the image model is on the Hub, or in this checkout for anyone who clones it."""
+    return bool(image_model["revision"]) or is_tracked(Path(image_model["id"]))
+
+
+def is_tracked(folder: Path) -> bool:
+    """Whether a folder's files are in this checkout's git, not just beside them."""
+    found = folder.resolve()
+    if not found.is_dir() or not found.is_relative_to(CHECKOUT):
+        return False
+    listed = subprocess.run(["git", "ls-files", str(found)], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return bool(listed.stdout.strip())

@@ -1,0 +1,217 @@
+"""Both sides of the space, text and pictures, from a pair or two models: what everything that uses a model takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from turkish_clip.errors import InputError
+from turkish_clip.images import ImageLike, open_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from sentence_transformers import SentenceTransformer
+    from torch import nn
+
+    from turkish_clip.embed import EmbeddedBatch
+    from turkish_clip.metrics import Vectors
+
+MODEL_VARIABLE, IMAGE_MODEL_VARIABLE = "TURKISH_CLIP_MODEL", "TURKISH_CLIP_IMAGE_MODEL"
+STOCK_IMAGE_MODEL = "clip-ViT-B-32"
+DEFAULT_TEMPERATURE = 0.01  # what CLIP's training ends with: 1 / 100 (Source: Radford et al. 2021, section 2.5)
+RUN_RECORD = "run.json"  # of a training run, whose folder serves as a model, too
+
+
+class NoModelError(InputError):
+    """No model was named, or a pair was named as two models."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Which models to load.
+
+    Attributes:
+        text: Hub id or folder of the text encoder, or of a pair.
+        image: of the image model; empty for a pair.
+        facts: what the model's record says beside its weights, such as a fitted temperature.
+    """
+
+    text: str
+    image: str
+    revision: str
+    image_revision: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture on its way to the tower."""
+
+    source: ImageLike
+
+    def open(self, min_side: int | None = None) -> Image.Image:
+        """The picture as RGB."""
+        return open_image(self.source, min_side=min_side)
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A text encoder and its image model, loaded.
+
+    Attributes:
+        temperature: of zero-shot probabilities.
+        temperature_is_fitted: whether it came with the model, or is the default.
+    """
+
+    names: Names
+    text: SentenceTransformer
+    image: SentenceTransformer
+
+    @property
+    def temperature(self) -> float:
+        return float(self.names.facts.get("temperature") or DEFAULT_TEMPERATURE)
+
+    @property
+    def temperature_is_fitted(self) -> bool:
+        return bool(self.names.facts.get("temperature"))
+
+    @cached_property
+    def dim(self) -> int:
+        """Width of the shared space."""
+        return int(self.encode_texts(["a"]).shape[1])
+
+    @cached_property
+    def image_weights_sha256(self) -> str:
+        """What identifies the image side: vectors of other weights can't be compared."""
+        return weights_sha256(image_side_of(self.image))
+
+    @property
+    def image_name(self) -> str:
+        """The image model's name, or the pair's."""
+        return self.names.image or self.names.text
+
+    def encode_texts(self, texts: Sequence[str], *, batch_size: int = 64) -> Vectors:
+        """The (n, dim) float32 unit vectors of texts."""
+        from turkish_clip.metrics import unit
+
+        return unit(self.text.encode(list(texts), batch_size=batch_size, show_progress_bar=False))
+
+    def embed_pictures(
+        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
+    ) -> Iterator[EmbeddedBatch]:
+        """Batches of (n, dim) float32 unit vectors of the pictures that open, and why the others do not, in order."""
+        from itertools import islice
+
+        from turkish_clip.embed import EmbeddedBatch, embed_batches
+        from turkish_clip.metrics import unit
+
+        stream = (Picture(picture) for picture in pictures)
+        batches = iter(lambda: list(islice(stream, batch_size)), [])
+        for batch in embed_batches(self.image, batches, dim=self.dim, workers=workers):
+            yield EmbeddedBatch(batch.kept, unit(batch.vectors), batch.errors)
+
+
+def load_towers(
+    model: str | Path | None = None,
+    image_model: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    image_revision: str | None = None,
+    device: str | None = None,
+) -> Towers:
+    """Loads a pair, or a text encoder and its image model.
+
+    Args:
+        model: Hub id or folder of a pair or a text encoder, or the folder of a training run; None takes
+            TURKISH_CLIP_MODEL.
+        image_model: Hub id or folder; None takes TURKISH_CLIP_IMAGE_MODEL, then what the model names.
+        revision: of the model on the Hub.
+        image_revision: of the image model.
+        device: None lets sentence-transformers choose.
+
+    Raises:
+        NoModelError: no model is named anywhere.
+        ModelError: one can't be loaded, or they do not fit together.
+    """
+    from turkish_clip.encoder import PROBE, ModelError, load_model
+
+    names = find_names(model, image_model, revision, image_revision)
+    text = load_model(names.text, revision=names.revision, device=device)
+    if not text.supports("text"):
+        raise ModelError(f"expected a text encoder or a pair, got {names.text}, which takes pictures alone")
+    if text.supports("image") and not image_model:
+        return Towers(Names(names.text, "", names.revision, "", names.facts), text, text)
+    image = load_model(names.image, revision=names.image_revision, device=device)
+    if not image.supports("image"):
+        raise ModelError(f"expected an image model, got {names.image}, which takes text alone; name --image-model")
+    widths = text.encode("a").shape[-1], image.encode(PROBE).shape[-1]
+    if widths[0] != widths[1]:
+        raise ModelError(
+            f"expected vectors of one width, got {widths[0]} from {names.text} and {widths[1]} from {names.image}; "
+            "name the image model that the text encoder was trained for"
+        )
+    return Towers(names, text, image)
+
+
+def find_names(
+    model: str | Path | None,
+    image_model: str | Path | None,
+    revision: str | None = None,
+    image_revision: str | None = None,
+) -> Names:
+    """Which models are meant, from what was given, the environment, and what stands beside the model.
+
+    Raises:
+        NoModelError: none is named.
+    """
+    text = str(model or os.environ.get(MODEL_VARIABLE) or "")
+    if not text:
+        raise NoModelError(
+            f"expected a model, got none; name one with --model or {MODEL_VARIABLE}: a Hub id, or a folder such as "
+            "runs/demo, which `make demo` trains in two minutes"
+        )
+    run = Path(text) / RUN_RECORD
+    named: dict[str, Any] = {}
+    if run.is_file():
+        named = json.loads(run.read_text(encoding="utf-8"))["image_model"]
+        text = str(Path(text) / "model")
+    facts = _facts(text, revision)
+    named = facts.get("image_model") or named
+    image = str(image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id") or STOCK_IMAGE_MODEL)
+    if image_revision is None and image == named.get("id"):
+        image_revision = named.get("revision")
+    return Names(text, image, revision or "", image_revision or "", facts)
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """The hex SHA-256 over a module's named tensors: the same weights give the same hash in any file format."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def image_side_of(model: SentenceTransformer) -> Any:
+    """The modules through which pictures go: all of an image model, the image route of a pair."""
+    routes = getattr(model[0], "sub_modules", None)
+    return routes["image"] if routes is not None and "image" in routes else model
+
+
+def _facts(text: str, revision: str | None) -> dict[str, Any]:
+    """The record beside a model's weights; empty where it has none."""
+    from turkish_clip.verify import find_record
+
+    try:
+        path = find_record(text, revision)
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except Exception:  # noqa: BLE001 - a model without a record is a model; loading it says what else is wrong
+        return {}

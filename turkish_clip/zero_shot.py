@@ -1,0 +1,157 @@
+"""Zero-shot classification: Turkish labels, without training, become probabilities for each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turkish_clip.errors import InputError
+from turkish_clip.images import ImageError, ImageLike
+from turkish_clip.metrics import Vectors, unit
+from turkish_clip.prompts import PHOTOGRAPHS, fill
+
+if TYPE_CHECKING:
+    from turkish_clip.towers import Towers
+
+LABELS_AT_ONCE = 500  # of which the prompts are encoded together: bounds memory for long lists of labels
+
+
+class LabelError(InputError):
+    """Labels or templates that can't be used."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What one picture was taken for.
+
+    Attributes:
+        label: the best label, or None where the picture did not open or fits none well enough.
+        probability: of that label among the labels; 0 where there is none.
+        score: the best label's cosine, which `reject_below` looks at.
+        probabilities: of all labels, summing to 1; empty where the picture did not open.
+        error: why the picture did not open.
+    """
+
+    label: str | None
+    probability: float
+    score: float
+    probabilities: dict[str, float]
+    error: ImageError | None = None
+
+
+class ZeroShotClassifier:
+    """Says which of some Turkish labels a picture fits, and how sure the model is among them.
+
+    >>> ZeroShotClassifier(load_towers("org/turkish-clip"), ["kedi", "köpek"]).classify([photo])  # doctest: +SKIP
+    [Classification(label='kedi', probability=0.98, ...)]
+    """
+
+    def __init__(
+        self,
+        towers: Towers,
+        labels: Sequence[str] | Mapping[str, Sequence[str]],
+        *,
+        templates: Sequence[str] = PHOTOGRAPHS,
+        temperature: float | None = None,
+        reject_below: float | None = None,
+    ) -> None:
+        """Encodes the labels.
+
+        Args:
+            towers: from `load_towers`.
+            labels: words, or a word with its synonyms, such as {"araba": ["araba", "otomobil"]}.
+            templates: each with one {} that takes the label as it is.
+            temperature: of the softmax over cosines; None takes the model's own, or CLIP's 0.01.
+            reject_below: a picture whose best cosine is lower fits none of the labels; probabilities can't tell that,
+                since they always sum to 1.
+
+        Raises:
+            LabelError: fewer than two labels, an empty or doubled one, no template, a bad template, or a temperature
+                that is not above 0.
+        """
+        self.synonyms = _synonyms(labels)
+        self.labels = list(self.synonyms)
+        self.temperature = towers.temperature if temperature is None else temperature
+        self.reject_below = reject_below
+        if not self.temperature > 0:
+            raise LabelError(f"expected a temperature above 0, got {self.temperature}; CLIP's own is 0.01")
+        if not templates:
+            raise LabelError("expected at least one template, got none; '{}' stands for the label alone")
+        try:
+            prompts = [[fill(t, word) for word in words for t in templates] for words in self.synonyms.values()]
+        except ValueError as error:
+            raise LabelError(str(error)) from error
+        self._towers = towers
+        self.label_vectors = _averages(towers, prompts)
+
+    def classify(
+        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
+    ) -> list[Classification]:
+        """Classifies pictures in one pass; one that does not open is an entry with its error."""
+        return list(self.classify_each(pictures, batch_size=batch_size, workers=workers))
+
+    def classify_each(
+        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
+    ) -> Iterator[Classification]:
+        """Like `classify`, as the pictures come."""
+        for batch in self._towers.embed_pictures(pictures, batch_size=batch_size, workers=workers):
+            found = iter(self.classify_vectors(batch.vectors))
+            for place in range(len(batch.kept) + len(batch.errors)):
+                if place in batch.errors:
+                    yield Classification(None, 0.0, 0.0, {}, batch.errors[place])
+                else:
+                    yield next(found)
+
+    def classify_vectors(self, vectors: Vectors) -> list[Classification]:
+        """Classifies (n, dim) float32 unit vectors of pictures."""
+        scores = vectors @ self.label_vectors.T
+        results = []
+        for row, probabilities in zip(scores, softmax(scores / self.temperature)):
+            best = int(row.argmax())
+            none = self.reject_below is not None and float(row[best]) < self.reject_below
+            results.append(
+                Classification(
+                    None if none else self.labels[best],
+                    0.0 if none else float(probabilities[best]),
+                    float(row[best]),
+                    dict(zip(self.labels, map(float, probabilities))),
+                )
+            )
+        return results
+
+
+def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Rows that sum to 1.
+
+    >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
+    [[0.5, 0.5], [1.0, 0.0]]
+    """
+    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def _synonyms(labels: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    if isinstance(labels, str):
+        raise LabelError(f"expected a list of labels, got the text {labels!r}; put it into a list")
+    pairs = labels.items() if isinstance(labels, Mapping) else [(label, [label]) for label in labels]
+    synonyms = {label: [word for word in words if word.strip()] or [label] for label, words in pairs}
+    if len(synonyms) < 2 or len(synonyms) < len(labels):
+        raise LabelError(f"expected at least two different labels, got {list(labels)!r:.200}; add or mend some")
+    if not all(label.strip() for label in synonyms):
+        raise LabelError("expected labels with letters, got an empty one; take it out")
+    return synonyms
+
+
+def _averages(towers: Towers, prompts: list[list[str]]) -> Vectors:
+    """A unit vector per label: the mean of its prompts' unit vectors (Source: Radford et al. 2021, section 3.1.4)."""
+    parts = []
+    for start in range(0, len(prompts), LABELS_AT_ONCE):
+        chunk = prompts[start : start + LABELS_AT_ONCE]
+        vectors = towers.encode_texts([prompt for label in chunk for prompt in label])
+        ends = np.cumsum([len(label) for label in chunk])
+        parts += [vectors[end - len(label) : end].mean(axis=0) for end, label in zip(ends, chunk)]
+    return unit(np.stack(parts))
