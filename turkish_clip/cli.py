@@ -1,39 +1,224 @@
-"""The command turkish-clip. Each subcommand imports what it needs when it runs, so that --help is quick."""
+"""The command turkish-clip. Each subcommand imports what it needs when it runs, so that --help is quick.
+
+Exit codes: 0 done; 1 done, but a check failed or some pictures could not be read; 2 bad input.
+"""
 
 from __future__ import annotations
 
-import json as json_format
 import sys
-from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from turkish_clip import output
 from turkish_clip.errors import InputError
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Turkish words and pictures in one space.",
-)
+if TYPE_CHECKING:
+    from turkish_clip.search import ImageIndex
+    from turkish_clip.towers import Towers
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+INDEX_FOLDER = ".turkish-clip"  # of a picture folder's index, inside it
+
+Model = Annotated[
+    str | None,
+    typer.Option(help="a pair, a text encoder or a training run: Hub id or folder", envvar="TURKISH_CLIP_MODEL"),
+]
+ImageModel = Annotated[
+    str | None,
+    typer.Option(help="the text encoder's image model; else the one that it names", envvar="TURKISH_CLIP_IMAGE_MODEL"),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; else chosen by itself")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+Sheet = Annotated[Path | None, typer.Option(help="a contact sheet to write: out.png or out.html")]
+At = Annotated[str | None, typer.Option(help=f"the index's place or URI; else FOLDER/{INDEX_FOLDER}")]
+Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode pictures")]
+Pictures = Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures")]
 
 
 @app.callback()
 def turkish_clip() -> None:
-    """Turkish words and pictures in one space."""
+    """Turkish words and pictures in one space: search, classify, compare and filter pictures."""
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="the pictures, subfolders included")],
+    at: At = None,
+    model: Model = None,
+    image_model: ImageModel = None,
+    device: Device = None,
+    workers: Workers = 2,
+    json: Json = False,
+) -> None:
+    """Make or update an index of a picture folder: what is new, changed or gone since the last time."""
+    pictures = open_index(folder, at, model, image_model, device, for_queries=True)
+    with output.progress("indexing", quiet=json) as advance:
+        added = pictures.add(folder, workers=workers, progress=advance)
+    output.show_added(added, pictures.uri, json)
+    leave(bool(added.rejects))
+
+
+@app.command()
+def search(
+    folder: Annotated[Path, typer.Argument(help="the indexed folder, or the index itself")],
+    query: Annotated[str | None, typer.Argument(help="what to look for, in Turkish")] = None,
+    picture: Annotated[Path | None, typer.Option(help="look for pictures like this one instead")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="how many to find")] = 10,
+    where: Annotated[str | None, typer.Option(help="a condition in SQL over path, bytes and modified")] = None,
+    at: At = None,
+    model: Model = None,
+    image_model: ImageModel = None,
+    device: Device = None,
+    sheet: Sheet = None,
+    json: Json = False,
+) -> None:
+    """Find the pictures of an index that fit words, or that look like a picture, best."""
+    if (query is None) == (picture is None):
+        raise InputError("expected words or --picture, got both or none; write: turkish-clip search FOLDER 'kar'")
+    pictures = open_index(folder, at, model, image_model, device, for_queries=True, must_exist=True)
+    hits = pictures.search(query if query is not None else picture, k, where=where)  # type: ignore[arg-type]
+    output.show_hits(hits, query or str(picture), json)
+    output.write_sheet(sheet, [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}") for hit in hits], query or "")
+
+
+@app.command()
+def classify(
+    pictures: Pictures,
+    labels: Annotated[str | None, typer.Option(help="labels with commas between; synonyms: araba|otomobil")] = None,
+    examples: Annotated[Path | None, typer.Option(help="a folder with a subfolder of pictures per label")] = None,
+    reject_below: Annotated[float | None, typer.Option(help="below this cosine a picture is none of them")] = None,
+    template: Annotated[list[str] | None, typer.Option(help="with one {} for the label; may be repeated")] = None,
+    model: Model = None,
+    image_model: ImageModel = None,
+    device: Device = None,
+    workers: Workers = 2,
+    sheet: Sheet = None,
+    json: Json = False,
+) -> None:
+    """Say which label each picture fits, with probabilities; by the labels' words, or by examples."""
+    if (labels is None) == (examples is None):
+        raise InputError("expected --labels or --examples, got both or none; write: --labels kedi,köpek")
+    towers = load(model, image_model, device)
+    classifier: Any
+    options = {"templates": template} if template else {}
+    if examples is not None:
+        from turkish_clip.few_shot import FewShotClassifier, examples_in
+
+        classifier = FewShotClassifier.fit(towers, examples_in(examples), **options)  # type: ignore[arg-type]
+    else:
+        from turkish_clip.zero_shot import ZeroShotClassifier
+
+        classifier = ZeroShotClassifier(
+            towers,
+            output.parse_labels(labels or ""),
+            reject_below=reject_below,
+            **options,  # type: ignore[arg-type]
+        )
+        if not towers.temperature_is_fitted and not json:
+            output.say(
+                f"probabilities with the default temperature {towers.temperature}: none was fitted to this model"
+            )
+    paths = files_of(pictures)
+    with output.progress("classifying", quiet=json) as advance:
+        found = []
+        for result in classifier.classify_each(paths, workers=workers):
+            found.append(result)
+            advance(len(found), len(paths))
+    output.show_classes(paths, found, json)
+    tiles = [(str(path), f"{r.label or '–'} {r.probability:.2f}") for path, r in zip(paths, found) if r.error is None]
+    output.write_sheet(sheet, tiles, labels or str(examples))
+    leave(any(result.error is not None for result in found))
+
+
+@app.command()
+def compare(
+    pictures: Pictures,
+    text: Annotated[list[str], typer.Option("--text", "-t", help="a Turkish text; may be repeated")],
+    model: Model = None,
+    image_model: ImageModel = None,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Score pictures against texts: a table of cosines, and the best picture for each text."""
+    towers, paths = load(model, image_model, device), files_of(pictures)
+    texts, start = towers.encode_texts(text), 0
+    kept: list[Path] = []
+    vectors: list[Any] = []
+    errors: dict[str, str] = {}
+    for batch in towers.embed_pictures(paths):
+        kept += [paths[start + place] for place in batch.kept]
+        errors |= {str(paths[start + place]): error.reason for place, error in batch.errors.items()}
+        vectors += list(batch.vectors)
+        start += len(batch.kept) + len(batch.errors)
+    output.show_scores(kept, text, [[float(vector @ one) for one in texts] for vector in vectors], errors, json)
+    leave(bool(errors))
+
+
+@app.command("filter")
+def filter_pictures(
+    folder: Annotated[Path, typer.Argument(help="pictures to look through, or an indexed folder")],
+    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="what is looked for; may be repeated")],
+    contrast: Annotated[list[str] | None, typer.Option(help="what stands against it; may be repeated")] = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="flag from this score on")] = 0.5,
+    csv: Annotated[bool, typer.Option("--csv", help="print the flagged pictures as CSV")] = False,
+    model: Model = None,
+    image_model: ImageModel = None,
+    device: Device = None,
+    workers: Workers = 2,
+    sheet: Sheet = None,
+    json: Json = False,
+) -> None:
+    """Flag pictures that show something, wanted or not. Nothing is moved or deleted; it can miss some, so look."""
+    from turkish_clip.filtering import CONTRAST, PictureFilter
+
+    towers = load(model, image_model, device)
+    looking = PictureFilter(towers, prompt, contrast=contrast or CONTRAST, threshold=threshold)
+    if (folder / INDEX_FOLDER).is_dir():
+        from turkish_clip.search import ImageIndex
+
+        names, vectors = ImageIndex.open(folder / INDEX_FOLDER, towers).vectors()
+        paths, flags = [Path(name) for name in names], looking.flag_vectors(vectors)
+    else:
+        paths, flags = files_of([folder]), []
+        with output.progress("looking", quiet=json or csv) as advance:
+            for flag in looking.flag(paths, workers=workers):
+                flags.append(flag)
+                advance(len(flags), len(paths))
+    output.show_flags(paths, flags, json, csv)
+    flagged = sorted((flag.score, str(path)) for path, flag in zip(paths, flags) if flag.flagged)[::-1]
+    output.write_sheet(sheet, [(path, f"{score:.2f}  {Path(path).name}") for score, path in flagged], ", ".join(prompt))
+    leave(any(flag.error is not None for flag in flags))
+
+
+@app.command()
+def info(model: Model = None, image_model: ImageModel = None, device: Device = None, json: Json = False) -> None:
+    """Say which models are used, and what is known of them."""
+    towers = load(model, image_model, device)
+    output.show_facts(
+        {
+            "text": towers.names.text,
+            "images": towers.image_name,
+            "image_weights_sha256": towers.image_weights_sha256,
+            "dim": towers.dim,
+            "max_tokens": towers.text.max_seq_length,
+            "temperature": towers.temperature,
+            "temperature_is_fitted": towers.temperature_is_fitted,
+            "device": str(towers.text.device),
+        },
+        json,
+    )
 
 
 @app.command()
 def verify(
     model: Annotated[str, typer.Argument(help="Hub id (owner/name) or folder of a published model")],
-    image_model: Annotated[
-        str | None, typer.Option(help="Hub id or folder of the image model; else the one that the model names")
-    ] = None,
+    image_model: ImageModel = None,
     revision: Annotated[str | None, typer.Option(help="branch, tag or commit of the model")] = None,
     image_revision: Annotated[str | None, typer.Option(help="branch, tag or commit of the image model")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; else chosen by itself")] = None,
-    json: Annotated[bool, typer.Option("--json", help="print the checks as one JSON object")] = False,
+    device: Device = None,
+    json: Json = False,
 ) -> None:
     """Load a published model, and check its golden vectors, its pairing and the versions."""
     from turkish_clip import verify as room
@@ -42,13 +227,57 @@ def verify(
     checks = room.verify(
         model, image_model=image_model, revision=revision, image_revision=image_revision, device=device
     )
-    passed = all(check.passed for check in checks)
-    if json:
-        result = {"model": model, "passed": passed, "checks": [asdict(check) for check in checks]}
-        print(json_format.dumps(result, ensure_ascii=False))
-    else:
-        print(room.as_lines(checks))
-    raise typer.Exit(0 if passed else 1)
+    output.show_checks(model, checks, json)
+    leave(not all(check.passed for check in checks))
+
+
+def load(model: str | None, image_model: str | None, device: str | None) -> Towers:
+    """The models, with the host's bars and warnings off."""
+    from turkish_clip.towers import find_names, load_towers
+    from turkish_clip.verify import quiet
+
+    find_names(model, image_model)
+    quiet()
+    return load_towers(model, image_model, device=device)
+
+
+def open_index(
+    folder: Path,
+    at: str | None,
+    model: str | None,
+    image_model: str | None,
+    device: str | None,
+    *,
+    for_queries: bool,
+    must_exist: bool = False,
+) -> ImageIndex:
+    """A folder's index; where no model is named, with the models that it was made with."""
+    from turkish_clip.search import ImageIndex, PictureIndexError
+
+    uri = at or str(folder / INDEX_FOLDER if folder.is_dir() and not (folder / "pictures.lance").is_dir() else folder)
+    facts = ImageIndex.open(uri).facts if "://" in uri or Path(uri).is_dir() else {}
+    if must_exist and not facts:
+        raise PictureIndexError(f"expected an index in {uri}, got none; make one: turkish-clip index {folder}")
+    if model is None and facts:
+        model, image_model = facts["model"], image_model or facts["image_model"]
+    towers = load(model, image_model, device) if for_queries else None
+    return ImageIndex.open(uri, towers)
+
+
+def files_of(pictures: list[Path]) -> list[Path]:
+    """The pictures themselves, and those in folders."""
+    from turkish_clip.collection import CollectionError, scan
+
+    found: list[Path] = []
+    for path in pictures:
+        found += [Path(file.path) for file in scan(path, {}).pending] if path.is_dir() else [path]
+    if not found:
+        raise CollectionError(f"expected pictures in {', '.join(map(str, pictures))}, got none; name files or a folder")
+    return found
+
+
+def leave(imperfect: bool) -> None:
+    raise typer.Exit(1 if imperfect else 0)
 
 
 def main() -> None:
@@ -58,6 +287,9 @@ def main() -> None:
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; give the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,13 +98,7 @@ class ZeroShotClassifier:
         self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
     ) -> Iterator[Classification]:
         """Like `classify`, as the pictures come."""
-        for batch in self._towers.embed_pictures(pictures, batch_size=batch_size, workers=workers):
-            found = iter(self.classify_vectors(batch.vectors))
-            for place in range(len(batch.kept) + len(batch.errors)):
-                if place in batch.errors:
-                    yield Classification(None, 0.0, 0.0, {}, batch.errors[place])
-                else:
-                    yield next(found)
+        return classify_stream(self._towers, self.classify_vectors, pictures, batch_size, workers)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of pictures."""
@@ -122,6 +116,23 @@ class ZeroShotClassifier:
                 )
             )
         return results
+
+
+def classify_stream(
+    towers: Towers,
+    classify_vectors: Callable[[Vectors], list[Classification]],
+    pictures: Iterable[ImageLike],
+    batch_size: int,
+    workers: int,
+) -> Iterator[Classification]:
+    """Classifies pictures as they come, in order; one that does not open is an entry with its error."""
+    for batch in towers.embed_pictures(pictures, batch_size=batch_size, workers=workers):
+        found = iter(classify_vectors(batch.vectors) if batch.kept else [])
+        for place in range(len(batch.kept) + len(batch.errors)):
+            if place in batch.errors:
+                yield Classification(None, 0.0, 0.0, {}, batch.errors[place])
+            else:
+                yield next(found)
 
 
 def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:

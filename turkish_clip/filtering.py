@@ -1,0 +1,124 @@
+"""Looks through pictures for something, or for something unwanted, by prompts and contrast prompts. Moves nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turkish_clip.errors import InputError
+from turkish_clip.images import ImageLike
+from turkish_clip.metrics import Vectors, unit
+from turkish_clip.zero_shot import softmax
+
+if TYPE_CHECKING:
+    from turkish_clip.images import ImageError
+    from turkish_clip.towers import Towers
+
+CONTRAST = ("bir fotoğraf", "bir resim", "herhangi bir şey")  # what a picture is taken for that shows nothing special
+
+
+class PromptError(InputError):
+    """Prompts that can't be looked for."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How well one picture fits what was looked for.
+
+    Attributes:
+        score: the probability of the prompts against the contrast prompts, 0 to 1; 0 where it did not open.
+        cosine: to the best prompt.
+        prompt: the prompt that fits best.
+        flagged: whether `score` reaches the threshold.
+        error: why the picture did not open.
+    """
+
+    score: float
+    cosine: float
+    prompt: str
+    flagged: bool
+    error: ImageError | None = None
+
+
+class PictureFilter:
+    """Flags pictures that fit prompts better than their contrast.
+
+    A filter can't promise to find everything, nor that what it flags is what was meant: look at the flagged pictures,
+    and at some of the others, before anything is done with them.
+    """
+
+    def __init__(
+        self,
+        towers: Towers,
+        prompts: Sequence[str],
+        *,
+        contrast: Sequence[str] = CONTRAST,
+        threshold: float = 0.5,
+        temperature: float | None = None,
+    ) -> None:
+        """Encodes the prompts.
+
+        Args:
+            towers: from `load_towers`.
+            prompts: what is looked for, as whole phrases.
+            contrast: what stands against it; the closer it is, the sharper the line ("bıçak" against "mutfak").
+            threshold: pictures from this score on are flagged, 0 to 1.
+            temperature: of the softmax; None takes the model's own.
+
+        Raises:
+            PromptError: no prompt or no contrast, or a threshold outside 0 to 1.
+        """
+        self.prompts, self.contrast = [p for p in prompts if p.strip()], [c for c in contrast if c.strip()]
+        if not self.prompts or not self.contrast:
+            raise PromptError(
+                "expected something to look for and a contrast, got an empty list; give a phrase for each"
+            )
+        if not 0 <= threshold <= 1:
+            raise PromptError(f"expected a threshold of 0 to 1, got {threshold}; 0.5 flags what fits better than not")
+        self.threshold = threshold
+        self.temperature = towers.temperature if temperature is None else temperature
+        self._towers = towers
+        self._vectors = unit(towers.encode_texts([*self.prompts, *self.contrast]))
+
+    def flag_vectors(self, vectors: Vectors) -> list[Flag]:
+        """Flags (n, dim) float32 unit vectors of pictures."""
+        scores = vectors @ self._vectors.T
+        wanted: NDArray[np.float64] = softmax(scores / self.temperature)[:, : len(self.prompts)].sum(axis=1)
+        best = scores[:, : len(self.prompts)].argmax(axis=1)
+        return [
+            Flag(float(score), float(row[place]), self.prompts[place], bool(score >= self.threshold))
+            for score, row, place in zip(wanted, scores, best)
+        ]
+
+    def flag(self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> Iterator[Flag]:
+        """Flags pictures as they come, in order; one that does not open is an entry with its error."""
+        for batch in self._towers.embed_pictures(pictures, batch_size=batch_size, workers=workers):
+            found = iter(self.flag_vectors(batch.vectors) if batch.kept else [])
+            for place in range(len(batch.kept) + len(batch.errors)):
+                if place in batch.errors:
+                    yield Flag(0.0, 0.0, "", False, batch.errors[place])
+                else:
+                    yield next(found)
+
+
+def as_csv(rows: Sequence[dict[str, object]]) -> str:
+    """Rows as CSV with a head, for spreadsheets; cells that would be read as formulas are quoted with '."""
+    if not rows:
+        return ""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {
+                key: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value
+                for key, value in row.items()
+            }
+        )
+    return buffer.getvalue()

@@ -1,0 +1,182 @@
+"""What the command prints: tables for people, one JSON object for programs; progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from turkish_clip.filtering import Flag
+    from turkish_clip.search import Added, Hit
+    from turkish_clip.verify import Check
+    from turkish_clip.zero_shot import Classification
+
+SHOWN_REJECTS = 20
+BEST = 3  # labels shown for a picture
+
+
+def say(text: str) -> None:
+    """A word to the person, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+@contextmanager
+def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; yields a function of the number done and of all."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def show_added(added: Added, uri: str, as_json: bool) -> None:
+    if as_json:
+        print_json({**asdict(added), "index": uri})
+        return
+    print(
+        f"{added.added} added, {added.unchanged} as they were, {added.duplicates} duplicates, {added.vanished} gone; "
+        f"{added.pictures} pictures in {uri}"
+    )
+    show_rejects([(reject.path, reject.reason) for reject in added.rejects])
+
+
+def show_rejects(rejects: Sequence[tuple[str, str]]) -> None:
+    """What could not be read, on stderr; the first of many."""
+    if rejects:
+        say(f"{len(rejects)} files could not be read:")
+        for path, reason in rejects[:SHOWN_REJECTS]:
+            say(f"  {path}: {reason}")
+        if len(rejects) > SHOWN_REJECTS:
+            say(f"  … and {len(rejects) - SHOWN_REJECTS} more; --json lists them all")
+
+
+def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"query": query, "hits": [asdict(hit) for hit in hits]})
+        return
+    for hit in hits:
+        print(f"{hit.score:7.3f}  {hit.path}" + (f"  (+{len(hit.also_at)} copies)" if hit.also_at else ""))
+
+
+def show_classes(paths: Sequence[Path], found: Sequence[Classification], as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "path": str(path),
+                "label": result.label,
+                "probability": result.probability,
+                "score": result.score,
+                "probabilities": result.probabilities,
+                "error": result.error.reason if result.error else None,
+            }
+            for path, result in zip(paths, found)
+        ]
+        print_json({"pictures": rows})
+        return
+    for path, result in zip(paths, found):
+        if result.error is None:
+            best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
+            shares = ", ".join(f"{label} {share:.1%}" for label, share in best)
+            print(f"{result.label or 'none of these':<24}{path}  ({shares})")
+    show_rejects([(str(path), result.error.reason) for path, result in zip(paths, found) if result.error])
+
+
+def show_scores(
+    paths: Sequence[Path], texts: Sequence[str], scores: list[list[float]], errors: dict[str, str], as_json: bool
+) -> None:
+    best = [
+        str(paths[max(range(len(paths)), key=lambda row: scores[row][column])]) if paths else None
+        for column in range(len(texts))
+    ]
+    if as_json:
+        result = {"pictures": [str(path) for path in paths], "texts": list(texts), "scores": scores}
+        print_json({**result, "best": dict(zip(texts, best)), "errors": errors})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("picture", *texts)
+    for path, row in zip(paths, scores):
+        marked = [
+            f"[bold]{score:.3f} ←[/bold]" if best[c] == str(path) else f"{score:.3f}" for c, score in enumerate(row)
+        ]
+        table.add_row(str(path), *marked)
+    Console().print(table)
+    show_rejects(list(errors.items()))
+
+
+def show_flags(paths: Sequence[Path], flags: Sequence[Flag], as_json: bool, as_csv: bool) -> None:
+    rows: list[dict[str, object]] = [
+        {"path": str(path), "score": round(flag.score, 6), "cosine": round(flag.cosine, 6), "prompt": flag.prompt}
+        for path, flag in zip(paths, flags)
+        if flag.flagged
+    ]
+    rows.sort(key=lambda row: -float(str(row["score"])))
+    errors = [(str(path), flag.error.reason) for path, flag in zip(paths, flags) if flag.error]
+    if as_json:
+        print_json({"looked_at": len(paths), "flagged": rows, "errors": dict(errors)})
+        return
+    if as_csv:
+        from turkish_clip.filtering import as_csv as csv_of
+
+        print(csv_of(rows), end="")
+    else:
+        for row in rows:
+            print(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']})")
+        say(f"{len(rows)} of {len(paths)} pictures flagged; nothing was moved or deleted")
+    show_rejects(errors)
+
+
+def show_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' '):<24}{value}")
+
+
+def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
+    if as_json:
+        passed = all(check.passed for check in checks)
+        print_json({"model": model, "passed": passed, "checks": [asdict(check) for check in checks]})
+        return
+    from turkish_clip.verify import as_lines
+
+    print(as_lines(list(checks)))
+
+
+def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str]], title: str) -> None:
+    """Writes a contact sheet where one was asked for, and says where."""
+    if target is not None:
+        from turkish_clip.sheet import Tile, write_sheet
+
+        say(f"contact sheet: {write_sheet(target, [Tile(Path(path), text) for path, text in tiles], title)}")
+
+
+def parse_labels(text: str) -> dict[str, list[str]]:
+    """Labels with commas between, synonyms with bars: the first synonym is the label.
+
+    >>> parse_labels("araba|otomobil, kedi")
+    {'araba': ['araba', 'otomobil'], 'kedi': ['kedi']}
+    """
+    labels = {}
+    for item in text.split(","):
+        words = [word.strip() for word in item.split("|") if word.strip()]
+        if words:
+            labels[words[0]] = words
+    return labels
