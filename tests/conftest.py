@@ -9,11 +9,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+
+if TYPE_CHECKING:
+    from turkish_clip.towers import Towers
 
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] kırmızı mavi sarı bir iki ev evin üstünde altında ağaç çiçek köpek İstanbul "
@@ -69,6 +73,40 @@ def captioned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("source") / "pictures"
     write_world(folder, WorldSize(train=32, validation=6, test=10))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pair_folder(tiny_bert: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved pair of the tiny models: 16-wide vectors, random weights."""
+    import torch
+
+    from turkish_clip import build_text_encoder, pair, save_text_encoder
+
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("pair") / "model"
+    text = build_text_encoder(tiny_bert, dim=16, max_tokens=32, device="cpu")
+    save_text_encoder(pair(text, tiny_clip, device="cpu"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def towers(pair_folder: Path) -> Towers:
+    from turkish_clip.towers import load_towers
+
+    return load_towers(pair_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def indexed(captioned_folder: Path, towers: Towers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ten pictures with its index."""
+    from turkish_clip.search import ImageIndex
+
+    folder = tmp_path_factory.mktemp("photos") / "mine"
+    folder.mkdir()
+    for path in sorted((captioned_folder / "test").glob("*.png")):
+        (folder / path.name).write_bytes(path.read_bytes())
+    ImageIndex.open(folder / ".turkish-clip", towers).add(folder)
     return folder
 
 

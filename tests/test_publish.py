@@ -17,6 +17,7 @@ from training import distill, embed_images, evaluate, obstacles, publish
 from training.card import CardError, check, public_name, sources_of
 from training.command import run_command
 from training.config import PublishConfig
+from training.hub import PushError
 from training.recipe import ConfigError
 from training.run_record import RunError
 from turkish_clip.encoder import load_model
@@ -115,10 +116,11 @@ def test_names_that_older_libraries_know(built: dict[str, Path]) -> None:
         ("run.json", {"git": {}}, "no git commit when it was trained"),
         ("results.json", {"weights_sha256": "0"}, "results.json is of other weights than the run's model"),
         ("results.json", {"split": "train"}, "results.json is of the train split"),
+        ("results.json", {"images": "many"}, "no fraction at images"),
         ("results.json", {"dataset": "mini"}, r"results.json is of other data \(mini\)"),
         ("results.json", {"weights_sha256": None}, "results.json is of other weights"),
         ("run.json", {"image_model": {"id": "x", "revision": "", "weights_sha256": "0"}}, None),
-        ("results.json", {"robustness": {"ascii": {"kept": float("nan")}}}, "no number at robustness.ascii.kept"),
+        ("results.json", {"ascii": {"kept": float("nan")}}, "no fraction at ascii.kept"),
     ],
 )
 def test_what_stands_in_the_way(run: Path, file: str, how: dict[str, Any], reason: str | None) -> None:
@@ -162,7 +164,7 @@ def test_what_the_maker_says_wrongly(run: Path, argv: list[str], reason: str) ->
 
 
 def test_licences_are_those_of_the_data_that_were_trained_on(run: Path) -> None:
-    with pytest.raises(RunError, match="no licence of the data pictures; add captions_license"):
+    with pytest.raises(RunError, match="no licence of the data pictures; add --captions_license"):
         publish.main(["demo", "--run", str(run), *IDS])
 
 
@@ -170,6 +172,38 @@ def test_a_folder_beside_the_checkout_is_nobody_elses(tmp_path: Path) -> None:
     assert obstacles.is_tracked(Path(__file__).parent)
     assert not obstacles.is_tracked(tmp_path)
     assert not obstacles.is_tracked(obstacles.CHECKOUT / ".git")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "{", '{"text_to_image": {"mrr": null}}'])
+def test_a_damaged_results_file(run: Path, text: str) -> None:
+    (run / "results.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RunError, match="expected"):
+        publish.main([str(run), *IDS, *LICENSES])
+
+
+def test_a_model_that_finds_what_chance_finds(run: Path) -> None:
+    def lower(results: dict[str, Any]) -> None:
+        results["images"] = 100
+        results["text_to_image"].update(recall_at_10=0.11, ci95={"recall_at_10": [0.08, 0.14]})
+
+    change(run / "results.json", lower)
+    with pytest.raises(RunError, match="recall@10 0.110 among 100 pictures is what chance finds"):
+        publish.main([str(run), *IDS, *LICENSES])
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"got the folder .*, which has no run\.json"):
+        publish.main([str(tmp_path)])
+
+
+def test_the_makers_own_words_are_no_gaps(run: Path) -> None:
+    words = ["--limits", "None of the pictures show people; TODO lists neither"]
+    publish.build(
+        publish.read(PublishConfig, [str(run), *IDS, *LICENSES, *words]),
+        publish.finished_run(run),
+        publish.measured(run),
+    )
+    assert "None of the pictures" in (run / "publish" / "text" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_run_of_something_else_is_no_text_encoder(run: Path) -> None:
@@ -204,8 +238,16 @@ def test_a_failed_check_stops_before_anything_goes_up(run: Path, monkeypatch: py
     checks = publish.check_as_stranger
     monkeypatch.setattr(publish, "check_as_stranger", spoil)
     monkeypatch.setattr(publish, "push", lambda *_: pytest.fail("it went up"))
+    monkeypatch.setattr(publish, "need_token", lambda _: None)
     with pytest.raises(RunError, match=r"1 in the way: \(1\) golden texts: 12 sentences, largest difference [0-9.e+]+"):
         publish.main([str(run), *IDS, *LICENSES, "--push", "me/text"])
+
+
+def test_a_missing_token_is_said_before_the_work(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(PushError, match="expected a token for me/text, got none; run `hf auth login`"):
+        publish.main([str(run), *IDS, *LICENSES, "--push", "me/text"])
+    assert not (run / "publish").exists()
 
 
 def test_a_command_says_it_in_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

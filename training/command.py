@@ -74,7 +74,7 @@ def quiet_hosts() -> None:
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    for name in ("sentence_transformers", "datasets", "httpx", "huggingface_hub", "accelerate"):
+    for name in ("sentence_transformers", "datasets", "httpx", "httpx2", "huggingface_hub", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -83,6 +83,18 @@ def commit_of(name: str, revision: str = "", kind: str = "model") -> str:
     return ""
 
 
+def need_token(where: str) -> None:
+    """Sees that there is a token, before long work whose result it is for.
+
+    Raises:
+        PushError: there is none.
+    """
+    from huggingface_hub import get_token
+
+    if not get_token():
+        raise PushError(f"expected a token for {where}, got none; {ADVICE[401]}")
+
+
 def push(folder: Path, upload: Upload, api: HfApi | None = None) -> str:
     """Uploads a folder in one commit; the repository and the branch are made where they are not there.
 

@@ -9,8 +9,11 @@ from typing import Any
 
 from training.card import licences, not_finite, public_name, sources_of
 from training.config import PublishConfig
+from training.perturb import SPELLINGS
 from training.run_record import git_state
 
+FIGURES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr")
+ENOUGH_PICTURES = 50  # below, chance finds much by itself
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")  # the Hub's abbreviations
 CHECKOUT = Path(__file__).parent.parent
 
@@ -32,15 +35,44 @@ def in_the_run(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
         found.append(f"results.json is of other data ({results.get('dataset')}) than the run's; evaluate on the run's")
     if results.get("split") != "test":
         found.append(f"results.json is of the {results.get('split')} split; run training.evaluate on the test split")
-    found += [f"results.json holds no number at {place}; measure again" for place in not_finite(results)]
+    found += [f"results.json holds no fraction at {place}; measure again" for place in bad_figures(results)]
+    if not found and is_chance(results):
+        recall, images = results["text_to_image"]["recall_at_10"], results["images"]
+        found.append(
+            f"recall@10 {recall:.3f} among {images} pictures is what chance finds; train longer or on more data"
+        )
     for state, when in ((record["git"], "when it was trained"), (git_state(), "now")):
         if not state:
             found.append(f"no git commit {when}, so the card can't say what reproduces it; work in a git checkout")
         elif state["dirty"]:
+            where = f" ({', '.join(state['changed'])})" if state.get("changed") else ""
             found.append(
-                f"uncommitted changes {when}, so no commit reproduces it; commit, and train again if it was then"
+                f"uncommitted changes {when}{where}, so no commit reproduces it; commit, and train again if it was then"
             )
     return found
+
+
+def bad_figures(results: dict[str, Any]) -> list[str]:
+    """Places of results.json that do not hold what evaluate writes there."""
+    bad = list(not_finite(results))
+    for group in ("text_to_image", "image_to_text", *(f"robustness.{name}" for _, name in SPELLINGS)):
+        figures: Any = results
+        for name in group.split("."):
+            figures = figures.get(name) if isinstance(figures, dict) else None
+        names = FIGURES if isinstance(figures, dict) else ("",)
+        for name in names:
+            value = figures.get(name) if isinstance(figures, dict) else None
+            if not isinstance(value, (int, float)) or not (0 <= value <= 1 or value != value):
+                bad.append(f"{group}.{name}".rstrip("."))
+    counts = [name for name in ("images", "captions") if not isinstance(results.get(name), int)]
+    return [*bad, *counts]
+
+
+def is_chance(results: dict[str, Any]) -> bool:
+    """Whether ten pictures drawn blindly would have found as much."""
+    images, found = results["images"], results["text_to_image"]
+    low = found.get("ci95", {}).get("recall_at_10", (found["recall_at_10"],))[0]
+    return bool(images >= ENOUGH_PICTURES and low <= 10 / images)
 
 
 def in_the_recipe(config: PublishConfig, record: dict[str, Any]) -> list[str]:
@@ -50,7 +82,7 @@ def in_the_recipe(config: PublishConfig, record: dict[str, Any]) -> list[str]:
         found.append(f"no licence of the weights ({config.license!r}); add --license, for example apache-2.0")
     if "image_model" in record:
         found += [
-            f"no licence of the data {source.name}; add captions_license to it in the recipe, and name the recipe"
+            f"no licence of the data {source.name}; add --captions_license, or captions_license in the recipe's sources"
             for source, terms in zip(sources_of(record), licences(config, record))
             if not terms
         ]

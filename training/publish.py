@@ -14,7 +14,7 @@ from training.atomic import whole_folder, write_json, write_text
 from training.card import Named, card_facts, render, sources_of
 from training.command import print_result, quiet_hosts, run_command
 from training.config import PublishConfig, read
-from training.hub import Upload, commit_of, push
+from training.hub import Upload, commit_of, need_token, push
 from training.obstacles import CHECKOUT, is_tracked, obstacles
 from training.run_record import RunError
 from training.stranger import run_as_stranger
@@ -37,6 +37,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     results = measured(config.folder)
     stop_at(obstacles(config, record, results))
     quiet_hosts()
+    if config.push:
+        need_token(config.push)
 
     build(config, record, results)
     checks = check_as_stranger(config.output, record)
@@ -263,7 +265,10 @@ def _class_of(module: Any) -> str:
 
 def _read(path: Path, what_to_do: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"a {type(value).__name__}")
+        return value
     except FileNotFoundError as error:
         raise RunError(f"expected {path.name} in {path.parent}, got none; {what_to_do}") from error
     except ValueError as error:

@@ -92,6 +92,10 @@ def find_recipe(name: str) -> Path:
     """A recipe by path, or by its path below training/ or training/recipes/, with or without .yaml; or a run folder."""
     if (Path(name) / RUN_RECORD).is_file():
         return Path(name) / RUN_RECORD
+    if Path(name).is_dir():
+        raise ConfigError(
+            f"expected a recipe or a run folder, got the folder {name}, which has no {RUN_RECORD}; name one"
+        )
     for folder in (Path(), RECIPES.parent, RECIPES):
         for candidate in (folder / name, folder / f"{name}.yaml"):
             if candidate.is_file():
@@ -221,7 +225,7 @@ def _check_range(name: str, value: Any, metadata: typing.Mapping[str, Any]) -> N
 def _help(config_type: type) -> str:
     command = Path(sys.argv[0]).stem
     lines = [
-        f"usage: python -m training.{command} [recipe.yaml] [--field value …]",
+        f"usage: python -m training.{command} [recipe.yaml or run folder] [--field value …]",
         "",
         " ".join((config_type.__doc__ or "").split()),
         "",

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 from training.atomic import write_json
 from turkish_clip.errors import InputError
 
+log = logging.getLogger("training")
 LIBRARIES = (
     "turkish-clip",
     "sentence-transformers",
@@ -29,6 +31,7 @@ LIBRARIES = (
 )
 
 
+CODE = ("training", "turkish_clip")
 NO_PART_OF_THE_RESULT = ("resume", "json", "max_reject_share", "captions_license")
 
 
@@ -89,7 +92,10 @@ class Run:
                         "bring the old input back, or start another --run"
                     )
             return
-        about = {"git": git_state(), "libraries": library_versions(), "machine": machine()}
+        state = git_state()
+        if state.get("dirty"):
+            log.warning("uncommitted changes (%s): this run can't be published", ", ".join(state["changed"]))
+        about = {"git": state, "libraries": library_versions(), "machine": machine()}
         write_json(self.folder / "run.json", {"status": "running", "config": self.settings, **facts, **about})
 
     def finish(self, summary: dict[str, Any]) -> None:
@@ -140,8 +146,12 @@ def machine() -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """The checkout's commit and whether it has uncommitted changes; empty outside a checkout."""
-    folder = Path(__file__).parent
+    """The checkout's commit, whether it has uncommitted changes, and where; empty outside a checkout.
+
+    Files that git does not know count where the code lies: pictures and recipes beside it change no result that the
+    recipe in the card does not name.
+    """
+    folder = Path(__file__).parent.parent
 
     def git(*words: str) -> str | None:
         try:
@@ -151,7 +161,12 @@ def git_state() -> dict[str, Any]:
         return done.stdout.strip()
 
     commit = git("rev-parse", "HEAD")
-    return {} if commit is None else {"commit": commit, "dirty": bool(git("status", "--porcelain"))}
+    if commit is None:
+        return {}
+    changed = (git("status", "--porcelain", "--untracked-files=no") or "").splitlines()
+    changed += (git("status", "--porcelain", "--untracked-files=all", "--", *CODE) or "").splitlines()
+    names = list(dict.fromkeys(line.strip().partition(" ")[2].strip() for line in changed))
+    return {"commit": commit, "dirty": bool(names), **({"changed": names[:5]} if names else {})}
 
 
 def sha256_of(path: Path) -> str:

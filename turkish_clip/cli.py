@@ -53,6 +53,8 @@ def index(
     json: Json = False,
 ) -> None:
     """Make or update an index of a picture folder: what is new, changed or gone since the last time."""
+    if not folder.is_dir():
+        raise InputError(f"expected a folder of pictures, got {folder}, which is none; check the path")
     pictures = open_index(folder, at, model, image_model, device, for_queries=True)
     with output.progress("indexing", quiet=json) as advance:
         added = pictures.add(folder, workers=workers, progress=advance)
@@ -190,6 +192,29 @@ def filter_pictures(
     flagged = sorted((flag.score, str(path)) for path, flag in zip(paths, flags) if flag.flagged)[::-1]
     output.write_sheet(sheet, [(path, f"{score:.2f}  {Path(path).name}") for score, path in flagged], ", ".join(prompt))
     leave(any(flag.error is not None for flag in flags))
+
+
+@app.command("app")
+def web_page(
+    folder: Annotated[Path | None, typer.Argument(help="an indexed folder to search; without it, no search")] = None,
+    host: Annotated[
+        str, typer.Option(help="127.0.0.1: this machine alone; 0.0.0.0: everyone who reaches it")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    at: At = None,
+    model: Model = None,
+    image_model: ImageModel = None,
+    device: Device = None,
+) -> None:
+    """Open the web page (in Turkish): search, classify, compare."""
+    from turkish_clip.app import build_page, serve
+
+    if folder is not None or at is not None:
+        pictures = open_index(folder or Path(), at, model, image_model, device, for_queries=True, must_exist=True)
+        towers = pictures.towers
+    else:
+        pictures, towers = None, load(model, image_model, device)
+    serve(build_page(towers, pictures), host=host, port=port)
 
 
 @app.command()

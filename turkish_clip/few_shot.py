@@ -80,15 +80,15 @@ class FewShotClassifier:
 
         vectors, numbers = _embedded(towers, examples)
         labels = list(examples)
-        weights = np.ones(len(vectors))
+        counts = np.ones(len(vectors))
         if words_count_for > 0:
             words = ZeroShotClassifier(towers, labels, templates=templates).label_vectors
             shift = vectors.mean(axis=0) - words.mean(axis=0)  # texts and pictures lie apart: moved over as a whole
             vectors = np.concatenate([vectors, words + shift])
             numbers = np.concatenate([numbers, np.arange(len(labels))])
-            weights = np.concatenate([weights, np.full(len(labels), words_count_for)])
-        strength = _strength(vectors, numbers, weights, seed)
-        model = LogisticRegression(C=strength, max_iter=1000).fit(vectors, numbers, sample_weight=weights)
+            counts = np.concatenate([counts, np.full(len(labels), words_count_for)])
+        strength = _strength(vectors, numbers, counts, seed)
+        model = LogisticRegression(C=strength, max_iter=1000).fit(vectors, numbers, sample_weight=counts)
         coefficients, intercepts = model.coef_, model.intercept_
         if len(labels) == 2:  # scikit-learn keeps one row for two classes
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
@@ -103,7 +103,9 @@ class FewShotClassifier:
             },
             "regularisation": strength,
         }
-        return cls(towers, labels, coefficients.astype(np.float32), intercepts.astype(np.float32), facts)
+        # scikit-learn's arrays may lie column by column, which safetensors would write as if they lay row by row.
+        weights = np.ascontiguousarray(coefficients, np.float32)
+        return cls(towers, labels, weights, np.ascontiguousarray(intercepts, np.float32), facts)
 
     def classify(
         self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2

@@ -106,6 +106,11 @@ class ImageIndex:
             return {}
         return dict(json.loads((self._table(PICTURES).schema.metadata or {}).get(FACTS, b"{}")))
 
+    @property
+    def towers(self) -> Towers:
+        """The models that the index was opened with."""
+        return self._need_towers("embed")
+
     def __len__(self) -> int:
         """The number of distinct pictures."""
         return int(self._table(PICTURES).count_rows()) if PICTURES in self._names() else 0
@@ -345,7 +350,7 @@ class ImageIndex:
         if rows >= ROWS_FOR_INDEX:
             stats = table.index_stats("vector_idx")
             if stats is None or stats.num_indexed_rows < rows // 2:
-                table.create_index(config=IvfRq(distance_type="dot"), vector_column_name="vector", name="vector_idx")
+                table.create_index("vector", config=IvfRq(distance_type="dot"), name="vector_idx")
         table.optimize(cleanup_older_than=timedelta(hours=1))
         self._table(FILES).optimize(cleanup_older_than=timedelta(hours=1))
 

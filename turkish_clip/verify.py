@@ -138,6 +138,8 @@ def find_record(model: str, revision: str | None) -> Path:
     """The path of a model's record, fetched from the Hub where the model is no folder."""
     if Path(model).is_dir():
         return Path(model) / RECORD
+    if Path(model).exists():
+        raise ValueError("a file, no folder")
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(model, RECORD, revision=revision))

@@ -1,0 +1,120 @@
+"""The command: what people type, what programs read, exit codes, and one line for what went wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from turkish_clip import cli
+
+
+@pytest.fixture(autouse=True)
+def model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
+    monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
+
+
+def run(*argv: object) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.app, [str(word) for word in argv])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout
+
+
+def as_json(*argv: object) -> tuple[int, Any]:
+    code, text = run(*argv, "--json")
+    return code, json.loads(text)
+
+
+def test_index_and_search(tmp_path: Path, indexed: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in sorted(indexed.glob("*.png"))[:4]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    code, added = as_json("index", folder)
+    assert (code, added["added"], added["pictures"]) == (0, 4, 4)
+    (folder / "bad.jpg").write_text("x", encoding="utf-8")
+    code, added = as_json("index", folder)
+    assert (code, added["unchanged"]) == (1, 4)
+    assert added["rejects"][0]["reason"] == "a file that is not a picture"
+    first = sorted(folder.glob("*.png"))[0]
+    code, found = as_json("search", folder, "--picture", first, "-k", 2)
+    assert (code, found["hits"][0]["path"]) == (0, str(first))
+    code, text = run("search", folder, "kırmızı ev", "--sheet", tmp_path / "out.html")
+    assert code == 0
+    assert len(text.splitlines()) == 4
+    assert (tmp_path / "out.html").is_file()
+
+
+def test_an_index_remembers_its_model(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TURKISH_CLIP_MODEL")
+    code, found = as_json("search", indexed, "ev")
+    assert code == 0
+    assert len(found["hits"]) == 10
+
+
+def test_classify_by_words_and_by_examples(indexed: Path, tmp_path: Path) -> None:
+    code, found = as_json("classify", indexed, "--labels", "ev|ağaç, kuş")
+    assert code == 0
+    assert len(found["pictures"]) == 10
+    assert set(found["pictures"][0]["probabilities"]) == {"ev", "kuş"}
+    for label, colour in (("kırmızı", "red"), ("mavi", "blue")):
+        (tmp_path / "examples" / label).mkdir(parents=True)
+        Image.new("RGB", (40, 40), colour).save(tmp_path / "examples" / label / "1.png")
+    Image.new("RGB", (50, 50), "red").save(tmp_path / "new.png")
+    code, found = as_json("classify", tmp_path / "new.png", "--examples", tmp_path / "examples")
+    assert found["pictures"][0]["label"] == "kırmızı"
+
+
+def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
+    paths = sorted(indexed.glob("*.png"))[:3]
+    code, found = as_json("compare", *paths, tmp_path / "none.png", "-t", "ev", "-t", "kuş")
+    assert code == 1
+    assert found["errors"] == {str(tmp_path / "none.png"): "no file"}
+    assert [len(row) for row in found["scores"]] == [2, 2, 2]
+    column = [row[0] for row in found["scores"]]
+    assert found["best"]["ev"] == str(paths[column.index(max(column))])
+    assert "kuş" in run("compare", *paths, "-t", "kuş")[1]
+    for folder in (indexed, tmp_path / "plain"):
+        if folder != indexed:
+            folder.mkdir()
+            (folder / "1.png").write_bytes(paths[0].read_bytes())
+        code, found = as_json("filter", folder, "-p", "ev", "--threshold", 0)
+        assert (code, len(found["flagged"])) == (0, 10 if folder == indexed else 1)
+    assert run("filter", indexed, "-p", "ev", "--threshold", 0, "--csv")[1].startswith("path,score,cosine,prompt\n")
+    code, facts = as_json("info")
+    assert (facts["dim"], facts["temperature_is_fitted"]) == (16, False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["search", "FOLDER"], "expected words or --picture, got both or none"),
+        (["search", "EMPTY", "ev"], "expected an index in .*, got none; make one: turkish-clip index"),
+        (["index", "MISSING"], "expected a folder of pictures"),
+        (["classify", "FOLDER"], "expected --labels or --examples"),
+        (["classify", "FOLDER", "--labels", "ev"], "at least two different labels"),
+        (["classify", "EMPTY", "--labels", "ev,kuş"], "expected pictures in .*, got none"),
+        (["filter", "FOLDER", "-p", " "], "something to look for"),
+        (["info", "--model", "MISSING"], "expected a model at"),
+    ],
+)
+def test_one_line_for_what_went_wrong(
+    argv: list[str], message: str, indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    places = {"FOLDER": str(indexed), "EMPTY": str(tmp_path / "empty"), "MISSING": str(tmp_path / "missing")}
+    monkeypatch.setattr("sys.argv", ["turkish-clip", *(places.get(word, word) for word in argv)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    *before, error = capsys.readouterr().err.strip().splitlines()  # before: the host's bars, which these tests leave on
+    assert left.value.code == 2
+    assert "Traceback" not in "".join(before)
+    assert re.match(f"error: .*{message}", error), error

@@ -1,0 +1,238 @@
+"""The index of pictures: it finds what exact search finds, keeps up with a folder, and survives a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from turkish_clip import collection, search
+from turkish_clip.collection import CollectionError, scan
+from turkish_clip.encoder import load_model
+from turkish_clip.images import ImageError
+from turkish_clip.search import ImageIndex, PictureIndexError
+from turkish_clip.towers import Towers, load_towers
+
+
+def paint(path: Path, number: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(number)
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for number in range(6):
+        paint(folder / f"{'sub/' if number % 2 else ''}{number}.png", number)
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path: Path, towers: Towers, photos: Path) -> ImageIndex:
+    made = ImageIndex.open(tmp_path / "index", towers)
+    made.add(photos)
+    return made
+
+
+def test_every_picture_finds_itself_and_words_rank_as_cosines(index: ImageIndex, photos: Path, towers: Towers) -> None:
+    for path in sorted(photos.rglob("*.png")):
+        best = index.search(path, k=1)[0]
+        assert (best.path, round(best.score, 4)) == (str(path), 1.0)
+    hits = index.search("kırmızı ev", k=6)
+    text = towers.encode_texts(["kırmızı ev"])[0]
+    paths, vectors = index.vectors()
+    wanted = sorted(zip((vectors @ text).tolist(), paths), reverse=True)
+    assert [hit.path for hit in hits] == [path for _, path in wanted]
+    assert np.allclose([hit.score for hit in hits], [score for score, _ in wanted], atol=1e-5)
+
+
+def test_adding_keeps_up_with_the_folder(index: ImageIndex, photos: Path) -> None:
+    same = index.add(photos)
+    assert (same.added, same.unchanged, same.vanished, same.pictures) == (0, 6, 0, 6)
+    paint(photos / "new.png", 10)
+    (photos / "0.png").unlink()
+    paint(photos / "2.png", 12)
+    os.utime(photos / "2.png", ns=(1, 1))
+    changed = index.add(photos)
+    assert (changed.added, changed.unchanged, changed.vanished, changed.pictures) == (2, 4, 1, 6)
+    assert str(photos / "0.png") not in index.vectors()[0]
+    assert index.search(photos / "2.png", k=1)[0].score > 0.999
+
+
+def test_the_same_bytes_are_one_picture(index: ImageIndex, photos: Path) -> None:
+    copy = photos / "copy.png"
+    copy.write_bytes((photos / "4.png").read_bytes())
+    added = index.add(photos)
+    assert (added.added, added.duplicates, added.pictures) == (0, 1, 6)
+    hit = index.search(photos / "4.png", k=1)[0]
+    assert {hit.path, *hit.also_at} == {str(photos / "4.png"), str(copy)}
+    (photos / "4.png").unlink()
+    assert index.add(photos).vanished == 1
+    left = index.search(copy, k=1)[0]
+    assert (left.path, left.also_at) == (str(copy), [])
+    assert index.remove([copy]) == 1
+    assert len(index) == 5
+
+
+def test_what_is_no_picture_is_listed_with_its_reason(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    (photos / "empty.png").touch()
+    (photos / "text.jpg").write_text("no picture", encoding="utf-8")
+    (photos / "cut.png").write_bytes((photos / "0.png").read_bytes()[:60])
+    outside = paint(tmp_path / "outside.png", 99)
+    (photos / "link.png").symlink_to(outside)
+    (photos / "dangling.png").symlink_to(photos / "nothing.png")
+    added = index.add(photos)
+    reasons = {Path(reject.path).name: reject.reason for reject in added.rejects}
+    assert reasons == {
+        "empty.png": "an empty file",
+        "text.jpg": "a file that is not a picture",
+        "cut.png": "a truncated or damaged picture",
+        "link.png": "a link that leaves the folder",
+        "dangling.png": "not a regular file",
+    }
+    assert added.pictures == 6
+    again = index.add(photos)
+    assert {Path(reject.path).name for reject in again.rejects} == set(reasons)
+    assert str(outside) not in index.vectors()[0]
+
+
+def test_conditions(index: ImageIndex, photos: Path) -> None:
+    hits = index.search("ev", k=10, where="path LIKE '%/sub/%'")
+    assert {Path(hit.path).parent.name for hit in hits} == {"sub"}
+    assert len(hits) == 3
+    with pytest.raises(PictureIndexError, match="expected a condition over path, bytes, modified, got 'colour = 1'"):
+        index.search("ev", where="colour = 1")
+
+
+def test_another_image_model_is_refused(index: ImageIndex, tmp_path: Path, towers: Towers) -> None:
+    from training.config import PretrainConfig
+    from training.pretrain import build_clip, build_processor, save_clip
+
+    config = PretrainConfig(
+        captions="x", run="x", picture_size=32, vision_layers=1, vision_hidden=32, text_layers=1, text_hidden=32,
+        vocabulary=514, caption_tokens=16, dim=16, seed=5,
+    )  # fmt: skip
+    processor = build_processor(["a red house"], config)
+    import torch
+
+    torch.manual_seed(5)
+    save_clip(build_clip(processor, config), processor, tmp_path / "other")
+    other = Towers(towers.names, towers.text, load_model(tmp_path / "other", device="cpu"))
+    with pytest.raises(PictureIndexError, match="expected the image model that .* was made with .*, got other weights"):
+        ImageIndex.open(tmp_path / "index", other)
+
+
+def test_what_can_not_be_asked(index: ImageIndex, tmp_path: Path, towers: Towers) -> None:
+    with pytest.raises(PictureIndexError, match="got k = 0"):
+        index.search("ev", k=0)
+    with pytest.raises(PictureIndexError, match="expected pictures in .*, got none; add some first"):
+        ImageIndex.open(tmp_path / "nothing", towers).search("ev")
+    with pytest.raises(PictureIndexError, match="expected a model to add pictures, got none"):
+        ImageIndex.open(tmp_path / "nothing").add(tmp_path)
+    with pytest.raises(ImageError, match="no file"):
+        index.search(tmp_path / "none.png")
+    with pytest.raises(CollectionError, match="expected a folder of pictures"):
+        index.add(tmp_path / "none")
+
+
+def test_two_readers_see_what_a_writer_adds(index: ImageIndex, photos: Path, tmp_path: Path, towers: Towers) -> None:
+    readers = [ImageIndex.open(tmp_path / "index", towers) for _ in range(2)]
+    assert [len(reader) for reader in readers] == [6, 6]
+    paint(photos / "late.png", 50)
+    index.add(photos)
+    for reader in readers:
+        assert reader.search(photos / "late.png", k=1)[0].path == str(photos / "late.png")
+
+
+KILLED = """
+import os, signal, sys
+from turkish_clip import search
+from turkish_clip.search import ImageIndex
+from turkish_clip.towers import load_towers
+search.ROWS_PER_WRITE = 4
+calls = [0]
+original = ImageIndex._upsert
+def counting(self, *args):
+    calls[0] += 1
+    if calls[0] == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(self, *args)
+ImageIndex._upsert = counting
+ImageIndex.open(sys.argv[1], load_towers(sys.argv[2], device="cpu")).add(sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(1, 8))
+def test_a_kill_loses_no_finished_batch(
+    tmp_path: Path, pair_folder: Path, towers: Towers, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "many"
+    for number in range(14):
+        paint(folder / f"{number:02}.png", number)
+    argv = [sys.executable, "-c", KILLED, str(tmp_path / "index"), str(pair_folder), str(folder), str(moment)]
+    killed = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    index = ImageIndex.open(tmp_path / "index", towers)
+    assert len(index) == 4 * (moment // 2)
+    added = index.add(folder)
+    assert (added.pictures, added.rejects) == (14, [])
+    for path in sorted(folder.iterdir()):
+        assert index.search(path, k=1)[0].path == str(path)
+
+
+def test_many_pictures_are_looked_up_through_partitions(
+    tmp_path: Path, towers: Towers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "ROWS_FOR_INDEX", 256)
+    folder = tmp_path / "many"
+    for number in range(300):
+        paint(folder / f"{number}.png", number)
+    index = ImageIndex.open(tmp_path / "index", towers)
+    index.add(folder)
+    assert index._table("pictures").index_stats("vector_idx").num_indexed_rows == 300
+    text = index.vector_of("kırmızı ev")
+    exact = [hit.path for hit in index.search_vector(text, 10, exact=True)]
+    assert len(set(exact) & {hit.path for hit in index.search_vector(text, 10)}) >= 9
+
+
+def test_scan_looks_at_size_and_time(tmp_path: Path) -> None:
+    path = paint(tmp_path / "a.png", 1)
+    first = scan(tmp_path, {})
+    known = {file.path: file for file in first.pending}
+    assert scan(tmp_path, known).unchanged == [str(path)]
+    os.utime(path, ns=(5, 5))
+    assert [file.path for file in scan(tmp_path, known).pending] == [str(path)]
+    (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
+    assert len(scan(tmp_path, {}).pending) == 1
+    assert scan([path], {}).pending[0].path == str(path)
+    monster = collection.File(str(path), str(tmp_path), collection.MAX_BYTES + 1, 0)
+    assert collection.hashed([monster], 1)[1][0].reason == "more than 1 GB"
+
+
+def test_towers_by_name_environment_and_run(
+    pair_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from turkish_clip.towers import NoModelError, find_names
+
+    monkeypatch.delenv("TURKISH_CLIP_MODEL", raising=False)
+    with pytest.raises(NoModelError, match="expected a model, got none; name one with --model or TURKISH_CLIP_MODEL"):
+        find_names(None, None)
+    monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
+    assert find_names(None, None).text == str(pair_folder)
+    assert load_towers().image is load_towers().image or load_towers().dim == 16
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "run.json").write_text('{"image_model": {"id": "some/clip", "revision": "abc"}}', encoding="utf-8")
+    names = find_names(run, None)
+    assert (names.text, names.image, names.image_revision) == (str(run / "model"), "some/clip", "abc")
+    (run / "model" / "turkish_clip.json").write_text('{"temperature": 0.04}', encoding="utf-8")
+    assert find_names(run, str(tiny_clip)).facts["temperature"] == 0.04

@@ -1,0 +1,166 @@
+"""Labels, examples, prompts: probabilities that sum to one, words that count, nothing that a bad picture stops."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from turkish_clip.few_shot import ExampleError, FewShotClassifier, examples_in
+from turkish_clip.filtering import PictureFilter, PromptError, as_csv
+from turkish_clip.prompts import PHOTOGRAPHS, fill
+from turkish_clip.sheet import SheetError, Tile, write_sheet
+from turkish_clip.towers import Towers
+from turkish_clip.zero_shot import LabelError, ZeroShotClassifier, softmax
+
+PICTURES = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue", "yellow")]
+
+
+def test_about_twenty_templates_that_never_inflect_the_label() -> None:
+    assert 18 <= len(PHOTOGRAPHS) == len(set(PHOTOGRAPHS)) <= 24
+    for template in PHOTOGRAPHS:
+        filled = fill(template, "köpek")
+        assert "köpek" in filled.split()
+    for bad in ("{}'nin fotoğrafı", "{}in resmi", "resim", "{} ve {}", "{}’de"):
+        with pytest.raises(ValueError, match="in a template|no suffix on the label"):
+            fill(bad, "köpek")
+
+
+def test_labels_are_the_mean_of_their_prompts(towers: Towers) -> None:
+    classifier = ZeroShotClassifier(towers, {"ev": ["ev", "ağaç"], "kuş": ["kuş"]}, templates=["{}", "bir {}"])
+    prompts = towers.encode_texts(["ev", "bir ev", "ağaç", "bir ağaç"])
+    mean = prompts.mean(axis=0)
+    assert np.allclose(classifier.label_vectors[0], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_probabilities_are_a_softmax_over_cosines(towers: Towers) -> None:
+    classifier = ZeroShotClassifier(towers, ["ev", "kuş", "köpek"], temperature=0.1)
+    found = classifier.classify(PICTURES)
+    vectors = next(towers.embed_pictures(PICTURES)).vectors
+    wanted = softmax(vectors @ classifier.label_vectors.T / 0.1)
+    for result, row in zip(found, wanted):
+        assert np.allclose(list(result.probabilities.values()), row)
+        assert result.label == classifier.labels[int(row.argmax())]
+        assert result.probability == pytest.approx(row.max())
+        assert sum(result.probabilities.values()) == pytest.approx(1)
+
+
+def test_none_of_these_and_bad_pictures(towers: Towers, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("x", encoding="utf-8")
+    found = ZeroShotClassifier(towers, ["ev", "kuş"], reject_below=2.0).classify([PICTURES[0], bad, PICTURES[1]])
+    assert [result.label for result in found] == [None, None, None]
+    assert [result.error is not None for result in found] == [False, True, False]
+    assert found[0].probability == 0
+    assert found[0].score < 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (["ev"], {}, "at least two different labels"),
+        (["ev", "ev"], {}, "at least two different labels"),
+        ("ev", {}, "expected a list of labels, got the text 'ev'"),
+        (["ev", " "], {}, "got an empty one"),
+        (["ev", "kuş"], {"templates": []}, "at least one template"),
+        (["ev", "kuş"], {"templates": ["{}in"]}, "no suffix on the label"),
+        (["ev", "kuş"], {"temperature": 0.0}, "a temperature above 0"),
+    ],
+)
+def test_labels_that_can_not_be_used(towers: Towers, labels: object, options: dict[str, object], message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        ZeroShotClassifier(towers, labels, **options)  # type: ignore[arg-type]
+
+
+def shades(colour: tuple[int, int, int], count: int) -> list[Image.Image]:
+    rng = np.random.default_rng(sum(colour))
+    return [
+        Image.fromarray(np.clip(np.array(colour) + rng.normal(0, 25, (40, 40, 3)), 0, 255).astype(np.uint8))
+        for _ in range(count)
+    ]
+
+
+COLOURS = {"kırmızı": (200, 30, 30), "mavi": (30, 30, 200), "sarı": (220, 210, 40)}
+
+
+@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("labels", [("kırmızı", "mavi"), ("kırmızı", "mavi", "sarı")])
+def test_a_few_examples_are_learnt_and_kept(
+    towers: Towers, tmp_path: Path, count: int, labels: tuple[str, ...]
+) -> None:
+    examples = {label: shades(COLOURS[label], count) for label in labels}
+    classifier = FewShotClassifier.fit(towers, examples)
+    for label in labels:
+        found = classifier.classify(shades(COLOURS[label], 12)[6:])
+        assert [result.label for result in found] == [label] * 6
+        assert sum(found[0].probabilities.values()) == pytest.approx(1)
+    classifier.save(tmp_path / "mine")
+    assert {path.suffix for path in (tmp_path / "mine").iterdir()} == {".safetensors", ".json"}
+    again = FewShotClassifier.load(tmp_path / "mine", towers)
+    assert again.classify(PICTURES) == classifier.classify(PICTURES)
+
+
+def test_examples_that_can_not_be_learnt_from(towers: Towers, tmp_path: Path) -> None:
+    with pytest.raises(ExampleError, match="at least two labels"):
+        FewShotClassifier.fit(towers, {"ev": PICTURES})
+    with pytest.raises(ExampleError, match="expected pictures of 'kuş' that open, got none of 1"):
+        FewShotClassifier.fit(towers, {"ev": PICTURES, "kuş": [b"x"]})
+    with pytest.raises(ExampleError, match="subfolder for each label"):
+        examples_in(tmp_path / "none")
+    with pytest.raises(ExampleError, match="at least two subfolders"):
+        examples_in(tmp_path)
+    with pytest.raises(ExampleError, match="expected a saved classifier"):
+        FewShotClassifier.load(tmp_path, towers)
+    classifier = FewShotClassifier.fit(towers, {"a": PICTURES[:1], "b": PICTURES[1:]})
+    classifier.save(tmp_path)
+    facts = json.loads((tmp_path / "few_shot.json").read_text(encoding="utf-8"))
+    (tmp_path / "few_shot.json").write_text(json.dumps({**facts, "weights_sha256": "0"}), encoding="utf-8")
+    with pytest.raises(ExampleError, match="got other weights"):
+        FewShotClassifier.load(tmp_path, towers)
+
+
+def test_a_filter_weighs_prompts_against_their_contrast(towers: Towers) -> None:
+    looking = PictureFilter(towers, ["kırmızı ev", "kuş"], contrast=["mavi ağaç"], threshold=0.5, temperature=0.05)
+    vectors = next(towers.embed_pictures(PICTURES)).vectors
+    texts = towers.encode_texts(["kırmızı ev", "kuş", "mavi ağaç"])
+    wanted = softmax(vectors @ texts.T / 0.05)[:, :2].sum(axis=1)
+    flags = list(looking.flag([*PICTURES, b"x"]))
+    assert np.allclose([flag.score for flag in flags[:3]], wanted)
+    assert [flag.flagged for flag in flags[:3]] == [score >= 0.5 for score in wanted]
+    assert flags[3].error is not None
+    with pytest.raises(PromptError, match="something to look for"):
+        PictureFilter(towers, [" "])
+    with pytest.raises(PromptError, match="a threshold of 0 to 1, got 2"):
+        PictureFilter(towers, ["ev"], threshold=2)
+
+
+def test_csv_for_spreadsheets_runs_no_formula() -> None:
+    text = as_csv([{"path": "=HYPERLINK(1)", "score": 0.5}, {"path": "a,b.png", "score": 1.0}])
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["path"] for row in rows] == ["'=HYPERLINK(1)", "a,b.png"]
+    assert as_csv([]) == ""
+
+
+@pytest.mark.parametrize("suffix", [".png", ".html"])
+def test_contact_sheets(tmp_path: Path, suffix: str) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (30, 20), "red").save(picture)
+    tiles = [Tile(picture, "0.9 <b>kırmızı</b>"), Tile(tmp_path / "none.png", "x" * 200)] * 4
+    path = write_sheet(tmp_path / f"sheet{suffix}", tiles, "kırmızı <i>")
+    if suffix == ".png":
+        with Image.open(path) as sheet:
+            assert sheet.width > 800
+            assert sheet.convert("RGB").getpixel((100, 120)) == (255, 0, 0)
+    else:
+        page = path.read_text(encoding="utf-8")
+        assert page.count("<figure>") == 8
+        assert "<b>" not in page
+        assert "http" not in page
+    with pytest.raises(SheetError, match="named .png or .html, got sheet.pdf"):
+        write_sheet(tmp_path / "sheet.pdf", tiles, "")
+    with pytest.raises(SheetError, match="got none"):
+        write_sheet(tmp_path / "sheet.png", [], "")
