@@ -165,7 +165,7 @@ def test_the_card_names_commits_licences_and_both_test_sets(journey: Journey, pu
             assert repository.refs["main"] in card, name
     assert "base_model_relation: finetune" in card
     assert card.count("Turkish text → image |") == 2
-    assert card.count("The data have no English captions") == 1
+    assert card.count("There are no English captions") == 1
     assert str(journey.folder) not in card
     assert "base_model_relation: merge" in on_hub(journey, PAIR)["README.md"].decode()
 
