@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from turkish_clip import collection, search
+from turkish_clip import collection, picture_tables
 from turkish_clip.collection import CollectionError, scan
 from turkish_clip.encoder import load_model
 from turkish_clip.images import ImageError
-from turkish_clip.search import ImageIndex, PictureIndexError
+from turkish_clip.picture_tables import PictureIndexError
+from turkish_clip.search import ImageIndex
 from turkish_clip.towers import Towers, load_towers
 
 
@@ -155,17 +156,18 @@ def test_two_readers_see_what_a_writer_adds(index: ImageIndex, photos: Path, tmp
 KILLED = """
 import os, signal, sys
 from turkish_clip import search
+from turkish_clip.picture_tables import PictureTables
 from turkish_clip.search import ImageIndex
 from turkish_clip.towers import load_towers
 search.ROWS_PER_WRITE = 4
 calls = [0]
-original = ImageIndex._upsert
+original = PictureTables._upsert
 def counting(self, *args):
     calls[0] += 1
     if calls[0] == int(sys.argv[4]):
         os.kill(os.getpid(), signal.SIGKILL)
     original(self, *args)
-ImageIndex._upsert = counting
+PictureTables._upsert = counting
 ImageIndex.open(sys.argv[1], load_towers(sys.argv[2], device="cpu")).add(sys.argv[3])
 """
 
@@ -192,13 +194,13 @@ def test_a_kill_loses_no_finished_batch(
 def test_many_pictures_are_looked_up_through_partitions(
     tmp_path: Path, towers: Towers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "ROWS_FOR_INDEX", 256)
+    monkeypatch.setattr(picture_tables, "ROWS_FOR_INDEX", 256)
     folder = tmp_path / "many"
     for number in range(300):
         paint(folder / f"{number}.png", number)
     index = ImageIndex.open(tmp_path / "index", towers)
     index.add(folder)
-    assert index._table("pictures").index_stats("vector_idx").num_indexed_rows == 300
+    assert index._tables._table("pictures").index_stats("vector_idx").num_indexed_rows == 300
     text = index.vector_of("kırmızı ev")
     exact = [hit.path for hit in index.search_vector(text, 10, exact=True)]
     assert len(set(exact) & {hit.path for hit in index.search_vector(text, 10)}) >= 9
@@ -236,3 +238,50 @@ def test_towers_by_name_environment_and_run(
     assert (names.text, names.image, names.image_revision) == (str(run / "model"), "some/clip", "abc")
     (run / "model" / "turkish_clip.json").write_text('{"temperature": 0.04}', encoding="utf-8")
     assert find_names(run, str(tiny_clip)).facts["temperature"] == 0.04
+
+
+def broken_files(folder: Path, good: bytes, each: int) -> dict[str, str]:
+    """Files broken in ten ways, `each` of each → the reason that is expected."""
+    jpeg = folder / "whole.jpg"
+    Image.new("RGB", (64, 64), "red").save(jpeg)
+    bomb = folder / "bomb.png"
+    Image.new("1", (20_000, 9_000)).save(bomb)
+    ways: dict[str, tuple[bytes, str]] = {
+        "empty.png": (b"", "an empty file"),
+        "text.jpg": (b"not a picture", "a file that is not a picture"),
+        "svg.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a file that is not a picture"),
+        "html.gif": (b"<html><body>", "a file that is not a picture"),
+        "zeros.bmp": (bytes(500), "a file that is not a picture"),
+        "head.png": (good[:40], "a truncated or damaged picture"),
+        "half.jpg": (jpeg.read_bytes()[:200], "a file that is not a picture"),
+        "flipped.png": (good[:60] + bytes(b ^ 255 for b in good[60:90]) + good[90:], "a truncated or damaged picture"),
+        "bomb.png": (bomb.read_bytes(), "more than 178956970 pixels"),
+        "eps.tif": (b"%!PS-Adobe-3.0 EPSF-3.0", "a file that is not a picture"),
+    }
+    jpeg.unlink()
+    bomb.unlink()
+    expected = {}
+    for name, (content, reason) in ways.items():
+        for number in range(each):
+            path = folder / f"{number:02}-{name}"
+            path.write_bytes(content + (number.to_bytes(2, "big") if content and name != "bomb.png" else b""))
+            expected[str(path)] = reason
+    return expected
+
+
+@pytest.mark.slow
+def test_ten_thousand_files_of_which_three_hundred_are_broken(tmp_path: Path, towers: Towers) -> None:
+    folder = tmp_path / "many"
+    for number in range(9_700):
+        path = folder / f"{number // 500:02}" / f"{number:05}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (24, 24), (number % 256, number // 256, 77)).save(path)
+    expected = broken_files(folder, path.read_bytes(), 30)
+    index = ImageIndex.open(tmp_path / "index", towers)
+    added = index.add(folder)
+    assert added.pictures == 9_700
+    rejects = {reject.path: reject.reason for reject in added.rejects}
+    assert set(rejects) == set(expected)
+    assert {reason for path, reason in rejects.items() if "bomb" in path} == {"more than 178956970 pixels"}
+    assert rejects == expected
+    assert index.add(folder).unchanged == 10_000

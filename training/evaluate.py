@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.atomic import write_json
-from training.captions import read_captions
+from training.captions import Captions, read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import EvaluateConfig, Source, read
 from training.perturb import PERTURBATIONS
@@ -20,6 +20,7 @@ from training.rows import Row
 from training.run_record import RunError
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
 from turkish_clip.towers import weights_sha256
+from turkish_clip.verify import RECORD
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -68,6 +69,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         **figures(split, teacher, rows, config),
         **measure_sources(student, teacher, rows, targets, config),
         "robustness": robustness,
+        **measure_temperature(student, captions, targets, config),
         "wall_seconds": {"evaluate": round(time.perf_counter() - began, 2)},
     }
     write_json(config.folder / "results.json", results)
@@ -192,6 +194,28 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
         found = split.relevance.text_to_image(texts, split.pictures, bootstrap_samples=config.bootstrap_samples)
         results[name] = {**dataclasses.asdict(found), "kept": found.recall_at_1 / clean if clean else 0.0}
     return results
+
+
+def measure_temperature(
+    student: SentenceTransformer, captions: Captions, targets: Targets, config: EvaluateConfig
+) -> dict[str, Any]:
+    """The temperature of zero-shot probabilities, fitted on the validation split; left beside the run's own model.
+
+    Returns:
+        Its value and the number of pictures that it was fitted on; empty where there are fewer than ten.
+    """
+    from training.pairs import with_targets
+    from training.temperature import CHOICES, fit_temperature
+
+    rows = with_targets([row for row in captions.rows if row.split == "validation"], targets)
+    if len(rows) < CHOICES:
+        return {}
+    relevance = Relevance.of([row.captions for row in rows])
+    pictures = targets.unit_rows([row.image_id for row in rows])
+    temperature = round(fit_temperature(relevance, encode(student, relevance.texts, config), pictures), 6)
+    if not config.model:
+        write_json(config.folder / "model" / RECORD, {"temperature": temperature})
+    return {"temperature": {"value": temperature, "pictures": len(rows)}}
 
 
 def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig) -> Vectors:

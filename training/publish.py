@@ -106,6 +106,8 @@ def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]
         save_text_encoder(model, partial)
         write_json(partial / "results.json", published(results, record, about))
         facts = golden_record(config, record, about, golden(student, image))
+        if "temperature" in results:
+            facts["temperature"] = results["temperature"]["value"]
         write_text(partial / RECORD, json.dumps(facts, ensure_ascii=False) + "\n")
         write_text(partial / "README.md", render(card_facts(config, record, results, about)))
 

@@ -277,7 +277,8 @@ def open_index(
     must_exist: bool = False,
 ) -> ImageIndex:
     """A folder's index; where no model is named, with the models that it was made with."""
-    from turkish_clip.search import ImageIndex, PictureIndexError
+    from turkish_clip.picture_tables import PictureIndexError
+    from turkish_clip.search import ImageIndex
 
     uri = at or str(folder / INDEX_FOLDER if folder.is_dir() and not (folder / "pictures.lance").is_dir() else folder)
     facts = ImageIndex.open(uri).facts if "://" in uri or Path(uri).is_dir() else {}

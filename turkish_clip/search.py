@@ -7,34 +7,24 @@ rows), milvus-lite (one process alone); the measurements are in training/LOG.md.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from turkish_clip.collection import File, FileReject, Scan, hashed, scan
-from turkish_clip.errors import InputError
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.picture_tables import PictureIndexError, PictureTables
 
 if TYPE_CHECKING:
     from turkish_clip.towers import Towers
 
 FORMAT = 1
-PICTURES, FILES = "pictures", "files"
-FACTS = b"turkish_clip"  # the key of the table's metadata under which the image model is recorded
 ROWS_PER_WRITE = 512  # pictures per transaction: what a kill loses at most
-ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
-REFINE = 10  # times k candidates whose exact distance is computed; without it recall falls below 0.5
-PROBES = 24  # partitions looked into
-
-
-class PictureIndexError(InputError):
-    """An index that can't be opened, or that is of other vectors."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +61,8 @@ class ImageIndex:
     >>> index.search("karda oynayan iki köpek", k=5)  # doctest: +SKIP
     """
 
-    def __init__(self, connection: Any, towers: Towers | None, uri: str) -> None:
-        self._connection = connection
+    def __init__(self, tables: PictureTables, towers: Towers | None, uri: str) -> None:
+        self._tables = tables
         self._towers = towers
         self.uri = uri
 
@@ -87,13 +77,7 @@ class ImageIndex:
         Raises:
             PictureIndexError: LanceDB is missing, or the index is of another image model.
         """
-        try:
-            import lancedb
-        except ImportError as error:
-            raise PictureIndexError(
-                'expected LanceDB, got none installed; pip install "turkish-clip[search]"'
-            ) from error
-        index = cls(lancedb.connect(str(uri), read_consistency_interval=timedelta(0)), towers, str(uri))
+        index = cls(PictureTables.connect(str(uri)), towers, str(uri))
         facts = index.facts
         if towers is not None and facts:
             _check_model(facts, towers, str(uri))
@@ -102,9 +86,7 @@ class ImageIndex:
     @property
     def facts(self) -> dict[str, Any]:
         """What the index is of: format, model, image_model, weights_sha256, dim; empty for a new one."""
-        if PICTURES not in self._names():
-            return {}
-        return dict(json.loads((self._table(PICTURES).schema.metadata or {}).get(FACTS, b"{}")))
+        return self._tables.facts()
 
     @property
     def towers(self) -> Towers:
@@ -113,7 +95,7 @@ class ImageIndex:
 
     def __len__(self) -> int:
         """The number of distinct pictures."""
-        return int(self._table(PICTURES).count_rows()) if PICTURES in self._names() else 0
+        return self._tables.count()
 
     def add(
         self,
@@ -140,25 +122,25 @@ class ImageIndex:
             PictureIndexError: the index was opened without a model.
         """
         towers = self._need_towers("add pictures")
-        self._create(towers)
-        known = self._known_files()
+        self._tables.create(_facts_of(towers), towers.dim)
+        known = self._tables.files()
         found: Scan = scan(pictures, known)
-        vanished = self._remove_paths(found.vanished)
+        vanished = self._tables.remove(found.vanished)
         rejects, duplicates, added, done = list(found.rejects), 0, 0, len(found.unchanged)
         total = done + len(found.pending)
         for files in _chunks(found.pending, ROWS_PER_WRITE):
             fresh, bad = hashed(files, workers)
-            self._remove_paths([file.path for file in files if file.path in known])
+            self._tables.remove([file.path for file in files if file.path in known])
             new, copies = self._part(fresh)
-            rows, indexed, unread = self._embed(new, towers, batch_size, workers)
-            self._write(rows, copies, [*indexed, *copies, *bad, *unread])
+            rows, indexed, unread = _embed(new, towers, batch_size, workers)
+            self._tables.write(rows, copies, [*indexed, *copies, *bad, *unread])
             rejects += [FileReject(file.path, file.reason) for file in (*bad, *unread)]
             added += len(rows)
             duplicates += len(copies)
             done += len(files)
             if progress is not None:
                 progress(done, total)
-        self._tidy()
+        self._tables.tidy()
         rejects += [FileReject(path, known[path].reason) for path in found.unchanged if known[path].reason]
         return Added(
             added, len(found.unchanged), duplicates, vanished, len(self), sorted(rejects, key=lambda r: r.path)
@@ -197,110 +179,40 @@ class ImageIndex:
         """Like `search`, for a (dim,) unit vector."""
         if k < 1:
             raise PictureIndexError(f"expected at least one picture to find, got k = {k}; give 1 or more")
-        if not len(self):
-            raise PictureIndexError(f"expected pictures in {self.uri}, got none; add some first")
-        query = self._table(PICTURES).search(np.asarray(vector, np.float32), vector_column_name="vector")
-        query = query.distance_type("dot").limit(k).select(["path", "also_at", "_distance"])
-        if where:
-            query = query.where(where, prefilter=True)
-        # A condition that keeps few rows would find too few of them through the partitions.
-        query = query.bypass_vector_index() if where or exact else query.nprobes(PROBES).refine_factor(REFINE)
         try:
-            rows = query.to_list()
+            rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact)
         except Exception as error:  # LanceDB passes on what its SQL parser says, in types of its own
             raise PictureIndexError(
-                f"expected a condition over path, bytes, modified, got {where!r}: {_short(error)}"
+                f"expected a condition over path, bytes, modified, got {where!r}: {' '.join(str(error).split())[:200]}"
             ) from error
-        return [Hit(r["path"], 1 - r["_distance"], list(r["also_at"])) for r in rows]
+        if not rows and not len(self):
+            raise PictureIndexError(f"expected pictures in {self.uri}, got none; add some first")
+        return [Hit(row["path"], 1 - row["_distance"], list(row["also_at"])) for row in rows]
 
     def vectors(self) -> tuple[list[str], Vectors]:
         """All paths and their (n, dim) float32 unit vectors, for a pass over the whole collection."""
-        table = self._table(PICTURES).search().select(["path", "vector"]).limit(max(1, len(self))).to_arrow()
-        return table["path"].to_pylist(), np.stack([np.asarray(v, np.float32) for v in table["vector"].to_pylist()])
+        return self._tables.vectors()
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Takes files out of the index (never off the disk); returns how many were in it."""
-        return self._remove_paths([str(Path(path).absolute()) for path in paths])
+        return self._tables.remove([str(Path(path).absolute()) for path in paths])
 
     def rejects(self) -> list[FileReject]:
         """The files that were looked at and could not be indexed, with the reason."""
-        return [FileReject(path, file.reason) for path, file in sorted(self._known_files().items()) if file.reason]
+        return [FileReject(path, file.reason) for path, file in sorted(self._tables.files().items()) if file.reason]
 
     def folders(self) -> list[str]:
         """The folders that were added: nothing outside them is the index's to show."""
-        if FILES not in self._names():
-            return []
-        return sorted(set(self._table(FILES).search().select(["folder"]).limit(None).to_arrow()["folder"].to_pylist()))
+        return sorted({file.folder for file in self._tables.files().values()})
 
-    # What follows writes. Pictures go in before the files that name them: a kill in between is mended by the next add.
-
-    def _create(self, towers: Towers) -> None:
-        import pyarrow as pa
-
-        if PICTURES not in self._names():
-            facts = {
-                "format": FORMAT,
-                "model": towers.names.text,
-                "image_model": towers.image_name,
-                "weights_sha256": towers.image_weights_sha256,
-                "dim": towers.dim,
-                "normalised": True,
-            }
-            schema = pa.schema(
-                [
-                    ("content", pa.string()),
-                    ("path", pa.string()),
-                    ("also_at", pa.list_(pa.string())),
-                    ("bytes", pa.int64()),
-                    ("modified", pa.timestamp("s")),
-                    ("vector", pa.list_(pa.float32(), towers.dim)),
-                ],
-                metadata={FACTS: json.dumps(facts).encode()},
-            )
-            self._connection.create_table(PICTURES, schema=schema, exist_ok=True)
-        if FILES not in self._names():
-            columns = [("path", pa.string()), ("folder", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())]
-            schema = pa.schema([*columns, ("content", pa.string()), ("reason", pa.string())])
-            self._connection.create_table(FILES, schema=schema, exist_ok=True)
-
-    def _embed(
-        self, files: list[File], towers: Towers, batch_size: int, workers: int
-    ) -> tuple[list[dict[str, Any]], list[File], list[File]]:
-        """The rows of the files that opened, those files, and the others with the reason."""
-        rows: list[dict[str, Any]] = []
-        done: list[File] = []
-        unread: list[File] = []
-        start = 0
-        for batch in towers.embed_pictures([Path(f.path) for f in files], batch_size=batch_size, workers=workers):
-            count = len(batch.kept) + len(batch.errors)
-            part = files[start : start + count]
-            start += count
-            for place, vector in zip(batch.kept, batch.vectors):
-                file = part[place]
-                about = {"bytes": file.size, "modified": datetime.fromtimestamp(file.mtime_ns // 10**9, timezone.utc)}
-                rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
-                done.append(file)
-            unread += [part[place].rejected(error.reason) for place, error in batch.errors.items()]
-        return rows, done, unread
-
-    def _write(self, rows: list[dict[str, Any]], copies: list[File], files: list[File]) -> None:
-        if rows:
-            self._upsert(PICTURES, "content", rows)
-        for copy in copies:
-            self._add_copy(copy)
-        if files:
-            self._upsert(FILES, "path", [file.as_row() for file in files])
-
-    def _upsert(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
-        import pyarrow as pa
-
-        table = self._table(name)
-        data = pa.Table.from_pylist(rows, schema=table.schema)
-        table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(data)
+    def _need_towers(self, to_do: str) -> Towers:
+        if self._towers is None:
+            raise PictureIndexError(f"expected a model to {to_do}, got none; open the index with load_towers(...)")
+        return self._towers
 
     def _part(self, files: list[File]) -> tuple[list[File], list[File]]:
         """New contents, one file each, and the other files with those bytes or with bytes already indexed."""
-        known = self._contents([file.content for file in files])
+        known = self._tables.contents([file.content for file in files])
         new: dict[str, File] = {}
         copies = []
         for file in files:
@@ -310,71 +222,38 @@ class ImageIndex:
                 new[file.content] = file
         return list(new.values()), copies
 
-    def _contents(self, contents: list[str]) -> set[str]:
-        if not contents:
-            return set()
-        rows = self._rows(PICTURES, f"content IN ({_quoted(contents)})", ["content"])
-        return {row["content"] for row in rows}
 
-    def _add_copy(self, copy: File) -> None:
-        rows = self._rows(PICTURES, f"content = {_quoted([copy.content])}", None)
-        for row in rows:
-            places = [row["path"], *row["also_at"]]
-            if copy.path not in places:
-                self._upsert(PICTURES, "content", [{**row, "also_at": [*row["also_at"], copy.path]}])
+def _facts_of(towers: Towers) -> dict[str, Any]:
+    """What an index keeps of its models."""
+    return {
+        "format": FORMAT,
+        "model": towers.names.text,
+        "image_model": towers.image_name,
+        "weights_sha256": towers.image_weights_sha256,
+        "dim": towers.dim,
+        "normalised": True,
+    }
 
-    def _remove_paths(self, paths: Sequence[str]) -> int:
-        """Takes files out: a picture goes when the last file with its bytes goes."""
-        removed = 0
-        for chunk in _chunks(list(paths), ROWS_PER_WRITE):
-            condition = f"path IN ({_quoted(chunk)})"
-            files = self._rows(FILES, condition, ["path", "content"])
-            removed += len(files)
-            gone = set(chunk)
-            contents = [row["content"] for row in files if row["content"]]
-            rows = self._rows(PICTURES, f"content IN ({_quoted(contents)})", None) if contents else []
-            for row in rows:
-                left = [path for path in (row["path"], *row["also_at"]) if path not in gone]
-                if left:
-                    self._upsert(PICTURES, "content", [{**row, "path": left[0], "also_at": left[1:]}])
-                else:
-                    self._table(PICTURES).delete(f"content = {_quoted([row['content']])}")
-            self._table(FILES).delete(condition)
-        return removed
 
-    def _tidy(self) -> None:
-        """Joins small fragments; builds the partitions once there are many rows, and then only adds to them."""
-        from lancedb.index import IvfRq
-
-        table, rows = self._table(PICTURES), len(self)
-        if rows >= ROWS_FOR_INDEX:
-            stats = table.index_stats("vector_idx")
-            if stats is None or stats.num_indexed_rows < rows // 2:
-                table.create_index("vector", config=IvfRq(distance_type="dot"), name="vector_idx")
-        table.optimize(cleanup_older_than=timedelta(hours=1))
-        self._table(FILES).optimize(cleanup_older_than=timedelta(hours=1))
-
-    def _known_files(self) -> dict[str, File]:
-        if FILES not in self._names():
-            return {}
-        rows = self._table(FILES).search().limit(max(1, self._table(FILES).count_rows())).to_list()
-        return {row["path"]: File(**row) for row in rows}
-
-    def _rows(self, name: str, condition: str, columns: list[str] | None) -> list[dict[str, Any]]:
-        table = self._table(name)
-        query = table.search().where(condition).limit(max(1, table.count_rows()))
-        return list((query.select(columns) if columns else query).to_list())
-
-    def _names(self) -> list[str]:
-        return list(self._connection.list_tables().tables)
-
-    def _table(self, name: str) -> Any:
-        return self._connection.open_table(name)
-
-    def _need_towers(self, to_do: str) -> Towers:
-        if self._towers is None:
-            raise PictureIndexError(f"expected a model to {to_do}, got none; open the index with load_towers(...)")
-        return self._towers
+def _embed(
+    files: list[File], towers: Towers, batch_size: int, workers: int
+) -> tuple[list[dict[str, Any]], list[File], list[File]]:
+    """The rows of the files that opened, those files, and the others with the reason."""
+    rows: list[dict[str, Any]] = []
+    done: list[File] = []
+    unread: list[File] = []
+    start = 0
+    for batch in towers.embed_pictures([Path(f.path) for f in files], batch_size=batch_size, workers=workers):
+        count = len(batch.kept) + len(batch.errors)
+        part = files[start : start + count]
+        start += count
+        for place, vector in zip(batch.kept, batch.vectors):
+            file = part[place]
+            about = {"bytes": file.size, "modified": datetime.fromtimestamp(file.mtime_ns // 10**9, timezone.utc)}
+            rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
+            done.append(file)
+        unread += [part[place].rejected(error.reason) for place, error in batch.errors.items()]
+    return rows, done, unread
 
 
 def _check_model(facts: dict[str, Any], towers: Towers, uri: str) -> None:
@@ -392,12 +271,3 @@ def _check_model(facts: dict[str, Any], towers: Towers, uri: str) -> None:
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _quoted(values: Iterable[str]) -> str:
-    """Strings for SQL."""
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -1,0 +1,192 @@
+"""The two LanceDB tables of an index: pictures by the hash of their bytes, and the files that hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from turkish_clip.collection import File
+from turkish_clip.errors import InputError
+
+if TYPE_CHECKING:
+    from turkish_clip.metrics import Vectors
+
+PICTURES, FILES = "pictures", "files"
+FACTS = b"turkish_clip"  # the key of the table's metadata under which the image model is recorded
+VECTOR_INDEX = "vector_idx"
+ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
+REFINE = 10  # times k candidates whose exact distance is computed; without it recall falls below 0.5
+PROBES = 24  # partitions looked into
+PATHS_AT_ONCE = 512  # in one condition
+
+
+class PictureIndexError(InputError):
+    """An index that can't be opened or asked, or that is of other vectors."""
+
+
+class PictureTables:
+    """Reads and writes the tables; a handle sees what other processes have written since."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._open: dict[str, Any] = {}
+
+    @classmethod
+    def connect(cls, uri: str) -> PictureTables:
+        """Connects to a folder or an address on object storage.
+
+        Raises:
+            PictureIndexError: LanceDB is not installed.
+        """
+        try:
+            import lancedb
+        except ImportError as error:
+            raise PictureIndexError(
+                'expected LanceDB, got none installed; pip install "turkish-clip[search]"'
+            ) from error
+        return cls(lancedb.connect(uri, read_consistency_interval=timedelta(0)))
+
+    def facts(self) -> dict[str, Any]:
+        """What the index is of; empty for a new one."""
+        table = self._table(PICTURES)
+        return {} if table is None else dict(json.loads((table.schema.metadata or {}).get(FACTS, b"{}")))
+
+    def count(self) -> int:
+        """The number of distinct pictures."""
+        table = self._table(PICTURES)
+        return 0 if table is None else int(table.count_rows())
+
+    def files(self) -> dict[str, File]:
+        """Every file that was looked at, by path."""
+        table = self._table(FILES)
+        if table is None:
+            return {}
+        rows = table.search().limit(max(1, table.count_rows())).to_list()
+        return {row["path"]: File(**row) for row in rows}
+
+    def vectors(self) -> tuple[list[str], Vectors]:
+        """All paths and their (n, dim) float32 vectors."""
+        table = self._table(PICTURES)
+        if table is None or not table.count_rows():
+            return [], np.empty((0, 0), np.float32)
+        rows = table.search().select(["path", "vector"]).limit(table.count_rows()).to_arrow()
+        flat = np.concatenate([chunk.flatten().to_numpy() for chunk in rows["vector"].chunks])
+        return rows["path"].to_pylist(), flat.reshape(len(rows), -1)
+
+    def nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
+        """The rows of the k largest dot products with a (dim,) vector, with _distance = 1 - product."""
+        table = self._table(PICTURES)
+        if table is None:
+            return []
+        query = table.search(vector, vector_column_name="vector").distance_type("dot").limit(k)
+        query = query.select(["path", "also_at", "_distance"])
+        if where:
+            query = query.where(where, prefilter=True)
+        # A condition that keeps few rows would find too few of them through the partitions.
+        query = query.bypass_vector_index() if where or exact else query.nprobes(PROBES).refine_factor(REFINE)
+        return list(query.to_list())
+
+    def create(self, facts: dict[str, Any], dim: int) -> None:
+        """Makes the tables where they are not there."""
+        import pyarrow as pa
+
+        pictures = pa.schema(
+            [
+                ("content", pa.string()),
+                ("path", pa.string()),
+                ("also_at", pa.list_(pa.string())),
+                ("bytes", pa.int64()),
+                ("modified", pa.timestamp("s")),
+                ("vector", pa.list_(pa.float32(), dim)),
+            ],
+            metadata={FACTS: json.dumps(facts).encode()},
+        )
+        columns = [("path", pa.string()), ("folder", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())]
+        files = pa.schema([*columns, ("content", pa.string()), ("reason", pa.string())])
+        for name, schema in ((PICTURES, pictures), (FILES, files)):
+            if self._table(name) is None:
+                self._connection.create_table(name, schema=schema, exist_ok=True)
+
+    # Pictures go in before the files that name them: a kill in between is mended by the next time the file is seen.
+
+    def write(self, rows: list[dict[str, Any]], copies: list[File], files: list[File]) -> None:
+        if rows:
+            self._upsert(PICTURES, "content", rows)
+        for copy in copies:
+            self._add_copy(copy)
+        if files:
+            self._upsert(FILES, "path", [file.as_row() for file in files])
+
+    def contents(self, contents: list[str]) -> set[str]:
+        if not contents:
+            return set()
+        rows = self._rows(PICTURES, f"content IN ({_quoted(contents)})", ["content"])
+        return {row["content"] for row in rows}
+
+    def remove(self, paths: Sequence[str]) -> int:
+        """Takes files out: a picture goes when the last file with its bytes goes."""
+        removed = 0
+        for start in range(0, len(paths), PATHS_AT_ONCE):
+            chunk = paths[start : start + PATHS_AT_ONCE]
+            condition = f"path IN ({_quoted(chunk)})"
+            files = self._rows(FILES, condition, ["path", "content"])
+            removed += len(files)
+            gone = set(chunk)
+            contents = [row["content"] for row in files if row["content"]]
+            rows = self._rows(PICTURES, f"content IN ({_quoted(contents)})", None) if contents else []
+            for row in rows:
+                left = [path for path in (row["path"], *row["also_at"]) if path not in gone]
+                if left:
+                    self._upsert(PICTURES, "content", [{**row, "path": left[0], "also_at": left[1:]}])
+                else:
+                    self._table(PICTURES).delete(f"content = {_quoted([row['content']])}")
+            self._table(FILES).delete(condition)
+        return removed
+
+    def tidy(self) -> None:
+        """Joins small fragments; builds the partitions once there are many rows, and then only adds to them."""
+        from lancedb.index import IvfRq
+
+        table, rows = self._table(PICTURES), self.count()
+        if rows >= ROWS_FOR_INDEX:
+            stats = table.index_stats(VECTOR_INDEX)
+            if stats is None or stats.num_indexed_rows < rows // 2:
+                table.create_index("vector", config=IvfRq(distance_type="dot"), name=VECTOR_INDEX)
+        table.optimize(cleanup_older_than=timedelta(hours=1))
+        self._table(FILES).optimize(cleanup_older_than=timedelta(hours=1))
+
+    def _add_copy(self, copy: File) -> None:
+        rows = self._rows(PICTURES, f"content = {_quoted([copy.content])}", None)
+        for row in rows:
+            places = [row["path"], *row["also_at"]]
+            if copy.path not in places:
+                self._upsert(PICTURES, "content", [{**row, "also_at": [*row["also_at"], copy.path]}])
+
+    def _upsert(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
+        import pyarrow as pa
+
+        table = self._table(name)
+        data = pa.Table.from_pylist(rows, schema=table.schema)
+        table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(data)
+
+    def _rows(self, name: str, condition: str, columns: list[str] | None) -> list[dict[str, Any]]:
+        table = self._table(name)
+        query = table.search().where(condition).limit(max(1, table.count_rows()))
+        return list((query.select(columns) if columns else query).to_list())
+
+    def _table(self, name: str) -> Any:
+        """A table's handle, or None where there is none yet."""
+        if name not in self._open:
+            if name not in self._connection.list_tables().tables:
+                return None
+            self._open[name] = self._connection.open_table(name)
+        return self._open[name]
+
+
+def _quoted(values: Iterable[str]) -> str:
+    """Strings for SQL."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
