@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from turkish_clip.search import ImageIndex
+from turkish_clip.towers import Towers
+
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: set CHROMIUM to its path")
 
@@ -51,7 +54,7 @@ def address(indexed: Path, pair_folder: Path, tmp_path_factory: pytest.TempPathF
 
 
 @needs_browser
-def test_the_page(address: str, indexed: Path, tmp_path: Path) -> None:
+def test_the_page(address: str, indexed: Path, towers: Towers, tmp_path: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
 
     bad = tmp_path / "bad.png"
@@ -65,11 +68,19 @@ def test_the_page(address: str, indexed: Path, tmp_path: Path) -> None:
         page.goto(address)
         expect(page.get_by_role("tab", name="Hakkında")).to_be_visible(timeout=30_000)
 
+        page.get_by_label("Ne arıyorsunuz?").fill("kırmızı ev")
+        page.locator("#search").click()
+        expect(page.locator("#found img").first).to_be_visible(timeout=30_000)
+        best = ImageIndex.open(indexed / ".turkish-clip", towers).search("kırmızı ev", k=1)[0]
+        assert page.locator("#found").inner_text().splitlines()[1] == f"{best.score:.3f} · {Path(best.path).name}"
+
+        page.get_by_label("Ne arıyorsunuz?").fill("")
         page.locator("input[type=file]").first.set_input_files(first)
         page.wait_for_timeout(1500)
         page.locator("#search").click()
         expect(page.locator("#found img").first).to_be_visible(timeout=30_000)
-        assert first.name in page.locator("#found").inner_text()
+        page.wait_for_timeout(1500)
+        assert page.locator("#found").inner_text().splitlines()[1] == f"1.000 · {first.name}"
 
         page.get_by_role("tab", name="Sınıflandır").click()
         page.locator("#classify").click()

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from training import demo
+from training.mini.words import COLOURS
+from turkish_clip.search import ImageIndex
+from turkish_clip.towers import load_towers
+from turkish_clip.zero_shot import ZeroShotClassifier
 
 
 @pytest.mark.slow
@@ -32,3 +38,34 @@ def test_the_demo_reaches_its_goals(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
     again = demo.main(["--run", str(tmp_path / "demo")])
     assert again["weights_sha256"] == results["weights_sha256"]
+
+
+def truth(row: dict[str, Any], english: dict[str, str]) -> set[str]:
+    """The Turkish names of what the English captions of a picture name."""
+    words = {word.strip(".,") for caption in row["captions_en"] for word in caption.lower().split()}
+    return {turkish for word, turkish in english.items() if {word, f"{word}s"} & words}
+
+
+@pytest.mark.slow
+def test_the_demos_run_is_a_model_to_use(tmp_path: Path) -> None:
+    demo.main(["--run", str(tmp_path / "demo")])
+    data = tmp_path / "demo" / "data"
+    rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    test = [row for row in rows if row["split"] == "test"]
+    pictures = [data / row["file_name"] for row in test]
+    towers = load_towers(tmp_path / "demo", device="cpu")
+    assert towers.temperature_is_fitted
+    vectors = np.concatenate([batch.vectors for batch in towers.embed_pictures(pictures)])
+
+    # By thing it is far from that: the small CLIP tells pictures apart by colours and places (training/LOG.md).
+    labels = {colour.turkish[0]: list(colour.turkish) for colour in COLOURS.values()}
+    classes = ZeroShotClassifier(towers, labels).classify_vectors(vectors)
+    english = dict(zip(COLOURS, labels))
+    assert np.mean([found.label in truth(row, english) for found, row in zip(classes, test)]) >= 0.95
+
+    index = ImageIndex.open(tmp_path / "index", towers)
+    index.add(data / "test")
+    asked = [(caption, str(picture)) for row, picture in zip(test, pictures) for caption in row["captions"]][:500]
+    first = np.mean([index.search(caption, k=1)[0].path == picture for caption, picture in asked])
+    results = json.loads((tmp_path / "demo" / "results.json").read_text(encoding="utf-8"))
+    assert first >= results["text_to_image"]["ci95"]["recall_at_1"][0] - 0.02

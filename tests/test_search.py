@@ -102,6 +102,9 @@ def test_what_is_no_picture_is_listed_with_its_reason(index: ImageIndex, photos:
     assert added.pictures == 6
     again = index.add(photos)
     assert {Path(reject.path).name for reject in again.rejects} == set(reasons)
+    for name in ("cut-1.png", "cut-2.png"):  # the same broken bytes once more
+        (photos / name).write_bytes((photos / "cut.png").read_bytes())
+    assert {"cut-1.png", "cut-2.png"} <= {Path(reject.path).name for reject in index.add(photos).rejects}
     assert str(outside) not in index.vectors()[0]
 
 

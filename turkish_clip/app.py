@@ -30,6 +30,7 @@ MAX_UPLOAD = "20mb"
 MAX_PIXELS = 50_000_000  # of an uploaded picture
 MAX_LABELS, MAX_TEXTS, MAX_PICTURES, MAX_LETTERS = 200, 30, 20, 500
 SHOWN = 24
+DROP = "Resmi buraya bırakın ya da tıklayıp seçin"
 
 
 class AppError(InputError):
@@ -52,6 +53,7 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
     except ImportError as error:
         raise AppError('expected Gradio, got none installed; pip install "turkish-clip[app]"') from error
     page = Page(towers, index)
+    upload: dict[str, Any] = {"type": "filepath", "sources": ["upload"]}
     with gr.Blocks(title="turkish-clip", analytics_enabled=False) as blocks:
         gr.Markdown("# Türkçe sözlerle resimler")
         if index is not None:
@@ -59,13 +61,13 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
                 words = gr.Textbox(
                     label="Ne arıyorsunuz?", placeholder="karda oynayan iki köpek", max_length=MAX_LETTERS
                 )
-                like = gr.Image(label="ya da buna benzer resimler", type="filepath", sources=["upload"], height=200)
+                like = gr.Image(label="ya da buna benzer resimler", placeholder=DROP, **upload, height=160)
                 button = gr.Button("Ara", variant="primary", elem_id="search")
                 found = gr.Gallery(label="Bulunanlar, en iyisi başta", columns=6, elem_id="found", format="png")
                 button.click(page.search, [words, like], found, api_name=False)
                 words.submit(page.search, [words, like], found, api_name=False)
         with gr.Tab("Sınıflandır"):
-            picture = gr.Image(label="Resim", type="filepath", sources=["upload"], height=260)
+            picture = gr.Image(label="Resim", placeholder=DROP, **upload, height=260)
             labels = gr.Textbox(
                 label="Etiketler (virgülle; eş anlamlılar arasına |)",
                 value="kedi, köpek, araba|otomobil",

@@ -133,6 +133,9 @@ class ImageIndex:
             self._tables.remove([file.path for file in files if file.path in known])
             new, copies = self._part(fresh)
             rows, indexed, unread = _embed(new, towers, batch_size, workers)
+            why = {file.content: file.reason for file in unread}
+            unread += [copy.rejected(why[copy.content]) for copy in copies if copy.content in why]
+            copies = [copy for copy in copies if copy.content not in why]
             self._tables.write(rows, copies, [*indexed, *copies, *bad, *unread])
             rejects += [FileReject(file.path, file.reason) for file in (*bad, *unread)]
             added += len(rows)
