@@ -144,17 +144,15 @@ def compare(
     json: Json = False,
 ) -> None:
     """Score pictures against texts: a table of cosines, and the best picture for each text."""
+    from turkish_clip.images import ImageError
+    from turkish_clip.towers import in_order
+
     towers, paths = load(model, image_model, device), files_of(pictures)
-    texts, start = towers.encode_texts(text), 0
-    kept: list[Path] = []
-    vectors: list[Any] = []
-    errors: dict[str, str] = {}
-    for batch in towers.embed_pictures(paths):
-        kept += [paths[start + place] for place in batch.kept]
-        errors |= {str(paths[start + place]): error.reason for place, error in batch.errors.items()}
-        vectors += list(batch.vectors)
-        start += len(batch.kept) + len(batch.errors)
-    output.show_scores(kept, text, [[float(vector @ one) for one in texts] for vector in vectors], errors, json)
+    texts = towers.encode_texts(text)
+    found = list(in_order(towers.embed_pictures(paths), lambda vectors: list(vectors @ texts.T), lambda error: error))
+    errors = {str(path): row.reason for path, row in zip(paths, found) if isinstance(row, ImageError)}
+    scores = {path: row.tolist() for path, row in zip(paths, found) if not isinstance(row, ImageError)}
+    output.show_scores(list(scores), text, list(scores.values()), errors, json)
     leave(bool(errors))
 
 

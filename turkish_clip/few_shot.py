@@ -20,11 +20,9 @@ from turkish_clip.errors import InputError
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.prompts import PHOTOGRAPHS
-from turkish_clip.zero_shot import Classification, ZeroShotClassifier, classify_stream, softmax
+from turkish_clip.zero_shot import Classification, PictureClassifier, ZeroShotClassifier, softmax
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from turkish_clip.towers import Towers
 
 FORMAT = 1
@@ -39,7 +37,7 @@ class ExampleError(InputError):
 
 
 @dataclass(frozen=True)
-class FewShotClassifier:
+class FewShotClassifier(PictureClassifier):
     """Labels and the linear map from picture vectors to their scores.
 
     Attributes:
@@ -106,18 +104,6 @@ class FewShotClassifier:
         # scikit-learn's arrays may lie column by column, which safetensors would write as if they lay row by row.
         weights = np.ascontiguousarray(coefficients, np.float32)
         return cls(towers, labels, weights, np.ascontiguousarray(intercepts, np.float32), facts)
-
-    def classify(
-        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
-    ) -> list[Classification]:
-        """Classifies pictures in one pass; one that does not open is an entry with its error."""
-        return list(self.classify_each(pictures, batch_size=batch_size, workers=workers))
-
-    def classify_each(
-        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
-    ) -> Iterator[Classification]:
-        """Like `classify`, as the pictures come."""
-        return classify_stream(self.towers, self.classify_vectors, pictures, batch_size, workers)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of pictures; `score` is the log-odds."""

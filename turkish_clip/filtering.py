@@ -98,13 +98,10 @@ class PictureFilter:
 
     def flag(self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> Iterator[Flag]:
         """Flags pictures as they come, in order; one that does not open is an entry with its error."""
-        for batch in self._towers.embed_pictures(pictures, batch_size=batch_size, workers=workers):
-            found = iter(self.flag_vectors(batch.vectors) if batch.kept else [])
-            for place in range(len(batch.kept) + len(batch.errors)):
-                if place in batch.errors:
-                    yield Flag(0.0, 0.0, "", False, batch.errors[place])
-                else:
-                    yield next(found)
+        from turkish_clip.towers import in_order
+
+        batches = self._towers.embed_pictures(pictures, batch_size=batch_size, workers=workers)
+        return in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
 
 
 def as_csv(rows: Sequence[dict[str, object]]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from turkish_clip.errors import InputError
-from turkish_clip.images import ImageLike, open_image
+from turkish_clip.images import ImageError, ImageLike, open_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MODEL_VARIABLE, IMAGE_MODEL_VARIABLE = "TURKISH_CLIP_MODEL", "TURKISH_CLIP_IMAGE_MODEL"
 STOCK_IMAGE_MODEL = "clip-ViT-B-32"
 DEFAULT_TEMPERATURE = 0.01  # what CLIP's training ends with: 1 / 100 (Source: Radford et al. 2021, section 2.5)
+Result = TypeVar("Result")
 RUN_RECORD = "run.json"  # of a training run, whose folder serves as a model, too
 
 
@@ -115,6 +116,18 @@ class Towers:
         batches = iter(lambda: list(islice(stream, batch_size)), [])
         for batch in embed_batches(self.image, batches, dim=self.dim, workers=workers):
             yield EmbeddedBatch(batch.kept, unit(batch.vectors), batch.errors)
+
+
+def in_order(
+    batches: Iterable[EmbeddedBatch],
+    of_vectors: Callable[[Vectors], Sequence[Result]],
+    of_error: Callable[[ImageError], Result],
+) -> Iterator[Result]:
+    """What each picture of some batches gives, in order: by its vector, or by the error where it did not open."""
+    for batch in batches:
+        found = iter(of_vectors(batch.vectors) if batch.kept else [])
+        for place in range(len(batch.kept) + len(batch.errors)):
+            yield of_error(batch.errors[place]) if place in batch.errors else next(found)
 
 
 def load_towers(

@@ -99,19 +99,12 @@ def verify(
         The checks in order; they end at the first one without which the others can't be made.
     """
     try:
-        path = find_record(str(model), revision)
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
-            raise ValueError(f"format {record['format']}, which this version can't read; update turkish-clip")
+        record = read_record(str(model), revision)
         checks = [Check("record", True, f"{RECORD}: a {record['kind']} model of {record['dim']}-wide vectors")]
         checks += [check_versions(record), check_files(str(model), revision)]
-        trained_for, goldens = record["image_model"], record["golden"]
-        if len(goldens["texts"]) != len(goldens["text_vectors"]) or not goldens["picture_vectors"]:
-            raise ValueError("golden vectors that do not match their texts")
     except Exception as error:  # noqa: BLE001 - the Hub's client, the file system and JSON each raise their own
-        return [
-            Check("record", False, f"expected {RECORD} in {model}, got {first_line(error)}; check the id or folder")
-        ]
+        found = f"expected {RECORD} in {model}, got {first_line(error)}; check the id or folder"
+        return [Check("record", False, found)]
     if not checks[-1].passed:
         return checks
     began = time.perf_counter()
@@ -119,19 +112,34 @@ def verify(
         text_encoder = load(model, revision, device)
     except Exception as error:  # noqa: BLE001 - likewise transformers and safetensors
         return [*checks, Check("loads", False, f"expected a model in {model}, got {first_line(error)}")]
-    checks.append(check_modules(text_encoder, time.perf_counter() - began))
-    checks += check_texts(text_encoder, record)
+    checks += [check_modules(text_encoder, time.perf_counter() - began), *check_texts(text_encoder, record)]
     if record["kind"] == "paired":
         return [*checks, *check_pictures(text_encoder, text_encoder, record, str(model))]
-    chosen = str(image_model or trained_for["id"])
-    if image_revision is None and chosen == trained_for["id"]:
-        image_revision = trained_for["revision"]
+    chosen = str(image_model or record["image_model"]["id"])
+    if image_revision is None and chosen == record["image_model"]["id"]:
+        image_revision = record["image_model"]["revision"]
     try:
         image_encoder = load(chosen, image_revision, device)
     except Exception as error:  # noqa: BLE001 - likewise
         found = f"expected the image model {chosen}, got {first_line(error)}; name a folder or id with --image-model"
         return [*checks, Check("pairs", False, found)]
     return [*checks, *check_pictures(text_encoder, image_encoder, record, chosen)]
+
+
+def read_record(model: str, revision: str | None) -> dict[str, Any]:
+    """A model's record, with what the checks need of it.
+
+    Raises:
+        ValueError: another format, or golden vectors that do not match their texts.
+        KeyError: something is missing. The Hub's client and the file system raise their own.
+    """
+    record = json.loads(find_record(model, revision).read_text(encoding="utf-8"))
+    if record["format"] != FORMAT:
+        raise ValueError(f"format {record['format']}, which this version can't read; update turkish-clip")
+    goldens, _ = record["golden"], (record["kind"], record["dim"], record["image_model"]["id"], record["requires"])
+    if len(goldens["texts"]) != len(goldens["text_vectors"]) or not goldens["picture_vectors"]:
+        raise ValueError("golden vectors that do not match their texts")
+    return dict(record)
 
 
 def find_record(model: str, revision: str | None) -> Path:
@@ -182,15 +190,11 @@ def check_files(model: str, revision: str | None) -> Check:
 
 def check_modules(model: SentenceTransformer, seconds: float) -> Check:
     """Only the host's own modules."""
-    foreign = [type(module).__module__ for module in model if not is_host(module)]
+    names = [type(module).__module__ for module in model]
+    foreign = [name for name in names if name.split(".")[0] != "sentence_transformers"]
     if foreign:
         return Check("loads", False, f"expected modules of sentence-transformers alone, got {', '.join(foreign)}")
     return Check("loads", True, f"in {seconds:.1f} s: {' → '.join(type(module).__name__ for module in model)}")
-
-
-def is_host(module: Any) -> bool:
-    """Whether a module's class comes with sentence-transformers."""
-    return type(module).__module__.split(".")[0] == "sentence_transformers"
 
 
 def check_texts(model: SentenceTransformer, record: dict[str, Any]) -> list[Check]:

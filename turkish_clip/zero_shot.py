@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,32 @@ class Classification:
     error: ImageError | None = None
 
 
-class ZeroShotClassifier:
+class PictureClassifier(ABC):
+    """Labels pictures by their vectors: by words, or by examples."""
+
+    towers: Towers
+
+    @abstractmethod
+    def classify_vectors(self, vectors: Vectors) -> list[Classification]:
+        """Classifies (n, dim) float32 unit vectors of pictures."""
+
+    def classify(
+        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
+    ) -> list[Classification]:
+        """Classifies pictures in one pass; one that does not open is an entry with its error."""
+        return list(self.classify_each(pictures, batch_size=batch_size, workers=workers))
+
+    def classify_each(
+        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
+    ) -> Iterator[Classification]:
+        """Like `classify`, as the pictures come."""
+        from turkish_clip.towers import in_order
+
+        batches = self.towers.embed_pictures(pictures, batch_size=batch_size, workers=workers)
+        return in_order(batches, self.classify_vectors, lambda error: Classification(None, 0.0, 0.0, {}, error))
+
+
+class ZeroShotClassifier(PictureClassifier):
     """Says which of some Turkish labels a picture fits, and how sure the model is among them.
 
     >>> ZeroShotClassifier(load_towers("org/turkish-clip"), ["kedi", "köpek"]).classify([photo])  # doctest: +SKIP
@@ -85,20 +111,8 @@ class ZeroShotClassifier:
             prompts = [[fill(t, word) for word in words for t in templates] for words in self.synonyms.values()]
         except ValueError as error:
             raise LabelError(str(error)) from error
-        self._towers = towers
+        self.towers = towers
         self.label_vectors = _averages(towers, prompts)
-
-    def classify(
-        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
-    ) -> list[Classification]:
-        """Classifies pictures in one pass; one that does not open is an entry with its error."""
-        return list(self.classify_each(pictures, batch_size=batch_size, workers=workers))
-
-    def classify_each(
-        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
-    ) -> Iterator[Classification]:
-        """Like `classify`, as the pictures come."""
-        return classify_stream(self._towers, self.classify_vectors, pictures, batch_size, workers)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of pictures."""
@@ -116,23 +130,6 @@ class ZeroShotClassifier:
                 )
             )
         return results
-
-
-def classify_stream(
-    towers: Towers,
-    classify_vectors: Callable[[Vectors], list[Classification]],
-    pictures: Iterable[ImageLike],
-    batch_size: int,
-    workers: int,
-) -> Iterator[Classification]:
-    """Classifies pictures as they come, in order; one that does not open is an entry with its error."""
-    for batch in towers.embed_pictures(pictures, batch_size=batch_size, workers=workers):
-        found = iter(classify_vectors(batch.vectors) if batch.kept else [])
-        for place in range(len(batch.kept) + len(batch.errors)):
-            if place in batch.errors:
-                yield Classification(None, 0.0, 0.0, {}, batch.errors[place])
-            else:
-                yield next(found)
 
 
 def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
