@@ -87,7 +87,7 @@ def shades(colour: tuple[int, int, int], count: int) -> list[Image.Image]:
 COLOURS = {"kırmızı": (200, 30, 30), "mavi": (30, 30, 200), "sarı": (220, 210, 40)}
 
 
-@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("count", [8, 12])
 @pytest.mark.parametrize("labels", [("kırmızı", "mavi"), ("kırmızı", "mavi", "sarı")])
 def test_a_few_examples_are_learnt_and_kept(
     towers: Towers, tmp_path: Path, count: int, labels: tuple[str, ...]
@@ -95,13 +95,22 @@ def test_a_few_examples_are_learnt_and_kept(
     examples = {label: shades(COLOURS[label], count) for label in labels}
     classifier = FewShotClassifier.fit(towers, examples)
     for label in labels:
-        found = classifier.classify(shades(COLOURS[label], 12)[6:])
+        found = classifier.classify(shades(COLOURS[label], 18)[12:])
         assert [result.label for result in found] == [label] * 6
         assert sum(found[0].probabilities.values()) == pytest.approx(1)
     classifier.save(tmp_path / "mine")
     assert {path.suffix for path in (tmp_path / "mine").iterdir()} == {".safetensors", ".json"}
     again = FewShotClassifier.load(tmp_path / "mine", towers)
     assert again.classify(PICTURES) == classifier.classify(PICTURES)
+
+
+def test_without_enough_examples_the_words_hold(towers: Towers) -> None:
+    labels = ["ev", "kuş", "köpek"]
+    one = FewShotClassifier.fit(towers, dict(zip(labels, ([picture] for picture in PICTURES))))
+    words = ZeroShotClassifier(towers, labels).label_vectors
+    cosines = (one.weights * words).sum(axis=1) / np.linalg.norm(one.weights, axis=1)
+    assert one.facts["prior"] == 1.5
+    assert cosines.min() > 0.9
 
 
 def test_examples_that_can_not_be_learnt_from(towers: Towers, tmp_path: Path) -> None:
