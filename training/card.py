@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training.config import DistillConfig, EmbedConfig, PublishConfig, usual_learning_rate
 from training.hub import full_id
 from training.perturb import SPELLINGS
+from training.run_record import sources_in
 from turkish_clip.errors import InputError
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
@@ -124,7 +125,7 @@ def named(name: str, commit: str | None, root: str = HUB) -> Named:
 
 def sources_of(record: dict[str, Any]) -> list[Named]:
     """The data that a run was trained on, numbered where two have one name."""
-    sources = record["config"].get("sources") or [record["config"]]
+    sources = sources_in(record["config"])
     commits = record.get("captions_revisions") or [""] * len(sources)
     found = [named(source["captions"], commit, f"{HUB}/datasets") for source, commit in zip(sources, commits)]
     names = [source.name for source in found]
@@ -147,6 +148,7 @@ def card_facts(
             `Named`), pictures_are_unit, record (the name of its golden file) and year.
     """
     data = sources_of(record)
+    measured = tests(results, data)
     owner, _, name = config.repository.partition("/")
     return {
         **model,
@@ -159,7 +161,7 @@ def card_facts(
         **based_on(config, record, model["image_model"]),
         "hub_data": [source.name for source in data if source.on_hub],
         "own_pictures": [source.name for source in data if not source.on_hub and source.name != "mini"],
-        "has_ceiling": any("teacher_captions" in test["figures"] for test in tests(results, data)),
+        "has_ceiling": any("teacher_captions" in test["figures"] for test in measured),
         "has_intervals": bool(results["text_to_image"]["ci95"]),
         "project": PROJECT,
         "data": [
@@ -168,7 +170,7 @@ def card_facts(
         ],
         "metrics": [{"key": key, "label": label} for key, label in METRICS],
         "directions": DIRECTIONS,
-        "tests": tests(results, data),
+        "tests": measured,
         "split": results["split"],
         "clean": results["text_to_image"]["recall_at_1"],
         "spellings": [{"label": label, **results["robustness"][name]} for label, name in SPELLINGS],
@@ -203,7 +205,7 @@ def based_on(config: PublishConfig, record: dict[str, Any], image_model: Named) 
 def licences(config: PublishConfig, record: dict[str, Any]) -> list[str]:
     """The licence of each source of the run, as the recipe has it; empty where it names none."""
     known = {source.captions: source.captions_license for source in config.all_sources}
-    return [known.get(source["captions"], "") for source in record["config"].get("sources") or [record["config"]]]
+    return [known.get(source["captions"], "") for source in sources_in(record["config"])]
 
 
 def training(record: dict[str, Any]) -> dict[str, Any]:

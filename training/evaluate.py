@@ -17,7 +17,7 @@ from training.command import print_result, quiet_hosts, run_command
 from training.config import EvaluateConfig, Source, read
 from training.perturb import PERTURBATIONS
 from training.rows import Row
-from training.run_record import RunError
+from training.run_record import RunError, sources_in
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
 from turkish_clip.towers import weights_sha256
 from turkish_clip.verify import RECORD
@@ -277,7 +277,7 @@ def _check_run(config: EvaluateConfig) -> None:
             f"add --run OTHER --targets {config.targets_folder}"
         )
     trained = json.loads(path.read_text(encoding="utf-8"))["config"]
-    before = trained.get("sources") or [trained]
+    before = sources_in(trained)
     if [source["captions"] for source in before] != [source.captions for source in config.all_sources]:
         return
     compared: list[tuple[dict[str, Any], Source, tuple[str, ...]]] = [(trained, config, SPLIT_FIELDS)]

@@ -10,7 +10,7 @@ from typing import Any
 from training.card import licences, not_finite, public_name, sources_of
 from training.config import PublishConfig
 from training.perturb import SPELLINGS
-from training.run_record import git_state
+from training.run_record import git_state, sources_in
 
 FIGURES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr")
 ENOUGH_PICTURES = 50  # below, chance finds much by itself
@@ -30,8 +30,7 @@ def in_the_run(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
     found = []
     if results.get("weights_sha256") != record["summary"]["weights_sha256"]:
         found.append("results.json is of other weights than the run's model; run training.evaluate again")
-    sources = record["config"].get("sources") or [record["config"]]
-    if results.get("dataset") != " + ".join(source["captions"] for source in sources):
+    if results.get("dataset") != " + ".join(source["captions"] for source in sources_in(record["config"])):
         found.append(f"results.json is of other data ({results.get('dataset')}) than the run's; evaluate on the run's")
     if results.get("split") != "test":
         found.append(f"results.json is of the {results.get('split')} split; run training.evaluate on the test split")

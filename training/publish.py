@@ -105,9 +105,7 @@ def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]
     with whole_folder(config.output) as partial:
         save_text_encoder(model, partial)
         write_json(partial / "results.json", published(results, record, about))
-        facts = golden_record(config, record, about, golden(student, image))
-        if "temperature" in results:
-            facts["temperature"] = results["temperature"]["value"]
+        facts = golden_record(config, record, results, about, golden(student, image))
         write_text(partial / RECORD, json.dumps(facts, ensure_ascii=False) + "\n")
         write_text(partial / "README.md", render(card_facts(config, record, results, about)))
 
@@ -163,7 +161,11 @@ def image_model_of(config: PublishConfig, trained_for: dict[str, Any]) -> Named:
 
 
 def golden_record(
-    config: PublishConfig, record: dict[str, Any], about: dict[str, Any], vectors: dict[str, Any]
+    config: PublishConfig,
+    record: dict[str, Any],
+    results: dict[str, Any],
+    about: dict[str, Any],
+    vectors: dict[str, Any],
 ) -> dict[str, Any]:
     """What `turkish-clip verify` reads beside the weights."""
     trained_for = about["image_model"]
@@ -181,6 +183,7 @@ def golden_record(
         "requires": about["requires"],
         "tolerance": TEXT_TOLERANCE,
         "golden": vectors,
+        **({"temperature": results["temperature"]["value"]} if "temperature" in results else {}),
     }
 
 

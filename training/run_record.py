@@ -131,6 +131,11 @@ def open_run(config: Any) -> Run:
     return Run(folder, before is not None, settings)
 
 
+def sources_in(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sources in a run's configuration: those listed, or the one that `captions` names."""
+    return settings.get("sources") or [settings]
+
+
 def library_versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:

@@ -55,7 +55,7 @@ def index(
     """Make or update an index of a picture folder: what is new, changed or gone since the last time."""
     if not folder.is_dir():
         raise InputError(f"expected a folder of pictures, got {folder}, which is none; check the path")
-    pictures = open_index(folder, at, model, image_model, device, for_queries=True)
+    pictures = open_index(folder, at, model, image_model, device)
     with output.progress("indexing", quiet=json) as advance:
         added = pictures.add(folder, workers=workers, progress=advance)
     output.show_added(added, pictures.uri, json)
@@ -79,7 +79,7 @@ def search(
     """Find the pictures of an index that fit words, or that look like a picture, best."""
     if (query is None) == (picture is None):
         raise InputError("expected words or --picture, got both or none; write: turkish-clip search FOLDER 'kar'")
-    pictures = open_index(folder, at, model, image_model, device, for_queries=True, must_exist=True)
+    pictures = open_index(folder, at, model, image_model, device, must_exist=True)
     hits = pictures.search(query if query is not None else picture, k, where=where)  # type: ignore[arg-type]
     output.show_hits(hits, query or str(picture), json)
     output.write_sheet(sheet, [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}") for hit in hits], query or "")
@@ -208,7 +208,7 @@ def web_page(
     from turkish_clip.app import build_page, serve
 
     if folder is not None or at is not None:
-        pictures = open_index(folder or Path(), at, model, image_model, device, for_queries=True, must_exist=True)
+        pictures = open_index(folder or Path(), at, model, image_model, device, must_exist=True)
         towers = pictures.towers
     else:
         pictures, towers = None, load(model, image_model, device)
@@ -259,7 +259,8 @@ def load(model: str | None, image_model: str | None, device: str | None) -> Towe
     from turkish_clip.towers import find_names, load_towers
     from turkish_clip.verify import quiet
 
-    find_names(model, image_model)
+    if model is None:
+        find_names(None, image_model)  # says so before the host is imported, which takes seconds
     quiet()
     return load_towers(model, image_model, device=device)
 
@@ -271,7 +272,6 @@ def open_index(
     image_model: str | None,
     device: str | None,
     *,
-    for_queries: bool,
     must_exist: bool = False,
 ) -> ImageIndex:
     """A folder's index; where no model is named, with the models that it was made with."""
@@ -284,8 +284,7 @@ def open_index(
         raise PictureIndexError(f"expected an index in {uri}, got none; make one: turkish-clip index {folder}")
     if model is None and facts:
         model, image_model = facts["model"], image_model or facts["image_model"]
-    towers = load(model, image_model, device) if for_queries else None
-    return ImageIndex.open(uri, towers)
+    return ImageIndex.open(uri, load(model, image_model, device))
 
 
 def files_of(pictures: list[Path]) -> list[Path]:

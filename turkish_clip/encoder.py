@@ -107,17 +107,31 @@ def pair(
             f"expected an image model second, got {_sides(image)}, which has no image side; give pair(text_encoder, "
             "image_encoder), for example with the image model clip-ViT-B-32"
         )
-    widths = text.encode("a").shape[-1], image.encode(PROBE).shape[-1]
-    if widths[0] != widths[1]:
-        raise ModelError(
-            f"expected vectors of one width, got {widths[0]} from the text encoder and {widths[1]} from the image "
-            "model; pair it with the image model that it was trained for"
-        )
+    check_one_width(text, image)
     router = Router(
         {"text": list(text.children()), "image": list(image.children())},
         route_mappings={(None, "text"): "text", (None, "image"): "image"},
     )
     return SentenceTransformer(modules=[router], device=device, similarity_fn_name="cosine")
+
+
+def check_one_width(
+    text: SentenceTransformer,
+    image: SentenceTransformer,
+    text_name: str = "the text encoder",
+    image_name: str = "the image model",
+) -> None:
+    """Sees that texts and pictures get vectors of one width.
+
+    Raises:
+        ModelError: they do not; names both.
+    """
+    widths = text.encode("a").shape[-1], image.encode(PROBE).shape[-1]
+    if widths[0] != widths[1]:
+        raise ModelError(
+            f"expected vectors of one width, got {widths[0]} from {text_name} and {widths[1]} from {image_name}; "
+            "pair it with the image model that it was trained for"
+        )
 
 
 def save_text_encoder(model: SentenceTransformer, folder: str | Path) -> None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,8 @@ from turkish_clip.errors import InputError
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.prompts import PHOTOGRAPHS
+from turkish_clip.towers import Towers, in_order
 from turkish_clip.zero_shot import Classification, PictureClassifier, ZeroShotClassifier, softmax
-
-if TYPE_CHECKING:
-    from turkish_clip.towers import Towers
 
 FORMAT = 1
 WEIGHTS, FACTS = "few_shot.safetensors", "few_shot.json"
@@ -161,18 +159,15 @@ def _embedded(towers: Towers, examples: Mapping[str, Sequence[ImageLike]]) -> tu
         raise ExampleError(f"expected examples of at least two labels, got {list(examples)}; add another")
     pictures = [picture for some in examples.values() for picture in some]
     numbers = np.repeat(np.arange(len(examples)), [len(some) for some in examples.values()])
-    vectors, kept, start = [], [], 0
-    for batch in towers.embed_pictures(pictures):
-        vectors.append(batch.vectors)
-        kept += [start + place for place in batch.kept]
-        start += len(batch.kept) + len(batch.errors)
+    found: list[Any] = list(in_order(towers.embed_pictures(pictures), list, lambda _: None))
+    kept = [place for place, vector in enumerate(found) if vector is not None]
     numbers = numbers[kept]
     for number, label in enumerate(examples):
         if not (numbers == number).any():
             raise ExampleError(
                 f"expected pictures of {label!r} that open, got none of {len(examples[label])}; add some"
             )
-    return np.concatenate(vectors), numbers
+    return np.stack([found[place] for place in kept]), numbers
 
 
 def _learnt(

@@ -6,19 +6,15 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from turkish_clip.errors import InputError
-from turkish_clip.images import ImageLike
+from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
+from turkish_clip.towers import Towers, in_order
 from turkish_clip.zero_shot import softmax
-
-if TYPE_CHECKING:
-    from turkish_clip.images import ImageError
-    from turkish_clip.towers import Towers
 
 CONTRAST = ("bir fotoğraf", "bir resim", "herhangi bir şey")  # what a picture is taken for that shows nothing special
 
@@ -98,8 +94,6 @@ class PictureFilter:
 
     def flag(self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> Iterator[Flag]:
         """Flags pictures as they come, in order; one that does not open is an entry with its error."""
-        from turkish_clip.towers import in_order
-
         batches = self._towers.embed_pictures(pictures, batch_size=batch_size, workers=workers)
         return in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
 

@@ -116,8 +116,8 @@ class PictureTables:
     def write(self, rows: list[dict[str, Any]], copies: list[File], files: list[File]) -> None:
         if rows:
             self._upsert(PICTURES, "content", rows)
-        for copy in copies:
-            self._add_copy(copy)
+        if copies:
+            self._add_copies(copies)
         if files:
             self._upsert(FILES, "path", [file.as_row() for file in files])
 
@@ -138,12 +138,17 @@ class PictureTables:
             gone = set(chunk)
             contents = [row["content"] for row in files if row["content"]]
             rows = self._rows(PICTURES, f"content IN ({_quoted(contents)})", None) if contents else []
+            moved, orphaned = [], []
             for row in rows:
                 left = [path for path in (row["path"], *row["also_at"]) if path not in gone]
                 if left:
-                    self._upsert(PICTURES, "content", [{**row, "path": left[0], "also_at": left[1:]}])
+                    moved.append({**row, "path": left[0], "also_at": left[1:]})
                 else:
-                    self._table(PICTURES).delete(f"content = {_quoted([row['content']])}")
+                    orphaned.append(row["content"])
+            if moved:
+                self._upsert(PICTURES, "content", moved)
+            if orphaned:
+                self._table(PICTURES).delete(f"content IN ({_quoted(orphaned)})")
             self._table(FILES).delete(condition)
         return removed
 
@@ -159,12 +164,19 @@ class PictureTables:
         table.optimize(cleanup_older_than=timedelta(hours=1))
         self._table(FILES).optimize(cleanup_older_than=timedelta(hours=1))
 
-    def _add_copy(self, copy: File) -> None:
-        rows = self._rows(PICTURES, f"content = {_quoted([copy.content])}", None)
-        for row in rows:
-            places = [row["path"], *row["also_at"]]
-            if copy.path not in places:
-                self._upsert(PICTURES, "content", [{**row, "also_at": [*row["also_at"], copy.path]}])
+    def _add_copies(self, copies: list[File]) -> None:
+        """Adds the paths of files to the pictures whose bytes they have."""
+        also: dict[str, list[str]] = {}
+        for copy in copies:
+            also.setdefault(copy.content, []).append(copy.path)
+        changed = []
+        for row in self._rows(PICTURES, f"content IN ({_quoted(also)})", None):
+            known = [row["path"], *row["also_at"]]
+            new = [path for path in also[row["content"]] if path not in known]
+            if new:
+                changed.append({**row, "also_at": [*row["also_at"], *new]})
+        if changed:
+            self._upsert(PICTURES, "content", changed)
 
     def _upsert(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa

@@ -11,17 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from turkish_clip.collection import File, FileReject, Scan, hashed, scan
-from turkish_clip.images import ImageLike
+from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.picture_tables import PictureIndexError, PictureTables
-
-if TYPE_CHECKING:
-    from turkish_clip.towers import Towers
+from turkish_clip.towers import Towers, in_order
 
 FORMAT = 1
 ROWS_PER_WRITE = 512  # pictures per transaction: what a kill loses at most
@@ -245,17 +243,15 @@ def _embed(
     rows: list[dict[str, Any]] = []
     done: list[File] = []
     unread: list[File] = []
-    start = 0
-    for batch in towers.embed_pictures([Path(f.path) for f in files], batch_size=batch_size, workers=workers):
-        count = len(batch.kept) + len(batch.errors)
-        part = files[start : start + count]
-        start += count
-        for place, vector in zip(batch.kept, batch.vectors):
-            file = part[place]
-            about = {"bytes": file.size, "modified": datetime.fromtimestamp(file.mtime_ns // 10**9, timezone.utc)}
-            rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
-            done.append(file)
-        unread += [part[place].rejected(error.reason) for place, error in batch.errors.items()]
+    pictures = towers.embed_pictures([Path(f.path) for f in files], batch_size=batch_size, workers=workers)
+    found: Iterator[Any] = in_order(pictures, list, lambda error: error)
+    for file, vector in zip(files, found):
+        if isinstance(vector, ImageError):
+            unread.append(file.rejected(vector.reason))
+            continue
+        about = {"bytes": file.size, "modified": datetime.fromtimestamp(file.mtime_ns // 10**9, timezone.utc)}
+        rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
+        done.append(file)
     return rows, done, unread
 
 

@@ -152,7 +152,7 @@ def load_towers(
         NoModelError: no model is named anywhere.
         ModelError: one can't be loaded, or they do not fit together.
     """
-    from turkish_clip.encoder import PROBE, ModelError, load_model
+    from turkish_clip.encoder import ModelError, check_one_width, load_model
 
     names = find_names(model, image_model, revision, image_revision)
     text = load_model(names.text, revision=names.revision, device=device)
@@ -163,12 +163,7 @@ def load_towers(
     image = load_model(names.image, revision=names.image_revision, device=device)
     if not image.supports("image"):
         raise ModelError(f"expected an image model, got {names.image}, which takes text alone; name --image-model")
-    widths = text.encode("a").shape[-1], image.encode(PROBE).shape[-1]
-    if widths[0] != widths[1]:
-        raise ModelError(
-            f"expected vectors of one width, got {widths[0]} from {names.text} and {widths[1]} from {names.image}; "
-            "name the image model that the text encoder was trained for"
-        )
+    check_one_width(text, image, names.text, names.image)
     return Towers(names, text, image)
 
 

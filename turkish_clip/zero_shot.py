@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,7 @@ from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
 from turkish_clip.prompts import PHOTOGRAPHS, fill
-
-if TYPE_CHECKING:
-    from turkish_clip.towers import Towers
+from turkish_clip.towers import Towers, in_order
 
 LABELS_AT_ONCE = 500  # of which the prompts are encoded together: bounds memory for long lists of labels
 
@@ -63,8 +60,6 @@ class PictureClassifier(ABC):
         self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
     ) -> Iterator[Classification]:
         """Like `classify`, as the pictures come."""
-        from turkish_clip.towers import in_order
-
         batches = self.towers.embed_pictures(pictures, batch_size=batch_size, workers=workers)
         return in_order(batches, self.classify_vectors, lambda error: Classification(None, 0.0, 0.0, {}, error))
 
