@@ -59,7 +59,7 @@ def test_the_page(address: str, indexed: Path, towers: Towers, tmp_path: Path) -
 
     bad = tmp_path / "bad.png"
     bad.write_text("<svg onload='alert(1)'/>", encoding="utf-8")
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    Image.new("1", (25_000, 20_000)).save(tmp_path / "huge.png")  # 500 megapixels in 61 kB
     first = sorted(indexed.glob("*.png"))[0]
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
     with sync_playwright() as tools:
@@ -85,13 +85,22 @@ def test_the_page(address: str, indexed: Path, towers: Towers, tmp_path: Path) -
         page.get_by_role("tab", name="Sınıflandır").click()
         page.locator("#classify").click()
         expect(page.get_by_text("Bir resim yükleyin.").first).to_be_visible(timeout=20_000)
+        chosen = page.locator("input[type=file]:visible, [role=tabpanel]:visible input[type=file]").first
+        chosen.set_input_files(first)
+        page.wait_for_timeout(1500)
+        page.get_by_label("Etiketler").fill(", ".join(f"etiket{number}" for number in range(10_000)))
+        page.locator("#classify").click()
+        expect(page.get_by_text("En çok 200 etiket verin").first).to_be_visible(timeout=20_000)
+        page.get_by_label("Etiketler").fill("ev, kedi")
+        page.locator("#classify").click()
+        expect(page.locator("#shares").get_by_text("%").first).to_be_visible(timeout=20_000)
         for upload in (bad, tmp_path / "huge.png"):
-            page.locator("input[type=file]:visible, [role=tabpanel]:visible input[type=file]").first.set_input_files(
-                upload
-            )
+            page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).locator("visible=true").first.click()
+            chosen.set_input_files(upload)
             page.wait_for_timeout(1500)
             page.locator("#classify").click()
-            page.wait_for_timeout(1500)
+            expect(page.get_by_text("resim olarak açılamadı").first).to_be_visible(timeout=20_000)
+            page.wait_for_timeout(500)
         page.get_by_role("tab", name="Hakkında").click()
         expect(page.get_by_text("Görüntü modeli")).to_be_visible(timeout=10_000)
         page.screenshot(path=tmp_path / "page.png")

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from training.mini.scene import Scene, draw_scene, english_caption, random_scene, turkish_caption
+from training.mini.scene import (
+    Scene,
+    draw_scene,
+    english_caption,
+    random_scene,
+    short_english_caption,
+    short_turkish_caption,
+    turkish_caption,
+)
 from training.mini.turkish import Noun
 from training.mini.words import COLOURS, INVERSE, SETTINGS, THINGS
 from training.mini.world import SMALL_CLIP, WorldSize, write_world
@@ -96,6 +104,47 @@ def test_captions_say_what_is_there() -> None:
     assert any(caption.endswith(".") for caption in turkish)
     assert any(caption[0].isupper() for caption in turkish)
     assert all("green tree" in caption.lower() and "red heart" in caption.lower() for caption in english)
+
+
+def test_short_captions_name_the_things_and_no_more() -> None:
+    scene = Scene(("tree", "green"), ("heart", "red"), "above", 1, "", "night")
+    turkish = {short_turkish_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(200)}
+    assert {"ağaç ve kalp", "yürek ve ağaç", "bir ağacın altında kalp", "yüreğin üzerinde bir ağaç"} <= turkish
+    english = {short_english_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(200)}
+    assert english == {
+        "a tree above a heart",
+        "a tree over a heart",
+        "a heart below a tree",
+        "a heart under a tree",
+        "a tree and a heart",
+        "a heart and a tree",
+        "a tree",
+        "a heart",
+    }
+    apples = Scene(("apple", "red"), None, "", 3, "", "day")
+    assert short_turkish_caption(apples, random.Random(0)).lower().strip(".") == "üç elma"
+    assert short_english_caption(apples, random.Random(0)).lower().strip(".") == "three apples"
+    apple = Scene(("apple", "red"), None, "", 1, "small", "day")
+    assert short_english_caption(apple, random.Random(0)).lower().strip(".") == "an apple"
+
+
+def test_only_pictures_to_train_on_have_short_captions(tmp_path: Path) -> None:
+    write_world(tmp_path / "data", WorldSize(train=60, validation=20, test=20))
+    colours = [word for colour in COLOURS.values() for word in colour.turkish]
+    for line in (tmp_path / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        short = [text for text in row["captions"] if not any(word in text.lower().split() for word in colours)]
+        assert (1 <= len(short) <= 2) if row["split"] == "train" else not short
+
+
+def test_a_world_of_an_older_edition_is_drawn_again(tmp_path: Path) -> None:
+    folder = write_world(tmp_path / "data", WorldSize(train=3, validation=1, test=1))
+    marker = folder / "world.json"
+    older = {**json.loads(marker.read_text(encoding="utf-8")), "edition": 1}
+    marker.write_text(json.dumps(older), encoding="utf-8")
+    (folder / "metadata.jsonl").write_text("", encoding="utf-8")
+    write_world(folder, WorldSize(train=3, validation=1, test=1))
+    assert (folder / "metadata.jsonl").read_text(encoding="utf-8")
 
 
 def test_two_birds_begin_with_a_turkish_capital() -> None:

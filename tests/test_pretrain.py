@@ -15,7 +15,9 @@ from conftest import run_killed
 from sentence_transformers import SentenceTransformer
 
 from training import pretrain
-from training.clip_batches import shifted
+from training.clip_batches import ClipBatches, shifted
+from training.config import PretrainConfig, read
+from training.pretrain import build_processor
 from training.rows import CaptionsError
 from training.run_record import RunError, sha256_of
 
@@ -97,6 +99,20 @@ def test_pictures_that_do_not_open_are_listed(captioned_folder: Path, tmp_path: 
     pretrain.main(arguments(source, tmp_path / "run", "--max_reject_share", "0.1", "--epochs", "0.5"))
     rejects = (tmp_path / "run" / "rejects.jsonl").read_text(encoding="utf-8")
     assert '"train-00001"' in rejects
+
+
+def test_the_shorter_captions_come_first(tmp_path: Path) -> None:
+    texts = ["a red house by day", "a house", "a red house", "house in snow, at night"]
+    options = ["--captions", "nothing", "--run", str(tmp_path), "--epochs", "4", "--shortest_first", "0.5"]
+    config = read(PretrainConfig, [*options, "--picture_size", "8", "--patch_size", "8"])
+    pictures = np.zeros((64, 3, 8, 8), np.uint8)
+    batches = ClipBatches(pictures, [texts] * 64, build_processor(texts, config), config)
+    seen = []
+    for epoch in range(4):
+        batches.set_epoch(epoch)
+        seen.append({tuple(row) for row in batches.collate(list(range(64)))["input_ids"].tolist()})
+    assert [len(kinds) for kinds in seen] == [2, 2, 4, 4]
+    assert seen[0] == seen[1]
 
 
 def test_no_shift_changes_nothing_and_shifts_never_mirror() -> None:

@@ -91,15 +91,19 @@ class ClipBatches(Dataset[int]):
     def collate(self, rows: list[int]) -> dict[str, Any]:
         """The tensors of one batch, as CLIPModel takes them: pixel_values (b, 3, side, side) float32 and tokens."""
         numbers = torch.stack([self._numbers(row) for row in rows])
-        texts = [
-            self.captions[row][int(number * len(self.captions[row]))]
-            for row, number in zip(rows, numbers[:, 0].tolist())
-        ]
+        texts = [self._caption(row, number) for row, number in zip(rows, numbers[:, 0].tolist())]
         tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         pictures = torch.from_numpy(self.pictures[rows].astype(np.float32)) / 255
         if self.config.augment:
             pictures = shifted(pictures, (2 * numbers[:, 1:] - 1) * self.config.augment)
         return {**tokens, "pixel_values": (pictures - self.mean) / self.std, "return_loss": True}
+
+    def _caption(self, row: int, number: float) -> str:
+        """The caption that a number in [0, 1) chooses among those of this epoch."""
+        choices = self.captions[row]
+        if self.epoch < self.config.shortest_first * self.config.epochs:
+            choices = sorted(choices, key=len)[: max(1, len(choices) // 2)]
+        return choices[int(number * len(choices))]
 
     def _numbers(self, row: int) -> torch.Tensor:
         generator = torch.Generator()

@@ -179,6 +179,9 @@ class PretrainConfig(SourceConfig):
     learning_rate: float = option(1e-3, "peak of AdamW's, cosine to zero", low=0)
     warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
     weight_decay: float = option(0.1, "AdamW's", low=0)
+    shortest_first: float = option(
+        0.0, "of the epochs, at first, see the shorter half of each picture's captions alone (LOG.md)", low=0, high=1
+    )
     augment: float = option(0.5, "strength of shifts, scaling, turns and shades (never mirrored)", low=0, high=1)
     evaluations: int = option(4, "checkpoints during the run", low=1)
     bf16: bool = option(False, "mixed precision, where the device has it")

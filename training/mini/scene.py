@@ -124,7 +124,7 @@ def places(scene: Scene, rng: random.Random) -> list[tuple[tuple[str, str], tupl
 
 
 def turkish_caption(scene: Scene, rng: random.Random) -> str:
-    """One wording of the scene as a person might type it: synonyms, word order, case and full stop vary."""
+    """One wording of the whole scene as a person might type it: synonyms, word order, case and full stop vary."""
     setting = rng.choice(SETTINGS[scene.setting].turkish)
 
     def coloured(item: tuple[str, str], genitive: bool = False, article: bool = True) -> str:
@@ -141,9 +141,7 @@ def turkish_caption(scene: Scene, rng: random.Random) -> str:
             thing = f"{number} {coloured(scene.first, article=False)}"
         wordings = [f"{setting} {thing}", f"{thing}, {setting}", f"{setting} {thing} var", f"{setting} duran {thing}"]
     else:
-        first, relation, second = scene.first, scene.relation, scene.second
-        if rng.random() < 0.5:
-            first, relation, second = second, INVERSE[relation], first
+        first, relation, second = either_way(scene, scene.second, rng)
         where = rng.choice(RELATIONS[relation].turkish)
         owner = coloured(second, genitive=True, article=rng.random() < 0.5)
         thing = coloured(first)
@@ -158,13 +156,29 @@ def turkish_caption(scene: Scene, rng: random.Random) -> str:
     return as_typed(rng.choice(wordings), rng)
 
 
+def short_turkish_caption(scene: Scene, rng: random.Random) -> str:
+    """One wording as of a person in a hurry: the things alone or one of them, without colour, size and setting."""
+    number = COUNTS[scene.count][1]
+    if scene.second is None:
+        return as_typed(f"{number} {rng.choice(THINGS[scene.first[0]].turkish).word}", rng)
+    first, relation, second = either_way(scene, scene.second, rng)
+    thing, owner = (rng.choice(THINGS[item[0]].turkish) for item in (first, second))
+    where = rng.choice(RELATIONS[relation].turkish)
+    wordings = [
+        f"{owner.genitive()} {where} bir {thing.word}",
+        f"bir {owner.genitive()} {where} {thing.word}",
+        f"{thing.word} ve {owner.word}",
+        f"bir {thing.word}",
+    ]
+    return as_typed(rng.choice(wordings), rng)
+
+
 def english_caption(scene: Scene, rng: random.Random) -> str:
-    """One English wording of the scene, for the image model's own text tower."""
+    """One English wording of the whole scene, for the image model's own text tower."""
     setting = rng.choice(SETTINGS[scene.setting].english)
 
     def coloured(item: tuple[str, str]) -> str:
-        colour = COLOURS[item[1]].english
-        return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {rng.choice(THINGS[item[0]].english)}"
+        return with_article(f"{COLOURS[item[1]].english} {rng.choice(THINGS[item[0]].english)}")
 
     if scene.second is None:
         colour, thing = COLOURS[scene.first[1]].english, THINGS[scene.first[0]]
@@ -176,13 +190,43 @@ def english_caption(scene: Scene, rng: random.Random) -> str:
         if scene.count == 1:
             wordings[2] = f"there is {what} {setting}"
     else:
-        first, relation, second = scene.first, scene.relation, scene.second
-        if rng.random() < 0.5:
-            first, relation, second = second, INVERSE[relation], first
+        first, relation, second = either_way(scene, scene.second, rng)
         where = rng.choice(RELATIONS[relation].english)
         what = f"{coloured(first)} {where} {coloured(second)}"
         wordings = [f"{what} {setting}", f"{setting}, {what}", f"there is {what} {setting}", what]
     return as_typed(rng.choice(wordings), rng)
+
+
+def short_english_caption(scene: Scene, rng: random.Random) -> str:
+    """One English wording of the things alone, or of one of them."""
+    if scene.second is None:
+        name = THINGS[scene.first[0]]
+        what = with_article(name.english[0]) if scene.count == 1 else f"{COUNTS[scene.count][0]} {name.plural}"
+        return as_typed(what, rng)
+    first, relation, second = either_way(scene, scene.second, rng)
+    thing, other = (with_article(rng.choice(THINGS[item[0]].english)) for item in (first, second))
+    where = rng.choice(RELATIONS[relation].english)
+    wordings = [
+        f"{thing} {where} {other}",
+        f"{other} {rng.choice(RELATIONS[INVERSE[relation]].english)} {thing}",
+        f"{thing} and {other}",
+        thing,
+    ]
+    return as_typed(rng.choice(wordings), rng)
+
+
+def either_way(
+    scene: Scene, second: tuple[str, str], rng: random.Random
+) -> tuple[tuple[str, str], str, tuple[str, str]]:
+    """What is where, seen from what: half the time the other way round."""
+    if rng.random() < 0.5:
+        return second, INVERSE[scene.relation], scene.first
+    return scene.first, scene.relation, second
+
+
+def with_article(words: str) -> str:
+    """English words behind their article."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def as_typed(caption: str, rng: random.Random) -> str:

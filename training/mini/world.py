@@ -8,10 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from training.atomic import whole_folder
-from training.mini.scene import Scene, draw_scene, english_caption, random_scene, turkish_caption
+from training.mini.scene import (
+    Scene,
+    draw_scene,
+    english_caption,
+    random_scene,
+    short_english_caption,
+    short_turkish_caption,
+    turkish_caption,
+)
 
 SMALL_CLIP = Path(__file__).parent / "clip"
+EDITION = 2  # of the drawings and wordings: a folder of another one is drawn again
 CAPTIONS_PER_PICTURE = 5
+SHORT_CAPTIONS = 2  # of them in train name the things alone: without these, colours win and shapes are never learnt
 
 
 @dataclass(frozen=True)
@@ -28,13 +38,15 @@ def write_world(folder: Path, size: WorldSize) -> Path:
     """Draws the pictures and writes them with metadata.jsonl; a folder of the same size and seed is left as it is.
 
     The columns are `file_name`, `image_id`, `split`, `captions` (Turkish, a list) and `captions_en` (English, a
-    list). The pictures of validation and test are of compositions that no picture of train shows, each of another.
+    list). The pictures of validation and test are of compositions that no picture of train shows, each of another, and
+    all their captions tell the whole scene; those of train are short ones, too.
 
     Returns:
         The folder.
     """
     marker = folder / "world.json"
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == asdict(size):
+    described = {"edition": EDITION, **asdict(size)}
+    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == described:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(folder) as partial:
@@ -47,7 +59,7 @@ def write_world(folder: Path, size: WorldSize) -> Path:
                 draw_scene(scene, rng).save(partial / name, compress_level=1)
                 lines.append(json.dumps(_row(name, split, scene, rng), ensure_ascii=False))
         (partial / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        (partial / marker.name).write_text(json.dumps(asdict(size)), encoding="utf-8")
+        (partial / marker.name).write_text(json.dumps(described), encoding="utf-8")
     return folder
 
 
@@ -65,8 +77,12 @@ def _scenes(split: str, count: int, seed: int) -> list[Scene]:
 
 
 def _row(name: str, split: str, scene: Scene, rng: random.Random) -> dict[str, object]:
-    turkish = [turkish_caption(scene, rng) for _ in range(CAPTIONS_PER_PICTURE)]
-    english = [english_caption(scene, rng) for _ in range(CAPTIONS_PER_PICTURE)]
+    short = SHORT_CAPTIONS if split == "train" else 0
+    whole = CAPTIONS_PER_PICTURE - short
+    turkish = [turkish_caption(scene, rng) for _ in range(whole)]
+    turkish += [short_turkish_caption(scene, rng) for _ in range(short)]
+    english = [english_caption(scene, rng) for _ in range(whole)]
+    english += [short_english_caption(scene, rng) for _ in range(short)]
     return {
         "file_name": name,
         "image_id": name.removesuffix(".png").replace("/", "-"),
