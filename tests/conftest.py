@@ -129,3 +129,14 @@ def run_killed(module: str, target: str, nth: int, argv: list[str]) -> None:
     command = [sys.executable, str(killing), module, target, str(nth), *argv]
     killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def paint(path: Path, number: int) -> Path:
+    """A picture of noise, another for each number."""
+    import numpy as np
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(number)
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    return path

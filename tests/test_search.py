@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import paint
 from PIL import Image
 
 from turkish_clip import collection, picture_tables
@@ -19,13 +20,6 @@ from turkish_clip.images import ImageError
 from turkish_clip.picture_tables import PictureIndexError
 from turkish_clip.search import ImageIndex
 from turkish_clip.towers import Towers, load_towers
-
-
-def paint(path: Path, number: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(number)
-    Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
-    return path
 
 
 @pytest.fixture

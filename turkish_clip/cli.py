@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from turkish_clip import output
 from turkish_clip.errors import InputError
-
-if TYPE_CHECKING:
-    from turkish_clip.search import ImageIndex
-    from turkish_clip.towers import Towers
+from turkish_clip.opening import INDEX_FOLDER, files_of, load, open_index
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-INDEX_FOLDER = ".turkish-clip"  # of a picture folder's index, inside it
 
 Model = Annotated[
     str | None,
@@ -64,11 +60,14 @@ def index(
 
 @app.command()
 def search(
-    folder: Annotated[Path, typer.Argument(help="the indexed folder, or the index itself")],
+    folder: Annotated[str, typer.Argument(help="the indexed folder, or the index itself: a folder or s3://…")],
     query: Annotated[str | None, typer.Argument(help="what to look for, in Turkish")] = None,
     picture: Annotated[Path | None, typer.Option(help="look for pictures like this one instead")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="how many to find")] = 10,
     where: Annotated[str | None, typer.Option(help="a condition in SQL over path, bytes and modified")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="a Ray cluster that searches: ray://HOST:10001, auto, local")
+    ] = None,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
@@ -79,7 +78,7 @@ def search(
     """Find the pictures of an index that fit words, or that look like a picture, best."""
     if (query is None) == (picture is None):
         raise InputError("expected words or --picture, got both or none; write: turkish-clip search FOLDER 'kar'")
-    pictures = open_index(folder, at, model, image_model, device, must_exist=True)
+    pictures = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
     hits = pictures.search(query if query is not None else picture, k, where=where)  # type: ignore[arg-type]
     output.show_hits(hits, query or str(picture), json)
     output.write_sheet(sheet, [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}") for hit in hits], query or "")
@@ -252,51 +251,6 @@ def verify(
     )
     output.show_checks(model, checks, json)
     leave(not all(check.passed for check in checks))
-
-
-def load(model: str | None, image_model: str | None, device: str | None) -> Towers:
-    """The models, with the host's bars and warnings off."""
-    from turkish_clip.towers import find_names, load_towers
-    from turkish_clip.verify import quiet
-
-    if model is None:
-        find_names(None, image_model)  # says so before the host is imported, which takes seconds
-    quiet()
-    return load_towers(model, image_model, device=device)
-
-
-def open_index(
-    folder: Path,
-    at: str | None,
-    model: str | None,
-    image_model: str | None,
-    device: str | None,
-    *,
-    must_exist: bool = False,
-) -> ImageIndex:
-    """A folder's index; where no model is named, with the models that it was made with."""
-    from turkish_clip.picture_tables import PictureIndexError
-    from turkish_clip.search import ImageIndex
-
-    uri = at or str(folder / INDEX_FOLDER if folder.is_dir() and not (folder / "pictures.lance").is_dir() else folder)
-    facts = ImageIndex.open(uri).facts if "://" in uri or Path(uri).is_dir() else {}
-    if must_exist and not facts:
-        raise PictureIndexError(f"expected an index in {uri}, got none; make one: turkish-clip index {folder}")
-    if model is None and facts:
-        model, image_model = facts["model"], image_model or facts["image_model"]
-    return ImageIndex.open(uri, load(model, image_model, device))
-
-
-def files_of(pictures: list[Path]) -> list[Path]:
-    """The pictures themselves, and those in folders."""
-    from turkish_clip.collection import CollectionError, scan
-
-    found: list[Path] = []
-    for path in pictures:
-        found += [Path(file.path) for file in scan(path, {}).pending] if path.is_dir() else [path]
-    if not found:
-        raise CollectionError(f"expected pictures in {', '.join(map(str, pictures))}, got none; name files or a folder")
-    return found
 
 
 def leave(imperfect: bool) -> None:

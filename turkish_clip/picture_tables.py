@@ -13,6 +13,7 @@ from turkish_clip.collection import File
 from turkish_clip.errors import InputError
 
 if TYPE_CHECKING:
+    from turkish_clip.cluster import SearchCluster
     from turkish_clip.metrics import Vectors
 
 PICTURES, FILES = "pictures", "files"
@@ -21,6 +22,9 @@ VECTOR_INDEX = "vector_idx"
 ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
 REFINE = 10  # times k candidates whose exact distance is computed; without it recall falls below 0.5
 PROBES = 24  # partitions looked into
+ALL_PROBES = 1_000_000
+METRIC = "cosine"  # the vectors are of norm 1; by dot products lance-ray merges wrongly
+FOUND = ["path", "also_at"]  # the columns of an answer
 PATHS_AT_ONCE = 512  # in one condition
 
 
@@ -31,13 +35,14 @@ class PictureIndexError(InputError):
 class PictureTables:
     """Reads and writes the tables; a handle sees what other processes have written since."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, cluster: SearchCluster | None = None) -> None:
         self._connection = connection
+        self._cluster = cluster
         self._open: dict[str, Any] = {}
 
     @classmethod
-    def connect(cls, uri: str) -> PictureTables:
-        """Connects to a folder or an address on object storage.
+    def connect(cls, uri: str, cluster: SearchCluster | None = None) -> PictureTables:
+        """Connects to a folder or an address on object storage; a cluster, where given, does the searching.
 
         Raises:
             PictureIndexError: LanceDB is not installed.
@@ -48,7 +53,7 @@ class PictureTables:
             raise PictureIndexError(
                 'expected LanceDB, got none installed; pip install "turkish-clip[search]"'
             ) from error
-        return cls(lancedb.connect(uri, read_consistency_interval=timedelta(0)))
+        return cls(lancedb.connect(uri, read_consistency_interval=timedelta(0)), cluster)
 
     def facts(self) -> dict[str, Any]:
         """What the index is of; empty for a new one."""
@@ -78,12 +83,16 @@ class PictureTables:
         return rows["path"].to_pylist(), flat.reshape(len(rows), -1)
 
     def nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
-        """The rows of the k largest dot products with a (dim,) vector, with _distance = 1 - product."""
+        """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine."""
         table = self._table(PICTURES)
         if table is None:
             return []
-        query = table.search(vector, vector_column_name="vector").distance_type("dot").limit(k)
-        query = query.select(["path", "also_at", "_distance"])
+        if self._cluster is not None and not exact:
+            nearest = {"column": "vector", "q": vector, "k": k, "metric": METRIC, "refine_factor": REFINE}
+            nearest["nprobes"] = ALL_PROBES if where else PROBES
+            return list(self._cluster.nearest(table.to_lance(), nearest, FOUND, where).to_pylist())
+        query = table.search(vector, vector_column_name="vector").distance_type(METRIC).limit(k)
+        query = query.select([*FOUND, "_distance"])
         if where:
             query = query.where(where, prefilter=True)
         # A condition that keeps few rows would find too few of them through the partitions.
@@ -160,7 +169,7 @@ class PictureTables:
         if rows >= ROWS_FOR_INDEX:
             stats = table.index_stats(VECTOR_INDEX)
             if stats is None or stats.num_indexed_rows < rows // 2:
-                table.create_index("vector", config=IvfRq(distance_type="dot"), name=VECTOR_INDEX)
+                table.create_index("vector", config=IvfRq(distance_type=METRIC), name=VECTOR_INDEX)
         table.optimize(cleanup_older_than=timedelta(hours=1))
         self._table(FILES).optimize(cleanup_older_than=timedelta(hours=1))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,10 @@ from turkish_clip.metrics import Vectors
 from turkish_clip.picture_tables import PictureIndexError, PictureTables
 from turkish_clip.towers import Towers, in_order
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from turkish_clip.cluster import SearchCluster
+
+FORMAT = 2  # 1 had partitions by dot product
 ROWS_PER_WRITE = 512  # pictures per transaction: what a kill loses at most
 
 
@@ -65,17 +68,19 @@ class ImageIndex:
         self.uri = uri
 
     @classmethod
-    def open(cls, uri: str | Path, towers: Towers | None = None) -> ImageIndex:
+    def open(cls, uri: str | Path, towers: Towers | None = None, *, cluster: SearchCluster | None = None) -> ImageIndex:
         """Opens an index, or a place for a new one.
 
         Args:
             uri: a folder, or an address on object storage such as s3://bucket/photos.
             towers: needed to add, and to search by words or by a new picture.
+            cluster: Ray workers that search, each its part of the table; without it, this process does. They reach
+                the index by its address, so that it lies on object storage or on a disk that they share.
 
         Raises:
             PictureIndexError: LanceDB is missing, or the index is of another image model.
         """
-        index = cls(PictureTables.connect(str(uri)), towers, str(uri))
+        index = cls(PictureTables.connect(str(uri), cluster), towers, str(uri))
         facts = index.facts
         if towers is not None and facts:
             _check_model(facts, towers, str(uri))

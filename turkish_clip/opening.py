@@ -1,0 +1,74 @@
+"""What the command's arguments name: models, indexes and pictures, opened. Imports what it needs when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from turkish_clip.search import ImageIndex
+    from turkish_clip.towers import Towers
+
+INDEX_FOLDER = ".turkish-clip"  # of a picture folder's index, inside it
+
+
+def load(model: str | None, image_model: str | None, device: str | None) -> Towers:
+    """The models, with the host's bars and warnings off."""
+    from turkish_clip.towers import find_names, load_towers
+    from turkish_clip.verify import quiet
+
+    if model is None:
+        find_names(None, image_model)  # says so before the host is imported, which takes seconds
+    quiet()
+    return load_towers(model, image_model, device=device)
+
+
+def open_index(
+    folder: Path | str,
+    at: str | None,
+    model: str | None,
+    image_model: str | None,
+    device: str | None,
+    *,
+    must_exist: bool = False,
+    cluster: str | None = None,
+) -> ImageIndex:
+    """A folder's index; where no model is named, with the models that it was made with."""
+    from turkish_clip.picture_tables import PictureIndexError
+    from turkish_clip.search import ImageIndex
+
+    uri = at or index_of(str(folder))
+    facts = ImageIndex.open(uri).facts if is_address(uri) or Path(uri).is_dir() else {}
+    if must_exist and not facts:
+        raise PictureIndexError(f"expected an index in {uri}, got none; make one: turkish-clip index {folder}")
+    if model is None and facts:
+        model, image_model = facts["model"], image_model or facts["image_model"]
+    workers = None
+    if cluster is not None:
+        from turkish_clip.cluster import SearchCluster
+
+        workers = SearchCluster(cluster)
+    return ImageIndex.open(uri, load(model, image_model, device), cluster=workers)
+
+
+def index_of(folder: str) -> str:
+    """Where the index of a picture folder is; an index stands for itself."""
+    pictures = not is_address(folder) and Path(folder).is_dir() and not (Path(folder) / "pictures.lance").is_dir()
+    return str(Path(folder) / INDEX_FOLDER) if pictures else folder
+
+
+def is_address(uri: str) -> bool:
+    """Whether it names object storage and no folder."""
+    return "://" in uri
+
+
+def files_of(pictures: list[Path]) -> list[Path]:
+    """The pictures themselves, and those in folders."""
+    from turkish_clip.collection import CollectionError, scan
+
+    found: list[Path] = []
+    for path in pictures:
+        found += [Path(file.path) for file in scan(path, {}).pending] if path.is_dir() else [path]
+    if not found:
+        raise CollectionError(f"expected pictures in {', '.join(map(str, pictures))}, got none; name files or a folder")
+    return found
