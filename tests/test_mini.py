@@ -12,8 +12,10 @@ import pytest
 
 from training.mini.scene import (
     Scene,
+    colour_caption,
     draw_scene,
     english_caption,
+    english_colour_caption,
     random_scene,
     short_english_caption,
     short_turkish_caption,
@@ -126,6 +128,18 @@ def test_short_captions_name_the_things_and_no_more() -> None:
     assert short_english_caption(apples, random.Random(0)).lower().strip(".") == "three apples"
     apple = Scene(("apple", "red"), None, "", 1, "small", "day")
     assert short_english_caption(apple, random.Random(0)).lower().strip(".") == "an apple"
+
+
+def test_colour_captions_name_no_thing() -> None:
+    scene = Scene(("tree", "green"), ("heart", "red"), "above", 1, "", "night")
+    turkish = {colour_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(200)}
+    assert {"gece yeşil bir şey ve al bir şey", "kırmızı bir şey ve yeşil bir şey, geceleyin"} <= turkish
+    english = {english_colour_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(200)}
+    assert "something red and something green at night" in english
+    birds = Scene(("bird", "blue"), None, "", 2, "", "day")
+    assert (
+        english_colour_caption(birds, random.Random(0)).lower().strip(".").startswith(("two blue", "by day", "in day"))
+    )
 
 
 def test_only_pictures_to_train_on_have_short_captions(tmp_path: Path) -> None:

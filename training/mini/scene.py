@@ -215,6 +215,30 @@ def short_english_caption(scene: Scene, rng: random.Random) -> str:
     return as_typed(rng.choice(wordings), rng)
 
 
+def colour_caption(scene: Scene, rng: random.Random) -> str:
+    """One Turkish wording that names colours and setting, and no thing."""
+    setting = rng.choice(SETTINGS[scene.setting].turkish)
+    colours = [rng.choice(COLOURS[item[1]].turkish) for item in (scene.first, scene.second) if item is not None]
+    rng.shuffle(colours)
+    if scene.count > 1:
+        what = f"{COUNTS[scene.count][1]} {colours[0]} şey"
+    else:
+        what = " ve ".join(f"{colour} bir şey" for colour in colours)
+    return as_typed(rng.choice([f"{setting} {what}", f"{what}, {setting}", f"{setting} {what} var"]), rng)
+
+
+def english_colour_caption(scene: Scene, rng: random.Random) -> str:
+    """One English wording of colours and setting."""
+    setting = rng.choice(SETTINGS[scene.setting].english)
+    colours = [COLOURS[item[1]].english for item in (scene.first, scene.second) if item is not None]
+    rng.shuffle(colours)
+    if scene.count > 1:
+        what = f"{COUNTS[scene.count][0]} {colours[0]} things"
+    else:
+        what = " and ".join(f"something {colour}" for colour in colours)
+    return as_typed(rng.choice([f"{what} {setting}", f"{setting}, {what}"]), rng)
+
+
 def either_way(
     scene: Scene, second: tuple[str, str], rng: random.Random
 ) -> tuple[tuple[str, str], str, tuple[str, str]]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from training.atomic import whole_folder
 from training.mini.scene import (
     Scene,
+    colour_caption,
     draw_scene,
     english_caption,
+    english_colour_caption,
     random_scene,
     short_english_caption,
     short_turkish_caption,
@@ -21,7 +23,9 @@ from training.mini.scene import (
 SMALL_CLIP = Path(__file__).parent / "clip"
 EDITION = 2  # of the drawings and wordings: a folder of another one is drawn again
 CAPTIONS_PER_PICTURE = 5
-SHORT_CAPTIONS = 2  # of them in train name the things alone: without these, colours win and shapes are never learnt
+# In train, two of them name the things alone and one the colours: without the first, colours win and shapes are never
+# learnt; without the second, a colour's name alone means nothing.
+SHORT_CAPTIONS, COLOUR_CAPTIONS = 2, 1
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def write_world(folder: Path, size: WorldSize) -> Path:
 
     The columns are `file_name`, `image_id`, `split`, `captions` (Turkish, a list) and `captions_en` (English, a
     list). The pictures of validation and test are of compositions that no picture of train shows, each of another, and
-    all their captions tell the whole scene; those of train are short ones, too.
+    all their captions tell the whole scene; those of train name things or colours alone, too.
 
     Returns:
         The folder.
@@ -77,12 +81,14 @@ def _scenes(split: str, count: int, seed: int) -> list[Scene]:
 
 
 def _row(name: str, split: str, scene: Scene, rng: random.Random) -> dict[str, object]:
-    short = SHORT_CAPTIONS if split == "train" else 0
-    whole = CAPTIONS_PER_PICTURE - short
+    short, coloured = (SHORT_CAPTIONS, COLOUR_CAPTIONS) if split == "train" else (0, 0)
+    whole = CAPTIONS_PER_PICTURE - short - coloured
     turkish = [turkish_caption(scene, rng) for _ in range(whole)]
     turkish += [short_turkish_caption(scene, rng) for _ in range(short)]
+    turkish += [colour_caption(scene, rng) for _ in range(coloured)]
     english = [english_caption(scene, rng) for _ in range(whole)]
     english += [short_english_caption(scene, rng) for _ in range(short)]
+    english += [english_colour_caption(scene, rng) for _ in range(coloured)]
     return {
         "file_name": name,
         "image_id": name.removesuffix(".png").replace("/", "-"),
