@@ -103,6 +103,13 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["classify", "EMPTY", "--labels", "ev,kuş"], "expected pictures in .*, got none"),
         (["filter", "FOLDER", "-p", " "], "something to look for"),
         (["info", "--model", "MISSING"], "expected a model at"),
+        (["search", "FOLDER", " "], "expected words or --picture, got both or none"),
+        (["search", "FOLDER", "ev", "--sheet", "out.jpg"], "expected a sheet named .png or .html, got out.jpg"),
+        (
+            ["classify", "FOLDER", "--examples", "FOLDER", "--reject-below", "0.2"],
+            "expected --reject-below with --labels",
+        ),
+        (["classify", "FOLDER", "--labels", "ev, kuş, ev|konut"], "expected each label once, got 'ev' twice"),
     ],
 )
 def test_one_line_for_what_went_wrong(
@@ -118,3 +125,54 @@ def test_one_line_for_what_went_wrong(
     assert left.value.code == 2
     assert "Traceback" not in "".join(before)
     assert re.match(f"error: .*{message}", error), error
+
+
+def test_the_filter_of_an_index_looks_at_every_file(tmp_path: Path, indexed: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    first = sorted(indexed.glob("*.png"))[0]
+    for name in ("1.png", "copy.png"):
+        (folder / name).write_bytes(first.read_bytes())
+    (folder / "bad.jpg").write_text("x", encoding="utf-8")
+    before = as_json("filter", folder, "-p", "ev", "--threshold", 0)
+    run("index", folder)
+    for code, found in (before, as_json("filter", folder, "-p", "ev", "--threshold", 0)):
+        assert (code, found["looked_at"], found["errors"]) == (1, 2, before[1]["errors"])
+        assert {Path(row["path"]).name for row in found["flagged"]} == {"1.png", "copy.png"}
+        assert [row["cosine"] for row in found["flagged"]] == pytest.approx(
+            [before[1]["flagged"][0]["cosine"]] * 2, abs=1e-5
+        )
+    assert run("filter", folder, "-p", "ev", "--threshold", 1, "--sheet", tmp_path / "none.png")[0] == 1
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_a_table_for_programs_keeps_every_letter(indexed: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "[deniz]" / f"{'uzun' * 30}.png"
+    picture.parent.mkdir()
+    picture.write_bytes(sorted(indexed.glob("*.png"))[0].read_bytes())
+    head, row = run("compare", picture, "-t", "[/] ev")[1].splitlines()
+    assert head == "picture\t[/] ev"
+    assert row.split("\t")[0] == str(picture)
+
+
+def test_ctrl_c_says_how_to_go_on(
+    indexed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "load", interrupted)
+    monkeypatch.setattr("sys.argv", ["turkish-clip", "info"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 130
+    assert "interrupted; give the same command again to go on" in capsys.readouterr().err
+
+
+def test_examples_that_do_not_open_are_told(indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label, colour in (("kırmızı", "red"), ("mavi", "blue")):
+        (tmp_path / "examples" / label).mkdir(parents=True)
+        Image.new("RGB", (40, 40), colour).save(tmp_path / "examples" / label / "1.png")
+    (tmp_path / "examples" / "mavi" / "2.png").write_text("x", encoding="utf-8")
+    result = CliRunner().invoke(cli.app, ["classify", str(indexed), "--examples", str(tmp_path / "examples")])
+    assert "2.png: a file that is not a picture" in result.stderr

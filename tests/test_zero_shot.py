@@ -173,3 +173,17 @@ def test_contact_sheets(tmp_path: Path, suffix: str) -> None:
         write_sheet(tmp_path / "sheet.pdf", tiles, "")
     with pytest.raises(SheetError, match="got none"):
         write_sheet(tmp_path / "sheet.png", [], "")
+
+
+def test_labels_in_decomposed_letters_are_the_same_labels(towers: Towers) -> None:
+    classifier = ZeroShotClassifier(towers, ["ko\u0308pek", "kuş"])
+    assert classifier.labels == ["köpek", "kuş"]
+    with pytest.raises(LabelError, match=r"expected a list of synonyms for 'araba', got the text 'otomobil'"):
+        ZeroShotClassifier(towers, {"araba": "otomobil", "kuş": ["kuş"]})
+
+
+def test_prompts_are_averaged_the_same_in_parts(towers: Towers, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = {"araba": ["araba", "otomobil"], "kuş": ["kuş"]}
+    whole = ZeroShotClassifier(towers, labels).label_vectors
+    monkeypatch.setattr("turkish_clip.zero_shot.PROMPTS_AT_ONCE", 7)
+    np.testing.assert_allclose(ZeroShotClassifier(towers, labels).label_vectors, whole, atol=1e-6)

@@ -18,7 +18,7 @@ from training.hub import Upload, commit_of, need_token, push
 from training.obstacles import CHECKOUT, is_tracked, obstacles
 from training.run_record import RunError
 from training.stranger import run_as_stranger
-from turkish_clip.towers import weights_sha256
+from turkish_clip.towers import MEASURED, weights_sha256
 from turkish_clip.verify import FORMAT, RECORD, TEXT_TOLERANCE, golden
 
 if TYPE_CHECKING:
@@ -104,8 +104,9 @@ def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]
     about["pictures_are_unit"] = is_unit(image)
     with whole_folder(config.output) as partial:
         save_text_encoder(model, partial)
-        write_json(partial / "results.json", published(results, record, about))
-        facts = golden_record(config, record, results, about, golden(student, image))
+        shown = published(results, record, about)
+        write_json(partial / "results.json", shown)
+        facts = golden_record(config, record, shown, about, golden(student, image))
         write_text(partial / RECORD, json.dumps(facts, ensure_ascii=False) + "\n")
         write_text(partial / "README.md", render(card_facts(config, record, results, about)))
 
@@ -183,6 +184,7 @@ def golden_record(
         "requires": about["requires"],
         "tolerance": TEXT_TOLERANCE,
         "golden": vectors,
+        "measured": {name: results[name] for name in MEASURED},
         **({"temperature": results["temperature"]["value"]} if "temperature" in results else {}),
     }
 

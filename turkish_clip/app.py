@@ -1,17 +1,23 @@
 """The web page: search, classify and compare in the browser, with Turkish words. On this machine alone unless asked.
 
-Built on Gradio (extra `app`); Streamlit was looked at: it runs a whole script again for each click. Pictures are
-shown as thumbnails made here: no file is served from the disk.
+Built on Gradio (extra `app`); Streamlit was looked at: it runs a whole script again for each click. Of the indexed
+pictures only thumbnails made here are served; these and uploads lie in a folder of the process's own, and go with it.
 """
 
 from __future__ import annotations
 
+import atexit
 import base64
 import html
 import io
+import logging
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, open_image
@@ -25,11 +31,15 @@ if TYPE_CHECKING:
     from turkish_clip.search import ImageIndex
     from turkish_clip.towers import Towers
 
+log = logging.getLogger("turkish_clip")
 LOOPBACK = "127.0.0.1"
 MAX_UPLOAD = "20mb"
 MAX_PIXELS = 50_000_000  # of an uploaded picture
-MAX_LABELS, MAX_TEXTS, MAX_PICTURES, MAX_LETTERS = 200, 30, 20, 500
+MAX_LABELS, MAX_TEXTS, MAX_PICTURES, MAX_LETTERS = 200, 30, 20, 500  # synonyms count as labels
+MAX_LABEL_LETTERS = 8000
+KEPT_SECONDS = 3600  # uploads and thumbnails
 SHOWN = 24
+HEAD = 96  # pixels of a picture in the heat map
 DROP = "Resmi buraya bırakın ya da tıklayıp seçin"
 
 
@@ -48,30 +58,41 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
         AppError: Gradio is not installed.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    if "GRADIO_TEMP_DIR" not in os.environ:  # else one that all pages of this user share, and each serves
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="turkish-clip-")
+        atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
     try:
         import gradio as gr
     except ImportError as error:
         raise AppError('expected Gradio, got none installed; pip install "turkish-clip[app]"') from error
     page = Page(towers, index)
-    upload: dict[str, Any] = {"type": "filepath", "sources": ["upload"]}
-    with gr.Blocks(title="turkish-clip", analytics_enabled=False) as blocks:
+
+    def upload(label: str, height: int) -> Any:
+        """A place for a picture that comes to us as it was uploaded: Gradio would decode it before we have looked."""
+        place = gr.Image(label=label, height=height, type="filepath", sources=["upload"], placeholder=DROP)
+        place.preprocess = lambda payload: None if payload is None else payload.path
+        return place
+
+    with gr.Blocks(
+        title="turkish-clip", analytics_enabled=False, delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS)
+    ) as blocks:
         gr.Markdown("# Türkçe sözlerle resimler")
         if index is not None:
             with gr.Tab("Ara"):
                 words = gr.Textbox(
                     label="Ne arıyorsunuz?", placeholder="karda oynayan iki köpek", max_length=MAX_LETTERS
                 )
-                like = gr.Image(label="ya da buna benzer resimler", placeholder=DROP, **upload, height=160)
+                like = upload("ya da buna benzer resimler", 160)
                 button = gr.Button("Ara", variant="primary", elem_id="search")
                 found = gr.Gallery(label="Bulunanlar, en iyisi başta", columns=6, elem_id="found", format="png")
                 button.click(page.search, [words, like], found, api_name=False)
                 words.submit(page.search, [words, like], found, api_name=False)
         with gr.Tab("Sınıflandır"):
-            picture = gr.Image(label="Resim", placeholder=DROP, **upload, height=260)
+            picture = upload("Resim", 260)
             labels = gr.Textbox(
                 label="Etiketler (virgülle; eş anlamlılar arasına |)",
                 value="kedi, köpek, araba|otomobil",
-                max_length=8000,
+                max_length=MAX_LABEL_LETTERS,
             )
             button = gr.Button("Sınıflandır", variant="primary", elem_id="classify")
             shares = gr.Label(label="Olasılıklar", num_top_classes=10, elem_id="shares")
@@ -83,7 +104,8 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
             table = gr.HTML(elem_id="scores")
             button.click(page.compare, [files, texts], table, api_name=False)
         with gr.Tab("Hakkında"):
-            gr.HTML(page.about())
+            about = gr.HTML(page.about())
+        blocks.load(page.about, None, about, api_name=False)
     return blocks
 
 
@@ -93,16 +115,28 @@ def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = 
     Args:
         blocks: from `build_page`.
         host: 127.0.0.1 is this machine alone; 0.0.0.0 is everyone who reaches it.
-        port: of the address; the next free one of a hundred is taken.
+        port: of the address.
         quiet: print nothing.
+
+    Raises:
+        AppError: the port is taken.
     """
+    try:
+        _launch(blocks, host, port, quiet)
+    except OSError as error:
+        raise AppError(
+            f"expected a free port, got {port}, which is taken or not allowed; choose another --port"
+        ) from error
+
+
+def _launch(blocks: Any, host: str, port: int, quiet: bool) -> None:
     blocks.queue(max_size=32, default_concurrency_limit=2).launch(
         server_name=host,
         server_port=port,
         share=False,
         inbrowser=False,
         quiet=quiet,
-        show_error=True,
+        show_error=False,  # ours are shown all the same; others may hold paths
         max_file_size=MAX_UPLOAD,
         allowed_paths=[],
         footer_links=[],
@@ -117,22 +151,31 @@ class Page:
 
     def search(self, words: str, like: str | None) -> list[tuple[Image.Image, str]]:
         """Thumbnails of the pictures that fit words or a picture, with their scores."""
-        if self.index is None or not (words.strip() or like):
-            raise _refused("Bir söz yazın ya da bir resim yükleyin.")
-        query: Any = words.strip()[:MAX_LETTERS] or _opened(like)
+        words = words.strip()[:MAX_LETTERS]
+        if self.index is None or not (words or like):
+            raise _refused("Aranacak sözleri yazın ya da bir resim yükleyin.")
+        if words and like:
+            raise _refused("Ya söz yazın ya da resim yükleyin; ikisi birlikte aranamaz.")
+        query: Any = words or _opened(like)
         try:
             hits = self.index.search(query, SHOWN)
         except InputError as error:
-            raise _refused(f"Arama yapılamadı: {error}") from error
-        roots = [Path(folder).resolve() for folder in self.index.folders()]
-        inside = [hit for hit in hits if any(Path(hit.path).resolve().is_relative_to(root) for root in roots)]
-        return [(thumbnail(Path(hit.path)), f"{hit.score:.3f} · {Path(hit.path).name}") for hit in inside]
+            log.warning("search: %s", error)
+            raise _refused("Arama yapılamadı. Dizin boş olabilir; biraz sonra yeniden deneyin.") from error
+        found = ((self.index.inside(hit), hit.score) for hit in hits)
+        return [(thumbnail(path), f"{number(score)} · {path.name}") for path, score in found if path is not None]
 
     def classify(self, picture: str | None, labels: str) -> dict[str, float]:
         """Probabilities by label."""
-        chosen = parse_labels(labels)
-        if len(chosen) > MAX_LABELS:
-            raise _refused(f"En çok {MAX_LABELS} etiket verin; {len(chosen)} tane var.")
+        if len(labels) > MAX_LABEL_LETTERS:
+            raise _refused(f"Etiketler için en çok {MAX_LABEL_LETTERS} harf yazın; {len(labels)} harf var.")
+        try:
+            chosen = parse_labels(labels)
+        except InputError as error:
+            raise _refused("Aynı etiket iki kez yazılmış. Eş anlamlıları | ile birleştirin.") from error
+        words = sum(map(len, chosen.values()))
+        if words > MAX_LABELS:
+            raise _refused(f"En çok {MAX_LABELS} etiket verin; {words} tane var.")
         opened = _opened(picture)
         try:
             found = ZeroShotClassifier(self.towers, chosen).classify([opened])[0]
@@ -147,9 +190,13 @@ class Page:
             raise _refused("En az bir resim yükleyin ve en az bir metin yazın.")
         if len(files) > MAX_PICTURES or len(lines) > MAX_TEXTS:
             raise _refused(f"En çok {MAX_PICTURES} resim ve {MAX_TEXTS} metin verin.")
-        pictures = [_opened(file) for file in files]
-        vectors = next(self.towers.embed_pictures(pictures, batch_size=MAX_PICTURES)).vectors
-        return heat_map(pictures, lines, vectors @ self.towers.encode_texts(lines).T)
+        small, vectors = [], []
+        for file in files:  # one at a time: twenty large ones would fill the memory
+            picture = _opened(file)
+            vectors.append(next(self.towers.embed_pictures([picture], workers=1)).vectors)
+            picture.thumbnail((HEAD, HEAD))
+            small.append(picture)
+        return heat_map(small, lines, np.concatenate(vectors) @ self.towers.encode_texts(lines).T)
 
     def about(self) -> str:
         """Which models, and what is in the index."""
@@ -159,16 +206,21 @@ class Page:
             "Görüntü modeli": towers.image_name,
             "Uzayın boyutu": str(towers.dim),
             "Okunan en uzun metin": f"{towers.text.max_seq_length} parça",
-            "Sıcaklık": f"{towers.temperature:g}"
+            "Sıcaklık": f"{towers.temperature:g}".replace(".", ",")
             + ("" if towers.temperature_is_fitted else " (ölçülmedi, varsayılan)"),
         }
+        measured = towers.names.facts.get("measured")
+        if measured:
+            rows["Ölçüldüğü veri"] = f"{measured['dataset']}: {measured['images']} resim, {measured['captions']} metin"
+            rows["Metinden resme, ilk sırada"] = share(measured["text_to_image"]["recall_at_1"])
+            rows["Resimden metne, ilk sırada"] = share(measured["image_to_text"]["recall_at_1"])
         if self.index is not None:
             rows["Dizindeki resimler"] = str(len(self.index))
-            rows["Klasörler"] = ", ".join(self.index.folders())
+            rows["Klasörler"] = ", ".join(Path(folder).name for folder in self.index.folders())
         cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return (
             f"<table>{cells}</table><p>Puanlar kosinüs benzerliğidir: sıralar, olasılık değildir. Bir süzgeç ya da "
-            "sınıflandırıcı yanılabilir; sonuçlara bakmadan iş yapmayın.</p>"
+            "sınıflandırıcı yanılabilir; sonuçları gözden geçirmeden kullanmayın.</p>"
         )
 
 
@@ -178,24 +230,40 @@ def heat_map(pictures: list[Image.Image], texts: list[str], scores: Any) -> str:
     best = scores.argmax(axis=0)
     head = "".join(f"<th>{html.escape(text)}</th>" for text in texts)
     rows = []
-    for number, (picture, row) in enumerate(zip(pictures, scores)):
+    for place, (picture, row) in enumerate(zip(pictures, scores)):
         cells = []
         for column, score in enumerate(row.tolist()):
             share = (score - low) / max(high - low, 1e-9)
-            mark = " ★" if best[column] == number else ""
+            mark = " ★" if best[column] == place else ""
             cells.append(
                 f'<td style="background:rgba(30,110,200,{share:.2f});color:{"#fff" if share > 0.55 else "#222"};'
-                f'text-align:center">{score:.3f}{mark}</td>'
+                f'text-align:center">{number(score)}{mark}</td>'
             )
-        rows.append(f'<tr><td><img src="{_data_uri(picture)}" alt="resim {number + 1}"></td>{"".join(cells)}</tr>')
+        rows.append(f'<tr><td><img src="{_data_uri(picture)}" alt="resim {place + 1}"></td>{"".join(cells)}</tr>')
     return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
 
+def number(value: float) -> str:
+    """A number as Turkish writes it.
+
+    >>> number(0.25)
+    '0,250'
+    """
+    return f"{value:.3f}".replace(".", ",")
+
+
+def share(value: float) -> str:
+    """A share of 1 as Turkish writes it.
+
+    >>> share(0.946)
+    '%94,6'
+    """
+    return f"%{100 * value:.1f}".replace(".", ",")
+
+
 def _data_uri(picture: Image.Image) -> str:
-    small = picture.copy()
-    small.thumbnail((96, 96))
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
+    picture.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -13,9 +13,21 @@ import typer
 
 from turkish_clip import output
 from turkish_clip.errors import InputError
-from turkish_clip.opening import INDEX_FOLDER, files_of, load, open_index
+from turkish_clip.opening import INDEX_FOLDER, files_of, has_index, load, open_index
+
+
+def sheet_name(sheet: Path | None) -> Path | None:
+    """A sheet's name, looked at before the work that fills it."""
+    if sheet is not None:
+        from turkish_clip.sheet import check_name
+
+        check_name(sheet)
+    return sheet
+
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+INTERRUPTED = 130  # the exit code after Ctrl-C
 
 Model = Annotated[
     str | None,
@@ -27,7 +39,7 @@ ImageModel = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; else chosen by itself")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-Sheet = Annotated[Path | None, typer.Option(help="a contact sheet to write: out.png or out.html")]
+Sheet = Annotated[Path | None, typer.Option(help="a contact sheet to write: out.png or out.html", callback=sheet_name)]
 At = Annotated[str | None, typer.Option(help=f"the index's place or URI; else FOLDER/{INDEX_FOLDER}")]
 Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode pictures")]
 Pictures = Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures")]
@@ -65,9 +77,7 @@ def search(
     picture: Annotated[Path | None, typer.Option(help="look for pictures like this one instead")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="how many to find")] = 10,
     where: Annotated[str | None, typer.Option(help="a condition in SQL over path, bytes and modified")] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="a Ray cluster that searches: ray://HOST:10001, auto, local")
-    ] = None,
+    cluster: Annotated[str | None, typer.Option(help="a Ray cluster that searches: auto, local")] = None,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
@@ -76,7 +86,7 @@ def search(
     json: Json = False,
 ) -> None:
     """Find the pictures of an index that fit words, or that look like a picture, best."""
-    if (query is None) == (picture is None):
+    if (query is None or not query.strip()) == (picture is None):
         raise InputError("expected words or --picture, got both or none; write: turkish-clip search FOLDER 'kar'")
     pictures = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
     hits = pictures.search(query if query is not None else picture, k, where=where)  # type: ignore[arg-type]
@@ -101,6 +111,8 @@ def classify(
     """Say which label each picture fits, with probabilities; by the labels' words, or by examples."""
     if (labels is None) == (examples is None):
         raise InputError("expected --labels or --examples, got both or none; write: --labels kedi,köpek")
+    if examples is not None and reject_below is not None:
+        raise InputError("expected --reject-below with --labels, got it with --examples, whose scores are no cosines")
     towers = load(model, image_model, device)
     classifier: Any
     options = {"templates": template} if template else {}
@@ -108,6 +120,7 @@ def classify(
         from turkish_clip.few_shot import FewShotClassifier, examples_in
 
         classifier = FewShotClassifier.fit(towers, examples_in(examples), **options)  # type: ignore[arg-type]
+        output.show_rejects([(error.name, error.reason) for error in classifier.left_out])
     else:
         from turkish_clip.zero_shot import ZeroShotClassifier
 
@@ -121,16 +134,17 @@ def classify(
             output.say(
                 f"probabilities with the default temperature {towers.temperature}: none was fitted to this model"
             )
-    paths = files_of(pictures)
+    paths, rejects = files_of(pictures)
     with output.progress("classifying", quiet=json) as advance:
         found = []
         for result in classifier.classify_each(paths, workers=workers):
             found.append(result)
             advance(len(found), len(paths))
     output.show_classes(paths, found, json)
+    output.show_rejects([(reject.path, reject.reason) for reject in rejects])
     tiles = [(str(path), f"{r.label or '–'} {r.probability:.2f}") for path, r in zip(paths, found) if r.error is None]
     output.write_sheet(sheet, tiles, labels or str(examples))
-    leave(any(result.error is not None for result in found))
+    leave(bool(rejects) or any(result.error is not None for result in found))
 
 
 @app.command()
@@ -146,10 +160,12 @@ def compare(
     from turkish_clip.images import ImageError
     from turkish_clip.towers import in_order
 
-    towers, paths = load(model, image_model, device), files_of(pictures)
+    paths, rejects = files_of(pictures)
+    towers = load(model, image_model, device)
     texts = towers.encode_texts(text)
     found = list(in_order(towers.embed_pictures(paths), lambda vectors: list(vectors @ texts.T), lambda error: error))
     errors = {str(path): row.reason for path, row in zip(paths, found) if isinstance(row, ImageError)}
+    errors |= {reject.path: reject.reason for reject in rejects}
     scores = {path: row.tolist() for path, row in zip(paths, found) if not isinstance(row, ImageError)}
     output.show_scores(list(scores), text, list(scores.values()), errors, json)
     leave(bool(errors))
@@ -157,11 +173,12 @@ def compare(
 
 @app.command("filter")
 def filter_pictures(
-    folder: Annotated[Path, typer.Argument(help="pictures to look through, or an indexed folder")],
+    folder: Annotated[str, typer.Argument(help="pictures to look through, or an indexed folder, or an index")],
     prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="what is looked for; may be repeated")],
     contrast: Annotated[list[str] | None, typer.Option(help="what stands against it; may be repeated")] = None,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="flag from this score on")] = 0.5,
     csv: Annotated[bool, typer.Option("--csv", help="print the flagged pictures as CSV")] = False,
+    at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -170,25 +187,30 @@ def filter_pictures(
     json: Json = False,
 ) -> None:
     """Flag pictures that show something, wanted or not. Nothing is moved or deleted; it can miss some, so look."""
+    from turkish_clip.collection import FileReject
     from turkish_clip.filtering import CONTRAST, PictureFilter
 
-    towers = load(model, image_model, device)
+    pictures = None
+    rejects: list[FileReject] = []
+    if at is not None or has_index(folder):
+        pictures = open_index(folder, at, model, image_model, device, must_exist=True)
+    towers = pictures.towers if pictures is not None else load(model, image_model, device)
     looking = PictureFilter(towers, prompt, contrast=contrast or CONTRAST, threshold=threshold)
-    if (folder / INDEX_FOLDER).is_dir():
-        from turkish_clip.search import ImageIndex
-
-        names, vectors = ImageIndex.open(folder / INDEX_FOLDER, towers).vectors()
-        paths, flags = [Path(name) for name in names], looking.flag_vectors(vectors)
+    if pictures is not None:
+        names, vectors = pictures.vectors()
+        paths, flags, rejects = [Path(name) for name in names], looking.flag_vectors(vectors), pictures.rejects()
+        output.say(f"{len(paths)} pictures as they were indexed; turkish-clip index {folder} takes in what is new")
     else:
-        paths, flags = files_of([folder]), []
+        paths, rejects = files_of([Path(folder)])
+        flags = []
         with output.progress("looking", quiet=json or csv) as advance:
             for flag in looking.flag(paths, workers=workers):
                 flags.append(flag)
                 advance(len(flags), len(paths))
-    output.show_flags(paths, flags, json, csv)
+    output.show_flags(paths, flags, rejects, json, csv)
     flagged = sorted((flag.score, str(path)) for path, flag in zip(paths, flags) if flag.flagged)[::-1]
     output.write_sheet(sheet, [(path, f"{score:.2f}  {Path(path).name}") for score, path in flagged], ", ".join(prompt))
-    leave(any(flag.error is not None for flag in flags))
+    leave(bool(rejects) or any(flag.error is not None for flag in flags))
 
 
 @app.command("app")
@@ -262,11 +284,18 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; give the same command again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+        fail(" ".join(str(error).split()))
+    except OSError as error:
+        fail(f"expected to read and write files, got {' '.join(str(error).split())}; check path, rights and disk")
+    except SystemExit as done:
+        if done.code == INTERRUPTED:
+            print("interrupted; give the same command again to go on", file=sys.stderr)
+        raise
+
+
+def fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ class SearchCluster:
     """Workers that look through parts of a Lance table; they stay for the next query.
 
     Args:
-        address: of a Ray cluster (ray://host:10001), "auto" for the one that this machine is part of, or "local" for
-            one of its own, which listens on 127.0.0.1 alone.
+        address: "auto" for the cluster that this machine is a node of, or "local" for one of its own, which listens on
+            127.0.0.1 alone; or the address that ray.init takes.
         workers: processes that search.
 
     Raises:
@@ -95,5 +95,5 @@ def join(address: str, workers: int) -> None:
     except (ConnectionError, ValueError, TimeoutError) as error:
         raise ClusterError(
             f"expected a Ray cluster at {address!r}, got {' '.join(str(error).split())[:160]}; "
-            "give ray://HOST:10001, auto, or local"
+            "give auto on a node of a cluster, or local"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -63,9 +63,9 @@ class Scan:
     """What looking through a collection found.
 
     Attributes:
-        pending: new or changed files, in order of path.
+        pending: new or changed files, and those that could not be read before, in order of path.
         unchanged: paths of files that are as they were.
-        vanished: paths that were known under the folder and are gone.
+        vanished: paths that were known under the folder and are gone; none below a folder that can't be entered now.
         rejects: what is not to be read at all.
     """
 
@@ -82,18 +82,18 @@ def scan(pictures: str | Path | Sequence[str | Path], known: Mapping[str, File])
     picture's suffix are none.
 
     Raises:
-        CollectionError: there is no such folder.
+        CollectionError: there is no such folder, or it is empty and was not: it may not be mounted.
     """
     if isinstance(pictures, (str, Path)):
-        folder = Path(pictures).absolute()
+        folder = Path(os.path.normpath(Path(pictures).absolute()))
         if not folder.is_dir():
             raise CollectionError(f"expected a folder of pictures, got {pictures}, which is none; check the path")
-        paths, rejects = _walk(folder)
-        vanished = sorted(path for path, before in known.items() if before.folder == str(folder) and path not in paths)
+        paths, rejects, closed = _walk(folder)
+        vanished = _vanished(folder, paths, closed, known)
     else:
         paths, rejects, vanished = dict[str, str](), list[FileReject](), list[str]()
         for picture in pictures:
-            file = Path(picture).absolute()
+            file = Path(os.path.normpath(Path(picture).absolute()))
             paths[str(file)] = str(file.parent)
     pending: list[File] = []
     unchanged: list[str] = []
@@ -104,7 +104,11 @@ def scan(pictures: str | Path | Sequence[str | Path], known: Mapping[str, File])
             rejects.append(FileReject(path, f"an unreadable file ({error.strerror})"))
             continue
         before = known.get(path)
-        if before is not None and (before.size, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
+        if (
+            before is not None
+            and not before.reason
+            and (before.size, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+        ):
             unchanged.append(path)
         else:
             pending.append(File(path, root, stat.st_size, stat.st_mtime_ns))
@@ -133,24 +137,57 @@ def _hash(file: File) -> File:
     return replace(file, content=digest.hexdigest())
 
 
-def _walk(folder: Path) -> tuple[dict[str, str], list[FileReject]]:
-    """Paths of picture files under a folder → the folder; and the links that lead out of it."""
+def _walk(folder: Path) -> tuple[dict[str, str], list[FileReject], list[str]]:
+    """Paths of picture files under a folder → the folder; what is not to be read; and folders that can't be entered."""
     root = folder.resolve()
     paths: dict[str, str] = {}
-    rejects = []
-    for path in _files(folder):
+    rejects: list[FileReject] = []
+    closed: list[str] = []
+
+    def refuse(error: OSError) -> None:
+        closed.append(str(error.filename))
+        rejects.append(FileReject(printable(str(error.filename)), f"a folder that can't be entered ({error.strerror})"))
+
+    for path in _files(folder, refuse):
         if path.suffix.lower() not in SUFFIXES:
             continue
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if printable(str(path)) != str(path):
+            rejects.append(FileReject(printable(str(path)), "a name that is not UTF-8"))
+        elif path.is_symlink() and not path.resolve().is_relative_to(root):
             rejects.append(FileReject(str(path), "a link that leaves the folder"))
         elif path.is_file():
             paths[str(path)] = str(folder)
         else:
             rejects.append(FileReject(str(path), "not a regular file"))
-    return paths, rejects
+    return paths, rejects, closed
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for directory, _, names in os.walk(folder, followlinks=False):
+def _vanished(folder: Path, paths: Mapping[str, str], closed: Sequence[str], known: Mapping[str, File]) -> list[str]:
+    """Known files below a folder that are no longer its pictures."""
+
+    def below(path: str, top: str) -> bool:
+        return path.startswith(top.rstrip(os.sep) + os.sep)
+
+    inside = [path for path in known if below(path, str(folder))]
+    if inside and not paths and not closed:
+        raise CollectionError(
+            f"expected the {len(inside)} indexed pictures in {folder}, got none: is a disk not mounted? if they are "
+            "really gone, delete the index"
+        )
+    gone = [path for path in inside if path not in paths and not any(below(path, top) for top in closed)]
+    return sorted(path for path in gone if known[path].folder == str(folder) or not os.path.lexists(path))
+
+
+def printable(path: str) -> str:
+    r"""A path as text that can be stored and printed; bytes that are not UTF-8 become escapes.
+
+    >>> print(printable(os.fsdecode(b"kar/\xe7i\xe7ek.jpg")))
+    kar/\xe7i\xe7ek.jpg
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _files(folder: Path, refuse: Callable[[OSError], None]) -> Iterator[Path]:
+    for directory, _, names in os.walk(folder, onerror=refuse, followlinks=False):
         for name in names:
             yield Path(directory) / name

@@ -41,6 +41,7 @@ def build_text_encoder(
     max_tokens: int = MAX_TOKENS,
     revision: str | None = None,
     device: str | None = None,
+    normalise: bool = True,
 ) -> SentenceTransformer:
     """Puts a BERT-like backbone under mean pooling, a dense layer and normalisation.
 
@@ -50,6 +51,7 @@ def build_text_encoder(
         max_tokens: longer text is cut there, [CLS] and [SEP] included.
         revision: branch, tag or commit of a Hub id.
         device: where to put the model; None lets sentence-transformers choose.
+        normalise: whether the vectors have norm 1; without it, the last module is left out.
 
     Returns:
         Transformer → Pooling(mean) → Dense(hidden → dim, no activation) → Normalize, whose `encode` gives (n, dim)
@@ -72,8 +74,9 @@ def build_text_encoder(
         transformer,
         Pooling(hidden, pooling_mode="mean"),
         Dense(hidden, dim, activation_function=torch.nn.Identity()),
-        Normalize(),
     ]
+    if normalise:
+        modules.append(Normalize())
     return SentenceTransformer(modules=modules, device=device, similarity_fn_name="cosine")
 
 
@@ -149,8 +152,9 @@ def save_text_encoder(model: SentenceTransformer, folder: str | Path) -> None:
 
 
 def image_side(model: SentenceTransformer) -> int | None:
-    """The side in pixels to which a model's processor brings a picture, or None where it does not say."""
-    processor = getattr(model, "processor", None)
+    """The side in pixels to which a model's (or a pair's) processor brings a picture; None where it does not say."""
+    routes = getattr(model[0], "sub_modules", {})
+    processor = getattr(routes["image"][0] if "image" in routes else model, "processor", None)
     pictures = getattr(processor, "image_processor", processor)
     for name in ("crop_size", "size"):
         size = getattr(pictures, name, None)

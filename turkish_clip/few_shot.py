@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from turkish_clip.collection import SUFFIXES
 from turkish_clip.errors import InputError
-from turkish_clip.images import ImageLike
+from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.prompts import PHOTOGRAPHS
+from turkish_clip.text import nfc
 from turkish_clip.towers import Towers, in_order
 from turkish_clip.zero_shot import Classification, PictureClassifier, ZeroShotClassifier, softmax
 
@@ -49,12 +50,14 @@ class FewShotClassifier(PictureClassifier):
     Attributes:
         weights: (labels, dim) float32.
         facts: which image model its vectors come from, how many examples it saw.
+        left_out: why some of the examples did not open.
     """
 
     towers: Towers
     labels: list[str]
     weights: Vectors
     facts: dict[str, Any]
+    left_out: tuple[ImageError, ...] = ()
 
     @classmethod
     def fit(
@@ -69,14 +72,14 @@ class FewShotClassifier(PictureClassifier):
 
         Args:
             towers: from `load_towers`.
-            examples: label → its pictures; pictures that do not open are left out.
+            examples: label → its pictures; those that do not open are left out and told in `left_out`.
             templates: for the label's words, each with one {}.
             seed: of the folds by which it is chosen how hard the words hold, from eight pictures a class on.
 
         Raises:
             ExampleError: fewer than two labels, or one without a picture that opens.
         """
-        vectors, numbers = _embedded(towers, examples)
+        vectors, numbers, left_out = _embedded(towers, examples)
         labels = list(examples)
         words = ZeroShotClassifier(towers, labels, templates=templates).label_vectors.astype(np.float64) * WORDS_SCALE
         prior = _best_prior(vectors, numbers, words, seed)
@@ -88,7 +91,7 @@ class FewShotClassifier(PictureClassifier):
             "examples": dict(zip(labels, np.bincount(numbers).tolist())),
             "prior": prior,
         }
-        return cls(towers, labels, _learnt(vectors, numbers, words, prior).astype(np.float32), facts)
+        return cls(towers, labels, _learnt(vectors, numbers, words, prior).astype(np.float32), facts, left_out)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of pictures; `score` is the label's logit."""
@@ -142,7 +145,7 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise ExampleError(f"expected a folder with a subfolder for each label, got {folder}, which is none")
     examples = {
-        label.name: [path for path in sorted(label.iterdir()) if path.suffix.lower() in SUFFIXES]
+        nfc(label.name): [path for path in sorted(label.iterdir()) if path.suffix.lower() in SUFFIXES]
         for label in sorted(root.iterdir())
         if label.is_dir()
     }
@@ -154,20 +157,23 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     return examples
 
 
-def _embedded(towers: Towers, examples: Mapping[str, Sequence[ImageLike]]) -> tuple[Vectors, NDArray[np.int64]]:
+def _embedded(
+    towers: Towers, examples: Mapping[str, Sequence[ImageLike]]
+) -> tuple[Vectors, NDArray[np.int64], tuple[ImageError, ...]]:
     if len(examples) < 2:
         raise ExampleError(f"expected examples of at least two labels, got {list(examples)}; add another")
     pictures = [picture for some in examples.values() for picture in some]
     numbers = np.repeat(np.arange(len(examples)), [len(some) for some in examples.values()])
-    found: list[Any] = list(in_order(towers.embed_pictures(pictures), list, lambda _: None))
-    kept = [place for place, vector in enumerate(found) if vector is not None]
+    found: list[Any] = list(in_order(towers.embed_pictures(pictures), list, lambda error: error))
+    kept = [place for place, vector in enumerate(found) if not isinstance(vector, ImageError)]
     numbers = numbers[kept]
     for number, label in enumerate(examples):
         if not (numbers == number).any():
             raise ExampleError(
                 f"expected pictures of {label!r} that open, got none of {len(examples[label])}; add some"
             )
-    return np.stack([found[place] for place in kept]), numbers
+    errors = tuple(error for error in found if isinstance(error, ImageError))
+    return np.stack([found[place] for place in kept]), numbers, errors
 
 
 def _learnt(

@@ -117,6 +117,28 @@ def summarise(rank: Ranks, cluster: Sequence[int], *, bootstrap_samples: int = 0
     return Retrieval(**means, median_rank=float(np.median(rank)), ci95=intervals)
 
 
+def hubness(queries: Vectors, candidates: Vectors, k: int = 10) -> float:
+    """The skewness of how often each candidate is among the k nearest of a query: 0 is even, above 1 some are hubs.
+
+    Source: Radovanović et al., Hubs in Space, Journal of Machine Learning Research 11, 2010, section 2.
+
+    Args:
+        queries: (q, dim) float32 unit vectors, at least one.
+        candidates: (c, dim) float32 unit vectors, at least one.
+        k: at most the number of candidates is taken.
+    """
+    k = min(k, len(candidates))
+    counts = np.zeros(len(candidates), dtype=np.int64)
+    step = max(1, SCORES_PER_CHUNK // len(candidates))
+    for start in range(0, len(queries), step):
+        scores = queries[start : start + step] @ candidates.T
+        nearest = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        counts += np.bincount(nearest.ravel(), minlength=len(candidates))
+    deviations = counts - counts.mean()
+    spread = float(np.sqrt(np.mean(deviations**2)))
+    return float(np.mean(deviations**3)) / spread**3 if spread else 0.0
+
+
 @dataclass(frozen=True)
 class Relevance:
     """Which distinct texts belong to which distinct pictures.

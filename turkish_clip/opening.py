@@ -6,13 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from turkish_clip.collection import FileReject
     from turkish_clip.search import ImageIndex
     from turkish_clip.towers import Towers
 
 INDEX_FOLDER = ".turkish-clip"  # of a picture folder's index, inside it
 
 
-def load(model: str | None, image_model: str | None, device: str | None) -> Towers:
+def load(
+    model: str | None,
+    image_model: str | None,
+    device: str | None,
+    *,
+    revision: str | None = None,
+    image_revision: str | None = None,
+) -> Towers:
     """The models, with the host's bars and warnings off."""
     from turkish_clip.towers import find_names, load_towers
     from turkish_clip.verify import quiet
@@ -20,7 +28,7 @@ def load(model: str | None, image_model: str | None, device: str | None) -> Towe
     if model is None:
         find_names(None, image_model)  # says so before the host is imported, which takes seconds
     quiet()
-    return load_towers(model, image_model, device=device)
+    return load_towers(model, image_model, revision=revision, image_revision=image_revision, device=device)
 
 
 def open_index(
@@ -41,14 +49,18 @@ def open_index(
     facts = ImageIndex.open(uri).facts if is_address(uri) or Path(uri).is_dir() else {}
     if must_exist and not facts:
         raise PictureIndexError(f"expected an index in {uri}, got none; make one: turkish-clip index {folder}")
+    revision = image_revision = None
     if model is None and facts:
-        model, image_model = facts["model"], image_model or facts["image_model"]
+        model, revision = facts["model"], facts["revision"]
+        if image_model is None:
+            image_model, image_revision = facts["image_model"] or None, facts["image_revision"]
     workers = None
     if cluster is not None:
         from turkish_clip.cluster import SearchCluster
 
         workers = SearchCluster(cluster)
-    return ImageIndex.open(uri, load(model, image_model, device), cluster=workers)
+    towers = load(model, image_model, device, revision=revision, image_revision=image_revision)
+    return ImageIndex.open(uri, towers, cluster=workers)
 
 
 def index_of(folder: str) -> str:
@@ -57,18 +69,30 @@ def index_of(folder: str) -> str:
     return str(Path(folder) / INDEX_FOLDER) if pictures else folder
 
 
+def has_index(folder: str) -> bool:
+    """Whether a folder was indexed, or is an index itself, or the address of one."""
+    uri = index_of(folder)
+    return is_address(uri) or (Path(uri) / "pictures.lance").is_dir()
+
+
 def is_address(uri: str) -> bool:
     """Whether it names object storage and no folder."""
     return "://" in uri
 
 
-def files_of(pictures: list[Path]) -> list[Path]:
-    """The pictures themselves, and those in folders."""
+def files_of(pictures: list[Path]) -> tuple[list[Path], list[FileReject]]:
+    """The pictures themselves, and those in folders; and what of the folders is not to be read."""
     from turkish_clip.collection import CollectionError, scan
 
     found: list[Path] = []
+    rejects: list[FileReject] = []
     for path in pictures:
-        found += [Path(file.path) for file in scan(path, {}).pending] if path.is_dir() else [path]
+        if path.is_dir():
+            scanned = scan(path, {})
+            found += [Path(file.path) for file in scanned.pending]
+            rejects += scanned.rejects
+        else:
+            found.append(path)
     if not found:
         raise CollectionError(f"expected pictures in {', '.join(map(str, pictures))}, got none; name files or a folder")
-    return found
+    return found, rejects

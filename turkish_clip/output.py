@@ -10,7 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turkish_clip.errors import InputError
+from turkish_clip.text import nfc
+
 if TYPE_CHECKING:
+    from turkish_clip.collection import FileReject
     from turkish_clip.filtering import Flag
     from turkish_clip.search import Added, Hit
     from turkish_clip.verify import Check
@@ -107,20 +111,30 @@ def show_scores(
         result = {"pictures": [str(path) for path in paths], "texts": list(texts), "scores": scores}
         print_json({**result, "best": dict(zip(texts, best)), "errors": errors})
         return
-    from rich.console import Console
-    from rich.table import Table
+    marked = [
+        [f"{score:.3f}" + (" ←" if best[column] == str(path) else "") for column, score in enumerate(row)]
+        for path, row in zip(paths, scores)
+    ]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
 
-    table = Table("picture", *texts)
-    for path, row in zip(paths, scores):
-        marked = [
-            f"[bold]{score:.3f} ←[/bold]" if best[c] == str(path) else f"{score:.3f}" for c, score in enumerate(row)
-        ]
-        table.add_row(str(path), *marked)
-    Console().print(table)
+        table = Table()
+        for head in ("picture", *texts):
+            table.add_column(Text(head), overflow="fold")
+        for path, row_of_marks in zip(paths, marked):
+            table.add_row(*(Text(cell) for cell in (str(path), *row_of_marks)))
+        Console().print(table)
+    else:
+        for cells in (("picture", *texts), *((str(path), *row) for path, row in zip(paths, marked))):
+            print("\t".join(cells))
     show_rejects(list(errors.items()))
 
 
-def show_flags(paths: Sequence[Path], flags: Sequence[Flag], as_json: bool, as_csv: bool) -> None:
+def show_flags(
+    paths: Sequence[Path], flags: Sequence[Flag], rejects: Sequence[FileReject], as_json: bool, as_csv: bool
+) -> None:
     rows: list[dict[str, object]] = [
         {"path": str(path), "score": round(flag.score, 6), "cosine": round(flag.cosine, 6), "prompt": flag.prompt}
         for path, flag in zip(paths, flags)
@@ -128,8 +142,10 @@ def show_flags(paths: Sequence[Path], flags: Sequence[Flag], as_json: bool, as_c
     ]
     rows.sort(key=lambda row: -float(str(row["score"])))
     errors = [(str(path), flag.error.reason) for path, flag in zip(paths, flags) if flag.error]
+    errors += [(reject.path, reject.reason) for reject in rejects]
+    looked_at = sum(flag.error is None for flag in flags)
     if as_json:
-        print_json({"looked_at": len(paths), "flagged": rows, "errors": dict(errors)})
+        print_json({"looked_at": looked_at, "flagged": rows, "errors": dict(errors)})
         return
     if as_csv:
         from turkish_clip.filtering import as_csv as csv_of
@@ -138,7 +154,7 @@ def show_flags(paths: Sequence[Path], flags: Sequence[Flag], as_json: bool, as_c
     else:
         for row in rows:
             print(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']})")
-        say(f"{len(rows)} of {len(paths)} pictures flagged; nothing was moved or deleted")
+        say(f"{len(rows)} of {looked_at} pictures flagged; nothing was moved or deleted")
     show_rejects(errors)
 
 
@@ -161,10 +177,13 @@ def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
 
 
 def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str]], title: str) -> None:
-    """Writes a contact sheet where one was asked for, and says where."""
+    """Writes a contact sheet where one was asked for and there is something to show, and says where."""
     if target is not None:
         from turkish_clip.sheet import Tile, write_sheet
 
+        if not tiles:
+            say(f"nothing to show: no contact sheet {target}")
+            return
         say(f"contact sheet: {write_sheet(target, [Tile(Path(path), text) for path, text in tiles], title)}")
 
 
@@ -173,10 +192,16 @@ def parse_labels(text: str) -> dict[str, list[str]]:
 
     >>> parse_labels("araba|otomobil, kedi")
     {'araba': ['araba', 'otomobil'], 'kedi': ['kedi']}
+
+    Raises:
+        InputError: a label twice.
     """
-    labels = {}
-    for item in text.split(","):
+    labels: dict[str, list[str]] = {}
+    for item in nfc(text).split(","):
         words = [word.strip() for word in item.split("|") if word.strip()]
-        if words:
-            labels[words[0]] = words
+        if not words:
+            continue
+        if words[0] in labels:
+            raise InputError(f"expected each label once, got {words[0]!r} twice; put its synonyms together with |")
+        labels[words[0]] = words
     return labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,13 +75,16 @@ class PictureTables:
         return {row["path"]: File(**row) for row in rows}
 
     def vectors(self) -> tuple[list[str], Vectors]:
-        """All paths and their (n, dim) float32 vectors."""
+        """The paths of all files and their (n, dim) float32 vectors; files with the same bytes have the same."""
         table = self._table(PICTURES)
         if table is None or not table.count_rows():
-            return [], np.empty((0, 0), np.float32)
-        rows = table.search().select(["path", "vector"]).limit(table.count_rows()).to_arrow()
+            return [], np.empty((0, int(self.facts().get("dim", 0))), np.float32)
+        rows = table.search().select([*FOUND, "vector"]).limit(table.count_rows()).to_arrow()
         flat = np.concatenate([chunk.flatten().to_numpy() for chunk in rows["vector"].chunks])
-        return rows["path"].to_pylist(), flat.reshape(len(rows), -1)
+        copies = [len(others) for others in rows["also_at"].to_pylist()]
+        paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
+        vectors = flat.reshape(len(rows), -1)
+        return [path for some in paths for path in some], np.repeat(vectors, np.asarray(copies) + 1, axis=0)
 
     def nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
         """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine."""
@@ -122,11 +126,22 @@ class PictureTables:
 
     # Pictures go in before the files that name them: a kill in between is mended by the next time the file is seen.
 
-    def write(self, rows: list[dict[str, Any]], copies: list[File], files: list[File]) -> None:
+    def write(
+        self, rows: list[dict[str, Any]], copies: list[File], files: list[File], changed: Sequence[File] = ()
+    ) -> None:
+        """Writes one batch.
+
+        Args:
+            rows: new pictures.
+            copies: files with the bytes of pictures that are there, or among the rows.
+            files: every file that was looked at, as it is now.
+            changed: files whose bytes are others now, as they were: they leave the pictures that they had.
+        """
         if rows:
             self._upsert(PICTURES, "content", rows)
         if copies:
             self._add_copies(copies)
+        self._detach(changed)
         if files:
             self._upsert(FILES, "path", [file.as_row() for file in files])
 
@@ -136,30 +151,39 @@ class PictureTables:
         rows = self._rows(PICTURES, f"content IN ({_quoted(contents)})", ["content"])
         return {row["content"] for row in rows}
 
+    def folders_of(self, paths: Sequence[str]) -> dict[str, str]:
+        """Under which folder each of some files was found."""
+        rows = self._rows(FILES, f"path IN ({_quoted(paths)})", ["path", "folder"]) if paths else []
+        return {row["path"]: row["folder"] for row in rows}
+
     def remove(self, paths: Sequence[str]) -> int:
         """Takes files out: a picture goes when the last file with its bytes goes."""
         removed = 0
         for start in range(0, len(paths), PATHS_AT_ONCE):
-            chunk = paths[start : start + PATHS_AT_ONCE]
-            condition = f"path IN ({_quoted(chunk)})"
-            files = self._rows(FILES, condition, ["path", "content"])
-            removed += len(files)
-            gone = set(chunk)
-            contents = [row["content"] for row in files if row["content"]]
-            rows = self._rows(PICTURES, f"content IN ({_quoted(contents)})", None) if contents else []
-            moved, orphaned = [], []
-            for row in rows:
-                left = [path for path in (row["path"], *row["also_at"]) if path not in gone]
-                if left:
-                    moved.append({**row, "path": left[0], "also_at": left[1:]})
-                else:
-                    orphaned.append(row["content"])
-            if moved:
-                self._upsert(PICTURES, "content", moved)
-            if orphaned:
-                self._table(PICTURES).delete(f"content IN ({_quoted(orphaned)})")
+            condition = f"path IN ({_quoted(paths[start : start + PATHS_AT_ONCE])})"
+            files = [File(**row) for row in self._rows(FILES, condition, None)]
+            self._detach(files)
             self._table(FILES).delete(condition)
+            removed += len(files)
         return removed
+
+    def _detach(self, files: Sequence[File]) -> None:
+        """Takes files off the pictures whose bytes they had, and pictures out that no file has any more."""
+        gone = {file.path for file in files}
+        contents = sorted({file.content for file in files if file.content})
+        if not contents:
+            return
+        moved, orphaned = [], []
+        for row in self._rows(PICTURES, f"content IN ({_quoted(contents)})", None):
+            left = [path for path in (row["path"], *row["also_at"]) if path not in gone]
+            if left:
+                moved.append({**row, "path": left[0], "also_at": left[1:]})
+            else:
+                orphaned.append(row["content"])
+        if moved:
+            self._upsert(PICTURES, "content", moved)
+        if orphaned:
+            self._table(PICTURES).delete(f"content IN ({_quoted(orphaned)})")
 
     def tidy(self) -> None:
         """Joins small fragments; builds the partitions once there are many rows, and then only adds to them."""
@@ -182,8 +206,9 @@ class PictureTables:
         for row in self._rows(PICTURES, f"content IN ({_quoted(also)})", None):
             known = [row["path"], *row["also_at"]]
             new = [path for path in also[row["content"]] if path not in known]
-            if new:
-                changed.append({**row, "also_at": [*row["also_at"], *new]})
+            if new:  # the first is the one that is shown: of a folder that was moved, one that is still there
+                first, *others = sorted([*known, *new], key=lambda path: not Path(path).exists())
+                changed.append({**row, "path": first, "also_at": others})
         if changed:
             self._upsert(PICTURES, "content", changed)
 

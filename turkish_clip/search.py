@@ -130,16 +130,21 @@ class ImageIndex:
         found: Scan = scan(pictures, known)
         vanished = self._tables.remove(found.vanished)
         rejects, duplicates, added, done = list(found.rejects), 0, 0, len(found.unchanged)
+        untouched = len(found.unchanged)
         total = done + len(found.pending)
         for files in _chunks(found.pending, ROWS_PER_WRITE):
             fresh, bad = hashed(files, workers)
-            self._tables.remove([file.path for file in files if file.path in known])
-            new, copies = self._part(fresh)
+            touched = [file for file in fresh if _content(known, file) == file.content]
+            new, copies = self._part([file for file in fresh if _content(known, file) != file.content])
             rows, indexed, unread = _embed(new, towers, batch_size, workers)
             why = {file.content: file.reason for file in unread}
             unread += [copy.rejected(why[copy.content]) for copy in copies if copy.content in why]
             copies = [copy for copy in copies if copy.content not in why]
-            self._tables.write(rows, copies, [*indexed, *copies, *bad, *unread])
+            others = [*indexed, *copies, *bad, *unread]
+            self._tables.write(
+                rows, copies, [*touched, *others], [known[file.path] for file in others if file.path in known]
+            )
+            untouched += len(touched)
             rejects += [FileReject(file.path, file.reason) for file in (*bad, *unread)]
             added += len(rows)
             duplicates += len(copies)
@@ -147,10 +152,7 @@ class ImageIndex:
             if progress is not None:
                 progress(done, total)
         self._tables.tidy()
-        rejects += [FileReject(path, known[path].reason) for path in found.unchanged if known[path].reason]
-        return Added(
-            added, len(found.unchanged), duplicates, vanished, len(self), sorted(rejects, key=lambda r: r.path)
-        )
+        return Added(added, untouched, duplicates, vanished, len(self), sorted(rejects, key=lambda r: r.path))
 
     def search(
         self, query: str | ImageLike, k: int = 10, *, where: str | None = None, exact: bool = False
@@ -187,9 +189,12 @@ class ImageIndex:
             raise PictureIndexError(f"expected at least one picture to find, got k = {k}; give 1 or more")
         try:
             rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact)
-        except Exception as error:  # LanceDB passes on what its SQL parser says, in types of its own
+        except Exception as error:  # LanceDB passes on what its SQL parser or the storage says, in types of its own
+            said = " ".join(str(error).split())[:200]
+            if where is None:
+                raise PictureIndexError(f"expected an index to read in {self.uri}, got {said}; try again") from error
             raise PictureIndexError(
-                f"expected a condition over path, bytes, modified, got {where!r}: {' '.join(str(error).split())[:200]}"
+                f"expected a condition over path, bytes, modified, got {where!r}: {said}; mend it"
             ) from error
         if not rows and not len(self):
             raise PictureIndexError(f"expected pictures in {self.uri}, got none; add some first")
@@ -211,6 +216,15 @@ class ImageIndex:
         """The folders that were added: nothing outside them is the index's to show."""
         return sorted({file.folder for file in self._tables.files().values()})
 
+    def inside(self, hit: Hit) -> Path | None:
+        """The first of a hit's files that is there and, links followed, in the folder that it was indexed under."""
+        folders = self._tables.folders_of([hit.path, *hit.also_at])
+        for path in (hit.path, *hit.also_at):
+            real = Path(path).resolve()
+            if path in folders and real.is_file() and real.is_relative_to(Path(folders[path]).resolve()):
+                return Path(path)
+        return None
+
     def _need_towers(self, to_do: str) -> Towers:
         if self._towers is None:
             raise PictureIndexError(f"expected a model to {to_do}, got none; open the index with load_towers(...)")
@@ -231,14 +245,28 @@ class ImageIndex:
 
 def _facts_of(towers: Towers) -> dict[str, Any]:
     """What an index keeps of its models."""
+    names = towers.names
     return {
         "format": FORMAT,
-        "model": towers.names.text,
-        "image_model": towers.image_name,
+        "model": _for_anywhere(names.text),
+        "revision": names.revision,
+        "image_model": _for_anywhere(names.image),  # empty for a pair
+        "image_revision": names.image_revision,
         "weights_sha256": towers.image_weights_sha256,
         "dim": towers.dim,
         "normalised": True,
     }
+
+
+def _for_anywhere(name: str) -> str:
+    """A model's name as it holds from any directory."""
+    return str(Path(name).resolve()) if name and Path(name).is_dir() else name
+
+
+def _content(known: dict[str, File], file: File) -> str:
+    """The hash that a file's bytes had; empty for a new file, and for one that could not be indexed."""
+    before = known.get(file.path)
+    return before.content if before is not None and not before.reason else ""
 
 
 def _embed(
@@ -266,8 +294,9 @@ def _check_model(facts: dict[str, Any], towers: Towers, uri: str) -> None:
             f"expected an index of format {FORMAT}, got {facts.get('format')} in {uri}; index again"
         )
     if facts["weights_sha256"] != towers.image_weights_sha256:
+        made_with = facts["image_model"] or facts["model"]
         raise PictureIndexError(
-            f"expected the image model that {uri} was made with ({facts['image_model']}), got other weights in "
+            f"expected the image model that {uri} was made with ({made_with}), got other weights in "
             f"{towers.image_name}: their vectors can't be compared; name that model, or index into another place"
         )
 

@@ -26,6 +26,7 @@ MODEL_VARIABLE, IMAGE_MODEL_VARIABLE = "TURKISH_CLIP_MODEL", "TURKISH_CLIP_IMAGE
 STOCK_IMAGE_MODEL = "clip-ViT-B-32"
 DEFAULT_TEMPERATURE = 0.01  # what CLIP's training ends with: 1 / 100 (Source: Radford et al. 2021, section 2.5)
 Result = TypeVar("Result")
+MEASURED = ("dataset", "split", "images", "captions", "text_to_image", "image_to_text")  # of a run's results.json
 RUN_RECORD = "run.json"  # of a training run, whose folder serves as a model, too
 
 
@@ -184,17 +185,31 @@ def find_names(
             f"expected a model, got none; name one with --model or {MODEL_VARIABLE}: a Hub id, or a folder such as "
             "runs/demo, which `make demo` trains in two minutes"
         )
-    run = Path(text) / RUN_RECORD
     named: dict[str, Any] = {}
-    if run.is_file():
-        named = json.loads(run.read_text(encoding="utf-8"))["image_model"]
+    measured: dict[str, Any] = {}
+    if (Path(text) / RUN_RECORD).is_file():
+        named, measured = _of_run(Path(text))
         text = str(Path(text) / "model")
-    facts = _facts(text, revision)
+    facts = measured | _facts(text, revision)
     named = facts.get("image_model") or named
     image = str(image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id") or STOCK_IMAGE_MODEL)
     if image_revision is None and image == named.get("id"):
         image_revision = named.get("revision")
     return Names(text, image, revision or "", image_revision or "", facts)
+
+
+def _of_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A training run's image model, whose folder may be given from its checkout, and what was measured of its model."""
+    record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
+    named = dict(record.get("image_model") or {})
+    if named and not Path(named["id"]).exists():
+        above = [parent / named["id"] for parent in run.resolve().parents]
+        named["id"] = next((str(path) for path in above if path.is_dir()), named["id"])
+    try:
+        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+        return named, {"measured": {name: results[name] for name in MEASURED}}
+    except (OSError, ValueError, KeyError):  # not measured yet
+        return named, {}
 
 
 def weights_sha256(module: nn.Module) -> str:

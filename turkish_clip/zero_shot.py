@@ -13,9 +13,10 @@ from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
 from turkish_clip.prompts import PHOTOGRAPHS, fill
+from turkish_clip.text import nfc
 from turkish_clip.towers import Towers, in_order
 
-LABELS_AT_ONCE = 500  # of which the prompts are encoded together: bounds memory for long lists of labels
+PROMPTS_AT_ONCE = 10_000  # encoded together: bounds memory for long lists of labels
 
 
 class LabelError(InputError):
@@ -141,7 +142,11 @@ def _synonyms(labels: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, 
     if isinstance(labels, str):
         raise LabelError(f"expected a list of labels, got the text {labels!r}; put it into a list")
     pairs = labels.items() if isinstance(labels, Mapping) else [(label, [label]) for label in labels]
-    synonyms = {label: [word for word in words if word.strip()] or [label] for label, words in pairs}
+    synonyms: dict[str, list[str]] = {}
+    for label, words in pairs:
+        if isinstance(words, str):
+            raise LabelError(f"expected a list of synonyms for {label!r}, got the text {words!r}; put it into a list")
+        synonyms[nfc(label)] = [nfc(word) for word in words if word.strip()] or [nfc(label)]
     if len(synonyms) < 2 or len(synonyms) < len(labels):
         raise LabelError(f"expected at least two different labels, got {list(labels)!r:.200}; add or mend some")
     if not all(label.strip() for label in synonyms):
@@ -151,10 +156,10 @@ def _synonyms(labels: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, 
 
 def _averages(towers: Towers, prompts: list[list[str]]) -> Vectors:
     """A unit vector per label: the mean of its prompts' unit vectors (Source: Radford et al. 2021, section 3.1.4)."""
-    parts = []
-    for start in range(0, len(prompts), LABELS_AT_ONCE):
-        chunk = prompts[start : start + LABELS_AT_ONCE]
-        vectors = towers.encode_texts([prompt for label in chunk for prompt in label])
-        ends = np.cumsum([len(label) for label in chunk])
-        parts += [vectors[end - len(label) : end].mean(axis=0) for end, label in zip(ends, chunk)]
-    return unit(np.stack(parts))
+    flat = [prompt for label in prompts for prompt in label]
+    label_of = np.repeat(np.arange(len(prompts)), [len(label) for label in prompts])
+    sums = np.zeros((len(prompts), towers.dim), np.float32)
+    for start in range(0, len(flat), PROMPTS_AT_ONCE):
+        part = slice(start, start + PROMPTS_AT_ONCE)
+        np.add.at(sums, label_of[part], towers.encode_texts(flat[part]))
+    return unit(sums)

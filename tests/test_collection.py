@@ -1,0 +1,169 @@
+"""Keeping up with a folder as people treat folders: touched, moved, unmounted, oddly named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import paint
+
+from turkish_clip.collection import CollectionError, scan
+from turkish_clip.encoder import image_side, load_model
+from turkish_clip.search import ImageIndex
+from turkish_clip.towers import Towers
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for number in range(4):
+        paint(tmp_path / "photos" / f"{'sub/' if number % 2 else ''}{number}.png", number)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def index(tmp_path: Path, towers: Towers, photos: Path) -> ImageIndex:
+    made = ImageIndex.open(tmp_path / "index", towers)
+    made.add(photos)
+    return made
+
+
+def paths_in(index: ImageIndex) -> set[str]:
+    return {Path(path).name for path in index.vectors()[0]}
+
+
+def test_files_with_a_new_time_and_old_bytes_are_not_embedded_again(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in photos.rglob("*.png"):
+        os.utime(path, ns=(1, 1))
+
+    asked: list[object] = []
+
+    def counting(_: Towers, pictures: list[Path], **__: object) -> Iterator[object]:
+        asked.extend(pictures)
+        return iter([])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Towers, "embed_pictures", counting)
+        added = index.add(photos)
+        assert (added.added, added.unchanged, added.pictures) == (0, 4, 4)
+    assert asked == []
+    assert scan(photos, index._tables.files()).pending == []
+
+
+def test_bytes_that_wander_from_file_to_file(index: ImageIndex, photos: Path) -> None:
+    """0 gets new bytes in the same go in which its old ones come to a new file: both are found."""
+    old = (photos / "0.png").read_bytes()
+    (photos / "new.png").write_bytes(old)
+    paint(photos / "0.png", 50)
+    os.utime(photos / "0.png", ns=(5, 5))
+    added = index.add(photos)
+    assert added.pictures == 5
+    for name in ("0.png", "new.png"):
+        best = index.search(photos / name, k=1)[0]
+        assert (Path(best.path).name, best.also_at) == (name, [])
+        assert best.score > 0.999
+
+
+def test_a_picture_that_is_broken_now_is_out(index: ImageIndex, photos: Path) -> None:
+    (photos / "0.png").write_bytes(b"broken")
+    added = index.add(photos)
+    assert [Path(reject.path).name for reject in added.rejects] == ["0.png"]
+    assert (added.pictures, "0.png" in paths_in(index)) == (3, False)
+    paint(photos / "0.png", 0)
+    stat = (photos / "0.png").stat()
+    (photos / "0.png").write_bytes(b"broken again")
+    index.add(photos)
+    paint(photos / "0.png", 0)
+    os.utime(photos / "0.png", ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    assert index.add(photos).pictures == 4
+
+
+def test_what_could_not_be_read_is_tried_again(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = paint(photos / "new.png", 9)
+    real = Path.open
+
+    def refused(self: Path, *args: object, **kwargs: object) -> object:
+        if self == new:
+            raise PermissionError(13, "Permission denied")
+        return real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refused)
+        assert index.add(photos).rejects[0].reason == "an unreadable file (Permission denied)"
+    added = index.add(photos)
+    assert (added.added, added.rejects, added.pictures) == (1, [], 5)
+
+
+def test_a_folder_that_can_not_be_entered_loses_nothing(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def refused(path: object) -> object:
+        if str(path) == str(photos / "sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refused)
+    added = index.add(photos)
+    assert (added.vanished, added.pictures) == (0, 4)
+    assert added.rejects[0].reason == "a folder that can't be entered (Permission denied)"
+
+
+def test_a_folder_that_is_suddenly_empty_is_not_believed(index: ImageIndex, photos: Path) -> None:
+    shutil.rmtree(photos)
+    photos.mkdir()
+    with pytest.raises(
+        CollectionError, match=r"expected the 4 indexed pictures in .*, got none: is a disk not mounted"
+    ):
+        index.add(photos)
+    assert len(index) == 4
+
+
+def test_one_folder_by_several_names(index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    again = index.add("../photos")
+    assert (again.unchanged, again.duplicates) == (4, 0)
+    index.add(photos / "sub")
+    (photos / "sub" / "1.png").unlink()
+    assert index.add(photos).vanished == 1
+    assert paths_in(index) == {"0.png", "2.png", "3.png"}
+
+
+def test_a_moved_folder_is_shown_where_it_is(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    photos.rename(tmp_path / "archive")
+    index.add(tmp_path / "archive")
+    best = index.search(tmp_path / "archive" / "0.png", k=1)[0]
+    assert best.path == str(tmp_path / "archive" / "0.png")
+    assert index.inside(best) == tmp_path / "archive" / "0.png"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_a_name_that_is_not_utf8_is_listed(index: ImageIndex, photos: Path) -> None:
+    odd = photos / os.fsdecode("çiçek.png".encode("iso-8859-9"))
+    shutil.copy(photos / "0.png", odd)
+    added = index.add(photos)
+    assert [(Path(reject.path).name, reject.reason) for reject in added.rejects] == [
+        ("\\xe7i\\xe7ek.png", "a name that is not UTF-8")
+    ]
+    assert added.pictures == 4
+
+
+def test_a_hit_outside_its_folder_is_not_shown(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    best = index.search(photos / "0.png", k=1)[0]
+    assert index.inside(best) == photos / "0.png"
+    (photos / "0.png").unlink()
+    (photos / "0.png").symlink_to(paint(tmp_path / "secret.png", 1))
+    assert index.inside(best) is None
+
+
+def test_a_pair_decodes_no_more_of_a_picture_than_its_image_model(pair_folder: Path, tiny_clip: Path) -> None:
+    sides = {image_side(load_model(folder, device="cpu")) for folder in (pair_folder, tiny_clip)}
+    assert sides == {32}
