@@ -216,10 +216,9 @@ def short_english_caption(scene: Scene, rng: random.Random) -> str:
 
 
 def colour_caption(scene: Scene, rng: random.Random) -> str:
-    """One Turkish wording that names colours and setting, and no thing."""
+    """One Turkish wording that names colours, or one of them, and the setting, and no thing."""
     setting = rng.choice(SETTINGS[scene.setting].turkish)
-    colours = [rng.choice(COLOURS[item[1]].turkish) for item in (scene.first, scene.second) if item is not None]
-    rng.shuffle(colours)
+    colours = [rng.choice(COLOURS[name].turkish) for name in some_colours(scene, rng)]
     if scene.count > 1:
         what = f"{COUNTS[scene.count][1]} {colours[0]} şey"
     else:
@@ -228,15 +227,21 @@ def colour_caption(scene: Scene, rng: random.Random) -> str:
 
 
 def english_colour_caption(scene: Scene, rng: random.Random) -> str:
-    """One English wording of colours and setting."""
+    """One English wording of colours, or one of them, and the setting."""
     setting = rng.choice(SETTINGS[scene.setting].english)
-    colours = [COLOURS[item[1]].english for item in (scene.first, scene.second) if item is not None]
-    rng.shuffle(colours)
+    colours = [COLOURS[name].english for name in some_colours(scene, rng)]
     if scene.count > 1:
         what = f"{COUNTS[scene.count][0]} {colours[0]} things"
     else:
         what = " and ".join(f"something {colour}" for colour in colours)
     return as_typed(rng.choice([f"{what} {setting}", f"{setting}, {what}"]), rng)
+
+
+def some_colours(scene: Scene, rng: random.Random) -> list[str]:
+    """The names of the scene's colours in any order; half the time the first of them alone."""
+    names = [item[1] for item in (scene.first, scene.second) if item is not None]
+    rng.shuffle(names)
+    return names[:1] if rng.random() < 0.5 else names
 
 
 def either_way(

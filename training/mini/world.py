@@ -21,7 +21,7 @@ from training.mini.scene import (
 )
 
 SMALL_CLIP = Path(__file__).parent / "clip"
-EDITION = 2  # of the drawings and wordings: a folder of another one is drawn again
+EDITION = 3  # of the drawings and wordings: a folder of another one is drawn again
 CAPTIONS_PER_PICTURE = 5
 # In train, two of them name the things alone and one the colours: without the first, colours win and shapes are never
 # learnt; without the second, a colour's name alone means nothing.
