@@ -52,7 +52,7 @@ def test_eight_pairs_overfit(captioned_folder: Path, tiny_clip: Path, targets: P
     eight = [{**json.loads(row), "captions": json.loads(row)["captions"][:1]} for row in rows]
     write_rows(source, eight)
     more = "--epochs 200 --learning_rate 3e-3 --batch_size 8 --validation_share 0 --test_share 0"
-    more += " --ascii_share 0 --case_share 0 --full_stop_share 0"
+    more += " --ascii_share 0 --case_share 0 --full_stop_share 0 --typo_share 0"
     argv = arguments(source, tiny_clip, targets, tmp_path / "run", *more.split())
     distill.main(argv)
     model = load_model(tmp_path / "run" / "model", device="cpu")

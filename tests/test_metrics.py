@@ -99,3 +99,17 @@ def test_unit_leaves_zero_rows_and_makes_float32() -> None:
     rows = unit(np.array([[3.0, 4.0], [0.0, 0.0]]))
     assert rows.dtype == np.float32
     assert rows.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0.0, 0.0]]
+
+
+def test_hubness_of_one_hub_and_of_none() -> None:
+    from scipy.stats import skew
+
+    from turkish_clip.metrics import hubness
+
+    even = np.eye(6, dtype=np.float32)
+    assert hubness(even, even, k=1) == 0.0
+    rng = np.random.default_rng(0)
+    queries, candidates = unit(rng.standard_normal((40, 8))), unit(rng.standard_normal((12, 8)))
+    nearest = np.argsort(-(queries @ candidates.T), axis=1)[:, :3]
+    assert hubness(queries, candidates, k=3) == pytest.approx(skew(np.bincount(nearest.ravel(), minlength=12)))
+    assert hubness(np.tile(candidates[:1], (9, 1)), candidates, k=1) == pytest.approx(skew([9] + [0] * 11))

@@ -6,7 +6,7 @@ import difflib
 
 import pytest
 
-from training.perturb import PERTURBATIONS, Variants, one_typo, other_full_stop
+from training.perturb import PERTURBATIONS, SPELLINGS, Variants, one_typo, other_full_stop
 
 TEXTS = ["Kırmızı bir evin üstünde iki kuş.", "şeker", "Ilık bir gün", "iki kedi var", "çiçeğin solunda bir araba"]
 
@@ -41,7 +41,7 @@ def test_full_stop_comes_and_goes() -> None:
 def test_variants_keep_their_shares_and_depend_on_epoch_and_row_alone() -> None:
     texts = ["Çiçekli bir ev."] * 4000
     rows = range(4000)
-    variants = Variants(ascii_share=0.2, case_share=0.3, full_stop_share=0.1, seed=5)
+    variants = Variants(ascii_share=0.2, case_share=0.3, full_stop_share=0.1, typo_share=0, seed=5)
     first = variants.of(texts, rows)
     assert abs(sum(text.isascii() for text in first) / 4000 - 0.2) < 0.03
     assert abs(sum(text.isupper() or text.islower() for text in first) / 4000 - 0.3) < 0.03
@@ -49,4 +49,32 @@ def test_variants_keep_their_shares_and_depend_on_epoch_and_row_alone() -> None:
     assert variants.of(texts[10:20], rows[10:20]) == first[10:20]
     variants.set_epoch(1)
     assert variants.of(texts, rows) != first
-    assert Variants(0, 0, 0, seed=5).of(texts, rows) == texts
+    assert Variants(0, 0, 0, 0, seed=5).of(texts, rows) == texts
+
+
+def test_typos_to_train_on_differ_by_epoch() -> None:
+    texts = ["Çiçekli bir ev."] * 2000
+    variants = Variants(ascii_share=0, case_share=0, full_stop_share=0, typo_share=0.25, seed=5)
+    first = variants.of(texts, range(2000))
+    assert abs(sum(text != texts[0] for text in first) / 2000 - 0.25) < 0.04
+    assert len(set(first)) > 8
+    variants.set_epoch(1)
+    assert variants.of(texts, range(2000)) != first
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("denizde bir top", "deniz bir top"),
+        ("bir evin üstünde", "bir evin üstü"),  # evin is too short to be sure of
+        ("arabanın solunda", "araba solunda"),
+        ("kırmızı top", "kırmızı top"),
+        ("için altın", "için altın"),
+    ],
+)
+def test_endings(text: str, bare: str) -> None:
+    assert PERTURBATIONS["suffix"](text) == bare
+
+
+def test_every_spelling_has_a_name() -> None:
+    assert [name for _, name in SPELLINGS] == list(PERTURBATIONS)

@@ -141,6 +141,40 @@ def test_what_can_not_be_asked(index: ImageIndex, tmp_path: Path, towers: Towers
         index.add(tmp_path / "none")
 
 
+READER = """
+import sys, time
+from turkish_clip.search import ImageIndex
+index = ImageIndex.open(sys.argv[1])
+counts = []
+print("ready", flush=True)
+while not counts or counts[-1] < int(sys.argv[2]):
+    paths, vectors = index.vectors()
+    assert len(paths) == len(vectors) >= (counts[-1] if counts else 0)
+    counts.append(len(paths))
+    time.sleep(0.05)
+print(len(set(counts)))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_read_while_one_writes(
+    index: ImageIndex, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("turkish_clip.search.ROWS_PER_WRITE", 4)
+    argv = [sys.executable, "-c", READER, str(tmp_path / "index"), "46"]
+    readers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for reader in readers:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+    for number in range(100, 140):
+        paint(photos / f"{number}.png", number)
+    assert index.add(photos).pictures == 46
+    for reader in readers:
+        out, _ = reader.communicate(timeout=60)
+        assert reader.returncode == 0
+        assert int(out) > 2  # it saw the index grow
+
+
 def test_two_readers_see_what_a_writer_adds(index: ImageIndex, photos: Path, tmp_path: Path, towers: Towers) -> None:
     readers = [ImageIndex.open(tmp_path / "index", towers) for _ in range(2)]
     assert [len(reader) for reader in readers] == [6, 6]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.temperature import fit_temperature
+from training.temperature import cosine_percentiles, fit_temperature, reliability
 from turkish_clip.metrics import Relevance, unit
 
 
@@ -36,3 +36,33 @@ def test_a_caption_of_two_pictures_is_no_wrong_answer() -> None:
     pictures = unit(np.eye(20, dtype=np.float32))
     relevance = Relevance.of([["aynı"] for _ in range(20)])
     assert fit_temperature(relevance, pictures[:1], pictures) > 0
+
+
+def test_calibration_error_by_hand() -> None:
+    """Ten pictures that are equally sure of their own caption; three captions are swapped round, so seven are right."""
+    pictures = np.eye(10, dtype=np.float32)
+    swapped = [1, 2, 0, *range(3, 10)]
+    relevance = Relevance.of([[str(number)] for number in range(10)])
+    temperature = 0.5
+    sure = np.exp(2) / (np.exp(2) + 9)
+    found = reliability(relevance, pictures[swapped], pictures, temperature)
+    assert [found["bins"][0][name] for name in ("confidence", "accuracy", "share")] == pytest.approx([sure, 0.7, 1.0])
+    assert found["expected_calibration_error"] == pytest.approx(abs(sure - 0.7))
+
+
+def test_fitting_makes_probabilities_believable() -> None:
+    rng = np.random.default_rng(0)
+    pictures = unit(rng.standard_normal((400, 32)))
+    texts = unit(pictures + 1.2 * rng.standard_normal((400, 32)))
+    relevance = Relevance.of([[str(number)] for number in range(400)])
+    best = fit_temperature(relevance, texts, pictures)
+    after = reliability(relevance, texts, pictures, best, seed=1)["expected_calibration_error"]
+    assert after < 0.05 < reliability(relevance, texts, pictures, best / 5, seed=1)["expected_calibration_error"]
+
+
+def test_percentiles_of_cosines() -> None:
+    pictures = unit(np.eye(20, dtype=np.float32))
+    relevance = Relevance.of([[str(number)] for number in range(20)])
+    found = cosine_percentiles(relevance, pictures, pictures)
+    assert found["right"] == pytest.approx([1.0] * 7)
+    assert found["wrong"] == pytest.approx([0.0] * 7)

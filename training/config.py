@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_type_hints
 
+from training.objectives import OBJECTIVES
 from training.recipe import Config, ConfigError, option, read_config
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -115,6 +116,8 @@ class EmbedConfig(TargetsConfig):
 class DistillConfig(TargetsConfig):
     """Train the Turkish text encoder by MSE against the pictures' stored vectors."""
 
+    objective: str = option("mse", "what is asked of the vectors (training/objectives.py)", choices=tuple(OBJECTIVES))
+    train_pictures: int = option(0, "pictures to train on, drawn by a hash of their ids; 0: all", low=0)
     backbone: str = option("dbmdz/bert-base-turkish-cased", "Hub id or folder of a BERT, or scratch: a small new one")
     backbone_revision: str = option("", "revision of the backbone; empty: the newest")
     scratch_layers: int = option(3, "layers of a scratch backbone", low=1, high=48)
@@ -129,6 +132,7 @@ class DistillConfig(TargetsConfig):
     ascii_share: float = option(0.1, "of the captions seen as typed without Turkish letters", low=0, high=1)
     case_share: float = option(0.2, "of the captions seen in upper or lower case, half each", low=0, high=1)
     full_stop_share: float = option(0.1, "of the captions seen with their full stop taken or added", low=0, high=1)
+    typo_share: float = option(0.1, "of the captions seen with a typo", low=0, high=1)
     group_by_length: bool = option(False, "batches of captions of similar length: faster, and noisier steps (LOG.md)")
     evaluations: int = option(10, "times the validation split is measured; the best is kept", low=1)
     bf16: bool = option(False, "mixed precision, where the device has it")
@@ -145,6 +149,27 @@ class DistillConfig(TargetsConfig):
         return self.learning_rate or usual_learning_rate(self.backbone)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AblateConfig(DistillConfig):
+    """Distil once for each objective, data size and seed from the same targets, and compare what comes out."""
+
+    objectives: tuple[str, ...] = option(tuple(OBJECTIVES), "of them, with commas between (training/objectives.py)")
+    seeds: tuple[int, ...] = option((0, 1, 2), "one run each")
+    sizes: tuple[int, ...] = option((0,), "training pictures, as many steps for each; 0: all")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [name for name in self.objectives if name not in OBJECTIVES]
+        if unknown or not self.objectives:
+            raise ConfigError(
+                f"expected 'objectives' out of {', '.join(OBJECTIVES)}, got {unknown or 'none'}; name those"
+            )
+        if not self.seeds or not self.sizes or min(self.sizes) < 0:
+            raise ConfigError(
+                f"expected 'seeds' and 'sizes', got {self.seeds} and {self.sizes}; give at least one each"
+            )
+
+
 def usual_learning_rate(backbone: str) -> float:
     """AdamW's peak that fits a backbone: fresh weights want a larger one than pretrained ones."""
     return 1e-3 if backbone == "scratch" else 5e-5
@@ -159,6 +184,48 @@ class EvaluateConfig(TargetsConfig):
     text_batch_size: int = option(256, "texts per step", low=1)
     bootstrap_samples: int = option(1000, "for the 95 % intervals", low=0)
     report_queries: int = option(12, "Turkish queries shown in the report", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakageConfig(SourceConfig):
+    """Find the pictures of a source that a benchmark tests on, by Flickr and COCO id."""
+
+    benchmark: str = option("", "file of the benchmark's picture names or ids, one a line")
+    split: str = option("train", "which pictures of the source", choices=("train", "validation", "test"))
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+
+BENCHMARK_TASKS = (
+    "XM3600T2IRetrieval",
+    "XM3600I2TRetrieval",
+    "XFlickr30kCoT2IRetrieval",
+    "XFlickr30kCoI2TRetrieval",
+    "WITT2IRetrieval",
+    "WITI2TRetrieval",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Measure a text encoder and its image model on MTEB's Turkish picture retrieval tasks (extra benchmark)."""
+
+    run: str = option("", "where the results go; a training run is measured in its own folder")
+    model: str = option("", "Hub id or folder of the text encoder or pair; empty: the run's")
+    image_model: str = option("", "Hub id or folder of the image model; empty: the one that the model names")
+    tasks: tuple[str, ...] = option(BENCHMARK_TASKS, "of MTEB, with commas between")
+    subset: str = option("tr", "the language's name within a task")
+    batch_size: int = option(64, "texts or pictures per step", low=1)
+    device: str = option("auto", "where the computation runs", choices=DEVICES)
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        if not self.run:
+            raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import DistillConfig, read
 from training.hub import commit_of
+from training.objectives import OBJECTIVES
 from training.run_record import open_run, sha256_of, sha256_of_texts
 from training.targets import MANIFEST, Targets, read_targets
 from turkish_clip.towers import weights_sha256
@@ -36,9 +37,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
 
     from sentence_transformers import SentenceTransformerTrainer
-    from sentence_transformers.sentence_transformer.losses import MSELoss
 
     from training.callbacks import KeepLog, TellEpoch, with_bar
+    from training.losses import FollowProgress, FrozenPictureLoss, loss_for
     from training.pairs import load_pairs, say_what_is_cut
 
     pairs = load_pairs(captions, targets, config)
@@ -46,13 +47,17 @@ def main(argv: list[str]) -> dict[str, Any]:
     cut = say_what_is_cut(student, pairs.texts)
     run.begin(**inputs(config, pairs, targets))
 
+    loss = loss_for(student, OBJECTIVES[config.objective])
+    callbacks = [TellEpoch(pairs.variants.set_epoch), KeepLog(run.folder / "log.jsonl")]
+    if isinstance(loss, FrozenPictureLoss):
+        callbacks.append(FollowProgress(loss, run.last_checkpoint))
     trainer = SentenceTransformerTrainer(
         model=student,
         args=training_arguments(config, run.checkpoints, len(pairs.texts), evaluates=pairs.evaluator is not None),
         train_dataset=pairs.train,
-        loss=MSELoss(student),
+        loss=loss,
         evaluator=pairs.evaluator,
-        callbacks=[TellEpoch(pairs.variants.set_epoch), KeepLog(run.folder / "log.jsonl")],
+        callbacks=callbacks,
     )
     with_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
@@ -102,6 +107,7 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
         max_tokens=config.max_tokens,
         revision=config.backbone_revision or None,
         device=device_of(config.device),
+        normalise=not OBJECTIVES[config.objective].raw,
     )
     student.model_card_data.widget = [{"text": "karda oynayan iki köpek"}]  # given, so the trainer computes none
     return student

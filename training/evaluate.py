@@ -18,8 +18,8 @@ from training.config import EvaluateConfig, Source, read
 from training.perturb import PERTURBATIONS
 from training.rows import Row
 from training.run_record import RunError, sources_in
-from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
-from turkish_clip.towers import weights_sha256
+from turkish_clip.metrics import Relevance, Retrieval, Vectors, hubness, unit
+from turkish_clip.towers import DEFAULT_TEMPERATURE, weights_sha256
 from turkish_clip.verify import RECORD
 
 if TYPE_CHECKING:
@@ -68,8 +68,12 @@ def main(argv: list[str]) -> dict[str, Any]:
         **about(student, targets, captions.name, config),
         **figures(split, teacher, rows, config),
         **measure_sources(student, teacher, rows, targets, config),
+        "hubness": {
+            "text_to_image": hubness(split.texts, split.pictures),
+            "image_to_text": hubness(split.pictures, split.texts),
+        },
         "robustness": robustness,
-        **measure_temperature(student, captions, targets, config),
+        **measure_temperature(student, captions, targets, split, config),
         "wall_seconds": {"evaluate": round(time.perf_counter() - began, 2)},
     }
     write_json(config.folder / "results.json", results)
@@ -197,25 +201,33 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
 
 
 def measure_temperature(
-    student: SentenceTransformer, captions: Captions, targets: Targets, config: EvaluateConfig
+    student: SentenceTransformer, captions: Captions, targets: Targets, split: Split, config: EvaluateConfig
 ) -> dict[str, Any]:
     """The temperature of zero-shot probabilities, fitted on the validation split; left beside the run's own model.
 
     Returns:
-        Its value and the number of pictures that it was fitted on; empty where there are fewer than ten.
+        Its value, the number of pictures that it was fitted on, and on the measured split how far probabilities can be
+        believed with the default one (`before`) and with it (`after`), and what a cosine means; empty where either
+        split has fewer than ten pictures.
     """
     from training.pairs import with_targets
-    from training.temperature import CHOICES, fit_temperature
+    from training.temperature import CHOICES, cosine_percentiles, fit_temperature, reliability
 
     rows = with_targets([row for row in captions.rows if row.split == "validation"], targets)
-    if len(rows) < CHOICES:
+    if min(len(rows), len(split.pictures)) < CHOICES:
         return {}
     relevance = Relevance.of([row.captions for row in rows])
     pictures = targets.unit_rows([row.image_id for row in rows])
     temperature = round(fit_temperature(relevance, encode(student, relevance.texts, config), pictures), 6)
     if not config.model:
         write_json(config.folder / "model" / RECORD, {"temperature": temperature})
-    return {"temperature": {"value": temperature, "pictures": len(rows)}}
+    measured = (split.relevance, split.texts, split.pictures)
+    calibration = {
+        "before": reliability(*measured, DEFAULT_TEMPERATURE),
+        "after": reliability(*measured, temperature),
+    }
+    found = {"value": temperature, "pictures": len(rows), "calibration": calibration}
+    return {"temperature": found, "cosines": cosine_percentiles(*measured)}
 
 
 def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig) -> Vectors:

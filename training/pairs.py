@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.captions import Captions
+from training.captions import Captions, hash_share
 from training.config import DistillConfig
+from training.labels import labels
 from training.perturb import Variants
 from training.rows import CaptionsError, Row
 from training.targets import REJECTS, Targets
@@ -28,7 +29,7 @@ class Pairs:
 
     Attributes:
         train: a row a caption; read, it has the columns caption (str, some of them rewritten by `variants`) and label
-            ((dim,) float32 unit vector, looked up in the targets).
+            ((dim,) float32, looked up by picture: what the objective makes of its target).
         pictures: how many training pictures they are of.
         texts: the training captions as written.
         evaluator: on the validation split, or None where there is none.
@@ -52,23 +53,31 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
     import torch
     from datasets import Dataset
 
-    train = with_targets(captions.split("train"), targets)
+    train = drawn(with_targets(captions.split("train"), targets), config)
     texts = [caption for row in train for caption in row.captions]
-    unit_targets = torch.from_numpy(targets.unit_rows([row.image_id for row in train]))
+    label_of_picture = torch.from_numpy(labels(train, targets, config))
     picture_of = [number for number, row in enumerate(train) for _ in row.captions]
     log.info("%d captions of %d pictures to train on", len(texts), len(train))
-    variants = Variants(config.ascii_share, config.case_share, config.full_stop_share, config.seed)
+    variants = Variants(config.ascii_share, config.case_share, config.full_stop_share, config.typo_share, config.seed)
 
     def look_up(batch: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         if "caption" in batch:
             result["caption"] = variants.of(batch["caption"], batch["row"])
-            result["label"] = list(unit_targets[batch["picture"]])
+            result["label"] = list(label_of_picture[batch["picture"]])
         return result
 
     lengths = [len(text) for text in texts]
     dataset = Dataset.from_dict({"caption": texts, "picture": picture_of, "row": range(len(texts)), "length": lengths})
     return Pairs(dataset.with_transform(look_up), len(train), texts, _evaluator(captions, targets, config), variants)
+
+
+def drawn(rows: list[Row], config: DistillConfig) -> list[Row]:
+    """As many of the rows as the run trains on; a larger number holds the pictures of a smaller one."""
+    if not config.train_pictures or config.train_pictures >= len(rows):
+        return rows
+    order = sorted(range(len(rows)), key=lambda row: hash_share(config.split_seed + 1, rows[row].image_id))
+    return [rows[row] for row in sorted(order[: config.train_pictures])]
 
 
 def with_targets(rows: Sequence[Row], targets: Targets) -> list[Row]:

@@ -231,6 +231,6 @@ def _help(config_type: type) -> str:
         "",
     ]
     for field in dataclasses.fields(config_type):
-        shown = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
         lines.append(f"  --{field.name:<22} {field.metadata['text']} [{'' if shown is None else shown}]")
     return "\n".join(lines)

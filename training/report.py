@@ -16,6 +16,7 @@ from PIL import Image
 
 from training.atomic import write_text
 from training.config import EvaluateConfig
+from training.perturb import SPELLINGS
 from training.rows import Row
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         queries=queries(split, thumbnails, config.report_queries),
         matrix=matrix(split, thumbnails),
         size=CHART,
+        spellings={name: label for label, name in SPELLINGS},
     )
     path = config.folder / "report.html"
     write_text(path, page)

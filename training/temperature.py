@@ -1,18 +1,23 @@
-"""The temperature of zero-shot probabilities, fitted on validation pictures and their captions."""
+"""The temperature of zero-shot probabilities, fitted on validation pictures; how far these can be believed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from turkish_clip.metrics import Relevance, Vectors
+from turkish_clip.zero_shot import softmax
 
 CHOICES = 10  # captions that a picture chooses among, as it would among labels
 ROUNDS = 20  # of drawing a caption for each picture, and groups of pictures
 LOWEST, HIGHEST = 1e-3, 1.0
 STEPS = 40  # of the golden section: the bracket shrinks to a billionth
+BINS = 15
+PAIRS = 20_000  # of pictures and captions of others, drawn
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -29,18 +34,61 @@ def fit_temperature(relevance: Relevance, texts: Vectors, pictures: Vectors, *, 
         What minimises the mean negative log-likelihood of softmax(cosine / temperature).
         Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
     """
-    groups = list(_groups(relevance, texts, pictures, np.random.default_rng(seed)))
+    groups = _groups(relevance, texts, pictures, np.random.default_rng(seed))
 
     def surprise(log_temperature: float) -> float:
-        return float(np.mean([_surprise(scores / np.exp(log_temperature)) for scores in groups]))
+        return _surprise(groups / np.exp(log_temperature))
 
     return float(np.exp(_lowest_point(surprise, float(np.log(LOWEST)), float(np.log(HIGHEST)))))
 
 
-def _groups(
-    relevance: Relevance, texts: Vectors, pictures: Vectors, rng: np.random.Generator
-) -> Sequence[NDArray[np.float64]]:
-    """Square matrices of cosines: a picture a row, the caption of each of them a column; its own on the diagonal."""
+def reliability(
+    relevance: Relevance, texts: Vectors, pictures: Vectors, temperature: float, *, seed: int = 0
+) -> dict[str, Any]:
+    """How sure pictures are of the best of ten captions, and how often they are right, at one temperature.
+
+    Returns:
+        `expected_calibration_error` (Source: Guo et al. 2017, equation 3; 15 bins of equal width) and `bins`: of each
+        that is not empty the mean confidence, the accuracy and the share of the choices, all fractions of 1.
+    """
+    groups = _groups(relevance, texts, pictures, np.random.default_rng(seed))
+    shares = softmax(groups.reshape(-1, CHOICES) / temperature)
+    confidence = shares.max(axis=1)
+    accuracy = (shares.argmax(axis=1) == np.tile(np.arange(CHOICES), len(groups))).astype(np.float64)
+    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    bins = [
+        {
+            "confidence": float(confidence[place == number].mean()),
+            "accuracy": float(accuracy[place == number].mean()),
+            "share": float((place == number).mean()),
+        }
+        for number in sorted(set(place.tolist()))
+    ]
+    error = sum(found["share"] * abs(found["confidence"] - found["accuracy"]) for found in bins)
+    return {"expected_calibration_error": float(error), "bins": bins}
+
+
+def cosine_percentiles(relevance: Relevance, texts: Vectors, pictures: Vectors, *, seed: int = 0) -> dict[str, Any]:
+    """What a cosine means: percentiles of those of pictures with their own captions, and with captions of others.
+
+    Returns:
+        `percentiles`, and at each the cosine of `right` and of `wrong` pairs.
+    """
+    rng = np.random.default_rng(seed)
+    own = [(picture, text) for picture, mine in enumerate(relevance.texts_of) for text in mine]
+    right = np.array([float(pictures[picture] @ texts[text]) for picture, text in own])
+    picture, text = rng.integers(0, len(pictures), PAIRS), rng.integers(0, len(texts), PAIRS)
+    wrong = (pictures[picture] * texts[text]).sum(axis=1)
+    wrong = wrong[[one not in relevance.texts_of[other] for one, other in zip(text.tolist(), picture.tolist())]]
+    return {
+        "percentiles": list(PERCENTILES),
+        "right": [float(value) for value in np.percentile(right, PERCENTILES)],
+        "wrong": [float(value) for value in np.percentile(wrong, PERCENTILES)],
+    }
+
+
+def _groups(relevance: Relevance, texts: Vectors, pictures: Vectors, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(n, 10, 10) cosines: a picture a row, the caption of each of them a column; its own on the diagonal."""
     groups = []
     for _ in range(ROUNDS):
         order = rng.permutation(len(pictures))
@@ -53,13 +101,13 @@ def _groups(
                     if other != place and column in relevance.texts_of[row]:
                         scores[place, other] = -np.inf
             groups.append(scores)
-    return groups
+    return np.stack(groups)
 
 
 def _surprise(logits: NDArray[np.float64]) -> float:
-    highest = logits.max(axis=1)
-    total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-    return float((total - np.diag(logits)).mean())
+    highest = logits.max(axis=2)
+    total = highest + np.log(np.exp(logits - highest[:, :, None]).sum(axis=2))
+    return float((total - np.diagonal(logits, axis1=1, axis2=2)).mean())
 
 
 def _lowest_point(value: Callable[[float], float], low: float, high: float) -> float:

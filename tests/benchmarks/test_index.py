@@ -74,5 +74,7 @@ def test_the_index_at_100_000_pictures(tmp_path: Path) -> None:
     print(f"median query {fast:.2f} ms; exact in numpy {slow:.2f} ms, {slow / fast:.2f} times as long")
     print(f"1,000 more in {adding:.2f} s and {tidying:.2f} s; building again takes {building / tidying:.1f} times that")
     assert recall >= 0.98
+    assert opening <= 0.3
+    assert fast < slow
     assert fresh == [f"/photos/{PICTURES + number:07}.jpg" for number in range(50)]
     assert tidying < building / 2

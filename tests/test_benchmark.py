@@ -1,0 +1,98 @@
+"""MTEB's own task classes over a small local data set in the real layout: its figures and ours agree."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from training import benchmark
+from turkish_clip.errors import InputError
+from turkish_clip.metrics import Relevance
+from turkish_clip.towers import Towers
+
+mteb = pytest.importorskip("mteb")
+
+
+@pytest.fixture
+def xm3600(captioned_folder: Path, tmp_path: Path) -> Path:
+    """mteb/xm3600's layout: a Parquet file per language, pictures as bytes, captions as a list."""
+    folder = tmp_path / "xm3600"
+    (folder / "data").mkdir(parents=True)
+    rows = []
+    for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        picture = {"bytes": (captioned_folder / row["file_name"]).read_bytes(), "path": f"{row['image_id']}.png"}
+        captions = row["captions"][:2]
+        rows.append(
+            {
+                "image_id": row["image_id"],
+                "image_locale": "tr",
+                "image": picture,
+                "captions": captions,
+                "captions_tokenized": captions,
+                "captions_tokenized_lowercase": captions,
+            }
+        )
+    Dataset.from_list(rows).to_parquet(io_path := folder / "data" / "tr-00000-of-00001.parquet")
+    assert io_path.is_file()
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: tr\n    path: data/tr-*\n---\n",
+        encoding="utf-8",
+    )
+    return folder
+
+
+@pytest.fixture
+def offline(xm3600: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MTEB's tasks, pointed at the local folder."""
+    for name in ("XM3600T2IRetrieval", "XM3600I2TRetrieval"):
+        metadata = type(mteb.get_task(name)).metadata
+        monkeypatch.setitem(metadata.dataset, "path", str(xm3600))
+        monkeypatch.setitem(metadata.dataset, "revision", None)
+
+
+@pytest.mark.filterwarnings("ignore")  # MTEB's own use of its libraries
+def test_mteb_and_we_agree(
+    offline: None, xm3600: Path, captioned_folder: Path, towers: Towers, pair_folder: Path, tmp_path: Path
+) -> None:
+    argv = ["--run", str(tmp_path / "run"), "--model", str(pair_folder), "--device", "cpu"]
+    argv += ["--tasks", "XM3600T2IRetrieval,XM3600I2TRetrieval"]
+    found = benchmark.main(argv)["tasks"]
+
+    rows = [json.loads(line) for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    (batch,) = towers.embed_pictures([captioned_folder / row["file_name"] for row in rows], batch_size=100)
+    captions = [row["captions"][:2] for row in rows]
+    distinct = Relevance.of(
+        [[f"{number} {place}" for place in range(len(some))] for number, some in enumerate(captions)]
+    )
+    texts = towers.encode_texts([text for some in captions for text in some])
+    for task, ours in (
+        ("XM3600T2IRetrieval", distinct.text_to_image(texts, batch.vectors)),
+        ("XM3600I2TRetrieval", distinct.image_to_text(texts, batch.vectors)),
+    ):
+        for metric in ("recall_at_1", "recall_at_5", "recall_at_10"):
+            assert found[task][metric] == pytest.approx(getattr(ours, metric), abs=1e-4)
+    written = json.loads((tmp_path / "run" / "benchmark.json").read_text(encoding="utf-8"))
+    assert written["tasks"] == found
+    assert benchmark.main(argv)["tasks"] == found  # out of what MTEB kept
+
+
+def test_an_unknown_task_is_one_line(pair_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected tasks of MTEB, got"):
+        benchmark.main(["--run", str(tmp_path), "--model", str(pair_folder), "--tasks", "NoSuchTask"])
+
+
+def test_pictures_that_do_not_open_stop_it(towers: Towers) -> None:
+    from training.mteb_pair import BenchmarkError, MtebPair
+
+    class Task:
+        name = "XM3600T2IRetrieval"
+
+    batches: list[dict[str, Any]] = [{"image": [io.BytesIO(b"no picture").getvalue()]}]
+    with pytest.raises(BenchmarkError, match="expected pictures that open in XM3600T2IRetrieval"):
+        MtebPair(towers, 4).encode(batches, task_metadata=Task, hf_split="test", hf_subset="tr")

@@ -1,0 +1,142 @@
+"""The objectives, each against a computation by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_killed
+from sentence_transformers import SentenceTransformer
+
+from training import distill, embed_images
+from training.config import DistillConfig, read
+from training.labels import labels
+from training.losses import FrozenPictureLoss, contrastive
+from training.objectives import OBJECTIVES
+from training.rows import CaptionsError, Row
+from training.targets import read_targets
+from turkish_clip.metrics import unit
+
+
+def by_hand(texts: np.ndarray, pictures: np.ndarray, scale: float) -> float:
+    """CLIP's loss written out, with other captions of the same picture left out of each sum."""
+    count, total = len(texts), 0.0
+    for i in range(count):
+        others = [j for j in range(count) if j == i or not np.allclose(pictures[i], pictures[j], atol=1e-6)]
+        own = math.exp(scale * float(texts[i] @ pictures[i]))
+        total -= math.log(own / sum(math.exp(scale * float(texts[i] @ pictures[j])) for j in others))
+        total -= math.log(own / sum(math.exp(scale * float(texts[j] @ pictures[i])) for j in others))
+    return total / (2 * count)
+
+
+@pytest.fixture
+def vectors() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    pictures = unit(rng.standard_normal((5, 8)))[[0, 1, 2, 0, 3]]  # the first and the fourth caption one picture
+    return unit(rng.standard_normal((5, 8))), pictures
+
+
+def test_cross_entropy_is_clips_without_false_negatives(vectors: tuple[np.ndarray, np.ndarray]) -> None:
+    texts, pictures = vectors
+    found = contrastive(torch.from_numpy(texts), torch.from_numpy(pictures), torch.tensor(5.0))
+    assert found.item() == pytest.approx(by_hand(texts, pictures, 5.0), rel=1e-5)
+
+
+class Fixed(torch.nn.Module):
+    """A text tower that gives what it was told."""
+
+    def __init__(self, texts: np.ndarray) -> None:
+        super().__init__()
+        self.texts = torch.nn.Parameter(torch.from_numpy(texts))
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        return {"sentence_embedding": self.texts}
+
+
+@pytest.mark.parametrize("name", [name for name, objective in OBJECTIVES.items() if objective.contrastive])
+def test_each_mix(name: str, vectors: tuple[np.ndarray, np.ndarray]) -> None:
+    texts, pictures = vectors
+    objective = OBJECTIVES[name]
+    loss = FrozenPictureLoss(Fixed(texts), objective)  # type: ignore[arg-type]
+    distance = float(np.mean(1 - (texts * pictures).sum(axis=1)))
+    told_apart = by_hand(texts, pictures, 1 / 0.07)
+    for progress in (0.0, 0.99):
+        loss.progress = progress
+        expected = objective.mse * distance
+        expected += objective.contrastive * told_apart if progress >= objective.after else 0
+        found = loss([{}], torch.from_numpy(pictures))
+        assert found.item() == pytest.approx(expected, rel=1e-4)
+    found.backward()
+    assert loss.logit_scale.grad is not None
+    assert not torch.from_numpy(pictures).requires_grad
+
+
+@pytest.fixture(scope="module")
+def targets(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("targets")
+    embed_images.main(f"--captions {captioned_folder} --image_model {tiny_clip} --run {run} --device cpu".split())
+    return run / "targets"
+
+
+def arguments(source: Path, clip: Path, targets: Path, run: Path, objective: str) -> list[str]:
+    return (
+        f"--captions {source} --image_model {clip} --targets {targets} --run {run} --objective {objective} "
+        "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
+        "--batch_size 16 --epochs 2 --evaluations 4 --device cpu"
+    ).split()
+
+
+def test_labels_of_each_objective(captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path) -> None:
+    stored = read_targets(targets)
+    english = {"a": ("a red house", "two yellow suns"), "b": ("a blue bird",)}
+    ids = list(stored.row_of)[:2]
+    rows = [Row(name, None, ("bir",), english[key], "train") for name, key in zip(ids, english)]
+    model = SentenceTransformer(str(tiny_clip), device="cpu")
+    raw = np.stack([model.encode(list(texts)).mean(axis=0) for texts in english.values()])
+    texts = np.stack([unit(model.encode(list(texts))).mean(axis=0) for texts in english.values()])
+    pictures = unit(stored.vectors[[stored.row_of[name] for name in ids]].astype(np.float32))
+    expected = {
+        "mse": pictures,
+        "mse_text": unit(texts),
+        "mse_both": unit((pictures + texts) / 2),
+        "mse_text_raw": raw,
+        "centred": unit(pictures - pictures.mean(axis=0)),
+        "contrastive": pictures,
+    }
+    for objective, wanted in expected.items():
+        for _ in range(2):  # the second time from what was kept beside the targets
+            argv = arguments(captioned_folder, tiny_clip, targets, tmp_path, objective)
+            np.testing.assert_allclose(labels(rows, stored, read(DistillConfig, argv)), wanted, atol=1e-5)
+    without = [replace(rows[0], english=()), rows[1]]
+    config = read(DistillConfig, arguments(captioned_folder, tiny_clip, targets, tmp_path, "mse_text"))
+    with pytest.raises(CaptionsError, match=r"expected English captions for objective 'mse_text', got none for 1 of 2"):
+        labels(without, stored, config)
+
+
+def test_killed_in_the_contrastive_part_it_goes_on_to_the_same_weights(
+    captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path
+) -> None:
+    def argv(name: str) -> list[str]:
+        return arguments(captioned_folder, tiny_clip, targets, tmp_path / name, "mse_then_contrastive")
+
+    whole = distill.main(argv("whole"))
+    run_killed("training.distill", "training.losses:FollowProgress.on_step_begin", 15, argv("killed"))
+    resumed = distill.main([*argv("killed"), "--resume"])
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    checkpoint = sorted((tmp_path / "whole" / "checkpoints").glob("checkpoint-*"))[-1]
+    scale = json.loads((checkpoint / "logit_scale.json").read_text(encoding="utf-8"))["logit_scale"]
+    assert scale != pytest.approx(math.log(1 / 0.07), abs=1e-7)
+
+
+def test_the_peers_way_saves_a_linear_head(
+    captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path
+) -> None:
+    distill.main(arguments(captioned_folder, tiny_clip, targets, tmp_path, "mse_text_raw"))
+    model = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    assert [type(module).__name__ for module in model] == ["Transformer", "Pooling", "Dense"]

@@ -1,0 +1,175 @@
+"""python -m training.ablate recipe.yaml: objectives × data sizes × seeds from the same targets, side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from training import distill, embed_images, evaluate
+from training.ablation_report import write_page
+from training.atomic import write_json, write_text
+from training.command import print_result, run_command
+from training.config import AblateConfig, DistillConfig, EvaluateConfig, read
+
+log = logging.getLogger("training")
+FIGURES = {
+    "text→image @1": ("text_to_image", "recall_at_1"),
+    "image→text @1": ("image_to_text", "recall_at_1"),
+    "text→image MRR": ("text_to_image", "mrr"),
+    "image→text MRR": ("image_to_text", "mrr"),
+    "hubness t→i": ("hubness", "text_to_image"),
+    "hubness i→t": ("hubness", "image_to_text"),
+    "kept without Turkish letters": ("robustness", "ascii", "kept"),
+    "kept with a typo": ("robustness", "typo", "kept"),
+    "training seconds": ("train_seconds",),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the ablation."""
+
+    objective: str
+    size: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.objective}-{self.size or 'all'}-{self.seed}"
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    """Runs what is not yet done of the ablation; writes ablation.json and ablation.html."""
+    config = read(AblateConfig, argv)
+    prepare(config)
+    cells = [
+        Cell(objective, size, seed) for seed in config.seeds for size in config.sizes for objective in config.objectives
+    ]
+    measured: dict[Cell, dict[str, Any]] = {}
+    result: dict[str, Any] = {}
+    for number, cell in enumerate(cells, 1):
+        log.info("%d of %d: %s", number, len(cells), cell.name)
+        measured[cell] = run(cell, config)
+        result = summary(measured, config)  # after each run: an interrupted ablation leaves what it has
+        write_json(config.folder / "ablation.json", result)
+        write_page(config.folder / "ablation.html", result)
+    show(result, config)
+    return result
+
+
+def prepare(config: AblateConfig) -> None:
+    """Embeds the pictures, if that is not done."""
+    options = {**shared(config), "run": config.run, "targets": config.targets}
+    path = config.folder / "recipe.yaml"
+    config.folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, yaml.safe_dump(options, allow_unicode=True))
+    with contextlib.redirect_stdout(io.StringIO()):
+        embed_images.main([str(path)])
+
+
+def run(cell: Cell, config: AblateConfig) -> dict[str, Any]:
+    """Distils and measures one cell, or reads what it measured."""
+    folder = config.folder / cell.name
+    results = folder / "results.json"
+    if not results.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        options = shared(config) | {
+            "run": str(folder),
+            "targets": str(config.targets_folder),
+            "objective": cell.objective,
+            "seed": cell.seed,
+            "train_pictures": cell.size,
+            "epochs": config.epochs * scale(cell, config),
+            "report_queries": 0,
+        }
+        if config.captions.partition(":")[0] == "mini":  # drawn once, read as the folder that it is
+            options["captions"] = str(config.folder / "data")
+        write_text(folder / "recipe.yaml", yaml.safe_dump(options, allow_unicode=True))
+        resume = ["--resume"] if (folder / "run.json").is_file() else []
+        with contextlib.redirect_stdout(io.StringIO()):
+            trained = distill.main([str(folder / "recipe.yaml"), *resume])
+            found = evaluate.main([str(folder / "recipe.yaml")])
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        write_json(results, {**found, "train_seconds": trained["train_seconds"]})
+    return dict(json.loads(results.read_text(encoding="utf-8")))
+
+
+def scale(cell: Cell, config: AblateConfig) -> float:
+    """By how much more epochs a part of the pictures is trained on, so that all take as many steps."""
+    manifest = json.loads((config.targets_folder / "manifest.json").read_text(encoding="utf-8"))
+    return max(1.0, manifest["pictures"] / cell.size) if cell.size else 1.0
+
+
+def shared(config: AblateConfig) -> dict[str, Any]:
+    """The fields that all runs share, as a recipe has them."""
+    own = {field.name for field in dataclasses.fields(AblateConfig)} - {
+        field.name for field in (*dataclasses.fields(DistillConfig), *dataclasses.fields(EvaluateConfig))
+    }
+    left_out = own | {"run", "targets", "resume", "json"}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in left_out and value not in ("", (), [])
+    }
+
+
+def figures(results: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """The table's figures out of one run's results."""
+    for label, path in FIGURES.items():
+        value: Any = results
+        for key in path:
+            value = value[key]
+        yield label, float(value)
+
+
+def summary(measured: dict[Cell, dict[str, Any]], config: AblateConfig) -> dict[str, Any]:
+    """Mean and spread (standard deviation over seeds) of each figure, by objective and size, and the ceiling."""
+    rows = []
+    for objective in config.objectives:
+        for size in config.sizes:
+            runs = [
+                dict(figures(found))
+                for cell, found in measured.items()
+                if (cell.objective, cell.size) == (objective, size)
+            ]
+            if not runs:
+                continue
+            row: dict[str, Any] = {"objective": objective, "pictures": size, "seeds": len(runs)}
+            for label in FIGURES:
+                values = [found[label] for found in runs]
+                spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+                row[label] = {"mean": float(np.mean(values)), "spread": spread, "values": values}
+            rows.append(row)
+    first = next(iter(measured.values()))
+    ceiling = {key: first[key] for key in ("teacher_text_to_image", "teacher_image_to_text") if key in first}
+    about = {key: first[key] for key in ("image_model", "split", "images", "captions")}
+    result: dict[str, Any] = {"dataset": config.source_names, **about, "rows": rows}
+    return result | ceiling
+
+
+def show(result: dict[str, Any], config: AblateConfig) -> None:
+    """Prints the table, or all as JSON."""
+    if config.json:
+        print_result(result, as_json=True)
+        return
+    print(f"{result['images']} {result['split']} pictures, mean ± standard deviation over seeds")
+    for row in result["rows"]:
+        print(f"\n{row['objective']}, {row['pictures'] or 'all'} training pictures, {row['seeds']} seeds")
+        for label in FIGURES:
+            spread = "" if row[label]["spread"] is None else f" ± {row[label]['spread']:.3f}"
+            print(f"  {label:<32}{row[label]['mean']:.3f}{spread}")
+    print(f"\n{config.folder / 'ablation.json'}\n{config.folder / 'ablation.html'}")
+
+
+if __name__ == "__main__":
+    run_command(main)

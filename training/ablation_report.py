@@ -1,0 +1,67 @@
+"""ablation.html: the objectives side by side as a table, and recall against the number of training pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from training.atomic import write_text
+
+PLOT = (560, 300)  # width and height
+COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#c2255c", "#1864ab", "#868e96", "#f59f00")
+PLOTTED = ("text→image @1", "image→text @1")
+NO_FIGURES = ("objective", "pictures", "seeds")
+
+
+def write_page(path: Path, result: dict[str, Any]) -> None:
+    """Writes the page whole."""
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    sizes = {row["pictures"] for row in result["rows"]}
+    page = templates.get_template("ablation.html.jinja").render(
+        result=result,
+        labels=[label for label in result["rows"][0] if label not in NO_FIGURES],
+        plots=[plot(result["rows"], label) for label in PLOTTED] if len(sizes) > 1 else [],
+        colours=dict(zip(dict.fromkeys(row["objective"] for row in result["rows"]), COLOURS * 9)),
+        size=PLOT,
+    )
+    write_text(path, page)
+
+
+def plot(rows: list[dict[str, Any]], label: str) -> dict[str, Any]:
+    """One plot's lines in its own coordinates: a line per objective, a point per size, its spread as a bar.
+
+    The pictures' number is on a logarithmic axis; all of them (0) stand one step right of the largest number.
+    """
+    numbers = sorted({row["pictures"] for row in rows if row["pictures"]})
+    places = {number: math.log2(number / numbers[0]) if numbers else 0.0 for number in numbers}
+    if any(not row["pictures"] for row in rows):
+        places[0] = max(places.values(), default=-1.0) + 1
+    right = max(places.values()) or 1.0
+    values = [row[label]["mean"] for row in rows]
+    low, high = max(0.0, min(values) - 0.05), min(1.0, max(values) + 0.05)
+
+    def x(row: dict[str, Any]) -> float:
+        return float(PLOT[0] * places[row["pictures"]] / right)
+
+    def y(value: float) -> float:
+        return float(PLOT[1] * (high - value) / (high - low))
+
+    lines = {}
+    for objective in dict.fromkeys(row["objective"] for row in rows):
+        own = sorted((row for row in rows if row["objective"] == objective), key=x)
+        lines[objective] = [
+            (
+                x(row),
+                y(row[label]["mean"]),
+                [y(row[label]["mean"] + side * (row[label]["spread"] or 0)) for side in (-1, 1)],
+            )
+            for row in own
+        ]
+    ticks = [(PLOT[0] * place / right, str(number or "all")) for number, place in places.items()]
+    marks = [(y(low + share * (high - low)), low + share * (high - low)) for share in (0, 0.25, 0.5, 0.75, 1)]
+    return {"label": label, "lines": lines, "ticks": ticks, "marks": marks}

@@ -1,0 +1,91 @@
+"""python -m training.benchmark --run runs/NAME: MTEB's Turkish picture retrieval tasks, both directions."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from training.atomic import write_json
+from training.command import print_result, quiet_hosts, run_command
+from training.config import BenchmarkConfig, read
+
+log = logging.getLogger("training")
+# MTEB's names on the right; a CLIP paper's recall@k is the share of queries with a hit among the first k.
+FIGURES = {
+    "recall_at_1": "hit_rate_at_1",
+    "recall_at_5": "hit_rate_at_5",
+    "recall_at_10": "hit_rate_at_10",
+    "ndcg_at_10": "ndcg_at_10",
+}
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    """Measures what is not yet measured of these weights; writes benchmark.json."""
+    config = read(BenchmarkConfig, argv)
+    quiet_hosts()
+    mteb = _mteb()
+
+    from training.device import device_of
+    from training.mteb_pair import BenchmarkError, MtebPair
+    from turkish_clip.towers import load_towers
+
+    try:
+        tasks = [mteb.get_task(name, hf_subsets=[config.subset]) for name in config.tasks]
+    except (KeyError, ValueError) as error:
+        raise BenchmarkError(f"expected tasks of MTEB, got {' '.join(str(error).split())[:200]}; see --help") from error
+    towers = load_towers(config.model or config.run, config.image_model or None, device=device_of(config.device))
+    pair = MtebPair(towers, config.batch_size)
+    result = {
+        "model": towers.names.text,
+        "image_model": towers.image_name,
+        "revision": pair.mteb_model_meta.revision,
+        "mteb": mteb.__version__,
+        "subset": config.subset,
+        "tasks": {task.metadata.name: run(mteb, pair, task, config) for task in tasks},
+    }
+    write_json(config.folder / "benchmark.json", result)
+    show(result, config)
+    return result
+
+
+def run(mteb: Any, pair: Any, task: Any, config: BenchmarkConfig) -> dict[str, Any]:
+    """One task's figures, fractions of 1; MTEB keeps them under the run by the weights' hash."""
+    began = time.perf_counter()
+    found = mteb.evaluate(
+        pair,
+        task,
+        co2_tracker=False,
+        cache=mteb.ResultCache(config.folder / "mteb"),
+        encode_kwargs={"batch_size": config.batch_size},
+        show_progress_bar=False,
+    )
+    (scores,) = found.task_results[0].scores["test"]
+    log.info("%s: %.1f s", task.metadata.name, time.perf_counter() - began)
+    figures = {ours: float(scores[theirs]) for ours, theirs in FIGURES.items()}
+    return {"category": task.metadata.category, "dataset": task.metadata.dataset["path"], **figures}
+
+
+def show(result: dict[str, Any], config: BenchmarkConfig) -> None:
+    """Prints a table, or all as JSON."""
+    if config.json:
+        print_result(result, as_json=True)
+        return
+    print(f"{'task':<32}{'recall@1':>10}{'@5':>8}{'@10':>8}{'nDCG@10':>10}")
+    for name, found in result["tasks"].items():
+        print(f"{name:<32}" + "".join(f"{found[key]:>{width}.3f}" for key, width in zip(FIGURES, (10, 8, 8, 10))))
+    print(f"\n{config.folder / 'benchmark.json'}")
+
+
+def _mteb() -> Any:
+    try:
+        import mteb
+    except ImportError as error:
+        from turkish_clip.errors import InputError
+
+        raise InputError('expected MTEB, got none installed; pip install "turkish-clip[benchmark]"') from error
+    return mteb
+
+
+if __name__ == "__main__":
+    run_command(main)

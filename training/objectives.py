@@ -1,0 +1,45 @@
+"""The objectives of distillation: which vector a caption's should become, and what else is asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What distillation asks for.
+
+    Attributes:
+        picture: the share of a label that is the picture's unit vector.
+        text: the share that is the mean of the image model's unit vectors of the picture's English captions.
+        mse: the weight of the squared distance to the label.
+        contrastive: the weight of the cross-entropy of telling the picture from the batch's others.
+        after: the share of the training after which the cross-entropy comes in.
+        centred: whether the mean of the training labels is taken away from each.
+        raw: the text tower's vectors as they are, and no normalisation of ours: as the peers do it.
+    """
+
+    picture: float = 1.0
+    text: float = 0.0
+    mse: float = 1.0
+    contrastive: float = 0.0
+    after: float = 0.0
+    centred: bool = False
+    raw: bool = False
+
+
+# Sources: mse_text_raw is M-CLIP (Carlsson et al., Cross-lingual and Multilingual CLIP, 2022), after Reimers and
+# Gurevych, Making Monolingual Sentence Embeddings Multilingual, 2020; contrastive is CLIP's loss (Radford et al. 2021,
+# figure 3) with a frozen picture side, as in LiT (Zhai et al. 2022); mse_then_contrastive is the order of AltCLIP (Chen
+# et al. 2022); centred is against the hubs of regression (Shigeto et al., Ridge Regression, Hubness, and Zero-Shot
+# Learning, 2015).
+OBJECTIVES = {
+    "mse": Objective(),
+    "mse_text": Objective(picture=0, text=1),
+    "mse_both": Objective(picture=0.5, text=0.5),
+    "mse_text_raw": Objective(picture=0, text=1, raw=True),
+    "centred": Objective(centred=True),
+    "contrastive": Objective(mse=0, contrastive=1),
+    "mse_contrastive": Objective(contrastive=0.1),
+    "mse_then_contrastive": Objective(contrastive=1, after=0.5),
+}
