@@ -53,7 +53,7 @@ def offline(xm3600: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XM3600T2IRetrieval", "XM3600I2TRetrieval"):
         metadata = type(mteb.get_task(name)).metadata
         monkeypatch.setitem(metadata.dataset, "path", str(xm3600))
-        monkeypatch.setitem(metadata.dataset, "revision", None)
+        monkeypatch.setitem(metadata.dataset, "revision", "local")
 
 
 @pytest.mark.filterwarnings("ignore")  # MTEB's own use of its libraries

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from training import distill, embed_images, evaluate
+from training.perturb import PERTURBATIONS
 from training.run_record import RunError
 from training.targets import TargetsError, read_targets
 from turkish_clip import build_text_encoder, save_text_encoder
@@ -48,7 +49,8 @@ def test_results_have_the_contracts_form(results: dict[str, Any], run: Path) -> 
     written = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(results))
     assert (written["images"], written["split"]) == (10, "test")
-    assert set(written["robustness"]) == {"ascii", "upper", "lower", "nfd", "typo"}
+    assert set(written["robustness"]) == set(PERTURBATIONS)
+    assert set(written["hubness"]) == {"text_to_image", "image_to_text"}
     for direction in DIRECTIONS:
         measured = written[direction]
         assert set(measured) == {"recall_at_1", "recall_at_5", "recall_at_10", "mrr", "median_rank", "ci95"}
