@@ -216,13 +216,14 @@ def short_english_caption(scene: Scene, rng: random.Random) -> str:
 
 
 def colour_caption(scene: Scene, rng: random.Random) -> str:
-    """One Turkish wording that names colours, or one of them, and the setting, and no thing."""
+    """One Turkish wording that names colours, or one of two, and the setting, and no thing."""
     setting = rng.choice(SETTINGS[scene.setting].turkish)
     colours = [rng.choice(COLOURS[name].turkish) for name in some_colours(scene, rng)]
     if scene.count > 1:
         what = f"{COUNTS[scene.count][1]} {colours[0]} şey"
     else:
         what = " ve ".join(f"{colour} bir şey" for colour in colours)
+        what += " ve başka bir şey" if scene.second is not None and len(colours) == 1 else ""
     return as_typed(rng.choice([f"{setting} {what}", f"{what}, {setting}", f"{setting} {what} var"]), rng)
 
 
@@ -234,6 +235,7 @@ def english_colour_caption(scene: Scene, rng: random.Random) -> str:
         what = f"{COUNTS[scene.count][0]} {colours[0]} things"
     else:
         what = " and ".join(f"something {colour}" for colour in colours)
+        what += " and something else" if scene.second is not None and len(colours) == 1 else ""
     return as_typed(rng.choice([f"{what} {setting}", f"{setting}, {what}"]), rng)
 
 

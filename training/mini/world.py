@@ -21,11 +21,11 @@ from training.mini.scene import (
 )
 
 SMALL_CLIP = Path(__file__).parent / "clip"
-EDITION = 3  # of the drawings and wordings: a folder of another one is drawn again
+EDITION = 4  # of the drawings and wordings: a folder of another one is drawn again
 CAPTIONS_PER_PICTURE = 5
-# In train, two of them name the things alone and one the colours: without the first, colours win and shapes are never
-# learnt; without the second, a colour's name alone means nothing.
-SHORT_CAPTIONS, COLOUR_CAPTIONS = 2, 1
+# In train there are six: two name the things alone and two the colours. Without the first, colours win and shapes are
+# never learnt; without the second, a colour's name alone means nothing.
+WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS = 2, 2, 2
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ def _scenes(split: str, count: int, seed: int) -> list[Scene]:
 
 
 def _row(name: str, split: str, scene: Scene, rng: random.Random) -> dict[str, object]:
-    short, coloured = (SHORT_CAPTIONS, COLOUR_CAPTIONS) if split == "train" else (0, 0)
-    whole = CAPTIONS_PER_PICTURE - short - coloured
+    whole, short, coloured = (CAPTIONS_PER_PICTURE, 0, 0)
+    if split == "train":
+        whole, short, coloured = WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS
     turkish = [turkish_caption(scene, rng) for _ in range(whole)]
     turkish += [short_turkish_caption(scene, rng) for _ in range(short)]
     turkish += [colour_caption(scene, rng) for _ in range(coloured)]
