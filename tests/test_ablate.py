@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import run_killed
 
 from training import ablate, distill
 from training.captions import Captions
@@ -13,6 +14,7 @@ from training.config import DistillConfig, read
 from training.pairs import drawn
 from training.recipe import ConfigError
 from training.rows import Row
+from training.run_record import RunError
 
 SMALL = (
     "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
@@ -36,7 +38,7 @@ def test_a_table_of_objectives_sizes_and_seeds(
     ]
     cell = json.loads((run / "contrastive-16-1" / "run.json").read_text(encoding="utf-8"))
     assert cell["summary"]["training_pictures"] == 16
-    assert cell["config"]["epochs"] == pytest.approx(48 / 16)
+    assert cell["config"]["epochs"] == pytest.approx(32 / 16)
     figures = result["rows"][0]["text→image @1"]
     assert figures["mean"] == pytest.approx(sum(figures["values"]) / 2)
     assert not (run / "mse-all-0" / "checkpoints").exists()
@@ -50,6 +52,24 @@ def test_a_table_of_objectives_sizes_and_seeds(
 
     monkeypatch.setattr(distill, "main", never)
     assert ablate.main(argv) == result
+    with pytest.raises(RunError, match="expected .*mse-16-0 with the options of now, got others"):
+        ablate.main([*argv, "--max_tokens", "30"])
+    with pytest.raises(RunError, match="expected 'sizes' of at most 32 training pictures, got 33"):
+        ablate.main([*argv, "--sizes", "33"])
+
+
+def test_killed_before_a_cell_is_told_it_goes_on(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    def argv(name: str) -> list[str]:
+        base = f"--captions {captioned_folder} --image_model {tiny_clip} --run {tmp_path / name} {SMALL}"
+        return [*base.split(), "--objectives", "mse", "--seeds", "0"]
+
+    whole = ablate.main(argv("whole"))
+    run_killed("training.ablate", "training.ablate:write_page", 1, argv("told"))
+    run_killed("training.ablate", "training.evaluate:measure_robustness", 1, argv("killed"))
+    for name, timed in (("told", True), ("killed", False)):
+        (row,) = ablate.main(argv(name))["rows"]
+        assert row["image→text MRR"] == whole["rows"][0]["image→text MRR"]
+        assert (row["training seconds"]["mean"] is not None) == timed
 
 
 @pytest.mark.parametrize(

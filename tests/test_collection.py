@@ -35,11 +35,12 @@ def paths_in(index: ImageIndex) -> set[str]:
     return {Path(path).name for path in index.vectors()[0]}
 
 
-def test_files_with_a_new_time_and_old_bytes_are_not_embedded_again(
+def test_files_with_a_new_time_or_name_and_old_bytes_are_not_embedded_again(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in photos.rglob("*.png"):
         os.utime(path, ns=(1, 1))
+    (photos / "sub").rename(photos / "renamed")
 
     asked: list[object] = []
 
@@ -50,7 +51,7 @@ def test_files_with_a_new_time_and_old_bytes_are_not_embedded_again(
     with monkeypatch.context() as patched:
         patched.setattr(Towers, "embed_pictures", counting)
         added = index.add(photos)
-        assert (added.added, added.unchanged, added.pictures) == (0, 4, 4)
+        assert (added.added, added.unchanged, added.duplicates, added.vanished, added.pictures) == (0, 2, 2, 2, 4)
     assert asked == []
     assert scan(photos, index._tables.files()).pending == []
 

@@ -21,12 +21,19 @@ from training.rows import CaptionsError
         ("COCO_val2014_000000391895.jpg", {"coco 391895"}),
         ("000000391895", {"coco 391895"}),
         ("train-00012", set()),
-        ("12345", set()),  # a row's number, no id
+        ("00000012", set()),  # a row's number, no id
+        ("12345", set()),
+        ("train\\1009434119_febe49276a.jpg", {"flickr 1009434119"}),
         ("0a1b2c3d4e5f6071", set()),  # Open Images
     ],
 )
 def test_ids(name: str, found: set[str]) -> None:
     assert ids_of([name]) == found
+
+
+def test_ids_as_annotations_have_them() -> None:
+    assert ids_of(["139"], bare=True) == {"coco 139"}
+    assert ids_of(["391895"], bare=True) == {"coco 391895", "flickr 391895"}
 
 
 def test_what_leaks_is_listed(tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ def test_killed_in_the_contrastive_part_it_goes_on_to_the_same_weights(
     assert resumed["weights_sha256"] == whole["weights_sha256"]
     last = [tmp_path / name / "checkpoints" / "checkpoint-20" for name in ("whole", "killed")]  # the best may be older
     assert sha256_of(last[0] / "model.safetensors") == sha256_of(last[1] / "model.safetensors")
-    scales = [json.loads((folder / "logit_scale.json").read_text(encoding="utf-8"))["logit_scale"] for folder in last]
+    states = [json.loads((folder / "trainer_state.json").read_text(encoding="utf-8")) for folder in last]
+    scales = [state["stateful_callbacks"]["FollowProgress"]["attributes"]["logit_scale"] for state in states]
     assert scales[0] == scales[1] != pytest.approx(math.log(1 / 0.07), abs=1e-7)
 
 

@@ -62,6 +62,21 @@ def test_typos_to_train_on_differ_by_epoch() -> None:
     assert variants.of(texts, range(2000)) != first
 
 
+def test_variants_are_drawn_independently_of_each_other_and_of_epochs_and_seeds() -> None:
+    texts, rows = ["Çiçekli bir ev."] * 10_000, range(10_000)
+
+    def changed(seed: int, epoch: int, **shares: float) -> set[int]:
+        variants = Variants(
+            **{"ascii_share": 0, "case_share": 0, "full_stop_share": 0, "typo_share": 0, **shares}, seed=seed
+        )  # type: ignore[arg-type]
+        variants.set_epoch(epoch)
+        return {row for row, text in enumerate(variants.of(texts, rows)) if text != texts[0]}
+
+    typo = changed(0, 0, typo_share=0.2)
+    for other in (changed(0, 0, case_share=0.2), changed(0, 1, typo_share=0.2), changed(1, 0, typo_share=0.2)):
+        assert len(typo & other) == pytest.approx(400, abs=90)
+
+
 @pytest.mark.parametrize(
     ("text", "bare"),
     [

@@ -36,6 +36,8 @@ def test_a_caption_of_two_pictures_is_no_wrong_answer() -> None:
     pictures = unit(np.eye(20, dtype=np.float32))
     relevance = Relevance.of([["aynı"] for _ in range(20)])
     assert fit_temperature(relevance, pictures[:1], pictures) > 0
+    found = reliability(relevance, pictures[:1], pictures, 1.0)
+    assert found == {"expected_calibration_error": 0.0, "bins": [{"confidence": 1.0, "accuracy": 1.0, "share": 1.0}]}
 
 
 def test_calibration_error_by_hand() -> None:

@@ -18,8 +18,12 @@ import yaml
 from training import distill, embed_images, evaluate
 from training.ablation_report import write_page
 from training.atomic import write_json, write_text
+from training.captions import read_captions
 from training.command import print_result, run_command
-from training.config import AblateConfig, DistillConfig, EvaluateConfig, read
+from training.config import AblateConfig, read
+from training.pairs import with_targets
+from training.run_record import RunError, sha256_of
+from training.targets import MANIFEST, read_targets
 
 log = logging.getLogger("training")
 FIGURES = {
@@ -51,7 +55,7 @@ class Cell:
 def main(argv: list[str]) -> dict[str, Any]:
     """Runs what is not yet done of the ablation; writes ablation.json and ablation.html."""
     config = read(AblateConfig, argv)
-    prepare(config)
+    pictures = prepare(config)
     cells = [
         Cell(objective, size, seed) for seed in config.seeds for size in config.sizes for objective in config.objectives
     ]
@@ -59,7 +63,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for number, cell in enumerate(cells, 1):
         log.info("%d of %d: %s", number, len(cells), cell.name)
-        measured[cell] = run(cell, config)
+        measured[cell] = run(cell, pictures, config)
         result = summary(measured, config)  # after each run: an interrupted ablation leaves what it has
         write_json(config.folder / "ablation.json", result)
         write_page(config.folder / "ablation.html", result)
@@ -67,55 +71,64 @@ def main(argv: list[str]) -> dict[str, Any]:
     return result
 
 
-def prepare(config: AblateConfig) -> None:
-    """Embeds the pictures, if that is not done."""
+def prepare(config: AblateConfig) -> int:
+    """Embeds the pictures, if that is not done; returns how many there are to train on.
+
+    Raises:
+        RunError: a size is larger than that.
+    """
     options = {**shared(config), "run": config.run, "targets": config.targets}
     path = config.folder / "recipe.yaml"
     config.folder.mkdir(parents=True, exist_ok=True)
     write_text(path, yaml.safe_dump(options, allow_unicode=True))
     with contextlib.redirect_stdout(io.StringIO()):
         embed_images.main([str(path)])
+    pictures = len(with_targets(read_captions(config).split("train"), read_targets(config.targets_folder)))
+    if max(config.sizes) > pictures:
+        raise RunError(f"expected 'sizes' of at most {pictures} training pictures, got {max(config.sizes)}; lower it")
+    return pictures
 
 
-def run(cell: Cell, config: AblateConfig) -> dict[str, Any]:
-    """Distils and measures one cell, or reads what it measured."""
+def run(cell: Cell, pictures: int, config: AblateConfig) -> dict[str, Any]:
+    """Distils and measures one cell, or reads what it measured.
+
+    Raises:
+        RunError: it was done with other options or other targets.
+    """
     folder = config.folder / cell.name
-    results = folder / "results.json"
-    if not results.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        options = shared(config) | {
-            "run": str(folder),
-            "targets": str(config.targets_folder),
-            "objective": cell.objective,
-            "seed": cell.seed,
-            "train_pictures": cell.size,
-            "epochs": config.epochs * scale(cell, config),
-            "report_queries": 0,
-        }
-        if config.captions.partition(":")[0] == "mini":  # drawn once, read as the folder that it is
-            options["captions"] = str(config.folder / "data")
-        write_text(folder / "recipe.yaml", yaml.safe_dump(options, allow_unicode=True))
-        resume = ["--resume"] if (folder / "run.json").is_file() else []
-        with contextlib.redirect_stdout(io.StringIO()):
-            trained = distill.main([str(folder / "recipe.yaml"), *resume])
-            found = evaluate.main([str(folder / "recipe.yaml")])
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        write_json(results, {**found, "train_seconds": trained["train_seconds"]})
-    return dict(json.loads(results.read_text(encoding="utf-8")))
-
-
-def scale(cell: Cell, config: AblateConfig) -> float:
-    """By how much more epochs a part of the pictures is trained on, so that all take as many steps."""
-    manifest = json.loads((config.targets_folder / "manifest.json").read_text(encoding="utf-8"))
-    return max(1.0, manifest["pictures"] / cell.size) if cell.size else 1.0
+    done = folder / "cell.json"
+    options = shared(config) | {
+        "run": str(folder),
+        "targets": str(config.targets_folder),
+        "objective": cell.objective,
+        "seed": cell.seed,
+        "train_pictures": cell.size,
+        "epochs": config.epochs * (pictures / cell.size if cell.size else 1),  # as many steps for each size
+        "report_queries": 0,
+    }
+    if config.captions.partition(":")[0] == "mini":  # drawn once, read as the folder that it is
+        options["captions"] = str(config.folder / "data")
+    of = {"options": options, "manifest_sha256": sha256_of(config.targets_folder / MANIFEST)}
+    if done.is_file():
+        before = json.loads(done.read_text(encoding="utf-8"))
+        if before["of"] != of:
+            raise RunError(f"expected {folder} with the options of now, got others; start another --run")
+        return dict(before["results"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "recipe.yaml", yaml.safe_dump(options, allow_unicode=True))
+    resume = ["--resume"] if (folder / "run.json").is_file() else []
+    with contextlib.redirect_stdout(io.StringIO()):
+        trained = distill.main([str(folder / "recipe.yaml"), *resume])
+        found = evaluate.main([str(folder / "recipe.yaml")])
+    results = {**found, "train_seconds": None if resume else trained["train_seconds"]}  # unknown of a killed one
+    write_json(done, {"of": of, "results": results})
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return results
 
 
 def shared(config: AblateConfig) -> dict[str, Any]:
     """The fields that all runs share, as a recipe has them."""
-    own = {field.name for field in dataclasses.fields(AblateConfig)} - {
-        field.name for field in (*dataclasses.fields(DistillConfig), *dataclasses.fields(EvaluateConfig))
-    }
-    left_out = own | {"run", "targets", "resume", "json"}
+    left_out = {"objectives", "seeds", "sizes", "run", "targets", "resume", "json"}
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(config).items()
@@ -123,13 +136,13 @@ def shared(config: AblateConfig) -> dict[str, Any]:
     }
 
 
-def figures(results: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def figures(results: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
     """The table's figures out of one run's results."""
     for label, path in FIGURES.items():
         value: Any = results
         for key in path:
             value = value[key]
-        yield label, float(value)
+        yield label, value
 
 
 def summary(measured: dict[Cell, dict[str, Any]], config: AblateConfig) -> dict[str, Any]:
@@ -146,9 +159,9 @@ def summary(measured: dict[Cell, dict[str, Any]], config: AblateConfig) -> dict[
                 continue
             row: dict[str, Any] = {"objective": objective, "pictures": size, "seeds": len(runs)}
             for label in FIGURES:
-                values = [found[label] for found in runs]
+                values = [value for found in runs if (value := found[label]) is not None]
                 spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-                row[label] = {"mean": float(np.mean(values)), "spread": spread, "values": values}
+                row[label] = {"mean": float(np.mean(values)) if values else None, "spread": spread, "values": values}
             rows.append(row)
     first = next(iter(measured.values()))
     ceiling = {key: first[key] for key in ("teacher_text_to_image", "teacher_image_to_text") if key in first}
@@ -166,8 +179,9 @@ def show(result: dict[str, Any], config: AblateConfig) -> None:
     for row in result["rows"]:
         print(f"\n{row['objective']}, {row['pictures'] or 'all'} training pictures, {row['seeds']} seeds")
         for label in FIGURES:
+            mean = "–" if row[label]["mean"] is None else f"{row[label]['mean']:.3f}"
             spread = "" if row[label]["spread"] is None else f" ± {row[label]['spread']:.3f}"
-            print(f"  {label:<32}{row[label]['mean']:.3f}{spread}")
+            print(f"  {label:<32}{mean}{spread}")
     print(f"\n{config.folder / 'ablation.json'}\n{config.folder / 'ablation.html'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from typing import Any
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         raise BenchmarkError(f"expected tasks of MTEB, got {' '.join(str(error).split())[:200]}; see --help") from error
     towers = load_towers(config.model or config.run, config.image_model or None, device=device_of(config.device))
     pair = MtebPair(towers, config.batch_size)
-    result = {
+    result: dict[str, Any] = {
         "model": towers.names.text,
         "image_model": towers.image_name,
         "revision": pair.mteb_model_meta.revision,
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         "subset": config.subset,
         "tasks": {task.metadata.name: run(mteb, pair, task, config) for task in tasks},
     }
+    result["tasks"] = earlier(result, config) | result["tasks"]
     write_json(config.folder / "benchmark.json", result)
     show(result, config)
     return result
@@ -60,10 +62,20 @@ def run(mteb: Any, pair: Any, task: Any, config: BenchmarkConfig) -> dict[str, A
         encode_kwargs={"batch_size": config.batch_size},
         show_progress_bar=False,
     )
-    (scores,) = found.task_results[0].scores["test"]
+    scores = next(one for one in found.task_results[0].scores["test"] if one["hf_subset"] == config.subset)
     log.info("%s: %.1f s", task.metadata.name, time.perf_counter() - began)
     figures = {ours: float(scores[theirs]) for ours, theirs in FIGURES.items()}
     return {"category": task.metadata.category, "dataset": task.metadata.dataset["path"], **figures}
+
+
+def earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
+    """The tasks that benchmark.json holds already of the same weights and language."""
+    try:
+        before = json.loads((config.folder / "benchmark.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    same = all(before.get(key) == result[key] for key in ("revision", "subset", "mteb"))
+    return dict(before["tasks"]) if same else {}
 
 
 def show(result: dict[str, Any], config: BenchmarkConfig) -> None:

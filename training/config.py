@@ -149,27 +149,6 @@ class DistillConfig(TargetsConfig):
         return self.learning_rate or usual_learning_rate(self.backbone)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AblateConfig(DistillConfig):
-    """Distil once for each objective, data size and seed from the same targets, and compare what comes out."""
-
-    objectives: tuple[str, ...] = option(tuple(OBJECTIVES), "of them, with commas between (training/objectives.py)")
-    seeds: tuple[int, ...] = option((0, 1, 2), "one run each")
-    sizes: tuple[int, ...] = option((0,), "training pictures, as many steps for each; 0: all")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        unknown = [name for name in self.objectives if name not in OBJECTIVES]
-        if unknown or not self.objectives:
-            raise ConfigError(
-                f"expected 'objectives' out of {', '.join(OBJECTIVES)}, got {unknown or 'none'}; name those"
-            )
-        if not self.seeds or not self.sizes or min(self.sizes) < 0:
-            raise ConfigError(
-                f"expected 'seeds' and 'sizes', got {self.seeds} and {self.sizes}; give at least one each"
-            )
-
-
 def usual_learning_rate(backbone: str) -> float:
     """AdamW's peak that fits a backbone: fresh weights want a larger one than pretrained ones."""
     return 1e-3 if backbone == "scratch" else 5e-5
@@ -226,6 +205,28 @@ class BenchmarkConfig:
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
+    """Distil once for each objective, data size and seed from the same targets, and compare what comes out."""
+
+    objectives: tuple[str, ...] = option(tuple(OBJECTIVES), "of them, with commas between (training/objectives.py)")
+    split: str = option("validation", "by which they are compared", choices=("train", "validation", "test"))
+    seeds: tuple[int, ...] = option((0, 1, 2), "one run each")
+    sizes: tuple[int, ...] = option((0,), "training pictures, as many steps for each; 0: all")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [name for name in self.objectives if name not in OBJECTIVES]
+        if unknown or not self.objectives:
+            raise ConfigError(
+                f"expected 'objectives' out of {', '.join(OBJECTIVES)}, got {unknown or 'none'}; name those"
+            )
+        if not self.seeds or not self.sizes or min(self.sizes) < 0:
+            raise ConfigError(
+                f"expected 'seeds' and 'sizes', got {self.seeds} and {self.sizes}; give at least one each"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,7 @@ def inputs(config: DistillConfig, pairs: Pairs, targets: Targets) -> dict[str, A
     manifest = targets.manifest
     return {
         "captions_sha256": sha256_of_texts(pairs.texts),
+        "labels_sha256": pairs.labels_sha256,
         "manifest_sha256": sha256_of(targets.folder / MANIFEST),
         "backbone_revision": commit_of(config.backbone, config.backbone_revision),
         "captions_revisions": [

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from training.atomic import write_json
 from training.captions import Captions, read_captions
 from training.command import print_result, quiet_hosts, run_command
@@ -18,7 +20,7 @@ from training.config import EvaluateConfig, Source, read
 from training.perturb import PERTURBATIONS
 from training.rows import Row
 from training.run_record import RunError, sources_in
-from turkish_clip.metrics import Relevance, Retrieval, Vectors, hubness, unit
+from turkish_clip.metrics import Relevance, Retrieval, Vectors, hubness, ranks, unit
 from turkish_clip.towers import DEFAULT_TEMPERATURE, weights_sha256
 from turkish_clip.verify import RECORD
 
@@ -190,13 +192,28 @@ def measure_teacher(
 
 
 def measure_robustness(student: SentenceTransformer, split: Split, config: EvaluateConfig) -> dict[str, Any]:
-    """Text→image with each caption typed otherwise; `kept` is the share of the clean recall@1 that is left."""
-    clean = split.text_to_image.recall_at_1
+    """Text→image with each caption typed otherwise.
+
+    Returns:
+        Per spelling the figures of all captions, the share that it changed, and `kept`: of the changed ones' clean
+        recall@1 the share that is left.
+    """
+    relevance = split.relevance
+    clean = ranks(split.texts, split.pictures, relevance.pictures_of) == 1
     results = {}
     for name, perturb in PERTURBATIONS.items():
-        texts = encode(student, [perturb(text) for text in split.relevance.texts], config)
-        found = split.relevance.text_to_image(texts, split.pictures, bootstrap_samples=config.bootstrap_samples)
-        results[name] = {**dataclasses.asdict(found), "kept": found.recall_at_1 / clean if clean else 0.0}
+        typed = [perturb(text) for text in relevance.texts]
+        texts = encode(student, typed, config)
+        found = relevance.text_to_image(texts, split.pictures, bootstrap_samples=config.bootstrap_samples)
+        changed = np.array([one != other for one, other in zip(typed, relevance.texts)])
+        hit = ranks(texts, split.pictures, relevance.pictures_of) == 1
+        results[name] = {
+            **dataclasses.asdict(found),
+            "changed": float(changed.mean()),
+            "kept": float(hit[changed].sum() / clean[changed].sum())
+            if clean[changed].any()
+            else float(not changed.any()),
+        }
     return results
 
 
@@ -222,11 +239,12 @@ def measure_temperature(
     if not config.model:
         write_json(config.folder / "model" / RECORD, {"temperature": temperature})
     measured = (split.relevance, split.texts, split.pictures)
-    calibration = {
-        "before": reliability(*measured, DEFAULT_TEMPERATURE),
-        "after": reliability(*measured, temperature),
-    }
-    found = {"value": temperature, "pictures": len(rows), "calibration": calibration}
+    found: dict[str, Any] = {"value": temperature, "pictures": len(rows)}
+    if config.split != "validation":  # on which it was fitted
+        found["calibration"] = {
+            "before": reliability(*measured, DEFAULT_TEMPERATURE),
+            "after": reliability(*measured, temperature),
+        }
     return {"temperature": found, "cosines": cosine_percentiles(*measured)}
 
 

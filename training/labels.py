@@ -12,6 +12,7 @@ from training.objectives import OBJECTIVES
 from training.rows import CaptionsError, Row
 from training.run_record import sha256_of_texts
 from turkish_clip.metrics import Vectors, unit
+from turkish_clip.towers import weights_sha256
 
 if TYPE_CHECKING:
     from training.config import DistillConfig
@@ -57,7 +58,7 @@ def english_vectors(rows: Sequence[Row], targets: Targets, config: DistillConfig
     key = sha256_of_texts([targets.manifest.weights_sha256, str(raw), *texts])[:16]
     path = targets.folder / f"english-{key}.npy"
     if not path.is_file():
-        vectors = _encode(texts, config, raw)
+        vectors = _encode(texts, targets, config, raw)
         with whole_file(path) as partial, partial.open("wb") as stream:
             np.save(stream, vectors)
     vectors = np.load(path)
@@ -65,7 +66,7 @@ def english_vectors(rows: Sequence[Row], targets: Targets, config: DistillConfig
     return np.stack([vectors[[row_of[text] for text in row.english]].mean(axis=0) for row in rows])
 
 
-def _encode(texts: list[str], config: DistillConfig, raw: bool) -> Vectors:
+def _encode(texts: list[str], targets: Targets, config: DistillConfig, raw: bool) -> Vectors:
     from training.device import device_of
     from turkish_clip.encoder import load_model
 
@@ -74,6 +75,11 @@ def _encode(texts: list[str], config: DistillConfig, raw: bool) -> Vectors:
         raise CaptionsError(
             f"expected an image model with a text tower for objective {config.objective!r}, got {config.image_model}, "
             "which has none; choose objective mse"
+        )
+    if weights_sha256(teacher) != targets.manifest.weights_sha256:
+        raise CaptionsError(
+            f"expected the image model that {targets.folder} was made with, got other weights in {config.image_model}; "
+            "embed again with another --targets"
         )
     vectors = np.asarray(teacher.encode(texts, batch_size=TEXTS_AT_ONCE, show_progress_bar=False), np.float32)
     return vectors if raw else unit(vectors)

@@ -15,7 +15,8 @@ from training.config import LeakageConfig, read
 from training.rows import CaptionsError, Row
 
 COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})")
-FLICKR = re.compile(r"(\d{6,11})(?:_[0-9a-f]{8,12}(?:_[a-z])?)?")
+NUMBER = re.compile(r"[1-9]\d{0,5}")  # as COCO's annotations have them; too short for Flickr
+FLICKR = re.compile(r"([1-9]\d{5,10})(?:_[0-9a-f]{8,12}(?:_[a-z])?)?")
 SHOWN = 10
 
 
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         raise CaptionsError(
             f"expected a file of picture names or ids, one a line, got {path}, which is none; write one"
         )
-    tested = ids_of(path.read_text(encoding="utf-8-sig").split())
+    tested = ids_of(path.read_text(encoding="utf-8-sig").split(), bare=True)
     if not tested:
         raise CaptionsError(f"expected Flickr or COCO ids in {path}, such as 1009434119_febe49276a.jpg, got none")
     captions = read_captions(config)
@@ -58,17 +59,22 @@ def names(row: Row) -> list[str]:
     return [row.image_id, row.image.name] if isinstance(row.image, Path) else [row.image_id]
 
 
-def ids_of(texts: Iterable[str]) -> set[str]:
+def ids_of(texts: Iterable[str], *, bare: bool = False) -> set[str]:
     """The Flickr and COCO ids in names of files, with or without folders and endings.
+
+    A bare number of six digits may be either's, a shorter one COCO's; shorter ones count where `bare` says that the
+    texts are ids, not names: a data set's rows are numbered, too.
 
     >>> sorted(ids_of(["train/COCO_train2014_000000000139.jpg", "1009434119_febe49276a.jpg", "elma"]))
     ['coco 139', 'flickr 1009434119']
     """
     found = set()
     for text in texts:
-        stem = text.replace("\\\\", "/").rpartition("/")[2].partition(".")[0]
+        stem = text.replace("\\", "/").rpartition("/")[2].partition(".")[0]
         if match := COCO.fullmatch(stem):
             found.add(f"coco {int(match[1])}")
+        elif bare and NUMBER.fullmatch(stem):
+            found |= {f"coco {stem}"} | ({f"flickr {stem}"} if len(stem) > 5 else set())
         elif match := FLICKR.fullmatch(stem):
             found.add(f"flickr {int(match[1])}")
     return found

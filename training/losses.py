@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
 
-from training.atomic import write_json
 from training.callbacks import MAX_LOGIT_SCALE
 from training.objectives import Objective
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, 2.5
 SAME_PICTURE = 1 - 1e-5  # cosine from which two labels are of one picture
-SCALE_FILE = "logit_scale.json"
 
 
 def loss_for(model: SentenceTransformer, objective: Objective) -> nn.Module:
@@ -60,8 +59,7 @@ class FrozenPictureLoss(nn.Module):
         pictures = labels.to(texts)
         loss: Tensor = self.objective.mse * (texts - pictures).square().sum(dim=1).mean() / 2
         if self.progress >= self.objective.after:
-            scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
-            loss = loss + self.objective.contrastive * contrastive(texts, pictures, scale)
+            loss = loss + self.objective.contrastive * contrastive(texts, pictures, self.logit_scale.exp())
         return loss
 
 
@@ -81,18 +79,22 @@ def contrastive(texts: Tensor, pictures: Tensor, scale: Tensor) -> Tensor:
     return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
 
 
-class FollowProgress(TrainerCallback):  # type: ignore[misc]
-    """Tells a loss how far the training is; keeps its temperature in the checkpoints, which hold the model alone."""
+class FollowProgress(TrainerCallback, ExportableState):  # type: ignore[misc]
+    """Tells a loss how far the training is, bounds its temperature, and keeps it in the checkpoints' trainer state."""
 
     def __init__(self, loss: FrozenPictureLoss, resume_from: str | None) -> None:
         self.loss = loss
         if resume_from is not None:
-            kept = json.loads((Path(resume_from) / SCALE_FILE).read_text(encoding="utf-8"))
+            state = json.loads((Path(resume_from) / "trainer_state.json").read_text(encoding="utf-8"))
+            kept = state["stateful_callbacks"][type(self).__name__]["attributes"]
             loss.logit_scale.data.fill_(kept["logit_scale"])
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.loss.progress = state.global_step / state.max_steps
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_json(folder / SCALE_FILE, {"logit_scale": self.loss.logit_scale.item()})
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.loss.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+
+    def state(self) -> dict[str, Any]:
+        """What the trainer writes with its own state."""
+        return {"args": {}, "attributes": {"logit_scale": self.loss.logit_scale.item()}}

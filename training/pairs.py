@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Pairs:
             ((dim,) float32, looked up by picture: what the objective makes of its target).
         pictures: how many training pictures they are of.
         texts: the training captions as written.
+        labels_sha256: of the labels' bytes.
         evaluator: on the validation split, or None where there is none.
         variants: tell it each epoch.
     """
@@ -39,6 +41,7 @@ class Pairs:
     train: Dataset
     pictures: int
     texts: list[str]
+    labels_sha256: str
     evaluator: RetrievalEvaluator | None
     variants: Variants
 
@@ -55,7 +58,8 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
 
     train = drawn(with_targets(captions.split("train"), targets), config)
     texts = [caption for row in train for caption in row.captions]
-    label_of_picture = torch.from_numpy(labels(train, targets, config))
+    wanted = labels(train, targets, config)
+    label_of_picture = torch.from_numpy(wanted)
     picture_of = [number for number, row in enumerate(train) for _ in row.captions]
     log.info("%d captions of %d pictures to train on", len(texts), len(train))
     variants = Variants(config.ascii_share, config.case_share, config.full_stop_share, config.typo_share, config.seed)
@@ -69,7 +73,14 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
 
     lengths = [len(text) for text in texts]
     dataset = Dataset.from_dict({"caption": texts, "picture": picture_of, "row": range(len(texts)), "length": lengths})
-    return Pairs(dataset.with_transform(look_up), len(train), texts, _evaluator(captions, targets, config), variants)
+    return Pairs(
+        dataset.with_transform(look_up),
+        len(train),
+        texts,
+        hashlib.sha256(wanted.tobytes()).hexdigest(),
+        _evaluator(captions, targets, config),
+        variants,
+    )
 
 
 def drawn(rows: list[Row], config: DistillConfig) -> list[Row]:

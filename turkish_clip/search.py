@@ -128,7 +128,6 @@ class ImageIndex:
         self._tables.create(_facts_of(towers), towers.dim)
         known = self._tables.files()
         found: Scan = scan(pictures, known)
-        vanished = self._tables.remove(found.vanished)
         rejects, duplicates, added, done = list(found.rejects), 0, 0, len(found.unchanged)
         untouched = len(found.unchanged)
         total = done + len(found.pending)
@@ -151,6 +150,7 @@ class ImageIndex:
             done += len(files)
             if progress is not None:
                 progress(done, total)
+        vanished = self._tables.remove(found.vanished)  # last: the bytes of renamed files are known till then
         self._tables.tidy()
         return Added(added, untouched, duplicates, vanished, len(self), sorted(rejects, key=lambda r: r.path))
 
