@@ -77,6 +77,7 @@ def test_recall_equals_a_naive_count(results: dict[str, Any], captioned_folder: 
 def test_nfd_keeps_exactly_all(results: dict[str, Any]) -> None:
     nfd = dict(results["robustness"]["nfd"])
     assert nfd.pop("kept") in (1.0, 0.0)
+    assert 0 < nfd.pop("changed") < 1
     assert nfd == results["text_to_image"]
 
 

@@ -130,7 +130,8 @@ def test_killed_in_the_contrastive_part_it_goes_on_to_the_same_weights(
     run_killed("training.distill", "training.losses:FollowProgress.on_step_begin", 15, argv("killed"))
     resumed = distill.main([*argv("killed"), "--resume"])
     assert resumed["weights_sha256"] == whole["weights_sha256"]
-    last = [tmp_path / name / "checkpoints" / "checkpoint-20" for name in ("whole", "killed")]  # the best may be older
+    steps = [int(path.name.split("-")[1]) for path in (tmp_path / "whole" / "checkpoints").glob("checkpoint-*")]
+    last = [tmp_path / name / "checkpoints" / f"checkpoint-{max(steps)}" for name in ("whole", "killed")]
     assert sha256_of(last[0] / "model.safetensors") == sha256_of(last[1] / "model.safetensors")
     states = [json.loads((folder / "trainer_state.json").read_text(encoding="utf-8")) for folder in last]
     scales = [state["stateful_callbacks"]["FollowProgress"]["attributes"]["logit_scale"] for state in states]

@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,10 +111,9 @@ def run(cell: Cell, pictures: int, config: AblateConfig) -> dict[str, Any]:
         options["captions"] = str(config.folder / "data")
     of = {"options": options, "manifest_sha256": sha256_of(config.targets_folder / MANIFEST)}
     if done.is_file():
-        before = json.loads(done.read_text(encoding="utf-8"))
-        if before["of"] != of:
+        if json.loads(done.read_text(encoding="utf-8"))["of"] != of:
             raise RunError(f"expected {folder} with the options of now, got others; start another --run")
-        return dict(before["results"])
+        return told(done)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.yaml", yaml.safe_dump(options, allow_unicode=True))
     resume = ["--resume"] if (folder / "run.json").is_file() else []
@@ -123,7 +123,12 @@ def run(cell: Cell, pictures: int, config: AblateConfig) -> dict[str, Any]:
     results = {**found, "train_seconds": None if resume else trained["train_seconds"]}  # unknown of a killed one
     write_json(done, {"of": of, "results": results})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return results
+    return told(done)
+
+
+def told(done: Path) -> dict[str, Any]:
+    """What a cell measured."""
+    return dict(json.loads(done.read_text(encoding="utf-8"))["results"])
 
 
 def shared(config: AblateConfig) -> dict[str, Any]:
