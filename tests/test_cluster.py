@@ -72,6 +72,7 @@ def write(tables: PictureTables, vectors: np.ndarray, first: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray leaves sockets open, and Lance warns of every fork
 def test_a_cluster_finds_what_one_process_finds(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture_tables, "ROWS_FOR_INDEX", 1000)
     vectors = unit(np.random.default_rng(0).standard_normal((1500, DIM), np.float32))
