@@ -47,6 +47,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     from training.pairs import say_what_is_cut, with_targets
     from training.report import write_report
     from training.targets import read_targets
+    from training.teacher import load_teacher
     from turkish_clip.encoder import load_model
 
     began = time.perf_counter()
@@ -63,7 +64,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     split = measure(student, rows, targets, config)
     say_what_is_cut(student, split.relevance.texts)
     log.info("measured %s; now the image model's own text tower, and robustness", config.split)
-    teacher = load_teacher(targets, config, device) if any(row.english for row in rows) else None
+    teacher = load_teacher(targets, config) if any(row.english for row in rows) else None
     robustness = measure_robustness(student, split, config)
 
     results = {
@@ -148,23 +149,6 @@ def measure_sources(
         if own:
             sources[source.captions] = figures(measure(student, own, targets, config), teacher, own, config)
     return {"sources": sources} if sources else {}
-
-
-def load_teacher(targets: Targets, config: EvaluateConfig, device: str) -> SentenceTransformer | None:
-    """The image model, whose own text tower is the ceiling; None where it has none.
-
-    Raises:
-        RunError: it is no longer the one that the targets are of.
-    """
-    from turkish_clip.encoder import load_model
-
-    teacher = load_model(config.image_model, revision=config.image_model_revision, device=device)
-    if weights_sha256(teacher) != targets.manifest.weights_sha256:
-        raise RunError(
-            f"expected the image model that {targets.folder} was made with, got other weights in {config.image_model}; "
-            "embed again with another --targets"
-        )
-    return teacher if teacher.supports("text") else None
 
 
 def measure_teacher(

@@ -12,7 +12,6 @@ from training.objectives import OBJECTIVES
 from training.rows import CaptionsError, Row
 from training.run_record import sha256_of_texts
 from turkish_clip.metrics import Vectors, unit
-from turkish_clip.towers import weights_sha256
 
 if TYPE_CHECKING:
     from training.config import DistillConfig
@@ -67,19 +66,13 @@ def english_vectors(rows: Sequence[Row], targets: Targets, config: DistillConfig
 
 
 def _encode(texts: list[str], targets: Targets, config: DistillConfig, raw: bool) -> Vectors:
-    from training.device import device_of
-    from turkish_clip.encoder import load_model
+    from training.teacher import load_teacher
 
-    teacher = load_model(config.image_model, revision=config.image_model_revision, device=device_of(config.device))
-    if not teacher.supports("text"):
+    teacher = load_teacher(targets, config)
+    if teacher is None:
         raise CaptionsError(
             f"expected an image model with a text tower for objective {config.objective!r}, got {config.image_model}, "
             "which has none; choose objective mse"
-        )
-    if weights_sha256(teacher) != targets.manifest.weights_sha256:
-        raise CaptionsError(
-            f"expected the image model that {targets.folder} was made with, got other weights in {config.image_model}; "
-            "embed again with another --targets"
         )
     vectors = np.asarray(teacher.encode(texts, batch_size=TEXTS_AT_ONCE, show_progress_bar=False), np.float32)
     return vectors if raw else unit(vectors)

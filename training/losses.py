@@ -15,12 +15,11 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from training.callbacks import MAX_LOGIT_SCALE
-from training.objectives import Objective
+from training.objectives import INITIAL_LOGIT_SCALE, Objective
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, 2.5
 SAME_PICTURE = 1 - 1e-5  # cosine from which two labels are of one picture
 
 

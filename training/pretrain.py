@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from training.captions import Captions, read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import PretrainConfig, read
+from training.objectives import INITIAL_LOGIT_SCALE
 from training.rows import CaptionsError, Row
 from training.run_record import open_run, sha256_of_texts
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer, TrainingArguments
 
 log = logging.getLogger("training")
-INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, 2.5
 ACTIVATION = "gelu"  # one kernel; the three of quick_gelu cost a third of a step on a CPU
 WORD_END = "</w>"  # CLIP's mark of a token that ends a word
 ENCODE_AT_ONCE = 512  # opened pictures held in memory
