@@ -161,9 +161,9 @@ class Variants:
             text = one_typo(text, int(share("which typo") * 2**32))
         if share("full stop") < self.full_stop_share:
             text = other_full_stop(text)
-        if share("ascii") < self.ascii_share:
-            text = ascii_fold(text)
         case = share("case")
         if case < self.case_share:
             text = upper(text) if case < self.case_share / 2 else lower(text)
+        if share("ascii") < self.ascii_share:
+            text = ascii_fold(text)
         return text
