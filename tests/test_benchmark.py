@@ -80,6 +80,56 @@ def test_mteb_and_we_agree(
     written = json.loads((tmp_path / "run" / "benchmark.json").read_text(encoding="utf-8"))
     assert written["tasks"] == found
     assert benchmark.main(argv)["tasks"] == found  # out of what MTEB kept
+    ours, *peers = written["table"]
+    assert (ours["model"], ours["test"]) == ("this model", "XM3600")
+    assert ours["text_to_image"][0] == found["XM3600T2IRetrieval"]["recall_at_1"]
+    assert ours["image_to_text"][2] == found["XM3600I2TRetrieval"]["recall_at_10"]
+    assert len(peers) >= 3
+    assert {peer["test"] for peer in peers} == {"XM3600"}
+    page = (tmp_path / "run" / "benchmark.html").read_text(encoding="utf-8")
+    assert f"{ours['text_to_image'][0]:.3f}" in page
+    assert "M-CLIP" in page
+
+
+def test_a_benchmark_out_of_files_measures_the_listed_pictures(
+    captioned_folder: Path, pair_folder: Path, towers: Towers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = rows[5:15]
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join(row["image_id"] for row in rows) + "\n", encoding="utf-8")
+    argv = ["--run", str(tmp_path / "run"), "--model", str(pair_folder), "--device", "cpu", "--tasks", "none"]
+    argv += ["--data", str(captioned_folder), "--data_name", "XTD10"]
+    result = benchmark.main([*argv, "--data_ids", str(ids)])
+    found = result["data"]["XTD10"]
+    assert found["images"] == 10
+    (batch,) = towers.embed_pictures([captioned_folder / row["file_name"] for row in rows], batch_size=100)
+    relevance = Relevance.of([list(dict.fromkeys(row["captions"])) for row in rows])
+    texts = towers.encode_texts(relevance.texts)
+    assert found["text_to_image"]["mrr"] == pytest.approx(relevance.text_to_image(texts, batch.vectors).mrr)
+    assert found["image_to_text"]["mrr"] == pytest.approx(relevance.image_to_text(texts, batch.vectors).mrr)
+    assert result["table"][0]["text_to_image"][1] == found["text_to_image"]["recall_at_5"]
+    assert [row["model"] for row in result["table"][1:]]
+    assert "XTD10, text to image" in capsys.readouterr().out
+
+    ids.write_text("nobody\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"got 1 of 1 that are not there, the first 'nobody'; correct the list"):
+        benchmark.main([*argv, "--data_ids", str(ids)])
+    with pytest.raises(InputError, match="one a line, got .*absent"):
+        benchmark.main([*argv, "--data_ids", str(tmp_path / "absent")])
+    (ids.parent / "broken").mkdir()
+    (ids.parent / "broken" / "a.png").write_bytes(b"no picture")
+    (ids.parent / "broken" / "metadata.jsonl").write_text(
+        '{"file_name": "a.png", "captions": ["bir ev"]}\n', encoding="utf-8"
+    )
+    argv[argv.index("--data") + 1] = str(ids.parent / "broken")
+    with pytest.raises(InputError, match="expected pictures that open in"):
+        benchmark.main(argv)
+
+
+def test_neither_tasks_nor_data() -> None:
+    with pytest.raises(InputError, match="expected 'tasks' or 'data'"):
+        benchmark.main(["--run", "runs/x", "--tasks", "none"])
 
 
 def test_an_unknown_task_is_one_line(pair_folder: Path, tmp_path: Path) -> None:

@@ -56,6 +56,22 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return shutil.copytree(trained, tmp_path / "mine", ignore=shutil.ignore_patterns("publish"))
 
 
+def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    results = publish.measured(run)
+    row = {"model": "this model", "test": "XM3600", "text_to_image": [0.1234, None, None], "source": "measured"}
+    table = [row | {"image_to_text": [None] * 3}]
+    benchmark = {"weights_sha256": results["weights_sha256"], "table": table}
+    (run / "benchmark.json").write_text(json.dumps(benchmark), encoding="utf-8")
+    config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
+    publish.build(config, publish.finished_run(run), results)
+    card = (config.output / "README.md").read_text(encoding="utf-8")
+    assert "| this model | XM3600 | 0.123 / – / – | – / – / – | measured |" in card
+    assert "can't be compared with it line by line" not in card
+    (run / "benchmark.json").write_text(json.dumps(benchmark | {"weights_sha256": "0"}), encoding="utf-8")
+    assert publish.benchmark_of(run, results["weights_sha256"]) == []
+    assert "of other weights" in caplog.text
+
+
 @pytest.fixture(scope="module")
 def built(trained: Path) -> dict[str, Path]:
     """The text encoder's folder and the pair's, built without the fresh process that checks them."""

@@ -49,6 +49,30 @@ def test_every_picture_finds_itself_and_words_rank_as_cosines(index: ImageIndex,
     assert np.allclose([hit.score for hit in hits], [score for score, _ in wanted], atol=1e-5)
 
 
+def test_pictures_of_files_that_were_never_written_down_go(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two tables, and the new files deleted before the next run: one new picture, one new copy."""
+    paint(photos / "new.png", 10)
+    (photos / "copy.png").write_bytes((photos / "0.png").read_bytes())
+    upsert = picture_tables.PictureTables._upsert
+
+    def killed(tables: picture_tables.PictureTables, name: str, key: str, rows: list[dict[str, object]]) -> None:
+        if name == picture_tables.FILES:
+            raise KeyboardInterrupt
+        upsert(tables, name, key, rows)
+
+    monkeypatch.setattr(picture_tables.PictureTables, "_upsert", killed)
+    with pytest.raises(KeyboardInterrupt):
+        index.add(photos)
+    monkeypatch.undo()
+    assert len(index) == 7
+    (photos / "new.png").unlink()
+    (photos / "copy.png").unlink()
+    assert index.add(photos).pictures == 6
+    assert sorted(index.vectors()[0]) == sorted(map(str, photos.rglob("*.png")))
+
+
 def test_adding_keeps_up_with_the_folder(index: ImageIndex, photos: Path) -> None:
     same = index.add(photos)
     assert (same.added, same.unchanged, same.vanished, same.pictures) == (0, 6, 0, 6)

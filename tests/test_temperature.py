@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.temperature import cosine_percentiles, fit_temperature, reliability
+from training.temperature import (
+    choices_among_captions,
+    choices_among_labels,
+    cosine_percentiles,
+    fit_temperature,
+    reliability,
+)
 from turkish_clip.metrics import Relevance, unit
 
 
@@ -15,8 +21,8 @@ def test_noisier_vectors_want_a_higher_temperature_and_it_is_the_best_one(noise:
     pictures = unit(rng.standard_normal((200, 64)).astype(np.float32))
     texts = unit(pictures + noise * rng.standard_normal((200, 64)).astype(np.float32))
     relevance = Relevance.of([[str(number)] for number in range(200)])
-    best = fit_temperature(relevance, texts, pictures)
-    assert best == fit_temperature(relevance, texts, pictures)
+    best = fit_temperature(choices_among_captions(relevance, texts, pictures))
+    assert best == fit_temperature(choices_among_captions(relevance, texts, pictures))
 
     def surprise(temperature: float) -> float:
         total = 0.0
@@ -29,14 +35,16 @@ def test_noisier_vectors_want_a_higher_temperature_and_it_is_the_best_one(noise:
     assert surprise(best) < surprise(best / 2)
     if noise > 1:
         clear = unit(pictures + 0.5 * rng.standard_normal((200, 64)).astype(np.float32))
-        assert best > fit_temperature(relevance, clear, pictures)
+        assert best > fit_temperature(choices_among_captions(relevance, clear, pictures))
 
 
 def test_a_caption_of_two_pictures_is_no_wrong_answer() -> None:
     pictures = unit(np.eye(20, dtype=np.float32))
     relevance = Relevance.of([["aynı"] for _ in range(20)])
-    assert fit_temperature(relevance, pictures[:1], pictures) > 0
-    found = reliability(relevance, pictures[:1], pictures, 1.0)
+    choices = choices_among_captions(relevance, pictures[:1], pictures)
+    assert fit_temperature(choices) > 0
+    found = reliability(choices, 1.0)
+    assert found.pop("accuracy") == 1.0
     assert found == {"expected_calibration_error": 0.0, "bins": [{"confidence": 1.0, "accuracy": 1.0, "share": 1.0}]}
 
 
@@ -47,7 +55,8 @@ def test_calibration_error_by_hand() -> None:
     relevance = Relevance.of([[str(number)] for number in range(10)])
     temperature = 0.5
     sure = np.exp(2) / (np.exp(2) + 9)
-    found = reliability(relevance, pictures[swapped], pictures, temperature)
+    found = reliability(choices_among_captions(relevance, pictures[swapped], pictures), temperature)
+    assert found["accuracy"] == pytest.approx(0.7)
     assert [found["bins"][0][name] for name in ("confidence", "accuracy", "share")] == pytest.approx([sure, 0.7, 1.0])
     assert found["expected_calibration_error"] == pytest.approx(abs(sure - 0.7))
 
@@ -57,9 +66,22 @@ def test_fitting_makes_probabilities_believable() -> None:
     pictures = unit(rng.standard_normal((400, 32)))
     texts = unit(pictures + 1.2 * rng.standard_normal((400, 32)))
     relevance = Relevance.of([[str(number)] for number in range(400)])
-    best = fit_temperature(relevance, texts, pictures)
-    after = reliability(relevance, texts, pictures, best, seed=1)["expected_calibration_error"]
-    assert after < 0.05 < reliability(relevance, texts, pictures, best / 5, seed=1)["expected_calibration_error"]
+    best = fit_temperature(choices_among_captions(relevance, texts, pictures))
+    others = choices_among_captions(relevance, texts, pictures, seed=1)
+    after = reliability(others, best)["expected_calibration_error"]
+    assert after < 0.05 < reliability(others, best / 5)["expected_calibration_error"]
+
+
+def test_a_picture_of_two_things_chooses_each_without_the_other() -> None:
+    labels = np.eye(3, dtype=np.float32)
+    pictures = unit(np.array([[0.0, 0.0, 1.0], [3.0, 4.0, 0.0]], np.float32))
+    choices = choices_among_labels(labels, pictures, [[2], [0, 1]])
+    expected = [[0, 0, 1], [0.6, -np.inf, 0], [-np.inf, 0.8, 0]]
+    assert choices.cosines == pytest.approx(np.array(expected))
+    assert choices.right.tolist() == [2, 0, 1]
+    sure = [np.exp(2) / (np.exp(2) + 2), np.exp(1.2) / (np.exp(1.2) + 1), np.exp(1.6) / (np.exp(1.6) + 1)]
+    assert reliability(choices, 0.5)["accuracy"] == 1.0
+    assert reliability(choices, 0.5)["expected_calibration_error"] == pytest.approx(1 - np.mean(sure))
 
 
 def test_percentiles_of_cosines() -> None:

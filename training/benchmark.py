@@ -1,4 +1,4 @@
-"""python -m training.benchmark --run runs/NAME: MTEB's Turkish picture retrieval tasks, both directions."""
+"""python -m training.benchmark --run runs/NAME: the published Turkish retrieval tests, both directions."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ FIGURES = {
     "recall_at_10": "hit_rate_at_10",
     "ndcg_at_10": "ndcg_at_10",
 }
+RECALLS = tuple(FIGURES)[:3]
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -27,12 +28,15 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
     mteb = _mteb()
 
+    from training.benchmark_data import measure_data
+    from training.benchmark_table import rows_of, write_page
     from training.device import device_of
     from training.mteb_pair import BenchmarkError, MtebPair
-    from turkish_clip.towers import load_towers
+    from turkish_clip.towers import load_towers, weights_sha256
 
+    names = () if config.tasks == ("none",) else config.tasks
     try:
-        tasks = [mteb.get_task(name, hf_subsets=[config.subset]) for name in config.tasks]
+        tasks = [mteb.get_task(name, hf_subsets=[config.subset]) for name in names]
     except (KeyError, ValueError) as error:
         raise BenchmarkError(f"expected tasks of MTEB, got {' '.join(str(error).split())[:200]}; see --help") from error
     towers = load_towers(config.model or config.run, config.image_model or None, device=device_of(config.device))
@@ -40,13 +44,19 @@ def main(argv: list[str]) -> dict[str, Any]:
     result: dict[str, Any] = {
         "model": towers.names.text,
         "image_model": towers.image_name,
+        "weights_sha256": weights_sha256(towers.text),
         "revision": pair.mteb_model_meta.revision,
         "mteb": mteb.__version__,
         "subset": config.subset,
         "tasks": {task.metadata.name: run(mteb, pair, task, config) for task in tasks},
+        "data": measure_data(towers, config) if config.data else {},
     }
-    result["tasks"] = earlier(result, config) | result["tasks"]
+    before = earlier(result, config)
+    for kind in ("tasks", "data"):
+        result[kind] = before.get(kind, {}) | result[kind]
+    result["table"] = rows_of(result)
     write_json(config.folder / "benchmark.json", result)
+    write_page(config.folder / "benchmark.html", result)
     show(result, config)
     return result
 
@@ -69,13 +79,13 @@ def run(mteb: Any, pair: Any, task: Any, config: BenchmarkConfig) -> dict[str, A
 
 
 def earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
-    """The tasks that benchmark.json holds already of the same weights and language."""
+    """What benchmark.json holds already of the same weights and language."""
     try:
         before = json.loads((config.folder / "benchmark.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     same = all(before.get(key) == result[key] for key in ("revision", "subset", "mteb"))
-    return dict(before["tasks"]) if same else {}
+    return dict(before) if same else {}
 
 
 def show(result: dict[str, Any], config: BenchmarkConfig) -> None:
@@ -86,7 +96,12 @@ def show(result: dict[str, Any], config: BenchmarkConfig) -> None:
     print(f"{'task':<32}{'recall@1':>10}{'@5':>8}{'@10':>8}{'nDCG@10':>10}")
     for name, found in result["tasks"].items():
         print(f"{name:<32}" + "".join(f"{found[key]:>{width}.3f}" for key, width in zip(FIGURES, (10, 8, 8, 10))))
-    print(f"\n{config.folder / 'benchmark.json'}")
+    for name, found in result["data"].items():
+        for direction in ("text_to_image", "image_to_text"):
+            figures = [found[direction][key] for key in RECALLS]
+            cells = "".join(f"{value:>{width}.3f}" for value, width in zip(figures, (10, 8, 8)))
+            print(f"{name + ', ' + direction.replace('_', ' '):<32}{cells}")
+    print(f"\n{config.folder / 'benchmark.json'}\n{config.folder / 'benchmark.html'}")
 
 
 def _mteb() -> Any:

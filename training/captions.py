@@ -183,6 +183,7 @@ def _merged(first: Row, second: Row) -> Row:
         first,
         captions=tuple(dict.fromkeys(first.captions + second.captions)),
         english=tuple(dict.fromkeys(first.english + second.english)),
+        labels=tuple(dict.fromkeys(first.labels + second.labels)),
     )
 
 

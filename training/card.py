@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from training.benchmark_table import read_peers
 from training.config import DistillConfig, EmbedConfig, PublishConfig, usual_learning_rate
 from training.hub import full_id
 from training.perturb import SPELLINGS
@@ -20,7 +21,6 @@ from training.run_record import sources_in
 from turkish_clip.errors import InputError
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
-PEERS = Path(__file__).with_name("peers.yaml")
 PROJECT = "https://github.com/turkish-clip/turkish-clip"
 HUB = "https://huggingface.co"
 METRICS = (("recall_at_1", "recall@1"), ("recall_at_5", "recall@5"), ("recall_at_10", "recall@10"), ("mrr", "MRR"))
@@ -136,7 +136,11 @@ def sources_of(record: dict[str, Any]) -> list[Named]:
 
 
 def card_facts(
-    config: PublishConfig, record: dict[str, Any], results: dict[str, Any], model: dict[str, Any]
+    config: PublishConfig,
+    record: dict[str, Any],
+    results: dict[str, Any],
+    model: dict[str, Any],
+    benchmark: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """What the template is filled with.
 
@@ -146,6 +150,7 @@ def card_facts(
         results: results.json.
         model: what the built model itself tells: dim, max_tokens, architecture, parameters, requires, image_model (a
             `Named`), pictures_are_unit, record (the name of its golden file) and year.
+        benchmark: our rows and the peers' on published tests (`benchmark_table.rows_of`), where they were measured.
     """
     data = sources_of(record)
     measured = tests(results, data)
@@ -174,7 +179,8 @@ def card_facts(
         "split": results["split"],
         "clean": results["text_to_image"]["recall_at_1"],
         "spellings": [{"label": label, **results["robustness"][name]} for label, name in SPELLINGS],
-        "peers": yaml.safe_load(PEERS.read_text(encoding="utf-8")),
+        "peers": benchmark or read_peers(),
+        "has_benchmark": bool(benchmark),
         "training": training(record),
         "limits": " ".join(config.limits.split()),
         "commit": record["git"]["commit"],

@@ -37,6 +37,10 @@ class Source:
         aliases=("captions_columns",),
     )
     english_columns: tuple[str, ...] = option((), "columns of English captions; empty: captions_en, if there")
+    label_column: str = option(
+        "",
+        "column of what a picture shows, in Turkish, text or list, to fit the temperature on; empty: labels, if there",
+    )
     id_column: str = option("", "column that names the picture; empty: image_id, else its path or row number")
     split_column: str = option("split", "column that says train, validation or test, if there")
 
@@ -191,8 +195,13 @@ class BenchmarkConfig:
     run: str = option("", "where the results go; a training run is measured in its own folder")
     model: str = option("", "Hub id or folder of the text encoder or pair; empty: the run's")
     image_model: str = option("", "Hub id or folder of the image model; empty: the one that the model names")
-    tasks: tuple[str, ...] = option(BENCHMARK_TASKS, "of MTEB, with commas between")
+    tasks: tuple[str, ...] = option(BENCHMARK_TASKS, "of MTEB, with commas between; none: data alone")
     subset: str = option("tr", "the language's name within a task")
+    data: str = option("", "a benchmark that MTEB has not, as any source of captions: a folder, table or Hub data set")
+    data_name: str = option("", "its name in the table, such as XTD10; empty: that of data")
+    data_captions: tuple[str, ...] = option((), "its columns of Turkish captions; empty: captions, caption or text")
+    data_split: str = option("", "of data: train, validation or test; empty: all of it")
+    data_ids: str = option("", "file of the image_ids to measure, one a line; empty: all of data")
     batch_size: int = option(64, "texts or pictures per step", low=1)
     device: str = option("auto", "where the computation runs", choices=DEVICES)
     json: bool = option(False, "print the result as one JSON object on stdout")
@@ -200,6 +209,8 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         if not self.run:
             raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")
+        if self.tasks == ("none",) and not self.data:
+            raise ConfigError("expected 'tasks' or 'data' to measure on, got neither; add --data SOURCE")
 
     @property
     def folder(self) -> Path:

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.atomic import write_json
-from training.captions import Captions, read_captions
+from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import EvaluateConfig, Source, read
 from training.perturb import PERTURBATIONS
 from training.rows import Row
 from training.run_record import RunError, sources_in
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, hubness, ranks, unit
-from turkish_clip.towers import DEFAULT_TEMPERATURE, weights_sha256
-from turkish_clip.verify import RECORD
+from turkish_clip.towers import weights_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -43,11 +42,13 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
     captions = read_captions(config)
 
+    from training.calibrate import calibrate
     from training.device import device_of
     from training.pairs import say_what_is_cut, with_targets
     from training.report import write_report
     from training.targets import read_targets
     from training.teacher import load_teacher
+    from training.temperature import cosine_percentiles
     from turkish_clip.encoder import load_model
 
     began = time.perf_counter()
@@ -76,7 +77,8 @@ def main(argv: list[str]) -> dict[str, Any]:
             "image_to_text": hubness(split.pictures, split.texts),
         },
         "robustness": robustness,
-        **measure_temperature(student, captions, targets, split, config),
+        **calibrate(student, captions, rows, targets, config),
+        "cosines": cosine_percentiles(split.relevance, split.texts, split.pictures),
         "wall_seconds": {"evaluate": round(time.perf_counter() - began, 2)},
     }
     write_json(config.folder / "results.json", results)
@@ -199,37 +201,6 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
             else float(not changed.any()),
         }
     return results
-
-
-def measure_temperature(
-    student: SentenceTransformer, captions: Captions, targets: Targets, split: Split, config: EvaluateConfig
-) -> dict[str, Any]:
-    """The temperature of zero-shot probabilities, fitted on the validation split; left beside the run's own model.
-
-    Returns:
-        Its value, the number of pictures that it was fitted on, and on the measured split how far probabilities can be
-        believed with the default one (`before`) and with it (`after`), and what a cosine means; empty where either
-        split has fewer than ten pictures.
-    """
-    from training.pairs import with_targets
-    from training.temperature import CHOICES, cosine_percentiles, fit_temperature, reliability
-
-    rows = with_targets([row for row in captions.rows if row.split == "validation"], targets)
-    if min(len(rows), len(split.pictures)) < CHOICES:
-        return {}
-    relevance = Relevance.of([row.captions for row in rows])
-    pictures = targets.unit_rows([row.image_id for row in rows])
-    temperature = round(fit_temperature(relevance, encode(student, relevance.texts, config), pictures), 6)
-    if not config.model:
-        write_json(config.folder / "model" / RECORD, {"temperature": temperature})
-    measured = (split.relevance, split.texts, split.pictures)
-    found: dict[str, Any] = {"value": temperature, "pictures": len(rows)}
-    if config.split != "validation":  # on which it was fitted
-        found["calibration"] = {
-            "before": reliability(*measured, DEFAULT_TEMPERATURE),
-            "after": reliability(*measured, temperature),
-        }
-    return {"temperature": found, "cosines": cosine_percentiles(*measured)}
 
 
 def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig) -> Vectors:

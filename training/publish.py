@@ -85,6 +85,18 @@ def stop_at(reasons: list[str]) -> None:
         raise RunError(f"expected a run that can be published, got {len(reasons)} in the way: {listed}")
 
 
+def benchmark_of(run: Path, weights: str) -> list[dict[str, Any]]:
+    """The rows of the run's benchmark.json, ours and the peers'; none where there is none of these weights."""
+    path = run / "benchmark.json"
+    if not path.is_file():
+        return []
+    result = _read(path, "run training.benchmark again")
+    if result.get("weights_sha256") != weights:
+        log.warning("%s is of other weights, and is left out of the card; run training.benchmark again", path)
+        return []
+    return list(result["table"])
+
+
 def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]) -> None:
     """Writes the folder that goes up, whole or not at all.
 
@@ -108,7 +120,8 @@ def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]
         write_json(partial / "results.json", shown)
         facts = golden_record(config, record, shown, about, golden(student, image))
         write_text(partial / RECORD, json.dumps(facts, ensure_ascii=False) + "\n")
-        write_text(partial / "README.md", render(card_facts(config, record, results, about)))
+        facts = card_facts(config, record, results, about, benchmark_of(config.folder, results["weights_sha256"]))
+        write_text(partial / "README.md", render(facts))
 
 
 def load_image_model(config: PublishConfig, record: dict[str, Any]) -> SentenceTransformer:

@@ -18,6 +18,7 @@ from turkish_clip.text import nfc
 IMAGE_COLUMNS = ("file_name", "image", "image_path", "path")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 ENGLISH_COLUMNS = ("captions_en", "caption_en")
+LABEL_COLUMNS = ("labels",)
 ID_COLUMNS = ("image_id",)
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -50,6 +51,7 @@ class Row:
         image: a path, or an object whose `read()` gives the bytes of the file.
         split: "train", "validation" or "test".
         source: the source's name, as the configuration has it.
+        labels: what the picture shows, in Turkish, as a classifier would be asked.
     """
 
     image_id: str
@@ -58,6 +60,7 @@ class Row:
     english: tuple[str, ...]
     split: str
     source: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -81,6 +84,7 @@ class Columns:
     image: str
     captions: tuple[str, ...]
     english: tuple[str, ...]
+    labels: tuple[str, ...]
     image_id: str
 
     @classmethod
@@ -114,6 +118,7 @@ class Columns:
             there((source.image_column,))[0] if source.image_column else usual(IMAGE_COLUMNS, "image_column"),
             there(source.caption_columns) or (usual(CAPTION_COLUMNS, "caption_columns"),),
             there(source.english_columns) or ENGLISH_COLUMNS,
+            there((source.label_column,)) if source.label_column else LABEL_COLUMNS,
             there((source.id_column,))[0] if source.id_column else next((n for n in ID_COLUMNS if n in names), ""),
         )
 
@@ -127,7 +132,8 @@ class Columns:
         captions = _texts(record, self.captions)
         if not captions:
             return Reject(image_id, record.name(self.image), "no caption")
-        return Row(image_id, image, captions, _texts(record, self.english), self.split(record), self.source.captions)
+        english, labels = _texts(record, self.english), _texts(record, self.labels)
+        return Row(image_id, image, captions, english, self.split(record), self.source.captions, labels)
 
     def split(self, record: Record) -> str:
         """The record's split: its split column, else the source's layout; empty where neither says one that we know."""

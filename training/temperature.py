@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from turkish_clip.metrics import Relevance, Vectors
 from turkish_clip.zero_shot import softmax
 
-CHOICES = 10  # captions that a picture chooses among, as it would among labels
+CHOICES = 10  # captions that a picture chooses among, where there are no labels
 ROUNDS = 20  # of drawing a caption for each picture, and groups of pictures
 LOWEST, HIGHEST = 1e-3, 1.0
 STEPS = 40  # of the golden section: the bracket shrinks to a billionth
@@ -21,40 +22,92 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 GOLDEN = (5**0.5 - 1) / 2
 
 
-def fit_temperature(relevance: Relevance, texts: Vectors, pictures: Vectors, *, seed: int = 0) -> float:
-    """The temperature at which pictures choose their own among ten captions with the least surprise.
+@dataclass(frozen=True)
+class Choices:
+    """What pictures chose among: of each choice the cosines, and which of them is right.
+
+    Attributes:
+        cosines: (n, c) float64; -inf where a text would be right, too, and is not on offer.
+        right: (n,) int64, the column of the right text.
+        among: "labels" or "captions".
+    """
+
+    cosines: NDArray[np.float64]
+    right: NDArray[np.int64]
+    among: str
+
+
+def choices_among_labels(labels: Vectors, pictures: Vectors, right: Sequence[Sequence[int]]) -> Choices:
+    """A choice for each picture and each label that is right for it, among that one and all that are not.
+
+    Args:
+        labels: (c, dim) float32 unit vectors.
+        pictures: (p, dim) float32 unit vectors.
+        right: of each picture its labels' numbers.
+    """
+    cosines, columns = [], []
+    for scores, own in zip((pictures @ labels.T).astype(np.float64), right):
+        for column in own:
+            offered = scores.copy()
+            offered[[other for other in own if other != column]] = -np.inf
+            cosines.append(offered)
+            columns.append(column)
+    return Choices(np.stack(cosines), np.array(columns, np.int64), "labels")
+
+
+def choices_among_captions(relevance: Relevance, texts: Vectors, pictures: Vectors, *, seed: int = 0) -> Choices:
+    """Pictures choose among ten captions, their own and those of nine others, drawn twenty times.
 
     Args:
         relevance: which texts belong to which pictures.
         texts: (t, dim) float32 unit vectors.
         pictures: (p, dim) float32 unit vectors, at least ten.
         seed: of the drawing.
+    """
+    rng = np.random.default_rng(seed)
+    groups = []
+    for _ in range(ROUNDS):
+        order = rng.permutation(len(pictures))
+        for start in range(0, len(order) - CHOICES + 1, CHOICES):
+            rows = order[start : start + CHOICES]
+            columns = [int(rng.choice(relevance.texts_of[row])) for row in rows]
+            scores = (pictures[rows] @ texts[columns].T).astype(np.float64)
+            for place, row in enumerate(rows):  # another picture's caption that is right for this one, too
+                for other, column in enumerate(columns):
+                    if other != place and column in relevance.texts_of[row]:
+                        scores[place, other] = -np.inf
+            groups.append(scores)
+    return Choices(np.concatenate(groups), np.tile(np.arange(CHOICES), len(groups)), "captions")
+
+
+def fit_temperature(choices: Choices) -> float:
+    """The temperature at which the right texts surprise least.
 
     Returns:
         What minimises the mean negative log-likelihood of softmax(cosine / temperature).
         Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
     """
-    groups = _groups(relevance, texts, pictures, np.random.default_rng(seed))
 
     def surprise(log_temperature: float) -> float:
-        return _surprise(groups / np.exp(log_temperature))
+        logits = choices.cosines / np.exp(log_temperature)
+        highest = logits.max(axis=1)
+        total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+        return float((total - logits[np.arange(len(logits)), choices.right]).mean())
 
     return float(np.exp(_lowest_point(surprise, float(np.log(LOWEST)), float(np.log(HIGHEST)))))
 
 
-def reliability(
-    relevance: Relevance, texts: Vectors, pictures: Vectors, temperature: float, *, seed: int = 0
-) -> dict[str, Any]:
-    """How sure pictures are of the best of ten captions, and how often they are right, at one temperature.
+def reliability(choices: Choices, temperature: float) -> dict[str, Any]:
+    """How sure pictures are of the best text, and how often it is right, at one temperature.
 
     Returns:
-        `expected_calibration_error` (Source: Guo et al. 2017, equation 3; 15 bins of equal width) and `bins`: of each
-        that is not empty the mean confidence, the accuracy and the share of the choices, all fractions of 1.
+        `accuracy`, `expected_calibration_error` (Source: Guo et al. 2017, equation 3; 15 bins of equal width) and
+        `bins`: of each that is not empty the mean confidence, the accuracy and the share of the choices, all fractions
+        of 1.
     """
-    groups = _groups(relevance, texts, pictures, np.random.default_rng(seed))
-    shares = softmax(groups.reshape(-1, CHOICES) / temperature)
+    shares = softmax(choices.cosines / temperature)
     confidence = shares.max(axis=1)
-    accuracy = (shares.argmax(axis=1) == np.tile(np.arange(CHOICES), len(groups))).astype(np.float64)
+    accuracy = (shares.argmax(axis=1) == choices.right).astype(np.float64)
     place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     bins = [
         {
@@ -65,7 +118,7 @@ def reliability(
         for number in sorted(set(place.tolist()))
     ]
     error = sum(found["share"] * abs(found["confidence"] - found["accuracy"]) for found in bins)
-    return {"expected_calibration_error": float(error), "bins": bins}
+    return {"accuracy": float(accuracy.mean()), "expected_calibration_error": float(error), "bins": bins}
 
 
 def cosine_percentiles(relevance: Relevance, texts: Vectors, pictures: Vectors, *, seed: int = 0) -> dict[str, Any]:
@@ -85,29 +138,6 @@ def cosine_percentiles(relevance: Relevance, texts: Vectors, pictures: Vectors, 
         "right": [float(value) for value in np.percentile(right, PERCENTILES)],
         "wrong": [float(value) for value in np.percentile(wrong, PERCENTILES)],
     }
-
-
-def _groups(relevance: Relevance, texts: Vectors, pictures: Vectors, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(n, 10, 10) cosines: a picture a row, the caption of each of them a column; its own on the diagonal."""
-    groups = []
-    for _ in range(ROUNDS):
-        order = rng.permutation(len(pictures))
-        for start in range(0, len(order) - CHOICES + 1, CHOICES):
-            rows = order[start : start + CHOICES]
-            columns = [int(rng.choice(relevance.texts_of[row])) for row in rows]
-            scores = (pictures[rows] @ texts[columns].T).astype(np.float64)
-            for place, row in enumerate(rows):  # another picture's caption that is right for this one, too
-                for other, column in enumerate(columns):
-                    if other != place and column in relevance.texts_of[row]:
-                        scores[place, other] = -np.inf
-            groups.append(scores)
-    return np.stack(groups)
-
-
-def _surprise(logits: NDArray[np.float64]) -> float:
-    highest = logits.max(axis=2)
-    total = highest + np.log(np.exp(logits - highest[:, :, None]).sum(axis=2))
-    return float((total - np.diagonal(logits, axis1=1, axis2=2)).mean())
 
 
 def _lowest_point(value: Callable[[float], float], low: float, high: float) -> float:

@@ -124,7 +124,8 @@ class PictureTables:
             if self._table(name) is None:
                 self._connection.create_table(name, schema=schema, exist_ok=True)
 
-    # Pictures go in before the files that name them: a kill in between is mended by the next time the file is seen.
+    # Pictures go in before the files that name them: a kill in between is mended by the next time the file is seen, or
+    # by `mend` if it is never seen again.
 
     def write(
         self, rows: list[dict[str, Any]], copies: list[File], files: list[File], changed: Sequence[File] = ()
@@ -185,6 +186,16 @@ class PictureTables:
         if orphaned:
             self._table(PICTURES).delete(f"content IN ({_quoted(orphaned)})")
 
+    def mend(self) -> None:
+        """Takes paths off pictures that no file stands for: a process was killed between the two tables."""
+        files = set(self._column(FILES, "path"))
+        pictures = self._table(PICTURES).search().select(["content", *FOUND]).limit(max(1, self.count())).to_list()
+        lost: list[File] = []
+        for row in pictures:
+            paths = [path for path in (row["path"], *row["also_at"]) if path not in files]
+            lost += [File(path, "", 0, 0, row["content"]) for path in paths]
+        self._detach(lost)
+
     def tidy(self) -> None:
         """Joins small fragments; builds the partitions once there are many rows, and then only adds to them."""
         from lancedb.index import IvfRq
@@ -223,6 +234,11 @@ class PictureTables:
         table = self._table(name)
         query = table.search().where(condition).limit(max(1, table.count_rows()))
         return list((query.select(columns) if columns else query).to_list())
+
+    def _column(self, name: str, column: str) -> list[Any]:
+        table = self._table(name)
+        query = table.search().select([column]).limit(max(1, table.count_rows()))
+        return list(query.to_arrow()[column].to_pylist())
 
     def _table(self, name: str) -> Any:
         """A table's handle, or None where there is none yet."""

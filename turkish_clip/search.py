@@ -151,6 +151,7 @@ class ImageIndex:
             if progress is not None:
                 progress(done, total)
         vanished = self._tables.remove(found.vanished)  # last: the bytes of renamed files are known till then
+        self._tables.mend()
         self._tables.tidy()
         return Added(added, untouched, duplicates, vanished, len(self), sorted(rejects, key=lambda r: r.path))
 
@@ -162,7 +163,8 @@ class ImageIndex:
         Args:
             query: words (a str), or a picture: a Path, bytes or a PIL image.
             k: how many.
-            where: a condition in SQL over path, bytes and modified, such as "path LIKE '%/2024/%' AND bytes > 100000".
+            where: a condition in SQL over path, bytes and modified, such as "path LIKE '%/2024/%' AND bytes > 100000";
+                paths are as the system has them (on some disks of macOS not NFC).
             exact: look at every vector, as is done anyway below 20,000 pictures and with a condition.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,7 +108,7 @@ class ZeroShotClassifier(PictureClassifier):
         except ValueError as error:
             raise LabelError(str(error)) from error
         self.towers = towers
-        self.label_vectors = _averages(towers, prompts)
+        self.label_vectors = prompt_averages(towers.encode_texts, prompts)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of pictures."""
@@ -154,12 +154,21 @@ def _synonyms(labels: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, 
     return synonyms
 
 
-def _averages(towers: Towers, prompts: list[list[str]]) -> Vectors:
-    """A unit vector per label: the mean of its prompts' unit vectors (Source: Radford et al. 2021, section 3.1.4)."""
+def prompt_averages(encode: Callable[[list[str]], Vectors], prompts: Sequence[Sequence[str]]) -> Vectors:
+    """A unit vector per label: the mean of its prompts' unit vectors (Source: Radford et al. 2021, section 3.1.4).
+
+    Args:
+        encode: texts → (n, dim) float32 unit vectors.
+        prompts: of each label at least one.
+    """
     flat = [prompt for label in prompts for prompt in label]
     label_of = np.repeat(np.arange(len(prompts)), [len(label) for label in prompts])
-    sums = np.zeros((len(prompts), towers.dim), np.float32)
+    sums: Vectors | None = None
     for start in range(0, len(flat), PROMPTS_AT_ONCE):
         part = slice(start, start + PROMPTS_AT_ONCE)
-        np.add.at(sums, label_of[part], towers.encode_texts(flat[part]))
+        vectors = encode(flat[part])
+        if sums is None:
+            sums = np.zeros((len(prompts), vectors.shape[1]), np.float32)
+        np.add.at(sums, label_of[part], vectors)
+    assert sums is not None, "a label has a prompt"
     return unit(sums)

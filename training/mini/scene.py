@@ -46,6 +46,11 @@ class Scene:
         return f"{self.first} {self.relation} {self.second}"
 
     @property
+    def things(self) -> list[str]:
+        """The things in it, each once."""
+        return [item[0] for item in (self.first, self.second) if item is not None]
+
+    @property
     def split(self) -> str:
         """Which split the composition belongs to, whatever the seed of the world."""
         bucket = zlib.crc32(self.composition.encode()) % 100

@@ -19,9 +19,10 @@ from training.mini.scene import (
     short_turkish_caption,
     turkish_caption,
 )
+from training.mini.words import THINGS
 
 SMALL_CLIP = Path(__file__).parent / "clip"
-EDITION = 4  # of the drawings and wordings: a folder of another one is drawn again
+EDITION = 5  # of the drawings and wordings: a folder of another one is drawn again
 CAPTIONS_PER_PICTURE = 5
 # In train there are six: two name the things alone and two the colours. Without the first, colours win and shapes are
 # never learnt; without the second, a colour's name alone means nothing.
@@ -41,9 +42,10 @@ class WorldSize:
 def write_world(folder: Path, size: WorldSize) -> Path:
     """Draws the pictures and writes them with metadata.jsonl; a folder of the same size and seed is left as it is.
 
-    The columns are `file_name`, `image_id`, `split`, `captions` (Turkish, a list) and `captions_en` (English, a
-    list). The pictures of validation and test are of compositions that no picture of train shows, each of another, and
-    all their captions tell the whole scene; those of train name things or colours alone, too.
+    The columns are `file_name`, `image_id`, `split`, `captions` (Turkish, a list), `captions_en` (English, a
+    list) and `labels` (the things in it, in Turkish, a list). The pictures of validation and test are of compositions
+    that no picture of train shows, each of another, and all their captions tell the whole scene; those of train name
+    things or colours alone, too.
 
     Returns:
         The folder.
@@ -96,4 +98,5 @@ def _row(name: str, split: str, scene: Scene, rng: random.Random) -> dict[str, o
         "split": split,
         "captions": list(dict.fromkeys(turkish)),
         "captions_en": list(dict.fromkeys(english)),
+        "labels": [THINGS[thing].turkish[0].word for thing in scene.things],
     }
