@@ -125,7 +125,7 @@ def cosine_percentiles(relevance: Relevance, texts: Vectors, pictures: Vectors, 
     """What a cosine means: percentiles of those of pictures with their own captions, and with captions of others.
 
     Returns:
-        `percentiles`, and at each the cosine of `right` and of `wrong` pairs.
+        `percentiles`, and at each the cosine of `right` and of `wrong` pairs; empty where every text is right.
     """
     rng = np.random.default_rng(seed)
     own = [(picture, text) for picture, mine in enumerate(relevance.texts_of) for text in mine]
@@ -136,7 +136,7 @@ def cosine_percentiles(relevance: Relevance, texts: Vectors, pictures: Vectors, 
     return {
         "percentiles": list(PERCENTILES),
         "right": [float(value) for value in np.percentile(right, PERCENTILES)],
-        "wrong": [float(value) for value in np.percentile(wrong, PERCENTILES)],
+        "wrong": [float(value) for value in np.percentile(wrong, PERCENTILES)] if len(wrong) else [],
     }
 
 

@@ -163,12 +163,8 @@ def prompt_averages(encode: Callable[[list[str]], Vectors], prompts: Sequence[Se
     """
     flat = [prompt for label in prompts for prompt in label]
     label_of = np.repeat(np.arange(len(prompts)), [len(label) for label in prompts])
-    sums: Vectors | None = None
+    sums = np.zeros((len(prompts), encode(flat[:1]).shape[1]), np.float32)
     for start in range(0, len(flat), PROMPTS_AT_ONCE):
         part = slice(start, start + PROMPTS_AT_ONCE)
-        vectors = encode(flat[part])
-        if sums is None:
-            sums = np.zeros((len(prompts), vectors.shape[1]), np.float32)
-        np.add.at(sums, label_of[part], vectors)
-    assert sums is not None, "a label has a prompt"
+        np.add.at(sums, label_of[part], encode(flat[part]))
     return unit(sums)
