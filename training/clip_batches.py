@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import zlib
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from training.atomic import whole_file
 from training.captions import Captions, check_rejects, write_rejects
 from training.config import PretrainConfig
 from training.rows import Reject, Row
+from training.scratch import take_space
 from turkish_clip.images import ImageError
 
 if TYPE_CHECKING:
@@ -59,10 +60,11 @@ class ClipBatches(Dataset[int]):
         """
         side, rows = config.picture_size, captions.split("train")
         kept: list[Row] = []
-        rejects = list(captions.rejects)
+        rejects: list[Reject] = []
         with whole_file(cache) as partial:
             pictures = open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), 3, side, side))
-            _take_space(partial)
+            with partial.open("r+b") as file:
+                take_space(file)
             for row in tqdm(rows, desc="pictures", unit="picture", mininterval=1):
                 try:
                     picture = row.open(min_side=side)
@@ -73,9 +75,9 @@ class ClipBatches(Dataset[int]):
                 pictures[len(kept)] = np.asarray(pixels, dtype=np.uint8)
                 kept.append(row)
             pictures.flush()
-        write_rejects(cache.with_name("rejects.jsonl"), rejects)
-        check_rejects(rejects, captions, config)
-        log.info("%d pictures, %d rejected", len(kept), len(rejects))
+        write_rejects(cache.with_name("rejects.jsonl"), chain(captions.rejects, rejects))
+        check_rejects(captions, config, rejects)
+        log.info("%d pictures, %d rejected", len(kept), len(captions.rejects) + len(rejects))
         return cls(np.load(cache, mmap_mode="r"), [row.captions for row in kept], processor, config)
 
     def __len__(self) -> int:
@@ -109,13 +111,6 @@ class ClipBatches(Dataset[int]):
         generator = torch.Generator()
         generator.manual_seed(zlib.crc32(f"{self.config.seed} {self.epoch} {row}".encode()))
         return torch.rand(7, generator=generator)
-
-
-def _take_space(path: Path) -> None:
-    """Takes a sparse file's whole space at once: writing through a map to a full disk would kill the process."""
-    if hasattr(os, "posix_fallocate"):  # absent on macOS and Windows
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def shifted(pictures: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:

@@ -214,7 +214,7 @@ def measure_temperature(
     from training.pairs import with_targets
     from training.temperature import CHOICES, cosine_percentiles, fit_temperature, reliability
 
-    rows = with_targets([row for row in captions.rows if row.split == "validation"], targets)
+    rows = with_targets(captions.rows.of_split("validation"), targets)
     if min(len(rows), len(split.pictures)) < CHOICES:
         return {}
     relevance = Relevance.of([row.captions for row in rows])
