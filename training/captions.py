@@ -87,7 +87,8 @@ def _read_source(source: Source, config: SourceConfig, codec: PictureCodec, reje
         total += 1
         columns = columns or Columns.of(record, source)
         outcome = columns.row(record)
-        outcome = replace(outcome, image_id=prefix + outcome.image_id)
+        if prefix:
+            outcome = replace(outcome, image_id=prefix + outcome.image_id)
         if isinstance(outcome, Reject):
             rejects.add(outcome)
             reasons[outcome.reason] += 1

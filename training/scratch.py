@@ -7,6 +7,7 @@ file's, not as the process's own: the system takes them back where memory is sho
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import mmap
 import os
@@ -104,7 +105,8 @@ class TableWriter:
         return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
 
     def __del__(self) -> None:
-        self._file.close()  # not finished where the source could not be read to its end
+        with contextlib.suppress(OSError):  # a full disk, of which the writer has heard
+            self._file.close()  # not finished where the source could not be read to its end
 
     def _write(self) -> None:
         import pyarrow as pa
