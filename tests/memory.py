@@ -62,7 +62,7 @@ def write_source(folder: Path, rows: int) -> Path:
     for number in range(PICTURE_FILES):
         Image.new("RGB", (32, 32), (30 * number, 0, 0)).save(folder / f"{number}.png")
     rng = random.Random(0)
-    captions = [" ".join(rng.choices(WORDS, k=rng.randint(3, 12))) for _ in range(1000)]
+    captions = [f"{' '.join(rng.choices(WORDS, k=rng.randint(3, 12)))} {number}" for number in range(1000)]
     table = folder / "pictures.jsonl"
     with table.open("w", encoding="utf-8") as file:
         for number in range(rows):

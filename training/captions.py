@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def read_captions(config: SourceConfig) -> Captions:
     codec, rejects = PictureCodec(), RejectWriter(config.folder)
     parts = [_read_source(source, config, codec, rejects) for source in config.all_sources]
     captions = Captions(config.source_names, Rows.joined(parts), rejects.finish())
-    check_rejects(captions, config)
+    check_rejects(captions.rejects, captions, config)
     return captions
 
 
@@ -108,19 +108,18 @@ def _read_source(source: Source, config: SourceConfig, codec: PictureCodec, reje
     return rows.with_splits(_splits(rows, len(prefix), config))
 
 
-def check_rejects(captions: Captions, config: SourceConfig, pictures: Sequence[Reject] = ()) -> None:
-    """Stops a run of which too much was rejected: rows of the source, and pictures that did not open.
+def check_rejects(rejects: Sequence[Reject], captions: Captions, config: SourceConfig) -> None:
+    """Stops a run of which too much was rejected, rows and pictures together.
 
     Raises:
         CaptionsError: the share of rejects is above `max_reject_share`; names the commonest reasons.
     """
-    rejected, total = len(captions.rejects) + len(pictures), len(captions.rows) + len(captions.rejects)
+    rejected, total = len(rejects), len(captions.rows) + len(captions.rejects)
     if rejected > config.max_reject_share * total:
-        first = next(chain(captions.rejects, pictures))
-        reasons = Counter(reject.reason for reject in chain(captions.rejects, pictures))
+        reasons = Counter(reject.reason for reject in rejects)
         raise CaptionsError(
             f"expected at most {config.max_reject_share:.1%} rejects in {captions.name}, got {rejected} of {total} "
-            f"({_commonest(reasons)}; the first: {first.path}); mend the source or raise --max_reject_share"
+            f"({_commonest(reasons)}; the first: {rejects[0].path}); mend the source or raise --max_reject_share"
         )
 
 
@@ -134,12 +133,12 @@ def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
         file.writelines(reject.as_json() + "\n" for reject in rejects)
 
 
-def read_rejects(path: Path) -> Iterator[Reject]:
-    """Reads rejects.jsonl; none where there is no such file."""
-    if path.is_file():
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield Reject(**json.loads(line))
+def read_rejects(path: Path) -> list[Reject]:
+    """Reads rejects.jsonl; empty where there is none."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [Reject(**json.loads(line)) for line in file]
 
 
 def hash_share(seed: int, image_id: str) -> float:

@@ -6,7 +6,6 @@ import logging
 import math
 import zlib
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +59,7 @@ class ClipBatches(Dataset[int]):
         """
         side, rows = config.picture_size, captions.split("train")
         kept: list[Row] = []
-        rejects: list[Reject] = []
+        rejects = list(captions.rejects)
         with whole_file(cache) as partial:
             pictures = open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), 3, side, side))
             with partial.open("r+b") as file:
@@ -75,9 +74,9 @@ class ClipBatches(Dataset[int]):
                 pictures[len(kept)] = np.asarray(pixels, dtype=np.uint8)
                 kept.append(row)
             pictures.flush()
-        write_rejects(cache.with_name("rejects.jsonl"), chain(captions.rejects, rejects))
-        check_rejects(captions, config, rejects)
-        log.info("%d pictures, %d rejected", len(kept), len(captions.rejects) + len(rejects))
+        write_rejects(cache.with_name("rejects.jsonl"), rejects)
+        check_rejects(rejects, captions, config)
+        log.info("%d pictures, %d rejected", len(kept), len(rejects))
         return cls(np.load(cache, mmap_mode="r"), [row.captions for row in kept], processor, config)
 
     def __len__(self) -> int:

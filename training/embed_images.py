@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, tee
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,17 +119,15 @@ def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Mani
             vectors = part.vectors.astype(config.target_dtype)
             done[number] = write_shard(folder, number, part.image_ids, vectors, sources[number])
             unopened[number] = part.rejects
-            rejects = in_order(unopened)
-            write_rejects(folder / REJECTS, chain(captions.rejects, rejects))
-            rejected = len(captions.rejects) + len(rejects)
-            manifest = manifest.grown(done.values(), rejected, is_unit(part.vectors))
+            rejects = all_rejects(captions, unopened)
+            write_rejects(folder / REJECTS, rejects)
+            manifest = manifest.grown(done.values(), len(rejects), is_unit(part.vectors))
             manifest.write(folder)
-            check_rejects(captions, config, rejects)
-    rejects = in_order(unopened)
-    check_rejects(captions, config, rejects)
-    write_rejects(folder / REJECTS, chain(captions.rejects, rejects))
-    rejected = len(captions.rejects) + len(rejects)
-    manifest = dataclasses.replace(manifest.grown(done.values(), rejected, manifest.normalised), complete=True)
+            check_rejects(rejects, captions, config)
+    rejects = all_rejects(captions, unopened)
+    check_rejects(rejects, captions, config)
+    write_rejects(folder / REJECTS, rejects)
+    manifest = dataclasses.replace(manifest.grown(done.values(), len(rejects), manifest.normalised), complete=True)
     manifest.write(folder)
     return manifest
 
@@ -147,9 +145,9 @@ def still_unopened(
     return unopened
 
 
-def in_order(unopened: dict[int, list[Reject]]) -> list[Reject]:
-    """The pictures that did not open, in the order of the source."""
-    return [reject for number in sorted(unopened) for reject in unopened[number]]
+def all_rejects(captions: Captions, unopened: dict[int, list[Reject]]) -> list[Reject]:
+    """The rows that were rejected, then the pictures that did not open, each in the order of the source."""
+    return [*captions.rejects, *(reject for number in sorted(unopened) for reject in unopened[number])]
 
 
 def finished(folder: Path, manifest: Manifest, sources: Sequence[str]) -> dict[int, Shard]:

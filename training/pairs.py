@@ -176,5 +176,5 @@ def _evaluator(captions: Captions, targets: Targets, config: DistillConfig) -> R
         log.warning("no validation pictures: the last weights are kept, not the best")
         return None
     return RetrievalEvaluator(
-        [row.captions for row in rows], targets.unit_rows(rows.image_ids()), batch_size=config.batch_size
+        [row.captions for row in rows], targets.unit_rows([row.image_id for row in rows]), batch_size=config.batch_size
     )

@@ -34,7 +34,8 @@ class PictureCodec:
 
     def __init__(self) -> None:
         self._kinds: list[type] = []
-        self._shared: dict[int, Any] = {}
+        self._shared: list[Any] = []
+        self._number_of: dict[Any, int] = {}
 
     def pack(self, image: Any) -> tuple[int, bytes, bytes | None]:
         """A picture's kind, what names it, and its content where it has that with it."""
@@ -51,11 +52,10 @@ class PictureCodec:
                 content = value
             elif isinstance(value, Path):
                 values.append({"path": str(value)})
-            elif value is None or isinstance(value, (str, int)):
+            elif value is None or isinstance(value, (str, int, float)):
                 values.append(value)
             else:
-                self._shared[id(value)] = value
-                values.append({"shared": id(value)})
+                values.append({"shared": self._share(value)})
         return self._kinds.index(type(image)) + PATH + 1, json.dumps(values).encode(), content
 
     def unpack(self, kind: int, name: bytes, content: bytes | None) -> Any:
@@ -63,6 +63,12 @@ class PictureCodec:
         if kind in (NO_PICTURE, PATH):
             return Path(os.fsdecode(name)) if kind == PATH else None
         return self._kinds[kind - PATH - 1](*(self._value(value, content) for value in json.loads(name)))
+
+    def _share(self, value: Any) -> int:
+        if value not in self._number_of:
+            self._number_of[value] = len(self._shared)
+            self._shared.append(value)
+        return self._number_of[value]
 
     def _value(self, value: Any, content: bytes | None) -> Any:
         if not isinstance(value, dict):

@@ -151,13 +151,17 @@ class Targets:
     ids: Ids
     rejected: frozenset[str]
 
+    def find(self, image_ids: Iterable[str]) -> NDArray[np.int64]:
+        """The numbers of pictures' rows in the shards, one after the other, -1 for those without: (n,) int64."""
+        return self.ids.find(image_ids)
+
     def rows(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
-        """The numbers of pictures' rows in the shards, one after the other: (n,) int64.
+        """Like `find`, of pictures that all have a target.
 
         Raises:
             TargetsError: a picture has no target.
         """
-        rows = self.ids.find(image_ids)
+        rows = self.find(image_ids)
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             raise TargetsError(
