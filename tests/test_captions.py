@@ -390,3 +390,16 @@ def test_a_source_that_changed_is_read_again(tmp_path: Path) -> None:
     write_rows(tmp_path, [{"file_name": names[1], "caption": "kuş"}])
     assert [row.captions for row in read_captions(source(tmp_path)).rows] == [("kuş",)]
     assert [row.captions for row in before.rows] == [("ev",), ("ev",)]
+
+
+def test_half_an_emoji_stops_nothing(tmp_path: Path) -> None:
+    pictures(tmp_path, 2)
+    lines = [
+        '{"file_name": "0.png", "captions": ["kedi \\ud83d", "\\ud83d\\ude00 köpek"]}',
+        '{"file_name": "1\\ud83d.png", "caption": "kuş"}',
+        '{"file_name": "1.png", "captions": "kuş"}',
+    ]
+    (tmp_path / "table.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    captions = read_captions(source(tmp_path / "table.jsonl"))
+    assert [row.captions for row in captions.rows] == [("kedi ?", "😀 köpek"), ("kuş",)]
+    assert [(reject.path, reject.reason) for reject in captions.rejects] == [("1?.png", "no file")]

@@ -94,7 +94,8 @@ class RowWriter:
     def add(self, row: Row) -> None:
         picture = self._codec.pack(row.image)
         self._splits.append(SPLITS.index(row.split))
-        self._writer.add((row.image_id, *picture, row.captions, row.english, row.source), len(picture[2] or b""))
+        size = len(picture[2] or b"") + sum(map(len, row.captions + row.english))
+        self._writer.add((row.image_id, *picture, row.captions, row.english, row.source), size)
 
     def finish(self) -> Rows:
         """The rows that were added."""

@@ -112,8 +112,12 @@ class TableWriter:
         import pyarrow as pa
 
         if self._rows:
-            columns = zip(*self._rows)
-            arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema)]
+            columns = list(zip(*self._rows))
+            try:
+                arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema)]
+            except UnicodeEncodeError:
+                columns = [tuple(map(_encodable, values)) for values in columns]
+                arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema)]
             self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
         self._rows, self._bytes = [], 0
 
@@ -179,6 +183,13 @@ class Texts(TableRows[str]):
     def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterable[str]:
         texts: list[str] = batch.column(0).to_pylist()
         return texts
+
+
+def _encodable(value: Any) -> Any:
+    """A value with ? in the place of half characters, which JSON can hold, as of an emoji cut in two, and UTF-8 not."""
+    if isinstance(value, tuple):
+        return tuple(map(_encodable, value))
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _array(numbers: range | Numbers) -> Numbers:
