@@ -9,10 +9,10 @@ import pytest
 from conftest import run_killed
 
 from training import ablate, distill
-from training.captions import Captions
 from training.config import DistillConfig, read
 from training.pairs import drawn
 from training.recipe import ConfigError
+from training.row_table import Rows
 from training.rows import Row
 from training.run_record import RunError
 
@@ -85,7 +85,7 @@ def test_what_can_not_be_compared(more: str, message: str, tmp_path: Path) -> No
 
 
 def test_a_larger_part_holds_the_smaller_one(tmp_path: Path) -> None:
-    rows = Captions("x", [Row(str(number), None, ("a",), (), "train") for number in range(50)]).rows
+    rows = Rows.of((Row(str(number), None, ("a",), (), "train") for number in range(50)), tmp_path)
 
     def part(pictures: int) -> list[str]:
         config = read(DistillConfig, ["--captions", "x", "--run", str(tmp_path), "--train_pictures", str(pictures)])

@@ -1,12 +1,16 @@
-"""Batches by length: each row once, little padding, the same order for the same seed and epoch."""
+"""Batches: each row once, the host's own order, or by length with little padding; the same for a seed and an epoch."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
+import pytest
 from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 
-from training.batches import GroupByLength
+from training.batches import GroupByLength, Shuffled
 
 
 def sampler(rows: int = 1000, batch_size: int = 8, *, drop_last: bool = False, seed: int = 0) -> GroupByLength:
@@ -42,3 +46,33 @@ def test_seed_and_epoch_decide_the_order() -> None:
     assert list(first) != list(again)
     first.set_epoch(1)
     assert list(first) == list(again)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_shuffled_is_the_hosts_own_order(tiny_bert: Path, tmp_path: Path, seed: int, drop_last: bool) -> None:
+    model = SentenceTransformer(str(tiny_bert), device="cpu")
+
+    def epochs(batch_sampler: Any) -> list[list[list[int]]]:
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=8,
+            batch_sampler=batch_sampler,
+            dataloader_drop_last=drop_last,
+            seed=seed,
+            use_cpu=True,
+            report_to="none",
+        )
+        rows = Dataset.from_dict({"caption": ["ev"] * 101, "label": [0.0] * 101})
+        trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows)
+        loader = trainer.get_train_dataloader()
+        found = []
+        for epoch in (0, 1, 5):
+            loader.set_epoch(epoch)
+            found.append(list(loader.batch_sampler))
+        return found
+
+    shuffled = epochs(Shuffled)
+    assert shuffled == epochs("batch_sampler")
+    assert len({str(batches) for batches in shuffled}) == 3
+    assert sorted(row for batch in Shuffled(range(101), 8, False) for row in batch) == list(range(101))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -329,3 +330,76 @@ def test_sources_that_are_no_list_of_sources(tmp_path: Path, recipe: object, mes
     (tmp_path / "x.yaml").write_text(json.dumps(recipe), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         read(EmbedConfig, [str(tmp_path / "x.yaml")])
+
+
+def naive(table: Path, config: SourceConfig) -> tuple[list[tuple[object, ...]], list[tuple[str, str]]]:
+    """Rows and rejects of a table of pictures `path`, captions `a` and `b`, and `split`: by a dictionary in memory."""
+    rows: dict[str, dict[str, list[str]]] = {}
+    rejects = []
+    for line in table.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        captions = [caption for caption in (record["a"], record["b"]) if caption]
+        if not (table.parent / record["path"]).is_file():
+            rejects.append((record["path"], "no file"))
+        elif not captions:
+            rejects.append((record["path"], "no caption"))
+        else:
+            row = rows.setdefault(record["path"], {"captions": [], "split": [record["split"] or "train"]})
+            row["captions"] += [caption for caption in dict.fromkeys(captions) if caption not in row["captions"]]
+    found = []
+    for name, row in rows.items():
+        split, share = row["split"][0], hash_share(config.split_seed, name)
+        if split == "train" and share < config.validation_share:
+            split = "validation"
+        found.append((name, tuple(row["captions"]), split))
+    return found, rejects
+
+
+@pytest.mark.parametrize("batch", [3, 8192])
+@pytest.mark.parametrize("adjacent", [True, False])
+def test_rows_are_those_of_a_naive_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, adjacent: bool
+) -> None:
+    monkeypatch.setattr("training.scratch.BATCH_ROWS", batch)
+    rng = random.Random(batch)
+    names = [*pictures(tmp_path, 60), "none.png"]
+    chosen = [rng.choice(names) for _ in range(300)]
+    if adjacent:
+        chosen.sort(key=names.index)
+    records = [
+        {"path": name, "a": rng.choice(["bir", "iki", ""]), "b": rng.choice(["ev", "bir", ""]), "split": split}
+        for name in chosen
+        for split in [rng.choice(["", "train", "test"])]
+    ]
+    write_rows(tmp_path, list(records))
+    table = tmp_path / "metadata.jsonl"
+    config = source(table, caption_columns=("a", "b"), validation_share=0.3)
+    captions = read_captions(config)
+    rows, rejects = naive(table, config)
+    assert [(row.image_id, row.captions, row.split) for row in captions.rows] == rows
+    assert [(reject.image_id, reject.reason) for reject in captions.rejects] == rejects
+    assert len(rows) < len(records) - len(rejects)
+    for split in ("train", "validation", "test"):
+        assert [row.image_id for row in captions.split(split)] == [row[0] for row in rows if row[2] == split]
+
+
+def test_a_source_that_changed_is_read_again(tmp_path: Path) -> None:
+    names = pictures(tmp_path, 2)
+    write_rows(tmp_path, [{"file_name": name, "caption": "ev"} for name in names])
+    before = read_captions(source(tmp_path))
+    write_rows(tmp_path, [{"file_name": names[1], "caption": "kuş"}])
+    assert [row.captions for row in read_captions(source(tmp_path)).rows] == [("kuş",)]
+    assert [row.captions for row in before.rows] == [("ev",), ("ev",)]
+
+
+def test_half_an_emoji_stops_nothing(tmp_path: Path) -> None:
+    pictures(tmp_path, 2)
+    lines = [
+        '{"file_name": "0.png", "captions": ["kedi \\ud83d", "\\ud83d\\ude00 köpek"]}',
+        '{"file_name": "1\\ud83d.png", "caption": "kuş"}',
+        '{"file_name": "1.png", "captions": "kuş"}',
+    ]
+    (tmp_path / "table.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    captions = read_captions(source(tmp_path / "table.jsonl"))
+    assert [row.captions for row in captions.rows] == [("kedi ?", "😀 köpek"), ("kuş",)]
+    assert [(reject.path, reject.reason) for reject in captions.rejects] == [("1?.png", "no file")]

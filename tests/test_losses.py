@@ -19,6 +19,7 @@ from training.config import DistillConfig, read
 from training.labels import labels
 from training.losses import FrozenPictureLoss, contrastive
 from training.objectives import OBJECTIVES
+from training.row_table import Rows
 from training.rows import CaptionsError, Row
 from training.run_record import sha256_of
 from training.targets import read_targets
@@ -96,12 +97,12 @@ def arguments(source: Path, clip: Path, targets: Path, run: Path, objective: str
 def test_labels_of_each_objective(captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path) -> None:
     stored = read_targets(targets)
     english = {"a": ("a red house", "two yellow suns"), "b": ("a blue bird",)}
-    ids = list(stored.row_of)[:2]
+    ids = ["train-00000", "train-00001"]
     rows = [Row(name, None, ("bir",), english[key], "train") for name, key in zip(ids, english)]
     model = SentenceTransformer(str(tiny_clip), device="cpu")
     raw = np.stack([model.encode(list(texts)).mean(axis=0) for texts in english.values()])
     texts = np.stack([unit(model.encode(list(texts))).mean(axis=0) for texts in english.values()])
-    pictures = unit(stored.vectors[[stored.row_of[name] for name in ids]].astype(np.float32))
+    pictures = stored.unit_rows(ids)
     expected = {
         "mse": pictures,
         "mse_text": unit(texts),
@@ -113,11 +114,13 @@ def test_labels_of_each_objective(captioned_folder: Path, tiny_clip: Path, targe
     for objective, wanted in expected.items():
         for _ in range(2):  # the second time from what was kept beside the targets
             argv = arguments(captioned_folder, tiny_clip, targets, tmp_path, objective)
-            np.testing.assert_allclose(labels(rows, stored, read(DistillConfig, argv)), wanted, atol=1e-5)
+            np.testing.assert_allclose(
+                labels(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv)), wanted, atol=1e-5
+            )
     without = [replace(rows[0], english=()), rows[1]]
     config = read(DistillConfig, arguments(captioned_folder, tiny_clip, targets, tmp_path, "mse_text"))
     with pytest.raises(CaptionsError, match=r"expected English captions for objective 'mse_text', got none for 1 of 2"):
-        labels(without, stored, config)
+        labels(Rows.of(without, tmp_path), stored, config)
 
 
 def test_killed_in_the_contrastive_part_it_goes_on_to_the_same_weights(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ SPECIAL_TOKENS = {
 ALPHABET = list("abcçdefgğhıijklmnoöpqrsştuüvwxyzâîû0123456789'.,;:!?()-\"&/%+")
 
 
-def write_scratch_backbone(folder: Path, captions: Iterable[str], config: DistillConfig) -> Path:
+def write_scratch_backbone(folder: Path, captions: Collection[str], config: DistillConfig) -> Path:
     """Builds the backbone and saves it as an ordinary transformers folder.
 
     Args:
@@ -56,7 +56,7 @@ def write_scratch_backbone(folder: Path, captions: Iterable[str], config: Distil
     return folder
 
 
-def learn_wordpiece(captions: Iterable[str], size: int, max_tokens: int) -> PreTrainedTokenizerFast:
+def learn_wordpiece(captions: Collection[str], size: int, max_tokens: int) -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer without capitals, lower-cased by Turkish rules.
 
     It learns from each caption as written and as typed without Turkish letters, so that both stay whole words. The
@@ -66,8 +66,11 @@ def learn_wordpiece(captions: Iterable[str], size: int, max_tokens: int) -> PreT
     from transformers import PreTrainedTokenizerFast
 
     normalizer, splitter = turkish_lowercase(), pre_tokenizers.BertPreTokenizer()
-    texts = [normalizer.normalize_str(form) for text in captions for form in (nfc(text), ascii_fold(text))]
-    vocabulary = _learn_pieces(texts, size)
+
+    def forms() -> Iterator[str]:
+        return (normalizer.normalize_str(form) for text in captions for form in (nfc(text), ascii_fold(text)))
+
+    vocabulary = _learn_pieces(forms, size)
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = splitter
@@ -83,21 +86,21 @@ def learn_wordpiece(captions: Iterable[str], size: int, max_tokens: int) -> PreT
     )
 
 
-def _learn_pieces(texts: list[str], size: int) -> dict[str, int]:
-    """Word pieces and their numbers.
+def _learn_pieces(texts: Callable[[], Iterator[str]], size: int) -> dict[str, int]:
+    """Word pieces and their numbers, from texts that are gone through twice.
 
     The trainer numbers the inner letters (##a) in the order of a hash map that differs from run to run, and breaks
     ties between merges by those numbers. Handing them over as its special tokens fixes both.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    letters = sorted({letter for text in texts for letter in text if not letter.isspace()} | set(ALPHABET))
+    letters = sorted({letter for text in texts() for letter in text if not letter.isspace()} | set(ALPHABET))
     first = [*SPECIAL_TOKENS.values(), *letters, *(f"##{letter}" for letter in letters)]
     learner = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
         vocab_size=max(size, len(first)), special_tokens=first, initial_alphabet=letters, show_progress=False
     )
-    learner.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(texts(), trainer)
     pieces: dict[str, int] = learner.get_vocab()
     return dict(sorted(pieces.items(), key=lambda item: item[1]))

@@ -1,4 +1,7 @@
-"""Batches of captions of similar length, so that little of a batch is padding; plugs into `batch_sampler`."""
+"""The order in which the training captions are seen: shuffled, or shuffled in batches of similar length.
+
+Both plug into `batch_sampler`, and hold eight bytes a caption.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,24 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 BATCHES_AT_ONCE = 32  # sorted together: enough to even out lengths, few enough to stay a shuffle
 
 
-class GroupByLength(DefaultBatchSampler):  # type: ignore[misc]
+class Shuffled(DefaultBatchSampler):  # type: ignore[misc]
+    """The batches that the host's own sampler makes, without its list of all row numbers.
+
+    The order depends on the seed and the epoch alone.
+    """
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(len(self.sampler), generator=generator)
+        for number in range(len(self)):
+            yield order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
+
+    def __len__(self) -> int:
+        rows, size = len(self.sampler), int(self.batch_size)
+        return rows // size if self.drop_last else -(-rows // size)
+
+
+class GroupByLength(Shuffled):
     """Shuffles the rows, sorts each stretch of 32 batches by the `length` column, and shuffles the batches.
 
     The order depends on the seed and the epoch alone, so that a resumed run sees the same batches.
@@ -18,19 +38,9 @@ class GroupByLength(DefaultBatchSampler):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
-        lengths = torch.tensor(self.sampler.with_format(None)["length"])
+        lengths = torch.tensor(self.sampler.with_format("numpy", columns=["length"])[:]["length"])
         order = torch.randperm(len(lengths), generator=generator)
-        batches: list[list[int]] = []
         for stretch in torch.split(order, BATCHES_AT_ONCE * self.batch_size):
-            by_length = stretch[torch.argsort(lengths[stretch], descending=True, stable=True)].tolist()
-            batches += [
-                by_length[start : start + self.batch_size] for start in range(0, len(by_length), self.batch_size)
-            ]
-        if self.drop_last:
-            batches = [batch for batch in batches if len(batch) == self.batch_size]
-        for number in torch.randperm(len(batches), generator=generator).tolist():
-            yield batches[number]
-
-    def __len__(self) -> int:
-        rows, size = len(self.sampler), int(self.batch_size)
-        return rows // size if self.drop_last else -(-rows // size)
+            stretch.copy_(stretch[torch.argsort(lengths[stretch], descending=True, stable=True)])
+        for number in torch.randperm(len(self), generator=generator).tolist():
+            yield order[number * self.batch_size : (number + 1) * self.batch_size].tolist()

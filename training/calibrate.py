@@ -46,7 +46,7 @@ def calibrate(
         were, and on the measured split the share of choices that are right, and how far probabilities can be believed
         with the default temperature (`before`) and with it (`after`); empty where either split has too few pictures.
     """
-    fitted_on = with_targets([row for row in captions.rows if row.split == "validation"], targets)
+    fitted_on = with_targets(captions.rows.of_split("validation"), targets)
     labels = list(dict.fromkeys(label for row in (*fitted_on, *rows) for label in row.labels))
     if len(labels) < 2 or sum(bool(row.labels) for row in fitted_on) < CHOICES:
         labels = []

@@ -5,12 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
-from training.atomic import write_text
+import numpy as np
+
+from training.atomic import whole_file
 from training.config import Source, SourceConfig
+from training.ids import Ids
+from training.row_table import SPLITS, PictureCodec, RejectWriter, Rows, RowWriter, SplitNumbers
 from training.rows import SPLIT_NAMES, CaptionsError, Columns, Reject, Row
 from training.tables import Record, hub_records, is_table, table_records
 
@@ -23,23 +30,24 @@ class Captions:
 
     Attributes:
         name: as the user named it, for reports.
-        rows: in the source's order, one per picture.
-        rejects: what was left out.
+        rows: in the source's order, one per picture; on disk until the process ends.
+        rejects: what was left out; likewise.
     """
 
     name: str
-    rows: list[Row]
-    rejects: list[Reject] = field(default_factory=list)
+    rows: Rows
+    rejects: Sequence[Reject] = ()
 
-    def split(self, name: str) -> list[Row]:
+    def split(self, name: str) -> Rows:
         """The rows of one split.
 
         Raises:
             CaptionsError: there are none.
         """
-        rows = [row for row in self.rows if row.split == name]
+        rows = self.rows.of_split(name)
         if not rows:
-            sizes = dict(Counter(row.split for row in self.rows))
+            counts = np.bincount(self.rows.splits, minlength=len(SPLITS)).tolist()
+            sizes = {split: count for split, count in zip(SPLITS, counts) if count}
             raise CaptionsError(
                 f"expected pictures in the {name} split of {self.name}, got none (splits: {sizes}); "
                 + (
@@ -52,7 +60,7 @@ class Captions:
 
 
 def read_captions(config: SourceConfig) -> Captions:
-    """Reads the sources that the configuration names.
+    """Reads the sources that the configuration names, in one pass, holding no more of them than a few thousand rows.
 
     Rows of one image_id are one picture with all their captions; where there are several sources, an image_id begins
     with its source's name. Splits come from the source (a split column, Hub splits, or subfolders with metadata of
@@ -61,42 +69,43 @@ def read_captions(config: SourceConfig) -> Captions:
     Raises:
         CaptionsError: no such source, a column that is not there, no caption left, or too many rejects.
     """
-    rows: list[Row] = []
-    rejects: list[Reject] = []
-    for source in config.all_sources:
-        found, left_out = _read_source(source, config)
-        found = _with_splits(found, config)
-        if config.sources:
-            found = [replace(row, image_id=f"{source.captions}/{row.image_id}") for row in found]
-            left_out = [replace(reject, image_id=f"{source.captions}/{reject.image_id}") for reject in left_out]
-        rows += found
-        rejects += left_out
-    captions = Captions(config.source_names, rows, rejects)
-    check_rejects(rejects, captions, config)
+    codec, rejects = PictureCodec(), RejectWriter(config.folder)
+    parts = [_read_source(source, config, codec, rejects) for source in config.all_sources]
+    captions = Captions(config.source_names, Rows.joined(parts), rejects.finish())
+    check_rejects(captions.rejects, captions, config)
     return captions
 
 
-def _read_source(source: Source, config: SourceConfig) -> tuple[list[Row], list[Reject]]:
-    rows: dict[str, Row] = {}
-    rejects: list[Reject] = []
+def _read_source(source: Source, config: SourceConfig, codec: PictureCodec, rejects: RejectWriter) -> Rows:
+    prefix = f"{source.captions}/" if config.sources else ""
+    writer = RowWriter(config.folder, codec)
+    reasons: Counter[str] = Counter()
     columns: Columns | None = None
+    last: Row | None = None
     total = 0
     for record in _records(source, config.folder):
         total += 1
         columns = columns or Columns.of(record, source)
         outcome = columns.row(record)
+        if prefix:
+            outcome = replace(outcome, image_id=prefix + outcome.image_id)
         if isinstance(outcome, Reject):
-            rejects.append(outcome)
-        elif outcome.image_id in rows:
-            rows[outcome.image_id] = _merged(rows[outcome.image_id], outcome)
+            rejects.add(outcome)
+            reasons[outcome.reason] += 1
+        elif last is not None and outcome.image_id == last.image_id:
+            last = _merged(last, outcome)
         else:
-            rows[outcome.image_id] = outcome
-    if not rows:
+            if last is not None:
+                writer.add(last)
+            last = outcome
+    if last is None:
         raise CaptionsError(
-            f"expected captions in {source.captions}, got none left of {total} rows ({_reasons(rejects) or 'empty'}); "
-            "look at its caption columns"
+            f"expected captions in {source.captions}, got none left of {total} rows "
+            f"({_commonest(reasons) or 'empty'}); look at its caption columns"
         )
-    return list(rows.values()), rejects
+    writer.add(last)
+    rows = _one_per_picture(writer.finish(), lambda: RowWriter(config.folder, codec))
+    return rows.with_splits(_splits(rows, len(prefix), config))
 
 
 def check_rejects(rejects: Sequence[Reject], captions: Captions, config: SourceConfig) -> None:
@@ -107,27 +116,29 @@ def check_rejects(rejects: Sequence[Reject], captions: Captions, config: SourceC
     """
     rejected, total = len(rejects), len(captions.rows) + len(captions.rejects)
     if rejected > config.max_reject_share * total:
+        reasons = Counter(reject.reason for reject in rejects)
         raise CaptionsError(
             f"expected at most {config.max_reject_share:.1%} rejects in {captions.name}, got {rejected} of {total} "
-            f"({_reasons(rejects)}; the first: {rejects[0].path}); mend the source or raise --max_reject_share"
+            f"({_commonest(reasons)}; the first: {rejects[0].path}); mend the source or raise --max_reject_share"
         )
 
 
-def _reasons(rejects: Iterable[Reject]) -> str:
-    counts = Counter(reject.reason for reject in rejects)
-    return ", ".join(f"{count} × {reason}" for reason, count in counts.most_common(3))
+def _commonest(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
     """Writes rejects.jsonl: image_id, path and reason a line."""
-    write_text(path, "".join(reject.as_json() + "\n" for reject in rejects))
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(reject.as_json() + "\n" for reject in rejects)
 
 
 def read_rejects(path: Path) -> list[Reject]:
     """Reads rejects.jsonl; empty where there is none."""
     if not path.is_file():
         return []
-    return [Reject(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as file:
+        return [Reject(**json.loads(line)) for line in file]
 
 
 def hash_share(seed: int, image_id: str) -> float:
@@ -187,21 +198,31 @@ def _merged(first: Row, second: Row) -> Row:
     )
 
 
-def _with_splits(rows: list[Row], config: SourceConfig) -> list[Row]:
-    """Cuts the splits that the source lacks out of train."""
-    given = {row.split for row in rows}
-    shares = {"test": config.test_share, "validation": config.validation_share}
-    result = []
-    for row in rows:
-        split = row.split or "train"
-        if split == "train":
-            position = hash_share(config.split_seed, row.image_id)
-            for name, share in shares.items():
-                if name in given:
-                    continue
-                if position < share:
-                    split = name
-                    break
-                position -= share
-        result.append(replace(row, split=split))
-    return result
+def _one_per_picture(records: Rows, new_writer: Callable[[], RowWriter]) -> Rows:
+    """Rows of which each image_id has one, where its first record stands, out of records that may repeat one."""
+    firsts = Ids(records.image_ids()).firsts()
+    if (firsts == np.arange(len(firsts))).all():
+        return records
+    writer, order = new_writer(), np.argsort(firsts, kind="stable")
+    for _, group in groupby(zip(firsts[order].tolist(), records.take(order)), key=itemgetter(0)):
+        writer.add(reduce(_merged, (row for _, row in group)))
+    return writer.finish()
+
+
+def _splits(rows: Rows, prefix: int, config: SourceConfig) -> SplitNumbers:
+    """Each row's split, where those that the source lacks are cut out of train: (n,) uint8, as in SPLITS.
+
+    The share of a row depends on its image_id without the `prefix` letters that name the source.
+    """
+    given = {SPLITS[number] for number in np.unique(rows.splits).tolist()}
+    train = SPLITS.index("train")
+    splits = np.where(rows.splits == 0, np.uint8(train), rows.splits)
+    cut = {"test": config.test_share, "validation": config.validation_share}
+    cut = {name: share for name, share in cut.items() if name not in given}
+    if cut:
+        ids = (image_id[prefix:] for image_id in rows.image_ids())
+        shares = np.fromiter((hash_share(config.split_seed, image_id) for image_id in ids), np.float64, len(rows))
+        for name, share in cut.items():
+            splits[(splits == train) & (shares < share)] = SPLITS.index(name)
+            shares -= share
+    return splits

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from training.atomic import whole_file
 from training.captions import Captions, check_rejects, write_rejects
 from training.config import PretrainConfig
 from training.rows import Reject, Row
+from training.scratch import take_space
 from turkish_clip.images import ImageError
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class ClipBatches(Dataset[int]):
         rejects = list(captions.rejects)
         with whole_file(cache) as partial:
             pictures = open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), 3, side, side))
-            _take_space(partial)
+            with partial.open("r+b") as file:
+                take_space(file)
             for row in tqdm(rows, desc="pictures", unit="picture", mininterval=1):
                 try:
                     picture = row.open(min_side=side)
@@ -109,13 +110,6 @@ class ClipBatches(Dataset[int]):
         generator = torch.Generator()
         generator.manual_seed(zlib.crc32(f"{self.config.seed} {self.epoch} {row}".encode()))
         return torch.rand(7, generator=generator)
-
-
-def _take_space(path: Path) -> None:
-    """Takes a sparse file's whole space at once: writing through a map to a full disk would kill the process."""
-    if hasattr(os, "posix_fallocate"):  # absent on macOS and Windows
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def shifted(pictures: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:

@@ -120,7 +120,7 @@ def training_arguments(
     """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
     from sentence_transformers import SentenceTransformerTrainingArguments
 
-    from training.batches import GroupByLength
+    from training.batches import GroupByLength, Shuffled
 
     steps = max(1, math.ceil(math.ceil(captions / config.batch_size) * config.epochs))
     interval = math.ceil(steps / config.evaluations)
@@ -128,7 +128,7 @@ def training_arguments(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=config.batch_size,
-        batch_sampler=GroupByLength if config.group_by_length else "batch_sampler",
+        batch_sampler=GroupByLength if config.group_by_length else Shuffled,
         learning_rate=config.peak_learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_fraction * steps),

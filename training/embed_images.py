@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,25 +112,42 @@ def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Mani
     if pending and manifest.complete:
         manifest = dataclasses.replace(manifest, complete=False)
         manifest.write(folder)
-    redone = {row.image_id for _, chunk in pending for row in chunk}
-    place_of = {row.image_id: place for place, row in enumerate(rows)}
-    kept = [r for r in read_rejects(folder / REJECTS) if r.image_id in place_of and r.image_id not in redone]
-    rejects = captions.rejects + kept
-    with tqdm(total=len(rows), initial=len(rows) - len(redone), unit="picture", desc="embed", mininterval=0.5) as bar:
+    unopened = still_unopened(folder, captions, done, config)
+    left = sum(len(chunk) for _, chunk in pending)
+    with tqdm(total=len(rows), initial=len(rows) - left, unit="picture", desc="embed", mininterval=0.5) as bar:
         for number, part in embedded(model, pending, manifest.dim, config, bar.update):
             vectors = part.vectors.astype(config.target_dtype)
             done[number] = write_shard(folder, number, part.image_ids, vectors, sources[number])
-            kept = sorted(kept + part.rejects, key=lambda reject: place_of[reject.image_id])
-            rejects = captions.rejects + kept
+            unopened[number] = part.rejects
+            rejects = all_rejects(captions, unopened)
             write_rejects(folder / REJECTS, rejects)
             manifest = manifest.grown(done.values(), len(rejects), is_unit(part.vectors))
             manifest.write(folder)
             check_rejects(rejects, captions, config)
+    rejects = all_rejects(captions, unopened)
     check_rejects(rejects, captions, config)
     write_rejects(folder / REJECTS, rejects)
     manifest = dataclasses.replace(manifest.grown(done.values(), len(rejects), manifest.normalised), complete=True)
     manifest.write(folder)
     return manifest
+
+
+def still_unopened(
+    folder: Path, captions: Captions, done: Collection[int], config: EmbedConfig
+) -> dict[int, list[Reject]]:
+    """The pictures that an earlier run could not open, by shard, of the shards that are not embedded again."""
+    of_rows = set(captions.rejects)
+    before = {reject.image_id: reject for reject in read_rejects(folder / REJECTS) if reject not in of_rows}
+    unopened: dict[int, list[Reject]] = {}
+    for place, image_id in enumerate(captions.rows.image_ids()):
+        if image_id in before and place // config.shard_size in done:
+            unopened.setdefault(place // config.shard_size, []).append(before[image_id])
+    return unopened
+
+
+def all_rejects(captions: Captions, unopened: dict[int, list[Reject]]) -> list[Reject]:
+    """The rows that were rejected, then the pictures that did not open, each in the order of the source."""
+    return [*captions.rejects, *(reject for number in sorted(unopened) for reject in unopened[number])]
 
 
 def finished(folder: Path, manifest: Manifest, sources: Sequence[str]) -> dict[int, Shard]:
@@ -160,11 +177,14 @@ def embedded(
     import numpy as np
 
     size = config.image_batch_size
-    plan = [(number, chunk[start : start + size]) for number, chunk in chunks for start in range(0, len(chunk), size)]
-    left = Counter(number for number, _ in plan)
+    batches = (
+        (number, list(chunk[start : start + size])) for number, chunk in chunks for start in range(0, len(chunk), size)
+    )
+    left = {number: -(-len(chunk) // size) for number, chunk in chunks}
     parts: dict[int, list[NDArray[np.float32]]] = {}
     kept: dict[int, tuple[list[str], list[Reject]]] = {}
-    results = embed_batches(model, (batch for _, batch in plan), dim=dim, workers=config.workers)
+    ahead, plan = tee(batches)  # one is as far ahead of the other as the decoding of the tower
+    results = embed_batches(model, (batch for _, batch in ahead), dim=dim, workers=config.workers)
     for (number, batch), result in zip(plan, results, strict=True):
         image_ids, rejects = kept.setdefault(number, ([], []))
         image_ids += [batch[place].image_id for place in result.kept]
@@ -173,6 +193,7 @@ def embedded(
         progress(len(batch))
         left[number] -= 1
         if not left[number]:
+            del kept[number]
             yield number, Embedded(image_ids, np.concatenate(parts.pop(number)), rejects)
 
 

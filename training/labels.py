@@ -2,70 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import chain, compress, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from training.atomic import whole_file
+from training.ids import Ids
 from training.objectives import OBJECTIVES
-from training.rows import CaptionsError, Row
+from training.row_table import Rows
+from training.rows import CaptionsError
 from training.run_record import sha256_of_texts
+from training.scratch import scratch_array
 from turkish_clip.metrics import Vectors, unit
 
 if TYPE_CHECKING:
     from training.config import DistillConfig
     from training.targets import Targets
 
-TEXTS_AT_ONCE = 256
+TEXTS_A_STEP = 256
+AT_ONCE = 16384  # rows, or texts: 32 MB of vectors that are 512 wide
 
 
-def labels(rows: Sequence[Row], targets: Targets, config: DistillConfig) -> Vectors:
+def labels(rows: Rows, targets: Targets, config: DistillConfig) -> Vectors:
     """What the captions of each picture should become: (n, dim) float32, of norm 1 unless the objective is raw.
 
     A mix of two labels is their mean: the squared distances to both differ from the one to the mean by a constant.
+    They lie in a file without a name, mapped.
 
     Raises:
         CaptionsError: the objective wants English captions, and a picture has none.
+        TargetsError: a picture has no target.
     """
     objective = OBJECTIVES[config.objective]
-    wanted: Vectors = np.zeros((len(rows), targets.manifest.dim), np.float32)
+    wanted: Vectors = scratch_array((len(rows), targets.manifest.dim), np.float32, config.folder)
     if objective.picture:
-        wanted += np.float32(objective.picture) * targets.unit_rows([row.image_id for row in rows])
+        for places, vectors in targets.by_shard(targets.rows(rows.image_ids())):
+            wanted[places] += np.float32(objective.picture) * unit(vectors.astype(np.float32))
     if objective.text:
-        wanted += np.float32(objective.text) * english_vectors(rows, targets, config, raw=objective.raw)
+        for some, means in english_vectors(rows, targets, config, raw=objective.raw):
+            wanted[some] += np.float32(objective.text) * means
     if objective.centred:
         wanted -= wanted.mean(axis=0)
-    return wanted if objective.raw else unit(wanted)
+    if not objective.raw:
+        for some in blocks(len(wanted)):
+            wanted[some] = unit(wanted[some])
+    return wanted
 
 
-def english_vectors(rows: Sequence[Row], targets: Targets, config: DistillConfig, *, raw: bool) -> Vectors:
-    """The mean of the image model's vectors of each picture's English captions: (n, dim) float32.
+def english_vectors(
+    rows: Rows, targets: Targets, config: DistillConfig, *, raw: bool
+) -> Iterator[tuple[slice, Vectors]]:
+    """The mean of the image model's vectors of each picture's English captions.
 
     They are computed once and kept beside the targets.
+
+    Yields:
+        some of the rows, and for them (k, dim) float32.
 
     Raises:
         CaptionsError: a picture has no English caption.
     """
-    without = [row.image_id for row in rows if not row.english]
-    if without:
+    counts = np.fromiter((len(row.english) for row in rows), np.int64, len(rows))
+    without = np.flatnonzero(counts == 0)
+    if len(without):
         raise CaptionsError(
             f"expected English captions for objective {config.objective!r}, got none for {len(without)} of {len(rows)} "
-            f"pictures, the first {without[0]!r}; name --english_columns, or choose objective mse"
+            f"pictures, the first {rows[int(without[0])].image_id!r}; name --english_columns, or choose objective mse"
         )
-    texts = list(dict.fromkeys(text for row in rows for text in row.english))
-    key = sha256_of_texts([targets.manifest.weights_sha256, str(raw), *texts])[:16]
+
+    def texts() -> Iterator[str]:
+        return (text for row in rows for text in row.english)
+
+    firsts = Ids(texts()).firsts()
+    new = firsts == np.arange(len(firsts))
+    number_of = (np.cumsum(new) - 1)[firsts]  # among the distinct texts, in the order in which they come first
+    key = sha256_of_texts(chain([targets.manifest.weights_sha256, str(raw)], compress(texts(), new)))[:16]
     path = targets.folder / f"english-{key}.npy"
     if not path.is_file():
-        vectors = _encode(texts, targets, config, raw)
+        shape = (int(new.sum()), targets.manifest.dim)
         with whole_file(path) as partial, partial.open("wb") as stream:
-            np.save(stream, vectors)
-    vectors = np.load(path)
-    row_of = {text: number for number, text in enumerate(texts)}
-    return np.stack([vectors[[row_of[text] for text in row.english]].mean(axis=0) for row in rows])
+            np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            for vectors in _encoded(compress(texts(), new), targets, config, raw):
+                stream.write(vectors.tobytes())
+    stored = np.load(path, mmap_mode="r")
+    ends = np.cumsum(counts)
+    for some in blocks(len(rows)):
+        means = [stored[number_of[end - count : end]].mean(axis=0) for end, count in zip(ends[some], counts[some])]
+        yield some, np.stack(means)
 
 
-def _encode(texts: list[str], targets: Targets, config: DistillConfig, raw: bool) -> Vectors:
+def _encoded(texts: Iterator[str], targets: Targets, config: DistillConfig, raw: bool) -> Iterator[Vectors]:
     from training.teacher import load_teacher
 
     teacher = load_teacher(targets, config)
@@ -74,5 +102,11 @@ def _encode(texts: list[str], targets: Targets, config: DistillConfig, raw: bool
             f"expected an image model with a text tower for objective {config.objective!r}, got {config.image_model}, "
             "which has none; choose objective mse"
         )
-    vectors = np.asarray(teacher.encode(texts, batch_size=TEXTS_AT_ONCE, show_progress_bar=False), np.float32)
-    return vectors if raw else unit(vectors)
+    while some := list(islice(texts, AT_ONCE)):
+        vectors = np.asarray(teacher.encode(some, batch_size=TEXTS_A_STEP, show_progress_bar=False), np.float32)
+        yield vectors if raw else unit(vectors)
+
+
+def blocks(length: int) -> Iterator[slice]:
+    """The slices of so many rows that are held in memory at once."""
+    return (slice(start, start + AT_ONCE) for start in range(0, length, AT_ONCE))

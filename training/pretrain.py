@@ -195,7 +195,7 @@ def measure(folder: Path, captions: Captions, config: PretrainConfig) -> dict[st
     model = SentenceTransformer(str(folder), device=device_of(config.device))
     results: dict[str, Any] = {}
     for split in ("validation", "test"):
-        rows = [row for row in captions.rows if row.split == split]
+        rows = captions.rows.of_split(split)
         if not rows:
             continue
         kept, vectors = [], []

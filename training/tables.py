@@ -13,6 +13,7 @@ from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+PARQUET_ROWS = 512  # of a Parquet file in memory at once: pictures may stand in them
 
 
 class TableError(InputError):
@@ -189,7 +190,7 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
         table = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise TableError(f"expected a Parquet file, got {path}: {' '.join(str(error).split())[:120]}") from error
-    for batch in table.iter_batches():
+    for batch in table.iter_batches(batch_size=PARQUET_ROWS):
         yield from batch.to_pylist()
 
 

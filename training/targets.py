@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.atomic import whole_file, write_json
 from training.captions import read_rejects
+from training.ids import Ids
 from training.run_record import sha256_of
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import Vectors, unit
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
@@ -141,35 +139,62 @@ def is_intact(folder: Path, shard: Shard) -> bool:
 
 @dataclass(frozen=True)
 class Targets:
-    """The picture vectors of a finished folder, looked up by image_id."""
+    """The picture vectors of a finished folder, looked up by image_id; they stay in its shards.
+
+    Attributes:
+        ids: of the shards' rows, in order.
+        rejected: the image_ids of pictures that did not open.
+    """
 
     folder: Path
     manifest: Manifest
-    row_of: dict[str, int]
-    vectors: NDArray[np.floating]  # (pictures, dim), as the image model gave them
+    ids: Ids
     rejected: frozenset[str]
 
-    def unit_rows(self, image_ids: Sequence[str]) -> Vectors:
-        """The (n, dim) float32 unit vectors of pictures, in the order asked for.
-
-        Raises:
-            TargetsError: a picture has no target.
-        """
-        return unit(self.vectors[self.rows(image_ids)].astype(np.float32))
+    def find(self, image_ids: Iterable[str]) -> NDArray[np.int64]:
+        """The numbers of pictures' rows in the shards, one after the other, -1 for those without: (n,) int64."""
+        return self.ids.find(image_ids)
 
     def rows(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
-        """The row numbers of pictures in `vectors`: (n,) int64.
+        """Like `find`, of pictures that all have a target.
 
         Raises:
             TargetsError: a picture has no target.
         """
-        missing = [image_id for image_id in image_ids if image_id not in self.row_of]
-        if missing:
+        rows = self.find(image_ids)
+        missing = np.flatnonzero(rows < 0)
+        if len(missing):
             raise TargetsError(
                 f"expected a target for each picture in {self.folder}, got none for {len(missing)}, the first "
-                f"{missing[0]!r}; run training.embed_images on this source again"
+                f"{image_ids[int(missing[0])]!r}; run training.embed_images on this source again"
             )
-        return np.fromiter((self.row_of[image_id] for image_id in image_ids), np.int64, len(image_ids))
+        return rows
+
+    def by_shard(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
+        """The vectors of rows, as the image model gave them, each shard read once.
+
+        Yields:
+            places in `rows`, (k,) int64, and their vectors, (k, dim).
+        """
+        order = np.argsort(rows, kind="stable")
+        ends = np.cumsum([shard.pictures for shard in self.manifest.shards], dtype=np.int64)
+        edges = np.searchsorted(rows, ends, sorter=order).tolist()
+        for shard, end, first, last in zip(self.manifest.shards, ends, [0, *edges], edges):
+            if last > first:
+                places = order[first:last]
+                yield places, _matrix(self.folder / shard.file, self.manifest.dim)[rows[places] - end + shard.pictures]
+
+    def unit_rows(self, image_ids: Sequence[str]) -> Vectors:
+        """The (n, dim) float32 unit vectors of pictures, in the order asked for; for a part that fits into memory.
+
+        Raises:
+            TargetsError: a picture has no target.
+        """
+        rows = self.rows(image_ids)
+        vectors: Vectors = np.empty((len(rows), self.manifest.dim), np.float32)
+        for places, found in self.by_shard(rows):
+            vectors[places] = unit(found.astype(np.float32))
+        return vectors
 
 
 def read_targets(folder: Path, *, image_model: str = "", revision: str = "", dim: int | None = None) -> Targets:
@@ -184,8 +209,6 @@ def read_targets(folder: Path, *, image_model: str = "", revision: str = "", dim
     Raises:
         TargetsError: no targets there, unfinished or damaged ones, or another image model, width or normalisation.
     """
-    import pyarrow.parquet as pq
-
     manifest = Manifest.read(folder)
     if manifest is None:
         raise TargetsError(f"expected targets in {folder}, got no {MANIFEST}; run training.embed_images first")
@@ -206,17 +229,23 @@ def read_targets(folder: Path, *, image_model: str = "", revision: str = "", dim
         )
     if dim is not None and dim != manifest.dim:
         raise TargetsError(f"expected targets of width {dim}, got {manifest.dim} in {folder}; embed again")
-    for shard in manifest.shards:
-        if not is_intact(folder, shard):
-            raise TargetsError(f"expected {folder / shard.file} as written, got other bytes; run embed_images again")
-    tables = [pq.read_table(folder / shard.file) for shard in manifest.shards]
-    image_ids = [image_id for table in tables for image_id in table["image_id"].to_pylist()]
-    vectors = np.concatenate([_matrix(table, manifest.dim) for table in tables])
-    if manifest.normalised and len(vectors) and not is_unit(vectors):
+    ids = Ids(image_id for shard in manifest.shards for image_id in _checked_ids(folder, shard, manifest))
+    rejects = [reject.image_id for reject in read_rejects(folder / REJECTS)]
+    rejected = frozenset(image_id for image_id, row in zip(rejects, ids.find(rejects)) if row < 0)
+    return Targets(folder, manifest, ids, rejected)
+
+
+def _checked_ids(folder: Path, shard: Shard, manifest: Manifest) -> list[str]:
+    """The image_ids of a shard, after a look at its bytes and norms."""
+    import pyarrow.parquet as pq
+
+    path = folder / shard.file
+    if not is_intact(folder, shard):
+        raise TargetsError(f"expected {path} as written, got other bytes; run embed_images again")
+    if manifest.normalised and not is_unit(_matrix(path, manifest.dim)):
         raise TargetsError(f"expected unit vectors in {folder}, as its manifest says, got other norms; embed again")
-    row_of = {image_id: row for row, image_id in enumerate(image_ids)}
-    rejected = frozenset(reject.image_id for reject in read_rejects(folder / REJECTS)) - row_of.keys()
-    return Targets(folder, manifest, row_of, vectors, rejected)
+    image_ids: list[str] = pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
+    return image_ids
 
 
 def is_unit(vectors: NDArray[Any]) -> bool:
@@ -225,10 +254,12 @@ def is_unit(vectors: NDArray[Any]) -> bool:
     return bool(np.all(np.abs(norms - 1) < UNIT_TOLERANCE))
 
 
-def _matrix(table: pa.Table, dim: int) -> NDArray[np.floating]:
+def _matrix(path: Path, dim: int) -> NDArray[np.floating]:
+    """The vectors of a shard: (pictures, dim) in the dtype of the file."""
     import pyarrow.compute as pc
+    import pyarrow.parquet as pq
 
-    flat = pc.list_flatten(table["embedding"]).to_numpy()
+    flat = pc.list_flatten(pq.read_table(path, columns=["embedding"])["embedding"]).to_numpy()
     return np.asarray(flat).reshape(-1, dim)
 
 

@@ -1,0 +1,73 @@
+"""What the trainer reads: each caption beside its picture's label, from disk, and never all of them at once."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+from datasets.table import InMemoryTable
+
+from training import scratch
+from training.pairs import LookUp, caption_table, say_what_is_cut
+from training.perturb import Variants
+from training.row_table import Rows
+from training.rows import Row
+from training.scratch import Texts
+from turkish_clip import build_text_encoder
+
+CAPTIONS = [("kırmızı bir ev", "ev."), ("mavi kuş",), ("bir köpek", "köpek", "iki ağaç")]
+PICTURE_OF = [0, 0, 1, 2, 2, 2]
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
+    monkeypatch.setattr(scratch, "BATCH_ROWS", 4)
+    return Rows.of((Row(str(n), None, texts, (), "train") for n, texts in enumerate(CAPTIONS)), tmp_path)
+
+
+def look_up(variants: Variants) -> LookUp:
+    return LookUp(np.arange(12, dtype=np.float32).reshape(3, 4), "abc", variants)
+
+
+def test_each_caption_has_its_pictures_label(rows: Rows, tmp_path: Path) -> None:
+    table = caption_table(rows, tmp_path)
+    texts = [text for captions in CAPTIONS for text in captions]
+    assert list(Texts(table.select(["caption"]))) == texts
+    assert table["length"].to_pylist() == [len(text) for text in texts]
+    plain = Dataset(InMemoryTable(table), fingerprint="x")
+    dataset = plain.with_transform(look_up(Variants(0, 0, 0, 0, 0)))
+    for order in ([0, 1, 2, 3, 4, 5], [5, 0, 3]):
+        batch = dataset.__getitems__(order)
+        assert [row["caption"] for row in batch] == [texts[place] for place in order]
+        assert [row["label"].tolist() for row in batch] == [
+            list(range(4 * PICTURE_OF[place], 4 * PICTURE_OF[place] + 4)) for place in order
+        ]
+        assert {tuple(row) for row in batch} == {("caption", "label")}
+    variants = Variants(0.5, 0.5, 0.5, 0.5, 3)
+    changed = [row["caption"] for row in plain.with_transform(look_up(variants)).__getitems__([5, 2, 0])]
+    assert changed == variants.of([texts[5], texts[2], texts[0]], [5, 2, 0]) != [texts[5], texts[2], texts[0]]
+
+
+def test_the_host_tells_labels_apart_by_their_hash_and_copies_none() -> None:
+    variants = Variants(0, 0, 0, 0, 0)
+    one, other = look_up(variants), LookUp(np.zeros((100_000, 8), np.float32), "abc", variants)
+    assert Hasher.hash(one) == Hasher.hash(other) != Hasher.hash(LookUp(np.zeros((1, 1), np.float32), "abd", variants))
+    assert copy.deepcopy({"transform": other})["transform"] is other
+
+
+@pytest.mark.parametrize("at_once", [2, 1024])
+def test_cut_captions_are_counted_over_all_parts(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at_once: int
+) -> None:
+    monkeypatch.setattr("training.pairs.TOKENISED_AT_ONCE", at_once)
+    model = build_text_encoder(tiny_bert, dim=8, max_tokens=8, device="cpu")
+    texts = ["ev", "bir " * 6, "bir " * 7, "kuş", "ev " * 30]
+    with caplog.at_level("WARNING", logger="training"):
+        assert say_what_is_cut(model, iter(texts)) == 2
+    assert [record.message[:71] for record in caplog.records] == [
+        "2 of 5 captions are longer than 8 tokens and are cut (longest: 32); raise --max_tokens"[:71]
+    ]

@@ -1,0 +1,95 @@
+"""Rows on disk are the rows that were written, with every kind of picture; and they are cheap."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from memory import peak_of, write_source
+
+from training import scratch
+from training.row_table import SPLITS, Rejects, RejectWriter, Rows
+from training.rows import Reject, Row
+from training.tables import Inline, Stored
+
+MB = 1_000_000
+
+
+def some_rows(rng: random.Random, count: int) -> list[Row]:
+    """Rows with pictures of every kind, captions of any number and Turkish letters."""
+    data_set = object()
+    rows = []
+    for number in range(count):
+        image = rng.choice(
+            [
+                None,
+                Path(f"resimler/ığdır {number}.png"),
+                Path(os.fsdecode(b"not-utf8-\xff.png")),
+                Inline(rng.randbytes(20)),
+                Inline(b""),
+                Stored(data_set, number, "image"),
+            ]
+        )
+        captions = tuple(f"başlık {number} {k}" for k in range(rng.randrange(1, 4)))
+        english = tuple(f"caption {number} {k}" for k in range(rng.randrange(3)))
+        rows.append(Row(f"resim-{number}", image, captions, english, rng.choice(SPLITS), rng.choice("ab")))
+    return rows
+
+
+def test_rows_come_back(tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "BATCH_ROWS", 16)
+    expected = some_rows(rng, 100)
+    rows = Rows.of(expected, tmp_path)
+    assert list(rows) == expected
+    assert list(rows.image_ids()) == [row.image_id for row in expected]
+    for split in SPLITS:
+        assert list(rows.of_split(split)) == [row for row in expected if row.split == split]
+        assert list(rows[10:60].of_split(split)) == [row for row in expected[10:60] if row.split == split]
+    stored = [row.image for row in rows if isinstance(row.image, Stored)]
+    assert len({id(image.dataset) for image in stored}) == 1
+    assert list(rows[::-2].image_ids()) == [row.image_id for row in expected[::-2]]
+    part = rows.take(np.array([70, 3, 3]))
+    assert [row.image_id for row in part] == ["resim-70", "resim-3", "resim-3"] == list(part.image_ids())
+
+
+def test_sources_are_joined(tmp_path: Path, rng: random.Random) -> None:
+    first, second = some_rows(rng, 10), some_rows(rng, 10)
+    joined = Rows.joined([Rows.of(first, tmp_path)])
+    assert list(joined) == first
+    splits = np.full(len(second), SPLITS.index("test"), np.uint8)
+    moved = Rows.of(second, tmp_path).with_splits(splits)
+    assert {row.split for row in moved} == {"test"}
+
+
+def test_rejects_come_back(tmp_path: Path) -> None:
+    expected = [Reject(f"{number}", f"{number}.png", "no file") for number in range(20)]
+    writer = RejectWriter(tmp_path)
+    for reject in expected:
+        writer.add(reject)
+    rejects = writer.finish()
+    assert isinstance(rejects, Rejects)
+    assert list(rejects) == expected
+    assert rejects[-1] == expected[-1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from Linux's /proc")
+def test_two_hundred_thousand_rows_take_little_memory(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from training.captions import read_captions\n"
+        "from training.config import EmbedConfig, read\n"
+        "captions = read_captions(read(EmbedConfig, sys.argv[1:]))\n"
+        "assert len(captions.split('train')) + 200 == len(captions.rows) == int(sys.argv[-1].rpartition('/')[2])\n"
+        "assert sum(len(row.captions) for row in captions.rows) == 2 * len(captions.rows)\n"
+    )
+    held = []
+    for rows in (1_000, 200_000):
+        table = write_source(tmp_path / "source" / str(rows), rows)
+        argv = ["--captions", str(table), "--run", str(tmp_path / "run" / str(rows))]
+        held.append(peak_of([sys.executable, "-c", program, *argv]).own)
+    assert held[1] - held[0] < 60 * MB
+    assert not (tmp_path / "run").exists()
