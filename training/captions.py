@@ -88,7 +88,7 @@ def _read_source(source: Source, config: SourceConfig) -> tuple[list[Row], list[
         if isinstance(outcome, Reject):
             rejects.append(outcome)
         elif outcome.image_id in rows:
-            rows[outcome.image_id] = _merged(rows[outcome.image_id], outcome)
+            rows[outcome.image_id] = merged(rows[outcome.image_id], outcome)
         else:
             rows[outcome.image_id] = outcome
     if not rows:
@@ -178,7 +178,8 @@ def _folder_records(folder: Path) -> Iterator[Record]:
         )
 
 
-def _merged(first: Row, second: Row) -> Row:
+def merged(first: Row, second: Row) -> Row:
+    """One picture with the captions of two rows, those of the first before those of the second."""
     return replace(
         first,
         captions=tuple(dict.fromkeys(first.captions + second.captions)),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.captions import Captions, hash_share
 from training.config import DistillConfig
+from training.duplicates import once
 from training.labels import labels
 from training.perturb import Variants
 from training.rows import CaptionsError, Row
@@ -124,7 +125,7 @@ def say_what_is_cut(model: SentenceTransformer, texts: Sequence[str]) -> int:
 def _evaluator(captions: Captions, targets: Targets, config: DistillConfig) -> RetrievalEvaluator | None:
     from turkish_clip.evaluator import RetrievalEvaluator
 
-    rows = with_targets([row for row in captions.rows if row.split == "validation"], targets)
+    rows = once(with_targets([row for row in captions.rows if row.split == "validation"], targets), targets)
     if not rows:
         log.warning("no validation pictures: the last weights are kept, not the best")
         return None
