@@ -178,9 +178,7 @@ def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
         open_hashed(tmp_path / "huge.png")
 
 
-def test_a_file_that_may_not_be_read_can_be_there_another_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_may_not_be_read_can_be_there_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "resim.png").write_bytes(encoded(Image.new("RGB", (4, 4))))
 
     def refuse(path: Path) -> bytes:

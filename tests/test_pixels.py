@@ -97,4 +97,6 @@ def test_a_strip_does_not_fill_the_memory(model: SentenceTransformer, monkeypatc
     middle.paste((255, 0, 0), (99_900, 0, 100_100, 2))
     found = way([middle, middle.transpose(Image.Transpose.ROTATE_90)])["pixel_values"]
     assert largest == 32 * pixels.LONGEST
-    assert torch.equal(found[:, :, 16, 16], way([Image.new("RGB", (32, 32), (255, 0, 0))] * 2)["pixel_values"][:, :, 0, 0])
+    assert torch.equal(
+        found[:, :, 16, 16], way([Image.new("RGB", (32, 32), (255, 0, 0))] * 2)["pixel_values"][:, :, 0, 0]
+    )
