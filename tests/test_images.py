@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from PIL import Image
 
 from turkish_clip import ImageError, InputError, open_image
+from turkish_clip.images import UnreadError, open_hashed
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
@@ -76,8 +80,9 @@ def test_the_first_frame_of_an_animation() -> None:
 
 def test_a_large_jpeg_is_decoded_small_enough_and_large_enough() -> None:
     photograph = encoded(Image.effect_noise((2048, 1536), 60).convert("RGB"), "JPEG")
-    assert open_image(photograph, min_side=224).size == (1024, 768)
-    assert open_image(photograph, min_side=512).size == (2048, 1536)
+    assert open_image(photograph, min_side=224).size == (512, 384)
+    assert open_image(photograph, min_side=257).size == (1024, 768)
+    assert open_image(photograph, min_side=513).size == (2048, 1536)
     assert open_image(photograph).size == (2048, 1536)
 
 
@@ -136,6 +141,52 @@ def test_max_pixels_counts_those_of_the_file_not_of_the_draft() -> None:
     photograph = encoded(Image.new("RGB", (2000, 1000)), "JPEG")
     with pytest.raises(ImageError, match="more than 1000000 pixels"):
         open_image(photograph, min_side=64, max_pixels=1_000_000)
+
+
+def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
+    data = encoded(Image.new("RGB", (4, 4), RED))
+    (tmp_path / "resim.png").write_bytes(data)
+    for source in (tmp_path / "resim.png", data):
+        opened = open_hashed(source)
+        assert opened.content == hashlib.sha256(data).digest()
+        assert opened.image.getpixel((0, 0)) == RED
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_a_hashed_picture_fails_with_the_same_words(reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "resim.jpg"
+    content = BROKEN[reason]
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ImageError, match="resim.jpg") as caught:
+        open_hashed(path)
+    assert caught.value.reason == reason
+    assert isinstance(caught.value, UnreadError) == (reason == "no file")
+
+
+def test_what_is_no_file_is_not_read_for_ever(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="an empty file"):
+            open_hashed(path)
+
+
+def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ImageError, match="a file of more than 715827880 bytes"):
+        open_hashed(tmp_path / "huge.png")
+
+
+def test_a_file_that_may_not_be_read_can_be_there_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "resim.png").write_bytes(encoded(Image.new("RGB", (4, 4))))
+
+    def refuse(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UnreadError, match=r"an unreadable file \(Input/output error\)"):
+        open_hashed(tmp_path / "resim.png")
 
 
 def test_vector_formats_are_not_interpreted(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from training.atomic import write_json, write_text
 from training.captions import read_captions
 from training.command import print_result, run_command
 from training.config import AblateConfig, read
+from training.duplicates import keep_apart
 from training.pairs import with_targets
 from training.run_record import RunError, sha256_of
 from training.targets import MANIFEST, read_targets
@@ -85,7 +86,8 @@ def prepare(config: AblateConfig) -> int:
     write_text(path, yaml.safe_dump(options, allow_unicode=True))
     with contextlib.redirect_stdout(io.StringIO()):
         embed_images.main([str(path)])
-    pictures = len(with_targets(read_captions(config).split("train"), read_targets(config.targets_folder)))
+    targets = read_targets(config.targets_folder)
+    pictures = len(with_targets(keep_apart(read_captions(config), targets).captions.split("train"), targets))
     if max(config.sizes) > pictures:
         raise RunError(f"expected 'sizes' of at most {pictures} training pictures, got {max(config.sizes)}; lower it")
     return pictures

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from training.atomic import write_json
 from training.captions import Captions
 from training.config import EvaluateConfig
+from training.duplicates import once
 from training.pairs import with_targets
 from training.rows import Row
 from training.targets import Targets
@@ -46,7 +47,7 @@ def calibrate(
         were, and on the measured split the share of choices that are right, and how far probabilities can be believed
         with the default temperature (`before`) and with it (`after`); empty where either split has too few pictures.
     """
-    fitted_on = with_targets(captions.rows.of_split("validation"), targets)
+    fitted_on = once(with_targets(captions.rows.of_split("validation"), targets), targets)
     labels = list(dict.fromkeys(label for row in (*fitted_on, *rows) for label in row.labels))
     if len(labels) < 2 or sum(bool(row.labels) for row in fitted_on) < CHOICES:
         labels = []

@@ -93,7 +93,7 @@ def _read_source(source: Source, config: SourceConfig, codec: PictureCodec, reje
             rejects.add(outcome)
             reasons[outcome.reason] += 1
         elif last is not None and outcome.image_id == last.image_id:
-            last = _merged(last, outcome)
+            last = merged(last, outcome)
         else:
             if last is not None:
                 writer.add(last)
@@ -189,7 +189,8 @@ def _folder_records(folder: Path) -> Iterator[Record]:
         )
 
 
-def _merged(first: Row, second: Row) -> Row:
+def merged(first: Row, second: Row) -> Row:
+    """One picture with the captions of two rows, those of the first before those of the second."""
     return replace(
         first,
         captions=tuple(dict.fromkeys(first.captions + second.captions)),
@@ -205,7 +206,7 @@ def _one_per_picture(records: Rows, new_writer: Callable[[], RowWriter]) -> Rows
         return records
     writer, order = new_writer(), np.argsort(firsts, kind="stable")
     for _, group in groupby(zip(firsts[order].tolist(), records.take(order)), key=itemgetter(0)):
-        writer.add(reduce(_merged, (row for _, row in group)))
+        writer.add(reduce(merged, (row for _, row in group)))
     return writer.finish()
 
 

@@ -110,8 +110,11 @@ class TargetsConfig(SourceConfig):
 class EmbedConfig(TargetsConfig):
     """Run the frozen image model over every picture once and keep its vectors (targets)."""
 
-    image_batch_size: int = option(64, "pictures per step of the tower", low=1)
-    workers: int = option(2, "threads that decode pictures ahead of the tower", low=1, high=256)
+    image_batch_size: int = option(0, "pictures per step of the tower; 0: 32 on the CPU, 64 elsewhere", low=0)
+    workers: int = option(0, "threads that decode pictures ahead of the tower; 0: one per core", low=0, high=256)
+    dtype: str = option(
+        "auto", "of the computation; auto: bf16 where the processor or GPU has it", choices=("auto", "float32", "bf16")
+    )
     shard_size: int = option(4096, "pictures per shard: what a kill loses at most", low=1)
     target_dtype: str = option("float32", "of the stored vectors; float16 halves them", choices=("float32", "float16"))
 

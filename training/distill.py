@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import DistillConfig, read
+from training.duplicates import keep_apart
 from training.hub import commit_of
 from training.objectives import OBJECTIVES
 from training.run_record import open_run, sha256_of, sha256_of_texts
@@ -42,10 +43,11 @@ def main(argv: list[str]) -> dict[str, Any]:
     from training.losses import FollowProgress, FrozenPictureLoss, loss_for
     from training.pairs import load_pairs, say_what_is_cut
 
-    pairs = load_pairs(captions, targets, config)
+    apart = keep_apart(captions, targets)
+    pairs = load_pairs(apart.captions, targets, config)
     student = build_student(config, pairs, targets.manifest.dim)
     cut = say_what_is_cut(student, pairs.texts)
-    run.begin(**inputs(config, pairs, targets))
+    run.begin(**inputs(config, pairs, targets), **apart.as_json())
 
     loss = loss_for(student, OBJECTIVES[config.objective])
     callbacks = [TellEpoch(pairs.variants.set_epoch), KeepLog(run.folder / "log.jsonl")]

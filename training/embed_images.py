@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import tee
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from training.captions import Captions, check_rejects, read_captions, read_rejects, write_rejects
@@ -17,15 +18,18 @@ from training.hub import commit_of
 from training.rows import Reject, Row
 from training.run_record import sha256_of_texts
 from training.targets import (
+    CONTENT_HASH,
     REJECTS,
     Manifest,
     Shard,
     TargetsError,
     is_intact,
     is_unit,
+    rejects_in,
     write_shard,
 )
-from turkish_clip.embed import embed_batches
+from turkish_clip.embed import EmbeddedBatch, bf16_weights, embed_batches, fast_dtype
+from turkish_clip.images import UnreadError
 from turkish_clip.towers import weights_sha256
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 log = logging.getLogger("training")
+BATCH_ON_CPU, BATCH_ELSEWHERE = 32, 64  # pictures per step: a core is no faster with more, a GPU is
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -56,6 +61,8 @@ def main(argv: list[str]) -> dict[str, Any]:
 def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
     """The manifest to go on with: that of an earlier run of the same work, or a new one.
 
+    What the configuration leaves open, the dtype of the computation and the batch size, is as in the earlier run.
+
     Raises:
         TargetsError: the folder holds other work, or the model has no image side.
     """
@@ -66,6 +73,9 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
             f"expected an image model, got {config.image_model}, which takes {', '.join(map(str, model.modalities))}; "
             "name one with --image_model"
         )
+    found = Manifest.read(config.targets_folder)
+    device = model.device.type
+    usual_size, usual_dtype = BATCH_ON_CPU if device == "cpu" else BATCH_ELSEWHERE, fast_dtype(device)
     wanted = Manifest(
         image_model=config.image_model,
         revision=commit_of(config.image_model, config.image_model_revision) or config.image_model_revision,
@@ -74,13 +84,14 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
         dim=int(model.encode(PROBE).shape[-1]),
         dtype=config.target_dtype,
         shard_size=config.shard_size,
-        batch_size=config.image_batch_size,
+        batch_size=config.image_batch_size or (found.batch_size if found else usual_size),
+        computed_in=config.dtype if config.dtype != "auto" else (found.computed_in if found else usual_dtype),
+        content=CONTENT_HASH,
         normalised=False,
         pictures=0,
         rejected=0,
         complete=False,
     )
-    found = Manifest.read(config.targets_folder)
     if found is None:
         return wanted
     difference = wanted.same_work(found)
@@ -93,108 +104,208 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
 
 
 def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Manifest, config: EmbedConfig) -> Manifest:
-    """Writes each shard that is not there yet; after each, the rejects and the manifest, so that a kill loses one.
+    """Writes each shard that is not there yet, and after each the manifest, so that a kill loses one.
 
     A shard is always embedded whole, from the same batches: a resumed run gives the same bytes. One whose pictures
-    have changed since, by name, order or size, is embedded again.
+    have changed since, by name, order or size, is embedded again, and so is one with a file that could not be read and
+    is back. Memory does not grow with the number of pictures.
 
     Raises:
         CaptionsError: too many pictures do not open; what was finished stays.
     """
     from tqdm import tqdm
 
-    folder, rows = config.targets_folder, captions.rows
-    folder.mkdir(parents=True, exist_ok=True)
-    chunks = [rows[start : start + config.shard_size] for start in range(0, len(rows), config.shard_size)]
-    sources = [sha256_of_texts(f"{row.image_id} {row.size}" for row in chunk) for chunk in chunks]
-    done = finished(folder, manifest, sources)
-    pending = [(number, chunk) for number, chunk in enumerate(chunks) if number not in done]
-    if pending and manifest.complete:
-        manifest = dataclasses.replace(manifest, complete=False)
-        manifest.write(folder)
-    unopened = still_unopened(folder, captions, done, config)
-    left = sum(len(chunk) for _, chunk in pending)
-    with tqdm(total=len(rows), initial=len(rows) - left, unit="picture", desc="embed", mininterval=0.5) as bar:
-        for number, part in embedded(model, pending, manifest.dim, config, bar.update):
-            vectors = part.vectors.astype(config.target_dtype)
-            done[number] = write_shard(folder, number, part.image_ids, vectors, sources[number])
-            unopened[number] = part.rejects
-            rejects = all_rejects(captions, unopened)
-            write_rejects(folder / REJECTS, rejects)
-            manifest = manifest.grown(done.values(), len(rejects), is_unit(part.vectors))
-            manifest.write(folder)
-            check_rejects(rejects, captions, config)
-    rejects = all_rejects(captions, unopened)
-    check_rejects(rejects, captions, config)
-    write_rejects(folder / REJECTS, rejects)
-    manifest = dataclasses.replace(manifest.grown(done.values(), len(rejects), manifest.normalised), complete=True)
-    manifest.write(folder)
-    return manifest
+    if manifest.computed_in == "bf16":
+        bf16_weights(model)
+    rows = captions.rows
+    with tqdm(total=len(rows), unit="picture", desc="embed", mininterval=0.5) as bar:
+
+        def pass_over(pictures: int) -> None:
+            bar.initial += pictures  # so that they do not count as quickly done
+            bar.update(pictures)
+
+        shelf = Shelf(captions, manifest, config)
+        try:
+            for part in embedded(model, shelf.missing(pass_over), manifest, config, bar.update):
+                shelf.add(part)
+        except BaseException:
+            shelf.write_rejects()
+            raise
+    return shelf.finish()
 
 
-def still_unopened(
-    folder: Path, captions: Captions, done: Collection[int], config: EmbedConfig
-) -> dict[int, list[Reject]]:
-    """The pictures that an earlier run could not open, by shard, of the shards that are not embedded again."""
-    of_rows = set(captions.rejects)
-    before = {reject.image_id: reject for reject in read_rejects(folder / REJECTS) if reject not in of_rows}
-    unopened: dict[int, list[Reject]] = {}
-    for place, image_id in enumerate(captions.rows.image_ids()):
-        if image_id in before and place // config.shard_size in done:
-            unopened.setdefault(place // config.shard_size, []).append(before[image_id])
-    return unopened
+@dataclass(frozen=True)
+class Chunk:
+    """The pictures of one shard, and the sizes of their files before they are opened."""
 
+    number: int
+    rows: Sequence[Row]
+    sizes: list[int]
 
-def all_rejects(captions: Captions, unopened: dict[int, list[Reject]]) -> list[Reject]:
-    """The rows that were rejected, then the pictures that did not open, each in the order of the source."""
-    return [*captions.rejects, *(reject for number in sorted(unopened) for reject in unopened[number])]
+    def sha256(self, unread: frozenset[str] = frozenset()) -> str:
+        """What says whether the pictures are those that a shard was made of.
 
-
-def finished(folder: Path, manifest: Manifest, sources: Sequence[str]) -> dict[int, Shard]:
-    """The shards, by number, that are whole and of the pictures whose names and sizes hash to `sources`."""
-    current = dict(enumerate(sources))
-    whole = (shard for shard in manifest.shards if shard.source_sha256 == current.get(shard.number))
-    return {shard.number: shard for shard in whole if is_intact(folder, shard)}
+        Those that could not be read count as gone, so that the shard is made again when they are back.
+        """
+        rows = zip(self.rows, self.sizes)
+        return sha256_of_texts(f"{row.image_id} {0 if row.image_id in unread else size}" for row, size in rows)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What one shard's pictures became: (n, dim) float32 vectors of those that opened, and the others."""
+    """What one shard's pictures became.
 
+    Attributes:
+        image_ids: of those that opened.
+        vectors: theirs, (n, dim) float32.
+        contents: the SHA-256 of their files.
+        rejects: the others.
+        unread: the image_ids of those among the others whose files are gone or can't be read.
+    """
+
+    chunk: Chunk
     image_ids: list[str]
     vectors: NDArray[np.float32]
+    contents: list[bytes]
     rejects: list[Reject]
+    unread: frozenset[str]
+
+    @classmethod
+    def of(cls, chunk: Chunk, parts: Sequence[tuple[Sequence[Row], EmbeddedBatch]]) -> Embedded:
+        """From the chunk's batches, in order."""
+        import numpy as np
+
+        errors = [(batch[place].image_id, error) for batch, part in parts for place, error in part.errors.items()]
+        return cls(
+            chunk,
+            [batch[place].image_id for batch, part in parts for place in part.kept],
+            np.concatenate([part.vectors for _, part in parts]),
+            [content for _, part in parts for content in part.contents],
+            [Reject(image_id, error.name, error.reason) for image_id, error in errors],
+            frozenset(image_id for image_id, error in errors if isinstance(error, UnreadError)),
+        )
+
+
+class Shelf:
+    """The shards of a folder while some of them are missing."""
+
+    def __init__(self, captions: Captions, manifest: Manifest, config: EmbedConfig) -> None:
+        self._captions = captions
+        self._config = config
+        self._folder = config.targets_folder
+        self._manifest = manifest
+        self._count = -(-len(captions.rows) // config.shard_size)
+        self._shards = {shard.number: shard for shard in manifest.shards if shard.number < self._count}
+        self._unopened: dict[int, list[Reject]] = {}
+        self._older = [] if manifest.content else read_rejects(self._folder / REJECTS)
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def missing(self, pass_over: Callable[[int], None]) -> Iterator[Chunk]:
+        """The parts of the source without a shard that is whole and of the pictures that are there now."""
+        size = self._config.shard_size
+        for number in range(self._count):
+            rows = self._captions.rows[number * size : (number + 1) * size]
+            chunk = Chunk(number, rows, [row.size for row in rows])
+            shard = self._shards.get(number)
+            if shard is not None and shard.source_sha256 == chunk.sha256() and is_intact(self._folder, shard):
+                self._unopened[number] = self._unopened_in(shard, chunk)
+                pass_over(len(rows))
+                continue
+            self._shards.pop(number, None)
+            if self._manifest.complete:
+                self._manifest = dataclasses.replace(self._manifest, complete=False)
+                self._manifest.write(self._folder)
+            yield chunk
+
+    def add(self, part: Embedded) -> None:
+        """Writes a shard and the manifest.
+
+        Raises:
+            CaptionsError: too many pictures have not opened so far.
+        """
+        number, manifest = part.chunk.number, self._manifest
+        self._shards[number] = write_shard(
+            self._folder,
+            number,
+            part.image_ids,
+            part.vectors.astype(manifest.dtype),
+            part.chunk.sha256(part.unread),
+            contents=part.contents if manifest.content else None,
+            rejects=part.rejects,
+        )
+        self._unopened[number] = part.rejects
+        self._manifest = manifest.grown(self._shards.values(), len(self._rejects()), is_unit(part.vectors))
+        self._manifest.write(self._folder)
+        check_rejects(self._rejects(), self._captions, self._config)
+
+    def write_rejects(self) -> None:
+        """Writes rejects.jsonl of a run that stops, with what is known so far."""
+        known = self._rejects()
+        write_rejects(self._folder / REJECTS, dict.fromkeys([*known, *self._older]))
+
+    def finish(self) -> Manifest:
+        """Writes rejects.jsonl and the manifest of a folder in which nothing is missing; returns the manifest.
+
+        Raises:
+            CaptionsError: too many pictures did not open.
+        """
+        rejects, normalised = self._rejects(), self._manifest.normalised
+        write_rejects(self._folder / REJECTS, rejects)
+        check_rejects(rejects, self._captions, self._config)
+        manifest = self._manifest.grown(self._shards.values(), len(rejects), normalised)
+        manifest = dataclasses.replace(manifest, complete=True)
+        manifest.write(self._folder)
+        return manifest
+
+    def _rejects(self) -> list[Reject]:
+        parts = (self._unopened[number] for number in sorted(self._unopened))
+        return [*self._captions.rejects, *chain.from_iterable(parts)]
+
+    def _unopened_in(self, shard: Shard, chunk: Chunk) -> list[Reject]:
+        found = rejects_in(self._folder, shard)
+        if found is None:
+            names = {row.image_id for row in chunk.rows}
+            found = [reject for reject in self._older if reject.image_id in names]
+        return found
 
 
 def embedded(
     model: SentenceTransformer,
-    chunks: Sequence[tuple[int, Sequence[Row]]],
-    dim: int,
+    chunks: Iterator[Chunk],
+    manifest: Manifest,
     config: EmbedConfig,
     progress: Callable[[int], Any],
-) -> Iterator[tuple[int, Embedded]]:
+) -> Iterator[Embedded]:
     """Yields each shard's vectors as soon as its last batch is through the tower."""
-    import numpy as np
+    import torch
 
-    size = config.image_batch_size
-    batches = (
-        (number, list(chunk[start : start + size])) for number, chunk in chunks for start in range(0, len(chunk), size)
+    on_cpu = model.device.type == "cpu"
+    plan: deque[tuple[Chunk, Sequence[Row], bool]] = deque()  # as far as the decoding is ahead of the tower
+
+    def batches() -> Iterator[Sequence[Row]]:
+        for chunk in chunks:
+            starts = range(0, len(chunk.rows), manifest.batch_size)
+            for start in starts:
+                batch = list(chunk.rows[start : start + manifest.batch_size])
+                plan.append((chunk, batch, start == starts[-1]))
+                yield batch
+
+    results = embed_batches(
+        model,
+        batches(),
+        dim=manifest.dim,
+        workers=config.workers or (torch.get_num_threads() if on_cpu else os.cpu_count() or 1),
+        lanes=torch.get_num_threads() if on_cpu else 0,
+        dtype=manifest.computed_in,
     )
-    left = {number: -(-len(chunk) // size) for number, chunk in chunks}
-    parts: dict[int, list[NDArray[np.float32]]] = {}
-    kept: dict[int, tuple[list[str], list[Reject]]] = {}
-    ahead, plan = tee(batches)  # one is as far ahead of the other as the decoding of the tower
-    results = embed_batches(model, (batch for _, batch in ahead), dim=dim, workers=config.workers)
-    for (number, batch), result in zip(plan, results, strict=True):
-        image_ids, rejects = kept.setdefault(number, ([], []))
-        image_ids += [batch[place].image_id for place in result.kept]
-        rejects += [Reject(batch[place].image_id, error.name, error.reason) for place, error in result.errors.items()]
-        parts.setdefault(number, []).append(result.vectors)
+    parts: list[tuple[Sequence[Row], EmbeddedBatch]] = []
+    for result in results:
+        chunk, batch, is_last = plan.popleft()
+        parts.append((batch, result))
         progress(len(batch))
-        left[number] -= 1
-        if not left[number]:
-            del kept[number]
-            yield number, Embedded(image_ids, np.concatenate(parts.pop(number)), rejects)
+        if is_last:
+            yield Embedded.of(chunk, parts)
+            parts = []
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from training.atomic import write_json
 from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import EvaluateConfig, Source, read
+from training.duplicates import keep_apart, once
 from training.perturb import PERTURBATIONS
 from training.rows import Row
 from training.run_record import RunError, sources_in
@@ -60,7 +61,9 @@ def main(argv: list[str]) -> dict[str, Any]:
         revision=config.image_model_revision,
         dim=student.encode("a").shape[-1],
     )
-    rows = with_targets(captions.split(config.split), targets)
+    apart = keep_apart(captions, targets)
+    captions, named = apart.captions, with_targets(apart.captions.split(config.split), targets)
+    rows = once(named, targets)
 
     split = measure(student, rows, targets, config)
     say_what_is_cut(student, split.relevance.texts)
@@ -71,7 +74,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     results = {
         **about(student, targets, captions.name, config),
         **figures(split, teacher, rows, config),
-        **measure_sources(student, teacher, rows, targets, config),
+        **measure_sources(student, teacher, named, targets, config),
+        **apart.as_json(),
         "hubness": {
             "text_to_image": hubness(split.texts, split.pictures),
             "image_to_text": hubness(split.pictures, split.texts),
@@ -147,7 +151,7 @@ def measure_sources(
     """Each of several sources by itself, as it would be in a table of published results; nothing for a single one."""
     sources = {}
     for source in config.sources:
-        own = [row for row in rows if row.source == source.captions]
+        own = once([row for row in rows if row.source == source.captions], targets)
         if own:
             sources[source.captions] = figures(measure(student, own, targets, config), teacher, own, config)
     return {"sources": sources} if sources else {}

@@ -14,6 +14,7 @@ import numpy as np
 
 from training.captions import Captions, hash_share
 from training.config import DistillConfig
+from training.duplicates import once
 from training.labels import labels
 from training.perturb import Variants
 from training.row_table import Rows
@@ -171,7 +172,7 @@ def say_what_is_cut(model: SentenceTransformer, texts: Iterable[str]) -> int:
 def _evaluator(captions: Captions, targets: Targets, config: DistillConfig) -> RetrievalEvaluator | None:
     from turkish_clip.evaluator import RetrievalEvaluator
 
-    rows = with_targets(captions.rows.of_split("validation"), targets)
+    rows = once(with_targets(captions.rows.of_split("validation"), targets), targets)
     if not rows:
         log.warning("no validation pictures: the last weights are kept, not the best")
         return None

@@ -12,7 +12,7 @@ from PIL import Image
 from training.config import Source
 from training.tables import Record
 from turkish_clip.errors import InputError
-from turkish_clip.images import open_image
+from turkish_clip.images import Opened, open_hashed, open_image
 from turkish_clip.text import nfc
 
 IMAGE_COLUMNS = ("file_name", "image", "image_path", "path")
@@ -64,8 +64,11 @@ class Row:
 
     @property
     def size(self) -> int:
-        """Bytes of the picture's file; 0 where it stands in a data set, which has a revision of its own."""
-        return self.image.stat().st_size if isinstance(self.image, Path) else 0
+        """Bytes of the picture's file; 0 where it stands in a data set, which has a revision of its own, or is gone."""
+        try:
+            return self.image.stat().st_size if isinstance(self.image, Path) else 0
+        except OSError:
+            return 0
 
     def open(self, min_side: int | None = None) -> Image.Image:
         """The picture as RGB.
@@ -74,6 +77,14 @@ class Row:
             ImageError: it does not open.
         """
         return open_image(self.image if isinstance(self.image, Path) else self.image.read(), min_side=min_side)
+
+    def load(self, min_side: int | None = None) -> Opened:
+        """The picture as RGB, and the hash of its file.
+
+        Raises:
+            ImageError: it does not open.
+        """
+        return open_hashed(self.image if isinstance(self.image, Path) else self.image.read(), min_side=min_side)
 
 
 @dataclass(frozen=True)

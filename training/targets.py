@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from training.atomic import whole_file, write_json
 from training.captions import read_rejects
 from training.ids import Ids
+from training.rows import Reject
 from training.run_record import sha256_of
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import Vectors, unit
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
+REJECTS_KEY = "rejects"  # of a shard's metadata: the lines of REJECTS about its part of the pictures
+CONTENT_HASH, CONTENT_BYTES = "sha256", 32
 UNIT_TOLERANCE = 1e-3  # float16 rounds a norm of 1 by less than this
 
 
@@ -60,6 +63,9 @@ class Manifest:
         weights_sha256: of the image model's weights.
         normalised: whether the stored vectors have norm 1.
         complete: false while shards are missing.
+        computed_in: dtype of the image model's computation, "float32" or "bf16"; `dtype` is that of the stored vectors.
+        content: hash of the pictures' files in the column of that name, "sha256"; empty: older shards have no such
+            column.
     """
 
     image_model: str
@@ -74,6 +80,8 @@ class Manifest:
     rejected: int
     complete: bool
     asked_revision: str = ""
+    computed_in: str = "float32"
+    content: str = ""
     shards: list[Shard] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
@@ -108,7 +116,7 @@ class Manifest:
 
     def same_work(self, other: Manifest) -> str:
         """The first thing in which two manifests' work differs, in words; empty if they are of the same work."""
-        for name in ("image_model", "weights_sha256", "dim", "dtype", "shard_size", "batch_size"):
+        for name in ("image_model", "weights_sha256", "dim", "dtype", "computed_in", "shard_size", "batch_size"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs and not (name == "image_model" and self.weights_sha256 == other.weights_sha256):
                 return f"{name} {mine} instead of {theirs}"
@@ -116,19 +124,47 @@ class Manifest:
 
 
 def write_shard(
-    folder: Path, number: int, image_ids: Sequence[str], vectors: NDArray[Any], source_sha256: str
+    folder: Path,
+    number: int,
+    image_ids: Sequence[str],
+    vectors: NDArray[Any],
+    source_sha256: str,
+    *,
+    contents: Sequence[bytes] | None = None,
+    rejects: Sequence[Reject] = (),
 ) -> Shard:
-    """Writes one shard whole: columns image_id (string) and embedding (fixed_size_list of float16 or float32)."""
+    """Writes one shard whole.
+
+    Args:
+        folder: where to.
+        number: its place in the order of the source.
+        image_ids: column image_id, string.
+        vectors: column embedding, (n, dim) float16 or float32 as fixed_size_list.
+        source_sha256: of the pictures, as `Shard` has it.
+        contents: column content, the SHA-256 of each picture's file; None leaves it out.
+        rejects: the pictures of this part that did not open, for the file's metadata, so that both come and go at once.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = folder / f"shard-{number:05d}.parquet"
-    dim = vectors.shape[1]
-    embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
-    table = pa.table({"image_id": pa.array(image_ids, pa.string()), "embedding": embedding})
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    columns = {"image_id": pa.array(image_ids, pa.string()), "embedding": embedding}
+    if contents is not None:
+        columns["content"] = pa.array(contents, pa.binary(CONTENT_BYTES))
+    lines = "".join(reject.as_json() + "\n" for reject in rejects)
+    table = pa.table(columns, metadata={REJECTS_KEY: lines.encode()})
     with whole_file(path) as partial:
-        pq.write_table(table, partial, compression="none")
+        pq.write_table(table, partial, compression="none", use_dictionary=False)
     return Shard(path.name, len(image_ids), sha256_of(path), source_sha256)
+
+
+def rejects_in(folder: Path, shard: Shard) -> list[Reject] | None:
+    """The pictures of a shard's part that did not open; None for an older shard, which does not say."""
+    import pyarrow.parquet as pq
+
+    lines = (pq.read_schema(folder / shard.file).metadata or {}).get(REJECTS_KEY.encode())
+    return None if lines is None else [Reject(**json.loads(line)) for line in lines.decode().splitlines()]
 
 
 def is_intact(folder: Path, shard: Shard) -> bool:
@@ -154,6 +190,19 @@ class Targets:
     def find(self, image_ids: Iterable[str]) -> NDArray[np.int64]:
         """The numbers of pictures' rows in the shards, one after the other, -1 for those without: (n,) int64."""
         return self.ids.find(image_ids)
+
+    def contents(self, length: int) -> NDArray[np.bytes_] | None:
+        """The first bytes of the hashes of the pictures' files, row by row: (pictures,); None in older targets."""
+        import pyarrow.parquet as pq
+
+        if not self.manifest.content:
+            return None
+        parts = [np.empty((0, length), np.uint8)]
+        for shard in self.manifest.shards:
+            for chunk in pq.read_table(self.folder / shard.file, columns=["content"])["content"].chunks:
+                hashes = np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, CONTENT_BYTES)
+                parts.append(hashes[chunk.offset : chunk.offset + len(chunk), :length])
+        return np.concatenate(parts).view(f"S{length}")[:, 0]
 
     def rows(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
         """Like `find`, of pictures that all have a target.

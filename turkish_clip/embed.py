@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from turkish_clip.images import ImageError
+from turkish_clip.images import ImageError, Opened
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image
     from sentence_transformers import SentenceTransformer
+
+COMPUTE_DTYPES = ("float32", "bf16")
+# What a processor must have for bf16 to be faster than float32, as torch calls it; ARM's has not been measured.
+FAST_BF16 = ("avx512_bf16", "amx_bf16")
 
 
 class Openable(Protocol):
     """Something that opens as a picture, at a reduced size where a reader needs no more than `min_side` pixels."""
 
-    def open(self, min_side: int | None = None) -> Image.Image: ...
+    def load(self, min_side: int | None = None) -> Opened: ...
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,13 @@ class EmbeddedBatch:
         kept: the places in the batch of the pictures that opened.
         vectors: (len(kept), dim) float32, as the image model leaves them: raw or unit.
         errors: for each other place why it did not open.
+        contents: for each of `kept` what `load` said of its file.
     """
 
     kept: list[int]
     vectors: NDArray[np.float32]
     errors: dict[int, ImageError]
+    contents: list[bytes]
 
 
 @dataclass(frozen=True)
@@ -43,57 +49,129 @@ class _Decoded:
     kept: list[int]
     features: dict[str, Any]
     errors: dict[int, ImageError]
+    contents: list[bytes]
 
 
 def embed_batches(
-    model: SentenceTransformer, batches: Iterable[Sequence[Openable]], *, dim: int, workers: int = 2
+    model: SentenceTransformer,
+    batches: Iterable[Sequence[Openable]],
+    *,
+    dim: int,
+    workers: int = 2,
+    lanes: int = 0,
+    dtype: str = "float32",
 ) -> Iterator[EmbeddedBatch]:
     """Embeds batches in order; workers open and preprocess those that come next while the tower computes.
 
     Args:
-        model: an image model, or a pair.
-        batches: read as they are needed, `workers` + 2 ahead at most.
+        model: an image model, or a pair; with `bf16_weights` for bf16.
+        batches: read as they are needed, `workers` + `lanes` + 2 ahead at most.
         dim: width of the vectors, for a batch in which nothing opened.
-        workers: threads; Pillow decodes outside the interpreter lock.
+        workers: threads that open; Pillow decodes outside the interpreter lock.
+        lanes: threads that compute, on a processor: each a batch of its own, on one core. Where workers need the cores,
+            too, this is faster than one batch on all cores, each of which waits for the slowest at every step, and the
+            vectors do not depend on the number of cores. 0: the caller's thread computes, with all that torch uses.
+        dtype: of the computation, one of COMPUTE_DTYPES; vectors come as float32 from both.
     """
-    import numpy as np
-    import torch
-    from sentence_transformers.util import batch_to_device
-
+    decode, compute = _decoder(model), _computer(model, dim, dtype)
     model.eval()
-    for decoded in _ahead(model, batches, workers):
-        vectors = np.empty((0, dim), np.float32)
-        if decoded.kept:
-            with torch.inference_mode():
-                features = batch_to_device(decoded.features, model.device)
-                vectors = model(features)["sentence_embedding"].float().cpu().numpy()
-        yield EmbeddedBatch(decoded.kept, vectors, decoded.errors)
+    ahead: deque[Callable[[], EmbeddedBatch]] = deque()
+    with ExitStack() as stack:
+        opening = stack.enter_context(_pool(workers, "decode"))
+        computing = stack.enter_context(_single_threaded(lanes)) if lanes else None
+
+        def begin(batch: Sequence[Openable]) -> Callable[[], EmbeddedBatch]:
+            decoded: Future[_Decoded] = opening.submit(decode, batch)
+            if computing is None:
+                return lambda: compute(decoded.result())
+            return computing.submit(lambda: compute(decoded.result())).result
+
+        for batch in batches:
+            ahead.append(begin(batch))
+            if len(ahead) > workers + lanes + 1:
+                yield ahead.popleft()()
+        while ahead:
+            yield ahead.popleft()()
 
 
-def _ahead(model: SentenceTransformer, batches: Iterable[Sequence[Openable]], workers: int) -> Iterator[_Decoded]:
+def fast_dtype(device: str) -> str:
+    """The dtype of the computation that suits a device: bf16 where a processor or GPU computes in it, else float32.
+
+    On a processor without it bf16 is emulated, and slower. What it does to the vectors is measured in
+    tests/test_embed.py.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older ones can't say
+    return "bf16" if device == "cpu" and any(has.get(name) for name in FAST_BF16) else "float32"
+
+
+def bf16_weights(model: SentenceTransformer) -> None:
+    """Keeps the weights of linear and convolutional layers in bf16, as autocast would make them for every batch."""
+    import torch
+
+    for module in model.modules():
+        if type(module) in (torch.nn.Linear, torch.nn.Conv2d):  # not what is built on them and reads their weights
+            module.to(torch.bfloat16)
+
+
+def _decoder(model: SentenceTransformer) -> Callable[[Sequence[Openable]], _Decoded]:
     from turkish_clip.encoder import image_side
+    from turkish_clip.pixels import prepare_for
 
-    side = image_side(model)
+    side, prepare = image_side(model), prepare_for(model)
 
     def decode(batch: Sequence[Openable]) -> _Decoded:
         pictures, kept, errors = [], [], {}
         for place, source in enumerate(batch):
             try:
-                pictures.append(source.open(min_side=side))
+                pictures.append(source.load(min_side=side))
                 kept.append(place)
             except ImageError as error:
                 errors[place] = error
-        return _Decoded(kept, model.preprocess(pictures) if pictures else {}, errors)
+        features = prepare([picture.image for picture in pictures]) if pictures else {}
+        return _Decoded(kept, features, errors, [picture.content for picture in pictures])
 
-    ahead: deque[Future[_Decoded]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        try:
-            for batch in batches:
-                ahead.append(pool.submit(decode, batch))
-                if len(ahead) > workers + 1:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+    return decode
+
+
+def _computer(model: SentenceTransformer, dim: int, dtype: str) -> Callable[[_Decoded], EmbeddedBatch]:
+    import numpy as np
+    import torch
+    from sentence_transformers.util import batch_to_device
+
+    def compute(decoded: _Decoded) -> EmbeddedBatch:
+        vectors = np.empty((0, dim), np.float32)
+        if decoded.kept:
+            autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bf16")
+            with torch.inference_mode(), autocast:  # both are a thread's own
+                features = batch_to_device(decoded.features, model.device)
+                vectors = model(features)["sentence_embedding"].float().cpu().numpy()
+        return EmbeddedBatch(decoded.kept, vectors, decoded.errors, decoded.contents)
+
+    return compute
+
+
+@contextmanager
+def _pool(threads: int, name: str, begin: Callable[[], None] | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads; what they have not begun when the block ends is dropped."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=begin)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _single_threaded(lanes: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads in each of which torch uses that one alone."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        with _pool(lanes, "lane", lambda: torch.set_num_threads(1)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)  # of threads that come later, too

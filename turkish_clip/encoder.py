@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -151,11 +152,16 @@ def save_text_encoder(model: SentenceTransformer, folder: str | Path) -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def image_side(model: SentenceTransformer) -> int | None:
-    """The side in pixels to which a model's (or a pair's) processor brings a picture; None where it does not say."""
+def picture_processor(model: SentenceTransformer) -> Any:
+    """What brings pictures to a model's (or a pair's) image tower: a processor of transformers, or None."""
     routes = getattr(model[0], "sub_modules", {})
     processor = getattr(routes["image"][0] if "image" in routes else model, "processor", None)
-    pictures = getattr(processor, "image_processor", processor)
+    return getattr(processor, "image_processor", processor)
+
+
+def image_side(model: SentenceTransformer) -> int | None:
+    """The side in pixels to which a model's (or a pair's) processor brings a picture; None where it does not say."""
+    pictures = picture_processor(model)
     for name in ("crop_size", "size"):
         size = getattr(pictures, name, None)
         if isinstance(size, int):

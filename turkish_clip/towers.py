@@ -6,16 +6,15 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turkish_clip.errors import InputError
-from turkish_clip.images import ImageError, ImageLike, open_image
+from turkish_clip.images import ImageError, ImageLike, Opened, open_image
 
 if TYPE_CHECKING:
-    from PIL import Image
     from sentence_transformers import SentenceTransformer
     from torch import nn
 
@@ -57,9 +56,9 @@ class Picture:
 
     source: ImageLike
 
-    def open(self, min_side: int | None = None) -> Image.Image:
+    def load(self, min_side: int | None = None) -> Opened:
         """The picture as RGB."""
-        return open_image(self.source, min_side=min_side)
+        return Opened(open_image(self.source, min_side=min_side))
 
 
 @dataclass(frozen=True)
@@ -110,13 +109,13 @@ class Towers:
         """Batches of (n, dim) float32 unit vectors of the pictures that open, and why the others do not, in order."""
         from itertools import islice
 
-        from turkish_clip.embed import EmbeddedBatch, embed_batches
+        from turkish_clip.embed import embed_batches
         from turkish_clip.metrics import unit
 
         stream = (Picture(picture) for picture in pictures)
         batches = iter(lambda: list(islice(stream, batch_size)), [])
         for batch in embed_batches(self.image, batches, dim=self.dim, workers=workers):
-            yield EmbeddedBatch(batch.kept, unit(batch.vectors), batch.errors)
+            yield replace(batch, vectors=unit(batch.vectors))
 
 
 def in_order(

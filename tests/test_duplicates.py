@@ -1,0 +1,146 @@
+"""A picture under several names is in one split alone, and counts once where it is measured."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import paint, write_rows
+
+from training import distill, embed_images, evaluate
+from training.captions import Captions, read_captions
+from training.config import SourceConfig
+from training.duplicates import first_places, in_last_split, keep_apart, once
+from training.row_table import Rows
+from training.rows import CaptionsError, Row
+from training.targets import Targets, read_targets
+from turkish_clip.metrics import Relevance
+
+# What each split shows: equal numbers are equal files.
+SHOWN = {"train": [*range(20), 3, 40, 41, 50], "validation": [30, 31, 40, 52], "test": [50, 51, 52, 53, 51]}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source") / "pictures"
+    rows: list[dict[str, object]] = []
+    for split, numbers in SHOWN.items():
+        for place, number in enumerate(numbers):
+            name = f"{split}-{place:02d}.png"
+            paint(folder / name, number)
+            captions = [f"{number} numaralı resim", f"{split} içindeki {place}. resim"]
+            rows.append({"file_name": name, "image_id": name, "split": split, "captions": captions})
+    (folder / "train-05.png").write_bytes(b"")  # rejected: of no content, and no other's
+    (folder / "test-03.png").write_bytes(b"")
+    return write_rows(folder, rows)
+
+
+@pytest.fixture(scope="module")
+def run(source: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    embed_images.main(arguments(source, tiny_clip, folder))
+    return folder
+
+
+def arguments(source: Path, clip: Path, run: Path) -> list[str]:
+    return f"--captions {source} --image_model {clip} --run {run} --max_reject_share 0.1 --device cpu".split()
+
+
+@pytest.fixture(scope="module")
+def targets(run: Path) -> Targets:
+    return read_targets(run / "targets")
+
+
+@pytest.fixture
+def captions(source: Path) -> Captions:
+    return read_captions(SourceConfig(captions=str(source), run="x"))
+
+
+def test_a_picture_stays_in_the_last_split_that_has_it(
+    captions: Captions, targets: Targets, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="training"):
+        apart = keep_apart(captions, targets)
+    gone = {row.image_id for row in captions.rows} - {row.image_id for row in apart.captions.rows}
+    assert gone == {"train-21.png", "train-23.png", "validation-03.png"}
+    assert apart.as_json() == {
+        "duplicates": {
+            "left_out": {"train": 2, "validation": 1, "test": 0},
+            "repeated": {"train": 1, "validation": 0, "test": 1},
+        }
+    }
+    assert "is in validation or test: 2 of train, 1 of validation" in caplog.text
+    assert "under another name: 1 of train, 1 of test" in caplog.text
+    again = keep_apart(apart.captions, targets)
+    assert again.captions is apart.captions
+    assert not any(again.left_out.values())
+
+
+def test_the_laws_equal_naive_ones(rng: random.Random) -> None:
+    for size in (0, 1, 2, 50):
+        content = [rng.choice("abcdefghij") for _ in range(size)]
+        split = [rng.randrange(3) for _ in range(size)]
+        digests, splits = np.array([text.encode() for text in content], "S16"), np.array(split, np.uint8)
+        last = {text: max(s for other, s in zip(content, split) if other == text) for text in content}
+        assert in_last_split(digests, splits).tolist() == [last[text] == s for text, s in zip(content, split)]
+        pairs = list(zip(content, split))
+        assert first_places(digests, splits).tolist() == [pairs.index(pair) for pair in pairs]
+
+
+def test_a_repeated_picture_is_one_picture_where_it_is_measured(captions: Captions, targets: Targets) -> None:
+    rows = [row for row in captions.split("test") if row.image_id not in targets.rejected]
+    merged = once(rows, targets)
+    assert [row.image_id for row in merged] == ["test-00.png", "test-01.png", "test-02.png"]
+    assert merged[1].captions == ("51 numaralı resim", "test içindeki 1. resim", "test içindeki 4. resim")
+
+    def recall(rows: list[Row]) -> float:
+        """Of an encoder that gives each caption the vector of its picture."""
+        relevance = Relevance.of([row.captions for row in rows])
+        pictures = targets.unit_rows([row.image_id for row in rows])
+        texts = pictures[[numbers[0] for numbers in relevance.pictures_of]]
+        return relevance.text_to_image(texts, pictures).recall_at_1
+
+    assert recall(rows) < 1
+    assert recall(list(merged)) == 1
+    assert once(merged, targets) is merged
+
+
+def test_a_run_records_what_it_left_out(source: Path, run: Path, tiny_clip: Path) -> None:
+    small = "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32"
+    argv = arguments(source, tiny_clip, run)
+    summary = distill.main([*argv, *small.split(), "--epochs", "1"])
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert record["duplicates"]["left_out"] == {"train": 2, "validation": 1, "test": 0}
+    assert summary["training_pictures"] == len(SHOWN["train"]) - 2 - 1
+    results = evaluate.main(argv)
+    assert results["duplicates"] == record["duplicates"]
+    assert results["images"] == 3
+    assert results["captions"] == 7
+
+
+def test_a_split_without_a_picture_of_its_own(captions: Captions, targets: Targets, tmp_path: Path) -> None:
+    rows = [captions.rows[21], *(row for row in captions.rows if row.split != "train")]
+    with pytest.raises(CaptionsError, match=r"pictures of its own in the train split of .*, got 1 that are all in"):
+        keep_apart(Captions("x", Rows.of(rows, tmp_path)), targets)
+
+
+def test_targets_without_hashes_leave_all_as_it_is(
+    captions: Captions, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(run / "targets", tmp_path / "targets")
+    path = tmp_path / "targets" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**manifest, "content": ""}), encoding="utf-8")
+    older = read_targets(tmp_path / "targets")
+    with caplog.at_level(logging.INFO, logger="training"):
+        apart = keep_apart(captions, older)
+    assert apart.captions is captions
+    assert apart.as_json() == {}
+    assert "holds no hashes of the pictures' files" in caplog.text
+    rows = captions.split("test")
+    assert once(rows, older) is rows

@@ -1,0 +1,198 @@
+"""Bulk embedding: the same vectors in any number of threads, a bounded queue, what bf16 and small decoding change."""
+
+from __future__ import annotations
+
+import io
+import random
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+
+from training.mini import scene
+from training.mini.world import SMALL_CLIP
+from turkish_clip.embed import EmbeddedBatch, bf16_weights, embed_batches, fast_dtype
+from turkish_clip.encoder import load_model
+from turkish_clip.images import ImageError, Opened, open_hashed, open_image
+from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
+
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Given:
+    """A picture of noise, or one that does not open, or one whose reading is a defect of ours."""
+
+    number: int
+    reason: str = ""
+
+    def load(self, min_side: int | None = None) -> Opened:
+        if self.reason == "defect":
+            raise ZeroDivisionError("a defect")
+        if self.reason:
+            raise ImageError(str(self.number), self.reason)
+        levels = np.random.default_rng(self.number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        return Opened(Image.fromarray(levels), bytes([self.number]))
+
+
+@dataclass(frozen=True)
+class File:
+    """The bytes of a JPEG, decoded whole or as small as the reader can take it."""
+
+    data: bytes
+    whole: bool
+
+    def load(self, min_side: int | None = None) -> Opened:
+        return Opened(open_image(self.data, min_side=None if self.whole else min_side))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_clip: Path) -> SentenceTransformer:
+    return load_model(tiny_clip, device="cpu")
+
+
+def embedded(model: SentenceTransformer, batches: list[list[Given]], **options: int) -> list[EmbeddedBatch]:
+    return list(embed_batches(model, batches, dim=16, **options))
+
+
+def test_any_number_of_lanes_gives_the_same_vectors_in_order(model: SentenceTransformer) -> None:
+    batches = [
+        [Given(5 * batch + place, "bad" if place == batch % 6 else "") for place in range(5)] for batch in range(9)
+    ]
+    batches.append([Given(90, "bad"), Given(91, "worse")])
+    threads = torch.get_num_threads()
+    found = {lanes: embedded(model, batches, lanes=lanes, workers=WORKERS) for lanes in (1, 3)}
+    assert torch.get_num_threads() == threads
+    for one, other, batch in zip(found[1], found[3], batches, strict=True):
+        assert one.kept == other.kept == [place for place, picture in enumerate(batch) if not picture.reason]
+        assert one.contents == other.contents == [bytes([batch[place].number]) for place in one.kept]
+        assert {place: error.reason for place, error in one.errors.items()} == {
+            place: picture.reason for place, picture in enumerate(batch) if picture.reason
+        }
+        assert np.array_equal(one.vectors, other.vectors)
+        expected = model.encode([batch[place].load().image for place in one.kept]) if one.kept else np.empty((0, 16))
+        assert np.allclose(one.vectors, expected, atol=1e-5)
+    assert found[1][-1].vectors.shape == (0, 16)
+    for one, other in zip(found[1], embedded(model, batches, lanes=0), strict=True):
+        assert np.allclose(one.vectors, other.vectors, atol=1e-5)
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_no_more_batches_are_read_than_are_needed(model: SentenceTransformer, lanes: int) -> None:
+    read = 0
+
+    def batches() -> Iterator[list[Given]]:
+        nonlocal read
+        for number in range(200):
+            read += 1
+            yield [Given(number)]
+
+    results = embed_batches(model, batches(), dim=16, workers=WORKERS, lanes=lanes)
+    for taken, _ in zip(range(1, 50), results):
+        assert read <= taken + WORKERS + lanes + 1
+    results.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("lane", "decode"))]
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_a_defect_is_not_taken_for_a_bad_picture(model: SentenceTransformer, lanes: int) -> None:
+    batches = [[Given(0)], [Given(1, "defect")], [Given(2)]]
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        embedded(model, batches, lanes=lanes)
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "dtype"),
+    [
+        ("cpu", {"avx512_bf16": True}, "bf16"),
+        ("cpu", {"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ("cpu", {"amx_bf16": True}, "bf16"),
+        ("mps", {"avx512_bf16": True}, "float32"),
+    ],
+)
+def test_bf16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, has: dict[str, bool], dtype: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType(has), raising=False)
+    assert fast_dtype(device) == dtype
+
+
+def test_a_torch_that_can_not_say_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert fast_dtype("cpu") == "float32"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a CLIP's own text tower finds among pictures that were embedded in some way."""
+
+    vectors: Vectors
+    retrieval: Retrieval
+
+
+class Gallery:
+    """Scenes of the miniature world as photographs: JPEGs six times as large as the small CLIP takes them."""
+
+    def __init__(self, pictures: int) -> None:
+        rng = random.Random(7)
+        scenes = [scene.random_scene(rng) for _ in range(pictures)]
+        self.files = [self._jpeg(drawn, rng) for drawn in scenes]
+        self.relevance = Relevance.of([[scene.english_caption(drawn, rng) for _ in range(2)] for drawn in scenes])
+        self.texts = unit(load_model(SMALL_CLIP, device="cpu").encode(self.relevance.texts, batch_size=64))
+
+    @staticmethod
+    def _jpeg(drawn: scene.Scene, rng: random.Random) -> bytes:
+        buffer = io.BytesIO()
+        scene.draw_scene(drawn, rng).save(buffer, "JPEG", quality=90)
+        return buffer.getvalue()
+
+    def measure(self, *, whole: bool, dtype: str = "float32") -> Measured:
+        model = load_model(SMALL_CLIP, device="cpu")
+        if dtype == "bf16":
+            bf16_weights(model)
+        files = [File(data, whole) for data in self.files]
+        batches = [files[start : start + 20] for start in range(0, len(files), 20)]
+        parts = embed_batches(model, batches, dim=512, workers=1, lanes=1, dtype=dtype)
+        vectors = unit(np.concatenate([part.vectors for part in parts]))
+        return Measured(vectors, self.relevance.text_to_image(self.texts, vectors))
+
+
+@pytest.fixture(scope="module")
+def gallery() -> Iterator[Gallery]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene, "PICTURE_PIXELS", 400)
+        patch.setattr(scene, "SUPERSAMPLING", 1)
+        yield Gallery(160)
+
+
+@pytest.fixture(scope="module")
+def exact(gallery: Gallery) -> Measured:
+    return gallery.measure(whole=True)
+
+
+def test_a_jpeg_that_is_decoded_small_keeps_its_vector(gallery: Gallery, exact: Measured) -> None:
+    assert open_hashed(gallery.files[0], min_side=64).image.size == (100, 100)
+    found = gallery.measure(whole=False)
+    cosines = (found.vectors * exact.vectors).sum(axis=1)
+    assert 0.999 < cosines.min() < 1 - 1e-6
+    assert abs(found.retrieval.recall_at_1 - exact.retrieval.recall_at_1) <= 0.005
+    assert abs(found.retrieval.recall_at_10 - exact.retrieval.recall_at_10) <= 0.005
+    print(f"\ndecoded small: cosine {cosines.min():.6f} at least, median {np.median(cosines):.6f}; recall@1, @10:")
+    print(*((one.recall_at_1, one.recall_at_10) for one in (exact.retrieval, found.retrieval)))
+
+
+def test_bf16_keeps_the_vectors(gallery: Gallery, exact: Measured) -> None:
+    found = gallery.measure(whole=True, dtype="bf16")
+    cosines = (found.vectors * exact.vectors).sum(axis=1)
+    assert 0.9999 < cosines.min() < 1 - 1e-7
+    assert abs(found.retrieval.recall_at_1 - exact.retrieval.recall_at_1) <= 0.005
+    assert abs(found.retrieval.recall_at_10 - exact.retrieval.recall_at_10) <= 0.005
+    print(f"\nbf16: cosine {cosines.min():.6f} at least, median {np.median(cosines):.6f}; recall@1, @10:")
+    print(*((one.recall_at_1, one.recall_at_10) for one in (exact.retrieval, found.retrieval)))

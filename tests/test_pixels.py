@@ -1,0 +1,102 @@
+"""The short way from a picture to the tower's numbers gives the processor's, to the bit; else it is not taken."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageChops
+from sentence_transformers import SentenceTransformer
+
+from turkish_clip import pixels
+from turkish_clip.encoder import load_model, picture_processor
+from turkish_clip.pixels import prepare_for
+
+
+@pytest.fixture
+def model(tiny_clip: Path) -> SentenceTransformer:
+    return load_model(tiny_clip, device="cpu")
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def short_way(model: SentenceTransformer) -> pixels.Prepare:
+    way = prepare_for(model)
+    assert isinstance(way, pixels._ShortWay)
+    return way
+
+
+def test_every_size_gives_the_numbers_of_the_processor(model: SentenceTransformer, rng: random.Random) -> None:
+    sizes = [(1, 1), (32, 32), (33, 32), (32, 33), (31, 500), (500, 31), (640, 480)]
+    sizes += [(rng.randint(1, 300), rng.randint(1, 300)) for _ in range(40)]
+    pictures = [noise(*size) for size in sizes if max(size) <= pixels.LONGEST * min(size)]
+    ours, theirs = short_way(model)(pictures), model.preprocess(pictures)
+    assert ours.keys() == theirs.keys()
+    assert ours["pixel_values"].dtype == torch.float32
+    assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
+
+
+def test_a_processor_that_squeezes_pictures_into_a_size(model: SentenceTransformer) -> None:
+    processor = picture_processor(model)
+    processor.size, processor.do_center_crop = type(processor.size)(height=24, width=40), False
+    pictures = [noise(100, 60), noise(7, 9)]
+    found = short_way(model)(pictures)["pixel_values"]
+    assert found.shape == (2, 3, 24, 40)
+    assert torch.equal(found, model.preprocess(pictures)["pixel_values"])
+
+
+def test_a_pair_takes_it_too(pair_folder: Path) -> None:
+    model = load_model(pair_folder, device="cpu")
+    pictures = [noise(100, 60)]
+    assert torch.equal(short_way(model)(pictures)["pixel_values"], model.preprocess(pictures)["pixel_values"])
+
+
+@pytest.mark.parametrize("name", ["pads", "another filter", "one pixel aside", "no resizing"])
+def test_a_processor_that_does_anything_else_is_used_itself(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    processor = picture_processor(model)
+    if name == "pads":
+        processor.crop_size = type(processor.crop_size)(height=48, width=48)
+    elif name == "no resizing":
+        processor.do_resize = False
+    else:
+        resize = Image.Image.resize
+
+        def other(picture: Image.Image, size: tuple[int, int], resample: int, **more: object) -> Image.Image:
+            if name == "another filter":
+                return resize(picture, size, Image.Resampling.BOX)
+            return ImageChops.offset(resize(picture, size, resample), 1, 0)
+
+        real = model.preprocess
+
+        def preprocess(*inputs: object) -> dict[str, object]:
+            with monkeypatch.context() as patch:
+                patch.setattr(Image.Image, "resize", other)
+                return dict(real(*inputs))
+
+        monkeypatch.setattr(model, "preprocess", preprocess)
+    assert prepare_for(model) == model.preprocess
+
+
+def test_a_strip_does_not_fill_the_memory(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    way, resize, largest = short_way(model), Image.Image.resize, 0
+
+    def watched(picture: Image.Image, size: tuple[int, int], *more: object) -> Image.Image:
+        nonlocal largest
+        largest = max(largest, *size)
+        return resize(picture, size, *more)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    middle = Image.new("RGB", (200_000, 2))
+    middle.paste((255, 0, 0), (99_900, 0, 100_100, 2))
+    found = way([middle, middle.transpose(Image.Transpose.ROTATE_90)])["pixel_values"]
+    assert largest == 32 * pixels.LONGEST
+    assert torch.equal(
+        found[:, :, 16, 16], way([Image.new("RGB", (32, 32), (255, 0, 0))] * 2)["pixel_values"][:, :, 0, 0]
+    )

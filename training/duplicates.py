@@ -1,0 +1,140 @@
+"""The same picture under several names, by the hash of its file: in one split alone, and once where it is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.captions import Captions, merged
+from training.row_table import SPLITS
+from training.rows import CaptionsError, Row
+
+if TYPE_CHECKING:
+    from training.targets import Targets
+
+log = logging.getLogger("training")
+DIGEST_BYTES = 16  # of the hash, held per picture: two of a billion files agree in them with a probability below 1e-20
+
+Digests = NDArray[np.bytes_]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A source of which no picture is in more than one split.
+
+    Attributes:
+        left_out: per split how many rows are left out, because their pictures are in validation or test.
+        repeated: per split how many rows are left that show a picture of an earlier row again.
+    """
+
+    captions: Captions
+    left_out: dict[str, int]
+    repeated: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts, for run.json and results.json; empty where the targets hold no hashes."""
+        return {"duplicates": {"left_out": self.left_out, "repeated": self.repeated}} if self.left_out else {}
+
+
+def keep_apart(captions: Captions, targets: Targets) -> Apart:
+    """Leaves out of train what is in validation or test, too, and out of validation what is in test.
+
+    Pictures are the same where their files have the same bytes. Repeated ones within a split stay: all their captions
+    are right, and `once` makes one picture of them where that matters.
+
+    Raises:
+        CaptionsError: nothing is left of a split.
+    """
+    digests = digests_of(targets, captions.rows.image_ids())
+    if digests is None:
+        log.info("%s holds no hashes of the pictures' files: pictures in two splits are not found", targets.folder)
+        return Apart(captions, {}, {})
+    splits = captions.rows.splits
+    kept = in_last_split(digests, splits)
+    again = kept & (first_places(digests, splits) != np.arange(len(digests)))
+    left_out = {name: int((~kept & (splits == number)).sum()) for number, name in enumerate(SPLITS) if name}
+    repeated = {name: int((again & (splits == number)).sum()) for number, name in enumerate(SPLITS) if name}
+    for number, name in enumerate(SPLITS):
+        if name and left_out[name] and not (kept & (splits == number)).any():
+            raise CaptionsError(
+                f"expected pictures of its own in the {name} split of {captions.name}, got {left_out[name]} that are "
+                "all in validation or test, too; give it others"
+            )
+    if any(left_out.values()):
+        log.warning("left out, because the same picture is in validation or test: %s", _told(left_out))
+    if any(repeated.values()):
+        log.info("the same picture under another name: %s", _told(repeated))
+    if kept.all():
+        return Apart(captions, left_out, repeated)
+    rows = captions.rows.take(np.flatnonzero(kept))
+    return Apart(dataclasses.replace(captions, rows=rows), left_out, repeated)
+
+
+def once(rows: Sequence[Row], targets: Targets) -> Sequence[Row]:
+    """The rows of one split with each picture once, in place of its first row, with the captions of all its rows.
+
+    Otherwise a caption of one row would find the other, which is the same picture and scores the same, and count as
+    wrong.
+    """
+    digests = digests_of(targets, [row.image_id for row in rows])
+    if digests is None:
+        return rows
+    firsts = first_places(digests, np.zeros(len(rows), np.uint8)).tolist()
+    pictures: dict[int, Row] = {}
+    for place, row in zip(firsts, rows):
+        first = pictures.get(place)
+        pictures[place] = row if first is None else merged(first, row)
+    return rows if len(pictures) == len(rows) else list(pictures.values())
+
+
+def digests_of(targets: Targets, image_ids: Sequence[str]) -> Digests | None:
+    """The (n,) digests of pictures' files; for one without a target, of its name. None where the targets have none."""
+    stored = targets.contents(DIGEST_BYTES)
+    if stored is None:
+        return None
+    digests = np.empty(len(image_ids), stored.dtype)
+    places = targets.find(image_ids)
+    digests[places >= 0] = stored[places[places >= 0]]
+    for number in np.flatnonzero(places < 0).tolist():  # rejected: no other picture's
+        digests[number] = hashlib.sha256(image_ids[number].encode()).digest()[:DIGEST_BYTES]
+    return digests
+
+
+def in_last_split(digests: Digests, splits: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """For each picture whether no later split has it: (n,).
+
+    >>> in_last_split(np.array([b"a", b"b", b"a"]), np.array([0, 0, 2], np.uint8)).tolist()
+    [False, True, True]
+    """
+    order = np.lexsort((splits, digests))
+    ends = np.ones(len(order), bool)
+    ends[:-1] = digests[order[1:]] != digests[order[:-1]]
+    last = np.flatnonzero(ends)
+    kept = np.empty(len(order), bool)
+    kept[order] = splits[order] == splits[order[last[np.cumsum(ends) - ends]]]
+    return kept
+
+
+def first_places(digests: Digests, splits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """For each picture the place where its split has it first: (n,).
+
+    >>> first_places(np.array([b"a", b"b", b"a", b"a"]), np.array([0, 0, 0, 2], np.uint8)).tolist()
+    [0, 1, 0, 3]
+    """
+    order = np.lexsort((splits, digests))  # stable: equal ones stay in the order of the source
+    begins = np.ones(len(order), bool)
+    begins[1:] = (digests[order[1:]] != digests[order[:-1]]) | (splits[order[1:]] != splits[order[:-1]])
+    firsts = np.empty(len(order), np.int64)
+    firsts[order] = order[begins][np.cumsum(begins) - 1]
+    return firsts
+
+
+def _told(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
