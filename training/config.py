@@ -115,6 +115,8 @@ class EmbedConfig(TargetsConfig):
     dtype: str = option(
         "auto", "of the computation; auto: bf16 where the processor or GPU has it", choices=("auto", "float32", "bf16")
     )
+    cluster: str = option("", "Ray cluster whose workers embed: auto, an address, or local (extra distributed)")
+    cluster_workers: int = option(2, "processes on the cluster, each with a tower of its own", low=1)
     shard_size: int = option(4096, "pictures per shard: what a kill loses at most", low=1)
     target_dtype: str = option("float32", "of the stored vectors; float16 halves them", choices=("float32", "float16"))
 

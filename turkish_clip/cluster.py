@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from turkish_clip.errors import InputError
@@ -32,9 +33,7 @@ class SearchCluster:
     """
 
     def __init__(self, address: str = LOCAL, workers: int = 2) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        if address == LOCAL:  # read as Ray is imported: without it, Ray listens on all of the machine's addresses
-            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        _before_import(address)
         try:
             import ray
             from lance_ray import pool
@@ -80,6 +79,36 @@ class SearchCluster:
         """Stops the workers; a cluster that others use goes on."""
         self._pool.terminate()
         self._pool.join()
+
+
+@contextmanager
+def joined(address: str, workers: int) -> Iterator[Any]:
+    """Ray, joined to a cluster, and left at the end; one of our own is stopped.
+
+    Raises:
+        ClusterError: Ray is not installed, or there is no cluster at the address.
+    """
+    _before_import(address)
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ClusterError('expected Ray, got none installed; pip install "turkish-clip[distributed]"') from error
+    here = not ray.is_initialized()
+    if here:
+        join(address, workers)
+    try:
+        yield ray
+    finally:
+        if here:
+            ray.shutdown()
+
+
+def _before_import(address: str) -> None:
+    """What Ray reads from the environment as it is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == LOCAL:  # without it, Ray listens on all of the machine's addresses
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 def join(address: str, workers: int) -> None:

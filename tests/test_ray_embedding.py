@@ -1,0 +1,75 @@
+"""Embedding by the workers of a local Ray cluster: the bytes of one process, also where a worker is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training import embed_images
+from training.targets import TargetsError
+from turkish_clip.cluster import ClusterError
+
+SHARDS = ["--shard_size", "6", "--image_batch_size", "4", "--device", "cpu"]
+
+
+def command(folder: Path, clip: Path, run: Path, *more: str) -> list[str]:
+    return ["--captions", str(folder), "--image_model", str(clip), "--run", str(run), *SHARDS, *more]
+
+
+def bytes_of(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run / "targets").iterdir())}
+
+
+def embedders() -> list[int]:
+    """The processes of the pool's workers."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if name.startswith(b"ray::") and b"MapWorker" in name:
+            found.append(int(process.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray leaves sockets open
+def test_two_workers_write_what_one_process_writes_though_one_is_killed(
+    captioned_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "alone"))
+    killed: list[int] = []
+    add = embed_images.Shelf.add
+
+    def add_and_kill(shelf: embed_images.Shelf, part: Any) -> None:
+        add(shelf, part)
+        if not killed:
+            killed.append(embedders()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    monkeypatch.setattr(embed_images.Shelf, "add", add_and_kill)
+    found = embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "many", "--cluster", "local"))
+    assert killed
+    assert found["shards"] == 8
+    assert bytes_of(tmp_path / "many") == bytes_of(tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_that_cannot_go_on_is_one_line(
+    captioned_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.embed_images.weights_sha256", lambda model: "0" * 64)
+    with pytest.raises(TargetsError, match="the same weights of .* on all nodes, got others") as raised:
+        embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "run", "--cluster", "local"))
+    assert "\n" not in str(raised.value)
+
+
+def test_no_cluster_there(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"expected a Ray cluster at 'auto', got .*; give auto on a node"):
+        embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "run", "--cluster", "auto"))
