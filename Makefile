@@ -10,7 +10,7 @@ install:  ## torch is pinned to the tested version: here that is a CPU build, wh
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade "pip>=25.1"
 	$(RUN) -m pip install --quiet torch==2.13.0
-	$(RUN) -m pip install --quiet --editable ".[train,app,distributed,benchmark]" --group dev
+	$(RUN) -m pip install --quiet --editable ".[train,app,distributed,benchmark,onnx]" --group dev
 
 check:
 	$(RUN) -m ruff check .

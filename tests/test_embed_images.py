@@ -111,8 +111,8 @@ def test_again_changes_nothing(finished: Path, broken_source: Path, tiny_clip: P
         pytest.param("training.targets:sha256_of", 2, marks=pytest.mark.slow),
         pytest.param("training.embed_images:write_rejects", 1, marks=pytest.mark.slow),
         pytest.param("training.targets:write_json", 2, marks=pytest.mark.slow),
-        pytest.param("training.atomic:_sync", 1, marks=pytest.mark.slow),
-        pytest.param("training.atomic:_sync", 5, marks=pytest.mark.slow),
+        pytest.param("turkish_clip.atomic:_sync", 1, marks=pytest.mark.slow),
+        pytest.param("turkish_clip.atomic:_sync", 5, marks=pytest.mark.slow),
         pytest.param("sentence_transformers:SentenceTransformer.forward", 6, marks=pytest.mark.slow),
     ],
 )

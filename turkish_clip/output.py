@@ -16,6 +16,7 @@ from turkish_clip.text import nfc
 if TYPE_CHECKING:
     from turkish_clip.collection import FileReject
     from turkish_clip.filtering import Flag
+    from turkish_clip.onnx_export import Exported
     from turkish_clip.search import Added, Hit
     from turkish_clip.verify import Check
     from turkish_clip.zero_shot import Classification
@@ -164,6 +165,24 @@ def show_facts(facts: dict[str, Any], as_json: bool) -> None:
         return
     for name, value in facts.items():
         print(f"{name.replace('_', ' '):<24}{value}")
+
+
+def show_export(written: Exported, as_json: bool) -> None:
+    record = written.record
+    if as_json:
+        figures = {"bytes": written.bytes, "golden_cosine": written.golden_cosine}
+        figures["golden_difference"] = written.golden_difference
+        print_json({"folder": str(written.folder), **record, **figures})
+        return
+    print(
+        f"{written.folder}: {record['model']} in {record['precision']}, {written.bytes / 1e6:.1f} MB; texts of up to "
+        f"{record['max_tokens']} tokens → unit vectors of {record['dim']}"
+    )
+    if record["image_model"] is None:
+        print("its image model is not recorded; name it with --image-model")
+    else:
+        print(f"to be compared with the vectors of pictures by {record['image_model']['id']}")
+    print(f"beside the model itself, on the golden sentences: least cosine {written.golden_cosine:.5f}")
 
 
 def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:

@@ -189,7 +189,7 @@ def find_names(
     if (Path(text) / RUN_RECORD).is_file():
         named, measured = _of_run(Path(text))
         text = str(Path(text) / "model")
-    facts = measured | _facts(text, revision)
+    facts = ({"image_model": named} if named else {}) | measured | _facts(text, revision)
     named = facts.get("image_model") or named
     image = str(image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id") or STOCK_IMAGE_MODEL)
     if image_revision is None and image == named.get("id"):

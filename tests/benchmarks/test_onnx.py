@@ -1,0 +1,109 @@
+"""Text encoding at full size, BERT-base from its configuration under 768 → 512: plain against bfloat16 and ONNX.
+
+Plain is what a user would do otherwise: SentenceTransformer.encode in float32. All take turns in one process, with two
+threads; `make bench` prints the ratios.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from training.backbone import learn_wordpiece
+from training.mini.scene import random_scene, turkish_caption
+from turkish_clip import build_text_encoder, save_text_encoder
+from turkish_clip.metrics import Vectors, unit
+from turkish_clip.onnx_export import export_onnx
+from turkish_clip.onnx_runtime import OnnxTextEncoder
+
+pytestmark = pytest.mark.bench
+
+THREADS = 2
+CAPTIONS, BATCH_SIZE = 256, 32
+ROUNDS, QUERIES_A_ROUND = 5, 5
+QUERY = "gece mavi bir balık"
+GOAL = 3  # times as fast as plain
+
+Encode = Callable[[list[str]], Vectors]
+
+
+def captions(seed: int, count: int) -> list[str]:
+    """As people write them: one sentence, or two."""
+    rng = random.Random(seed)
+    return [
+        " ".join(turkish_caption(random_scene(rng), rng) for _ in range(rng.choice((1, 1, 2)))) for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Encode]]:
+    """Each way to encode, warm."""
+    folder = tmp_path_factory.mktemp("bert-base")
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=32000)).save_pretrained(folder / "backbone")
+    learn_wordpiece(captions(1, 500), 2000, 128).save_pretrained(folder / "backbone")
+    plain = build_text_encoder(folder / "backbone", device="cpu")
+    save_text_encoder(plain, folder / "text")
+    bfloat16 = copy.deepcopy(plain).to(torch.bfloat16)
+
+    def in_bfloat16(texts: list[str]) -> Vectors:
+        vectors = bfloat16.encode(texts, batch_size=BATCH_SIZE, show_progress_bar=False, convert_to_tensor=True)
+        return unit(vectors.float().numpy())
+
+    ways: dict[str, Encode] = {
+        "plain": lambda texts: plain.encode(texts, batch_size=BATCH_SIZE, show_progress_bar=False),
+        "bfloat16": in_bfloat16,
+    }
+    for name, int8 in (("ONNX float32", False), ("ONNX int8", True)):
+        written = export_onnx(folder / "text", folder / name, int8=int8)
+        print(f"\n{name}: {written.bytes / 1e6:.0f} MB, least golden cosine {written.golden_cosine:.5f}")
+        encoder = OnnxTextEncoder(written.folder, threads=THREADS)
+        ways[name] = lambda texts, encoder=encoder: encoder.encode(texts, batch_size=BATCH_SIZE)  # type: ignore[misc]
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    yield ways
+    torch.set_num_threads(before)
+
+
+def speedups(encoders: dict[str, Encode], texts: list[str], rounds: int, repeats: int, title: str) -> dict[str, float]:
+    """Times each way in turn, prints the medians and their ratios to plain; returns the ratios."""
+    own = encoders["plain"](texts)
+    least = {name: float((encode(texts) * own).sum(axis=1).min()) for name, encode in encoders.items()}  # and warm up
+    seconds: dict[str, list[float]] = {name: [] for name in encoders}
+    for _ in range(rounds):
+        for name, encode in encoders.items():
+            for _ in range(repeats):
+                began = time.perf_counter()
+                encode(texts)
+                seconds[name].append(time.perf_counter() - began)
+    plain = statistics.median(seconds["plain"])
+    print(f"\n{title}, {THREADS} threads:")
+    for name, taken in seconds.items():
+        middle = statistics.median(taken)
+        each = statistics.median(before / now for before, now in zip(seconds["plain"], taken, strict=True))
+        print(
+            f"  {name:<14}{1000 * middle:9.1f} ms   plain / it {plain / middle:5.2f} (of medians), {each:5.2f} (median "
+            f"of {len(taken)} pairs)   least cosine to plain {least[name]:.5f}"
+        )
+    return {name: plain / statistics.median(taken) for name, taken in seconds.items()}
+
+
+def test_one_query(encoders: dict[str, Encode]) -> None:
+    found = speedups(encoders, [QUERY], ROUNDS, QUERIES_A_ROUND, "one query")
+    assert found["ONNX int8"] >= GOAL
+
+
+def test_a_batch(encoders: dict[str, Encode]) -> None:
+    texts = captions(0, CAPTIONS)
+    words = np.array([len(text.split()) for text in texts])
+    title = f"{CAPTIONS} captions of {words.min()} to {words.max()} words (median {np.median(words):.0f})"
+    found = speedups(encoders, texts, ROUNDS, 1, title)
+    assert max(found["bfloat16"], found["ONNX int8"]) >= GOAL

@@ -1,0 +1,185 @@
+"""An exported text encoder, run with onnxruntime, tokenizers and numpy alone: no torch, no transformers.
+
+`turkish-clip export` writes the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from turkish_clip.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GRAPH, TOKENIZER, RECORD = "model.onnx", "tokenizer.json", "turkish_clip_onnx.json"
+FORMAT = 1
+INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
+CPU = "CPUExecutionProvider"
+ERRORS_ALONE = 3  # onnxruntime's level: at 2 it warns of processors and graphics cards that it did not find
+
+
+class OnnxError(InputError):
+    """An exported model that can't be written, read or run."""
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """The image model whose vectors an exported text encoder's can be compared with.
+
+    Attributes:
+        id: Hub id; of a folder its name.
+        revision: on the Hub; empty where none was recorded.
+        weights_sha256: as `turkish-clip info` prints it; empty where none was recorded.
+    """
+
+    id: str
+    revision: str
+    weights_sha256: str
+
+
+class OnnxTextEncoder:
+    """A text encoder from `turkish-clip export`.
+
+    Args:
+        folder: with model.onnx, tokenizer.json and turkish_clip_onnx.json.
+        threads: that compute; None leaves it to onnxruntime, which takes the machine's cores.
+        providers: onnxruntime's execution providers in order of preference; None takes the processor.
+
+    Attributes:
+        dim: width of the vectors.
+        max_tokens: longer text is cut there, special tokens included.
+        precision: "float32" or "int8".
+        image_model: which pictures' vectors fit; None where the model did not name it.
+
+    Raises:
+        OnnxError: onnxruntime or tokenizers is not installed, the folder does not exist or is not an export, or a
+            provider is not in this build of onnxruntime.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None
+    ) -> None:
+        record = read_record(Path(folder))
+        self.folder = Path(folder)
+        self.dim: int = record["dim"]
+        self.max_tokens: int = record["max_tokens"]
+        self.precision: str = record["precision"]
+        self.image_model: ImageModel | None = record["image_model"]
+        self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
+        self._session = _open_graph(self.folder / GRAPH, threads, providers)
+
+    def encode(self, texts: Sequence[str], *, batch_size: int = 32) -> NDArray[np.float32]:
+        """The (n, dim) float32 unit vectors of texts, in their order; (0, dim) for none.
+
+        Texts of like length go through the graph together, so that little is padded.
+
+        Raises:
+            OnnxError: one text instead of a list, something that is no text, or a batch size below 1.
+        """
+        if isinstance(texts, str):
+            raise OnnxError("expected a list of texts, got one text; write encode([text])")
+        if batch_size < 1:
+            raise OnnxError(f"expected a batch size of at least 1, got {batch_size}; 32 is the default")
+        for place, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise OnnxError(f"expected texts, got a {type(text).__name__} at place {place}; leave it out")
+        vectors = np.empty((len(texts), self.dim), np.float32)
+        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))  # the largest batch first
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            vectors[places] = self._run([texts[place] for place in places])
+        return vectors
+
+    def _run(self, texts: list[str]) -> NDArray[np.float32]:
+        encodings = self._tokenizer.encode_batch(texts)
+        ids = np.array([encoding.ids for encoding in encodings], np.int64)
+        mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
+        found: NDArray[np.float32] = self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask))))[0]
+        return found
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds what `turkish-clip export` writes."""
+    return (folder / RECORD).is_file()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What the export says of itself, its image model as `ImageModel`.
+
+    Raises:
+        OnnxError: no such folder, not an export, or one of another format.
+    """
+    if not folder.is_dir():
+        raise OnnxError(f"expected a folder, got {folder}, which is none; write it: turkish-clip export MODEL --onnx")
+    if not is_export(folder):
+        raise OnnxError(
+            f"expected {RECORD} in {folder}, got none: it is not an export; write one: turkish-clip export MODEL --onnx"
+        )
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        found = record["format"]
+        _ = record["dim"], record["max_tokens"], record["precision"]
+        record["image_model"] = ImageModel(**record["image_model"]) if record["image_model"] else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise OnnxError(
+            f"expected an export in {folder}, got {_said(error)} from its {RECORD}; export again"
+        ) from error
+    if found != FORMAT:
+        raise OnnxError(f"expected an export of format {FORMAT}, got {found} in {folder}; export again")
+    return dict(record)
+
+
+def _open_tokenizer(path: Path) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise missing("tokenizers") from error
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises Exception itself
+        raise OnnxError(f"expected a tokenizer in {path}, got {_said(error)}; export again") from error
+
+
+def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing("onnxruntime") from error
+    chosen, known = list(providers or [CPU]), onnxruntime.get_available_providers()
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise OnnxError(
+            f"expected execution providers of this onnxruntime, got {', '.join(unknown)}; it has {', '.join(known)}"
+        )
+    if threads is not None and threads < 1:
+        raise OnnxError(f"expected at least 1 thread, got {threads}; leave it out for all cores")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ALONE
+    options.intra_op_num_threads = threads or 0
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
+    except Exception as error:  # onnxruntime's errors have no common parent but this
+        raise OnnxError(f"expected a graph in {path}, got {_said(error)}; export again") from error
+    names = {value.name for value in session.get_inputs()}, {value.name for value in session.get_outputs()}
+    if names != (set(INPUTS), {OUTPUT}):
+        raise OnnxError(
+            f"expected a graph from {', '.join(INPUTS)} to {OUTPUT} in {path}, got one from "
+            f"{', '.join(sorted(names[0]))} to {', '.join(sorted(names[1]))}; export again"
+        )
+    return session
+
+
+def missing(library: str) -> OnnxError:
+    """The error for a library that is not installed."""
+    return OnnxError(f'expected {library}, got none installed; pip install "turkish-clip[onnx]"')
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
