@@ -24,11 +24,15 @@ class Source:
 
     captions: str = option(
         "",
-        "folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, Hub data set id, or mini",
+        "folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, folder of Parquet files, WebDataset .tar shards "
+        "(folder, or a-{000..009}.tar), Hub data set id, or mini",
         aliases=("images",),
     )
     captions_config: str = option("", "configuration of a Hub data set, where it has several")
     captions_revision: str = option("", "revision of a Hub data set; empty: the newest")
+    captions_streaming: bool = option(
+        False, "read a Hub data set over the network each time, in place of downloading it: captions, then pictures"
+    )
     captions_license: str = option("", "licence of the pictures and captions, as the model card names it")
     image_column: str = option("", "column of the picture; empty: file_name, image, image_path or path")
     caption_columns: tuple[str, ...] = option(
