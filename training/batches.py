@@ -1,4 +1,4 @@
-"""Batches of captions of similar length, so that little of a batch is padding; plugs into `batch_sampler`."""
+"""Batches of weighted sources, and of captions of similar length (little padding); plug into `batch_sampler`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,29 @@ from collections.abc import Iterator
 import torch
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
+from training.weights import order_of_epoch, seen_in_epoch
+
 BATCHES_AT_ONCE = 32  # sorted together: enough to even out lengths, few enough to stay a shuffle
 
 
-class GroupByLength(DefaultBatchSampler):  # type: ignore[misc]
+class Shuffled(DefaultBatchSampler):  # type: ignore[misc]
+    """Shuffles the rows of an epoch: each comes as often as its source's weight says.
+
+    The order depends on the seed and the epoch alone, so that a resumed run sees the same batches.
+    """
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = order_of_epoch(self.sampler, self.seed, self.epoch, generator)
+        for number in range(len(self)):
+            yield order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
+
+    def __len__(self) -> int:
+        rows, size = seen_in_epoch(self.sampler), int(self.batch_size)
+        return rows // size if self.drop_last else -(-rows // size)
+
+
+class GroupByLength(Shuffled):
     """Shuffles the rows, sorts each stretch of 32 batches by the `length` column, and shuffles the batches.
 
     The order depends on the seed and the epoch alone, so that a resumed run sees the same batches.
@@ -19,7 +38,7 @@ class GroupByLength(DefaultBatchSampler):  # type: ignore[misc]
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
         lengths = torch.tensor(self.sampler.with_format(None)["length"])
-        order = torch.randperm(len(lengths), generator=generator)
+        order = order_of_epoch(self.sampler, self.seed, self.epoch, generator)
         batches: list[list[int]] = []
         for stretch in torch.split(order, BATCHES_AT_ONCE * self.batch_size):
             by_length = stretch[torch.argsort(lengths[stretch], descending=True, stable=True)].tolist()
@@ -30,7 +49,3 @@ class GroupByLength(DefaultBatchSampler):  # type: ignore[misc]
             batches = [batch for batch in batches if len(batch) == self.batch_size]
         for number in torch.randperm(len(batches), generator=generator).tolist():
             yield batches[number]
-
-    def __len__(self) -> int:
-        rows, size = len(self.sampler), int(self.batch_size)
-        return rows // size if self.drop_last else -(-rows // size)

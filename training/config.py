@@ -15,6 +15,7 @@ from training.objectives import OBJECTIVES
 from training.recipe import Config, ConfigError, option, read_config
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+MAX_WEIGHT = 100
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -43,6 +44,9 @@ class Source:
     english_columns: tuple[str, ...] = option((), "columns of English captions; empty: captions_en, if there")
     id_column: str = option("", "column that names the picture; empty: image_id, else its path or row number")
     split_column: str = option("split", "column that says train, validation or test, if there")
+    weight: float = option(
+        1.0, "how often each of its training captions is seen in an epoch: 0.5 every other epoch, 2 twice in each"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,12 @@ class SourceConfig(Source):
             raise ConfigError(f"expected each of 'sources' once, got {', '.join(names)}; join the doubled ones")
         if not all(names):
             raise ConfigError("expected 'captions' in each of 'sources', got one without; name its folder, table or id")
+        for source in self.all_sources:
+            if not 0 < source.weight <= MAX_WEIGHT:
+                raise ConfigError(
+                    f"expected 'weight' of {source.captions} above 0 and at most {MAX_WEIGHT}, got {source.weight:g}; "
+                    "change it, or take the source out"
+                )
         if not self.run:
             raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")
 
@@ -264,6 +274,11 @@ class PretrainConfig(SourceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if any(source.weight != 1 for source in self.all_sources):
+            raise ConfigError(
+                "expected sources of weight 1 for pretraining, which sees each picture once an epoch, got others; "
+                "leave 'weight' out"
+            )
         _check_multiple_of_32(self, "vision_hidden", "text_hidden")
         if self.picture_size % self.patch_size:
             raise ConfigError(

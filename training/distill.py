@@ -14,6 +14,7 @@ from training.hub import commit_of
 from training.objectives import OBJECTIVES
 from training.run_record import open_run, sha256_of, sha256_of_texts
 from training.targets import MANIFEST, Targets, read_targets
+from training.weights import seen_in_epoch
 from turkish_clip.towers import weights_sha256
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def main(argv: list[str]) -> dict[str, Any]:
         callbacks.append(FollowProgress(loss, run.last_checkpoint))
     trainer = SentenceTransformerTrainer(
         model=student,
-        args=training_arguments(config, run.checkpoints, len(pairs.texts), evaluates=pairs.evaluator is not None),
+        args=training_arguments(
+            config, run.checkpoints, seen_in_epoch(pairs.train), evaluates=pairs.evaluator is not None
+        ),
         train_dataset=pairs.train,
         loss=loss,
         evaluator=pairs.evaluator,
@@ -120,15 +123,16 @@ def training_arguments(
     """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
     from sentence_transformers import SentenceTransformerTrainingArguments
 
-    from training.batches import GroupByLength
+    from training.batches import GroupByLength, Shuffled
 
+    weighted = any(source.weight != 1 for source in config.all_sources)
     steps = max(1, math.ceil(math.ceil(captions / config.batch_size) * config.epochs))
     interval = math.ceil(steps / config.evaluations)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=config.batch_size,
-        batch_sampler=GroupByLength if config.group_by_length else "batch_sampler",
+        batch_sampler=GroupByLength if config.group_by_length else Shuffled if weighted else "batch_sampler",
         learning_rate=config.peak_learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_fraction * steps),

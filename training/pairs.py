@@ -14,6 +14,7 @@ from training.labels import labels
 from training.perturb import Variants
 from training.rows import CaptionsError, Row
 from training.targets import REJECTS, Targets
+from training.weights import weight_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -72,7 +73,9 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
         return result
 
     lengths = [len(text) for text in texts]
-    dataset = Dataset.from_dict({"caption": texts, "picture": picture_of, "row": range(len(texts)), "length": lengths})
+    weights = {source.captions: source.weight for source in config.all_sources}
+    columns = {"caption": texts, "picture": picture_of, "row": range(len(texts)), "length": lengths}
+    dataset = Dataset.from_dict(columns | weight_column(((row.source, len(row.captions)) for row in train), weights))
     return Pairs(
         dataset.with_transform(look_up),
         len(train),
