@@ -17,6 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 
 if TYPE_CHECKING:
+    from turkish_clip.metrics import Vectors
     from turkish_clip.towers import Towers
 
 WORDS = (
@@ -140,3 +141,18 @@ def paint(path: Path, number: int) -> Path:
     rng = np.random.default_rng(number)
     Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
     return path
+
+
+def stored_ids(folder: Path) -> list[str]:
+    """The image_ids in the shards, in order."""
+    import pyarrow.parquet as pq
+
+    shards = [pq.read_table(path) for path in sorted(folder.glob("shard-*.parquet"))]
+    return [image_id for shard in shards for image_id in shard["image_id"].to_pylist()]
+
+
+def stored_vectors(folder: Path) -> Vectors:
+    """The (pictures, dim) vectors in the shards, in order."""
+    from training.targets import read_targets
+
+    return read_targets(folder).unit_rows(stored_ids(folder))

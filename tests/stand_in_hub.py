@@ -65,6 +65,7 @@ class StandInHub:
         self.blobs: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.sent: list[tuple[str, int]] = []  # path and bytes of each answer's body
         self.page = page
         self.lock = threading.RLock()
         hub = self
@@ -156,6 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
+            self.hub.sent.append((path, len(content)))
             self.wfile.write(content)
 
     def due_fault(self, path: str) -> int | str | None:

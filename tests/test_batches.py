@@ -75,4 +75,6 @@ def test_shuffled_is_the_hosts_own_order(tiny_bert: Path, tmp_path: Path, seed: 
     shuffled = epochs(Shuffled)
     assert shuffled == epochs("batch_sampler")
     assert len({str(batches) for batches in shuffled}) == 3
-    assert sorted(row for batch in Shuffled(range(101), 8, False) for row in batch) == list(range(101))
+    assert sorted(row for batch in Shuffled(Dataset.from_dict({"row": range(101)}), 8, False) for row in batch) == list(
+        range(101)
+    )

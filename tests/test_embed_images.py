@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import paint, run_killed, write_rows
+from conftest import paint, run_killed, stored_ids, stored_vectors, write_rows
 from PIL import Image
 
 from training import embed_images
@@ -34,17 +34,6 @@ from turkish_clip.encoder import load_model
 def arguments(source: Path, clip: Path, run: Path, *more: str) -> list[str]:
     base = f"--captions {source} --image_model {clip} --run {run} --image_batch_size 4 --shard_size 10 --device cpu"
     return [*base.split(), "--dtype", "float32", *more]
-
-
-def stored_ids(folder: Path) -> list[str]:
-    """The image_ids in the shards, in order."""
-    shards = [pq.read_table(path) for path in sorted(folder.glob("shard-*.parquet"))]
-    return [image_id for shard in shards for image_id in shard["image_id"].to_pylist()]
-
-
-def stored_vectors(folder: Path) -> np.ndarray:
-    """The (pictures, dim) vectors in the shards, in order."""
-    return read_targets(folder).unit_rows(stored_ids(folder))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

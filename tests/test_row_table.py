@@ -12,9 +12,10 @@ import pytest
 from memory import peak_of, write_source
 
 from training import scratch
+from training.ray_embedding import Sent
 from training.row_table import SPLITS, Rejects, RejectWriter, Rows
 from training.rows import Reject, Row
-from training.tables import Inline, Stored
+from training.tables import Stored
 
 MB = 1_000_000
 
@@ -29,8 +30,8 @@ def some_rows(rng: random.Random, count: int) -> list[Row]:
                 None,
                 Path(f"resimler/ığdır {number}.png"),
                 Path(os.fsdecode(b"not-utf8-\xff.png")),
-                Inline(rng.randbytes(20)),
-                Inline(b""),
+                Sent(rng.randbytes(20)),
+                Sent(b""),
                 Stored(data_set, number, "image"),
             ]
         )

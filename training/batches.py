@@ -10,23 +10,26 @@ from collections.abc import Iterator
 import torch
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
+from training.weights import order_of_epoch, seen_in_epoch
+
 BATCHES_AT_ONCE = 32  # sorted together: enough to even out lengths, few enough to stay a shuffle
 
 
 class Shuffled(DefaultBatchSampler):  # type: ignore[misc]
-    """The batches that the host's own sampler makes, without its list of all row numbers.
+    """Shuffles the rows of an epoch: each comes as often as its source's weight says.
 
-    The order depends on the seed and the epoch alone.
+    Without weights these are the batches that the host's own sampler makes, without its list of all row numbers. The
+    order depends on the seed and the epoch alone, so that a resumed run sees the same batches.
     """
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(len(self.sampler), generator=generator)
+        order = order_of_epoch(self.sampler, self.seed, self.epoch, generator)
         for number in range(len(self)):
             yield order[number * self.batch_size : (number + 1) * self.batch_size].tolist()
 
     def __len__(self) -> int:
-        rows, size = len(self.sampler), int(self.batch_size)
+        rows, size = seen_in_epoch(self.sampler), int(self.batch_size)
         return rows // size if self.drop_last else -(-rows // size)
 
 
@@ -39,7 +42,7 @@ class GroupByLength(Shuffled):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
         lengths = torch.tensor(self.sampler.with_format("numpy", columns=["length"])[:]["length"])
-        order = torch.randperm(len(lengths), generator=generator)
+        order = order_of_epoch(self.sampler, self.seed, self.epoch, generator)
         for stretch in torch.split(order, BATCHES_AT_ONCE * self.batch_size):
             stretch.copy_(stretch[torch.argsort(lengths[stretch], descending=True, stable=True)])
         for number in torch.randperm(len(self), generator=generator).tolist():

@@ -19,7 +19,8 @@ from training.config import Source, SourceConfig
 from training.ids import Ids
 from training.row_table import SPLITS, PictureCodec, RejectWriter, Rows, RowWriter, SplitNumbers
 from training.rows import SPLIT_NAMES, CaptionsError, Columns, Reject, Row
-from training.tables import Record, hub_records, is_table, table_records
+from training.shards import is_shards, shard_records, shards_below, shards_of
+from training.tables import Record, hub_records, is_table, json_lines, table_records
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
@@ -157,22 +158,34 @@ def _records(source: Source, run: Path) -> Iterator[Record]:
         world_size = WorldSize(train=int(size)) if size else WorldSize()
         return _folder_records(write_world(run / "data", world_size))
     path = Path(source.captions)
+    if source.captions_streaming and (path.exists() or is_shards(source.captions)):
+        raise CaptionsError(
+            f"expected a Hub data set to stream, got {path}, which is here; leave captions_streaming out: its pictures "
+            "are read one by one anyway"
+        )
     if path.is_dir():
         return _folder_records(path)
+    if is_shards(source.captions):
+        return shard_records(shards_of(source.captions))
     if path.is_file():
         if not is_table(path):
-            raise CaptionsError(f"expected a .csv, .tsv, .jsonl or .parquet table, got {path}; convert it to one")
+            convert = f"make lines of it: {json_lines(path)}" if path.suffix == ".json" else "convert it to one"
+            raise CaptionsError(f"expected a .csv, .tsv, .jsonl or .parquet table or a .tar, got {path}; {convert}")
         return table_records(path, confined=False)
     if source.captions.count("/") != 1 or source.captions.startswith((".", "/", "~")) or is_table(path):
         raise CaptionsError(
             f"expected a folder, table or Hub data set, got {source.captions!r}, which is not there; "
             "check the path (a Hub id is owner/name)"
         )
+    if source.captions_streaming:
+        from training.hub_streams import streamed_records
+
+        return streamed_records(source.captions, source.captions_config, source.captions_revision)
     return hub_records(source.captions, source.captions_config or None, source.captions_revision or None)
 
 
 def _folder_records(folder: Path) -> Iterator[Record]:
-    """Records of a captioned image folder: metadata at its top, or in train/, validation/ and test/ below it."""
+    """Records of a folder: of pictures with metadata at its top or in train/, validation/ and test/, or of shards."""
     tables = [folder / name for name in METADATA_NAMES if (folder / name).is_file()][:1]
     if tables:
         yield from table_records(tables[0], confined=True)
@@ -183,9 +196,18 @@ def _folder_records(folder: Path) -> Iterator[Record]:
             found = True
             for record in table_records(table, confined=True):
                 yield replace(record, split=SPLIT_NAMES[subfolder.name], prefix=f"{subfolder.name}/")
-    if not found:
+    if found:
+        return
+    if shards := shards_below(folder):
+        yield from shard_records(shards)
+    elif any(folder.rglob("*.parquet")):
+        from training.hub_streams import streamed_records
+
+        yield from streamed_records(str(folder), "", "")
+    else:
         raise CaptionsError(
-            f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), got none; write one"
+            f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), or .tar or "
+            ".parquet files, got none; write one"
         )
 
 

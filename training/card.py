@@ -14,7 +14,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.benchmark_table import read_peers
-from training.config import DistillConfig, EmbedConfig, PublishConfig, usual_learning_rate
+from training.config import DistillConfig, EmbedConfig, PublishConfig, Source, usual_learning_rate
 from training.hub import full_id
 from training.perturb import SPELLINGS
 from training.run_record import sources_in
@@ -269,6 +269,11 @@ def recipe(record: dict[str, Any]) -> str:
     }
     commits = {"image_model": record["image_model"]["revision"], "backbone": record.get("backbone_revision")}
     different |= {f"{name}_revision": commit for name, commit in commits.items() if commit}
+    usual = {field.name: field.default for field in dataclasses.fields(Source)}
+    if "sources" in different:
+        different["sources"] = [
+            {name: value for name, value in options.items() if value != usual[name]} for options in different["sources"]
+        ]
     listed = different.get("sources") or [different]
     for options, source in zip(listed, sources_of(record)):
         options |= {"captions_revision": source.revision} if source.revision else {}

@@ -15,6 +15,7 @@ from training.objectives import OBJECTIVES
 from training.recipe import Config, ConfigError, option, read_config
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+MAX_WEIGHT = 100
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -24,11 +25,15 @@ class Source:
 
     captions: str = option(
         "",
-        "folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, Hub data set id, or mini",
+        "folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, folder of Parquet files, WebDataset .tar shards "
+        "(folder, or a-{000..009}.tar), Hub data set id, or mini",
         aliases=("images",),
     )
     captions_config: str = option("", "configuration of a Hub data set, where it has several")
     captions_revision: str = option("", "revision of a Hub data set; empty: the newest")
+    captions_streaming: bool = option(
+        False, "read a Hub data set over the network each time, in place of downloading it: captions, then pictures"
+    )
     captions_license: str = option("", "licence of the pictures and captions, as the model card names it")
     image_column: str = option("", "column of the picture; empty: file_name, image, image_path or path")
     caption_columns: tuple[str, ...] = option(
@@ -43,6 +48,9 @@ class Source:
     )
     id_column: str = option("", "column that names the picture; empty: image_id, else its path or row number")
     split_column: str = option("split", "column that says train, validation or test, if there")
+    weight: float = option(
+        1.0, "how often each of its training captions is seen in an epoch: 0.5 every other epoch, 2 twice in each"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +79,12 @@ class SourceConfig(Source):
             raise ConfigError(f"expected each of 'sources' once, got {', '.join(names)}; join the doubled ones")
         if not all(names):
             raise ConfigError("expected 'captions' in each of 'sources', got one without; name its folder, table or id")
+        for source in self.all_sources:
+            if not 0 < source.weight <= MAX_WEIGHT:
+                raise ConfigError(
+                    f"expected 'weight' of {source.captions} above 0 and at most {MAX_WEIGHT}, got {source.weight:g}; "
+                    "change it, or take the source out"
+                )
         if not self.run:
             raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")
 
@@ -276,6 +290,11 @@ class PretrainConfig(SourceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if any(source.weight != 1 for source in self.all_sources):
+            raise ConfigError(
+                "expected sources of weight 1 for pretraining, which sees each picture once an epoch, got others; "
+                "leave 'weight' out"
+            )
         _check_multiple_of_32(self, "vision_hidden", "text_hidden")
         if self.picture_size % self.patch_size:
             raise ConfigError(

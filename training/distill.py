@@ -15,6 +15,7 @@ from training.hub import commit_of
 from training.objectives import OBJECTIVES
 from training.run_record import open_run, sha256_of, sha256_of_texts
 from training.targets import MANIFEST, Targets, read_targets
+from training.weights import seen_in_epoch
 from turkish_clip.towers import weights_sha256
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def main(argv: list[str]) -> dict[str, Any]:
         callbacks.append(FollowProgress(loss, run.last_checkpoint))
     trainer = SentenceTransformerTrainer(
         model=student,
-        args=training_arguments(config, run.checkpoints, len(pairs.texts), evaluates=pairs.evaluator is not None),
+        args=training_arguments(
+            config, run.checkpoints, seen_in_epoch(pairs.train), evaluates=pairs.evaluator is not None
+        ),
         train_dataset=pairs.train,
         loss=loss,
         evaluator=pairs.evaluator,

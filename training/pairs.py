@@ -22,6 +22,7 @@ from training.rows import CaptionsError
 from training.run_record import sha256_of_texts
 from training.scratch import TableWriter, Texts
 from training.targets import REJECTS, Targets
+from training.weights import weight_column
 from turkish_clip.metrics import Vectors
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
         CaptionsError: no training pictures.
         TargetsError: a picture has no target and was not rejected when the targets were made.
     """
+    import pyarrow as pa
     from datasets import Dataset
     from datasets.table import InMemoryTable
 
@@ -73,6 +75,9 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
     labels_sha256 = hashlib.sha256(wanted.data).hexdigest()
     table = caption_table(train, config.folder)
     texts = Texts(table.select(["caption"]))
+    weights = {source.captions: source.weight for source in config.all_sources}
+    for name, values in weight_column(((row.source, len(row.captions)) for row in train), weights).items():
+        table = table.append_column(name, pa.array(values))
     log.info("%d captions of %d pictures to train on", len(texts), len(train))
     variants = Variants(config.ascii_share, config.case_share, config.full_stop_share, config.typo_share, config.seed)
     dataset = Dataset(InMemoryTable(table), fingerprint=sha256_of_texts(texts)[:16])  # mapped, whatever the class says

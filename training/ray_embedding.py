@@ -10,17 +10,29 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from training.config import EmbedConfig
 from training.embedding import Chunk, Embedded, embedded
-from training.tables import Inline
+from training.tables import Picture
 from training.targets import Manifest, TargetsError
 from turkish_clip.cluster import LOCAL, joined
 
 SHARDS_PER_WORKER = 4  # on the way at once: bounds what pictures out of data sets take
+
+
+@dataclass(frozen=True)
+class Sent(Picture):
+    """A picture that is sent along."""
+
+    content: bytes
+
+    def read(self) -> bytes:
+        """The bytes of the file."""
+        return self.content
 
 
 class ShardEmbedder:
@@ -94,6 +106,6 @@ def portable(chunk: Chunk) -> Chunk:
         image = row.image
         if not isinstance(image, Path):
             content = image.read()
-            image = content if isinstance(content, Path) else Inline(content)
+            image = content if isinstance(content, Path) else Sent(content)
         rows.append(dataclasses.replace(row, image=image.absolute() if isinstance(image, Path) else image))
     return dataclasses.replace(chunk, rows=rows)

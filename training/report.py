@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     thumbnails = Thumbnails(rows)
+    thumbnails.make(shown_pictures(split, config.report_queries))
     page = templates.get_template("report.html.jinja").render(
         results=results,
         bars=bars(results),
@@ -66,6 +67,11 @@ class Thumbnails:
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
         self.made: dict[int, str] = {}
+
+    def make(self, numbers: Iterable[int]) -> None:
+        """Makes those of some pictures in the source's order, in which a streamed one is read fastest."""
+        for number in sorted(set(numbers)):
+            self[number]
 
     def __getitem__(self, number: int) -> str:
         if number not in self.made:
@@ -121,22 +127,41 @@ def curve(path: Path) -> dict[str, Any]:
     }
 
 
+def shown_pictures(split: Split, count: int) -> list[int]:
+    """The pictures that the report shows, for its queries and in its matrix."""
+    found = [_best(split, number) for number in _spread(len(split.relevance.texts), count)]
+    return [picture for best in found for picture in best] + _spread(len(split.pictures), MATRIX)
+
+
+def _best(split: Split, text: int) -> list[int]:
+    """The five pictures that fit a text best, the best first."""
+    order: list[int] = np.argsort(-(split.pictures @ split.texts[text]), kind="stable")[:FOUND].tolist()
+    return order
+
+
+def _spread(size: int, count: int) -> list[int]:
+    """So many numbers below `size`, evenly spread."""
+    numbers: list[int] = np.linspace(0, size - 1, min(count, size)).astype(int).tolist()
+    return numbers
+
+
 def queries(split: Split, thumbnails: Thumbnails, count: int) -> list[dict[str, Any]]:
     """Turkish queries spread over the split, each with the five pictures that fit best; the right ones are marked."""
     texts = split.relevance.texts
     shown = []
-    for number in np.linspace(0, len(texts) - 1, min(count, len(texts))).astype(int).tolist():
+    for number in _spread(len(texts), count):
         scores = split.pictures @ split.texts[number]
-        best = np.argsort(-scores, kind="stable")[:FOUND].tolist()
         right = set(split.relevance.pictures_of[number])
-        found = [{"picture": thumbnails[p], "score": float(scores[p]), "right": p in right} for p in best]
+        found = [
+            {"picture": thumbnails[p], "score": float(scores[p]), "right": p in right} for p in _best(split, number)
+        ]
         shown.append({"text": texts[number], "found": found})
     return shown
 
 
 def matrix(split: Split, thumbnails: Thumbnails) -> dict[str, Any]:
     """Cosines of ten pictures and a caption of each, with their colours: the diagonal should stand out."""
-    numbers = np.linspace(0, len(split.pictures) - 1, min(MATRIX, len(split.pictures))).astype(int).tolist()
+    numbers = _spread(len(split.pictures), MATRIX)
     captions = [split.relevance.texts_of[number][0] for number in numbers]
     cosines = split.pictures[numbers] @ split.texts[captions].T
     low, high = float(cosines.min()), float(cosines.max())

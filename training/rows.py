@@ -10,13 +10,15 @@ from typing import Any
 from PIL import Image
 
 from training.config import Source
-from training.tables import Record
+from training.tables import PICTURE_COLUMN, Record
 from turkish_clip.errors import InputError
 from turkish_clip.images import Opened, open_hashed, open_image
 from turkish_clip.text import nfc
 
 IMAGE_COLUMNS = ("file_name", "image", "image_path", "path")
 CAPTION_COLUMNS = ("captions", "caption", "text")
+SAMPLE_PICTURES = (PICTURE_COLUMN, "jpg", "png", "webp")  # the last as the Hub's client reads WebDataset shards
+SAMPLE_CAPTIONS = ("txt",)
 ENGLISH_COLUMNS = ("captions_en", "caption_en")
 LABEL_COLUMNS = ("labels",)
 ID_COLUMNS = ("image_id",)
@@ -66,7 +68,7 @@ class Row:
     def size(self) -> int:
         """Bytes of the picture's file; 0 where it stands in a data set, which has a revision of its own, or is gone."""
         try:
-            return self.image.stat().st_size if isinstance(self.image, Path) else 0
+            return self.image.stat().st_size if isinstance(self.image, Path) else getattr(self.image, "size", 0)
         except OSError:
             return 0
 
@@ -105,29 +107,30 @@ class Columns:
         Raises:
             CaptionsError: one that was named, or that is needed, is not there; lists those that are.
         """
-        names = tuple(record.values)
+        names = tuple(name for name in record.values if name != PICTURE_COLUMN)
 
         def there(chosen: tuple[str, ...]) -> tuple[str, ...]:
             for name in chosen:
-                if name not in names and name.partition(".")[0] not in names:
+                if name not in record.values and name.partition(".")[0] not in names:
                     raise CaptionsError(
                         f"expected the column {name!r} in {source.captions}, got {', '.join(names)}; name one of those"
                     )
             return chosen
 
-        def usual(candidates: tuple[str, ...], option: str) -> str:
-            for name in candidates:
-                if name in names:
+        def usual(candidates: tuple[str, ...], of_samples: tuple[str, ...], option: str) -> str:
+            for name in (*of_samples, *candidates):
+                if name in record.values:
                     return name
             raise CaptionsError(
                 f"expected a column {' or '.join(candidates)} in {source.captions}, got {', '.join(names)}; "
                 f"name it with --{option}"
             )
 
+        image = source.image_column or usual(IMAGE_COLUMNS, SAMPLE_PICTURES, "image_column")
         return cls(
             source,
-            there((source.image_column,))[0] if source.image_column else usual(IMAGE_COLUMNS, "image_column"),
-            there(source.caption_columns) or (usual(CAPTION_COLUMNS, "caption_columns"),),
+            there((image,))[0],
+            there(source.caption_columns) or (usual(CAPTION_COLUMNS, SAMPLE_CAPTIONS, "caption_columns"),),
             there(source.english_columns) or ENGLISH_COLUMNS,
             there((source.label_column,)) if source.label_column else LABEL_COLUMNS,
             there((source.id_column,))[0] if source.id_column else next((n for n in ID_COLUMNS if n in names), ""),
@@ -142,7 +145,7 @@ class Columns:
             return Reject(image_id, record.name(self.image), image)
         captions = _texts(record, self.captions)
         if not captions:
-            return Reject(image_id, record.name(self.image), "no caption")
+            return Reject(image_id, record.name(self.image), _why_none(record, self.captions))
         english, labels = _texts(record, self.english), _texts(record, self.labels)
         return Row(image_id, image, captions, english, self.split(record), self.source.captions, labels)
 
@@ -158,12 +161,24 @@ class Columns:
 
 
 def _texts(record: Record, columns: tuple[str, ...]) -> tuple[str, ...]:
-    texts: list[str] = []
-    for column in columns:
-        value = _value(record.values, column)
-        items = value if isinstance(value, (list, tuple)) else [value]
-        texts += [" ".join(nfc(item).split()) for item in items if isinstance(item, str)]
+    items = [item.replace("\0", " ") for item in _items(record, columns) if isinstance(item, str)]
+    texts = [" ".join(nfc(item).split()) for item in items]
     return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _items(record: Record, columns: tuple[str, ...]) -> list[Any]:
+    """What the cells of columns hold, lists and single values alike."""
+    values = [_value(record.values, column) for column in columns]
+    return [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
+
+
+def _why_none(record: Record, columns: tuple[str, ...]) -> str:
+    """Why a record has no caption: it has nothing, or something else in its place."""
+    others = [item for item in _items(record, columns) if item is not None and not isinstance(item, str)]
+    if not others:
+        return "no caption"
+    kinds = {int: "a number", float: "a number", bool: "a truth value", dict: "a record", bytes: "bytes"}
+    return f"no caption, but {kinds.get(type(others[0]), type(others[0]).__name__)}"
 
 
 def _value(values: dict[str, Any], column: str) -> Any:

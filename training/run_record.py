@@ -32,7 +32,7 @@ LIBRARIES = (
 
 
 CODE = ("training", "turkish_clip")
-NO_PART_OF_THE_RESULT = ("resume", "json", "max_reject_share", "captions_license")
+NO_PART_OF_THE_RESULT = ("resume", "json", "max_reject_share", "captions_license", "captions_streaming")
 
 
 class RunError(InputError):
