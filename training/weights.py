@@ -26,8 +26,8 @@ def weight_column(sources: Iterable[tuple[str, int]], weight_of: Mapping[str, fl
     """
     if all(weight == 1 for weight in weight_of.values()):
         return {}
-    weights, captions = zip(*((weight_of[name], count) for name, count in sources))
-    return {WEIGHT: np.repeat(np.asarray(weights, np.float64), captions)}
+    pictures = np.fromiter(((weight_of[name], count) for name, count in sources), np.dtype("f8, i8"))
+    return {WEIGHT: np.repeat(pictures["f0"], pictures["f1"])}
 
 
 def order_of_epoch(dataset: Any, seed: int, epoch: int, generator: torch.Generator) -> torch.Tensor:
