@@ -223,7 +223,6 @@ class Streaming:
     folder: Path
     argv: list[str]
     result: dict[str, Any]
-    cached_bytes: int
     sent: dict[str, list[tuple[str, int]]]
 
     def bytes_of(self, step: str, kind: str = ".parquet") -> int:
@@ -258,7 +257,7 @@ def streaming(
                 sent[step] = []
             elif sent:
                 sent[list(sent)[-1]].append((path, size))
-        yield Streaming(hub, folder, argv, result, 0, sent)
+        yield Streaming(hub, folder, argv, result, sent)
 
 
 def expected(rows: list[dict[str, Any]]) -> list[list[Any]]:
@@ -323,10 +322,14 @@ def test_what_can_not_be_streamed_is_one_line(streaming: Streaming) -> None:
 @pytest.mark.slow
 def test_killed_and_started_again_reads_what_is_missing_alone(streaming: Streaming, rows: list[dict[str, Any]]) -> None:
     argv = [*streaming.argv, "--run", str(streaming.folder / "cut"), "--captions_streaming"]
-    killing = str(Path(__file__).with_name("killing.py"))
     environment = streaming.hub.environment(streaming.folder / "cache")
     options: dict[str, Any] = {"cwd": ROOT, "env": environment, "capture_output": True, "timeout": 300, "check": False}
-    killed = subprocess.run([sys.executable, killing, "training.embed_images", "training.embed_images:write_shard", "4", *argv], **options)  # fmt: skip  # noqa: E501
+    killing = [
+        str(Path(__file__).with_name("killing.py")),
+        "training.embed_images",
+        "training.embed_images:write_shard",
+    ]
+    killed = subprocess.run([sys.executable, *killing, "4", *argv], **options)
     assert killed.returncode == -9
     before = len(streaming.hub.sent)
     done = subprocess.run([sys.executable, "-m", "training.embed_images", *argv], **options)
@@ -342,7 +345,9 @@ def test_a_folder_of_parquet_files_is_read_where_it_lies(tmp_path: Path, rows: l
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     found = read_captions(SourceConfig(captions=str(tmp_path), run="unused")).rows
-    digests = [[row.image_id, list(row.captions), row.split, hashlib.sha256(row.image.read()).hexdigest()] for row in found]  # fmt: skip  # noqa: E501
+    digests = [
+        [row.image_id, list(row.captions), row.split, hashlib.sha256(row.image.read()).hexdigest()] for row in found
+    ]
     assert sorted(digests) == expected(rows)
 
 

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 from training.tables import Picture, TableError
 from turkish_clip.errors import InputError
 
-KEPT_BYTES = 128 << 20  # of pictures that were passed and not asked for yet
+KEPT_BYTES = 64 << 20  # of pictures that were passed and not asked for yet
 NEAR = 1024  # rows that are rather passed than jumped over: another thread may be about to ask for them
 OPEN_PLACES = 4  # of one store that are read at the same time
-OPEN_STORES = 8
+OPEN_STORES = 3  # files of a data set are read one after the other
 
 
 class Store(Protocol):

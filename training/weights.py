@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +26,8 @@ def weight_column(sources: Iterable[tuple[str, int]], weight_of: Mapping[str, fl
     """
     if all(weight == 1 for weight in weight_of.values()):
         return {}
-    weights, captions = array("d"), array("q")  # flat in memory for millions of pictures
-    for name, count in sources:
-        weights.append(weight_of[name])
-        captions.append(count)
-    return {WEIGHT: np.repeat(np.frombuffer(weights, np.float64), np.frombuffer(captions, np.int64))}
+    pictures = np.fromiter(((weight_of[name], count) for name, count in sources), np.dtype("f8, i8"))
+    return {WEIGHT: np.repeat(pictures["f0"], pictures["f1"])}
 
 
 def order_of_epoch(dataset: Any, seed: int, epoch: int, generator: torch.Generator) -> torch.Tensor:
