@@ -2,7 +2,8 @@
 
     python killing.py MODULE TARGET NTH ARGV…
 
-TARGET is "package.module:Class.method" or "package.module:function"; its NTH call never returns. Prints "killed".
+TARGET is "package.module:Class.method" or "package.module:function"; its NTH call never returns. Of several processes
+that a launcher started, the one numbered KILLED_RANK dies (the first where that is not set).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import importlib
 import os
 import signal
 import sys
+
+from training.command import run_command
 
 
 def main() -> None:
@@ -26,12 +29,12 @@ def main() -> None:
     def deadly(*args: object, **kwargs: object) -> object:
         nonlocal calls
         calls += 1
-        if calls == int(nth):
+        if calls == int(nth) and os.environ.get("RANK", "0") == os.environ.get("KILLED_RANK", "0"):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **kwargs)
 
     setattr(owner, name, deadly)
-    importlib.import_module(module).main(argv)
+    run_command(importlib.import_module(module).main, argv, several_processes=True)
 
 
 if __name__ == "__main__":

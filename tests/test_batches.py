@@ -1,36 +1,48 @@
-"""Batches: each row once, the host's own order, or by length with little padding; the same for a seed and an epoch."""
+"""The order of rows: each once in an epoch, the same for any number of processes and micro-batches."""
 
 from __future__ import annotations
 
+import pickle
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.data_loader import BatchSamplerShard
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 
-from training.batches import GroupByLength, Shuffled
+from training.batches import SharedBatches
+from training.shares import Shares, Turn
 
 
-def sampler(rows: int = 1000, batch_size: int = 8, *, drop_last: bool = False, seed: int = 0) -> GroupByLength:
+def sampler(
+    rows: int = 1000, batch_size: int = 8, *, by_length: bool = True, seed: int = 0, **of: int
+) -> SharedBatches:
     rng = random.Random(0)
     dataset = Dataset.from_dict({"length": [rng.randint(5, 80) for _ in range(rows)]})
-    return GroupByLength(dataset.with_transform(lambda batch: {}), batch_size, drop_last, seed=seed)
+    shares = Shares(rows, batch_size, **of)
+    dataset = dataset.with_transform(lambda batch: {})
+    return SharedBatches(dataset, 1, False, seed=seed, shares=shares, by_length=by_length)
 
 
-def test_every_row_once_and_the_length_is_told() -> None:
-    batches = list(sampler(1003))
+def lengths_in(batches: SharedBatches) -> list[int]:
+    lengths: list[int] = batches.sampler.with_format(None)["length"][:]
+    return lengths
+
+
+@pytest.mark.parametrize("by_length", [False, True])
+def test_every_row_once_and_the_length_is_told(by_length: bool) -> None:
+    batches = list(sampler(1003, by_length=by_length))
     assert sorted(row for batch in batches for row in batch) == list(range(1003))
-    assert len(batches) == len(sampler(1003)) == 126
-    whole = list(sampler(1003, drop_last=True))
-    assert len(whole) == len(sampler(1003, drop_last=True)) == 125
-    assert {len(batch) for batch in whole} == {8}
+    assert len(batches) == len(sampler(1003, by_length=by_length)) == 126
+    assert [len(batch) for batch in batches] == [8] * 125 + [3]
 
 
 def test_batches_hold_similar_lengths_in_mixed_order() -> None:
     grouped = sampler()
-    lengths = grouped.sampler.with_format(None)["length"]
+    lengths = lengths_in(grouped)
     batches = [[lengths[row] for row in batch] for batch in grouped]
     padded = sum(len(batch) * max(batch) for batch in batches)
     assert padded < 1.1 * sum(map(sum, batches))
@@ -39,8 +51,9 @@ def test_batches_hold_similar_lengths_in_mixed_order() -> None:
     assert longest != sorted(longest, reverse=True)
 
 
-def test_seed_and_epoch_decide_the_order() -> None:
-    first, again, other = sampler(), sampler(), sampler(seed=1)
+@pytest.mark.parametrize("by_length", [False, True])
+def test_seed_and_epoch_decide_the_order(by_length: bool) -> None:
+    first, again, other = (sampler(by_length=by_length, seed=seed) for seed in (0, 0, 1))
     assert list(first) == list(again) != list(other)
     again.set_epoch(1)
     assert list(first) != list(again)
@@ -48,9 +61,64 @@ def test_seed_and_epoch_decide_the_order() -> None:
     assert list(first) == list(again)
 
 
-@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("by_length", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "processes", "micro_batches"),
+    [
+        (64, 8, 2, 1),
+        (67, 8, 2, 1),  # three rows are left: two and one
+        (65, 8, 2, 2),  # one row is left for four parts
+        (100, 7, 3, 1),  # parts of three and two
+        (100, 12, 2, 3),
+        (5, 8, 4, 1),
+        (1, 8, 4, 2),
+    ],
+)
+def test_processes_share_the_updates_of_one(
+    rows: int, batch_size: int, processes: int, micro_batches: int, by_length: bool
+) -> None:
+    """Through accelerate's own sharding: what each process gets, in step with the others, and what it weighs."""
+    alone = list(sampler(rows, batch_size, by_length=by_length))
+    shared = sampler(rows, batch_size, by_length=by_length, processes=processes, micro_batches=micro_batches)
+    taken = [list(BatchSamplerShard(shared, processes, number, even_batches=False)) for number in range(processes)]
+    assert {len(batches) for batches in taken} == {len(alone) * micro_batches}
+    for update, whole in enumerate(alone):
+        seen: list[int] = []
+        weights: dict[int, float] = {}
+        for number, batches in enumerate(taken):
+            shares = Shares(rows, batch_size, processes, number, micro_batches)
+            for micro_batch in range(micro_batches):
+                batch = batches[update * micro_batches + micro_batch]
+                turn = Turn(shares, update, micro_batch)
+                assert batch  # a process without a row would not take the step
+                if turn.sizes[number]:
+                    assert len(batch) == turn.sizes[number]
+                    seen += batch
+                else:
+                    assert turn.weight == 0
+                for row in batch:  # as the trainer counts it: a mean of means of means
+                    share = turn.weight / len(batch) / processes / micro_batches
+                    weights[row] = weights.get(row, 0) + share
+        assert sorted(seen) == sorted(whole)
+        assert weights == pytest.approx({row: 1 / len(whole) for row in whole})
+
+
+def test_parts_of_batches_by_length_are_alike() -> None:
+    """No process waits for one that has all the long captions."""
+    grouped = sampler(1024, 32, processes=2)
+    lengths = lengths_in(grouped)
+    parts = [sum(lengths[row] for row in part) for part in grouped]
+    assert abs(sum(parts[::2]) - sum(parts[1::2])) < 0.02 * sum(parts)
+
+
+def test_it_goes_into_a_checkpoint() -> None:
+    """The trainer pickles its arguments."""
+    kept = partial(SharedBatches, shares=Shares(10, 4), by_length=True)
+    assert len(pickle.dumps(kept)) < 500
+
+
 @pytest.mark.parametrize("seed", [0, 7])
-def test_shuffled_is_the_hosts_own_order(tiny_bert: Path, tmp_path: Path, seed: int, drop_last: bool) -> None:
+def test_shuffled_is_the_hosts_own_order(tiny_bert: Path, tmp_path: Path, seed: int) -> None:
     model = SentenceTransformer(str(tiny_bert), device="cpu")
 
     def epochs(batch_sampler: Any) -> list[list[list[int]]]:
@@ -58,7 +126,6 @@ def test_shuffled_is_the_hosts_own_order(tiny_bert: Path, tmp_path: Path, seed: 
             output_dir=str(tmp_path),
             per_device_train_batch_size=8,
             batch_sampler=batch_sampler,
-            dataloader_drop_last=drop_last,
             seed=seed,
             use_cpu=True,
             report_to="none",
@@ -72,9 +139,6 @@ def test_shuffled_is_the_hosts_own_order(tiny_bert: Path, tmp_path: Path, seed: 
             found.append(list(loader.batch_sampler))
         return found
 
-    shuffled = epochs(Shuffled)
+    shuffled = epochs(partial(SharedBatches, shares=Shares(101, 8)))
     assert shuffled == epochs("batch_sampler")
     assert len({str(batches) for batches in shuffled}) == 3
-    assert sorted(row for batch in Shuffled(Dataset.from_dict({"row": range(101)}), 8, False) for row in batch) == list(
-        range(101)
-    )

@@ -22,6 +22,7 @@ from training.objectives import OBJECTIVES
 from training.row_table import Rows
 from training.rows import CaptionsError, Row
 from training.run_record import sha256_of
+from training.shares import Shares, Turn
 from training.targets import read_targets
 from turkish_clip.metrics import unit
 
@@ -65,7 +66,7 @@ class Fixed(torch.nn.Module):
 def test_each_mix(name: str, vectors: tuple[np.ndarray, np.ndarray]) -> None:
     texts, pictures = vectors
     objective = OBJECTIVES[name]
-    loss = FrozenPictureLoss(Fixed(texts), objective)  # type: ignore[arg-type]
+    loss = FrozenPictureLoss(Fixed(texts), objective, Turn(Shares(5, 5)))  # type: ignore[arg-type]
     distance = float(np.mean(1 - (texts * pictures).sum(axis=1)))
     told_apart = by_hand(texts, pictures, 1 / 0.07)
     for progress in (0.0, 0.99):

@@ -14,9 +14,10 @@ from conftest import paint, run_killed
 from datasets import Dataset
 
 from training import distill, embed_images, evaluate
-from training.batches import GroupByLength, Shuffled
+from training.batches import SharedBatches
 from training.config import DistillConfig, PretrainConfig, read
 from training.recipe import ConfigError
+from training.shares import Shares
 from training.weights import order_of_epoch, rows_in_epoch, rows_of_epoch, seen_in_epoch, weight_column
 
 WEIGHTS = np.repeat([1.0, 0.5, 2.0, 0.3, 2.5], [7, 10, 5, 9, 4])
@@ -77,9 +78,10 @@ def data(weights: np.ndarray[Any, Any] | None) -> Dataset:
     return Dataset.from_dict(columns).with_transform(lambda batch: {})
 
 
-@pytest.mark.parametrize("kind", [Shuffled, GroupByLength])
-def test_batches_hold_the_rows_of_their_epoch_and_tell_their_number(kind: type[Shuffled]) -> None:
-    sampler = kind(data(WEIGHTS), 4, False, seed=3)
+@pytest.mark.parametrize("by_length", [False, True])
+def test_batches_hold_the_rows_of_their_epoch_and_tell_their_number(by_length: bool) -> None:
+    shares = Shares(rows_in_epoch(WEIGHTS), 4)
+    sampler = SharedBatches(data(WEIGHTS), 1, False, seed=3, shares=shares, by_length=by_length)
     for epoch in range(3):
         sampler.set_epoch(epoch)
         batches = list(sampler)
@@ -88,9 +90,6 @@ def test_batches_hold_the_rows_of_their_epoch_and_tell_their_number(kind: type[S
         assert seen == Counter(rows_of_epoch(WEIGHTS, 3, epoch).tolist())
         assert batches == list(sampler)
         assert [row for batch in batches for row in batch] != sorted(seen.elements())
-    whole = kind(data(WEIGHTS), 4, True, seed=3)
-    assert len(list(whole)) == len(whole) == rows_in_epoch(WEIGHTS) // 4
-    assert {len(batch) for batch in whole} == {4}
 
 
 def test_without_weights_the_order_is_what_it_was() -> None:

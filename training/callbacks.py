@@ -1,4 +1,4 @@
-"""What our commands add to the trainer: the epoch's number, the learning curve on disk, a bar that says the loss."""
+"""What our commands add to the trainer: whose turn it is, the learning curve on disk, a bar that says the loss."""
 
 from __future__ import annotations
 
@@ -8,21 +8,47 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 from training.atomic import write_text
+from training.shares import Turn
 
 MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, section 2.5
 
 
 class TellEpoch(TrainerCallback):  # type: ignore[misc]
-    """Tells the number of each epoch as it begins, after a resume too."""
+    """Tells the number of each epoch as it begins, after a resume too, to us and to the order of the rows."""
 
     def __init__(self, on_epoch: Callable[[int], None]) -> None:
         self.on_epoch = on_epoch
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.on_epoch(int(state.epoch or 0))
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        epoch = int(state.epoch or 0)
+        self.on_epoch(epoch)
+        sampler = getattr(train_dataloader, "batch_sampler", None)
+        while (inner := getattr(sampler, "batch_sampler", None)) is not None:
+            sampler = inner  # a resumed loader of several processes wraps it twice; the trainer looks under one
+        if sampler is not None and hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+
+
+class FollowTurns(TrainerCallback):  # type: ignore[misc]
+    """Tells which part of an update is being computed, and gives each of several processes dropout of its own."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        shares = self.turn.shares
+        if shares.processes > 1:  # a resumed run of as many processes takes their states from the checkpoint afterwards
+            torch.manual_seed(args.seed + shares.process + shares.processes * (1 + state.global_step))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.turn.update, self.turn.micro_batch = state.global_step, 0
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.turn.micro_batch += 1
 
 
 class KeepLog(TrainerCallback):  # type: ignore[misc]

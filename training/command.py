@@ -7,30 +7,59 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+from training.processes import is_first, is_lost, leave_processes, local_process_number, process_count, speaks
 from turkish_clip.errors import InputError
 
 DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
 
 
-def run_command(main: Callable[[list[str]], Any], argv: list[str] | None = None) -> None:
+def run_command(
+    main: Callable[[list[str]], Any], argv: list[str] | None = None, *, several_processes: bool = False
+) -> None:
     """Runs a command for a person: its errors become one line on stderr.
 
     Exit codes: 0 done, 2 bad input or a full disk, 130 interrupted. Anything else is a defect and keeps its traceback.
+
+    Args:
+        main: the command.
+        argv: its arguments; None: those of the command line.
+        several_processes: whether it may run in several processes at once. One of them logs and says what is wrong.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    level = logging.INFO if is_first() else logging.ERROR
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        main(sys.argv[1:] if argv is None else argv)
+        if process_count() > 1 and not several_processes:
+            _exit(
+                f"expected one process, got {process_count()}; start it without a launcher (training.distill alone "
+                "runs on several)"
+            )
+        _run(main, sys.argv[1:] if argv is None else argv)
+    except BaseException as end:
+        leave_processes(end)
+        raise
+    leave_processes(None)
+
+
+def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
+    try:
+        main(argv)
     except InputError as error:
         _exit(" ".join(str(error).split()))
     except KeyboardInterrupt:
         _leave_the_bar()
-        print("interrupted; give the same command again (with --resume where it trains) to go on", file=sys.stderr)
+        if local_process_number() == 0:
+            print("interrupted; give the same command again (with --resume where it trains) to go on", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
+        if is_lost(error):
+            if not is_first():
+                raise SystemExit(2) from None  # the one that ended, or the first, says why
+            _exit(f"expected all {process_count()} processes to go on, got one that ended; see why above, and --resume")
         if is_disk_full(error):
             _exit(f"expected free disk space, got a full disk ({_first_line(error)}); free some and run it again")
         if isinstance(error, OSError):
@@ -39,7 +68,9 @@ def run_command(main: Callable[[list[str]], Any], argv: list[str] | None = None)
 
 
 def print_result(result: dict[str, Any], as_json: bool) -> None:
-    """Prints a command's result to stdout: one JSON object, or indented lines for people."""
+    """Prints a command's result to stdout, once: one JSON object, or indented lines for people."""
+    if not is_first():
+        return
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
         return
@@ -74,6 +105,7 @@ def quiet_hosts() -> None:
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate gives it to torch regardless
     for name in ("sentence_transformers", "datasets", "httpx", "httpx2", "huggingface_hub", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -90,5 +122,6 @@ def _leave_the_bar() -> None:
 
 def _exit(message: str) -> None:
     _leave_the_bar()
-    print(f"error: {message}", file=sys.stderr)
+    if speaks():
+        print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)

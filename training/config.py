@@ -148,7 +148,7 @@ class DistillConfig(TargetsConfig):
     scratch_vocabulary: int = option(2000, "word pieces of a scratch backbone, learnt from the captions", low=100)
     max_tokens: int = option(128, "longer captions are cut", low=8, high=8192)
     epochs: float = option(3.0, "passes over the training captions", low=0.001)
-    batch_size: int = option(128, "captions per step", low=1)
+    batch_size: int = option(128, "captions per step, over all processes and micro-batches", low=1)
     learning_rate: float = option(0.0, "peak of AdamW's, cosine to zero; 0: 5e-5, or 1e-3 for scratch", low=0)
     warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
     weight_decay: float = option(0.01, "AdamW's", low=0)
@@ -158,7 +158,9 @@ class DistillConfig(TargetsConfig):
     typo_share: float = option(0.1, "of the captions seen with a typo", low=0, high=1)
     group_by_length: bool = option(False, "batches of captions of similar length: faster, and noisier steps (LOG.md)")
     evaluations: int = option(10, "times the validation split is measured; the best is kept", low=1)
+    gradient_accumulation: int = option(1, "micro-batches in which a process takes its share of a batch", low=1)
     bf16: bool = option(False, "mixed precision, where the device has it")
+    compile: bool = option(False, "compile the encoder first (torch.compile): slow to begin, worth it for long runs")
     seed: int = option(0, "of the weights, the order and the variants", low=0)
     resume: bool = option(False, "go on from the run's last checkpoint")
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from training.processes import local_process_number, process_count
 from turkish_clip.errors import InputError
 
 
 def device_of(name: str) -> str:
-    """The torch device that a configuration's `device` stands for.
+    """The torch device that a configuration's `device` stands for; of several processes, each has a GPU of its own.
 
     Raises:
-        InputError: this machine has no such device.
+        InputError: this machine has no such device, or not for each process.
     """
     import torch
 
-    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if has[device])
-    if not has[name]:
+    several = process_count() > 1
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and not several, "cpu": True}
+    device = next(device for device, present in has.items() if present) if name == "auto" else name
+    if not has[device]:
         there = ", ".join(device for device, present in has.items() if present)
         raise InputError(f"expected a device that this machine has ({there}), got {name!r}; choose with --device")
-    return name
+    if device != "cuda" or not several:
+        return device
+    if local_process_number() >= torch.cuda.device_count():
+        raise InputError(
+            f"expected a GPU for each process, got {torch.cuda.device_count()} GPUs for process "
+            f"{local_process_number()} of this machine (counted from 0); start fewer processes, or add --device cpu"
+        )
+    return f"cuda:{local_process_number()}"

@@ -1,19 +1,35 @@
-"""python -m training.distill recipe.yaml: MSE distillation of the pictures' vectors into a Turkish text encoder."""
+"""python -m training.distill recipe.yaml: MSE distillation of the pictures' vectors into a Turkish text encoder.
+
+On several processes by `torchrun --nproc-per-node N -m training.distill recipe.yaml` or `accelerate launch -m
+training.distill recipe.yaml`: the same updates of the same rows, shared out; the first process alone writes.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.captions import read_captions
+from training.captions import Captions, read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import DistillConfig, read
 from training.duplicates import keep_apart
 from training.hub import commit_of
 from training.objectives import OBJECTIVES
+from training.processes import (
+    by_first,
+    in_turn,
+    is_first,
+    join_processes,
+    process_count,
+    process_number,
+    together,
+)
+from training.recipe import ConfigError
 from training.run_record import open_run, sha256_of, sha256_of_texts
+from training.shares import Shares, Turn
 from training.targets import MANIFEST, Targets, read_targets
 from training.weights import seen_in_epoch
 from turkish_clip.towers import weights_sha256
@@ -30,28 +46,29 @@ log = logging.getLogger("training")
 def main(argv: list[str]) -> dict[str, Any]:
     """Trains and saves a text encoder; returns a summary."""
     config = read(DistillConfig, argv)
-    run = open_run(config)
+    join(config)
+    run = together(lambda: open_run(config))
     if run.summary is not None:
         print_result(run.summary, config.json)
         return run.summary
-    captions = read_captions(config)
-    targets = read_targets(config.targets_folder, image_model=config.image_model, revision=config.image_model_revision)
+    captions, targets = in_turn(lambda: read_sources(config))
     quiet_hosts()
 
     from sentence_transformers import SentenceTransformerTrainer
 
-    from training.callbacks import KeepLog, TellEpoch, with_bar
+    from training.callbacks import FollowTurns, KeepLog, TellEpoch, with_bar
     from training.losses import FollowProgress, FrozenPictureLoss, loss_for
     from training.pairs import load_pairs, say_what_is_cut
 
     apart = keep_apart(captions, targets)
-    pairs = load_pairs(apart.captions, targets, config)
-    student = build_student(config, pairs, targets.manifest.dim)
-    cut = say_what_is_cut(student, pairs.texts)
-    run.begin(**inputs(config, pairs, targets), **apart.as_json())
+    pairs = in_turn(lambda: load_pairs(apart.captions, targets, config))
+    student = in_turn(lambda: build_student(config, pairs, targets.manifest.dim))
+    cut = say_what_is_cut(student, pairs.texts) if is_first() else 0
+    in_turn(lambda: run.begin(**inputs(config, pairs, targets), **apart.as_json()))
 
-    loss = loss_for(student, OBJECTIVES[config.objective])
-    callbacks = [TellEpoch(pairs.variants.set_epoch), KeepLog(run.folder / "log.jsonl")]
+    turn = Turn(shares_of(config, seen_in_epoch(pairs.train)))
+    loss = loss_for(student, OBJECTIVES[config.objective], turn)
+    callbacks = [TellEpoch(pairs.variants.set_epoch), FollowTurns(turn), KeepLog(run.folder / "log.jsonl")]
     if isinstance(loss, FrozenPictureLoss):
         callbacks.append(FollowProgress(loss, run.last_checkpoint))
     trainer = SentenceTransformerTrainer(
@@ -67,9 +84,35 @@ def main(argv: list[str]) -> dict[str, Any]:
     with_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
     trained_on = {"training_pictures": pairs.pictures, "training_captions": len(pairs.texts), "captions_cut": cut}
-    summary = save(student, run, trainer.state.log_history, trained_on)
+    summary = by_first(lambda: save(student, run, trainer.state.log_history, trained_on))
     print_result(summary, config.json)
     return summary
+
+
+def join(config: DistillConfig) -> None:
+    """Meets the other processes, where there are some.
+
+    Raises:
+        InputError: no device for each of them, fewer captions in a batch than parts, or they do not meet.
+    """
+    if process_count() > 1:
+        from training.device import device_of
+
+        parts = process_count() * config.gradient_accumulation
+        if config.batch_size < parts:
+            raise ConfigError(
+                f"expected 'batch_size' of at least {parts} ({process_count()} processes × gradient_accumulation "
+                f"{config.gradient_accumulation}), got {config.batch_size}; raise it, or start fewer processes"
+            )
+        join_processes(device_of(config.device))
+
+
+def read_sources(config: DistillConfig) -> tuple[Captions, Targets]:
+    """The captions, and the targets of their pictures."""
+    captions = read_captions(config)
+    return captions, read_targets(
+        config.targets_folder, image_model=config.image_model, revision=config.image_model_revision
+    )
 
 
 def inputs(config: DistillConfig, pairs: Pairs, targets: Targets) -> dict[str, Any]:
@@ -105,7 +148,9 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
 
     backbone: str | Path = config.backbone
     if backbone == "scratch":
-        backbone = write_scratch_backbone(config.folder / "backbone", pairs.texts, config)
+        backbone = config.folder / "backbone"
+        if is_first():
+            write_scratch_backbone(backbone, pairs.texts, config)
     set_seed(config.seed)
     student = build_text_encoder(
         backbone,
@@ -119,21 +164,29 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
     return student
 
 
+def shares_of(config: DistillConfig, captions: int) -> Shares:
+    """How this process shares the updates with the others."""
+    return Shares(captions, config.batch_size, process_count(), process_number(), config.gradient_accumulation)
+
+
 def training_arguments(
     config: DistillConfig, checkpoints: Path, captions: int, *, evaluates: bool
 ) -> SentenceTransformerTrainingArguments:
     """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
     from sentence_transformers import SentenceTransformerTrainingArguments
 
-    from training.batches import GroupByLength, Shuffled
+    from training.batches import SharedBatches
+    from training.device import device_of
 
-    steps = max(1, math.ceil(math.ceil(captions / config.batch_size) * config.epochs))
+    shares = shares_of(config, captions)
+    steps = max(1, math.ceil(shares.updates * config.epochs))
     interval = math.ceil(steps / config.evaluations)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
-        per_device_train_batch_size=config.batch_size,
-        batch_sampler=GroupByLength if config.group_by_length else Shuffled,
+        per_device_train_batch_size=shares.largest,
+        gradient_accumulation_steps=shares.micro_batches,
+        batch_sampler=partial(SharedBatches, shares=shares, by_length=config.group_by_length),
         learning_rate=config.peak_learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_fraction * steps),
@@ -149,7 +202,8 @@ def training_arguments(
         logging_steps=max(1, steps // 200),
         logging_first_step=True,
         bf16=config.bf16,
-        use_cpu=config.device == "cpu",
+        torch_compile=config.compile,
+        use_cpu=device_of(config.device) == "cpu",
         seed=config.seed,
         dataloader_pin_memory=config.device not in ("cpu", "auto"),
         report_to="none",
@@ -180,4 +234,4 @@ def save(
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, several_processes=True)

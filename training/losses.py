@@ -1,4 +1,4 @@
-"""The loss that sentence-transformers does not have: a text tower against frozen picture vectors."""
+"""The losses: a text tower against frozen picture vectors, of which each process and micro-batch has its part."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from sentence_transformers.sentence_transformer.losses import MSELoss
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import TrainerCallback
@@ -16,6 +17,7 @@ from transformers.trainer_callback import ExportableState
 
 from training.callbacks import MAX_LOGIT_SCALE
 from training.objectives import INITIAL_LOGIT_SCALE, Objective
+from training.shares import Turn
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -23,14 +25,22 @@ if TYPE_CHECKING:
 SAME_PICTURE = 1 - 1e-5  # cosine from which two labels are of one picture
 
 
-def loss_for(model: SentenceTransformer, objective: Objective) -> nn.Module:
+def loss_for(model: SentenceTransformer, objective: Objective, turn: Turn) -> nn.Module:
     """The host's own MSELoss where it is all that is asked for, else `FrozenPictureLoss`."""
-    if not objective.contrastive:
-        from sentence_transformers.sentence_transformer.losses import MSELoss
+    return FrozenPictureLoss(model, objective, turn) if objective.contrastive else PartOfMSE(model, turn)
 
-        loss: nn.Module = MSELoss(model)
-        return loss
-    return FrozenPictureLoss(model, objective)
+
+class PartOfMSE(MSELoss):  # type: ignore[misc]
+    """The host's MSELoss, times what the rows at hand weigh in their update: 1 where they are all of it."""
+
+    def __init__(self, model: SentenceTransformer, turn: Turn) -> None:
+        super().__init__(model)
+        self.turn = turn
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        """From one column of tokenised captions and (b, dim) labels: a scalar."""
+        loss: Tensor = super().forward(sentence_features, labels)
+        return loss * self.turn.weight
 
 
 class FrozenPictureLoss(nn.Module):
@@ -40,14 +50,18 @@ class FrozenPictureLoss(nn.Module):
     picture side gets no gradient. Captions of one picture, and pictures of one vector, are no negatives of each other.
     The squared distance is summed over the components and halved: 1 - cosine for unit vectors.
 
+    Several processes tell a picture from those of all of them: each computes the cross-entropy of all their rows. An
+    update in several micro-batches tells it from those of the micro-batch alone.
+
     Attributes:
         progress: of the training, 0 to 1; `FollowProgress` sets it.
     """
 
-    def __init__(self, model: SentenceTransformer, objective: Objective) -> None:
+    def __init__(self, model: SentenceTransformer, objective: Objective, turn: Turn) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
+        self.turn = turn
         self.progress = 0.0
         self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
 
@@ -56,9 +70,12 @@ class FrozenPictureLoss(nn.Module):
         (features,) = sentence_features
         texts = self.model(features)["sentence_embedding"].float()
         pictures = labels.to(texts)
-        loss: Tensor = self.objective.mse * (texts - pictures).square().sum(dim=1).mean() / 2
-        if self.progress >= self.objective.after:
-            loss = loss + self.objective.contrastive * contrastive(texts, pictures, self.logit_scale.exp())
+        distance = (texts - pictures).square().sum(dim=1).mean() / 2
+        loss: Tensor = self.objective.mse * distance * self.turn.weight
+        if self.progress >= self.objective.after and any(self.turn.sizes):
+            all_texts, all_pictures = of_all_processes(texts, pictures, self.turn)
+            told_apart = contrastive(all_texts, all_pictures, self.logit_scale.exp())
+            loss = loss + self.objective.contrastive * told_apart * self.turn.weight_of_all
         return loss
 
 
@@ -76,6 +93,34 @@ def contrastive(texts: Tensor, pictures: Tensor, scale: Tensor) -> Tensor:
     logits = logits.masked_fill(same & ~own, -math.inf)
     right = torch.arange(len(texts), device=texts.device)
     return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
+
+
+def of_all_processes(texts: Tensor, pictures: Tensor, turn: Turn) -> tuple[Tensor, Tensor]:
+    """The rows of all processes in this micro-batch, in the order of the processes; the same in each.
+
+    This process's rows alone carry a gradient, as many times as there are processes: the gradients' mean, which the
+    trainer takes, is then that of one process with all rows. The values are those of one process.
+
+    Args:
+        texts: (b, dim) of this process.
+        pictures: (b, dim) that belong to them.
+        turn: how many rows each process has.
+
+    Returns:
+        (n, dim) texts and pictures.
+    """
+    shares, sizes = turn.shares, turn.sizes
+    if shares.processes == 1:
+        return texts, pictures
+    most, own = max(sizes), sizes[shares.process]
+    rows = torch.cat([texts.detach(), pictures], dim=1)[:own]
+    padded = functional.pad(rows, (0, 0, 0, most - own))  # gathering wants equal shapes
+    gathered = [torch.empty_like(padded) for _ in sizes]
+    torch.distributed.all_gather(gathered, padded)
+    parts = [part[:size].tensor_split(2, dim=1) for part, size in zip(gathered, sizes)]
+    with_gradient = texts[:own].detach() + shares.processes * (texts[:own] - texts[:own].detach())
+    all_texts = [with_gradient if number == shares.process else part[0] for number, part in enumerate(parts)]
+    return torch.cat(all_texts), torch.cat([part[1] for part in parts])
 
 
 class FollowProgress(TrainerCallback, ExportableState):  # type: ignore[misc]

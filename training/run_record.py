@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from training.atomic import write_json
+from training.processes import is_first, process_count, process_number
 from turkish_clip.errors import InputError
 
 log = logging.getLogger("training")
@@ -77,19 +78,27 @@ class Run:
     def begin(self, **facts: Any) -> None:
         """Writes run.json, once all input has been read and before the first step; a resumed run keeps its own.
 
+        Of several processes the first one writes it, and the others, which come after it, compare.
+
         Args:
             facts: what the run depends on beside its configuration, such as hashes of what it reads.
 
         Raises:
-            RunError: a resumed run was begun with other facts.
+            RunError: a resumed run, or another process, has other facts, or another process finds no run.json.
         """
-        if self.resumed:
+        if self.resumed or not is_first():
             before = _read_record(self.folder)
+            if not before:
+                raise RunError(
+                    f"expected {self.folder} on a disk that all processes share, got no run.json there in process "
+                    f"{process_number()}; put --run where all machines see it"
+                )
             for name, value in facts.items():
                 if before.get(name) != value:
+                    where = "" if is_first() else f" in process {process_number()}"
                     raise RunError(
-                        f"expected the {name} that {self.folder} was begun with ({before.get(name)}), got {value}; "
-                        "bring the old input back, or start another --run"
+                        f"expected the {name} that {self.folder} was begun with ({before.get(name)}), got {value}"
+                        f"{where}; bring the old input back, or start another --run"
                     )
             return
         state = git_state()
@@ -147,7 +156,8 @@ def library_versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    return {"processor": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+    about = {"processor": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+    return {**about, "processes": process_count()}
 
 
 def git_state() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from datasets import Dataset
 from datasets.table import InMemoryTable
 from memory import Peak, peak_of, write_source
 
-from training.batches import Shuffled
+from training.batches import SharedBatches
 from training.config import PretrainConfig
 from training.pairs import LookUp, caption_table
 from training.perturb import Variants
@@ -27,6 +27,7 @@ from training.pretrain import build_clip, build_processor, save_clip
 from training.row_table import Rows
 from training.rows import Row
 from training.scratch import scratch_array
+from training.shares import Shares
 from turkish_clip.metrics import unit
 
 pytestmark = [
@@ -94,7 +95,7 @@ def test_memory_does_not_grow_with_the_rows(wide_clip: Path, tmp_path: Path) -> 
 def seconds_of_an_epoch(dataset: Dataset) -> float:
     """Of the processor, for every batch of an epoch, as the trainer's loader takes it."""
     began = time.process_time()
-    for batch in Shuffled(dataset, BATCH, False):
+    for batch in SharedBatches(dataset, 1, False, shares=Shares(len(dataset), BATCH)):
         dataset.__getitems__(batch)
     return time.process_time() - began
 
