@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from training.atomic import whole_file, whole_folder, write_json
 from turkish_clip import InputError
+from turkish_clip.atomic import whole_file, whole_folder, write_json
 
 
 def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:

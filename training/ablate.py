@@ -18,7 +18,6 @@ import yaml
 
 from training import distill, embed_images, evaluate
 from training.ablation_report import write_page
-from training.atomic import write_json, write_text
 from training.captions import read_captions
 from training.command import print_result, run_command
 from training.config import AblateConfig, read
@@ -26,6 +25,7 @@ from training.duplicates import keep_apart
 from training.pairs import with_targets
 from training.run_record import RunError, sha256_of
 from training.targets import MANIFEST, read_targets
+from turkish_clip.atomic import write_json, write_text
 
 log = logging.getLogger("training")
 FIGURES = {

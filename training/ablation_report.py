@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training.atomic import write_text
+from turkish_clip.atomic import write_text
 
 PLOT = (560, 300)  # width and height
 COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#c2255c", "#1864ab", "#868e96", "#f59f00")

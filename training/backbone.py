@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.atomic import whole_folder
 from training.config import DistillConfig
+from turkish_clip.atomic import whole_folder
 from turkish_clip.text import ascii_fold, nfc, turkish_lowercase
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import logging
 import time
 from typing import Any
 
-from training.atomic import write_json
 from training.command import print_result, quiet_hosts, run_command
 from training.config import BenchmarkConfig, read
+from turkish_clip.atomic import write_json
 
 log = logging.getLogger("training")
 # MTEB's names on the right; a CLIP paper's recall@k is the share of queries with a hit among the first k.

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training.atomic import write_text
+from turkish_clip.atomic import write_text
 
 PEERS = Path(__file__).with_name("peers.yaml")
 TASK = re.compile(r"(?P<test>.+)(?P<direction>T2I|I2T)Retrieval")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from training.atomic import write_json
 from training.captions import Captions
 from training.config import EvaluateConfig
 from training.duplicates import once
@@ -21,6 +20,7 @@ from training.temperature import (
     fit_temperature,
     reliability,
 )
+from turkish_clip.atomic import write_json
 from turkish_clip.metrics import Relevance, Vectors, unit
 from turkish_clip.prompts import PHOTOGRAPHS, fill
 from turkish_clip.towers import DEFAULT_TEMPERATURE

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
-from training.atomic import write_text
 from training.shares import Turn
+from turkish_clip.atomic import write_text
 
 MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, section 2.5
 

@@ -16,11 +16,11 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from training.atomic import whole_file
 from training.captions import Captions, check_rejects, write_rejects
 from training.config import PretrainConfig
 from training.rows import Reject, Row
 from training.scratch import take_space
+from turkish_clip.atomic import whole_file
 from turkish_clip.images import ImageError
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from training import distill, embed_images, evaluate
-from training.atomic import write_json
 from training.command import run_command
 from training.mini.world import SMALL_CLIP
 from training.run_record import RunError, machine
 from training.stranger import run_as_stranger
+from turkish_clip.atomic import write_json
 
 USE = """\
 from PIL import Image

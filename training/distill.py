@@ -214,7 +214,7 @@ def save(
     student: SentenceTransformer, run: Run, history: list[dict[str, Any]], trained_on: dict[str, int]
 ) -> dict[str, Any]:
     """Saves the model whole and closes run.json; returns what it recorded."""
-    from training.atomic import whole_folder
+    from turkish_clip.atomic import whole_folder
     from turkish_clip.encoder import save_text_encoder
 
     with whole_folder(run.model) as partial:

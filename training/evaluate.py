@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.atomic import write_json
 from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import EvaluateConfig, Source, read
@@ -21,6 +20,7 @@ from training.duplicates import keep_apart, once
 from training.perturb import PERTURBATIONS
 from training.rows import Row
 from training.run_record import RunError, sources_in
+from turkish_clip.atomic import write_json
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, hubness, ranks, unit
 from turkish_clip.towers import weights_sha256
 

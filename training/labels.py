@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.atomic import whole_file
 from training.ids import Ids
 from training.objectives import OBJECTIVES
 from training.row_table import Rows
 from training.rows import CaptionsError
 from training.run_record import sha256_of_texts
 from training.scratch import scratch_array
+from turkish_clip.atomic import whole_file
 from turkish_clip.metrics import Vectors, unit
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from training.atomic import write_text
 from training.captions import read_captions
 from training.command import print_result, run_command
 from training.config import LeakageConfig, read
 from training.rows import CaptionsError, Row
+from turkish_clip.atomic import write_text
 
 COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})")
 NUMBER = re.compile(r"[1-9]\d{0,5}")  # as COCO's annotations have them; too short for Flickr

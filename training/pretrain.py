@@ -146,7 +146,7 @@ def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
 
 def save_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path) -> None:
     """Saves the model as a folder that both transformers and SentenceTransformer load."""
-    from training.atomic import whole_folder
+    from turkish_clip.atomic import whole_folder
 
     with whole_folder(folder) as partial:
         model.save_pretrained(partial)
@@ -218,7 +218,7 @@ def measure(folder: Path, captions: Captions, config: PretrainConfig) -> dict[st
 
 def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) -> None:
     """Puts results.json and a README with its figures beside the weights."""
-    from training.atomic import write_json, write_text
+    from turkish_clip.atomic import write_json, write_text
 
     write_json(folder / "results.json", results)
     lines = [

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import turkish_clip.verify
-from training.atomic import whole_folder, write_json, write_text
 from training.card import Named, card_facts, render, sources_of
 from training.command import print_result, quiet_hosts, run_command
 from training.config import PublishConfig, read
@@ -18,6 +17,7 @@ from training.hub import Upload, commit_of, need_token, push
 from training.obstacles import CHECKOUT, is_tracked, obstacles
 from training.run_record import RunError
 from training.stranger import run_as_stranger
+from turkish_clip.atomic import whole_folder, write_json, write_text
 from turkish_clip.towers import MEASURED, weights_sha256
 from turkish_clip.verify import FORMAT, RECORD, TEXT_TOLERANCE, golden
 

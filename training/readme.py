@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.atomic import write_json, write_text
 from training.command import run_command
 from training.perturb import SPELLINGS
 from training.run_record import RunError
+from turkish_clip.atomic import write_json, write_text
 
 README = Path(__file__).parent.parent / "README.md"
 MEASURED = Path(__file__).parent / "mini" / "demo_results.json"

@@ -14,10 +14,10 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from training.atomic import write_text
 from training.config import EvaluateConfig
 from training.perturb import SPELLINGS
 from training.rows import Row
+from turkish_clip.atomic import write_text
 
 if TYPE_CHECKING:
     from training.evaluate import Split

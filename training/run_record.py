@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.atomic import write_json
 from training.processes import is_first, process_count, process_number
+from turkish_clip.atomic import write_json
 from turkish_clip.errors import InputError
 
 log = logging.getLogger("training")

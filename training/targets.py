@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.atomic import whole_file, write_json
 from training.captions import read_rejects
 from training.ids import Ids
 from training.rows import Reject
 from training.run_record import sha256_of
+from turkish_clip.atomic import whole_file, write_json
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import Vectors, unit
 

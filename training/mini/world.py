@@ -7,7 +7,6 @@ import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from training.atomic import whole_folder
 from training.mini.scene import (
     Scene,
     colour_caption,
@@ -20,6 +19,7 @@ from training.mini.scene import (
     turkish_caption,
 )
 from training.mini.words import THINGS
+from turkish_clip.atomic import whole_folder
 
 SMALL_CLIP = Path(__file__).parent / "clip"
 EDITION = 5  # of the drawings and wordings: a folder of another one is drawn again
