@@ -184,6 +184,19 @@ def test_rows_rejected_while_reading_are_listed_too(tiny_clip: Path, tmp_path: P
     assert json.loads((tmp_path / "targets" / "rejects.jsonl").read_text(encoding="utf-8"))["reason"] == "no file"
 
 
+def test_a_picture_with_a_rejected_row_and_a_good_one_is_listed_once(tiny_clip: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(2):
+        Image.new("RGB", (8, 8)).save(source / f"{number}.png")
+    rows = [("0.png", ""), ("0.png", "ev"), ("1.png", "kuş")]
+    write_rows(source, [{"file_name": name, "caption": caption} for name, caption in rows])
+    for _ in range(3):
+        embed_images.main(arguments(source, tiny_clip, tmp_path, "--max_reject_share", "0.5"))
+        lines = (tmp_path / "targets" / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["reason"] for line in lines] == ["no caption"]
+
+
 def test_float16_halves_the_file_and_keeps_the_direction(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
