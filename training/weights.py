@@ -48,7 +48,7 @@ def seen_in_epoch(dataset: Any) -> int:
 
 
 def _weights(dataset: Any) -> Weights | None:
-    if WEIGHT not in dataset.column_names:
+    if WEIGHT not in getattr(dataset, "column_names", ()):
         return None
     return np.asarray(dataset.with_format("numpy", columns=[WEIGHT])[:][WEIGHT], np.float64)
 
