@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ def fast_dtype(device: str) -> str:
 
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older ones can't say
+    has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older ones can't say
     return "bf16" if device == "cpu" and any(has.get(name) for name in FAST_BF16) else "float32"
 
 
