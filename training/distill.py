@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,12 +43,13 @@ if TYPE_CHECKING:
     from training.run_record import Run
 
 log = logging.getLogger("training")
+COMPILERS = (os.environ.get("CXX", "g++"), "c++", "clang++", "cl")  # one of which torch.compile runs
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Trains and saves a text encoder; returns a summary."""
     config = read(DistillConfig, argv)
-    join(config)
+    meet(config)
     run = together(lambda: open_run(config))
     if run.summary is not None:
         print_result(run.summary, config.json)
@@ -89,21 +92,28 @@ def main(argv: list[str]) -> dict[str, Any]:
     return summary
 
 
-def join(config: DistillConfig) -> None:
-    """Meets the other processes, where there are some.
+def meet(config: DistillConfig) -> None:
+    """Checks what this machine has to have, and meets the other processes, where there are some.
 
     Raises:
-        InputError: no device for each of them, fewer captions in a batch than parts, or they do not meet.
+        InputError: fewer captions in a batch than parts of it, no compiler, no device for each process, or the
+            processes do not meet.
     """
+    parts = process_count() * config.gradient_accumulation
+    if config.batch_size < parts:
+        raise ConfigError(
+            f"expected 'batch_size' of at least {parts} ({process_count()} processes × gradient_accumulation "
+            f"{config.gradient_accumulation}), got {config.batch_size}; raise it, or lower those"
+        )
+    if config.compile and not any(map(shutil.which, COMPILERS)):
+        raise ConfigError(
+            f"expected a C++ compiler for 'compile', got none of {', '.join(COMPILERS)}; install one, or leave it out"
+        )
+    if OBJECTIVES[config.objective].contrastive and config.gradient_accumulation > 1 and is_first():
+        log.warning("%s tells a picture from those of its micro-batch alone, not of the batch", config.objective)
     if process_count() > 1:
         from training.device import device_of
 
-        parts = process_count() * config.gradient_accumulation
-        if config.batch_size < parts:
-            raise ConfigError(
-                f"expected 'batch_size' of at least {parts} ({process_count()} processes × gradient_accumulation "
-                f"{config.gradient_accumulation}), got {config.batch_size}; raise it, or start fewer processes"
-            )
         join_processes(device_of(config.device))
 
 

@@ -17,6 +17,7 @@ from turkish_clip.errors import InputError
 PATIENCE = timedelta(hours=6)  # of those that wait while the first one reads, downloads or draws
 BAD_INPUT, DEFECT = 2, 1  # exit codes, as in `command`
 LOST_WORDS = ("connection closed by peer", "connection reset by peer", "broken pipe", "distributed evaluator failed")
+OTHER_WAYS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 Result = TypeVar("Result")
 
 
@@ -50,10 +51,15 @@ def join_processes(device: str) -> None:
         device: where this process computes: NCCL joins GPUs, gloo everything else.
 
     Raises:
-        ProcessError: they did not find each other.
+        ProcessError: they did not find each other, or are to share the weights, too.
     """
     if process_count() == 1:
         return
+    for name in OTHER_WAYS:
+        if os.environ.get(name, "false").lower() == "true":
+            raise ProcessError(
+                f"expected a launcher that starts plain processes, got {name}; turn that off (accelerate config)"
+            )
     import torch
 
     options: dict[str, Any] = {"backend": "gloo"}
