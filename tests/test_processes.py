@@ -17,6 +17,7 @@ from training import distill, embed_images
 from training.backbone import write_scratch_backbone
 from training.command import run_command
 from training.config import DistillConfig
+from training.device import device_of
 from training.processes import ProcessError, by_first, in_turn, join_processes, process_count, together
 from turkish_clip import InputError
 from turkish_clip.encoder import load_model
@@ -243,6 +244,26 @@ def test_processes_that_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:
         ProcessError, match="expected 2 processes to meet at :, got .*; start them with torchrun or acc"
     ):
         join_processes("cpu")
+
+
+def test_processes_that_share_the_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ProcessError, match="expected a launcher that starts plain processes, got ACCELERATE_USE_FSDP"):
+        join_processes("cpu")
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert device_of("auto") == device_of("cuda") == "cuda"
+    for name, value in {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert device_of("auto") == "cuda:1"
+    assert device_of("cpu") == "cpu"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(InputError, match="expected a GPU for each process, got 2 for 3 processes on this machine"):
+        device_of("cuda")
 
 
 def fails(argv: list[str]) -> NoReturn:

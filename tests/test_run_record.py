@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.run_record import git_state, library_versions, sha256_of
+import pytest
+
+from training.config import DistillConfig
+from training.run_record import RunError, git_state, library_versions, open_run, sha256_of
 from turkish_clip.towers import weights_sha256
 
 
@@ -22,3 +25,23 @@ def test_hashes_and_versions(tmp_path: Path) -> None:
     assert weights_sha256(layer) != weights_sha256(same)
     assert library_versions()["torch"].startswith("2.")
     assert set(git_state()) in ({"commit", "dirty"}, {"commit", "dirty", "changed"}, set())
+
+
+def test_other_processes_compare_with_what_the_first_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = (open_run(DistillConfig(captions="x", run=str(tmp_path))) for _ in range(2))
+
+    def number(rank: int) -> None:
+        for name, value in {"RANK": str(rank), "WORLD_SIZE": "2"}.items():
+            monkeypatch.setenv(name, value)
+
+    number(1)
+    with pytest.raises(RunError, match="on a disk that all processes share, got no run.json there in process 1"):
+        other.begin(captions_sha256="a")
+    number(0)
+    first.begin(captions_sha256="a")
+    written = (tmp_path / "run.json").read_bytes()
+    number(1)
+    other.begin(captions_sha256="a")
+    with pytest.raises(RunError, match=r"expected the captions_sha256 .* \(a\), got b in process 1"):
+        other.begin(captions_sha256="b")
+    assert (tmp_path / "run.json").read_bytes() == written

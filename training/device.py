@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.processes import local_process_number, process_count
+from training.processes import local_process_count, local_process_number, process_count
 from turkish_clip.errors import InputError
 
 
@@ -22,9 +22,9 @@ def device_of(name: str) -> str:
         raise InputError(f"expected a device that this machine has ({there}), got {name!r}; choose with --device")
     if device != "cuda" or not several:
         return device
-    if local_process_number() >= torch.cuda.device_count():
+    if local_process_count() > torch.cuda.device_count():
         raise InputError(
-            f"expected a GPU for each process, got {torch.cuda.device_count()} GPUs for process "
-            f"{local_process_number()} of this machine (counted from 0); start fewer processes, or add --device cpu"
+            f"expected a GPU for each process, got {torch.cuda.device_count()} for {local_process_count()} processes "
+            "on this machine; start fewer, or add --device cpu"
         )
     return f"cuda:{local_process_number()}"

@@ -40,6 +40,11 @@ def local_process_number() -> int:
     return int(os.environ.get("LOCAL_RANK", process_number())) if process_count() > 1 else 0
 
 
+def local_process_count() -> int:
+    """How many of the processes are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", process_count())) if process_count() > 1 else 1
+
+
 def is_first() -> bool:
     return process_number() == 0
 
@@ -140,8 +145,9 @@ def speaks() -> bool:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error only tells that another process has ended."""
-    return process_count() > 1 and any(words in str(error).lower() for words in LOST_WORDS)
+    """Whether an error only tells that another process has ended: gloo says so in a RuntimeError."""
+    said = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LOST_WORDS)
+    return said and process_count() > 1
 
 
 def _joined() -> bool:
