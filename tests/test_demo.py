@@ -27,9 +27,12 @@ def test_the_demo_reaches_its_goals(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert results[direction]["recall_at_5"] >= 0.97
         assert results[direction]["recall_at_1"] >= results[f"teacher_{direction}"]["recall_at_1"] - 0.02
     kept = {name: found["kept"] for name, found in results["robustness"].items()}
-    assert kept["ascii"] >= 0.95
-    assert kept["upper"] >= 0.98
+    assert kept["ascii"] >= 0.97
+    assert kept["upper"] >= 0.99
+    assert kept["typo"] >= 0.85
     assert kept["nfd"] == 1.0
+    assert results["temperature"]["among"] == "labels"
+    assert results["temperature"]["calibration"]["after"]["expected_calibration_error"] <= 0.05
     printed = capsys.readouterr().out
     assert "tensor([[" in printed
     assert "report.html" in printed
@@ -78,8 +81,7 @@ def test_the_demos_run_is_a_model_to_use(tmp_path: Path) -> None:
             return float(np.mean([one.label in names for one, names in zip(found, right)]))
 
         zero = share(ZeroShotClassifier(towers, labels))
-        if kind == "colours":  # things are short of that, as training/LOG.md tells
-            assert zero >= 0.95
+        assert zero >= {"things": 0.9, "colours": 0.95}[kind]  # the goal for both is 0.95: training/LOG.md
         few = []
         train = [row for row in rows if row["split"] == "train"]
         for seed in range(3):

@@ -182,7 +182,7 @@ def find_names(
     if not text:
         raise NoModelError(
             f"expected a model, got none; name one with --model or {MODEL_VARIABLE}: a Hub id, or a folder such as "
-            "runs/demo, which `make demo` trains in two minutes"
+            "runs/demo, which `make demo` trains in a few minutes"
         )
     named: dict[str, Any] = {}
     measured: dict[str, Any] = {}
