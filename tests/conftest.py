@@ -92,6 +92,27 @@ def pair_folder(tiny_bert: Path, tiny_clip: Path, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="session")
+def text_folder(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved text encoder of the tiny BERT: 16-wide vectors, up to 128 tokens, random weights."""
+    import torch
+
+    from turkish_clip import build_text_encoder, save_text_encoder
+
+    torch.manual_seed(2)
+    folder = tmp_path_factory.mktemp("text") / "model"
+    save_text_encoder(build_text_encoder(tiny_bert, dim=16, max_tokens=128, device="cpu"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as an ONNX folder in float32."""
+    from turkish_clip.onnx_export import export_onnx
+
+    return export_onnx(text_folder, tmp_path_factory.mktemp("exported") / "onnx").folder
+
+
+@pytest.fixture(scope="session")
 def towers(pair_folder: Path) -> Towers:
     from turkish_clip.towers import load_towers
 

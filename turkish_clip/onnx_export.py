@@ -183,8 +183,11 @@ def _image_model(name: str, revision: str | None, weights: str | None) -> dict[s
 
 
 def shown(name: str) -> str:
-    """A Hub id as it is; of a folder its name alone, for its path means nothing elsewhere."""
-    return Path(name).resolve().name if Path(name).is_dir() else name
+    """A Hub id as it is; of a folder its name alone, for its path means nothing elsewhere: mine/model for a run's."""
+    if not Path(name).is_dir():
+        return name
+    path = Path(name).resolve()
+    return path.name if path.name != "model" else f"{path.parent.name}/model"
 
 
 def write_tokenizer(text: SentenceTransformer, path: Path) -> None:

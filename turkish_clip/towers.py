@@ -176,13 +176,20 @@ def find_names(
     """Which models are meant, from what was given, the environment, and what stands beside the model.
 
     Raises:
-        NoModelError: none is named.
+        NoModelError: none is named, or an ONNX export is.
     """
+    from turkish_clip.onnx_runtime import is_export
+
     text = str(model or os.environ.get(MODEL_VARIABLE) or "")
     if not text:
         raise NoModelError(
             f"expected a model, got none; name one with --model or {MODEL_VARIABLE}: a Hub id, or a folder such as "
             "runs/demo, which `make demo` trains in a few minutes"
+        )
+    if is_export(Path(text)):
+        raise NoModelError(
+            f"expected a model, got {text}, an ONNX export, which turkish_clip.onnx_runtime runs; give the model that "
+            "it was made from"
         )
     named: dict[str, Any] = {}
     measured: dict[str, Any] = {}
