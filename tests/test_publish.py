@@ -60,16 +60,30 @@ def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: 
     results = publish.measured(run)
     row = {"model": "this model", "test": "XM3600", "text_to_image": [0.1234, None, None], "source": "measured"}
     table = [row | {"image_to_text": [None] * 3}]
-    benchmark = {"weights_sha256": results["weights_sha256"], "table": table}
+    image = publish.finished_run(run)["image_model"]["weights_sha256"]
+    benchmark = {"weights_sha256": results["weights_sha256"], "image_weights_sha256": image, "subset": "tr"}
+    benchmark |= {"tasks": {"XM3600T2IRetrieval": {}}, "table": [*table, row | {"test": "my holiday"}]}
     (run / "benchmark.json").write_text(json.dumps(benchmark), encoding="utf-8")
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), results)
     card = (config.output / "README.md").read_text(encoding="utf-8")
     assert "| this model | XM3600 | 0.123 / – / – | – / – / – | measured |" in card
     assert "can't be compared with it line by line" not in card
-    (run / "benchmark.json").write_text(json.dumps(benchmark | {"weights_sha256": "0"}), encoding="utf-8")
-    assert publish.benchmark_of(run, results["weights_sha256"]) == []
+    assert "my holiday" not in card
+    for other in ({"weights_sha256": "0"}, {"image_weights_sha256": "0"}, {"subset": "de"}):
+        (run / "benchmark.json").write_text(json.dumps(benchmark | other), encoding="utf-8")
+        assert publish.benchmark_of(run, results["weights_sha256"], image) == []
     assert "of other weights" in caplog.text
+
+
+def test_the_card_tells_the_objective_that_was_trained(run: Path) -> None:
+    change(run / "run.json", lambda record: record["config"].update(objective="contrastive", typo_share=0.25))
+    config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
+    publish.build(config, publish.finished_run(run), publish.measured(run))
+    card = (config.output / "README.md").read_text(encoding="utf-8")
+    assert "Against the image model's vectors: a cross-entropy" in card
+    assert "MSE distillation: captions go in" not in card
+    assert "25 % with a typo" in card
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,7 @@ def run(cell: Cell, pictures: int, config: AblateConfig) -> dict[str, Any]:
     if config.captions.partition(":")[0] == "mini":  # drawn once, read as the folder that it is
         options["captions"] = str(config.folder / "data")
     of = {"options": options, "manifest_sha256": sha256_of(config.targets_folder / MANIFEST)}
+    of = json.loads(json.dumps(of))  # as it will be read back: lists in place of tuples
     if done.is_file():
         if json.loads(done.read_text(encoding="utf-8"))["of"] != of:
             raise RunError(f"expected {folder} with the options of now, got others; start another --run")

@@ -29,11 +29,16 @@ def main(argv: list[str]) -> dict[str, Any]:
     mteb = _mteb()
 
     from training.benchmark_data import measure_data
-    from training.benchmark_table import rows_of, write_page
+    from training.benchmark_table import BenchmarkError, rows_of, write_page
     from training.device import device_of
-    from training.mteb_pair import BenchmarkError, MtebPair
+    from training.mteb_pair import MtebPair
     from turkish_clip.towers import load_towers, weights_sha256
 
+    if config.model and (config.folder / "run.json").is_file():
+        raise BenchmarkError(
+            f"expected a folder of its own for the results of {config.model}, got {config.folder}, which holds a run; "
+            "add --run OTHER"
+        )
     names = () if config.tasks == ("none",) else config.tasks
     try:
         tasks = [mteb.get_task(name, hf_subsets=[config.subset]) for name in names]
@@ -41,15 +46,17 @@ def main(argv: list[str]) -> dict[str, Any]:
         raise BenchmarkError(f"expected tasks of MTEB, got {' '.join(str(error).split())[:200]}; see --help") from error
     towers = load_towers(config.model or config.run, config.image_model or None, device=device_of(config.device))
     pair = MtebPair(towers, config.batch_size)
+    data = measure_data(towers, config) if config.data else {}  # first: what is wrong with it is said at once
     result: dict[str, Any] = {
         "model": towers.names.text,
         "image_model": towers.image_name,
         "weights_sha256": weights_sha256(towers.text),
+        "image_weights_sha256": towers.image_weights_sha256,
         "revision": pair.mteb_model_meta.revision,
         "mteb": mteb.__version__,
         "subset": config.subset,
         "tasks": {task.metadata.name: run(mteb, pair, task, config) for task in tasks},
-        "data": measure_data(towers, config) if config.data else {},
+        "data": data,
     }
     before = earlier(result, config)
     for kind in ("tasks", "data"):
@@ -84,8 +91,10 @@ def earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
         before = json.loads((config.folder / "benchmark.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    same = all(before.get(key) == result[key] for key in ("revision", "subset", "mteb"))
-    return dict(before) if same else {}
+    if before.get("revision") != result["revision"]:
+        return {}
+    same = all(before.get(key) == result[key] for key in ("subset", "mteb"))
+    return dict(before) if same else {"data": before.get("data", {})}
 
 
 def show(result: dict[str, Any], config: BenchmarkConfig) -> None:

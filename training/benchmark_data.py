@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from training.benchmark_table import BenchmarkError
 from training.captions import read_captions
 from training.config import BenchmarkConfig, SourceConfig
-from training.mteb_pair import BenchmarkError
 from training.rows import Row
 from turkish_clip.metrics import Relevance
 from turkish_clip.text import nfc
@@ -39,7 +39,7 @@ def measure_data(towers: Towers, config: BenchmarkConfig) -> dict[str, Any]:
     texts = towers.encode_texts(relevance.texts, batch_size=config.batch_size)
     pictures = np.concatenate(vectors)
     return {
-        config.data_name or Path(config.data).name: {
+        config.data_name or Path(config.data).resolve().name: {
             "source": config.data,
             "split": config.data_split or "all",
             "images": len(rows),
@@ -62,7 +62,11 @@ def chosen(config: BenchmarkConfig) -> Sequence[Row]:
     path = Path(config.data_ids)
     if not path.is_file():
         raise BenchmarkError(f"expected a file of image_ids, one a line, got {path}, which is none; write one")
-    wanted = dict.fromkeys(nfc(line.strip()) for line in path.read_text(encoding="utf-8-sig").splitlines())
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise BenchmarkError(f"expected UTF-8, got other bytes in {path}; save it as UTF-8") from error
+    wanted = dict.fromkeys(nfc(line.strip()) for line in lines)
     wanted.pop("", None)
     row_of = {row.image_id: row for row in rows}
     missing = [image_id for image_id in wanted if image_id not in row_of]

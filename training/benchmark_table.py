@@ -10,12 +10,17 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from turkish_clip.atomic import write_text
+from turkish_clip.errors import InputError
 
 PEERS = Path(__file__).with_name("peers.yaml")
 TASK = re.compile(r"(?P<test>.+)(?P<direction>T2I|I2T)Retrieval")
 TESTS = {"XFlickr30kCo": "xFlickrCO"}  # MTEB's name → the paper's
 DIRECTIONS = {"T2I": "text_to_image", "I2T": "image_to_text"}
 RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10")
+
+
+class BenchmarkError(InputError):
+    """A benchmark that can't be run."""
 
 
 def read_peers() -> list[dict[str, Any]]:
@@ -42,11 +47,20 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
             figures = [found[key] for key in RECALLS]
             row(test, f"measured with MTEB {result['mteb']}")[DIRECTIONS[match["direction"]]] = figures
     for name, found in result["data"].items():
+        if name in ours:
+            raise BenchmarkError(f"expected a name of its own for {found['source']}, got {name}; add --data_name NAME")
         mine = row(name, f"measured on {found['images']} pictures, {found['captions']} captions")
         for direction in DIRECTIONS.values():
             mine[direction] = [found[direction][key] for key in RECALLS]
     peers = read_peers()
     return [line for test, mine in ours.items() for line in (mine, *(peer for peer in peers if peer["test"] == test))]
+
+
+def published_tests(result: dict[str, Any]) -> set[str]:
+    """The tests of a result that others publish figures of: MTEB's, and those of the peers."""
+    tasks = (TASK.fullmatch(name) for name in result["tasks"])
+    mteb = {TESTS.get(match["test"], match["test"]) for match in tasks if match}
+    return mteb | {peer["test"] for peer in read_peers()}
 
 
 def write_page(path: Path, result: dict[str, Any]) -> None:

@@ -49,8 +49,11 @@ def calibrate(
     """
     fitted_on = once(with_targets(captions.rows.of_split("validation"), targets), targets)
     labels = list(dict.fromkeys(label for row in (*fitted_on, *rows) for label in row.labels))
-    if len(labels) < 2 or sum(bool(row.labels) for row in fitted_on) < CHOICES:
+    named = [[row for row in some if 0 < len(row.labels) < len(labels)] for some in (fitted_on, rows)]
+    if min(map(len, named)) < CHOICES:
         labels = []
+    else:
+        fitted_on, rows = named
     choices_of = partial(_choices, student, targets, labels, config)
     fitting, measured = choices_of(fitted_on), choices_of(rows)
     if fitting is None or measured is None:
@@ -81,7 +84,6 @@ def _choices(
     def encode(texts: list[str]) -> Vectors:
         return unit(student.encode(texts, batch_size=config.text_batch_size, show_progress_bar=False))
 
-    rows = [row for row in rows if row.labels] if labels else rows
     if len(rows) < CHOICES:
         return None
     pictures = targets.unit_rows([row.image_id for row in rows])

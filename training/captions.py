@@ -199,7 +199,7 @@ def _folder_records(folder: Path) -> Iterator[Record]:
     if found:
         return
     if shards := shards_below(folder):
-        yield from shard_records(shards)
+        yield from shard_records(shards, folder)
     elif any(folder.rglob("*.parquet")):
         from training.hub_streams import streamed_records
 

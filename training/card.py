@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training.benchmark_table import read_peers
 from training.config import DistillConfig, EmbedConfig, PublishConfig, Source, usual_learning_rate
 from training.hub import full_id
+from training.objectives import OBJECTIVES
 from training.perturb import SPELLINGS
 from training.run_record import sources_in
 from turkish_clip.errors import InputError
@@ -153,7 +154,7 @@ def card_facts(
         benchmark: our rows and the peers' on published tests (`benchmark_table.rows_of`), where they were measured.
     """
     data = sources_of(record)
-    measured = tests(results, data)
+    measured = tests(results, record)
     owner, _, name = config.repository.partition("/")
     return {
         **model,
@@ -219,6 +220,8 @@ def training(record: dict[str, Any]) -> dict[str, Any]:
     trained, summary = record["config"], record["summary"]
     return {
         **trained,
+        "method": OBJECTIVES[trained.get("objective", "mse")].words,
+        "typo_share": trained.get("typo_share", 0),
         "learning_rate": f"{trained['learning_rate'] or usual_learning_rate(trained['backbone']):g}",
         "epochs": f"{trained['epochs']:g}",
         "pictures": summary["training_pictures"],
@@ -239,18 +242,20 @@ def cells(figures: dict[str, Any]) -> str:
     return " | ".join([*shown, f"{figures['median_rank']:g}"])
 
 
-def tests(results: dict[str, Any], data: list[Named]) -> list[dict[str, Any]]:
-    """The test sets: each source where there are several, else the one."""
+def tests(results: dict[str, Any], record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The test sets: each source that has test pictures where there are several, else the one."""
     by_source = results.get("sources") or {results["dataset"]: results}
+    told = zip(sources_of(record), sources_in(record["config"]))
     return [
         {
             "name": source.name,
             "label": "The miniature world (mini)" if source.name == "mini" else source.name,
             "type": source.name if source.on_hub else "local",
             "revision": source.revision,
-            "figures": figures,
+            "figures": by_source[options["captions"]],
         }
-        for source, figures in zip(data, by_source.values(), strict=True)
+        for source, options in told
+        if options["captions"] in by_source
     ]
 
 

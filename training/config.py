@@ -221,7 +221,7 @@ class BenchmarkConfig:
     data: str = option("", "a benchmark that MTEB has not, as any source of captions: a folder, table or Hub data set")
     data_name: str = option("", "its name in the table, such as XTD10; empty: that of data")
     data_captions: tuple[str, ...] = option((), "its columns of Turkish captions; empty: captions, caption or text")
-    data_split: str = option("", "of data: train, validation or test; empty: all of it")
+    data_split: str = option("", "of data; empty: all of it", choices=("", "train", "validation", "test"))
     data_ids: str = option("", "file of the image_ids to measure, one a line; empty: all of data")
     batch_size: int = option(64, "texts or pictures per step", low=1)
     device: str = option("auto", "where the computation runs", choices=DEVICES)

@@ -56,6 +56,10 @@ class HubStore:
         """The first row, whatever row is wanted."""
         return 0
 
+    def size(self) -> int:
+        """0: a data set on the Hub has a revision."""
+        return 0
+
     def cells(self, start: int) -> Iterator[Any]:
         """The cells of all rows."""
         with reading(self.name):

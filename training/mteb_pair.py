@@ -10,13 +10,9 @@ import numpy as np
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-from turkish_clip.errors import InputError
+from training.benchmark_table import BenchmarkError
 from turkish_clip.metrics import Vectors
 from turkish_clip.towers import Towers, weights_sha256
-
-
-class BenchmarkError(InputError):
-    """A benchmark that can't be run."""
 
 
 class MtebPair(AbsEncoder):  # type: ignore[misc]

@@ -8,6 +8,12 @@ from dataclasses import dataclass
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, 2.5
 
 
+LABELS = "the frozen image model's vectors of their pictures, scaled to norm 1, are the labels"
+PICTURES = f"MSE distillation: captions go in, {LABELS}"
+ENGLISH = "the mean of the frozen image model's text vectors of the picture's English captions"
+TELLING = "a cross-entropy of telling the caption's picture from the batch's others, with a learnt temperature"
+
+
 @dataclass(frozen=True)
 class Objective:
     """What distillation asks for.
@@ -20,6 +26,7 @@ class Objective:
         after: the share of the training after which the cross-entropy comes in.
         centred: whether the mean of the training labels is taken away from each.
         raw: the text tower's vectors as they are, and no normalisation of ours: as the peers do it.
+        words: what the model card says of it.
     """
 
     picture: float = 1.0
@@ -29,6 +36,7 @@ class Objective:
     after: float = 0.0
     centred: bool = False
     raw: bool = False
+    words: str = PICTURES + "."
 
 
 # Sources: mse_text_raw is M-CLIP (Carlsson et al., Cross-lingual and Multilingual CLIP, 2022), after Reimers and
@@ -38,11 +46,17 @@ class Objective:
 # Learning, 2015).
 OBJECTIVES = {
     "mse": Objective(),
-    "mse_text": Objective(picture=0, text=1),
-    "mse_both": Objective(picture=0.5, text=0.5),
-    "mse_text_raw": Objective(picture=0, text=1, raw=True),
-    "centred": Objective(centred=True),
-    "contrastive": Objective(mse=0, contrastive=1),
-    "mse_contrastive": Objective(contrastive=0.1),
-    "mse_then_contrastive": Objective(contrastive=1, after=0.5),
+    "mse_text": Objective(picture=0, text=1, words=f"MSE distillation: captions go in, {ENGLISH} is the label."),
+    "mse_both": Objective(
+        picture=0.5, text=0.5, words=f"MSE distillation: a label is the mean of the picture's vector and {ENGLISH}."
+    ),
+    "mse_text_raw": Objective(
+        picture=0, text=1, raw=True, words=f"MSE distillation: captions go in, {ENGLISH}, not scaled, is the label."
+    ),
+    "centred": Objective(centred=True, words=f"{PICTURES}, after their mean was taken away."),
+    "contrastive": Objective(mse=0, contrastive=1, words=f"Against the image model's vectors: {TELLING}."),
+    "mse_contrastive": Objective(contrastive=0.1, words=f"{PICTURES}; to it is added, with weight 0.1, {TELLING}."),
+    "mse_then_contrastive": Objective(
+        contrastive=1, after=0.5, words=f"{PICTURES}; in the second half is added {TELLING}."
+    ),
 }

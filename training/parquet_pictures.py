@@ -62,6 +62,10 @@ class ParquetStore:
         with reading(self.file):
             return _group_starts(self.file, _stamp(self.file))
 
+    def size(self) -> int:
+        """Bytes of the file; 0 on the Hub, where its address has its commit."""
+        return _stamp(self.file)[0]
+
     def picture(self, cell: Any, number: int) -> bytes | Path:
         """The bytes in a cell, or the path to the file that it names.
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import turkish_clip.verify
+from training.benchmark_table import published_tests
 from training.card import Named, card_facts, render, sources_of
 from training.command import print_result, quiet_hosts, run_command
 from training.config import PublishConfig, read
 from training.hub import Upload, commit_of, need_token, push
 from training.obstacles import CHECKOUT, is_tracked, obstacles
-from training.run_record import RunError
+from training.run_record import RunError, sources_in
 from training.stranger import run_as_stranger
 from turkish_clip.atomic import whole_folder, write_json, write_text
 from turkish_clip.towers import MEASURED, weights_sha256
@@ -85,16 +86,21 @@ def stop_at(reasons: list[str]) -> None:
         raise RunError(f"expected a run that can be published, got {len(reasons)} in the way: {listed}")
 
 
-def benchmark_of(run: Path, weights: str) -> list[dict[str, Any]]:
-    """The rows of the run's benchmark.json, ours and the peers'; none where there is none of these weights."""
+def benchmark_of(run: Path, weights: str, image_weights: str) -> list[dict[str, Any]]:
+    """The rows of the run's benchmark.json on published Turkish tests, ours and the peers'.
+
+    None where there is none of these weights, or only other tests.
+    """
     path = run / "benchmark.json"
     if not path.is_file():
         return []
     result = _read(path, "run training.benchmark again")
-    if result.get("weights_sha256") != weights:
-        log.warning("%s is of other weights, and is left out of the card; run training.benchmark again", path)
+    measured = (result.get("weights_sha256"), result.get("image_weights_sha256"), result.get("subset"))
+    if measured != (weights, image_weights, "tr"):
+        log.warning("%s is of other weights or another language, and is left out of the card; measure again", path)
         return []
-    return list(result["table"])
+    known = published_tests(result)
+    return [row for row in result["table"] if row["test"] in known]
 
 
 def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]) -> None:
@@ -120,7 +126,8 @@ def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]
         write_json(partial / "results.json", shown)
         facts = golden_record(config, record, shown, about, golden(student, image))
         write_text(partial / RECORD, json.dumps(facts, ensure_ascii=False) + "\n")
-        facts = card_facts(config, record, results, about, benchmark_of(config.folder, results["weights_sha256"]))
+        weights = results["weights_sha256"], record["image_model"]["weights_sha256"]
+        facts = card_facts(config, record, results, about, benchmark_of(config.folder, *weights))
         write_text(partial / "README.md", render(facts))
 
 
@@ -205,7 +212,9 @@ def golden_record(
 def published(results: dict[str, Any], record: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     """results.json without paths of the machine that it was measured on."""
     data = sources_of(record)
-    named = {source.name: figures for source, figures in zip(data, results.get("sources", {}).values())}
+    measured = results.get("sources", {})
+    told = zip(data, sources_in(record["config"]))
+    named = {source.name: measured[own["captions"]] for source, own in told if own["captions"] in measured}
     return {
         **results,
         "model": about["repository"],

@@ -20,8 +20,9 @@ from training.embedding import Chunk, Embedded, embedded
 from training.tables import Picture
 from training.targets import Manifest, TargetsError
 from turkish_clip.cluster import LOCAL, joined
+from turkish_clip.images import ImageError
 
-SHARDS_PER_WORKER = 4  # on the way at once: bounds what pictures out of data sets take
+SHARDS_PER_WORKER = 4  # on the way at once; one where pictures are sent along
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,18 @@ class Sent(Picture):
     def read(self) -> bytes:
         """The bytes of the file."""
         return self.content
+
+
+@dataclass(frozen=True)
+class Lost(Picture):
+    """A picture that could not be sent, and why: the worker counts it among its rejects."""
+
+    name: str
+    reason: str
+
+    def read(self) -> bytes:
+        """Raises the ImageError."""
+        raise ImageError(self.name, self.reason)
 
 
 class ShardEmbedder:
@@ -73,18 +86,26 @@ def embedded_on_cluster(
         ClusterError: Ray is not installed, or there is no cluster at the address.
         TargetsError: a worker can't go on.
     """
+    from training.device import device_of
+
     with joined(config.cluster, config.cluster_workers) as ray:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # it warns that our rows are no columns of Arrow's
-        while some := {chunk.number: chunk for chunk in islice(chunks, SHARDS_PER_WORKER * config.cluster_workers)}:
+        device = device_of(config.device)
+        if Path(config.image_model).is_dir():  # workers start in another folder
+            config = dataclasses.replace(config, image_model=str(Path(config.image_model).resolve()))
+        while first := next(chunks, None):
+            sent_along = bool(first.rows) and not isinstance(first.rows[0].image, Path)
+            at_once = config.cluster_workers * (1 if sent_along else SHARDS_PER_WORKER)
+            some = {chunk.number: chunk for chunk in (first, *islice(chunks, at_once - 1))}
             data = ray.data.from_items([{"chunk": portable(chunk)} for chunk in some.values()])
             data = data.repartition(len(some)).map(
                 ShardEmbedder,
                 fn_constructor_args=(manifest, config),
                 compute=ray.data.ActorPoolStrategy(size=min(config.cluster_workers, len(some))),
                 num_cpus=0.5 if config.cluster == LOCAL else 1,  # some are left to Ray's own reading, which waits else
-                num_gpus=1 if config.device.startswith("cuda") else None,
+                num_gpus=1 if device.startswith("cuda") else None,
             )
             try:
                 for item in data.iter_rows():
@@ -105,7 +126,10 @@ def portable(chunk: Chunk) -> Chunk:
     for row in chunk.rows:
         image = row.image
         if not isinstance(image, Path):
-            content = image.read()
-            image = content if isinstance(content, Path) else Sent(content)
+            try:
+                content = image.read()
+                image = content if isinstance(content, Path) else Sent(content)
+            except ImageError as error:
+                image = Lost(error.name, error.reason)
         rows.append(dataclasses.replace(row, image=image.absolute() if isinstance(image, Path) else image))
     return dataclasses.replace(chunk, rows=rows)

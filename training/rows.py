@@ -66,7 +66,7 @@ class Row:
 
     @property
     def size(self) -> int:
-        """Bytes of the picture's file; 0 where it stands in a data set, which has a revision of its own, or is gone."""
+        """Bytes of the picture's file, or of the table that it is in; 0 in a data set of the Hub, or if it is gone."""
         try:
             return self.image.stat().st_size if isinstance(self.image, Path) else getattr(self.image, "size", 0)
         except OSError:

@@ -130,7 +130,8 @@ def open_run(config: Any) -> Run:
     if before is not None:
         if not config.resume:
             raise RunError(f"expected a new run folder, got {folder}, which holds a run; add --resume or --run OTHER")
-        changed = [key for key in settings if settings[key] != before.get(key)]
+        begun = _with_defaults(before, config)
+        changed = [key for key in settings if settings[key] != begun.get(key)]
         if changed:
             key = changed[0]
             raise RunError(
@@ -138,6 +139,21 @@ def open_run(config: Any) -> Run:
                 f"{before.get(key)!r}; resume with the same, or start another --run"
             )
     return Run(folder, before is not None, settings)
+
+
+def _with_defaults(before: dict[str, Any], config: Any) -> dict[str, Any]:
+    """A run's configuration with the options that have come since, at their defaults."""
+
+    def defaults(kind: Any) -> dict[str, Any]:
+        known = {field.name: field.default for field in dataclasses.fields(kind)}
+        for key in NO_PART_OF_THE_RESULT:
+            known.pop(key, None)
+        return dict(json.loads(json.dumps(known, default=lambda _: None)))
+
+    sources = before.get("sources") or []
+    if sources and config.sources:
+        before = before | {"sources": [defaults(config.sources[0]) | source for source in sources]}
+    return defaults(config) | before
 
 
 def sources_in(settings: dict[str, Any]) -> list[dict[str, Any]]:

@@ -107,17 +107,18 @@ def shards_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def shard_records(shards: list[Path]) -> Iterator[Record]:
+def shard_records(shards: list[Path], folder: Path | None = None) -> Iterator[Record]:
     """The samples of shards as records: the fields of .json, the text of .txt in the column txt, and the picture.
 
     The whole of a .txt is one caption, as img2dataset writes it. Several are .tr.txt and .en.txt, or fields of .json.
     A picture is named after its shard and its key, since shards may use the same keys. Its split is the word train,
-    validation or test (or another of their usual names) in the name of its shard, or of the shard's folder.
+    validation or test (or another of their usual names) in the name of its shard, or of the shard's folder. Names begin
+    at `folder`, or at the folder that all shards share.
 
     Raises:
         TableError: a shard that is no tar file, or is cut off or damaged: says where.
     """
-    root = Path(os.path.commonpath([shard.parent for shard in shards]))
+    root = folder or Path(os.path.commonpath([shard.parent for shard in shards]))
     number = 0
     for shard in shards:
         name = shard.relative_to(root).with_suffix("").as_posix()

@@ -26,6 +26,9 @@ OPEN_STORES = 3  # files of a data set are read one after the other
 class Store(Protocol):
     """Numbered pictures that can be read from some places on."""
 
+    def size(self) -> int:
+        """Bytes of the file that it is in; 0 where that has a revision."""
+
     def start(self, number: int) -> int:
         """The last place at or before a picture from which reading can begin."""
 
@@ -52,6 +55,11 @@ class Streamed(Picture):
     store: Store
     number: int
     name: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that the store is in, so that a store that was written again is read again."""
+        return self.store.size()
 
     def read(self) -> bytes | Path:
         """The bytes of the file, or its path.
