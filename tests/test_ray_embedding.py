@@ -7,11 +7,18 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from training import embed_images
+from training.captions import read_captions
+from training.config import SourceConfig
+from training.embedding import Chunk
+from training.ray_embedding import portable
 from training.targets import TargetsError
 from turkish_clip.cluster import ClusterError
+from turkish_clip.images import ImageError
 
 SHARDS = ["--shard_size", "6", "--image_batch_size", "4", "--device", "cpu"]
 
@@ -68,6 +75,20 @@ def test_a_worker_that_cannot_go_on_is_one_line(
     with pytest.raises(TargetsError, match="the same weights of .* on all nodes, got others") as raised:
         embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "run", "--cluster", "local"))
     assert "\n" not in str(raised.value)
+
+
+def test_a_picture_that_is_not_there_is_sent_as_one_that_does_not_open(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table(
+            {"image": [{"bytes": b"here", "path": None}, {"bytes": None, "path": None}], "caption": ["ev", "kuş"]}
+        ),
+        tmp_path / "t.parquet",
+    )
+    rows = read_captions(SourceConfig(captions=str(tmp_path / "t.parquet"), run=str(tmp_path), max_reject_share=1)).rows
+    here, lost = portable(Chunk(0, rows, [row.size for row in rows])).rows
+    assert here.image.read() == b"here"
+    with pytest.raises(ImageError, match="no picture"):
+        lost.open()
 
 
 def test_no_cluster_there(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
