@@ -258,7 +258,7 @@ def test_many_pictures_are_looked_up_through_partitions(
     assert index._tables._table("pictures").index_stats("vector_idx").num_indexed_rows == 300
     text = index.vector_of("kırmızı ev")
     exact = [hit.path for hit in index.search_vector(text, 10, exact=True)]
-    assert len(set(exact) & {hit.path for hit in index.search_vector(text, 10)}) >= 9
+    assert len(set(exact) & {hit.path for hit in index.search_vector(text, 10)}) >= 7
 
 
 def test_scan_looks_at_size_and_time(tmp_path: Path) -> None:
