@@ -22,8 +22,8 @@ format:
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-test:
-	$(RUN) -m pytest -m "not slow and not bench"
+test:  ## two processes of one thread each: half the time of one process of two
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow and not bench" -n 2 --dist loadfile
 
 test-slow:
 	$(RUN) -m pytest -m slow
