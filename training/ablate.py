@@ -113,7 +113,6 @@ def run(cell: Cell, pictures: int, config: AblateConfig) -> dict[str, Any]:
     if config.captions.partition(":")[0] == "mini":  # drawn once, read as the folder that it is
         options["captions"] = str(config.folder / "data")
     of = {"options": options, "manifest_sha256": sha256_of(config.targets_folder / MANIFEST)}
-    of = json.loads(json.dumps(of))  # as it will be read back: lists in place of tuples
     if done.is_file():
         if json.loads(done.read_text(encoding="utf-8"))["of"] != of:
             raise RunError(f"expected {folder} with the options of now, got others; start another --run")
@@ -139,9 +138,9 @@ def shared(config: AblateConfig) -> dict[str, Any]:
     """The fields that all runs share, as a recipe has them."""
     left_out = {"objectives", "seeds", "sizes", "run", "targets", "resume", "json"}
     return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(config).items()
-        if name not in left_out and value not in ("", (), [])
+        name: value
+        for name, value in json.loads(json.dumps(dataclasses.asdict(config))).items()  # lists for tuples, as read back
+        if name not in left_out and value not in ("", [])
     }
 
 

@@ -6,9 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from turkish_clip.atomic import write_text
+from training.pages import fill_page
 
 PLOT = (560, 300)  # width and height
 COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#c2255c", "#1864ab", "#868e96", "#f59f00")
@@ -18,18 +16,16 @@ NO_FIGURES = ("objective", "pictures", "seeds")
 
 def write_page(path: Path, result: dict[str, Any]) -> None:
     """Writes the page whole."""
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     sizes = {row["pictures"] for row in result["rows"]}
-    page = templates.get_template("ablation.html.jinja").render(
+    fill_page(
+        path,
+        "ablation.html.jinja",
         result=result,
         labels=[label for label in result["rows"][0] if label not in NO_FIGURES],
         plots=[plot(result["rows"], label) for label in PLOTTED] if len(sizes) > 1 else [],
         colours=dict(zip(dict.fromkeys(row["objective"] for row in result["rows"]), COLOURS * 9)),
         size=PLOT,
     )
-    write_text(path, page)
 
 
 def plot(rows: list[dict[str, Any]], label: str) -> dict[str, Any]:

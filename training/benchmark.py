@@ -9,6 +9,7 @@ from typing import Any
 
 from training.command import print_result, quiet_hosts, run_command
 from training.config import BenchmarkConfig, read
+from training.run_record import check_no_run
 from turkish_clip.atomic import write_json
 
 log = logging.getLogger("training")
@@ -34,11 +35,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     from training.mteb_pair import MtebPair
     from turkish_clip.towers import load_towers, weights_sha256
 
-    if config.model and (config.folder / "run.json").is_file():
-        raise BenchmarkError(
-            f"expected a folder of its own for the results of {config.model}, got {config.folder}, which holds a run; "
-            "add --run OTHER"
-        )
+    if config.model:
+        check_no_run(config.folder, config.model)
     names = () if config.tasks == ("none",) else config.tasks
     try:
         tasks = [mteb.get_task(name, hf_subsets=[config.subset]) for name in names]

@@ -28,7 +28,7 @@ def measure_data(towers: Towers, config: BenchmarkConfig) -> dict[str, Any]:
     """
     rows = chosen(config)
     vectors = []
-    for batch in towers.embed_pictures((_picture(row) for row in rows), batch_size=config.batch_size):
+    for batch in towers.embed_pictures((row.file for row in rows), batch_size=config.batch_size):
         if batch.errors:
             raise BenchmarkError(
                 f"expected pictures that open in {config.data}, got {next(iter(batch.errors.values()))}; "
@@ -76,7 +76,3 @@ def chosen(config: BenchmarkConfig) -> Sequence[Row]:
             f"{f', the first {missing[0]!r}' if missing else ''}; correct the list"
         )
     return [row_of[image_id] for image_id in wanted]
-
-
-def _picture(row: Row) -> Any:
-    return row.image if isinstance(row.image, Path) else row.image.read()

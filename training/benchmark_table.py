@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from turkish_clip.atomic import write_text
+from training.pages import fill_page
 from turkish_clip.errors import InputError
 
 PEERS = Path(__file__).with_name("peers.yaml")
@@ -65,7 +64,4 @@ def published_tests(result: dict[str, Any]) -> set[str]:
 
 def write_page(path: Path, result: dict[str, Any]) -> None:
     """Writes benchmark.html whole."""
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    write_text(path, templates.get_template("benchmark.html.jinja").render(result=result, directions=DIRECTIONS))
+    fill_page(path, "benchmark.html.jinja", result=result, directions=DIRECTIONS)

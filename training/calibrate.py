@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from training.captions import Captions
 from training.config import EvaluateConfig
@@ -21,18 +21,17 @@ from training.temperature import (
     reliability,
 )
 from turkish_clip.atomic import write_json
-from turkish_clip.metrics import Relevance, Vectors, unit
+from turkish_clip.metrics import Relevance, Vectors
 from turkish_clip.prompts import PHOTOGRAPHS, fill
 from turkish_clip.towers import DEFAULT_TEMPERATURE
 from turkish_clip.verify import RECORD
 from turkish_clip.zero_shot import prompt_averages
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+Encode = Callable[[list[str]], Vectors]  # texts → (n, dim) float32 unit vectors
 
 
 def calibrate(
-    student: SentenceTransformer, captions: Captions, rows: Sequence[Row], targets: Targets, config: EvaluateConfig
+    encode: Encode, captions: Captions, rows: Sequence[Row], targets: Targets, config: EvaluateConfig
 ) -> dict[str, Any]:
     """The temperature of zero-shot probabilities, fitted on the validation split; left beside the run's own model.
 
@@ -54,7 +53,7 @@ def calibrate(
         labels = []
     else:
         fitted_on, rows = named
-    choices_of = partial(_choices, student, targets, labels, config)
+    choices_of = partial(_choices, encode, targets, labels)
     fitting, measured = choices_of(fitted_on), choices_of(rows)
     if fitting is None or measured is None:
         return {}
@@ -76,14 +75,8 @@ def calibrate(
     return {"temperature": found}
 
 
-def _choices(
-    student: SentenceTransformer, targets: Targets, labels: list[str], config: EvaluateConfig, rows: Sequence[Row]
-) -> Choices | None:
+def _choices(encode: Encode, targets: Targets, labels: list[str], rows: Sequence[Row]) -> Choices | None:
     """What pictures choose among: labels if there are any, else captions; None where there are too few of them."""
-
-    def encode(texts: list[str]) -> Vectors:
-        return unit(student.encode(texts, batch_size=config.text_batch_size, show_progress_bar=False))
-
     if len(rows) < CHOICES:
         return None
     pictures = targets.unit_rows([row.image_id for row in rows])

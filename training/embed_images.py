@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from training.command import print_result, quiet_hosts, run_command
 from training.config import EmbedConfig, read
 from training.embedding import Chunk, Embedded, embedded
 from training.hub import commit_of
+from training.ray_embedding import embedded_on_cluster
 from training.rows import Reject
 from training.targets import (
     CONTENT_HASH,
@@ -119,28 +121,14 @@ def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Mani
             bar.update(pictures)
 
         shelf = Shelf(captions, manifest, config)
+        embed = embedded_on_cluster if config.cluster else partial(embedded, model)
         try:
-            for part in parts_of(model, shelf.missing(pass_over), manifest, config, bar.update):
+            for part in embed(shelf.missing(pass_over), manifest, config, bar.update):
                 shelf.add(part)
         except BaseException:
             shelf.write_rejects()
             raise
     return shelf.finish()
-
-
-def parts_of(
-    model: SentenceTransformer,
-    chunks: Iterator[Chunk],
-    manifest: Manifest,
-    config: EmbedConfig,
-    progress: Callable[[int], Any],
-) -> Iterator[Embedded]:
-    """Each shard's vectors, computed here or by the workers of a cluster."""
-    if config.cluster:
-        from training.ray_embedding import embedded_on_cluster
-
-        return embedded_on_cluster(chunks, manifest, config, progress)
-    return embedded(model, chunks, manifest, config, progress)
 
 
 class Shelf:

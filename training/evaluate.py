@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from training.config import EvaluateConfig, Source, read
 from training.duplicates import keep_apart, once
 from training.perturb import PERTURBATIONS
 from training.rows import Row
-from training.run_record import RunError, sources_in
+from training.run_record import RunError, check_no_run, sources_in
 from turkish_clip.atomic import write_json
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, hubness, ranks, unit
 from turkish_clip.towers import weights_sha256
@@ -81,7 +82,7 @@ def main(argv: list[str]) -> dict[str, Any]:
             "image_to_text": hubness(split.pictures, split.texts),
         },
         "robustness": robustness,
-        **calibrate(student, captions, rows, targets, config),
+        **calibrate(partial(encode, student, config=config), captions, rows, targets, config),
         "cosines": cosine_percentiles(split.relevance, split.texts, split.pictures),
         "wall_seconds": {"evaluate": round(time.perf_counter() - began, 2)},
     }
@@ -261,10 +262,7 @@ def _check_run(config: EvaluateConfig) -> None:
     if not path.is_file():
         return
     if config.model:
-        raise RunError(
-            f"expected a folder of its own for the results of {config.model}, got {config.folder}, which holds a run; "
-            f"add --run OTHER --targets {config.targets_folder}"
-        )
+        check_no_run(config.folder, config.model, f" --targets {config.targets_folder}")
     trained = json.loads(path.read_text(encoding="utf-8"))["config"]
     before = sources_in(trained)
     if [source["captions"] for source in before] != [source.captions for source in config.all_sources]:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from training.config import EvaluateConfig
+from training.pages import fill_page
 from training.perturb import SPELLINGS
 from training.rows import Row
-from turkish_clip.atomic import write_text
 
 if TYPE_CHECKING:
     from training.evaluate import Split
@@ -42,12 +41,12 @@ class Bar:
 
 def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence[Row], split: Split) -> Path:
     """Writes report.html into the run folder; returns its path."""
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     thumbnails = Thumbnails(rows)
     thumbnails.make(shown_pictures(split, config.report_queries))
-    page = templates.get_template("report.html.jinja").render(
+    path = config.folder / "report.html"
+    fill_page(
+        path,
+        "report.html.jinja",
         results=results,
         bars=bars(results),
         curve=curve(config.folder / "log.jsonl"),
@@ -56,8 +55,6 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         size=CHART,
         spellings={name: label for label, name in SPELLINGS},
     )
-    path = config.folder / "report.html"
-    write_text(path, page)
     return path
 
 

@@ -72,13 +72,22 @@ class Row:
         except OSError:
             return 0
 
+    @property
+    def file(self) -> Path | bytes:
+        """The picture's path, or the bytes of its file.
+
+        Raises:
+            ImageError: there is none.
+        """
+        return self.image if isinstance(self.image, Path) else self.image.read()
+
     def open(self, min_side: int | None = None) -> Image.Image:
         """The picture as RGB.
 
         Raises:
             ImageError: it does not open.
         """
-        return open_image(self.image if isinstance(self.image, Path) else self.image.read(), min_side=min_side)
+        return open_image(self.file, min_side=min_side)
 
     def load(self, min_side: int | None = None) -> Opened:
         """The picture as RGB, and the hash of its file.
@@ -86,7 +95,7 @@ class Row:
         Raises:
             ImageError: it does not open.
         """
-        return open_hashed(self.image if isinstance(self.image, Path) else self.image.read(), min_side=min_side)
+        return open_hashed(self.file, min_side=min_side)
 
 
 @dataclass(frozen=True)

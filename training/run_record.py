@@ -141,6 +141,19 @@ def open_run(config: Any) -> Run:
     return Run(folder, before is not None, settings)
 
 
+def check_no_run(folder: Path, model: str, more: str = "") -> None:
+    """Sees that the results of a model that was named do not go where a run's are.
+
+    Raises:
+        RunError: the folder holds a run; tells to add another, and the options `more`.
+    """
+    if (folder / "run.json").is_file():
+        raise RunError(
+            f"expected a folder of its own for the results of {model}, got {folder}, which holds a run; "
+            f"add --run OTHER{more}"
+        )
+
+
 def _with_defaults(before: dict[str, Any], config: Any) -> dict[str, Any]:
     """A run's configuration with the options that have come since, at their defaults."""
 
