@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from conftest import paint, write_rows
 
-from training import distill, embed_images, evaluate
+from training import distill, embed_images, evaluate, pretrain
 from training.captions import Captions, read_captions
 from training.config import SourceConfig
-from training.duplicates import first_places, in_last_split, keep_apart, once
+from training.duplicates import apart_by, digests_of_files, first_places, in_last_split, keep_apart, once
 from training.row_table import Rows
 from training.rows import CaptionsError, Row
 from training.targets import Targets, read_targets
@@ -121,6 +121,21 @@ def test_a_run_records_what_it_left_out(source: Path, run: Path, tiny_clip: Path
     assert results["duplicates"] == record["duplicates"]
     assert results["images"] == 3
     assert results["captions"] == 7
+
+
+def test_pretraining_leaves_out_the_same(source: Path, captions: Captions, targets: Targets, tmp_path: Path) -> None:
+    by_files = apart_by(captions, digests_of_files(captions.rows, len(captions.rows)))
+    by_targets = keep_apart(captions, targets)
+    assert by_files.as_json() == by_targets.as_json()
+    assert [row.image_id for row in by_files.captions.rows] == [row.image_id for row in by_targets.captions.rows]
+    small = (
+        "--picture_size 32 --vision_layers 1 --vision_hidden 32 --text_layers 1 --text_hidden 32 --vocabulary 530 "
+        "--caption_tokens 24 --dim 16 --epochs 1 --batch_size 8 --device cpu --max_reject_share 0.2"
+    )
+    results = pretrain.main([*f"--captions {source} --run {tmp_path / 'clip'}".split(), *small.split()])
+    record = json.loads((tmp_path / "clip" / "run.json").read_text(encoding="utf-8"))
+    assert record["duplicates"] == by_targets.as_json()["duplicates"]
+    assert (results["test"]["images"], results["test"]["captions"]) == (3, 7)
 
 
 def test_a_split_without_a_picture_of_its_own(captions: Captions, targets: Targets, tmp_path: Path) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from training.captions import Captions, merged
 from training.row_table import SPLITS
 from training.rows import CaptionsError, Row
+from turkish_clip.images import ImageError
 
 if TYPE_CHECKING:
     from training.targets import Targets
@@ -56,6 +58,11 @@ def keep_apart(captions: Captions, targets: Targets) -> Apart:
     if digests is None:
         log.info("%s holds no hashes of the pictures' files: pictures in two splits are not found", targets.folder)
         return Apart(captions, {}, {})
+    return apart_by(captions, digests)
+
+
+def apart_by(captions: Captions, digests: Digests) -> Apart:
+    """`keep_apart` by the digest of each row: (n,)."""
     splits = captions.rows.splits
     kept = in_last_split(digests, splits)
     again = kept & (first_places(digests, splits) != np.arange(len(digests)))
@@ -84,8 +91,11 @@ def once(rows: Sequence[Row], targets: Targets) -> Sequence[Row]:
     wrong.
     """
     digests = digests_of(targets, [row.image_id for row in rows])
-    if digests is None:
-        return rows
+    return rows if digests is None else once_by(rows, digests)
+
+
+def once_by(rows: Sequence[Row], digests: Digests) -> Sequence[Row]:
+    """`once` by the digest of each row: (n,)."""
     firsts = first_places(digests, np.zeros(len(rows), np.uint8)).tolist()
     pictures: dict[int, Row] = {}
     for place, row in zip(firsts, rows):
@@ -104,6 +114,21 @@ def digests_of(targets: Targets, image_ids: Sequence[str]) -> Digests | None:
     digests[places >= 0] = stored[places[places >= 0]]
     for number in np.flatnonzero(places < 0).tolist():  # rejected: no other picture's
         digests[number] = hashlib.sha256(image_ids[number].encode()).digest()[:DIGEST_BYTES]
+    return digests
+
+
+def digests_of_files(rows: Iterable[Row], count: int) -> Digests:
+    """The (count,) digests of the files of so many rows; for one that does not open, of its name: it is no other's.
+
+    Every picture is opened, since files that are none are often the same (an empty one, a page that says 404).
+    """
+    digests = np.empty(count, f"S{DIGEST_BYTES}")
+    for number, row in enumerate(tqdm(rows, total=count, desc="hashes", unit="picture", mininterval=1)):
+        try:
+            digest = row.load(min_side=1).content
+        except ImageError:
+            digest = hashlib.sha256(row.image_id.encode()).digest()
+        digests[number] = digest[:DIGEST_BYTES]
     return digests
 
 

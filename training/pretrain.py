@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from training.captions import Captions, read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import PretrainConfig, read
+from training.duplicates import apart_by, digests_of_files, once_by
 from training.objectives import INITIAL_LOGIT_SCALE
 from training.rows import CaptionsError, Row
 from training.run_record import open_run, sha256_of_texts
@@ -36,6 +37,8 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     quiet_hosts()
     captions = read_captions(config)
+    apart = apart_by(captions, digests_of_files(captions.rows, len(captions.rows)))
+    captions = apart.captions
     texts = [text for row in captions.split("train") for text in row.captions]
 
     from transformers import Trainer
@@ -49,7 +52,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     model = build_clip(processor, config)
     batches = ClipBatches.read(captions, processor, run.folder / "pictures.npy", config)
 
-    run.begin(captions_sha256=sha256_of_texts(texts))
+    run.begin(captions_sha256=sha256_of_texts(texts), **apart.as_json())
     trainer = Trainer(
         model=model,
         args=training_arguments(config, run.checkpoints, len(batches)),
@@ -195,9 +198,10 @@ def measure(folder: Path, captions: Captions, config: PretrainConfig) -> dict[st
     model = SentenceTransformer(str(folder), device=device_of(config.device))
     results: dict[str, Any] = {}
     for split in ("validation", "test"):
-        rows = captions.rows.of_split(split)
-        if not rows:
+        named = captions.rows.of_split(split)
+        if not named:
             continue
+        rows = once_by(named, digests_of_files(named, len(named)))
         kept, vectors = [], []
         for some in opened(rows, config.picture_size):
             kept += [row for row, _ in some]
