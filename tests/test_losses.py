@@ -15,10 +15,12 @@ from conftest import run_killed
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images
+from training.captions import read_captions
 from training.config import DistillConfig, read
 from training.labels import labels
 from training.losses import FrozenPictureLoss, contrastive
 from training.objectives import OBJECTIVES
+from training.pairs import load_pairs
 from training.row_table import Rows
 from training.rows import CaptionsError, Row
 from training.run_record import sha256_of
@@ -122,6 +124,41 @@ def test_labels_of_each_objective(captioned_folder: Path, tiny_clip: Path, targe
     config = read(DistillConfig, arguments(captioned_folder, tiny_clip, targets, tmp_path, "mse_text"))
     with pytest.raises(CaptionsError, match=r"expected English captions for objective 'mse_text', got none for 1 of 2"):
         labels(Rows.of(without, tmp_path), stored, config)
+
+
+def test_labels_of_translations(
+    captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = read_targets(targets)
+    english = [("a red house", "two yellow suns"), ("a blue bird", "a red house", "a fish"), ("a fish",)]
+    turkish = [("kırmızı bir ev", "iki sarı güneş"), ("mavi bir kuş", "kırmızı bir ev"), ("bir balık",)]
+    rows = [Row(f"train-{n:05d}", None, *texts, "train") for n, texts in enumerate(zip(turkish, english))]
+    model = SentenceTransformer(str(tiny_clip), device="cpu")
+    of = {text: model.encode([text])[0] for texts in english for text in texts}
+    means = [(unit(np.stack([of[text] for text in english[1]]))).mean(axis=0)] * 2
+    wanted = unit(np.stack([of["a red house"], of["two yellow suns"], *means, of["a fish"]]))
+    argv = arguments(captioned_folder, tiny_clip, targets, tmp_path, "mse_translation")
+    with caplog.at_level("WARNING", logger="training"):
+        found = labels(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert "1 of 3 pictures have not as many English captions" in caplog.text
+    argv = arguments(captioned_folder, tiny_clip, targets, tmp_path, "mse_translation_raw")
+    raw = labels(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv))
+    np.testing.assert_allclose(raw[[0, 1, 4]], [of["a red house"], of["two yellow suns"], of["a fish"]], atol=1e-5)
+
+
+def test_a_translations_label_goes_with_its_caption(
+    captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path
+) -> None:
+    argv = arguments(captioned_folder, tiny_clip, targets, tmp_path, "mse_translation")
+    config, stored = read(DistillConfig, argv), read_targets(targets)
+    captions = read_captions(config)
+    pairs = load_pairs(captions, stored, config)
+    wanted = labels(captions.split("train"), stored, config)
+    numbers = [7, 0, 3]
+    for number, label in zip(numbers, pairs.train[numbers]["label"]):
+        np.testing.assert_array_equal(label, wanted[number])
+    assert len(wanted) == len(pairs.texts)
 
 
 def test_killed_in_the_contrastive_part_it_goes_on_to_the_same_weights(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain, compress, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.ids import Ids
 from training.objectives import OBJECTIVES
@@ -21,13 +24,15 @@ if TYPE_CHECKING:
     from training.config import DistillConfig
     from training.targets import Targets
 
+log = logging.getLogger("training")
 TEXTS_A_STEP = 256
 AT_ONCE = 16384  # rows, or texts: 32 MB of vectors that are 512 wide
 
 
 def labels(rows: Rows, targets: Targets, config: DistillConfig) -> Vectors:
-    """What the captions of each picture should become: (n, dim) float32, of norm 1 unless the objective is raw.
+    """What the captions should become: (n, dim) float32, of norm 1 unless the objective is raw.
 
+    A row is of a picture, for all its captions; where the objective is aligned, of a caption, in the order of the rows.
     A mix of two labels is their mean: the squared distances to both differ from the one to the mean by a constant.
     They lie in a file without a name, mapped.
 
@@ -36,12 +41,14 @@ def labels(rows: Rows, targets: Targets, config: DistillConfig) -> Vectors:
         TargetsError: a picture has no target.
     """
     objective = OBJECTIVES[config.objective]
+    if objective.aligned:
+        return translations(rows, targets, config, raw=objective.raw)
     wanted: Vectors = scratch_array((len(rows), targets.manifest.dim), np.float32, config.folder)
     if objective.picture:
         for places, vectors in targets.by_shard(targets.rows(rows.image_ids())):
             wanted[places] += np.float32(objective.picture) * unit(vectors.astype(np.float32))
     if objective.text:
-        for some, means in english_vectors(rows, targets, config, raw=objective.raw):
+        for some, means in English.of(rows, targets, config, raw=objective.raw).means():
             wanted[some] += np.float32(objective.text) * means
     if objective.centred:
         wanted -= wanted.mean(axis=0)
@@ -51,46 +58,90 @@ def labels(rows: Rows, targets: Targets, config: DistillConfig) -> Vectors:
     return wanted
 
 
-def english_vectors(
-    rows: Rows, targets: Targets, config: DistillConfig, *, raw: bool
-) -> Iterator[tuple[slice, Vectors]]:
-    """The mean of the image model's vectors of each picture's English captions.
+def translations(rows: Rows, targets: Targets, config: DistillConfig, *, raw: bool) -> Vectors:
+    """For each caption the image model's vector of the English one in its place: (captions, dim) float32.
 
-    They are computed once and kept beside the targets.
-
-    Yields:
-        some of the rows, and for them (k, dim) float32.
-
-    Raises:
-        CaptionsError: a picture has no English caption.
+    A picture with more of one language than of the other has no such places: each of its captions gets the mean of all
+    its English ones.
     """
-    counts = np.fromiter((len(row.english) for row in rows), np.int64, len(rows))
-    without = np.flatnonzero(counts == 0)
-    if len(without):
-        raise CaptionsError(
-            f"expected English captions for objective {config.objective!r}, got none for {len(without)} of {len(rows)} "
-            f"pictures, the first {rows[int(without[0])].image_id!r}; name --english_columns, or choose objective mse"
+    english = English.of(rows, targets, config, raw=raw)
+    captions = np.fromiter((len(row.captions) for row in rows), np.int64, len(rows))
+    unequal = int((captions != english.counts).sum())
+    if unequal:
+        log.warning(
+            "%d of %d pictures have not as many English captions as Turkish ones: the mean of theirs is the label",
+            unequal,
+            len(rows),
         )
+    wanted: Vectors = scratch_array((int(captions.sum()), targets.manifest.dim), np.float32, config.folder)
+    end = 0
+    for picture, count in enumerate(captions.tolist()):
+        start, end = end, end + count
+        vectors = english.vectors[english.places(picture)]
+        wanted[start:end] = vectors if count == len(vectors) else vectors.mean(axis=0)
+    if not raw:
+        for some in blocks(len(wanted)):
+            wanted[some] = unit(wanted[some])
+    return wanted
 
-    def texts() -> Iterator[str]:
-        return (text for row in rows for text in row.english)
 
-    firsts = Ids(texts()).firsts()
-    new = firsts == np.arange(len(firsts))
-    number_of = (np.cumsum(new) - 1)[firsts]  # among the distinct texts, in the order in which they come first
-    key = sha256_of_texts(chain([targets.manifest.weights_sha256, str(raw)], compress(texts(), new)))[:16]
-    path = targets.folder / f"english-{key}.npy"
-    if not path.is_file():
-        shape = (int(new.sum()), targets.manifest.dim)
-        with whole_file(path) as partial, partial.open("wb") as stream:
-            np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
-            for vectors in _encoded(compress(texts(), new), targets, config, raw):
-                stream.write(vectors.tobytes())
-    stored = np.load(path, mmap_mode="r")
-    ends = np.cumsum(counts)
-    for some in blocks(len(rows)):
-        means = [stored[number_of[end - count : end]].mean(axis=0) for end, count in zip(ends[some], counts[some])]
-        yield some, np.stack(means)
+@dataclass(frozen=True)
+class English:
+    """The image model's vectors of the English captions of pictures.
+
+    Attributes:
+        vectors: (k, dim) float32 of the distinct captions, in a mapped file beside the targets.
+        number_of: (m,) for each caption of each picture which of them.
+        counts: (n,) how many captions each picture has.
+        ends: (n,) where they end in number_of.
+    """
+
+    vectors: Vectors
+    number_of: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Rows, targets: Targets, config: DistillConfig, *, raw: bool) -> English:
+        """Computes them, or takes those that were kept.
+
+        Raises:
+            CaptionsError: a picture has no English caption.
+        """
+        counts = np.fromiter((len(row.english) for row in rows), np.int64, len(rows))
+        without = np.flatnonzero(counts == 0)
+        if len(without):
+            raise CaptionsError(
+                f"expected English captions for objective {config.objective!r}, got none for {len(without)} of "
+                f"{len(rows)} pictures, the first {rows[int(without[0])].image_id!r}; name --english_columns, or "
+                "choose objective mse"
+            )
+
+        def texts() -> Iterator[str]:
+            return (text for row in rows for text in row.english)
+
+        firsts = Ids(texts()).firsts()
+        new = firsts == np.arange(len(firsts))
+        number_of = (np.cumsum(new) - 1)[firsts]  # among the distinct texts, in the order in which they come first
+        key = sha256_of_texts(chain([targets.manifest.weights_sha256, str(raw)], compress(texts(), new)))[:16]
+        path = targets.folder / f"english-{key}.npy"
+        if not path.is_file():
+            shape = (int(new.sum()), targets.manifest.dim)
+            with whole_file(path) as partial, partial.open("wb") as stream:
+                np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+                for vectors in _encoded(compress(texts(), new), targets, config, raw):
+                    stream.write(vectors.tobytes())
+        return cls(np.load(path, mmap_mode="r"), number_of, counts, np.cumsum(counts))
+
+    def places(self, picture: int) -> NDArray[np.int64]:
+        """Where in vectors those of one picture are."""
+        return self.number_of[self.ends[picture] - self.counts[picture] : self.ends[picture]]
+
+    def means(self) -> Iterator[tuple[slice, Vectors]]:
+        """The mean of each picture's: some of the pictures, and for them (k, dim) float32."""
+        for some in blocks(len(self.counts)):
+            pictures = range(*some.indices(len(self.counts)))
+            yield some, np.stack([self.vectors[self.places(picture)].mean(axis=0) for picture in pictures])
 
 
 def _encoded(texts: Iterator[str], targets: Targets, config: DistillConfig, raw: bool) -> Iterator[Vectors]:

@@ -11,6 +11,7 @@ INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Source: Radford et al., Learning Tra
 LABELS = "the frozen image model's vectors of their pictures, scaled to norm 1, are the labels"
 PICTURES = f"MSE distillation: captions go in, {LABELS}"
 ENGLISH = "the mean of the frozen image model's text vectors of the picture's English captions"
+TRANSLATION = "the frozen image model's text vector of the English caption that it translates"
 TELLING = "a cross-entropy of telling the caption's picture from the batch's others, with a learnt temperature"
 
 
@@ -25,6 +26,8 @@ class Objective:
         contrastive: the weight of the cross-entropy of telling the picture from the batch's others.
         after: the share of the training after which the cross-entropy comes in.
         centred: whether the mean of the training labels is taken away from each.
+        aligned: whether a caption's label is of the English caption in its place, where a picture has as many of both;
+            else it is of all of them.
         raw: the text tower's vectors as they are, and no normalisation of ours: as the peers do it.
         words: what the model card says of it.
     """
@@ -35,11 +38,12 @@ class Objective:
     contrastive: float = 0.0
     after: float = 0.0
     centred: bool = False
+    aligned: bool = False
     raw: bool = False
     words: str = PICTURES + "."
 
 
-# Sources: mse_text_raw is M-CLIP (Carlsson et al., Cross-lingual and Multilingual CLIP, 2022), after Reimers and
+# Sources: mse_translation_raw is M-CLIP (Carlsson et al., Cross-lingual and Multilingual CLIP, 2022), after Reimers and
 # Gurevych, Making Monolingual Sentence Embeddings Multilingual, 2020; contrastive is CLIP's loss (Radford et al. 2021,
 # figure 3) with a frozen picture side, as in LiT (Zhai et al. 2022); mse_then_contrastive is the order of AltCLIP (Chen
 # et al. 2022); centred is against the hubs of regression (Shigeto et al., Ridge Regression, Hubness, and Zero-Shot
@@ -52,6 +56,16 @@ OBJECTIVES = {
     ),
     "mse_text_raw": Objective(
         picture=0, text=1, raw=True, words=f"MSE distillation: captions go in, {ENGLISH}, not scaled, is the label."
+    ),
+    "mse_translation": Objective(
+        picture=0, text=1, aligned=True, words=f"MSE distillation: captions go in, {TRANSLATION} is the label of each."
+    ),
+    "mse_translation_raw": Objective(
+        picture=0,
+        text=1,
+        aligned=True,
+        raw=True,
+        words=f"MSE distillation: captions go in, {TRANSLATION}, not scaled, is the label of each.",
     ),
     "centred": Objective(centred=True, words=f"{PICTURES}, after their mean was taken away."),
     "contrastive": Objective(mse=0, contrastive=1, words=f"Against the image model's vectors: {TELLING}."),

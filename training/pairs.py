@@ -16,6 +16,7 @@ from training.captions import Captions, hash_share
 from training.config import DistillConfig
 from training.duplicates import once
 from training.labels import labels
+from training.objectives import OBJECTIVES
 from training.perturb import Variants
 from training.row_table import Rows
 from training.rows import CaptionsError
@@ -43,7 +44,7 @@ class Pairs:
 
     Attributes:
         train: a row a caption; read, it has the columns caption (str, some of them rewritten by `variants`) and label
-            ((dim,) float32, looked up by picture: what the objective makes of its target).
+            ((dim,) float32, looked up: what the objective makes of the picture's target).
         pictures: how many training pictures they are of.
         texts: the training captions as written.
         labels_sha256: of the labels' bytes.
@@ -72,6 +73,7 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
 
     train = drawn(with_targets(captions.split("train"), targets), config)
     wanted = labels(train, targets, config)
+    each = "row" if OBJECTIVES[config.objective].aligned else "picture"
     labels_sha256 = hashlib.sha256(wanted.data).hexdigest()
     table = caption_table(train, config.folder)
     texts = Texts(table.select(["caption"]))
@@ -82,7 +84,7 @@ def load_pairs(captions: Captions, targets: Targets, config: DistillConfig) -> P
     variants = Variants(config.ascii_share, config.case_share, config.full_stop_share, config.typo_share, config.seed)
     dataset = Dataset(InMemoryTable(table), fingerprint=sha256_of_texts(texts)[:16])  # mapped, whatever the class says
     return Pairs(
-        dataset.with_transform(LookUp(wanted, labels_sha256, variants)),
+        dataset.with_transform(LookUp(wanted, labels_sha256, variants, each)),
         len(train),
         texts,
         labels_sha256,
@@ -106,10 +108,12 @@ def caption_table(rows: Rows, near: Path) -> pa.Table:
 class LookUp:
     """A few rows of `caption_table` → what the trainer takes: the columns caption and label."""
 
-    def __init__(self, labels: Vectors, labels_sha256: str, variants: Variants) -> None:
+    def __init__(self, labels: Vectors, labels_sha256: str, variants: Variants, each: str = "picture") -> None:
+        """Takes labels of which there is one for each picture or each row of the table."""
         import torch
 
-        self._label_of_picture = torch.from_numpy(labels)
+        self._labels = torch.from_numpy(labels)
+        self._each = each
         self._labels_sha256 = labels_sha256
         self._variants = variants
 
@@ -117,7 +121,7 @@ class LookUp:
         result: dict[str, Any] = {}
         if "caption" in batch:
             result["caption"] = self._variants.of(batch["caption"], batch["row"])
-            result["label"] = list(self._label_of_picture[batch["picture"]])
+            result["label"] = list(self._labels[batch[self._each]])
         return result
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
