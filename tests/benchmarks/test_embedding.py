@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageChops
+from ratios import report
 from sentence_transformers import SentenceTransformer
-from test_distillation import image_model, report, seconds_of  # noqa: F401  the first is a fixture
+from test_distillation import image_model, seconds_of  # noqa: F401  the first is a fixture
 
 from training.embed_images import BATCH_ON_CPU
 from training.rows import Row
@@ -115,9 +116,9 @@ def test_embedding_against_plain_encode_and_the_bare_tower(
         measured(ways[1], lambda: plain(image_model, files))
         measured(ways[2], lambda: bare(tower, ready, dtype))
     mine, encoded, alone = ways
-    title = f"embedding {PICTURES} JPEGs of {size[0]}×{size[1]}, {files[0].stat().st_size / 1e6:.2f} MB, in {dtype}"
-    against_encode = report(f"{title}, against encode in float32", mine.seconds, encoded.seconds, "s a picture")
-    against_bare = report(f"{title}, against the bare tower", mine.seconds, alone.seconds, "s a picture")
+    what = f"embedding a JPEG of {size[0]}×{size[1]}, {files[0].stat().st_size / 1e6:.2f} MB, {dtype}"
+    against_encode = report(what, "encode in float32 on opened pictures", mine.seconds, encoded.seconds)
+    against_bare = report(what, f"the bare tower on ready pixels, {dtype}", mine.seconds, alone.seconds)
     cosines = (unit(mine.vectors[0]) * unit(encoded.vectors[0])).sum(axis=1)
     print(f"cosine to encode's vectors: {cosines.min():.6f} at least")
     assert cosines.min() > 0.9999

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ratios import report
 
 from turkish_clip.collection import File
 from turkish_clip.metrics import unit
@@ -71,8 +72,9 @@ def test_the_index_at_100_000_pictures(tmp_path: Path) -> None:
     fast, slow = 1000 * float(np.median(approximate)), 1000 * float(np.median(exact))
     print(f"\nindex of {PICTURES} x {DIM}: written in {writing:.1f} s, partitions in {building:.1f} s")
     print(f"opened in {opening:.3f} s; recall@{K} {recall:.4f}")
-    print(f"median query {fast:.2f} ms; exact in numpy {slow:.2f} ms, {slow / fast:.2f} times as long")
-    print(f"1,000 more in {adding:.2f} s and {tidying:.2f} s; building again takes {building / tidying:.1f} times that")
+    report(f"the median query of an index of {PICTURES:,}", "exact search in numpy", [fast], [slow], "ms")
+    report("taking 1,000 more into the partitions", "building the partitions again", [tidying], [building])
+    print(f"1,000 more written in {adding:.2f} s")
     assert recall >= 0.98
     assert opening <= 0.3
     assert fast < slow

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from datasets import Dataset
 from datasets.table import InMemoryTable
 from memory import Peak, peak_of, write_source
+from ratios import report
 
 from training.batches import SharedBatches
 from training.config import PretrainConfig
@@ -84,12 +84,12 @@ def test_memory_does_not_grow_with_the_rows(wide_clip: Path, tmp_path: Path) -> 
     for command in next(iter(measured.values())):
         cells = [f"{found[command].own / MB:.0f} ({found[command].resident / MB:.0f})" for found in measured.values()]
         print(f"{command:<14}" + "".join(f"{rows:>10,}: {cell}" for rows, cell in zip(measured, cells)))
-    small = measured[10_000 if 10_000 in measured else min(measured)]
-    large = measured[max(measured)]
+    smaller = 10_000 if 10_000 in measured else min(measured)
+    small, large = measured[smaller], measured[max(measured)]
     for command in ("embed_images", "distill"):
-        growth = large[command].own - small[command].own
-        print(f"{command}: own memory grows by {growth / MB:.0f} MB")
-        assert growth < LARGEST_GROWTH
+        few, many = (found[command].own / MB for found in (small, large))
+        report(f"peak memory of {command}, {max(SIZES):,} rows", f"{smaller:,} rows", [many], [few], "MB")
+        assert many - few < LARGEST_GROWTH / MB
 
 
 def seconds_of_an_epoch(dataset: Dataset) -> float:
@@ -119,11 +119,6 @@ def test_an_epoch_of_captions_from_disk_against_the_same_in_memory(rows: int, tm
         return {"caption": variants.of(batch["caption"], batch["row"]), "label": list(tensor[batch["picture"]])}
 
     times = [[seconds_of_an_epoch(dataset) for dataset in (ours, other.with_transform(look_up))] for _ in range(ROUNDS)]
-    ratios = [disk / memory for disk, memory in times]
-    disk, memory = (statistics.median(column) for column in zip(*times))
-    print(
-        f"\n{2 * rows:,} captions, an epoch's batches of {BATCH} without the training: from disk {disk:.2f} s of the "
-        f"processor, from memory {memory:.2f} s, disk / memory {statistics.median(ratios):.2f} (min {min(ratios):.2f}, "
-        f"max {max(ratios):.2f}, {ROUNDS} rounds)"
-    )
-    assert statistics.median(ratios) < 1.5
+    disk, memory = zip(*times)
+    what = f"an epoch's batches of {2 * rows:,} captions from disk, without the training, processor time"
+    assert report(what, "the same in memory", disk, memory) > 1 / 1.5

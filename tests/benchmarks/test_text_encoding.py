@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 import random
-import statistics
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
+from ratios import report
 from transformers import BertConfig, BertModel
 
 from training.backbone import learn_wordpiece
@@ -74,7 +74,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Enc
 
 
 def speedups(encoders: dict[str, Encode], texts: list[str], rounds: int, repeats: int, title: str) -> dict[str, float]:
-    """Times each way in turn, prints the medians and their ratios to plain; returns the ratios."""
+    """Times each way in turn, and returns their ratios to plain, medians of the pairs."""
     own = encoders["plain"](texts)
     least = {name: float((encode(texts) * own).sum(axis=1).min()) for name, encode in encoders.items()}  # and warm up
     seconds: dict[str, list[float]] = {name: [] for name in encoders}
@@ -84,16 +84,12 @@ def speedups(encoders: dict[str, Encode], texts: list[str], rounds: int, repeats
                 began = time.perf_counter()
                 encode(texts)
                 seconds[name].append(time.perf_counter() - began)
-    plain = statistics.median(seconds["plain"])
-    print(f"\n{title}, {THREADS} threads:")
+    ratios = {}
     for name, taken in seconds.items():
-        middle = statistics.median(taken)
-        each = statistics.median(before / now for before, now in zip(seconds["plain"], taken, strict=True))
-        print(
-            f"  {name:<14}{1000 * middle:9.1f} ms   plain / it {plain / middle:5.2f} (of medians), {each:5.2f} (median "
-            f"of {len(taken)} pairs)   least cosine to plain {least[name]:.5f}"
-        )
-    return {name: plain / statistics.median(taken) for name, taken in seconds.items()}
+        if name != "plain":
+            ratios[name] = report(f"{title}, {name}", f"plain float32, {THREADS} threads", taken, seconds["plain"])
+            print(f"least cosine to plain {least[name]:.5f}")
+    return ratios
 
 
 def test_one_query(encoders: dict[str, Encode]) -> None:

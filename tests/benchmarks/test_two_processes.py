@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from launching import ROOT, launched
+from ratios import report
 from transformers import BertConfig, BertModel
 
 from training.backbone import learn_wordpiece
@@ -35,7 +35,7 @@ def seconds_in(done: subprocess.CompletedProcess[str]) -> float:
 
 
 def compare(backbone: Path, batch_size: int, steps: int, rounds: int) -> float:
-    """Prints both medians and the median ratio; returns one process's seconds / two processes' seconds."""
+    """Returns one process's seconds / two processes' seconds, the median of the rounds."""
     words = [STEPS, str(backbone), str(batch_size), str(steps)]
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
     one, two = [], []
@@ -45,13 +45,8 @@ def compare(backbone: Path, batch_size: int, steps: int, rounds: int) -> float:
         )
         one.append(seconds_in(alone))
         two.append(seconds_in(launched(words)))
-    ratios = [alone / both for alone, both in zip(one, two)]
-    print(
-        f"\na distillation step, batch {batch_size}: one process of two threads {statistics.median(one):.3f} s, two of "
-        f"one thread {statistics.median(two):.3f} s, one / two {statistics.median(ratios):.3f} "
-        f"(min {min(ratios):.3f}, max {max(ratios):.3f}, {rounds} rounds)"
-    )
-    return statistics.median(ratios)
+    what = f"a distillation step, batch {batch_size}, two processes of one thread"
+    return report(what, "one process of two threads", two, one)
 
 
 @pytest.mark.parametrize("batch_size", [32, 128])
