@@ -153,6 +153,13 @@ def run_killed(module: str, target: str, nth: int, argv: list[str]) -> None:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
 
+def run_killed_at_random(module: str, result: Path, argv: list[str]) -> None:
+    """Runs a command in processes of which ten die by SIGKILL at random moments (see random_kills.py)."""
+    program = [sys.executable, str(Path(__file__).with_name("random_kills.py")), module, "10", "0"]
+    done = subprocess.run([*program, str(result), *argv], capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def paint(path: Path, number: int) -> Path:
     """A picture of noise, another for each number."""
     import numpy as np

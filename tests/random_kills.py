@@ -1,9 +1,9 @@
 """Runs a training command again and again in children that are killed (SIGKILL) at random moments.
 
-    python random_kills.py MODULE KILLS SEED FOLDER ARGV…
+    python random_kills.py MODULE KILLS SEED RESULT ARGV…
 
-A child that ends before its kill makes the moments of the next ones earlier, and FOLDER, its result, is removed. Prints
-how many children there were.
+A child that ends before its kill makes the moments of the next ones earlier, and RESULT, the file or folder that it
+made, is removed. Prints how many children there were.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import shutil
 import signal
 import sys
 import time
+from pathlib import Path
+from types import ModuleType
 
-FIRST_LIMIT_SECONDS = 4.0
+FIRST_LIMIT_SECONDS = 6.0
 
 
 def main() -> None:
-    module, kills, seed, folder, *argv = sys.argv[1:]
+    module, kills, seed, result, *argv = sys.argv[1:]
     command = importlib.import_module(module)
     for heavy in ("torch", "sentence_transformers", "pyarrow.parquet", "tqdm"):  # once, and not in every child
         importlib.import_module(heavy)
@@ -29,8 +31,7 @@ def main() -> None:
         children += 1
         child = os.fork()
         if not child:
-            command.main(argv)
-            os._exit(0)
+            run(command, argv)
         time.sleep(rng.uniform(0, limit))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
@@ -40,8 +41,24 @@ def main() -> None:
             sys.exit(f"a child ended with {os.WEXITSTATUS(status)}")
         else:
             limit *= 0.7
-            shutil.rmtree(folder)
+            remove(Path(result))
     print(f"{children} children")
+
+
+def run(command: ModuleType, argv: list[str]) -> None:
+    """Ends this process with the command's exit code, and nothing of the parent's cleaned up."""
+    try:
+        command.main(argv)
+    except SystemExit as done:
+        os._exit(int(done.code or 0))
+    os._exit(0)
+
+
+def remove(result: Path) -> None:
+    if result.is_dir():
+        shutil.rmtree(result)
+    else:
+        result.unlink()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import run_killed, write_rows
+from conftest import run_killed, run_killed_at_random, write_rows
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images
@@ -120,6 +120,15 @@ def test_killed_and_resumed_gives_the_same_weights(
     curves = [(path / "log.jsonl").read_text(encoding="utf-8").splitlines() for path in (finished["run"], tmp_path)]
     steps = [[json.loads(line)["step"] for line in curve if '"loss"' in line] for curve in curves]
     assert steps[0] == steps[1]
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_it_ends_with_the_same_weights(
+    finished: dict[str, Any], captioned_folder: Path, tiny_clip: Path, targets: Path, tmp_path: Path
+) -> None:
+    argv = arguments(captioned_folder, tiny_clip, targets, tmp_path / "run", "--resume")
+    run_killed_at_random("training.distill", tmp_path / "run", argv)
+    assert distill.main(argv)["weights_sha256"] == finished["weights_sha256"]
 
 
 def test_resuming_a_finished_run_changes_nothing(

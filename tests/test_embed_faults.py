@@ -10,15 +10,13 @@ import json
 import random
 import shutil
 import struct
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import paint, run_killed, write_rows
+from conftest import paint, run_killed, run_killed_at_random, write_rows
 from PIL import Image
 from test_embed_images import arguments, broken_source, contents, finished, stored_ids  # noqa: F401
 
@@ -59,9 +57,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
     argv = arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1")
-    program = [sys.executable, str(Path(__file__).with_name("random_kills.py")), "training.embed_images", "10", "0"]
-    done = subprocess.run([*program, str(tmp_path / "targets"), *argv], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_killed_at_random("training.embed_images", tmp_path / "targets", argv)
     embed_images.main(argv)
     assert contents(tmp_path / "targets") == contents(finished)
 

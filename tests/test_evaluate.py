@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import run_killed_at_random
 
 from training import distill, embed_images, evaluate
 from training.perturb import PERTURBATIONS
@@ -43,6 +44,24 @@ def argv(captioned_folder: Path, tiny_clip: Path, run: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def results(argv: list[str]) -> dict[str, Any]:
     return evaluate.main(argv)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_it_ends_with_the_same_results(
+    results: dict[str, Any], run: Path, argv: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    before = contents(tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    (tmp_path / "run" / "report.html").unlink()
+    elsewhere = [str(tmp_path / "run") if word == str(run) else word for word in argv]
+    run_killed_at_random("training.evaluate", tmp_path / "run" / "results.json", elsewhere)
+    assert json.loads(json.dumps(evaluate.main(elsewhere))) == json.loads(json.dumps(results))
+    assert contents(tmp_path / "run").keys() == before.keys()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_results_have_the_contracts_form(results: dict[str, Any], run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -14,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import run_killed
+from conftest import run_killed, run_killed_at_random
 from onnx import numpy_helper
 
 from training import distill, embed_images
@@ -190,6 +191,20 @@ def test_killed_leaves_nothing_or_the_old(text_folder: Path, exported: Path, tmp
     assert OnnxTextEncoder(tmp_path / "onnx").precision == "float32"
     assert export_onnx(text_folder, tmp_path / "onnx", int8=True).record["precision"] == "int8"
     assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_it_ends_with_the_same_vectors(
+    text_folder: Path, exported: Path, tmp_path: Path
+) -> None:
+    argv = ["export", str(text_folder), "--onnx", "--output", str(tmp_path / "onnx")]
+    run_killed_at_random("turkish_clip.cli", tmp_path / "onnx", argv)
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["onnx"])
+    with contextlib.suppress(SystemExit):
+        cli.main(argv)
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
+    ours, whole = (OnnxTextEncoder(folder).encode(list(GOLDEN_TEXTS)) for folder in (tmp_path / "onnx", exported))
+    assert np.array_equal(ours, whole)
 
 
 def test_a_full_disk_leaves_the_old(
