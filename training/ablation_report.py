@@ -9,7 +9,7 @@ from typing import Any
 from training.pages import fill_page
 
 PLOT = (560, 300)  # width and height
-COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#c2255c", "#1864ab", "#868e96", "#f59f00")
+COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#c2255c", "#1864ab", "#868e96", "#f59f00", "#66a80f", "#862e9c")
 PLOTTED = ("text→image @1", "image→text @1")
 NO_FIGURES = ("objective", "pictures", "seeds")
 
