@@ -12,7 +12,6 @@ import pytest
 from memory import peak_of, write_source
 
 from training import scratch
-from training.ray_embedding import Sent
 from training.row_table import SPLITS, Rejects, RejectWriter, Rows
 from training.rows import Reject, Row
 from training.tables import Stored
@@ -30,8 +29,6 @@ def some_rows(rng: random.Random, count: int) -> list[Row]:
                 None,
                 Path(f"resimler/ığdır {number}.png"),
                 Path(os.fsdecode(b"not-utf8-\xff.png")),
-                Sent(rng.randbytes(20)),
-                Sent(b""),
                 Stored(data_set, number, "image"),
             ]
         )

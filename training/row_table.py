@@ -37,32 +37,28 @@ class PictureCodec:
         self._shared: list[Any] = []
         self._number_of: dict[Any, int] = {}
 
-    def pack(self, image: Any) -> tuple[int, bytes, bytes | None]:
-        """A picture's kind, what names it, and its content where it has that with it."""
+    def pack(self, image: Any) -> tuple[int, bytes]:
+        """A picture's kind, and what names it."""
         if image is None or isinstance(image, Path):
-            return (NO_PICTURE, b"", None) if image is None else (PATH, os.fsencode(image), None)
+            return (NO_PICTURE, b"") if image is None else (PATH, os.fsencode(image))
         if type(image) not in self._kinds:
             self._kinds.append(type(image))
-        content: bytes | None = None
         values: list[Any] = []
         for field in dataclasses.fields(image):
             value = getattr(image, field.name)
-            if isinstance(value, bytes):
-                values.append({"content": True})
-                content = value
-            elif isinstance(value, Path):
+            if isinstance(value, Path):
                 values.append({"path": str(value)})
             elif value is None or isinstance(value, (str, int, float)):
                 values.append(value)
             else:
                 values.append({"shared": self._share(value)})
-        return self._kinds.index(type(image)) + PATH + 1, json.dumps(values).encode(), content
+        return self._kinds.index(type(image)) + PATH + 1, json.dumps(values).encode()
 
-    def unpack(self, kind: int, name: bytes, content: bytes | None) -> Any:
+    def unpack(self, kind: int, name: bytes) -> Any:
         """The picture that was packed."""
         if kind in (NO_PICTURE, PATH):
             return Path(os.fsdecode(name)) if kind == PATH else None
-        return self._kinds[kind - PATH - 1](*(self._value(value, content) for value in json.loads(name)))
+        return self._kinds[kind - PATH - 1](*(self._value(value) for value in json.loads(name)))
 
     def _share(self, value: Any) -> int:
         if value not in self._number_of:
@@ -70,12 +66,12 @@ class PictureCodec:
             self._shared.append(value)
         return self._number_of[value]
 
-    def _value(self, value: Any, content: bytes | None) -> Any:
+    def _value(self, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         if "shared" in value:
             return self._shared[value["shared"]]
-        return Path(value["path"]) if "path" in value else content
+        return Path(value["path"])
 
 
 class RowWriter:
@@ -85,17 +81,18 @@ class RowWriter:
         import pyarrow as pa
 
         texts = pa.list_(pa.string())
-        columns = {"image_id": pa.string(), "kind": pa.int16(), "name": pa.binary(), "content": pa.large_binary()}
+        columns = {"image_id": pa.string(), "kind": pa.int16(), "name": pa.binary()}
         columns |= {"captions": texts, "english": texts, "source": pa.string(), "labels": texts}
         self._writer = TableWriter(pa.schema(list(columns.items())), near)
         self._codec = codec
         self._splits = bytearray()
 
     def add(self, row: Row) -> None:
-        picture = self._codec.pack(row.image)
         self._splits.append(SPLITS.index(row.split))
-        size = len(picture[2] or b"") + sum(map(len, row.captions + row.english))
-        self._writer.add((row.image_id, *picture, row.captions, row.english, row.source, row.labels), size)
+        size = sum(map(len, row.captions + row.english))
+        self._writer.add(
+            (row.image_id, *self._codec.pack(row.image), row.captions, row.english, row.source, row.labels), size
+        )
 
     def finish(self) -> Rows:
         """The rows that were added."""
@@ -148,7 +145,7 @@ class Rows(TableRows[Row]):
         return Texts(self._table.select(["image_id"]), self._numbers)
 
     def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterator[Row]:
-        images = zip(*(batch.column(name).to_pylist() for name in ("kind", "name", "content")))
+        images = zip(*(batch.column(name).to_pylist() for name in ("kind", "name")))
         names, sources = (batch.column(name).to_pylist() for name in ("image_id", "source"))
         captions, english, labels = (_texts(batch.column(name)) for name in ("captions", "english", "labels"))
         splits = [SPLITS[number] for number in self._splits[numbers]]
