@@ -98,6 +98,29 @@ def test_a_data_set_with_pictures_inside(tmp_path: Path) -> None:
     assert (records[1].split, records[1].name("image")) == ("train", "train-00000002")
 
 
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([(["ev", "kuş"], ["house", "bird"])], {"ev": "house", "kuş": "bird"}),
+        ([(["ev", "", "kuş"], ["house", "tree", ""])], {"ev": "house"}),
+        ([(["ev", "ev", "kuş", "at"], ["house", "home", "bird", "bird"])],
+         {"ev": "house", "kuş": "bird", "at": "bird"}),
+        ([(["ev"], ["house"]), (["yuva"], ["house"]), (["kuş"], ["a bird"]), (["kuş"], ["bird"])],
+         {"ev": "house", "yuva": "house", "kuş": "a bird"}),
+        ([(["ev", "kuş"], ["house"]), (["at"], ["horse", "mare"])], {}),
+        ([(["ev"], []), (["ev"], ["house"])], {"ev": "house"}),
+    ],
+)  # fmt: skip
+def test_what_a_caption_translates(
+    tmp_path: Path, records: list[tuple[list[str], list[str]]], expected: dict[str, str]
+) -> None:
+    pictures(tmp_path, 1)
+    rows = [{"file_name": "0.png", "captions": ours, "captions_en": theirs} for ours, theirs in records]
+    write_rows(tmp_path, [dict(row) for row in rows])
+    (row,) = read_captions(source(tmp_path, test_share=0.0, validation_share=0.0)).rows
+    assert row.translated() == expected
+
+
 def test_rows_of_one_picture_are_merged(tmp_path: Path) -> None:
     pictures(tmp_path, 1)
     write_rows(tmp_path, [{"file_name": "0.png", "caption": text} for text in ("bir ev", "ev", "bir ev")])

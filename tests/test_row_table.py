@@ -34,7 +34,10 @@ def some_rows(rng: random.Random, count: int) -> list[Row]:
         )
         captions = tuple(f"başlık {number} {k}" for k in range(rng.randrange(1, 4)))
         english = tuple(f"caption {number} {k}" for k in range(rng.randrange(3)))
-        rows.append(Row(f"resim-{number}", image, captions, english, rng.choice(SPLITS), rng.choice("ab")))
+        places = tuple(rng.randrange(-1, len(english)) for _ in captions) if rng.random() < 0.5 else ()
+        rows.append(
+            Row(f"resim-{number}", image, captions, english, rng.choice(SPLITS), rng.choice("ab"), translations=places)
+        )
     return rows
 
 

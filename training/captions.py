@@ -213,10 +213,14 @@ def _folder_records(folder: Path) -> Iterator[Record]:
 
 def merged(first: Row, second: Row) -> Row:
     """One picture with the captions of two rows, those of the first before those of the second."""
+    english = tuple(dict.fromkeys(first.english + second.english))
+    translated = second.translated() | first.translated()
+    captions = tuple(dict.fromkeys(first.captions + second.captions))
     return replace(
         first,
-        captions=tuple(dict.fromkeys(first.captions + second.captions)),
-        english=tuple(dict.fromkeys(first.english + second.english)),
+        captions=captions,
+        english=english,
+        translations=tuple(english.index(translated[text]) if text in translated else -1 for text in captions),
         labels=tuple(dict.fromkeys(first.labels + second.labels)),
     )
 

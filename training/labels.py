@@ -1,4 +1,4 @@
-"""What the captions of a picture should become: its label, made of its target and of its English captions."""
+"""What captions should become: labels, made of their pictures' targets and of English captions."""
 
 from __future__ import annotations
 
@@ -59,26 +59,26 @@ def labels(rows: Rows, targets: Targets, config: DistillConfig) -> Vectors:
 
 
 def translations(rows: Rows, targets: Targets, config: DistillConfig, *, raw: bool) -> Vectors:
-    """For each caption the image model's vector of the English one in its place: (captions, dim) float32.
+    """For each caption the image model's vector of the English text that it translates: (captions, dim) float32.
 
-    A picture with more of one language than of the other has no such places: each of its captions gets the mean of all
-    its English ones.
+    Where that is not known, as in a picture with more captions in one language than in the other, it is the mean of all
+    English ones of the picture.
     """
     english = English.of(rows, targets, config, raw=raw)
-    captions = np.fromiter((len(row.captions) for row in rows), np.int64, len(rows))
-    unequal = int((captions != english.counts).sum())
-    if unequal:
-        log.warning(
-            "%d of %d pictures have not as many English captions as Turkish ones: the mean of theirs is the label",
-            unequal,
-            len(rows),
-        )
-    wanted: Vectors = scratch_array((int(captions.sum()), targets.manifest.dim), np.float32, config.folder)
-    end = 0
-    for picture, count in enumerate(captions.tolist()):
-        start, end = end, end + count
+    count = sum(len(row.captions) for row in rows)
+    wanted: Vectors = scratch_array((count, targets.manifest.dim), np.float32, config.folder)
+    number = unknown = 0
+    for picture, row in enumerate(rows):
         vectors = english.vectors[english.places(picture)]
-        wanted[start:end] = vectors if count == len(vectors) else vectors.mean(axis=0)
+        for place in row.translations or (-1,) * len(row.captions):
+            wanted[number] = vectors[place] if place >= 0 else vectors.mean(axis=0)
+            number, unknown = number + 1, unknown + (place < 0)
+    if unknown:
+        log.warning(
+            "%d of %d captions have no English one in their place: the mean of their picture's is the label",
+            unknown,
+            count,
+        )
     if not raw:
         for some in blocks(len(wanted)):
             wanted[some] = unit(wanted[some])

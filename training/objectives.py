@@ -11,7 +11,7 @@ INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Source: Radford et al., Learning Tra
 LABELS = "the frozen image model's vectors of their pictures, scaled to norm 1, are the labels"
 PICTURES = f"MSE distillation: captions go in, {LABELS}"
 ENGLISH = "the mean of the frozen image model's text vectors of the picture's English captions"
-TRANSLATION = "the frozen image model's text vector of the English caption that it translates"
+TRANSLATION = "the frozen image model's text vector of the English caption in its place (else of all of them)"
 TELLING = "a cross-entropy of telling the caption's picture from the batch's others, with a learnt temperature"
 
 
@@ -26,8 +26,7 @@ class Objective:
         contrastive: the weight of the cross-entropy of telling the picture from the batch's others.
         after: the share of the training after which the cross-entropy comes in.
         centred: whether the mean of the training labels is taken away from each.
-        aligned: whether a caption's label is of the English caption in its place, where a picture has as many of both;
-            else it is of all of them.
+        aligned: whether the label is of the English text alone that a caption translates, where that is known.
         raw: the text tower's vectors as they are, and no normalisation of ours: as the peers do it.
         words: what the model card says of it.
     """

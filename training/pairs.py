@@ -44,7 +44,7 @@ class Pairs:
 
     Attributes:
         train: a row a caption; read, it has the columns caption (str, some of them rewritten by `variants`) and label
-            ((dim,) float32, looked up: what the objective makes of the picture's target).
+            ((dim,) float32, looked up: what the objective asks for).
         pictures: how many training pictures they are of.
         texts: the training captions as written.
         labels_sha256: of the labels' bytes.

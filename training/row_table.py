@@ -82,7 +82,8 @@ class RowWriter:
 
         texts = pa.list_(pa.string())
         columns = {"image_id": pa.string(), "kind": pa.int16(), "name": pa.binary()}
-        columns |= {"captions": texts, "english": texts, "source": pa.string(), "labels": texts}
+        columns |= {"captions": texts, "english": texts, "translations": pa.list_(pa.int32())}
+        columns |= {"source": pa.string(), "labels": texts}
         self._writer = TableWriter(pa.schema(list(columns.items())), near)
         self._codec = codec
         self._splits = bytearray()
@@ -90,9 +91,8 @@ class RowWriter:
     def add(self, row: Row) -> None:
         self._splits.append(SPLITS.index(row.split))
         size = sum(map(len, row.captions + row.english))
-        self._writer.add(
-            (row.image_id, *self._codec.pack(row.image), row.captions, row.english, row.source, row.labels), size
-        )
+        texts = (row.captions, row.english, row.translations)
+        self._writer.add((row.image_id, *self._codec.pack(row.image), *texts, row.source, row.labels), size)
 
     def finish(self) -> Rows:
         """The rows that were added."""
@@ -147,14 +147,14 @@ class Rows(TableRows[Row]):
     def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterator[Row]:
         images = zip(*(batch.column(name).to_pylist() for name in ("kind", "name")))
         names, sources = (batch.column(name).to_pylist() for name in ("image_id", "source"))
-        captions, english, labels = (_texts(batch.column(name)) for name in ("captions", "english", "labels"))
+        lists = (_tuples(batch.column(name)) for name in ("captions", "english", "labels", "translations"))
         splits = [SPLITS[number] for number in self._splits[numbers]]
-        rows = zip(names, images, captions, english, splits, sources, labels)
-        for name, image, turkish, other, split, source, shown in rows:
-            yield Row(name, self._codec.unpack(*image), turkish, other, split, source, shown)
+        for name, image, split, source, *of in zip(names, images, splits, sources, *lists):
+            captions, english, labels, translations = of
+            yield Row(name, self._codec.unpack(*image), captions, english, split, source, labels, translations)
 
 
-def _texts(lists: pa.ListArray) -> Iterator[tuple[str, ...]]:
+def _tuples(lists: pa.ListArray) -> Iterator[tuple[Any, ...]]:
     """The lists of a column as tuples; four times as fast as its own to_pylist."""
     values, ends = lists.flatten().to_pylist(), lists.offsets.to_numpy()
     edges = (ends - ends[0]).tolist()

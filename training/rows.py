@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ class Row:
         split: "train", "validation" or "test".
         source: the source's name, as the configuration has it.
         labels: what the picture shows, in Turkish, as a classifier would be asked.
+        translations: for each caption the place in `english` of the text that it translates, -1 where none is known;
+            empty: of none of them.
     """
 
     image_id: str
@@ -63,6 +66,11 @@ class Row:
     split: str
     source: str = ""
     labels: tuple[str, ...] = ()
+    translations: tuple[int, ...] = ()
+
+    def translated(self) -> dict[str, str]:
+        """The captions of which it is known what they translate, with that English text."""
+        return {text: self.english[place] for text, place in zip(self.captions, self.translations) if place >= 0}
 
     @property
     def size(self) -> int:
@@ -152,11 +160,20 @@ class Columns:
         image_id = nfc(str(image_id) if image_id not in (None, "") else record.prefix + record.name(self.image))
         if isinstance(image, str):
             return Reject(image_id, record.name(self.image), image)
-        captions = _texts(record, self.captions)
+        turkish, english = _texts(record, self.captions), _texts(record, self.english)
+        captions = _distinct(turkish)
         if not captions:
             return Reject(image_id, record.name(self.image), _why_none(record, self.captions))
-        english, labels = _texts(record, self.english), _texts(record, self.labels)
-        return Row(image_id, image, captions, english, self.split(record), self.source.captions, labels)
+        return Row(
+            image_id,
+            image,
+            captions,
+            _distinct(english),
+            self.split(record),
+            self.source.captions,
+            _distinct(_texts(record, self.labels)),
+            translations(captions, turkish, english) if len(turkish) == len(english) else (),
+        )
 
     def split(self, record: Record) -> str:
         """The record's split: its split column, else the source's layout; empty where neither says one that we know."""
@@ -169,15 +186,36 @@ class Columns:
         return SPLIT_NAMES.get((named or record.split).lower(), "")
 
 
-def _texts(record: Record, columns: tuple[str, ...]) -> tuple[str, ...]:
-    items = [item.replace("\0", " ") for item in _items(record, columns) if isinstance(item, str)]
-    texts = [" ".join(nfc(item).split()) for item in items]
+def translations(captions: Sequence[str], turkish: Sequence[str], english: Sequence[str]) -> tuple[int, ...]:
+    """For each caption the place of its translation among the distinct English texts, -1 where it has none.
+
+    >>> translations(["ev", "kuş"], ["ev", "", "kuş", "kuş"], ["house", "tree", "", "bird"])
+    (0, -1)
+
+    Args:
+        captions: distinct.
+        turkish: these captions, in any order and number, and empty ones.
+        english: the translation of each of those; empty: none.
+    """
+    place_of = {text: place for place, text in enumerate(_distinct(english))}
+    of = {text: place_of.get(other, -1) for text, other in zip(reversed(turkish), reversed(english))}  # the first wins
+    return tuple(of[text] for text in captions)
+
+
+def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _texts(record: Record, columns: tuple[str, ...]) -> list[str]:
+    """The texts of columns, tidied; empty where there is none."""
+    items = [item.replace("\0", " ") if isinstance(item, str) else "" for item in _items(record, columns)]
+    return [" ".join(nfc(item).split()) for item in items]
 
 
 def _items(record: Record, columns: tuple[str, ...]) -> list[Any]:
     """What the cells of columns hold, lists and single values alike."""
-    values = [_value(record.values, column) for column in columns]
+    there = [column for column in columns if column in record.values or column.partition(".")[0] in record.values]
+    values = [_value(record.values, column) for column in there]
     return [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 BATCH_ROWS = 8192  # held as Python objects while a table is written
-BATCH_BYTES = 16_000_000  # likewise: pictures may stand in the rows
+BATCH_BYTES = 16_000_000  # likewise: captions may be long
 BLOCK = 1024  # rows made at a time while a table is read in order
 
 T = TypeVar("T")
