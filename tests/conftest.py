@@ -184,3 +184,11 @@ def stored_vectors(folder: Path) -> Vectors:
     from training.targets import read_targets
 
     return read_targets(folder).unit_rows(stored_ids(folder))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Ends a run of the benchmarks with their ratios as one table."""
+    ratios = sys.modules.get("ratios")  # tests/benchmarks/ratios.py, where a benchmark ran
+    if ratios is not None and ratios.KEPT:
+        terminalreporter.section("ratios")
+        terminalreporter.write_line(ratios.table(ratios.KEPT))

@@ -121,7 +121,7 @@ def test_an_epoch_with_stored_targets_against_the_tower_in_the_loop(
     bf16: bool,
 ) -> None:
     files = photographs(tmp_path, size)
-    variants = Variants(0.1, 0.2, 0.1, 0)
+    variants = Variants(0.1, 0.2, 0.1, 0.1, 0)
 
     def picture_vectors(numbers: Sequence[int]) -> torch.Tensor:
         pictures = [open_image(files[number], min_side=224) for number in numbers]
