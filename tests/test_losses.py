@@ -13,12 +13,14 @@ import pytest
 import torch
 from conftest import run_killed
 from sentence_transformers import SentenceTransformer
+from transformers.models.clip.modeling_clip import CLIPOutput
 
 from training import distill, embed_images
 from training.captions import read_captions
+from training.clip_batches import equal_rows
 from training.config import DistillConfig, read
 from training.labels import labels
-from training.losses import FrozenPictureLoss, contrastive
+from training.losses import FrozenPictureLoss, clip_loss, contrastive
 from training.objectives import OBJECTIVES
 from training.pairs import load_pairs
 from training.row_table import Rows
@@ -82,6 +84,18 @@ def test_each_mix(name: str, vectors: tuple[np.ndarray, np.ndarray]) -> None:
     assert not torch.from_numpy(pictures).requires_grad
 
 
+def test_pictures_of_one_caption_are_no_negatives_of_it() -> None:
+    logits = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    captions = [[1, 5, 2], [1, 6, 7], [1, 5, 2], [1, 8, 2]]
+    expected = []
+    for own in range(4):
+        others = [other for other in range(4) if other == own or captions[other] != captions[own]]
+        for scores in (logits[own], logits[:, own]):
+            expected.append(np.log(np.exp(scores[others]).sum()) - scores[own])
+    outputs = CLIPOutput(logits_per_text=torch.from_numpy(logits))
+    assert clip_loss(outputs, equal_rows(torch.tensor(captions))).item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
 @pytest.fixture(scope="module")
 def targets(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("targets")
@@ -132,7 +146,11 @@ def test_labels_of_translations(
     stored = read_targets(targets)
     english = [("a red house", "two yellow suns"), ("a blue bird", "a red house", "a fish"), ("a fish",)]
     turkish = [("kırmızı bir ev", "iki sarı güneş"), ("mavi bir kuş", "kırmızı bir ev"), ("bir balık",)]
-    rows = [Row(f"train-{n:05d}", None, *texts, "train") for n, texts in enumerate(zip(turkish, english))]
+    places = [(0, 1), (), (0,)]
+    rows = [
+        Row(f"train-{n:05d}", None, *texts, "train", translations=of)
+        for n, (*texts, of) in enumerate(zip(turkish, english, places))
+    ]
     model = SentenceTransformer(str(tiny_clip), device="cpu")
     of = {text: model.encode([text])[0] for texts in english for text in texts}
     means = [(unit(np.stack([of[text] for text in english[1]]))).mean(axis=0)] * 2
@@ -141,7 +159,7 @@ def test_labels_of_translations(
     with caplog.at_level("WARNING", logger="training"):
         found = labels(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
-    assert "1 of 3 pictures have not as many English captions" in caplog.text
+    assert "2 of 5 captions have no English one in their place" in caplog.text
     argv = arguments(captioned_folder, tiny_clip, targets, tmp_path, "mse_translation_raw")
     raw = labels(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv))
     np.testing.assert_allclose(raw[[0, 1, 4]], [of["a red house"], of["two yellow suns"], of["a fish"]], atol=1e-5)

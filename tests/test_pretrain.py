@@ -14,12 +14,13 @@ import torch
 from conftest import run_killed
 from sentence_transformers import SentenceTransformer
 
-from training import pretrain
+from training import distill, pretrain
 from training.clip_batches import ClipBatches, shifted
 from training.config import PretrainConfig, read
 from training.pretrain import build_processor
 from training.rows import CaptionsError
 from training.run_record import RunError, sha256_of
+from turkish_clip.errors import InputError
 
 SMALL = (
     "--picture_size 32 --vision_layers 1 --vision_hidden 32 --text_layers 1 --text_hidden 32 --vocabulary 530 "
@@ -79,6 +80,27 @@ def test_killed_and_resumed_gives_the_same_weights(
     pretrain.main([*argv, "--resume"])
     weights = "model/model.safetensors"
     assert sha256_of(tmp_path / weights) == sha256_of(finished / weights)
+
+
+def test_weights_in_float16_load_as_float32(finished: Path, captioned_folder: Path, tmp_path: Path) -> None:
+    pretrain.main(arguments(captioned_folder, tmp_path, "--half", "true"))
+    weights = "model/model.safetensors"
+    assert (tmp_path / weights).stat().st_size < 0.6 * (finished / weights).stat().st_size
+    half, whole = (SentenceTransformer(str(run / "model"), device="cpu") for run in (tmp_path, finished))
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+    texts = ["a red house", "two yellow suns"]
+    np.testing.assert_allclose(half.encode(texts), whole.encode(texts), atol=1e-2)
+
+
+@pytest.mark.parametrize("command", [pretrain, distill])
+def test_several_gpus_in_one_process_are_refused(
+    command: Any, captioned_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    argv = f"--captions {captioned_folder} --run {tmp_path} --device cuda".split()
+    with pytest.raises(InputError, match=r"expected one GPU for this process, got 2; set CUDA_VISIBLE_DEVICES=0"):
+        command.main(argv)
 
 
 def test_a_finished_run_is_only_told_again(

@@ -90,14 +90,17 @@ class ClipBatches(Dataset[int]):
         self.epoch = epoch
 
     def collate(self, rows: list[int]) -> dict[str, Any]:
-        """The tensors of one batch, as CLIPModel takes them: pixel_values (b, 3, side, side) float32 and tokens."""
+        """The tensors of one batch, as CLIPModel takes them: pixel_values (b, 3, side, side) float32 and tokens.
+
+        `labels` (b,) int64 goes to the loss: equal numbers are captions that are equal to the tower.
+        """
         numbers = torch.stack([self._numbers(row) for row in rows])
         texts = [self._caption(row, number) for row, number in zip(rows, numbers[:, 0].tolist())]
         tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         pictures = torch.from_numpy(self.pictures[rows].astype(np.float32)) / 255
         if self.config.augment:
             pictures = shifted(pictures, (2 * numbers[:, 1:] - 1) * self.config.augment)
-        return {**tokens, "pixel_values": (pictures - self.mean) / self.std, "return_loss": True}
+        return {**tokens, "pixel_values": (pictures - self.mean) / self.std, "labels": equal_rows(tokens["input_ids"])}
 
     def _caption(self, row: int, number: float) -> str:
         """The caption that a number in [0, 1) chooses among those of this epoch."""
@@ -110,6 +113,12 @@ class ClipBatches(Dataset[int]):
         generator = torch.Generator()
         generator.manual_seed(zlib.crc32(f"{self.config.seed} {self.epoch} {row}".encode()))
         return torch.rand(7, generator=generator)
+
+
+def equal_rows(ids: torch.Tensor) -> torch.Tensor:
+    """A number for each row of (b, n) ids, equal where the rows are: (b,) int64."""
+    numbers: torch.Tensor = torch.unique(ids, dim=0, return_inverse=True)[1]
+    return numbers
 
 
 def shifted(pictures: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:

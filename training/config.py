@@ -285,6 +285,7 @@ class PretrainConfig(SourceConfig):
     augment: float = option(0.5, "strength of shifts, scaling, turns and shades (never mirrored)", low=0, high=1)
     evaluations: int = option(4, "checkpoints during the run", low=1)
     bf16: bool = option(False, "mixed precision, where the device has it")
+    half: bool = option(False, "save the weights in float16, for half the size; they load as float32")
     device: str = option("auto", "where the training runs", choices=DEVICES)
     seed: int = option(0, "of the weights, the order and the shifts", low=0)
     resume: bool = option(False, "go on from the run's last checkpoint")

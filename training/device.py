@@ -28,3 +28,20 @@ def device_of(name: str) -> str:
             "on this machine; start fewer, or add --device cpu"
         )
     return f"cuda:{local_process_number()}"
+
+
+def training_device(name: str) -> str:
+    """`device_of`, for a trainer: one process that sees several GPUs would split each batch among them, and its loss.
+
+    Raises:
+        InputError: likewise, and where one process sees several GPUs.
+    """
+    import torch
+
+    device = device_of(name)
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        raise InputError(
+            f"expected one GPU for this process, got {torch.cuda.device_count()}; set CUDA_VISIBLE_DEVICES=0 "
+            "(distill runs on several by torchrun)"
+        )
+    return device

@@ -111,10 +111,11 @@ def meet(config: DistillConfig) -> None:
         )
     if OBJECTIVES[config.objective].contrastive and config.gradient_accumulation > 1 and is_first():
         log.warning("%s tells a picture from those of its micro-batch alone, not of the batch", config.objective)
-    if process_count() > 1:
-        from training.device import device_of
+    from training.device import training_device
 
-        join_processes(device_of(config.device))
+    device = training_device(config.device)
+    if process_count() > 1:
+        join_processes(device)
 
 
 def read_sources(config: DistillConfig) -> tuple[Captions, Targets]:

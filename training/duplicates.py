@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +34,16 @@ class Apart:
     Attributes:
         left_out: per split how many rows are left out, because their pictures are in validation or test.
         repeated: per split how many rows are left that show a picture of an earlier row again.
+        digests: (n,) of the rows that are left, or none where they are not known.
     """
 
     captions: Captions
     left_out: dict[str, int]
     repeated: dict[str, int]
+    digests: Digests = field(default_factory=lambda: np.empty(0, np.bytes_))
 
     def as_json(self) -> dict[str, Any]:
-        """The counts, for run.json and results.json; empty where the targets hold no hashes."""
+        """The counts, as a run keeps them; empty where the targets hold no hashes."""
         return {"duplicates": {"left_out": self.left_out, "repeated": self.repeated}} if self.left_out else {}
 
 
@@ -62,7 +64,11 @@ def keep_apart(captions: Captions, targets: Targets) -> Apart:
 
 
 def apart_by(captions: Captions, digests: Digests) -> Apart:
-    """`keep_apart` by the digest of each row: (n,)."""
+    """`keep_apart` by the digest of each row: (n,).
+
+    Raises:
+        CaptionsError: nothing is left of a split.
+    """
     splits = captions.rows.splits
     kept = in_last_split(digests, splits)
     again = kept & (first_places(digests, splits) != np.arange(len(digests)))
@@ -79,9 +85,9 @@ def apart_by(captions: Captions, digests: Digests) -> Apart:
     if any(repeated.values()):
         log.info("the same picture under another name: %s", _told(repeated))
     if kept.all():
-        return Apart(captions, left_out, repeated)
+        return Apart(captions, left_out, repeated, digests)
     rows = captions.rows.take(np.flatnonzero(kept))
-    return Apart(dataclasses.replace(captions, rows=rows), left_out, repeated)
+    return Apart(dataclasses.replace(captions, rows=rows), left_out, repeated, digests[kept])
 
 
 def once(rows: Sequence[Row], targets: Targets) -> Sequence[Row]:

@@ -21,6 +21,7 @@ from training.shares import Turn
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from transformers.models.clip.modeling_clip import CLIPOutput
 
 SAME_PICTURE = 1 - 1e-5  # cosine from which two labels are of one picture
 
@@ -87,12 +88,33 @@ def contrastive(texts: Tensor, pictures: Tensor, scale: Tensor) -> Tensor:
         pictures: (b, dim) of norm 1; equal rows are one picture.
         scale: by which cosines are multiplied, 1 / temperature.
     """
-    logits = scale * texts @ pictures.T
-    same = pictures @ pictures.T > SAME_PICTURE
-    own = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
+    return both_ways(scale * texts @ pictures.T, pictures @ pictures.T > SAME_PICTURE)
+
+
+def both_ways(logits: Tensor, same: Tensor) -> Tensor:
+    """CLIP's loss (Source: Radford et al. 2021, figure 3), where what is the same is no negative.
+
+    Args:
+        logits: (b, b) float; row i is caption i against all pictures, and the diagonal is right.
+        same: (b, b) bool, which pairs off the diagonal are right, too; they are left out of the sums.
+
+    Returns:
+        The mean of the cross-entropies of the rows and of the columns.
+    """
+    own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     logits = logits.masked_fill(same & ~own, -math.inf)
-    right = torch.arange(len(texts), device=texts.device)
+    right = torch.arange(len(logits), device=logits.device)
     return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
+
+
+def clip_loss(outputs: CLIPOutput, labels: Tensor, **_: Any) -> Tensor:
+    """The trainer's slot for a loss of both towers: pictures of one caption are no negatives of it.
+
+    Args:
+        outputs: with logits_per_text (b, b).
+        labels: (b,) equal numbers for equal captions.
+    """
+    return both_ways(outputs.logits_per_text, labels[:, None] == labels)
 
 
 def of_all_processes(texts: Tensor, pictures: Tensor, turn: Turn) -> tuple[Tensor, Tensor]:

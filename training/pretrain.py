@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.captions import Captions, read_captions
+from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
 from training.config import PretrainConfig, read
-from training.duplicates import apart_by, digests_of_files, once_by
+from training.duplicates import Apart, apart_by, digests_of_files, once_by
 from training.objectives import INITIAL_LOGIT_SCALE
+from training.row_table import SPLITS
 from training.rows import CaptionsError, Row
 from training.run_record import open_run, sha256_of_texts
 
@@ -45,9 +46,10 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     from training.callbacks import ClampScale, KeepLog, TellEpoch, with_bar
     from training.clip_batches import ClipBatches
-    from training.device import device_of
+    from training.device import training_device
+    from training.losses import clip_loss
 
-    device_of(config.device)
+    training_device(config.device)
     processor = build_processor(texts, config)
     model = build_clip(processor, config)
     batches = ClipBatches.read(captions, processor, run.folder / "pictures.npy", config)
@@ -58,13 +60,14 @@ def main(argv: list[str]) -> dict[str, Any]:
         args=training_arguments(config, run.checkpoints, len(batches)),
         train_dataset=batches,
         data_collator=batches.collate,
+        compute_loss_func=clip_loss,
         callbacks=[TellEpoch(batches.set_epoch), KeepLog(run.folder / "log.jsonl"), ClampScale()],
     )
     with_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
-    save_clip(model, processor, run.model)
+    save_clip(model, processor, run.model, half=config.half)
     (run.folder / "pictures.npy").unlink()
-    results = {"model": str(run.model), "dataset": captions.name, **measure(run.model, captions, config)}
+    results = {"model": str(run.model), "dataset": captions.name, **measure(run.model, apart, config)}
     write_card(run.model, results, config)
     run.finish(results)
     print_result(results, config.json)
@@ -147,12 +150,13 @@ def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
     )
 
 
-def save_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path) -> None:
-    """Saves the model as a folder that both transformers and SentenceTransformer load."""
+def save_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path, *, half: bool = False) -> None:
+    """Saves the model as a folder that both transformers and SentenceTransformer load, as float32 in either case."""
     from turkish_clip.atomic import whole_folder
 
+    weights = {name: tensor.half() if half else tensor for name, tensor in model.state_dict().items()}
     with whole_folder(folder) as partial:
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, state_dict=weights)
         processor.save_pretrained(partial)
 
 
@@ -183,8 +187,8 @@ def training_arguments(config: PretrainConfig, checkpoints: Path, pictures: int)
     )
 
 
-def measure(folder: Path, captions: Captions, config: PretrainConfig) -> dict[str, Any]:
-    """Loads the saved model as a reader would and measures it on the validation and test splits.
+def measure(folder: Path, apart: Apart, config: PretrainConfig) -> dict[str, Any]:
+    """Loads the saved model as a reader would and measures it on the validation and test splits, each picture once.
 
     Returns:
         Per split: images, captions, text_to_image and image_to_text, as in results.json.
@@ -196,12 +200,13 @@ def measure(folder: Path, captions: Captions, config: PretrainConfig) -> dict[st
     from turkish_clip.metrics import Relevance, unit
 
     model = SentenceTransformer(str(folder), device=device_of(config.device))
+    captions, digests = apart.captions, apart.digests
     results: dict[str, Any] = {}
     for split in ("validation", "test"):
-        named = captions.rows.of_split(split)
-        if not named:
+        places = np.flatnonzero(captions.rows.splits == SPLITS.index(split))
+        if not len(places):
             continue
-        rows = once_by(named, digests_of_files(named, len(named)))
+        rows = once_by(captions.rows.take(places), digests[places])
         kept, vectors = [], []
         for some in opened(rows, config.picture_size):
             kept += [row for row, _ in some]
