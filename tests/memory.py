@@ -81,19 +81,22 @@ def without_looking(model: Any, batches: Any, *, dim: int, **_: Any) -> Iterator
     """What `embed_batches` gives, of random vectors: what is left is the keeping of books."""
     import numpy as np
 
+    from training.targets import CONTENT_BYTES
     from turkish_clip.embed import EmbeddedBatch
 
     rng = np.random.default_rng(0)
     for batch in batches:
-        yield EmbeddedBatch(list(range(len(batch))), rng.standard_normal((len(batch), dim), np.float32), {})
+        vectors = rng.standard_normal((len(batch), dim), np.float32)
+        contents = [rng.bytes(CONTENT_BYTES) for _ in batch]  # as if the files were all different
+        yield EmbeddedBatch(list(range(len(batch))), vectors, {}, contents)
 
 
 def main() -> None:
     command, *argv = sys.argv[1:]
-    from training import embed_images
+    from training import embed_images, embedding
 
     assert command == "embed_images"
-    embed_images.embed_batches = without_looking
+    embedding.embed_batches = without_looking
     embed_images.main(argv)
 
 
