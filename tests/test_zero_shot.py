@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from turkish_clip.few_shot import ExampleError, FewShotClassifier, examples_in
+from turkish_clip.few_shot import PRIORS, ExampleError, FewShotClassifier, examples_in
 from turkish_clip.filtering import PictureFilter, PromptError, as_csv
 from turkish_clip.prompts import PHOTOGRAPHS, fill
 from turkish_clip.sheet import SheetError, Tile, write_sheet
@@ -109,7 +109,7 @@ def test_without_enough_examples_the_words_hold(towers: Towers) -> None:
     one = FewShotClassifier.fit(towers, dict(zip(labels, ([picture] for picture in PICTURES))))
     words = ZeroShotClassifier(towers, labels).label_vectors
     cosines = (one.weights * words).sum(axis=1) / np.linalg.norm(one.weights, axis=1)
-    assert one.facts["prior"] == 1.5
+    assert one.facts["prior"] == PRIORS[0]
     assert cosines.min() > 0.9
 
 

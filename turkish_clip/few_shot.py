@@ -28,14 +28,9 @@ from turkish_clip.zero_shot import Classification, PictureClassifier, ZeroShotCl
 FORMAT = 1
 WEIGHTS, FACTS = "few_shot.safetensors", "few_shot.json"
 WORDS_SCALE = 10.0  # of the zero-shot weights, as logits of unit vectors
-PRIORS = (
-    1.5,
-    0.5,
-    0.15,
-    0.05,
-    0.015,
-    0.005,
-)  # how hard the words hold, against the sum over pictures; the first by itself
+# How hard the words hold, against the sum over pictures. The first one by itself where there are few: it was chosen on
+# the miniature world's validation pictures, five a class (training/LOG.md).
+PRIORS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 FEWEST_FOR_FOLDS, MOST_FOLDS = 8, 5  # pictures in each class
 
 
@@ -65,6 +60,7 @@ class FewShotClassifier(PictureClassifier):
         towers: Towers,
         examples: Mapping[str, Sequence[ImageLike]],
         *,
+        words: Mapping[str, Sequence[str]] | None = None,
         templates: Sequence[str] = PHOTOGRAPHS,
         seed: int = 0,
     ) -> FewShotClassifier:
@@ -73,7 +69,8 @@ class FewShotClassifier(PictureClassifier):
         Args:
             towers: from `load_towers`.
             examples: label → its pictures; those that do not open are left out and told in `left_out`.
-            templates: for the label's words, each with one {}.
+            words: label → the words for it, which are one class; where there are none, the label itself.
+            templates: for the words, each with one {}.
             seed: of the folds by which it is chosen how hard the words hold, from eight pictures a class on.
 
         Raises:
@@ -81,8 +78,10 @@ class FewShotClassifier(PictureClassifier):
         """
         vectors, numbers, left_out = _embedded(towers, examples)
         labels = list(examples)
-        words = ZeroShotClassifier(towers, labels, templates=templates).label_vectors.astype(np.float64) * WORDS_SCALE
-        prior = _best_prior(vectors, numbers, words, seed)
+        synonyms = {label: list((words or {}).get(label, [label])) for label in labels}
+        started = ZeroShotClassifier(towers, synonyms, templates=templates).label_vectors.astype(np.float64)
+        start = started * WORDS_SCALE
+        prior = _best_prior(vectors, numbers, start, seed)
         facts = {
             "format": FORMAT,
             "labels": labels,
@@ -91,7 +90,7 @@ class FewShotClassifier(PictureClassifier):
             "examples": dict(zip(labels, np.bincount(numbers).tolist())),
             "prior": prior,
         }
-        return cls(towers, labels, _learnt(vectors, numbers, words, prior).astype(np.float32), facts, left_out)
+        return cls(towers, labels, _learnt(vectors, numbers, start, prior).astype(np.float32), facts, left_out)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of pictures; `score` is the label's logit."""
