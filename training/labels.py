@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.ids import Ids
-from training.objectives import OBJECTIVES
+from training.objectives import OBJECTIVES, Objective
 from training.row_table import Rows
 from training.rows import CaptionsError
 from training.run_record import sha256_of_texts
@@ -41,8 +41,16 @@ def labels(rows: Rows, targets: Targets, config: DistillConfig) -> Vectors:
         TargetsError: a picture has no target.
     """
     objective = OBJECTIVES[config.objective]
-    if objective.aligned:
-        return translations(rows, targets, config, raw=objective.raw)
+    make = translations if objective.aligned else of_pictures
+    wanted = make(rows, targets, config, objective)
+    if not objective.raw:
+        for some in blocks(len(wanted)):
+            wanted[some] = unit(wanted[some])
+    return wanted
+
+
+def of_pictures(rows: Rows, targets: Targets, config: DistillConfig, objective: Objective) -> Vectors:
+    """One label for each picture, not yet scaled: (n, dim) float32."""
     wanted: Vectors = scratch_array((len(rows), targets.manifest.dim), np.float32, config.folder)
     if objective.picture:
         for places, vectors in targets.by_shard(targets.rows(rows.image_ids())):
@@ -52,19 +60,16 @@ def labels(rows: Rows, targets: Targets, config: DistillConfig) -> Vectors:
             wanted[some] += np.float32(objective.text) * means
     if objective.centred:
         wanted -= wanted.mean(axis=0)
-    if not objective.raw:
-        for some in blocks(len(wanted)):
-            wanted[some] = unit(wanted[some])
     return wanted
 
 
-def translations(rows: Rows, targets: Targets, config: DistillConfig, *, raw: bool) -> Vectors:
-    """For each caption the image model's vector of the English text that it translates: (captions, dim) float32.
+def translations(rows: Rows, targets: Targets, config: DistillConfig, objective: Objective) -> Vectors:
+    """One label for each caption, not yet scaled, of the English text that it translates: (captions, dim) float32.
 
     Where that is not known, as in a picture with more captions in one language than in the other, it is the mean of all
     English ones of the picture.
     """
-    english = English.of(rows, targets, config, raw=raw)
+    english = English.of(rows, targets, config, raw=objective.raw)
     count = sum(len(row.captions) for row in rows)
     wanted: Vectors = scratch_array((count, targets.manifest.dim), np.float32, config.folder)
     number = unknown = 0
@@ -79,9 +84,6 @@ def translations(rows: Rows, targets: Targets, config: DistillConfig, *, raw: bo
             unknown,
             count,
         )
-    if not raw:
-        for some in blocks(len(wanted)):
-            wanted[some] = unit(wanted[some])
     return wanted
 
 
