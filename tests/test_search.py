@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from turkish_clip import collection, picture_tables
 from turkish_clip.collection import CollectionError, scan
 from turkish_clip.encoder import load_model
 from turkish_clip.images import ImageError
+from turkish_clip.metrics import unit
 from turkish_clip.picture_tables import PictureIndexError
 from turkish_clip.search import ImageIndex
 from turkish_clip.towers import Towers, load_towers
@@ -255,10 +258,34 @@ def test_many_pictures_are_looked_up_through_partitions(
         paint(folder / f"{number}.png", number)
     index = ImageIndex.open(tmp_path / "index", towers)
     index.add(folder)
-    assert index._tables._table("pictures").index_stats("vector_idx").num_indexed_rows == 300
+    assert partitions(index._tables).num_indexed_rows == 300
     text = index.vector_of("kırmızı ev")
     exact = [hit.path for hit in index.search_vector(text, 10, exact=True)]
-    assert len(set(exact) & {hit.path for hit in index.search_vector(text, 10)}) >= 7
+    assert len(set(exact) & {hit.path for hit in index.search_vector(text, 10)}) >= 9
+
+
+def partitions(tables: picture_tables.PictureTables) -> Any:
+    return tables._table(picture_tables.PICTURES).index_stats(picture_tables.VECTOR_INDEX)
+
+
+def test_new_rows_go_into_partitions_by_the_thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ROWS_FOR_INDEX": 200, "ROWS_IN_PARTITION": 50, "NEW_ROWS": 10, "DELTAS": 2}.items():
+        monkeypatch.setattr(picture_tables, name, value)
+    vectors = unit(np.random.default_rng(0).standard_normal((300, 16), np.float32))
+    tables = picture_tables.PictureTables.connect(str(tmp_path / "index"))
+    tables.create({"format": 1}, 16)
+    now, written, seen = datetime(2026, 1, 1, tzinfo=timezone.utc), 0, []
+    for count in (199, 1, 9, 1, 10, 10):
+        names = [str(number) for number in range(written, written + count)]
+        row = {"also_at": [], "bytes": 1, "modified": now}
+        tables.write([{**row, "content": name, "path": name, "vector": vectors[int(name)]} for name in names], [], [])
+        written += count
+        tables.tidy()
+        stats, looked_for = partitions(tables), [*range(0, written, 29), written - 1]
+        seen.append(stats and (stats.num_indexed_rows, stats.num_indices))
+        nearest = [tables.nearest(vectors[number], 1, None, False)[0]["path"] for number in looked_for]
+        assert nearest == [str(number) for number in looked_for]
+    assert seen == [None, (200, 1), (200, 1), (210, 2), (220, 3), (230, 1)]
 
 
 def test_scan_looks_at_size_and_time(tmp_path: Path) -> None:

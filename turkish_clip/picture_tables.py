@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 PICTURES, FILES = "pictures", "files"
 FACTS = b"turkish_clip"  # the key of the table's metadata under which the image model is recorded
-VECTOR_INDEX = "vector_idx"
+VECTOR_INDEX = "vector_codes"
 ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
-REFINE = 10  # times k candidates whose exact distance is computed; without it recall falls below 0.5
-PROBES = 24  # partitions looked into
+ROWS_IN_PARTITION = 4096
+BITS = 5  # of RaBitQ's codes for each dimension; a text's nearest pictures are too close together for one (LOG.md)
+CANDIDATES = 20  # at least, and
+REFINE = 2  # times k, whose exact distances are computed
+PROBES = 24  # partitions looked into, at least; and
+SHARE_PROBED = 4  # a quarter of all
 ALL_PROBES = 1_000_000
+NEW_ROWS = 1_000  # that are looked at one by one before they go into partitions
+DELTAS = 8  # partitions of new rows beside the first ones; with more, queries get slow and all are built anew
 METRIC = "cosine"  # the vectors are of norm 1; by dot products lance-ray merges wrongly
 FOUND = ["path", "also_at"]  # the columns of an answer
 PATHS_AT_ONCE = 512  # in one condition
@@ -54,7 +60,7 @@ class PictureTables:
             raise PictureIndexError(
                 'expected LanceDB, got none installed; pip install "turkish-clip[search]"'
             ) from error
-        return cls(lancedb.connect(uri, read_consistency_interval=timedelta(0)), cluster)
+        return cls(lancedb.connect(uri, read_consistency_interval=None), cluster)
 
     def facts(self) -> dict[str, Any]:
         """What the index is of; empty for a new one."""
@@ -91,16 +97,18 @@ class PictureTables:
         table = self._table(PICTURES)
         if table is None:
             return []
+        refine = max(REFINE, -(-CANDIDATES // k))
+        probes = max(PROBES, table.count_rows() // ROWS_IN_PARTITION // SHARE_PROBED)
         if self._cluster is not None and not exact:
-            nearest = {"column": "vector", "q": vector, "k": k, "metric": METRIC, "refine_factor": REFINE}
-            nearest["nprobes"] = ALL_PROBES if where else PROBES
+            nearest = {"column": "vector", "q": vector, "k": k, "metric": METRIC, "refine_factor": refine}
+            nearest["nprobes"] = ALL_PROBES if where else probes
             return list(self._cluster.nearest(table.to_lance(), nearest, FOUND, where).to_pylist())
         query = table.search(vector, vector_column_name="vector").distance_type(METRIC).limit(k)
         query = query.select([*FOUND, "_distance"])
         if where:
             query = query.where(where, prefilter=True)
         # A condition that keeps few rows would find too few of them through the partitions.
-        query = query.bypass_vector_index() if where or exact else query.nprobes(PROBES).refine_factor(REFINE)
+        query = query.bypass_vector_index() if where or exact else query.nprobes(probes).refine_factor(refine)
         return list(query.to_list())
 
     def create(self, facts: dict[str, Any], dim: int) -> None:
@@ -198,15 +206,24 @@ class PictureTables:
 
     def tidy(self) -> None:
         """Joins small fragments; builds the partitions once there are many rows, and then only adds to them."""
+        table, rows = self._table(PICTURES), self.count()
+        hour = timedelta(hours=1)
+        if rows < ROWS_FOR_INDEX:
+            table.optimize(cleanup_older_than=hour)
+        else:
+            self._tidy_partitions(table, rows)
+        self._table(FILES).optimize(cleanup_older_than=hour)
+
+    def _tidy_partitions(self, table: Any, rows: int) -> None:
         from lancedb.index import IvfRq
 
-        table, rows = self._table(PICTURES), self.count()
-        if rows >= ROWS_FOR_INDEX:
-            stats = table.index_stats(VECTOR_INDEX)
-            if stats is None or stats.num_indexed_rows < rows // 2:
-                table.create_index("vector", config=IvfRq(distance_type=METRIC), name=VECTOR_INDEX)
+        stats = table.index_stats(VECTOR_INDEX)
+        if stats is None or stats.num_indexed_rows < rows // 2 or (stats.num_indices or 1) > DELTAS:
+            config = IvfRq(distance_type=METRIC, num_bits=BITS, num_partitions=max(1, rows // ROWS_IN_PARTITION))
+            table.create_index("vector", config=config, name=VECTOR_INDEX)
+        elif stats.num_unindexed_rows < NEW_ROWS:
+            return
         table.optimize(cleanup_older_than=timedelta(hours=1))
-        self._table(FILES).optimize(cleanup_older_than=timedelta(hours=1))
 
     def _add_copies(self, copies: list[File]) -> None:
         """Adds the paths of files to the pictures whose bytes they have."""
@@ -241,11 +258,13 @@ class PictureTables:
         return list(query.to_arrow()[column].to_pylist())
 
     def _table(self, name: str) -> Any:
-        """A table's handle, or None where there is none yet."""
-        if name not in self._open:
-            if name not in self._connection.list_tables().tables:
-                return None
-            self._open[name] = self._connection.open_table(name)
+        """A table's handle at the latest version, or None where there is none yet."""
+        if name in self._open:
+            self._open[name].checkout_latest()  # once for each of our calls; LanceDB would look at each of its own
+            return self._open[name]
+        if name not in self._connection.list_tables().tables:
+            return None
+        self._open[name] = self._connection.open_table(name)
         return self._open[name]
 
 
