@@ -11,9 +11,10 @@ from conftest import write_rows
 from PIL import Image
 
 from training.captions import hash_share, read_captions
-from training.config import EmbedConfig, SourceConfig, read
+from training.config import EmbedConfig, read
 from training.recipe import ConfigError
 from training.rows import CaptionsError, Row
+from training.source import SourceConfig
 from training.tables import TableError
 
 

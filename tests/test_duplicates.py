@@ -14,10 +14,10 @@ from conftest import paint, write_rows
 
 from training import distill, embed_images, evaluate, pretrain
 from training.captions import Captions, read_captions
-from training.config import SourceConfig
 from training.duplicates import apart_by, digests_of_files, first_places, in_last_split, keep_apart, once
 from training.row_table import Rows
 from training.rows import CaptionsError, Row
+from training.source import SourceConfig
 from training.targets import Targets, read_targets
 from turkish_clip.metrics import Relevance
 

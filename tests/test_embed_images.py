@@ -16,8 +16,8 @@ from PIL import Image
 
 from training import embed_images
 from training.captions import read_captions
-from training.config import SourceConfig
 from training.rows import CaptionsError
+from training.source import SourceConfig
 from training.targets import Manifest, TargetsError, read_targets
 from turkish_clip.encoder import load_model
 

@@ -13,9 +13,9 @@ import pytest
 
 from training import embed_images
 from training.captions import read_captions
-from training.config import SourceConfig
 from training.embedding import Chunk
 from training.ray_embedding import portable
+from training.source import SourceConfig
 from training.targets import TargetsError
 from turkish_clip.cluster import ClusterError
 from turkish_clip.images import ImageError

@@ -18,9 +18,9 @@ from PIL import Image
 
 from training import embed_images
 from training.captions import Captions, read_captions
-from training.config import SourceConfig
 from training.rows import CaptionsError
 from training.shards import MAX_TEXT_BYTES, Member, shard_records
+from training.source import SourceConfig
 from training.tables import TableError
 
 Part = tuple[str, bytes]

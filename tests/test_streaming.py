@@ -26,8 +26,9 @@ from stand_in_hub import StandInHub
 
 from training import streams
 from training.captions import read_captions
-from training.config import EmbedConfig, SourceConfig, read
+from training.config import EmbedConfig, read
 from training.rows import CaptionsError
+from training.source import SourceConfig
 from training.streams import Streamed, reading
 from training.tables import TableError
 
@@ -176,7 +177,7 @@ import hashlib, json, os, sys, time, urllib.error, urllib.request
 time.sleep = lambda seconds: None  # the clients' own, between attempts
 from training import distill, embed_images, evaluate
 from training.captions import read_captions
-from training.config import SourceConfig
+from training.source import SourceConfig
 from turkish_clip.errors import InputError
 
 def mark(name):

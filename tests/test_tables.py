@@ -13,8 +13,8 @@ from conftest import paint, write_rows
 from PIL import Image
 
 from training.captions import read_captions
-from training.config import SourceConfig
 from training.rows import CaptionsError
+from training.source import SourceConfig
 from training.tables import TableError, hub_records
 
 CAPTIONS = ["kırmızı şeker", "İki ağaç ve bir göl"]

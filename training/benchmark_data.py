@@ -11,8 +11,9 @@ import numpy as np
 
 from training.benchmark_table import BenchmarkError
 from training.captions import read_captions
-from training.config import BenchmarkConfig, SourceConfig
+from training.config import BenchmarkConfig
 from training.rows import Row
+from training.source import SourceConfig
 from turkish_clip.metrics import Relevance
 from turkish_clip.text import nfc
 from turkish_clip.towers import Towers

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from training.config import Source, SourceConfig
 from training.ids import Ids
 from training.row_table import SPLITS, PictureCodec, RejectWriter, Rows, RowWriter, SplitNumbers
 from training.rows import SPLIT_NAMES, CaptionsError, Columns, Reject, Row
 from training.shards import is_shards, shard_records, shards_below, shards_of
+from training.source import Source, SourceConfig
 from training.tables import Record, hub_records, is_table, json_lines, table_records
 from turkish_clip.atomic import whole_file
 

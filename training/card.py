@@ -14,11 +14,12 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.benchmark_table import read_peers
-from training.config import DistillConfig, EmbedConfig, PublishConfig, Source, usual_learning_rate
+from training.config import DistillConfig, EmbedConfig, PublishConfig, usual_learning_rate
 from training.hub import full_id
 from training.objectives import OBJECTIVES
 from training.perturb import SPELLINGS
 from training.run_record import sources_in
+from training.source import Source
 from turkish_clip.errors import InputError
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"

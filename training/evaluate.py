@@ -16,11 +16,12 @@ import numpy as np
 
 from training.captions import read_captions
 from training.command import print_result, quiet_hosts, run_command
-from training.config import EvaluateConfig, Source, read
+from training.config import EvaluateConfig, read
 from training.duplicates import keep_apart, once
 from training.perturb import PERTURBATIONS
 from training.rows import Row
 from training.run_record import RunError, check_no_run, sources_in
+from training.source import Source
 from turkish_clip.atomic import write_json
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, hubness, ranks, unit
 from turkish_clip.towers import weights_sha256

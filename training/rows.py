@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from training.config import Source
+from training.source import Source
 from training.tables import PICTURE_COLUMN, Record
 from turkish_clip.errors import InputError
 from turkish_clip.images import Opened, open_hashed, open_image
