@@ -80,7 +80,9 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
     assert [len(row) for row in found["scores"]] == [2, 2, 2]
     column = [row[0] for row in found["scores"]]
     assert found["best"]["ev"] == str(paths[column.index(max(column))])
-    assert "kuş" in run("compare", *paths, "-t", "kuş")[1]
+    sheet = tmp_path / "best.html"
+    assert "kuş" in run("compare", *paths, "-t", "kuş", "--sheet", sheet)[1]
+    assert f"{max(row[1] for row in found['scores']):.3f}  kuş" in sheet.read_text(encoding="utf-8")
     for folder in (indexed, tmp_path / "plain"):
         if folder != indexed:
             folder.mkdir()

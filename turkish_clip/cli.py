@@ -154,6 +154,7 @@ def compare(
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
+    sheet: Sheet = None,
     json: Json = False,
 ) -> None:
     """Score pictures against texts: a table of cosines, and the best picture for each text."""
@@ -166,8 +167,11 @@ def compare(
     found = list(in_order(towers.embed_pictures(paths), lambda vectors: list(vectors @ texts.T), lambda error: error))
     errors = {str(path): row.reason for path, row in zip(paths, found) if isinstance(row, ImageError)}
     errors |= {reject.path: reject.reason for reject in rejects}
-    scores = {path: row.tolist() for path, row in zip(paths, found) if not isinstance(row, ImageError)}
-    output.show_scores(list(scores), text, list(scores.values()), errors, json)
+    scores = {str(path): row.tolist() for path, row in zip(paths, found) if not isinstance(row, ImageError)}
+    output.show_scores(scores, text, errors, json)
+    best = zip(output.best_pictures(scores), range(len(text)), text)
+    tiles = [(path, f"{scores[path][column]:.3f}  {words}") for path, column, words in best]
+    output.write_sheet(sheet, tiles, "the best picture for each text")
     leave(bool(errors))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,21 +102,25 @@ def show_classes(paths: Sequence[Path], found: Sequence[Classification], as_json
     show_rejects([(str(path), result.error.reason) for path, result in zip(paths, found) if result.error])
 
 
+def best_pictures(scores: Mapping[str, Sequence[float]]) -> list[str]:
+    """For each text the picture that fits it best: each picture's scores have one for each text; empty for none."""
+    paths = list(scores)
+    return [max(zip(column, paths), key=itemgetter(0))[1] for column in zip(*scores.values())]
+
+
 def show_scores(
-    paths: Sequence[Path], texts: Sequence[str], scores: list[list[float]], errors: dict[str, str], as_json: bool
+    scores: Mapping[str, Sequence[float]], texts: Sequence[str], errors: dict[str, str], as_json: bool
 ) -> None:
-    best = [
-        str(paths[max(range(len(paths)), key=lambda row: scores[row][column])]) if paths else None
-        for column in range(len(texts))
-    ]
+    best = best_pictures(scores)
     if as_json:
-        result = {"pictures": [str(path) for path in paths], "texts": list(texts), "scores": scores}
-        print_json({**result, "best": dict(zip(texts, best)), "errors": errors})
+        result = {"pictures": list(scores), "texts": list(texts), "scores": [list(row) for row in scores.values()]}
+        found = dict(zip(texts, best)) if best else dict.fromkeys(texts)
+        print_json({**result, "best": found, "errors": errors})
         return
-    marked = [
-        [f"{score:.3f}" + (" ←" if best[column] == str(path) else "") for column, score in enumerate(row)]
-        for path, row in zip(paths, scores)
-    ]
+    marked = {
+        path: [f"{score:.3f}" + (" ←" if path == winner else "") for score, winner in zip(row, best)]
+        for path, row in scores.items()
+    }
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -124,12 +129,12 @@ def show_scores(
         table = Table()
         for head in ("picture", *texts):
             table.add_column(Text(head), overflow="fold")
-        for path, row_of_marks in zip(paths, marked):
-            table.add_row(*(Text(cell) for cell in (str(path), *row_of_marks)))
+        for path, cells in marked.items():
+            table.add_row(*(Text(cell) for cell in (path, *cells)))
         Console().print(table)
     else:
-        for cells in (("picture", *texts), *((str(path), *row) for path, row in zip(paths, marked))):
-            print("\t".join(cells))
+        for line in (("picture", *texts), *((path, *cells) for path, cells in marked.items())):
+            print("\t".join(line))
     show_rejects(list(errors.items()))
 
 
