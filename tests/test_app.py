@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import shutil
 import socket
@@ -142,6 +144,37 @@ def test_no_file_of_the_machine_is_served(address: str, indexed: Path) -> None:
     for path in ("/file=/etc/passwd", "/gradio_api/file=/etc/passwd", f"/gradio_api/file={indexed}/../world.json"):
         with pytest.raises(urllib.error.HTTPError, match="403|404"):
             urllib.request.urlopen(address + path, timeout=10)
+
+
+def test_no_address_is_fetched() -> None:
+    import gradio as gr
+
+    from turkish_clip.app import _of_uploads_alone
+
+    class Place:
+        async def async_move_resource_to_block_cache(self, path: str) -> str:
+            return f"moved {path}"
+
+    place = _of_uploads_alone(Place())
+    assert asyncio.run(place.async_move_resource_to_block_cache("/uploads/a.png")) == "moved /uploads/a.png"
+    with pytest.raises(gr.Error, match="adresler açılmaz"):
+        asyncio.run(place.async_move_resource_to_block_cache("http://example.com/big.png"))
+
+
+@needs_browser
+def test_the_page_takes_no_address(address: str) -> None:
+    """As Gradio's own client would send it: an address in the place of an upload."""
+    data = {"path": "http://example.com/big.png", "meta": {"_type": "gradio.FileData"}}
+    joined = {"data": ["", data], "fn_index": 0, "session_hash": "anyone"}
+    body = json.dumps(joined).encode()
+    request = urllib.request.Request(
+        f"{address}/gradio_api/queue/join", body, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert "event_id" in json.load(answer)
+    with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=anyone", timeout=20) as stream:
+        events = [json.loads(line[6:]) for line in stream.read().decode().splitlines() if line.startswith("data: ")]
+    assert "adresler açılmaz" in str(events)
 
 
 def test_it_listens_on_loopback_alone(address: str) -> None:

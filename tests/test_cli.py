@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from turkish_clip import cli
+from turkish_clip.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,14 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
     assert [len(row) for row in found["scores"]] == [2, 2, 2]
     column = [row[0] for row in found["scores"]]
     assert found["best"]["ev"] == str(paths[column.index(max(column))])
+    assert {found["best_text"][str(path)] for path in paths} <= {"ev", "kuş"}
+    (tmp_path / "texts.txt").write_text("\n".join(["ev", "kuş", "", *"abcdefgh"]), encoding="utf-8")
+    best = run("compare", paths[0], "--texts", tmp_path / "texts.txt")[1].splitlines()
+    assert best[0] == str(paths[0])
+    assert len(best) == 4
+    for argv, said in (["--texts", tmp_path / "no.txt"], "expected a file of texts"), ([], "expected texts to compare"):
+        with pytest.raises(InputError, match=said):
+            run("compare", paths[0], *argv)
     sheet = tmp_path / "best.html"
     assert "kuş" in run("compare", *paths, "-t", "kuş", "--sheet", sheet)[1]
     assert f"{max(row[1] for row in found['scores']):.3f}  kuş" in sheet.read_text(encoding="utf-8")

@@ -148,10 +148,10 @@ def test_a_filter_weighs_prompts_against_their_contrast(towers: Towers) -> None:
 
 
 def test_csv_for_spreadsheets_runs_no_formula() -> None:
-    text = as_csv([{"path": "=HYPERLINK(1)", "score": 0.5}, {"path": "a,b.png", "score": 1.0}])
+    text = as_csv([{"path": "=HYPERLINK(1)", "score": 0.5}, {"path": "a,b.png", "score": 1.0}], ["path", "score"])
     rows = list(csv.DictReader(text.splitlines()))
     assert [row["path"] for row in rows] == ["'=HYPERLINK(1)", "a,b.png"]
-    assert as_csv([]) == ""
+    assert as_csv([], ["path", "score"]) == "path,score\n"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".html"])

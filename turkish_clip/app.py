@@ -13,7 +13,10 @@ import io
 import logging
 import os
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +74,7 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
         """A place for a picture that comes to us as it was uploaded: Gradio would decode it before we have looked."""
         place = gr.Image(label=label, height=height, type="filepath", sources=["upload"], placeholder=DROP)
         place.preprocess = lambda payload: None if payload is None else payload.path
-        return place
+        return _of_uploads_alone(place)
 
     with gr.Blocks(
         title="turkish-clip", analytics_enabled=False, delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS)
@@ -98,7 +101,9 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
             shares = gr.Label(label="Olasılıklar", num_top_classes=10, elem_id="shares")
             button.click(page.classify, [picture, labels], shares, api_name=False)
         with gr.Tab("Karşılaştır"):
-            files = gr.File(label="Resimler", file_count="multiple", file_types=["image"], height=140)
+            files = _of_uploads_alone(
+                gr.File(label="Resimler", file_count="multiple", file_types=["image"], height=140)
+            )
             texts = gr.Textbox(label="Metinler (her satıra bir tane)", lines=4, max_length=MAX_TEXTS * MAX_LETTERS)
             button = gr.Button("Karşılaştır", variant="primary", elem_id="compare")
             table = gr.HTML(elem_id="scores")
@@ -107,6 +112,19 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
             about = gr.HTML(page.about())
         blocks.load(page.about, None, about, api_name=False)
     return blocks
+
+
+def _of_uploads_alone(place: Any) -> Any:
+    """A component that takes no address in the place of a file: Gradio would fetch what is there, of any size."""
+    move = place.async_move_resource_to_block_cache
+
+    async def moved(path: str | Path | None) -> Any:
+        if path is not None and "://" in str(path):
+            raise _refused("Bir resim yükleyin; adresler açılmaz.")
+        return await move(path)
+
+    place.async_move_resource_to_block_cache = moved
+    return place
 
 
 def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = False) -> None:
@@ -121,6 +139,8 @@ def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = 
     Raises:
         AppError: the port is taken.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that thumbnails and uploads go then, too
     try:
         _launch(blocks, host, port, quiet)
     except OSError as error:

@@ -13,7 +13,7 @@ import typer
 
 from turkish_clip import output
 from turkish_clip.errors import InputError
-from turkish_clip.opening import INDEX_FOLDER, files_of, has_index, load, open_index
+from turkish_clip.opening import INDEX_FOLDER, files_of, has_index, lines_of, load, open_index
 
 
 def sheet_name(sheet: Path | None) -> Path | None:
@@ -89,7 +89,7 @@ def search(
     if (query is None or not query.strip()) == (picture is None):
         raise InputError("expected words or --picture, got both or none; write: turkish-clip search FOLDER 'kar'")
     pictures = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
-    hits = pictures.search(query if query is not None else picture, k, where=where)  # type: ignore[arg-type]
+    hits = pictures.search(picture or query, k, where=where)  # type: ignore[arg-type]
     output.show_hits(hits, query or str(picture), json)
     output.write_sheet(sheet, [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}") for hit in hits], query or "")
 
@@ -115,12 +115,15 @@ def classify(
         raise InputError("expected --reject-below with --labels, got it with --examples, whose scores are no cosines")
     towers = load(model, image_model, device)
     classifier: Any
+    paths, rejects = files_of(pictures)
+    left_out = [(reject.path, reject.reason) for reject in rejects]
+    temperature: dict[str, Any] = {}
     options = {"templates": template} if template else {}
     if examples is not None:
         from turkish_clip.few_shot import FewShotClassifier, examples_in
 
         classifier = FewShotClassifier.fit(towers, examples_in(examples), **options)  # type: ignore[arg-type]
-        output.show_rejects([(error.name, error.reason) for error in classifier.left_out])
+        left_out += [(error.name, error.reason) for error in classifier.left_out]
     else:
         from turkish_clip.zero_shot import ZeroShotClassifier
 
@@ -130,47 +133,55 @@ def classify(
             reject_below=reject_below,
             **options,  # type: ignore[arg-type]
         )
+        temperature = {
+            "temperature": towers.temperature,
+            "temperature_is_fitted": towers.temperature_is_fitted,
+        }
         if not towers.temperature_is_fitted and not json:
             output.say(
                 f"probabilities with the default temperature {towers.temperature}: none was fitted to this model"
             )
-    paths, rejects = files_of(pictures)
     with output.progress("classifying", quiet=json) as advance:
         found = []
         for result in classifier.classify_each(paths, workers=workers):
             found.append(result)
             advance(len(found), len(paths))
-    output.show_classes(paths, found, json)
-    output.show_rejects([(reject.path, reject.reason) for reject in rejects])
+    output.show_classes(paths, found, left_out, temperature, json)
     tiles = [(str(path), f"{r.label or '–'} {r.probability:.2f}") for path, r in zip(paths, found) if r.error is None]
     output.write_sheet(sheet, tiles, labels or str(examples))
-    leave(bool(rejects) or any(result.error is not None for result in found))
+    leave(bool(left_out) or any(result.error is not None for result in found))
 
 
 @app.command()
 def compare(
     pictures: Pictures,
-    text: Annotated[list[str], typer.Option("--text", "-t", help="a Turkish text; may be repeated")],
+    text: Annotated[list[str] | None, typer.Option("--text", "-t", help="a Turkish text; may be repeated")] = None,
+    texts: Annotated[Path | None, typer.Option(help="a file of Turkish texts, one a line")] = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
     sheet: Sheet = None,
     json: Json = False,
 ) -> None:
-    """Score pictures against texts: a table of cosines, and the best picture for each text."""
+    """Score pictures against texts: a table of cosines, the best picture for each text; of many, the best texts."""
     from turkish_clip.images import ImageError
     from turkish_clip.towers import in_order
 
+    words = [*(text or []), *(lines_of(texts) if texts is not None else [])]
+    if not words:
+        raise InputError("expected texts to compare with, got none; add -t 'karda bir ev' or --texts FILE")
     paths, rejects = files_of(pictures)
     towers = load(model, image_model, device)
-    texts = towers.encode_texts(text)
-    found = list(in_order(towers.embed_pictures(paths), lambda vectors: list(vectors @ texts.T), lambda error: error))
+    vectors_of_texts = towers.encode_texts(words)
+    found = list(
+        in_order(towers.embed_pictures(paths), lambda vectors: list(vectors @ vectors_of_texts.T), lambda error: error)
+    )
     errors = {str(path): row.reason for path, row in zip(paths, found) if isinstance(row, ImageError)}
     errors |= {reject.path: reject.reason for reject in rejects}
     scores = {str(path): row.tolist() for path, row in zip(paths, found) if not isinstance(row, ImageError)}
-    output.show_scores(scores, text, errors, json)
-    best = zip(output.best_pictures(scores), range(len(text)), text)
-    tiles = [(path, f"{scores[path][column]:.3f}  {words}") for path, column, words in best]
+    output.show_scores(scores, words, errors, json)
+    best = zip(output.best_pictures(scores), range(len(words)), words)
+    tiles = [(path, f"{scores[path][column]:.3f}  {said}") for path, column, said in best]
     output.write_sheet(sheet, tiles, "the best picture for each text")
     leave(bool(errors))
 
@@ -219,7 +230,7 @@ def filter_pictures(
 
 @app.command("app")
 def web_page(
-    folder: Annotated[Path | None, typer.Argument(help="an indexed folder to search; without it, no search")] = None,
+    folder: Annotated[str | None, typer.Argument(help="an indexed folder to search; without it, no search")] = None,
     host: Annotated[
         str, typer.Option(help="127.0.0.1: this machine alone; 0.0.0.0: everyone who reaches it")
     ] = "127.0.0.1",
@@ -233,7 +244,7 @@ def web_page(
     from turkish_clip.app import build_page, serve
 
     if folder is not None or at is not None:
-        pictures = open_index(folder or Path(), at, model, image_model, device, must_exist=True)
+        pictures = open_index(folder or ".", at, model, image_model, device, must_exist=True)
         towers = pictures.towers
     else:
         pictures, towers = None, load(model, image_model, device)

@@ -16,6 +16,7 @@ SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .gif .webp .avif .bmp .dib .tif .tiff .ppm .pgm .ico .icns .tga .jp2 .pcx".split()
 )
 READ_BYTES = 1 << 20
+LATEST_NS = (1 << 63) - 1  # the year 2262; disks say of some files what no table can hold
 MAX_BYTES = 1 << 30  # a larger file is no picture that anyone looks for
 
 
@@ -31,7 +32,7 @@ class File:
         path: absolute, NFC or not, as the system has it.
         folder: under which it was found.
         size: in bytes.
-        mtime_ns: time of the last change.
+        mtime_ns: time of the last change, within the years 1677 to 2262.
         content: SHA-256 of its bytes; empty while it was not read.
         reason: why it is not indexed; empty where it is.
     """
@@ -103,15 +104,11 @@ def scan(pictures: str | Path | Sequence[str | Path], known: Mapping[str, File])
         except OSError as error:
             rejects.append(FileReject(path, f"an unreadable file ({error.strerror})"))
             continue
-        before = known.get(path)
-        if (
-            before is not None
-            and not before.reason
-            and (before.size, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-        ):
+        before, mtime_ns = known.get(path), min(max(stat.st_mtime_ns, -LATEST_NS), LATEST_NS)
+        if before is not None and not before.reason and (before.size, before.mtime_ns) == (stat.st_size, mtime_ns):
             unchanged.append(path)
         else:
-            pending.append(File(path, root, stat.st_size, stat.st_mtime_ns))
+            pending.append(File(path, root, stat.st_size, mtime_ns))
     return Scan(pending, unchanged, vanished, rejects)
 
 
@@ -153,13 +150,23 @@ def _walk(folder: Path) -> tuple[dict[str, str], list[FileReject], list[str]]:
             continue
         if printable(str(path)) != str(path):
             rejects.append(FileReject(printable(str(path)), "a name that is not UTF-8"))
-        elif path.is_symlink() and not path.resolve().is_relative_to(root):
-            rejects.append(FileReject(str(path), "a link that leaves the folder"))
-        elif path.is_file():
-            paths[str(path)] = str(folder)
+        elif reason := _why_not(path, root):
+            rejects.append(FileReject(str(path), reason))
         else:
-            rejects.append(FileReject(str(path), "not a regular file"))
+            paths[str(path)] = str(folder)
     return paths, rejects, closed
+
+
+def _why_not(path: Path, root: Path) -> str:
+    """Why a path under a folder is not to be read; empty where it is."""
+    try:
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            return "a link that leaves the folder"
+        return "" if path.is_file() else "not a regular file"
+    except RuntimeError:  # before Python 3.13
+        return "a link to itself"
+    except OSError as error:
+        return f"an unreadable file ({error.strerror})"
 
 
 def _vanished(folder: Path, paths: Mapping[str, str], closed: Sequence[str], known: Mapping[str, File]) -> list[str]:

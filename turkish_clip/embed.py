@@ -14,6 +14,7 @@ from turkish_clip.images import ImageError, Opened
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
     from sentence_transformers import SentenceTransformer
 
 COMPUTE_DTYPES = ("float32", "bf16")
@@ -124,15 +125,22 @@ def _decoder(model: SentenceTransformer) -> Callable[[Sequence[Openable]], _Deco
     side, prepare = image_side(model), prepare_for(model)
 
     def decode(batch: Sequence[Openable]) -> _Decoded:
-        pictures, kept, errors = [], [], {}
-        for place, source in enumerate(batch):
-            try:
-                pictures.append(source.load(min_side=side))
-                kept.append(place)
-            except ImageError as error:
-                errors[place] = error
-        features = prepare([picture.image for picture in pictures]) if pictures else {}
-        return _Decoded(kept, features, errors, [picture.content for picture in pictures])
+        decoded = _Decoded([], {}, {}, [])
+
+        def opened() -> Iterator[Image.Image]:
+            """One at a time: a batch of large scans together would fill the memory."""
+            for place, source in enumerate(batch):
+                try:
+                    picture = source.load(min_side=side)
+                except ImageError as error:
+                    decoded.errors[place] = error
+                    continue
+                decoded.kept.append(place)
+                decoded.contents.append(picture.content)
+                yield picture.image
+
+        decoded.features.update(prepare(opened()))
+        return decoded
 
     return decode
 

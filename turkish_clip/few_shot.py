@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from turkish_clip.atomic import whole_file, write_json
 from turkish_clip.collection import SUFFIXES
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
@@ -108,8 +109,9 @@ class FewShotClassifier(PictureClassifier):
 
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        save_file({"weights": np.ascontiguousarray(self.weights)}, target / WEIGHTS)
-        (target / FACTS).write_text(json.dumps(self.facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        with whole_file(target / WEIGHTS) as partial:
+            save_file({"weights": np.ascontiguousarray(self.weights)}, partial)
+        write_json(target / FACTS, self.facts)
 
     @classmethod
     def load(cls, folder: str | Path, towers: Towers) -> FewShotClassifier:
@@ -118,13 +120,14 @@ class FewShotClassifier(PictureClassifier):
         Raises:
             ExampleError: nothing there, or it was learnt on the vectors of another image model.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         source = Path(folder)
         try:
             facts = json.loads((source / FACTS).read_text(encoding="utf-8"))
             tensors = load_file(source / WEIGHTS)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ExampleError(f"expected a saved classifier in {folder}, got {error}; save one there first") from error
         if facts["weights_sha256"] != towers.image_weights_sha256:
             raise ExampleError(

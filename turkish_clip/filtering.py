@@ -98,12 +98,10 @@ class PictureFilter:
         return in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
 
 
-def as_csv(rows: Sequence[dict[str, object]]) -> str:
+def as_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:
     """Rows as CSV with a head, for spreadsheets; cells that would be read as formulas are quoted with '."""
-    if not rows:
-        return ""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(buffer, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow(

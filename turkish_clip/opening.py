@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from turkish_clip.errors import InputError
+
 if TYPE_CHECKING:
     from turkish_clip.collection import FileReject
     from turkish_clip.search import ImageIndex
@@ -96,3 +98,16 @@ def files_of(pictures: list[Path]) -> tuple[list[Path], list[FileReject]]:
     if not found:
         raise CollectionError(f"expected pictures in {', '.join(map(str, pictures))}, got none; name files or a folder")
     return found, rejects
+
+
+def lines_of(file: Path) -> list[str]:
+    """The texts in a file, one a line.
+
+    Raises:
+        InputError: no such file, or not of UTF-8.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"expected a file of texts in UTF-8, one a line, got {file}: {error}; check it") from error
+    return [line.strip() for line in lines if line.strip()]

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from turkish_clip.zero_shot import Classification
 
 SHOWN_REJECTS = 20
-BEST = 3  # labels shown for a picture
+BEST = 3  # labels or texts shown for a picture
+COLUMNS = 8  # of texts; more are listed for each picture instead
+FLAG_COLUMNS = ("path", "score", "cosine", "prompt")
 
 
 def say(text: str) -> None:
@@ -79,7 +81,13 @@ def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
         print(f"{hit.score:7.3f}  {hit.path}" + (f"  (+{len(hit.also_at)} copies)" if hit.also_at else ""))
 
 
-def show_classes(paths: Sequence[Path], found: Sequence[Classification], as_json: bool) -> None:
+def show_classes(
+    paths: Sequence[Path],
+    found: Sequence[Classification],
+    rejects: Sequence[tuple[str, str]],
+    temperature: dict[str, Any],
+    as_json: bool,
+) -> None:
     if as_json:
         rows = [
             {
@@ -92,14 +100,15 @@ def show_classes(paths: Sequence[Path], found: Sequence[Classification], as_json
             }
             for path, result in zip(paths, found)
         ]
-        print_json({"pictures": rows})
+        print_json({"pictures": rows, "rejects": dict(rejects), **temperature})
         return
     for path, result in zip(paths, found):
         if result.error is None:
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
             shares = ", ".join(f"{label} {share:.1%}" for label, share in best)
             print(f"{result.label or 'none of these':<24}{path}  ({shares})")
-    show_rejects([(str(path), result.error.reason) for path, result in zip(paths, found) if result.error])
+    unread = [(str(path), result.error.reason) for path, result in zip(paths, found) if result.error]
+    show_rejects([*unread, *rejects])
 
 
 def best_pictures(scores: Mapping[str, Sequence[float]]) -> list[str]:
@@ -113,9 +122,21 @@ def show_scores(
 ) -> None:
     best = best_pictures(scores)
     if as_json:
-        result = {"pictures": list(scores), "texts": list(texts), "scores": [list(row) for row in scores.values()]}
+        result: dict[str, Any] = {
+            "pictures": list(scores),
+            "texts": list(texts),
+            "scores": [list(row) for row in scores.values()],
+        }
         found = dict(zip(texts, best)) if best else dict.fromkeys(texts)
-        print_json({**result, "best": found, "errors": errors})
+        best_text = {path: texts[row.index(max(row))] for path, row in zip(scores, result["scores"])}
+        print_json({**result, "best": found, "best_text": best_text, "errors": errors})
+        return
+    if len(texts) > COLUMNS:
+        for path, row in scores.items():
+            print(path)
+            for score, text in sorted(zip(row, texts), reverse=True)[:BEST]:
+                print(f"{score:7.3f}  {text}")
+        show_rejects(list(errors.items()))
         return
     marked = {
         path: [f"{score:.3f}" + (" ←" if path == winner else "") for score, winner in zip(row, best)]
@@ -156,7 +177,7 @@ def show_flags(
     if as_csv:
         from turkish_clip.filtering import as_csv as csv_of
 
-        print(csv_of(rows), end="")
+        print(csv_of(rows, FLAG_COLUMNS), end="")
     else:
         for row in rows:
             print(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']})")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 PICTURES, FILES = "pictures", "files"
 FACTS = b"turkish_clip"  # the key of the table's metadata under which the image model is recorded
+LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
 VECTOR_INDEX = "vector_codes"
 ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
 ROWS_IN_PARTITION = 4096
@@ -29,6 +31,7 @@ PROBES = 24  # partitions looked into, at least; and
 SHARE_PROBED = 4  # a quarter of all
 ALL_PROBES = 1_000_000
 NEW_ROWS = 1_000  # that are looked at one by one before they go into partitions
+FRAGMENTS = 32  # files of rows; with more, queries get slow
 DELTAS = 8  # partitions of new rows beside the first ones; with more, queries get slow and all are built anew
 METRIC = "cosine"  # the vectors are of norm 1; by dot products lance-ray merges wrongly
 FOUND = ["path", "also_at"]  # the columns of an answer
@@ -42,8 +45,9 @@ class PictureIndexError(InputError):
 class PictureTables:
     """Reads and writes the tables; a handle sees what other processes have written since."""
 
-    def __init__(self, connection: Any, cluster: SearchCluster | None = None) -> None:
+    def __init__(self, connection: Any, uri: str, cluster: SearchCluster | None = None) -> None:
         self._connection = connection
+        self._uri = uri
         self._cluster = cluster
         self._open: dict[str, Any] = {}
 
@@ -60,7 +64,39 @@ class PictureTables:
             raise PictureIndexError(
                 'expected LanceDB, got none installed; pip install "turkish-clip[search]"'
             ) from error
-        return cls(lancedb.connect(uri, read_consistency_interval=None), cluster)
+        try:
+            return cls(lancedb.connect(uri, read_consistency_interval=None), uri, cluster)
+        except ValueError as error:
+            said = " ".join(str(error).split())[:200]
+            raise PictureIndexError(f"expected a folder or s3://… for the index, got {uri}: {said}") from error
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """While this process alone writes. On object storage nothing sees to that: write from one machine there.
+
+        Two writers would both add a picture that is new to both, and each would mend what the other is about to finish.
+
+        Raises:
+            PictureIndexError: another process writes.
+        """
+        if "://" in self._uri:
+            yield
+            return
+        from filelock import FileLock, Timeout
+
+        folder = Path(self._uri)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise PictureIndexError(
+                f"expected to write alone, got another process that writes to {self._uri}; try again when it is done"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def facts(self) -> dict[str, Any]:
         """What the index is of; empty for a new one."""
@@ -79,6 +115,10 @@ class PictureTables:
             return {}
         rows = table.search().limit(max(1, table.count_rows())).to_list()
         return {row["path"]: File(**row) for row in rows}
+
+    def folders(self) -> list[str]:
+        """Under which folders the files were found."""
+        return [] if self._table(FILES) is None else sorted(set(self._column(FILES, "folder")))
 
     def vectors(self) -> tuple[list[str], Vectors]:
         """The paths of all files and their (n, dim) float32 vectors; files with the same bytes have the same."""
@@ -168,8 +208,8 @@ class PictureTables:
     def remove(self, paths: Sequence[str]) -> int:
         """Takes files out: a picture goes when the last file with its bytes goes."""
         removed = 0
-        for start in range(0, len(paths), PATHS_AT_ONCE):
-            condition = f"path IN ({_quoted(paths[start : start + PATHS_AT_ONCE])})"
+        for part in _parts(paths):
+            condition = f"path IN ({_quoted(part)})"
             files = [File(**row) for row in self._rows(FILES, condition, None)]
             self._detach(files)
             self._table(FILES).delete(condition)
@@ -178,13 +218,12 @@ class PictureTables:
 
     def _detach(self, files: Sequence[File]) -> None:
         """Takes files off the pictures whose bytes they had, and pictures out that no file has any more."""
-        gone = {file.path for file in files}
-        contents = sorted({file.content for file in files if file.content})
-        if not contents:
+        gone = {(file.path, file.content) for file in files if file.content}  # a path may have other bytes by now
+        if not gone:
             return
         moved, orphaned = [], []
-        for row in self._rows(PICTURES, f"content IN ({_quoted(contents)})", None):
-            left = [path for path in (row["path"], *row["also_at"]) if path not in gone]
+        for row in self._rows(PICTURES, f"content IN ({_quoted(sorted({content for _, content in gone}))})", None):
+            left = [path for path in (row["path"], *row["also_at"]) if (path, row["content"]) not in gone]
             if left:
                 moved.append({**row, "path": left[0], "also_at": left[1:]})
             else:
@@ -194,14 +233,21 @@ class PictureTables:
         if orphaned:
             self._table(PICTURES).delete(f"content IN ({_quoted(orphaned)})")
 
+    def forget_lost(self) -> None:
+        """Takes out files that name a picture which is not there, so that they are read again."""
+        pictures = set(self._column(PICTURES, "content"))
+        lost = [file.path for file in self.files().values() if not file.reason and file.content not in pictures]
+        for part in _parts(lost):
+            self._table(FILES).delete(f"path IN ({_quoted(part)})")
+
     def mend(self) -> None:
         """Takes paths off pictures that no file stands for: a process was killed between the two tables."""
-        files = set(self._column(FILES, "path"))
-        pictures = self._table(PICTURES).search().select(["content", *FOUND]).limit(max(1, self.count())).to_list()
+        files = {(file.path, file.content) for file in self.files().values() if not file.reason}
+        rows = self._table(PICTURES).search().select(["content", *FOUND]).limit(max(1, self.count())).to_arrow()
         lost: list[File] = []
-        for row in pictures:
-            paths = [path for path in (row["path"], *row["also_at"]) if path not in files]
-            lost += [File(path, "", 0, 0, row["content"]) for path in paths]
+        for content, path, others in zip(*(rows[name].to_pylist() for name in ("content", *FOUND))):
+            paths = [path for path in (path, *others) if (path, content) not in files]
+            lost += [File(path, "", 0, 0, content) for path in paths]
         self._detach(lost)
 
     def tidy(self) -> None:
@@ -221,7 +267,10 @@ class PictureTables:
         if stats is None or stats.num_indexed_rows < rows // 2 or (stats.num_indices or 1) > DELTAS:
             config = IvfRq(distance_type=METRIC, num_bits=BITS, num_partitions=max(1, rows // ROWS_IN_PARTITION))
             table.create_index("vector", config=config, name=VECTOR_INDEX)
-        elif stats.num_unindexed_rows < NEW_ROWS:
+            for index in table.list_indices():  # of fewer bits, by an earlier version
+                if index.name != VECTOR_INDEX:
+                    table.drop_index(index.name)
+        elif stats.num_unindexed_rows < NEW_ROWS and table.stats()["fragment_stats"]["num_fragments"] < FRAGMENTS:
             return
         table.optimize(cleanup_older_than=timedelta(hours=1))
 
@@ -249,6 +298,8 @@ class PictureTables:
 
     def _rows(self, name: str, condition: str, columns: list[str] | None) -> list[dict[str, Any]]:
         table = self._table(name)
+        if table is None:
+            return []
         query = table.search().where(condition).limit(max(1, table.count_rows()))
         return list((query.select(columns) if columns else query).to_list())
 
@@ -266,6 +317,12 @@ class PictureTables:
             return None
         self._open[name] = self._connection.open_table(name)
         return self._open[name]
+
+
+def _parts(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Paths by as many as one condition takes."""
+    for start in range(0, len(paths), PATHS_AT_ONCE):
+        yield paths[start : start + PATHS_AT_ONCE]
 
 
 def _quoted(values: Iterable[str]) -> str:

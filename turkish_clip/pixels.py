@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +17,21 @@ LEVELS = 256  # of a channel
 PROBE_SIZES = ((97, 61), (50, 131), (33, 33), (700, 515))  # lying, upright, to be enlarged, to be reduced
 LONGEST = 100  # times as long as wide: of a longer strip the middle is taken before it is enlarged
 
-Prepare = Callable[[Sequence[Image.Image]], dict[str, Any]]
+Prepare = Callable[[Iterable[Image.Image]], dict[str, Any]]
 
 
 def prepare_for(model: SentenceTransformer) -> Prepare:
     """What makes features for a model (or a pair) of RGB pictures: the short way where it gives the same as the long.
 
     A processor that resizes by Pillow, crops, and maps each level of a channel to a number goes through float64 and
-    many copies; one resize and one look-up do the same. Whether they do is tried on pictures of noise; a processor that
-    gives anything else, by a single bit, is used itself.
+    many copies; one resize and one look-up do the same, and let go of each picture before the next is opened. Whether
+    they do is tried on pictures of noise; a processor that gives anything else, by a single bit, is used itself.
     """
     short = _ShortWay.of(model)
     probes = [_noise(*size) for size in PROBE_SIZES]
     if short is not None and _equal(short(probes), model.preprocess(probes)):
         return short
-    return model.preprocess  # type: ignore[no-any-return]
+    return lambda pictures: dict(model.preprocess(every)) if (every := list(pictures)) else {}
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,19 @@ class _ShortWay:
         levels = pixels.numpy().reshape(3, -1)[:, :LEVELS].astype(np.float32)
         return cls(shortest, (width, height), Image.Resampling(int(resample)), levels, features)
 
-    def __call__(self, pictures: Sequence[Image.Image]) -> dict[str, Any]:
-        """The features of RGB pictures: pixel_values (n, 3, height, width) float32, and the rest."""
+    def __call__(self, pictures: Iterable[Image.Image]) -> dict[str, Any]:
+        """The features of RGB pictures: pixel_values (n, 3, height, width) float32, and the rest; nothing for none."""
         import torch
 
+        pixels = [self._pixels(picture) for picture in pictures]
+        return {**self.rest, "pixel_values": torch.from_numpy(np.stack(pixels))} if pixels else {}
+
+    def _pixels(self, picture: Image.Image) -> NDArray[np.float32]:
         width, height = self.size
-        pixels = np.empty((len(pictures), 3, height, width), np.float32)
-        for picture, channels in zip(pictures, pixels):
-            fitted = np.asarray(self._fitted(picture))
-            for channel in range(3):
-                np.take(self.levels[channel], fitted[:, :, channel], out=channels[channel], mode="clip")
-        return {**self.rest, "pixel_values": torch.from_numpy(pixels)}
+        fitted, pixels = np.asarray(self._fitted(picture)), np.empty((3, height, width), np.float32)
+        for channel in range(3):
+            np.take(self.levels[channel], fitted[:, :, channel], out=pixels[channel], mode="clip")
+        return pixels
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
         if self.shortest is None:

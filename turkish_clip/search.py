@@ -7,6 +7,8 @@ rows), milvus-lite (one process alone); the measurements are in training/LOG.md.
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -19,6 +21,7 @@ from turkish_clip.collection import File, FileReject, Scan, hashed, scan
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.picture_tables import PictureIndexError, PictureTables
+from turkish_clip.text import nfc
 from turkish_clip.towers import Towers, in_order
 
 if TYPE_CHECKING:
@@ -122,10 +125,24 @@ class ImageIndex:
 
         Raises:
             CollectionError: no such folder.
-            PictureIndexError: the index was opened without a model.
+            PictureIndexError: the index was opened without a model, is of another image model, or another process adds
+                to it.
         """
         towers = self._need_towers("add pictures")
+        with self._tables.writing():
+            return self._add(pictures, towers, batch_size, workers, progress)
+
+    def _add(
+        self,
+        pictures: str | Path | Sequence[str | Path],
+        towers: Towers,
+        batch_size: int,
+        workers: int,
+        progress: Callable[[int, int], Any] | None,
+    ) -> Added:
         self._tables.create(_facts_of(towers), towers.dim)
+        _check_model(self.facts, towers, self.uri)  # another process may have made it since it was opened
+        self._tables.forget_lost()
         known = self._tables.files()
         found: Scan = scan(pictures, known)
         rejects, duplicates, added, done = list(found.rejects), 0, 0, len(found.unchanged)
@@ -140,9 +157,8 @@ class ImageIndex:
             unread += [copy.rejected(why[copy.content]) for copy in copies if copy.content in why]
             copies = [copy for copy in copies if copy.content not in why]
             others = [*indexed, *copies, *bad, *unread]
-            self._tables.write(
-                rows, copies, [*touched, *others], [known[file.path] for file in others if file.path in known]
-            )
+            changed = [known[file.path] for file in others if _content(known, file)]
+            self._tables.write(rows, copies, [*touched, *others], changed)
             untouched += len(touched)
             rejects += [FileReject(file.path, file.reason) for file in (*bad, *unread)]
             added += len(rows)
@@ -164,13 +180,16 @@ class ImageIndex:
             query: words (a str), or a picture: a Path, bytes or a PIL image.
             k: how many.
             where: a condition in SQL over path, bytes and modified, such as "path LIKE '%/2024/%' AND bytes > 100000";
-                paths are as the system has them (on some disks of macOS not NFC).
+                of files with the same bytes, path is the first one's, and also_at has the others.
             exact: look at every vector, as is done anyway below 20,000 pictures and with a condition.
 
         Raises:
             PictureIndexError: nothing is indexed, the condition is not understood, or no model was given.
             ImageError: the query's picture does not open.
         """
+        towers = self._need_towers("search by words or pictures")
+        if facts := self.facts:
+            _check_model(facts, towers, self.uri)  # it may have been deleted and made anew since it was opened
         return self.search_vector(self.vector_of(query), k, where=where, exact=exact)
 
     def vector_of(self, query: str | ImageLike) -> Vectors:
@@ -190,7 +209,7 @@ class ImageIndex:
         if k < 1:
             raise PictureIndexError(f"expected at least one picture to find, got k = {k}; give 1 or more")
         try:
-            rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact)
+            rows = self._tables.nearest(np.asarray(vector, np.float32), k, where and _as_stored(where), exact)
         except Exception as error:  # LanceDB passes on what its SQL parser or the storage says, in types of its own
             said = " ".join(str(error).split())[:200]
             if where is None:
@@ -207,8 +226,17 @@ class ImageIndex:
         return self._tables.vectors()
 
     def remove(self, paths: Iterable[str | Path]) -> int:
-        """Takes files out of the index (never off the disk); returns how many were in it."""
-        return self._tables.remove([str(Path(path).absolute()) for path in paths])
+        """Takes files out of the index (never off the disk); returns how many were in it.
+
+        Raises:
+            PictureIndexError: another process adds to the index.
+        """
+        wanted = {nfc(os.path.normpath(Path(path).absolute())) for path in paths}
+        with self._tables.writing():
+            removed = self._tables.remove([path for path in self._tables.files() if nfc(path) in wanted])
+            if removed:
+                self._tables.tidy()
+        return removed
 
     def rejects(self) -> list[FileReject]:
         """The files that were looked at and could not be indexed, with the reason."""
@@ -216,7 +244,7 @@ class ImageIndex:
 
     def folders(self) -> list[str]:
         """The folders that were added: nothing outside them is the index's to show."""
-        return sorted({file.folder for file in self._tables.files().values()})
+        return self._tables.folders()
 
     def inside(self, hit: Hit) -> Path | None:
         """The first of a hit's files that is there and, links followed, in the folder that it was indexed under."""
@@ -301,6 +329,12 @@ def _check_model(facts: dict[str, Any], towers: Towers, uri: str) -> None:
             f"expected the image model that {uri} was made with ({made_with}), got other weights in "
             f"{towers.image_name}: their vectors can't be compared; name that model, or index into another place"
         )
+
+
+def _as_stored(where: str) -> str:
+    """A condition that holds for paths in NFC and for those in NFD, as some disks of macOS have them."""
+    composed, decomposed = nfc(where), unicodedata.normalize("NFD", where)
+    return composed if composed == decomposed else f"({composed}) OR ({decomposed})"
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Any]:

@@ -1,0 +1,157 @@
+"""What happens to an index when files swap names, disks stumble, processes meet and models change."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from conftest import paint
+
+from turkish_clip import search
+from turkish_clip.collection import scan
+from turkish_clip.images import ImageError
+from turkish_clip.picture_tables import FILES, PICTURES, PictureIndexError, PictureTables
+from turkish_clip.search import ImageIndex
+from turkish_clip.towers import Towers
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for number in range(6):
+        paint(folder / f"{number}.png", number)
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path: Path, towers: Towers, photos: Path) -> ImageIndex:
+    made = ImageIndex.open(tmp_path / "index", towers)
+    made.add(photos)
+    return made
+
+
+def every_picture_finds_itself(index: ImageIndex, photos: Path) -> bool:
+    return all(index.search(path, k=1)[0].path == str(path) for path in sorted(photos.glob("*.png")))
+
+
+def test_files_that_take_each_others_names(index: ImageIndex, photos: Path) -> None:
+    for number in reversed(range(6)):
+        (photos / f"{number}.png").rename(photos / f"{number + 1}.png")
+    paint(photos / "0.png", 10)
+    moved = index.add(photos)
+    assert (moved.pictures, moved.added, moved.vanished) == (7, 1, 0)
+    assert every_picture_finds_itself(index, photos)
+    (photos / "1.png").rename(photos / "x")
+    (photos / "2.png").rename(photos / "1.png")
+    (photos / "x").rename(photos / "2.png")
+    assert index.add(photos).pictures == 7
+    assert every_picture_finds_itself(index, photos)
+    assert index.add(photos).unchanged == 7
+
+
+def test_a_picture_that_opens_at_the_second_try(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(photos / "new.png", 10)
+    embed = search._embed
+
+    def stumbling(files: list[search.File], *more: object) -> object:
+        return [], [], [file.rejected("an input/output error") for file in files]
+
+    monkeypatch.setattr(search, "_embed", stumbling)
+    assert [reject.reason for reject in index.add(photos).rejects] == ["an input/output error"]
+    monkeypatch.setattr(search, "_embed", embed)
+    healed = index.add(photos)
+    assert (healed.pictures, healed.added, healed.rejects) == (7, 1, [])
+    assert every_picture_finds_itself(index, photos)
+
+
+def test_a_file_whose_picture_is_lost_is_read_again(index: ImageIndex, photos: Path) -> None:
+    index._tables._table(PICTURES).delete("path LIKE '%/3.png'")
+    assert len(index) == 5
+    assert index.add(photos).pictures == 6
+    assert every_picture_finds_itself(index, photos)
+
+
+WRITER = """
+import sys
+from turkish_clip.picture_tables import PictureTables
+with PictureTables.connect(sys.argv[1]).writing():
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_writes_at_a_time(index: ImageIndex, photos: Path) -> None:
+    argv = [sys.executable, "-c", WRITER, index.uri]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "writing\n"
+        with pytest.raises(PictureIndexError, match="expected to write alone, got another process that writes to"):
+            index.add(photos)
+        with pytest.raises(PictureIndexError, match="try again when it is done"):
+            index.remove([photos / "0.png"])
+        assert index.search(photos / "0.png", k=1)[0].path == str(photos / "0.png")
+        other.kill()
+    assert index.add(photos).unchanged == 6
+
+
+def test_an_index_made_anew_with_another_model_is_seen(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = index.facts
+    monkeypatch.setattr(PictureTables, "facts", lambda tables: {**facts, "weights_sha256": "of another"})
+    with pytest.raises(PictureIndexError, match="expected the image model that .* was made with"):
+        index.search("kar")
+    with pytest.raises(PictureIndexError, match="got other weights in"):
+        index.add(photos)
+
+
+def test_odd_files_are_rejected_one_by_one(index: ImageIndex, photos: Path) -> None:
+    (photos / "loop.png").symlink_to(photos / "loop.png")
+    os.utime(paint(photos / "far.png", 11), (1e11, 1e11))
+    rejects = {Path(reject.path).name: reject.reason for reject in index.add(photos).rejects}
+    assert rejects in ({"loop.png": "a link to itself"}, {"loop.png": "not a regular file"})
+    assert len(index) == 7
+    assert index.add(photos).unchanged == 7
+    assert index.search(photos / "far.png", k=1, where="modified > TIMESTAMP '2200-01-01'")
+
+
+def test_paths_of_either_form(index: ImageIndex, photos: Path) -> None:
+    stored = photos / unicodedata.normalize("NFD", "çiçek.png")
+    paint(stored, 12)
+    index.add(photos)
+    assert [hit.path for hit in index.search("çiçek", where="path LIKE '%/çiçek.png'")] == [str(stored)]
+    assert index.remove([photos / "sub" / ".." / "çiçek.png"]) == 1
+    assert len(index) == 6
+    assert stored.name not in {Path(path).name for path in index._tables.files()}
+
+
+def test_copies_are_found_by_their_paths(index: ImageIndex, photos: Path) -> None:
+    (photos / "zz.png").write_bytes((photos / "1.png").read_bytes())
+    index.add(photos)
+    hits = index.search("ev", where="array_to_string(also_at, ' ') LIKE '%/zz.png'")
+    assert [hit.path for hit in hits] == [str(photos / "1.png")]
+
+
+def test_nothing_there_yet(tmp_path: Path, towers: Towers) -> None:
+    index = ImageIndex.open(tmp_path / "none", towers)
+    assert index.remove(["a.png"]) == 0
+    assert index.folders() == []
+    with pytest.raises(PictureIndexError, match="got foo://x"):
+        ImageIndex.open("foo://x")
+
+
+def test_a_reject_keeps_its_reason(index: ImageIndex, photos: Path) -> None:
+    (photos / "bad.png").write_bytes(b"no picture")
+    index.add(photos)
+    index.add(photos)
+    assert [(Path(reject.path).name, bool(reject.reason)) for reject in index.rejects()] == [("bad.png", True)]
+    assert index._tables._table(FILES).count_rows() == 7
+    assert len(scan(photos, index._tables.files()).pending) == 1
+    with pytest.raises(ImageError):
+        index.search(photos / "bad.png")
