@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import unicodedata
 from pathlib import Path
 
+import filelock
 import pytest
 from conftest import paint
 
@@ -79,8 +82,8 @@ def test_a_file_whose_picture_is_lost_is_read_again(index: ImageIndex, photos: P
 
 WRITER = """
 import sys
-from turkish_clip.picture_tables import PictureTables
-with PictureTables.connect(sys.argv[1]).writing():
+from turkish_clip.one_writer import writing_alone
+with writing_alone(sys.argv[1]):
     print("writing", flush=True)
     sys.stdin.read()
 """
@@ -121,14 +124,44 @@ def test_odd_files_are_rejected_one_by_one(index: ImageIndex, photos: Path) -> N
     assert index.search(photos / "far.png", k=1, where="modified > TIMESTAMP '2200-01-01'")
 
 
-def test_paths_of_either_form(index: ImageIndex, photos: Path) -> None:
+def test_files_are_taken_out_by_names_of_either_form(index: ImageIndex, photos: Path) -> None:
     stored = photos / unicodedata.normalize("NFD", "çiçek.png")
     paint(stored, 12)
+    dotted, plain = paint(photos / "i̇stanbul.png", 13), paint(photos / "istanbul.png", 14)
     index.add(photos)
-    assert [hit.path for hit in index.search("çiçek", where="path LIKE '%/çiçek.png'")] == [str(stored)]
     assert index.remove([photos / "sub" / ".." / "çiçek.png"]) == 1
-    assert len(index) == 6
+    assert index.remove([plain]) == 1
+    assert [hit.path for hit in index.search("ev", where="path LIKE '%/i̇stanbul.png'")] == [str(dotted)]
+    assert len(index) == 7
     assert stored.name not in {Path(path).name for path in index._tables.files()}
+
+
+def test_a_disk_without_locks(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(lock: filelock.FileLock, *more: object, **options: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    assert index.add(photos).unchanged == 6
+    assert "knows no locks" in caplog.text
+
+
+def test_an_index_that_is_deleted_meanwhile(index: ImageIndex, photos: Path) -> None:
+    assert len(index) == 6
+    shutil.rmtree(index.uri)
+    with pytest.raises(PictureIndexError, match="expected an index to read in"):
+        index.search(photos / "0.png")
+
+
+def test_the_lock_is_where_the_index_is(
+    tmp_path: Path, towers: Towers, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for uri in ("~/mine", f"file://{tmp_path}/theirs"):
+        ImageIndex.open(uri, towers).add(photos)
+        folder = tmp_path / uri.rpartition("/")[2]
+        assert {"pictures.lance", "writing.lock"} <= {path.name for path in folder.iterdir()}
 
 
 def test_copies_are_found_by_their_paths(index: ImageIndex, photos: Path) -> None:

@@ -90,7 +90,7 @@ def search(
         raise InputError("expected words or --picture, got both or none; write: turkish-clip search FOLDER 'kar'")
     pictures = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
     hits = pictures.search(picture or query, k, where=where)  # type: ignore[arg-type]
-    output.show_hits(hits, query or str(picture), json)
+    output.show_hits(hits, str(picture or query), json)
     output.write_sheet(sheet, [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}") for hit in hits], query or "")
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 PICTURES, FILES = "pictures", "files"
 FACTS = b"turkish_clip"  # the key of the table's metadata under which the image model is recorded
-LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
 VECTOR_INDEX = "vector_codes"
+OLD_INDEX = "vector_idx"  # of one bit
 ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
 ROWS_IN_PARTITION = 4096
 BITS = 5  # of RaBitQ's codes for each dimension; a text's nearest pictures are too close together for one (LOG.md)
@@ -47,7 +46,7 @@ class PictureTables:
 
     def __init__(self, connection: Any, uri: str, cluster: SearchCluster | None = None) -> None:
         self._connection = connection
-        self._uri = uri
+        self.uri = uri
         self._cluster = cluster
         self._open: dict[str, Any] = {}
 
@@ -64,39 +63,14 @@ class PictureTables:
             raise PictureIndexError(
                 'expected LanceDB, got none installed; pip install "turkish-clip[search]"'
             ) from error
+        uri = uri.removeprefix("file://")
+        if "://" not in uri:
+            uri = str(Path(uri).expanduser().absolute())
         try:
             return cls(lancedb.connect(uri, read_consistency_interval=None), uri, cluster)
         except ValueError as error:
             said = " ".join(str(error).split())[:200]
             raise PictureIndexError(f"expected a folder or s3://… for the index, got {uri}: {said}") from error
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """While this process alone writes. On object storage nothing sees to that: write from one machine there.
-
-        Two writers would both add a picture that is new to both, and each would mend what the other is about to finish.
-
-        Raises:
-            PictureIndexError: another process writes.
-        """
-        if "://" in self._uri:
-            yield
-            return
-        from filelock import FileLock, Timeout
-
-        folder = Path(self._uri)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise PictureIndexError(
-                f"expected to write alone, got another process that writes to {self._uri}; try again when it is done"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def facts(self) -> dict[str, Any]:
         """What the index is of; empty for a new one."""
@@ -233,12 +207,13 @@ class PictureTables:
         if orphaned:
             self._table(PICTURES).delete(f"content IN ({_quoted(orphaned)})")
 
-    def forget_lost(self) -> None:
-        """Takes out files that name a picture which is not there, so that they are read again."""
+    def forget_lost(self, known: Mapping[str, File]) -> list[str]:
+        """Takes out those of all files that name a picture which is not there, so that they are read again."""
         pictures = set(self._column(PICTURES, "content"))
-        lost = [file.path for file in self.files().values() if not file.reason and file.content not in pictures]
+        lost = [file.path for file in known.values() if not file.reason and file.content not in pictures]
         for part in _parts(lost):
             self._table(FILES).delete(f"path IN ({_quoted(part)})")
+        return lost
 
     def mend(self) -> None:
         """Takes paths off pictures that no file stands for: a process was killed between the two tables."""
@@ -263,13 +238,12 @@ class PictureTables:
     def _tidy_partitions(self, table: Any, rows: int) -> None:
         from lancedb.index import IvfRq
 
+        if table.index_stats(OLD_INDEX) is not None:
+            table.drop_index(OLD_INDEX)
         stats = table.index_stats(VECTOR_INDEX)
         if stats is None or stats.num_indexed_rows < rows // 2 or (stats.num_indices or 1) > DELTAS:
             config = IvfRq(distance_type=METRIC, num_bits=BITS, num_partitions=max(1, rows // ROWS_IN_PARTITION))
             table.create_index("vector", config=config, name=VECTOR_INDEX)
-            for index in table.list_indices():  # of fewer bits, by an earlier version
-                if index.name != VECTOR_INDEX:
-                    table.drop_index(index.name)
         elif stats.num_unindexed_rows < NEW_ROWS and table.stats()["fragment_stats"]["num_fragments"] < FRAGMENTS:
             return
         table.optimize(cleanup_older_than=timedelta(hours=1))
@@ -311,7 +285,11 @@ class PictureTables:
     def _table(self, name: str) -> Any:
         """A table's handle at the latest version, or None where there is none yet."""
         if name in self._open:
-            self._open[name].checkout_latest()  # once for each of our calls; LanceDB would look at each of its own
+            try:
+                self._open[name].checkout_latest()  # once for each of our calls; LanceDB would look at each of its own
+            except (RuntimeError, OSError, ValueError) as error:
+                said = " ".join(str(error).split())[:200]
+                raise PictureIndexError(f"expected an index to read in {self.uri}, got {said}; try again") from error
             return self._open[name]
         if name not in self._connection.list_tables().tables:
             return None

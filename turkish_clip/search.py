@@ -20,8 +20,8 @@ import numpy as np
 from turkish_clip.collection import File, FileReject, Scan, hashed, scan
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.one_writer import writing_alone
 from turkish_clip.picture_tables import PictureIndexError, PictureTables
-from turkish_clip.text import nfc
 from turkish_clip.towers import Towers, in_order
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class ImageIndex:
                 to it.
         """
         towers = self._need_towers("add pictures")
-        with self._tables.writing():
+        with writing_alone(self._tables.uri):
             return self._add(pictures, towers, batch_size, workers, progress)
 
     def _add(
@@ -142,8 +142,9 @@ class ImageIndex:
     ) -> Added:
         self._tables.create(_facts_of(towers), towers.dim)
         _check_model(self.facts, towers, self.uri)  # another process may have made it since it was opened
-        self._tables.forget_lost()
         known = self._tables.files()
+        for path in self._tables.forget_lost(known):
+            del known[path]
         found: Scan = scan(pictures, known)
         rejects, duplicates, added, done = list(found.rejects), 0, 0, len(found.unchanged)
         untouched = len(found.unchanged)
@@ -180,7 +181,8 @@ class ImageIndex:
             query: words (a str), or a picture: a Path, bytes or a PIL image.
             k: how many.
             where: a condition in SQL over path, bytes and modified, such as "path LIKE '%/2024/%' AND bytes > 100000";
-                of files with the same bytes, path is the first one's, and also_at has the others.
+                paths are as the system has them (on some disks of macOS not NFC); of files with the same bytes, path is
+                the first one's, and also_at has the others.
             exact: look at every vector, as is done anyway below 20,000 pictures and with a condition.
 
         Raises:
@@ -209,7 +211,9 @@ class ImageIndex:
         if k < 1:
             raise PictureIndexError(f"expected at least one picture to find, got k = {k}; give 1 or more")
         try:
-            rows = self._tables.nearest(np.asarray(vector, np.float32), k, where and _as_stored(where), exact)
+            rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact)
+        except PictureIndexError:
+            raise
         except Exception as error:  # LanceDB passes on what its SQL parser or the storage says, in types of its own
             said = " ".join(str(error).split())[:200]
             if where is None:
@@ -231,9 +235,13 @@ class ImageIndex:
         Raises:
             PictureIndexError: another process adds to the index.
         """
-        wanted = {nfc(os.path.normpath(Path(path).absolute())) for path in paths}
-        with self._tables.writing():
-            removed = self._tables.remove([path for path in self._tables.files() if nfc(path) in wanted])
+        wanted = {os.path.normpath(Path(path).absolute()) for path in paths}
+        with writing_alone(self._tables.uri):
+            known = set(self._tables.files())
+            composed = {unicodedata.normalize("NFC", path) for path in wanted - known}  # as typed, where disks say NFD
+            removed = self._tables.remove(
+                sorted(path for path in known if path in wanted or unicodedata.normalize("NFC", path) in composed)
+            )
             if removed:
                 self._tables.tidy()
         return removed
@@ -329,12 +337,6 @@ def _check_model(facts: dict[str, Any], towers: Towers, uri: str) -> None:
             f"expected the image model that {uri} was made with ({made_with}), got other weights in "
             f"{towers.image_name}: their vectors can't be compared; name that model, or index into another place"
         )
-
-
-def _as_stored(where: str) -> str:
-    """A condition that holds for paths in NFC and for those in NFD, as some disks of macOS have them."""
-    composed, decomposed = nfc(where), unicodedata.normalize("NFD", where)
-    return composed if composed == decomposed else f"({composed}) OR ({decomposed})"
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Any]:

@@ -1,0 +1,50 @@
+"""One process at a time writes to an index on disk."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from turkish_clip.picture_tables import PictureIndexError
+
+log = logging.getLogger("turkish_clip")
+LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without locks say
+
+
+@contextmanager
+def writing_alone(uri: str) -> Iterator[None]:
+    """While this process alone writes. On object storage nothing sees to that: write from one machine there.
+
+    Two writers would both add a picture that is new to both, and each would mend what the other is about to finish.
+
+    Raises:
+        PictureIndexError: another process writes.
+    """
+    if "://" in uri:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    folder = Path(uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise PictureIndexError(
+            f"expected to write alone, got another process that writes to {uri}; try again when it is done"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
+            raise
+        log.warning("%s knows no locks: see to it that one process alone writes to it", uri)
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
