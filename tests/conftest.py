@@ -18,6 +18,7 @@ import pytest
 
 if TYPE_CHECKING:
     from turkish_clip.metrics import Vectors
+    from turkish_clip.search import ImageIndex
     from turkish_clip.towers import Towers
 
 WORDS = (
@@ -158,6 +159,25 @@ def run_killed_at_random(module: str, result: Path, argv: list[str]) -> None:
     program = [sys.executable, str(Path(__file__).with_name("random_kills.py")), module, "10", "0"]
     done = subprocess.run([*program, str(result), *argv], capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six pictures, half of them in a subfolder."""
+    folder = tmp_path / "photos"
+    for number in range(6):
+        paint(folder / f"{'sub/' if number % 2 else ''}{number}.png", number)
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path: Path, towers: Towers, photos: Path) -> ImageIndex:
+    """An index of the six."""
+    from turkish_clip.search import ImageIndex
+
+    made = ImageIndex.open(tmp_path / "index", towers)
+    made.add(photos)
+    return made
 
 
 def paint(path: Path, number: int) -> Path:

@@ -22,35 +22,21 @@ from turkish_clip.search import ImageIndex
 from turkish_clip.towers import Towers
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    for number in range(6):
-        paint(folder / f"{number}.png", number)
-    return folder
-
-
-@pytest.fixture
-def index(tmp_path: Path, towers: Towers, photos: Path) -> ImageIndex:
-    made = ImageIndex.open(tmp_path / "index", towers)
-    made.add(photos)
-    return made
-
-
 def every_picture_finds_itself(index: ImageIndex, photos: Path) -> bool:
-    return all(index.search(path, k=1)[0].path == str(path) for path in sorted(photos.glob("*.png")))
+    return all(index.search(path, k=1)[0].path == str(path) for path in sorted(photos.rglob("*.png")))
 
 
 def test_files_that_take_each_others_names(index: ImageIndex, photos: Path) -> None:
-    for number in reversed(range(6)):
-        (photos / f"{number}.png").rename(photos / f"{number + 1}.png")
-    paint(photos / "0.png", 10)
+    files = sorted(photos.rglob("*.png"))
+    for source, target in [*zip(files, [*files[1:], photos / "last.png"])][::-1]:
+        source.rename(target)
+    paint(files[0], 10)
     moved = index.add(photos)
     assert (moved.pictures, moved.added, moved.vanished) == (7, 1, 0)
     assert every_picture_finds_itself(index, photos)
-    (photos / "1.png").rename(photos / "x")
-    (photos / "2.png").rename(photos / "1.png")
-    (photos / "x").rename(photos / "2.png")
+    files[1].rename(photos / "x")
+    files[2].rename(files[1])
+    (photos / "x").rename(files[2])
     assert index.add(photos).pictures == 7
     assert every_picture_finds_itself(index, photos)
     assert index.add(photos).unchanged == 7
@@ -165,10 +151,10 @@ def test_the_lock_is_where_the_index_is(
 
 
 def test_copies_are_found_by_their_paths(index: ImageIndex, photos: Path) -> None:
-    (photos / "zz.png").write_bytes((photos / "1.png").read_bytes())
+    (photos / "zz.png").write_bytes((photos / "2.png").read_bytes())
     index.add(photos)
     hits = index.search("ev", where="array_to_string(also_at, ' ') LIKE '%/zz.png'")
-    assert [hit.path for hit in hits] == [str(photos / "1.png")]
+    assert [hit.path for hit in hits] == [str(photos / "2.png")]
 
 
 def test_nothing_there_yet(tmp_path: Path, towers: Towers) -> None:

@@ -25,21 +25,6 @@ from turkish_clip.search import ImageIndex
 from turkish_clip.towers import Towers, load_towers
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    for number in range(6):
-        paint(folder / f"{'sub/' if number % 2 else ''}{number}.png", number)
-    return folder
-
-
-@pytest.fixture
-def index(tmp_path: Path, towers: Towers, photos: Path) -> ImageIndex:
-    made = ImageIndex.open(tmp_path / "index", towers)
-    made.add(photos)
-    return made
-
-
 def test_every_picture_finds_itself_and_words_rank_as_cosines(index: ImageIndex, photos: Path, towers: Towers) -> None:
     for path in sorted(photos.rglob("*.png")):
         best = index.search(path, k=1)[0]

@@ -11,6 +11,7 @@ from training.command import print_result, quiet_hosts, run_command
 from training.config import BenchmarkConfig, read
 from training.run_record import check_no_run
 from turkish_clip.atomic import write_json
+from turkish_clip.errors import one_line
 
 log = logging.getLogger("training")
 # MTEB's names on the right; a CLIP paper's recall@k is the share of queries with a hit among the first k.
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     try:
         tasks = [mteb.get_task(name, hf_subsets=[config.subset]) for name in names]
     except (KeyError, ValueError) as error:
-        raise BenchmarkError(f"expected tasks of MTEB, got {' '.join(str(error).split())[:200]}; see --help") from error
+        raise BenchmarkError(f"expected tasks of MTEB, got {one_line(error)}; see --help") from error
     towers = load_towers(config.model or config.run, config.image_model or None, device=device_of(config.device))
     pair = MtebPair(towers, config.batch_size)
     data = measure_data(towers, config) if config.data else {}  # first: what is wrong with it is said at once

@@ -20,7 +20,7 @@ from training.objectives import OBJECTIVES
 from training.perturb import SPELLINGS
 from training.run_record import sources_in
 from training.source import Source
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
 PROJECT = "https://github.com/turkish-clip/turkish-clip"
@@ -96,7 +96,7 @@ def check(card: str, said: Sequence[str] = ()) -> None:
     try:
         data = ModelCard(card).data
     except Exception as error:  # YAML's, and the classes' own
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise CardError(f"expected a head that the Hub reads, got {reason}; look at {TEMPLATE.name}") from error
     missing = [name for name in ("license", "language", "library_name", "pipeline_tag") if not data.get(name)]
     if missing or not data.get("eval_results"):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.streams import Streamed, reading
 from training.tables import TableError, inside
+from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _metadata(file: str, stamp: tuple[int, int]) -> pq.FileMetaData:
             return pq.ParquetFile(source).metadata
         except pa.ArrowInvalid as error:
             raise TableError(
-                f"expected a Parquet file, got {file}: {' '.join(str(error).split())[:120]}; fetch or write it again"
+                f"expected a Parquet file, got {file}: {one_line(error, 120)}; fetch or write it again"
             ) from error
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.rows import SPLIT_NAMES
 from training.tables import PICTURE_COLUMN, Missing, Picture, Record, TableError
+from turkish_clip.errors import one_line
 from turkish_clip.images import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def _members(shard: Path, file: Any) -> Iterator[tarfile.TarInfo]:
     except (_BrokenError, tarfile.TarError, OSError, ValueError, RecursionError) as error:
         where = f"is cut off or damaged after {count} members" if count else "is none"
         raise TableError(
-            f"expected a whole tar file, got {shard}, which {where} ({' '.join(str(error).split())[:80]}); fetch it "
+            f"expected a whole tar file, got {shard}, which {where} ({one_line(error, 80)}); fetch it "
             "again, or take it away"
         ) from error
     if size < (-(-end // tarfile.BLOCKSIZE) + 1) * tarfile.BLOCKSIZE:

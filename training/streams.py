@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from training.tables import Picture, TableError
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 
 KEPT_BYTES = 64 << 20  # of pictures that were passed and not asked for yet
 NEAR = 1024  # rows that are rather passed than jumped over: another thread may be about to ask for them
@@ -165,6 +165,6 @@ def reading(place: object) -> Iterator[None]:
         raise
     except Exception as error:  # parsers, file systems and the network raise dozens of unrelated types
         raise TableError(
-            f"expected to read {place}, got {type(error).__name__}: {' '.join(str(error).split())[:200]}; see that it "
+            f"expected to read {place}, got {type(error).__name__}: {one_line(error)}; see that it "
             "is there, and give the same command again: what was finished is kept"
         ) from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 from turkish_clip.images import ImageError
 
 PICTURE_COLUMN = "__image__"  # where a source's layout, not a name, says which part is the picture
@@ -173,7 +173,7 @@ def hub_records(name: str, config: str | None, revision: str | None) -> Iterator
 
 def no_data_set(name: str, error: Exception) -> TableError:
     """What is said where a data set can't be had."""
-    reason = " ".join(str(error).split())[:200]
+    reason = one_line(error)
     return TableError(
         f"expected a folder, a table or a Hub data set, got {name!r}: {type(error).__name__}: {reason}; "
         "check the name and the connection"

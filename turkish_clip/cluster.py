@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 
 if TYPE_CHECKING:
     pass
@@ -123,6 +123,6 @@ def join(address: str, workers: int) -> None:
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, TimeoutError) as error:
         raise ClusterError(
-            f"expected a Ray cluster at {address!r}, got {' '.join(str(error).split())[:160]}; "
+            f"expected a Ray cluster at {address!r}, got {one_line(error, 160)}; "
             "give auto on a node of a cluster, or local"
         ) from error

@@ -8,3 +8,8 @@ class InputError(ValueError):
 
     The commands print its text as one line and exit with code 2.
     """
+
+
+def one_line(error: BaseException, letters: int = 200) -> str:
+    """What an error says, on one line and no longer than that."""
+    return " ".join(str(error).split())[:letters]

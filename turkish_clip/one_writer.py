@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from turkish_clip.picture_tables import PictureIndexError
+from turkish_clip.picture_tables import PictureIndexError, is_address
 
 log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
@@ -24,7 +24,7 @@ def writing_alone(uri: str) -> Iterator[None]:
     Raises:
         PictureIndexError: another process writes.
     """
-    if "://" in uri:
+    if is_address(uri):
         yield
         return
     from filelock import FileLock, Timeout

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -184,4 +184,4 @@ def missing(library: str) -> OnnxError:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {one_line(error)}"

@@ -44,7 +44,7 @@ def open_index(
     cluster: str | None = None,
 ) -> ImageIndex:
     """A folder's index; where no model is named, with the models that it was made with."""
-    from turkish_clip.picture_tables import PictureIndexError
+    from turkish_clip.picture_tables import PictureIndexError, is_address
     from turkish_clip.search import ImageIndex
 
     uri = at or index_of(str(folder))
@@ -67,19 +67,18 @@ def open_index(
 
 def index_of(folder: str) -> str:
     """Where the index of a picture folder is; an index stands for itself."""
+    from turkish_clip.picture_tables import is_address
+
     pictures = not is_address(folder) and Path(folder).is_dir() and not (Path(folder) / "pictures.lance").is_dir()
     return str(Path(folder) / INDEX_FOLDER) if pictures else folder
 
 
 def has_index(folder: str) -> bool:
     """Whether a folder was indexed, or is an index itself, or the address of one."""
+    from turkish_clip.picture_tables import is_address
+
     uri = index_of(folder)
     return is_address(uri) or (Path(uri) / "pictures.lance").is_dir()
-
-
-def is_address(uri: str) -> bool:
-    """Whether it names object storage and no folder."""
-    return "://" in uri
 
 
 def files_of(pictures: list[Path]) -> tuple[list[Path], list[FileReject]]:

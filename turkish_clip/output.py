@@ -132,31 +132,39 @@ def show_scores(
         print_json({**result, "best": found, "best_text": best_text, "errors": errors})
         return
     if len(texts) > COLUMNS:
-        for path, row in scores.items():
-            print(path)
-            for score, text in sorted(zip(row, texts), reverse=True)[:BEST]:
-                print(f"{score:7.3f}  {text}")
-        show_rejects(list(errors.items()))
-        return
-    marked = {
-        path: [f"{score:.3f}" + (" ←" if path == winner else "") for score, winner in zip(row, best)]
-        for path, row in scores.items()
-    }
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table()
-        for head in ("picture", *texts):
-            table.add_column(Text(head), overflow="fold")
-        for path, cells in marked.items():
-            table.add_row(*(Text(cell) for cell in (path, *cells)))
-        Console().print(table)
+        _print_best_texts(scores, texts)
     else:
-        for line in (("picture", *texts), *((path, *cells) for path, cells in marked.items())):
-            print("\t".join(line))
+        _print_table(scores, texts, best)
     show_rejects(list(errors.items()))
+
+
+def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> None:
+    for path, row in scores.items():
+        print(path)
+        for score, text in sorted(zip(row, texts), reverse=True)[:BEST]:
+            print(f"{score:7.3f}  {text}")
+
+
+def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], best: Sequence[str]) -> None:
+    """A row for each picture, with an arrow at the best of each text; for programs with tabs between."""
+    rows = [
+        [path, *(f"{score:.3f}" + (" ←" if path == winner else "") for score, winner in zip(row, best))]
+        for path, row in scores.items()
+    ]
+    if not sys.stdout.isatty():
+        for cells in (["picture", *texts], *rows):
+            print("\t".join(cells))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for head in ("picture", *texts):
+        table.add_column(Text(head), overflow="fold")
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    Console().print(table)
 
 
 def show_flags(

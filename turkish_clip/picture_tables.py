@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from turkish_clip.collection import File
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
@@ -32,6 +32,7 @@ ALL_PROBES = 1_000_000
 NEW_ROWS = 1_000  # that are looked at one by one before they go into partitions
 FRAGMENTS = 32  # files of rows; with more, queries get slow
 DELTAS = 8  # partitions of new rows beside the first ones; with more, queries get slow and all are built anew
+KEPT_VERSIONS = timedelta(hours=1)  # for processes that still read them
 METRIC = "cosine"  # the vectors are of norm 1; by dot products lance-ray merges wrongly
 FOUND = ["path", "also_at"]  # the columns of an answer
 PATHS_AT_ONCE = 512  # in one condition
@@ -64,13 +65,14 @@ class PictureTables:
                 'expected LanceDB, got none installed; pip install "turkish-clip[search]"'
             ) from error
         uri = uri.removeprefix("file://")
-        if "://" not in uri:
+        if not is_address(uri):
             uri = str(Path(uri).expanduser().absolute())
         try:
             return cls(lancedb.connect(uri, read_consistency_interval=None), uri, cluster)
         except ValueError as error:
-            said = " ".join(str(error).split())[:200]
-            raise PictureIndexError(f"expected a folder or s3://… for the index, got {uri}: {said}") from error
+            raise PictureIndexError(
+                f"expected a folder or s3://… for the index, got {uri}: {one_line(error)}"
+            ) from error
 
     def facts(self) -> dict[str, Any]:
         """What the index is of; empty for a new one."""
@@ -92,7 +94,7 @@ class PictureTables:
 
     def folders(self) -> list[str]:
         """Under which folders the files were found."""
-        return [] if self._table(FILES) is None else sorted(set(self._column(FILES, "folder")))
+        return sorted(set(self._column(FILES, "folder")))
 
     def vectors(self) -> tuple[list[str], Vectors]:
         """The paths of all files and their (n, dim) float32 vectors; files with the same bytes have the same."""
@@ -182,7 +184,7 @@ class PictureTables:
     def remove(self, paths: Sequence[str]) -> int:
         """Takes files out: a picture goes when the last file with its bytes goes."""
         removed = 0
-        for part in _parts(paths):
+        for part in chunks(paths, PATHS_AT_ONCE):
             condition = f"path IN ({_quoted(part)})"
             files = [File(**row) for row in self._rows(FILES, condition, None)]
             self._detach(files)
@@ -211,7 +213,7 @@ class PictureTables:
         """Takes out those of all files that name a picture which is not there, so that they are read again."""
         pictures = set(self._column(PICTURES, "content"))
         lost = [file.path for file in known.values() if not file.reason and file.content not in pictures]
-        for part in _parts(lost):
+        for part in chunks(lost, PATHS_AT_ONCE):
             self._table(FILES).delete(f"path IN ({_quoted(part)})")
         return lost
 
@@ -228,14 +230,12 @@ class PictureTables:
     def tidy(self) -> None:
         """Joins small fragments; builds the partitions once there are many rows, and then only adds to them."""
         table, rows = self._table(PICTURES), self.count()
-        hour = timedelta(hours=1)
-        if rows < ROWS_FOR_INDEX:
-            table.optimize(cleanup_older_than=hour)
-        else:
-            self._tidy_partitions(table, rows)
-        self._table(FILES).optimize(cleanup_older_than=hour)
+        if rows < ROWS_FOR_INDEX or self._part_rows(table, rows):
+            table.optimize(cleanup_older_than=KEPT_VERSIONS)
+        self._table(FILES).optimize(cleanup_older_than=KEPT_VERSIONS)
 
-    def _tidy_partitions(self, table: Any, rows: int) -> None:
+    def _part_rows(self, table: Any, rows: int) -> bool:
+        """Builds the partitions where they are missing or too many; says whether what is new is worth taking in."""
         from lancedb.index import IvfRq
 
         if table.index_stats(OLD_INDEX) is not None:
@@ -244,9 +244,9 @@ class PictureTables:
         if stats is None or stats.num_indexed_rows < rows // 2 or (stats.num_indices or 1) > DELTAS:
             config = IvfRq(distance_type=METRIC, num_bits=BITS, num_partitions=max(1, rows // ROWS_IN_PARTITION))
             table.create_index("vector", config=config, name=VECTOR_INDEX)
-        elif stats.num_unindexed_rows < NEW_ROWS and table.stats()["fragment_stats"]["num_fragments"] < FRAGMENTS:
-            return
-        table.optimize(cleanup_older_than=timedelta(hours=1))
+            return True
+        fragments = int(table.stats()["fragment_stats"]["num_fragments"])
+        return bool(stats.num_unindexed_rows >= NEW_ROWS) or fragments >= FRAGMENTS
 
     def _add_copies(self, copies: list[File]) -> None:
         """Adds the paths of files to the pictures whose bytes they have."""
@@ -279,6 +279,8 @@ class PictureTables:
 
     def _column(self, name: str, column: str) -> list[Any]:
         table = self._table(name)
+        if table is None:
+            return []
         query = table.search().select([column]).limit(max(1, table.count_rows()))
         return list(query.to_arrow()[column].to_pylist())
 
@@ -288,8 +290,9 @@ class PictureTables:
             try:
                 self._open[name].checkout_latest()  # once for each of our calls; LanceDB would look at each of its own
             except (RuntimeError, OSError, ValueError) as error:
-                said = " ".join(str(error).split())[:200]
-                raise PictureIndexError(f"expected an index to read in {self.uri}, got {said}; try again") from error
+                raise PictureIndexError(
+                    f"expected an index to read in {self.uri}, got {one_line(error)}; try again"
+                ) from error
             return self._open[name]
         if name not in self._connection.list_tables().tables:
             return None
@@ -297,10 +300,14 @@ class PictureTables:
         return self._open[name]
 
 
-def _parts(paths: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Paths by as many as one condition takes."""
-    for start in range(0, len(paths), PATHS_AT_ONCE):
-        yield paths[start : start + PATHS_AT_ONCE]
+def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def is_address(uri: str) -> bool:
+    """Whether it names object storage and no folder."""
+    return "://" in uri
 
 
 def _quoted(values: Iterable[str]) -> str:

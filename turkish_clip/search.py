@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from turkish_clip.collection import File, FileReject, Scan, hashed, scan
+from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.one_writer import writing_alone
-from turkish_clip.picture_tables import PictureIndexError, PictureTables
+from turkish_clip.picture_tables import PictureIndexError, PictureTables, chunks
 from turkish_clip.towers import Towers, in_order
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class ImageIndex:
         rejects, duplicates, added, done = list(found.rejects), 0, 0, len(found.unchanged)
         untouched = len(found.unchanged)
         total = done + len(found.pending)
-        for files in _chunks(found.pending, ROWS_PER_WRITE):
+        for files in chunks(found.pending, ROWS_PER_WRITE):
             fresh, bad = hashed(files, workers)
             touched = [file for file in fresh if _content(known, file) == file.content]
             new, copies = self._part([file for file in fresh if _content(known, file) != file.content])
@@ -215,7 +216,7 @@ class ImageIndex:
         except PictureIndexError:
             raise
         except Exception as error:  # LanceDB passes on what its SQL parser or the storage says, in types of its own
-            said = " ".join(str(error).split())[:200]
+            said = one_line(error)
             if where is None:
                 raise PictureIndexError(f"expected an index to read in {self.uri}, got {said}; try again") from error
             raise PictureIndexError(
@@ -337,8 +338,3 @@ def _check_model(facts: dict[str, Any], towers: Towers, uri: str) -> None:
             f"expected the image model that {uri} was made with ({made_with}), got other weights in "
             f"{towers.image_name}: their vectors can't be compared; name that model, or index into another place"
         )
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

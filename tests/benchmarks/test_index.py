@@ -64,12 +64,15 @@ def one_core() -> Iterator[None]:
     tasks = Path("/proc/self/task")
     if not tasks.is_dir():
         pytest.skip("binding every thread to a core needs Linux")
-    cores = os.sched_getaffinity(0)
-    for chosen in ({min(cores)}, cores):
+
+    def bind(cores: set[int]) -> None:
         for task in tasks.iterdir():
-            os.sched_setaffinity(int(task.name), chosen)
-        if chosen != cores:
-            yield
+            os.sched_setaffinity(int(task.name), cores)
+
+    cores = os.sched_getaffinity(0)
+    bind({min(cores)})
+    yield
+    bind(cores)
 
 
 def queried(tables: PictureTables, vectors: np.ndarray, queries: np.ndarray) -> tuple[float, float, float]:
