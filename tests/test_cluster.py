@@ -38,8 +38,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_ALLOW_HTTP": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="photos")
+    store = boto3.resource("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="photos")
     yield "s3://photos/index"
+    store.objects.delete()  # all servers in a process share what they hold
     server.stop()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
@@ -17,7 +20,8 @@ from conftest import paint
 from turkish_clip import search
 from turkish_clip.collection import scan
 from turkish_clip.images import ImageError
-from turkish_clip.picture_tables import FILES, PICTURES, PictureIndexError, PictureTables
+from turkish_clip.nearest import PictureIndexError
+from turkish_clip.picture_tables import FILES, PICTURES, PictureTables
 from turkish_clip.search import ImageIndex
 from turkish_clip.towers import Towers
 
@@ -131,6 +135,40 @@ def test_a_disk_without_locks(
     monkeypatch.setattr(filelock.FileLock, "acquire", refused)
     assert index.add(photos).unchanged == 6
     assert "knows no locks" in caplog.text
+
+
+def test_a_full_disk_loses_nothing(index: ImageIndex, photos: Path) -> None:
+    paint(photos / "new.png", 10)
+    free, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, most))  # no file may grow beyond 100 bytes
+    try:
+        with pytest.raises(PictureIndexError, match="expected an index to write in .*try again"):
+            index.add(photos)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (free, most))
+    assert index.add(photos).added == 1
+    assert every_picture_finds_itself(index, photos)
+
+
+def test_asked_in_a_notebook_and_by_several_threads(index: ImageIndex, photos: Path) -> None:
+    async def cell() -> list[search.Hit]:
+        return index.search(photos / "0.png", k=6)
+
+    expected = index.search(photos / "0.png", k=6)
+    assert len(expected) == 6
+    assert asyncio.run(cell()) == expected
+    with ThreadPoolExecutor(4) as threads:
+        assert all(hits == expected for hits in threads.map(lambda _: index.search(photos / "0.png", k=6), range(16)))
+
+
+def test_an_index_that_is_made_anew_meanwhile(index: ImageIndex, photos: Path, towers: Towers) -> None:
+    assert len(index.search("kar")) == 6
+    shutil.rmtree(index.uri)
+    for path in sorted(photos.rglob("*.png"))[:2]:
+        path.unlink()
+    ImageIndex.open(index.uri, towers).add(photos)
+    assert {hit.path for hit in index.search("kar")} == {str(path) for path in photos.rglob("*.png")}
+    assert every_picture_finds_itself(index, photos)
 
 
 def test_an_index_that_is_deleted_meanwhile(index: ImageIndex, photos: Path) -> None:

@@ -20,7 +20,7 @@ from turkish_clip.collection import CollectionError, scan
 from turkish_clip.encoder import load_model
 from turkish_clip.images import ImageError
 from turkish_clip.metrics import unit
-from turkish_clip.picture_tables import PictureIndexError
+from turkish_clip.nearest import PictureIndexError
 from turkish_clip.search import ImageIndex
 from turkish_clip.towers import Towers, load_towers
 

@@ -6,12 +6,9 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from turkish_clip.errors import InputError, one_line
-
-if TYPE_CHECKING:
-    pass
 
 LOCAL = "local"  # in place of an address: a cluster of its own on this machine
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from turkish_clip.picture_tables import PictureIndexError, is_address
+from turkish_clip.nearest import PictureIndexError
+from turkish_clip.picture_tables import is_address
 
 log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends

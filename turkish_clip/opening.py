@@ -44,7 +44,8 @@ def open_index(
     cluster: str | None = None,
 ) -> ImageIndex:
     """A folder's index; where no model is named, with the models that it was made with."""
-    from turkish_clip.picture_tables import PictureIndexError, is_address
+    from turkish_clip.nearest import PictureIndexError
+    from turkish_clip.picture_tables import is_address
     from turkish_clip.search import ImageIndex
 
     uri = at or index_of(str(folder))

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from turkish_clip.collection import File
-from turkish_clip.errors import InputError, one_line
+from turkish_clip.errors import one_line
+from turkish_clip.nearest import (
+    FOUND,
+    METRIC,
+    ROWS_IN_PARTITION,
+    NearestPictures,
+    PictureIndexError,
+    nearest_on,
+    storage_errors,
+)
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
@@ -22,24 +31,12 @@ FACTS = b"turkish_clip"  # the key of the table's metadata under which the image
 VECTOR_INDEX = "vector_codes"
 OLD_INDEX = "vector_idx"  # of one bit
 ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
-ROWS_IN_PARTITION = 4096
 BITS = 5  # of RaBitQ's codes for each dimension; a text's nearest pictures are too close together for one (LOG.md)
-CANDIDATES = 20  # at least, and
-REFINE = 2  # times k, whose exact distances are computed
-PROBES = 24  # partitions looked into, at least; and
-SHARE_PROBED = 4  # a quarter of all
-ALL_PROBES = 1_000_000
 NEW_ROWS = 1_000  # that are looked at one by one before they go into partitions
 FRAGMENTS = 32  # files of rows; with more, queries get slow
 DELTAS = 8  # partitions of new rows beside the first ones; with more, queries get slow and all are built anew
 KEPT_VERSIONS = timedelta(hours=1)  # for processes that still read them
-METRIC = "cosine"  # the vectors are of norm 1; by dot products lance-ray merges wrongly
-FOUND = ["path", "also_at"]  # the columns of an answer
 PATHS_AT_ONCE = 512  # in one condition
-
-
-class PictureIndexError(InputError):
-    """An index that can't be opened or asked, or that is of other vectors."""
 
 
 class PictureTables:
@@ -50,6 +47,7 @@ class PictureTables:
         self.uri = uri
         self._cluster = cluster
         self._open: dict[str, Any] = {}
+        self._nearest = NearestPictures(uri, PICTURES)
 
     @classmethod
     def connect(cls, uri: str, cluster: SearchCluster | None = None) -> PictureTables:
@@ -110,22 +108,10 @@ class PictureTables:
 
     def nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
         """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine."""
+        if self._cluster is None or exact:
+            return self._nearest.find(vector, k, where, exact)
         table = self._table(PICTURES)
-        if table is None:
-            return []
-        refine = max(REFINE, -(-CANDIDATES // k))
-        probes = max(PROBES, table.count_rows() // ROWS_IN_PARTITION // SHARE_PROBED)
-        if self._cluster is not None and not exact:
-            nearest = {"column": "vector", "q": vector, "k": k, "metric": METRIC, "refine_factor": refine}
-            nearest["nprobes"] = ALL_PROBES if where else probes
-            return list(self._cluster.nearest(table.to_lance(), nearest, FOUND, where).to_pylist())
-        query = table.search(vector, vector_column_name="vector").distance_type(METRIC).limit(k)
-        query = query.select([*FOUND, "_distance"])
-        if where:
-            query = query.where(where, prefilter=True)
-        # A condition that keeps few rows would find too few of them through the partitions.
-        query = query.bypass_vector_index() if where or exact else query.nprobes(probes).refine_factor(refine)
-        return list(query.to_list())
+        return [] if table is None else nearest_on(self._cluster, table, vector, k, where)
 
     def create(self, facts: dict[str, Any], dim: int) -> None:
         """Makes the tables where they are not there."""
@@ -146,7 +132,8 @@ class PictureTables:
         files = pa.schema([*columns, ("content", pa.string()), ("reason", pa.string())])
         for name, schema in ((PICTURES, pictures), (FILES, files)):
             if self._table(name) is None:
-                self._connection.create_table(name, schema=schema, exist_ok=True)
+                with storage_errors(self.uri, "write"):
+                    self._connection.create_table(name, schema=schema, exist_ok=True)
 
     # Pictures go in before the files that name them: a kill in between is mended by the next time the file is seen, or
     # by `mend` if it is never seen again.
@@ -188,7 +175,7 @@ class PictureTables:
             condition = f"path IN ({_quoted(part)})"
             files = [File(**row) for row in self._rows(FILES, condition, None)]
             self._detach(files)
-            self._table(FILES).delete(condition)
+            self._delete(FILES, condition)
             removed += len(files)
         return removed
 
@@ -207,14 +194,14 @@ class PictureTables:
         if moved:
             self._upsert(PICTURES, "content", moved)
         if orphaned:
-            self._table(PICTURES).delete(f"content IN ({_quoted(orphaned)})")
+            self._delete(PICTURES, f"content IN ({_quoted(orphaned)})")
 
     def forget_lost(self, known: Mapping[str, File]) -> list[str]:
         """Takes out those of all files that name a picture which is not there, so that they are read again."""
         pictures = set(self._column(PICTURES, "content"))
         lost = [file.path for file in known.values() if not file.reason and file.content not in pictures]
         for part in chunks(lost, PATHS_AT_ONCE):
-            self._table(FILES).delete(f"path IN ({_quoted(part)})")
+            self._delete(FILES, f"path IN ({_quoted(part)})")
         return lost
 
     def mend(self) -> None:
@@ -229,10 +216,11 @@ class PictureTables:
 
     def tidy(self) -> None:
         """Joins small fragments; builds the partitions once there are many rows, and then only adds to them."""
-        table, rows = self._table(PICTURES), self.count()
-        if rows < ROWS_FOR_INDEX or self._part_rows(table, rows):
-            table.optimize(cleanup_older_than=KEPT_VERSIONS)
-        self._table(FILES).optimize(cleanup_older_than=KEPT_VERSIONS)
+        table, files, rows = self._table(PICTURES), self._table(FILES), self.count()
+        with storage_errors(self.uri, "tidy up"):
+            if rows < ROWS_FOR_INDEX or self._part_rows(table, rows):
+                table.optimize(cleanup_older_than=KEPT_VERSIONS)
+            files.optimize(cleanup_older_than=KEPT_VERSIONS)
 
     def _part_rows(self, table: Any, rows: int) -> bool:
         """Builds the partitions where they are missing or too many; says whether what is new is worth taking in."""
@@ -268,7 +256,13 @@ class PictureTables:
 
         table = self._table(name)
         data = pa.Table.from_pylist(rows, schema=table.schema)
-        table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(data)
+        with storage_errors(self.uri, "write"):
+            table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(data)
+
+    def _delete(self, name: str, condition: str) -> None:
+        table = self._table(name)
+        with storage_errors(self.uri, "write"):
+            table.delete(condition)
 
     def _rows(self, name: str, condition: str, columns: list[str] | None) -> list[dict[str, Any]]:
         table = self._table(name)
@@ -287,12 +281,8 @@ class PictureTables:
     def _table(self, name: str) -> Any:
         """A table's handle at the latest version, or None where there is none yet."""
         if name in self._open:
-            try:
+            with storage_errors(self.uri, "read"):
                 self._open[name].checkout_latest()  # once for each of our calls; LanceDB would look at each of its own
-            except (RuntimeError, OSError, ValueError) as error:
-                raise PictureIndexError(
-                    f"expected an index to read in {self.uri}, got {one_line(error)}; try again"
-                ) from error
             return self._open[name]
         if name not in self._connection.list_tables().tables:
             return None

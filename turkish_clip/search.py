@@ -21,8 +21,9 @@ from turkish_clip.collection import File, FileReject, Scan, hashed, scan
 from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.nearest import PictureIndexError
 from turkish_clip.one_writer import writing_alone
-from turkish_clip.picture_tables import PictureIndexError, PictureTables, chunks
+from turkish_clip.picture_tables import PictureTables, chunks
 from turkish_clip.towers import Towers, in_order
 
 if TYPE_CHECKING:
