@@ -22,7 +22,7 @@ from turkish_clip.images import ImageError
 from turkish_clip.metrics import unit
 from turkish_clip.nearest import PictureIndexError
 from turkish_clip.search import ImageIndex
-from turkish_clip.towers import Towers, load_towers
+from turkish_clip.towers import Towers
 
 
 def test_every_picture_finds_itself_and_words_rank_as_cosines(index: ImageIndex, photos: Path, towers: Towers) -> None:
@@ -285,26 +285,6 @@ def test_scan_looks_at_size_and_time(tmp_path: Path) -> None:
     assert scan([path], {}).pending[0].path == str(path)
     monster = collection.File(str(path), str(tmp_path), collection.MAX_BYTES + 1, 0)
     assert collection.hashed([monster], 1)[1][0].reason == "more than 1 GB"
-
-
-def test_towers_by_name_environment_and_run(
-    pair_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from turkish_clip.towers import NoModelError, find_names
-
-    monkeypatch.delenv("TURKISH_CLIP_MODEL", raising=False)
-    with pytest.raises(NoModelError, match="expected a model, got none; name one with --model or TURKISH_CLIP_MODEL"):
-        find_names(None, None)
-    monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
-    assert find_names(None, None).text == str(pair_folder)
-    assert load_towers().image is load_towers().image or load_towers().dim == 16
-    run = tmp_path / "run"
-    (run / "model").mkdir(parents=True)
-    (run / "run.json").write_text('{"image_model": {"id": "some/clip", "revision": "abc"}}', encoding="utf-8")
-    names = find_names(run, None)
-    assert (names.text, names.image, names.image_revision) == (str(run / "model"), "some/clip", "abc")
-    (run / "model" / "turkish_clip.json").write_text('{"temperature": 0.04}', encoding="utf-8")
-    assert find_names(run, str(tiny_clip)).facts["temperature"] == 0.04
 
 
 def broken_files(folder: Path, good: bytes, each: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from turkish_clip.embed import EmbeddedBatch
     from turkish_clip.metrics import Vectors
 
+log = logging.getLogger("turkish_clip")
 MODEL_VARIABLE, IMAGE_MODEL_VARIABLE = "TURKISH_CLIP_MODEL", "TURKISH_CLIP_IMAGE_MODEL"
 STOCK_IMAGE_MODEL = "clip-ViT-B-32"
 DEFAULT_TEMPERATURE = 0.01  # what CLIP's training ends with: 1 / 100 (Source: Radford et al. 2021, section 2.5)
@@ -164,7 +166,9 @@ def load_towers(
     if not image.supports("image"):
         raise ModelError(f"expected an image model, got {names.image}, which takes text alone; name --image-model")
     check_one_width(text, image, names.text, names.image)
-    return Towers(names, text, image)
+    towers = Towers(names, text, image)
+    _warn_of_other_weights(towers)
+    return towers
 
 
 def find_names(
@@ -205,10 +209,14 @@ def find_names(
 
 
 def _of_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A training run's image model, whose folder may be given from its checkout, and what was measured of its model."""
+    """A training run's image model, and what was measured of its model.
+
+    A folder is looked for from the run's own checkout first: another one, from which it is used, may have a model of
+    other weights in the same place.
+    """
     record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
     named = dict(record.get("image_model") or {})
-    if named and not Path(named["id"]).exists():
+    if named:
         above = [parent / named["id"] for parent in run.resolve().parents]
         named["id"] = next((str(path) for path in above if path.is_dir()), named["id"])
     try:
@@ -216,6 +224,21 @@ def _of_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return named, {"measured": {name: results[name] for name in MEASURED}}
     except (OSError, ValueError, KeyError):  # not measured yet
         return named, {}
+
+
+def _warn_of_other_weights(towers: Towers) -> None:
+    """Says so where the folder of the image model has changed since the text encoder was trained for it."""
+    named = towers.names.facts.get("image_model") or {}
+    if named.get("id") != towers.names.image or not Path(named["id"]).is_dir():
+        return
+    expected = named.get("weights_sha256")
+    if expected and towers.image_weights_sha256 != expected:
+        log.warning(
+            "%s has other weights than the image model that %s was trained for: scores are wrong; train anew, or name "
+            "the right one with --image-model",
+            towers.names.image,
+            towers.names.text,
+        )
 
 
 def weights_sha256(module: nn.Module) -> str:

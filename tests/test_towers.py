@@ -1,0 +1,67 @@
+"""Which two models are meant, from what was given, the environment and the folder of a training run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from turkish_clip.encoder import load_model
+from turkish_clip.towers import NoModelError, find_names, load_towers, weights_sha256
+
+HERE = "models/clip"  # from the checkout's root, as `make demo` names it
+
+
+def make_run(folder: Path, image_model: dict[str, str]) -> Path:
+    (folder / "model").mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"image_model": image_model}), encoding="utf-8")
+    return folder
+
+
+def test_by_name_environment_and_run(
+    pair_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TURKISH_CLIP_MODEL", raising=False)
+    with pytest.raises(NoModelError, match="expected a model, got none; name one with --model or TURKISH_CLIP_MODEL"):
+        find_names(None, None)
+    monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
+    assert find_names(None, None).text == str(pair_folder)
+    assert load_towers(device="cpu").dim == 16
+    run = make_run(tmp_path / "run", {"id": "some/clip", "revision": "abc"})
+    names = find_names(run, None)
+    assert (names.text, names.image, names.image_revision) == (str(run / "model"), "some/clip", "abc")
+    (run / "model" / "turkish_clip.json").write_text('{"temperature": 0.04}', encoding="utf-8")
+    assert find_names(run, str(tiny_clip)).facts["temperature"] == 0.04
+
+
+def test_a_run_has_the_image_model_of_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for checkout in ("mine", "theirs"):
+        (tmp_path / checkout / HERE).mkdir(parents=True)
+    run = make_run(tmp_path / "mine" / "runs" / "demo", {"id": HERE, "revision": ""})
+    elsewhere = make_run(tmp_path / "runs" / "demo", {"id": HERE, "revision": ""})
+    for checkout in ("mine", "theirs"):
+        monkeypatch.chdir(tmp_path / checkout)
+        assert find_names(run, None).image == str(tmp_path / "mine" / HERE)
+        assert find_names(elsewhere, None).image == HERE
+        assert find_names(run, "theirs/clip").image == "theirs/clip"
+
+
+def test_an_image_model_that_has_changed_is_told(
+    text_folder: Path, tiny_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained_for = {"id": str(tiny_clip), "revision": "", "weights_sha256": weights_sha256(load_model(tiny_clip))}
+    run = make_run(tmp_path / "run", trained_for)
+    shutil.copytree(text_folder, run / "model", dirs_exist_ok=True)
+    with caplog.at_level(logging.WARNING, "turkish_clip"):
+        load_towers(run, device="cpu")
+        assert not caplog.records
+        trained_for["weights_sha256"] = "0" * 64
+        (run / "run.json").write_text(json.dumps({"image_model": trained_for}), encoding="utf-8")
+        load_towers(run, device="cpu")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tiny_clip} has other weights than the image model that {run / 'model'} was trained for: scores are wrong; "
+        "train anew, or name the right one with --image-model"
+    ]
