@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
+import numpy as np
 import pytest
 from conftest import paint
 
@@ -139,10 +139,13 @@ def test_a_disk_without_locks(
 
 def test_a_full_disk_loses_nothing(index: ImageIndex, photos: Path) -> None:
     paint(photos / "new.png", 10)
+    resource = pytest.importorskip("resource")  # not on Windows
     free, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, most))  # no file may grow beyond 100 bytes
     try:
-        with pytest.raises(PictureIndexError, match="expected an index to write in .*try again"):
+        with pytest.raises(
+            PictureIndexError, match="expected an index to write in .*File too large.*check rights and disk"
+        ):
             index.add(photos)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (free, most))
@@ -150,11 +153,33 @@ def test_a_full_disk_loses_nothing(index: ImageIndex, photos: Path) -> None:
     assert every_picture_finds_itself(index, photos)
 
 
+@pytest.mark.parametrize("where", [None, "bytes > 0"])
+def test_a_damaged_index_is_told_from_a_bad_condition(index: ImageIndex, where: str | None) -> None:
+    for file in Path(index.uri).glob("pictures.lance/data/*.lance"):
+        file.write_bytes(b"")
+    with pytest.raises(PictureIndexError, match=r"expected an index to read in .*, got .*check rights and disk"):
+        ImageIndex.open(index.uri).search_vector(np.ones(16), where=where)
+    with pytest.raises(PictureIndexError, match="expected a vector of 16 numbers, as in .*, got 3"):
+        index.search_vector(np.ones(3), where=where)
+
+
+def test_an_index_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "pictures.lance" / "_versions").mkdir(parents=True)
+    (tmp_path / "pictures.lance" / "_versions" / "1.manifest").write_bytes(b"none")
+    with pytest.raises(PictureIndexError, match="expected an index to read in"):
+        len(ImageIndex.open(tmp_path))
+
+
 def test_asked_in_a_notebook_and_by_several_threads(index: ImageIndex, photos: Path) -> None:
     async def cell() -> list[search.Hit]:
         return index.search(photos / "0.png", k=6)
 
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     expected = index.search(photos / "0.png", k=6)
+    assert asyncio.get_event_loop() is loop  # a script's own loop is left to it
+    loop.close()
+    asyncio.set_event_loop(None)
     assert len(expected) == 6
     assert asyncio.run(cell()) == expected
     with ThreadPoolExecutor(4) as threads:

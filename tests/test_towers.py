@@ -38,21 +38,33 @@ def test_by_name_environment_and_run(
 
 
 def test_a_run_has_the_image_model_of_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for checkout in ("mine", "theirs"):
-        (tmp_path / checkout / HERE).mkdir(parents=True)
+    for folder in ("mine/models/clip", "theirs/models/clip", "mine/runs/models/clip"):
+        (tmp_path / folder).mkdir(parents=True)
+        if "runs" not in folder:
+            (tmp_path / folder / "modules.json").touch()
     run = make_run(tmp_path / "mine" / "runs" / "demo", {"id": HERE, "revision": ""})
     elsewhere = make_run(tmp_path / "runs" / "demo", {"id": HERE, "revision": ""})
-    for checkout in ("mine", "theirs"):
+    for checkout, expected in (("mine", HERE), ("theirs", str(tmp_path / "mine" / HERE))):
         monkeypatch.chdir(tmp_path / checkout)
-        assert find_names(run, None).image == str(tmp_path / "mine" / HERE)
+        assert find_names(run, None).image == expected
         assert find_names(elsewhere, None).image == HERE
         assert find_names(run, "theirs/clip").image == "theirs/clip"
+        assert find_names(Path("../mine/runs/demo"), None).image == expected
 
 
+def test_a_hub_id_is_no_folder(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "clip-ViT-B-32", {"id": "clip-ViT-B-32", "revision": "abc"})
+    (run / "config.json").touch()
+    assert find_names(run, None).image == "clip-ViT-B-32"
+    assert find_names(make_run(tmp_path / "old", {"id": "", "revision": ""}), None).image == "clip-ViT-B-32"
+
+
+@pytest.mark.parametrize("kind", ["tiny_clip", "pair_folder"])
 def test_an_image_model_that_has_changed_is_told(
-    text_folder: Path, tiny_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kind: str, request: pytest.FixtureRequest, text_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trained_for = {"id": str(tiny_clip), "revision": "", "weights_sha256": weights_sha256(load_model(tiny_clip))}
+    image_model: Path = request.getfixturevalue(kind)
+    trained_for = {"id": str(image_model), "revision": "", "weights_sha256": weights_sha256(load_model(image_model))}
     run = make_run(tmp_path / "run", trained_for)
     shutil.copytree(text_folder, run / "model", dirs_exist_ok=True)
     with caplog.at_level(logging.WARNING, "turkish_clip"):
@@ -62,6 +74,6 @@ def test_an_image_model_that_has_changed_is_told(
         (run / "run.json").write_text(json.dumps({"image_model": trained_for}), encoding="utf-8")
         load_towers(run, device="cpu")
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tiny_clip} has other weights than the image model that {run / 'model'} was trained for: scores are wrong; "
+        f"{image_model} has other weights than the image model that {run / 'model'} was trained for: scores are wrong; "
         "train anew, or name the right one with --image-model"
     ]

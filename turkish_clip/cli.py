@@ -13,17 +13,7 @@ import typer
 
 from turkish_clip import output
 from turkish_clip.errors import InputError
-from turkish_clip.opening import INDEX_FOLDER, files_of, has_index, lines_of, load, open_index
-
-
-def sheet_name(sheet: Path | None) -> Path | None:
-    """A sheet's name, looked at before the work that fills it."""
-    if sheet is not None:
-        from turkish_clip.sheet import check_name
-
-        check_name(sheet)
-    return sheet
-
+from turkish_clip.opening import INDEX_FOLDER, files_of, has_index, lines_of, load, open_index, sheet_of
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -39,7 +29,7 @@ ImageModel = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; else chosen by itself")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-Sheet = Annotated[Path | None, typer.Option(help="a contact sheet to write: out.png or out.html", callback=sheet_name)]
+Sheet = Annotated[Path | None, typer.Option(help="a contact sheet to write: out.png or out.html", callback=sheet_of)]
 At = Annotated[str | None, typer.Option(help=f"the index's place or URI; else FOLDER/{INDEX_FOLDER}")]
 Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode pictures")]
 Pictures = Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures")]
@@ -133,10 +123,7 @@ def classify(
             reject_below=reject_below,
             **options,  # type: ignore[arg-type]
         )
-        temperature = {
-            "temperature": towers.temperature,
-            "temperature_is_fitted": towers.temperature_is_fitted,
-        }
+        temperature = towers.temperature_facts
         if not towers.temperature_is_fitted and not json:
             output.say(
                 f"probabilities with the default temperature {towers.temperature}: none was fitted to this model"
@@ -262,8 +249,7 @@ def info(model: Model = None, image_model: ImageModel = None, device: Device = N
             "image_weights_sha256": towers.image_weights_sha256,
             "dim": towers.dim,
             "max_tokens": towers.text.max_seq_length,
-            "temperature": towers.temperature,
-            "temperature_is_fitted": towers.temperature_is_fitted,
+            **towers.temperature_facts,
             "device": str(towers.text.device),
         },
         json,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ PROBES = 24  # partitions looked into, at least; and
 SHARE_PROBED = 4  # a quarter of all
 ALL_PROBES = 1_000_000
 FOUND = ["path", "also_at"]  # the columns of an answer
+IN_SOURCES = re.compile(r",? ?\S+\.rs:\d+(:\d+)?")  # where in its own sources LanceDB met an error
 
 
 class PictureIndexError(InputError):
@@ -41,26 +43,20 @@ class NearestPictures:
         self._table: Any = None
 
     def find(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
-        """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine; [] without a table.
-
-        Raises:
-            PictureIndexError: the index can't be read. What LanceDB says of a condition comes as it is.
-        """
+        """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine; [] without a table."""
         return list(_waited(self._found(vector, k, where, exact)))
 
     async def _found(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
-        with storage_errors(self._uri, "read"):
-            table = await self._latest()
-            if table is None:
-                return []
-            rows = await table.count_rows()
+        table = await self._latest()
+        if table is None:
+            return []
         query = table.query().nearest_to(vector).column("vector").distance_type(METRIC).limit(k)
         query = query.select([*FOUND, "_distance"])
         query = query.where(where) if where else query
         if exact or where:
             # A condition that keeps few rows would find too few of them through the partitions.
             return list(await query.bypass_vector_index().to_list())
-        query = query.nprobes(probes(rows)).refine_factor(refined(k))
+        query = query.nprobes(probes(await table.count_rows())).refine_factor(refined(k))
         return list(await query.to_list())
 
     async def _latest(self) -> Any:
@@ -104,7 +100,32 @@ def storage_errors(uri: str, to_do: str) -> Iterator[None]:
     except InputError:
         raise
     except (RuntimeError, OSError, ValueError) as error:
-        raise PictureIndexError(f"expected an index to {to_do} in {uri}, got {one_line(error)}; try again") from error
+        raise _unusable(uri, to_do, error) from error
+
+
+@contextmanager
+def query_errors(uri: str, where: str | None) -> Iterator[None]:
+    """The same for a query, in which LanceDB's SQL parser and the cluster have types of their own, too.
+
+    Raises:
+        PictureIndexError: the index can't be read, or the condition is not understood.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if where is None or isinstance(error, OSError) or "LanceError(IO)" in str(error):
+            raise _unusable(uri, "read", error) from error
+        raise PictureIndexError(
+            f"expected a condition over path, bytes, modified, got {where!r}: {one_line(error)}; mend it"
+        ) from error
+
+
+def _unusable(uri: str, to_do: str, error: Exception) -> PictureIndexError:
+    said = IN_SOURCES.sub("", one_line(error, 1000))
+    said = said if len(said) <= 300 else f"{said[:100]} … {said[-200:]}"  # paths come first, the reason last
+    return PictureIndexError(f"expected an index to {to_do} in {uri}, got {said}; check rights and disk, and try again")
 
 
 def _waited(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -112,6 +133,26 @@ def _waited(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as thread:  # a loop runs in this one, as in a notebook
-        return thread.submit(asyncio.run, coroutine).result()
+        runs_here = False
+    else:
+        runs_here = True
+    if not runs_here:
+        return _run(coroutine)
+    thread = ThreadPoolExecutor(1)  # as in a notebook
+    try:
+        return thread.submit(_run, coroutine).result()
+    finally:
+        thread.shutdown(wait=False)
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Like asyncio.run, which would take away the loop that the thread has, and costs twice as much."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(coroutine)
+    try:
+        return loop.run_until_complete(task)
+    finally:
+        if not task.done():  # interrupted
+            task.cancel()
+            loop.run_until_complete(asyncio.wait([task]))
+        loop.close()

@@ -111,3 +111,12 @@ def lines_of(file: Path) -> list[str]:
     except (OSError, UnicodeError) as error:
         raise InputError(f"expected a file of texts in UTF-8, one a line, got {file}: {error}; check it") from error
     return [line.strip() for line in lines if line.strip()]
+
+
+def sheet_of(sheet: Path | None) -> Path | None:
+    """A sheet's name, looked at before the work that fills it."""
+    if sheet is not None:
+        from turkish_clip.sheet import check_name
+
+        check_name(sheet)
+    return sheet

@@ -19,6 +19,7 @@ from turkish_clip.nearest import (
     NearestPictures,
     PictureIndexError,
     nearest_on,
+    query_errors,
     storage_errors,
 )
 
@@ -84,22 +85,22 @@ class PictureTables:
 
     def files(self) -> dict[str, File]:
         """Every file that was looked at, by path."""
-        table = self._table(FILES)
-        if table is None:
-            return {}
-        rows = table.search().limit(max(1, table.count_rows())).to_list()
+        rows = self._rows(FILES)
         return {row["path"]: File(**row) for row in rows}
 
     def folders(self) -> list[str]:
         """Under which folders the files were found."""
-        return sorted(set(self._column(FILES, "folder")))
+        return sorted({folder for (folder,) in self._columns(FILES, "folder")})
+
+    def paths(self) -> list[str]:
+        """Every file that was looked at."""
+        return [path for (path,) in self._columns(FILES, "path")]
 
     def vectors(self) -> tuple[list[str], Vectors]:
         """The paths of all files and their (n, dim) float32 vectors; files with the same bytes have the same."""
-        table = self._table(PICTURES)
-        if table is None or not table.count_rows():
+        rows = self._arrow(PICTURES, columns=[*FOUND, "vector"])
+        if not rows:
             return [], np.empty((0, int(self.facts().get("dim", 0))), np.float32)
-        rows = table.search().select([*FOUND, "vector"]).limit(table.count_rows()).to_arrow()
         flat = np.concatenate([chunk.flatten().to_numpy() for chunk in rows["vector"].chunks])
         copies = [len(others) for others in rows["also_at"].to_pylist()]
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
@@ -107,11 +108,16 @@ class PictureTables:
         return [path for some in paths for path in some], np.repeat(vectors, np.asarray(copies) + 1, axis=0)
 
     def nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
-        """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine."""
-        if self._cluster is None or exact:
-            return self._nearest.find(vector, k, where, exact)
-        table = self._table(PICTURES)
-        return [] if table is None else nearest_on(self._cluster, table, vector, k, where)
+        """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine; [] without a table.
+
+        Raises:
+            PictureIndexError: the index can't be read, or the condition is not understood.
+        """
+        with query_errors(self.uri, where):
+            if self._cluster is None or exact:
+                return self._nearest.find(vector, k, where, exact)
+            table = self._table(PICTURES)
+            return [] if table is None else nearest_on(self._cluster, table, vector, k, where)
 
     def create(self, facts: dict[str, Any], dim: int) -> None:
         """Makes the tables where they are not there."""
@@ -173,7 +179,7 @@ class PictureTables:
         removed = 0
         for part in chunks(paths, PATHS_AT_ONCE):
             condition = f"path IN ({_quoted(part)})"
-            files = [File(**row) for row in self._rows(FILES, condition, None)]
+            files = [File(**row) for row in self._rows(FILES, condition)]
             self._detach(files)
             self._delete(FILES, condition)
             removed += len(files)
@@ -185,7 +191,7 @@ class PictureTables:
         if not gone:
             return
         moved, orphaned = [], []
-        for row in self._rows(PICTURES, f"content IN ({_quoted(sorted({content for _, content in gone}))})", None):
+        for row in self._rows(PICTURES, f"content IN ({_quoted(sorted({content for _, content in gone}))})"):
             left = [path for path in (row["path"], *row["also_at"]) if (path, row["content"]) not in gone]
             if left:
                 moved.append({**row, "path": left[0], "also_at": left[1:]})
@@ -198,7 +204,7 @@ class PictureTables:
 
     def forget_lost(self, known: Mapping[str, File]) -> list[str]:
         """Takes out those of all files that name a picture which is not there, so that they are read again."""
-        pictures = set(self._column(PICTURES, "content"))
+        pictures = {content for (content,) in self._columns(PICTURES, "content")}
         lost = [file.path for file in known.values() if not file.reason and file.content not in pictures]
         for part in chunks(lost, PATHS_AT_ONCE):
             self._delete(FILES, f"path IN ({_quoted(part)})")
@@ -206,12 +212,13 @@ class PictureTables:
 
     def mend(self) -> None:
         """Takes paths off pictures that no file stands for: a process was killed between the two tables."""
-        files = {(file.path, file.content) for file in self.files().values() if not file.reason}
-        rows = self._table(PICTURES).search().select(["content", *FOUND]).limit(max(1, self.count())).to_arrow()
+        files = {
+            (path, content) for path, content, reason in self._columns(FILES, "path", "content", "reason") if not reason
+        }
         lost: list[File] = []
-        for content, path, others in zip(*(rows[name].to_pylist() for name in ("content", *FOUND))):
-            paths = [path for path in (path, *others) if (path, content) not in files]
-            lost += [File(path, "", 0, 0, content) for path in paths]
+        for content, first, others in self._columns(PICTURES, "content", *FOUND):
+            gone = [path for path in (first, *others) if (path, content) not in files]
+            lost += [File(path, "", 0, 0, content) for path in gone]
         self._detach(lost)
 
     def tidy(self) -> None:
@@ -242,7 +249,7 @@ class PictureTables:
         for copy in copies:
             also.setdefault(copy.content, []).append(copy.path)
         changed = []
-        for row in self._rows(PICTURES, f"content IN ({_quoted(also)})", None):
+        for row in self._rows(PICTURES, f"content IN ({_quoted(also)})"):
             known = [row["path"], *row["also_at"]]
             new = [path for path in also[row["content"]] if path not in known]
             if new:  # the first is the one that is shown: of a folder that was moved, one that is still there
@@ -264,30 +271,34 @@ class PictureTables:
         with storage_errors(self.uri, "write"):
             table.delete(condition)
 
-    def _rows(self, name: str, condition: str, columns: list[str] | None) -> list[dict[str, Any]]:
-        table = self._table(name)
-        if table is None:
-            return []
-        query = table.search().where(condition).limit(max(1, table.count_rows()))
-        return list((query.select(columns) if columns else query).to_list())
+    def _rows(self, name: str, condition: str | None = None, columns: list[str] | None = None) -> list[dict[str, Any]]:
+        """The rows that meet a condition; none without a table."""
+        rows = self._arrow(name, condition, columns)
+        return [] if rows is None else list(rows.to_pylist())
 
-    def _column(self, name: str, column: str) -> list[Any]:
+    def _columns(self, name: str, *columns: str) -> Iterator[tuple[Any, ...]]:
+        """Some columns of all rows; none without a table."""
+        rows = self._arrow(name, columns=list(columns))
+        return iter(()) if rows is None else zip(*(rows[column].to_pylist() for column in columns))
+
+    def _arrow(self, name: str, condition: str | None = None, columns: list[str] | None = None) -> Any:
+        """Rows as a pyarrow Table; None without a table."""
         table = self._table(name)
         if table is None:
-            return []
-        query = table.search().select([column]).limit(max(1, table.count_rows()))
-        return list(query.to_arrow()[column].to_pylist())
+            return None
+        with storage_errors(self.uri, "read"):
+            query = table.search().limit(max(1, table.count_rows()))
+            query = query.where(condition) if condition else query
+            return (query.select(columns) if columns else query).to_arrow()
 
     def _table(self, name: str) -> Any:
         """A table's handle at the latest version, or None where there is none yet."""
-        if name in self._open:
-            with storage_errors(self.uri, "read"):
+        with storage_errors(self.uri, "read"):
+            if name in self._open:
                 self._open[name].checkout_latest()  # once for each of our calls; LanceDB would look at each of its own
-            return self._open[name]
-        if name not in self._connection.list_tables().tables:
-            return None
-        self._open[name] = self._connection.open_table(name)
-        return self._open[name]
+            elif name in self._connection.list_tables().tables:
+                self._open[name] = self._connection.open_table(name)
+        return self._open.get(name)
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from turkish_clip.collection import File, FileReject, Scan, hashed, scan
-from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.nearest import PictureIndexError
@@ -212,17 +211,10 @@ class ImageIndex:
         """Like `search`, for a (dim,) unit vector."""
         if k < 1:
             raise PictureIndexError(f"expected at least one picture to find, got k = {k}; give 1 or more")
-        try:
-            rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact)
-        except PictureIndexError:
-            raise
-        except Exception as error:  # LanceDB passes on what its SQL parser or the storage says, in types of its own
-            said = one_line(error)
-            if where is None:
-                raise PictureIndexError(f"expected an index to read in {self.uri}, got {said}; try again") from error
-            raise PictureIndexError(
-                f"expected a condition over path, bytes, modified, got {where!r}: {said}; mend it"
-            ) from error
+        dim = self.facts.get("dim", len(vector))
+        if len(vector) != dim:
+            raise PictureIndexError(f"expected a vector of {dim} numbers, as in {self.uri}, got {len(vector)}")
+        rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact)
         if not rows and not len(self):
             raise PictureIndexError(f"expected pictures in {self.uri}, got none; add some first")
         return [Hit(row["path"], 1 - row["_distance"], list(row["also_at"])) for row in rows]
@@ -239,7 +231,7 @@ class ImageIndex:
         """
         wanted = {os.path.normpath(Path(path).absolute()) for path in paths}
         with writing_alone(self._tables.uri):
-            known = set(self._tables.files())
+            known = set(self._tables.paths())
             composed = {unicodedata.normalize("NFC", path) for path in wanted - known}  # as typed, where disks say NFD
             removed = self._tables.remove(
                 sorted(path for path in known if path in wanted or unicodedata.normalize("NFC", path) in composed)

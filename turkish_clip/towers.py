@@ -84,6 +84,11 @@ class Towers:
     def temperature_is_fitted(self) -> bool:
         return bool(self.names.facts.get("temperature"))
 
+    @property
+    def temperature_facts(self) -> dict[str, float | bool]:
+        """Both, as the commands print them."""
+        return {"temperature": self.temperature, "temperature_is_fitted": self.temperature_is_fitted}
+
     @cached_property
     def dim(self) -> int:
         """Width of the shared space."""
@@ -209,21 +214,30 @@ def find_names(
 
 
 def _of_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A training run's image model, and what was measured of its model.
-
-    A folder is looked for from the run's own checkout first: another one, from which it is used, may have a model of
-    other weights in the same place.
-    """
+    """A training run's image model, and what was measured of its model."""
     record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
     named = dict(record.get("image_model") or {})
-    if named:
-        above = [parent / named["id"] for parent in run.resolve().parents]
-        named["id"] = next((str(path) for path in above if path.is_dir()), named["id"])
+    if named.get("id") and not named.get("revision"):  # with one, it is on the Hub
+        named["id"] = _from_where_it_was_trained(run, named["id"])
     try:
         results = json.loads((run / "results.json").read_text(encoding="utf-8"))
         return named, {"measured": {name: results[name] for name in MEASURED}}
     except (OSError, ValueError, KeyError):  # not measured yet
         return named, {}
+
+
+def _from_where_it_was_trained(run: Path, folder: str) -> str:
+    """An image model's folder, if it is one: below this directory where the run is, too, or else above the run.
+
+    Another checkout, from which a run is used, may have a model of other weights in the same place.
+    """
+    here = Path.cwd()
+    as_named = Path(os.path.normpath(run.absolute()))  # runs may lie behind a link
+    above = [*as_named.parents, *run.resolve().parents]
+    for place in [here, *above] if here in above else [*above, here]:
+        if any((place / folder / name).is_file() for name in ("modules.json", "config.json")):
+            return folder if place == here else str(place / folder)
+    return folder
 
 
 def _warn_of_other_weights(towers: Towers) -> None:
@@ -232,7 +246,7 @@ def _warn_of_other_weights(towers: Towers) -> None:
     if named.get("id") != towers.names.image or not Path(named["id"]).is_dir():
         return
     expected = named.get("weights_sha256")
-    if expected and towers.image_weights_sha256 != expected:
+    if expected and expected not in (towers.image_weights_sha256, weights_sha256(towers.image)):  # of a pair, all
         log.warning(
             "%s has other weights than the image model that %s was trained for: scores are wrong; train anew, or name "
             "the right one with --image-model",
