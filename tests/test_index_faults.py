@@ -196,11 +196,14 @@ def test_an_index_that_is_made_anew_meanwhile(index: ImageIndex, photos: Path, t
     assert every_picture_finds_itself(index, photos)
 
 
-def test_an_index_that_is_deleted_meanwhile(index: ImageIndex, photos: Path) -> None:
-    assert len(index) == 6
+@pytest.mark.parametrize("where", [None, "bytes > 0"])
+def test_an_index_that_is_deleted_meanwhile(index: ImageIndex, photos: Path, where: str | None) -> None:
+    assert len(index.search(photos / "0.png", where=where)) == 6
     shutil.rmtree(index.uri)
     with pytest.raises(PictureIndexError, match="expected an index to read in"):
-        index.search(photos / "0.png")
+        index.search(photos / "0.png", where=where)
+    with pytest.raises(PictureIndexError, match="expected an index to read in"):
+        index._tables.nearest(np.ones(16, np.float32), 1, where, False)
 
 
 def test_the_lock_is_where_the_index_is(

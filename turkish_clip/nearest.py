@@ -47,7 +47,8 @@ class NearestPictures:
         return list(_waited(self._found(vector, k, where, exact)))
 
     async def _found(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
-        table = await self._latest()
+        with storage_errors(self._uri, "read"):
+            table = await self._latest()
         if table is None:
             return []
         query = table.query().nearest_to(vector).column("vector").distance_type(METRIC).limit(k)
