@@ -138,6 +138,13 @@ def test_one_line_for_what_went_wrong(
     assert re.match(f"error: .*{message}", error), error
 
 
+def test_what_the_filter_flags_comes_in_one_order() -> None:
+    from turkish_clip.filtering import Flag, flagged_first
+
+    flags = [Flag(1.0, 0.2, "gece", True), Flag(0.9, 0.9, "gece", False), Flag(1.0, 0.3, "gece", True)]
+    assert [path.name for path, _ in flagged_first([Path("b"), Path("c"), Path("a")], flags)] == ["a", "b"]
+
+
 def test_the_filter_of_an_index_looks_at_every_file(tmp_path: Path, indexed: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

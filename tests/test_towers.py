@@ -52,6 +52,12 @@ def test_a_run_has_the_image_model_of_its_own_checkout(tmp_path: Path, monkeypat
         assert find_names(Path("../mine/runs/demo"), None).image == expected
 
 
+def test_a_damaged_run(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"image_mo', encoding="utf-8")
+    with pytest.raises(NoModelError, match=r"expected a training run, got .*, whose run.json is damaged"):
+        find_names(tmp_path, None)
+
+
 def test_a_hub_id_is_no_folder(tmp_path: Path) -> None:
     run = make_run(tmp_path / "clip-ViT-B-32", {"id": "clip-ViT-B-32", "revision": "abc"})
     (run / "config.json").touch()

@@ -190,10 +190,12 @@ def filter_pictures(
 ) -> None:
     """Flag pictures that show something, wanted or not. Nothing is moved or deleted; it can miss some, so look."""
     from turkish_clip.collection import FileReject
-    from turkish_clip.filtering import CONTRAST, PictureFilter
+    from turkish_clip.filtering import CONTRAST, PictureFilter, flagged_first
 
     pictures = None
     rejects: list[FileReject] = []
+    if at is None and not has_index(folder) and not Path(folder).exists():
+        raise InputError(f"expected pictures or an index, got {folder}, which is not there; check the path")
     if at is not None or has_index(folder):
         pictures = open_index(folder, at, model, image_model, device, must_exist=True)
     towers = pictures.towers if pictures is not None else load(model, image_model, device)
@@ -210,8 +212,8 @@ def filter_pictures(
                 flags.append(flag)
                 advance(len(flags), len(paths))
     output.show_flags(paths, flags, rejects, json, csv)
-    flagged = sorted((flag.score, str(path)) for path, flag in zip(paths, flags) if flag.flagged)[::-1]
-    output.write_sheet(sheet, [(path, f"{score:.2f}  {Path(path).name}") for score, path in flagged], ", ".join(prompt))
+    tiles = [(str(path), f"{flag.score:.2f}  {path.name}") for path, flag in flagged_first(paths, flags)]
+    output.write_sheet(sheet, tiles, ", ".join(prompt))
     leave(bool(rejects) or any(flag.error is not None for flag in flags))
 
 

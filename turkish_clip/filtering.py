@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,12 @@ class PictureFilter:
         """Flags pictures as they come, in order; one that does not open is an entry with its error."""
         batches = self._towers.embed_pictures(pictures, batch_size=batch_size, workers=workers)
         return in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
+
+
+def flagged_first(paths: Iterable[Path], flags: Iterable[Flag]) -> list[tuple[Path, Flag]]:
+    """The flagged pictures, the best first; of equal scores, those of the larger cosine."""
+    flagged = [(path, flag) for path, flag in zip(paths, flags) if flag.flagged]
+    return sorted(flagged, key=lambda pair: (-pair[1].score, -pair[1].cosine, str(pair[0])))
 
 
 def as_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:

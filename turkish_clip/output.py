@@ -170,12 +170,12 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
 def show_flags(
     paths: Sequence[Path], flags: Sequence[Flag], rejects: Sequence[FileReject], as_json: bool, as_csv: bool
 ) -> None:
+    from turkish_clip.filtering import flagged_first
+
     rows: list[dict[str, object]] = [
         {"path": str(path), "score": round(flag.score, 6), "cosine": round(flag.cosine, 6), "prompt": flag.prompt}
-        for path, flag in zip(paths, flags)
-        if flag.flagged
+        for path, flag in flagged_first(paths, flags)
     ]
-    rows.sort(key=lambda row: -float(str(row["score"])))
     errors = [(str(path), flag.error.reason) for path, flag in zip(paths, flags) if flag.error]
     errors += [(reject.path, reject.reason) for reject in rejects]
     looked_at = sum(flag.error is None for flag in flags)

@@ -68,7 +68,7 @@ class PictureTables:
             uri = str(Path(uri).expanduser().absolute())
         try:
             return cls(lancedb.connect(uri, read_consistency_interval=None), uri, cluster)
-        except ValueError as error:
+        except (ValueError, RuntimeError, OSError) as error:
             raise PictureIndexError(
                 f"expected a folder or s3://… for the index, got {uri}: {one_line(error)}"
             ) from error

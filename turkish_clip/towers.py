@@ -215,7 +215,10 @@ def find_names(
 
 def _of_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """A training run's image model, and what was measured of its model."""
-    record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
+    try:
+        record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NoModelError(f"expected a training run, got {run}, whose {RUN_RECORD} is damaged: {error}") from error
     named = dict(record.get("image_model") or {})
     if named.get("id") and not named.get("revision"):  # with one, it is on the Hub
         named["id"] = _from_where_it_was_trained(run, named["id"])
