@@ -194,10 +194,10 @@ def filter_pictures(
 
     pictures = None
     rejects: list[FileReject] = []
-    if at is None and not has_index(folder) and not Path(folder).exists():
-        raise InputError(f"expected pictures or an index, got {folder}, which is not there; check the path")
     if at is not None or has_index(folder):
         pictures = open_index(folder, at, model, image_model, device, must_exist=True)
+    elif not Path(folder).exists():
+        raise InputError(f"expected pictures or an index, got {folder}, which is not there; check the path")
     towers = pictures.towers if pictures is not None else load(model, image_model, device)
     looking = PictureFilter(towers, prompt, contrast=contrast or CONTRAST, threshold=threshold)
     if pictures is not None:

@@ -193,7 +193,7 @@ class ImageIndex:
         towers = self._need_towers("search by words or pictures")
         if facts := self.facts:
             _check_model(facts, towers, self.uri)  # it may have been deleted and made anew since it was opened
-        return self.search_vector(self.vector_of(query), k, where=where, exact=exact)
+        return self._found(self.vector_of(query), k, where, exact)
 
     def vector_of(self, query: str | ImageLike) -> Vectors:
         """The (dim,) float32 unit vector of words (a str) or of a picture (anything else)."""
@@ -209,11 +209,14 @@ class ImageIndex:
         self, vector: Vectors, k: int = 10, *, where: str | None = None, exact: bool = False
     ) -> list[Hit]:
         """Like `search`, for a (dim,) unit vector."""
-        if k < 1:
-            raise PictureIndexError(f"expected at least one picture to find, got k = {k}; give 1 or more")
         dim = self.facts.get("dim", len(vector))
         if len(vector) != dim:
             raise PictureIndexError(f"expected a vector of {dim} numbers, as in {self.uri}, got {len(vector)}")
+        return self._found(vector, k, where, exact)
+
+    def _found(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[Hit]:
+        if k < 1:
+            raise PictureIndexError(f"expected at least one picture to find, got k = {k}; give 1 or more")
         rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact)
         if not rows and not len(self):
             raise PictureIndexError(f"expected pictures in {self.uri}, got none; add some first")
