@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from turkish_clip import cli
+from turkish_clip import cli, model_commands
 from turkish_clip.errors import InputError
 
 
@@ -106,21 +106,35 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["search", "FOLDER"], "expected words or --picture, got both or none"),
+        (["search", "FOLDER"], "expected words or --picture, got none"),
         (["search", "EMPTY", "ev"], "expected an index in .*, got none; make one: turkish-clip index"),
         (["index", "MISSING"], "expected a folder of pictures"),
         (["classify", "FOLDER"], "expected --labels or --examples"),
         (["classify", "FOLDER", "--labels", "ev"], "at least two different labels"),
         (["classify", "EMPTY", "--labels", "ev,kuş"], "expected pictures in .*, got none"),
         (["filter", "FOLDER", "-p", " "], "something to look for"),
-        (["info", "--model", "MISSING"], "expected a model at"),
-        (["search", "FOLDER", " "], "expected words or --picture, got both or none"),
+        (["info", "--model", "MISSING"], "expected a model, got .*, which is no folder here; check the path"),
+        (["search", "FOLDER", " "], "expected words or --picture, got none"),
+        (["search", "FOLDER", "ev", "--picture", "x.png"], "expected words or --picture, got both"),
         (["search", "FOLDER", "ev", "--sheet", "out.jpg"], "expected a sheet named .png or .html, got out.jpg"),
         (
             ["classify", "FOLDER", "--examples", "FOLDER", "--reject-below", "0.2"],
             "expected --reject-below with --labels",
         ),
         (["classify", "FOLDER", "--labels", "ev, kuş, ev|konut"], "expected each label once, got 'ev' twice"),
+        (["classify", "FOLDER", "--labels", "ev|yuva,kuş|yuva"], "expected each word under one label, got 'yuva'"),
+        (["classify", "FOLDER", "--labels", "ev,kuş", "--reject-below", "5"], "Invalid value for '--reject-below'"),
+        (["classify", "FOLDER", "--labels", "ev,kuş", "--template", "{}i", "--model", "MISSING"], "expected no suffix"),
+        (["classify", "FOLDER", "--examples", "EMPTY", "--model", "MISSING"], "at least two subfolders"),
+        (["compare", "FOLDER", "-t", "ev", "-t", " "], "expected texts to compare with, got an empty one"),
+        (["filter", "FOLDER", "-p", "ev", "--csv", "--json"], "expected --csv or --json, got both"),
+        (["filter", "FOLDER"], "Missing option '--prompt'.*; see .* filter --help"),
+        (["search", "FOLDER", "ev", "-k", "0"], "Invalid value for '-k'.*; see .* search --help"),
+        (["search", "FOLDER", "ev", "--where", " "], "expected a condition over .*, got an empty one"),
+        (["search", "FOLDER", "ev", "--where", "colour = 1"], "got 'colour = 1': [^;]*colour[^;,]*; mend it"),
+        (["serch", "FOLDER"], "No such command 'serch'"),
+        (["index", "FOLDER", "--at", "FOLDER"], "expected an index or an empty folder, got .*, which holds '.*png'"),
+        (["info", "--device", "gpu"], "expected a device that this machine has"),
     ],
 )
 def test_one_line_for_what_went_wrong(
@@ -179,7 +193,7 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "load", interrupted)
+    monkeypatch.setattr(model_commands, "load", interrupted)
     monkeypatch.setattr("sys.argv", ["turkish-clip", "info"])
     with pytest.raises(SystemExit) as left:
         cli.main()
@@ -194,3 +208,43 @@ def test_examples_that_do_not_open_are_told(indexed: Path, tmp_path: Path, capsy
     (tmp_path / "examples" / "mavi" / "2.png").write_text("x", encoding="utf-8")
     result = CliRunner().invoke(cli.app, ["classify", str(indexed), "--examples", str(tmp_path / "examples")])
     assert "2.png: a file that is not a picture" in result.stderr
+
+
+def test_its_name_and_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert re.fullmatch(r"turkish-clip \d+\.\d+\S*\n", run("--version")[1])
+    code, text = run()
+    assert code == 2
+    assert "classify" in text
+
+
+def test_what_is_gone_is_told(indexed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    code, added = as_json("index", folder)
+    assert (code, added["pictures"]) == (1, 0)
+    for path in sorted(indexed.glob("*.png"))[:3]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    run("index", folder)
+    lost = sorted(folder.glob("*.png"))[0]
+    lost.unlink()
+    found = CliRunner().invoke(cli.app, ["search", str(folder), "ev", "--sheet", str(tmp_path / "found.html")])
+    assert found.exit_code == 0
+    assert [line.split("  ")[-1] for line in found.stdout.splitlines() if lost.name in line] == ["(not there now)"]
+    assert "1 of them not there now; turkish-clip index" in found.stderr
+    assert (tmp_path / "found.html").read_text(encoding="utf-8").count("(not there now)") == 2  # alt and line
+    hits = as_json("search", folder, "ev")[1]["hits"]
+    assert [hit["path"] for hit in hits if not hit["is_there"]] == [str(lost)]
+
+    moved = folder.rename(tmp_path / "moved")
+    told = CliRunner().invoke(cli.app, ["index", str(moved)])
+    assert "2 moved, 0 gone; 3 pictures" in told.stdout
+    assert f"1 file of {folder} kept, which is not there now; --prune takes them out" in told.stderr
+    assert "0 moved, 1 gone; 2 pictures" in run("index", moved, "--prune")[1]
+
+
+def test_a_sheet_of_many_texts_is_by_pictures(indexed: Path, tmp_path: Path) -> None:
+    pictures = sorted(indexed.glob("*.png"))[:2]
+    for count, tiles in ((3, 3), (20, 2)):
+        texts = [word for number in range(count) for word in ("-t", f"ev {number}")]
+        run("compare", *pictures, *texts, "--sheet", tmp_path / "best.html")
+        assert (tmp_path / "best.html").read_text(encoding="utf-8").count("<figure>") == tiles

@@ -51,7 +51,8 @@ def test_files_with_a_new_time_or_name_and_old_bytes_are_not_embedded_again(
     with monkeypatch.context() as patched:
         patched.setattr(Towers, "embed_pictures", counting)
         added = index.add(photos)
-        assert (added.added, added.unchanged, added.duplicates, added.vanished, added.pictures) == (0, 2, 2, 2, 4)
+        assert (added.added, added.unchanged, added.duplicates, added.vanished, added.pictures) == (0, 2, 0, 0, 4)
+        assert added.moved == 2
     assert asked == []
     assert scan(photos, index._tables.files()).pending == []
 
@@ -140,10 +141,43 @@ def test_one_folder_by_several_names(index: ImageIndex, photos: Path, monkeypatc
 
 def test_a_moved_folder_is_shown_where_it_is(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
     photos.rename(tmp_path / "archive")
-    index.add(tmp_path / "archive")
+    added = index.add(tmp_path / "archive")
+    assert (added.moved, added.duplicates, added.vanished, added.missing) == (4, 0, 0, {})
     best = index.search(tmp_path / "archive" / "0.png", k=1)[0]
-    assert best.path == str(tmp_path / "archive" / "0.png")
+    assert (best.path, best.also_at, best.is_there) == (str(tmp_path / "archive" / "0.png"), [], True)
     assert index.inside(best) == tmp_path / "archive" / "0.png"
+    assert index.folders() == [str(tmp_path / "archive")]
+
+
+def test_what_a_moved_folder_has_lost_stays_until_it_is_pruned(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    """Its disk may come back; and a picture goes only if none of its files is left."""
+    archive = photos.rename(tmp_path / "archive")
+    (archive / "0.png").unlink()
+    paint(archive / "new.png", 9)
+    added = index.add(archive)
+    assert (added.added, added.moved, added.missing, added.pictures) == (1, 3, {str(photos): 1}, 5)
+    gone = next(hit for hit in index.search("ev", k=5) if not hit.is_there)
+    assert gone.path == str(photos / "0.png")
+    assert index.add(archive).missing == {str(photos): 1}
+    pruned = index.add(archive, prune=True)
+    assert (pruned.unchanged, pruned.vanished, pruned.missing, pruned.pictures) == (4, 1, {}, 4)
+    assert index.folders() == [str(archive)]
+
+
+def test_a_copy_that_goes_with_its_folder_takes_no_other_with_it(
+    index: ImageIndex, photos: Path, tmp_path: Path
+) -> None:
+    """The last two files of a picture go at once: one deleted, one in a folder that is not there."""
+    away = tmp_path / "away"
+    away.mkdir()
+    shutil.copy(photos / "0.png", away / "copy.png")
+    index.add(away)
+    away.rename(tmp_path / "unplugged")
+    (photos / "0.png").unlink()
+    added = index.add(photos)
+    assert (added.vanished, added.missing, added.pictures) == (1, {str(away): 1}, 4)
+    (tmp_path / "unplugged").rename(away)
+    assert index.add(away).unchanged == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from conftest import paint
 
-from turkish_clip import search
+from turkish_clip import adding
 from turkish_clip.collection import scan
 from turkish_clip.images import ImageError
 from turkish_clip.nearest import PictureIndexError
 from turkish_clip.picture_tables import FILES, PICTURES, PictureTables
-from turkish_clip.search import ImageIndex
+from turkish_clip.search import Hit, ImageIndex
 from turkish_clip.towers import Towers
 
 
@@ -50,14 +50,14 @@ def test_a_picture_that_opens_at_the_second_try(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(photos / "new.png", 10)
-    embed = search._embed
+    embed = adding.embedded
 
-    def stumbling(files: list[search.File], *more: object) -> object:
+    def stumbling(files: list[adding.File], *more: object) -> object:
         return [], [], [file.rejected("an input/output error") for file in files]
 
-    monkeypatch.setattr(search, "_embed", stumbling)
+    monkeypatch.setattr(adding, "embedded", stumbling)
     assert [reject.reason for reject in index.add(photos).rejects] == ["an input/output error"]
-    monkeypatch.setattr(search, "_embed", embed)
+    monkeypatch.setattr(adding, "embedded", embed)
     healed = index.add(photos)
     assert (healed.pictures, healed.added, healed.rejects) == (7, 1, [])
     assert every_picture_finds_itself(index, photos)
@@ -171,7 +171,7 @@ def test_an_index_that_is_none(tmp_path: Path) -> None:
 
 
 def test_asked_in_a_notebook_and_by_several_threads(index: ImageIndex, photos: Path) -> None:
-    async def cell() -> list[search.Hit]:
+    async def cell() -> list[Hit]:
         return index.search(photos / "0.png", k=6)
 
     loop = asyncio.new_event_loop()

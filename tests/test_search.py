@@ -172,7 +172,7 @@ print(len(set(counts)))
 def test_two_processes_read_while_one_writes(
     index: ImageIndex, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("turkish_clip.search.ROWS_PER_WRITE", 4)
+    monkeypatch.setattr("turkish_clip.adding.ROWS_PER_WRITE", 4)
     argv = [sys.executable, "-c", READER, str(tmp_path / "index"), "46"]
     readers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for reader in readers:
@@ -198,11 +198,11 @@ def test_two_readers_see_what_a_writer_adds(index: ImageIndex, photos: Path, tmp
 
 KILLED = """
 import os, signal, sys
-from turkish_clip import search
+from turkish_clip import adding
 from turkish_clip.picture_tables import PictureTables
 from turkish_clip.search import ImageIndex
 from turkish_clip.towers import load_towers
-search.ROWS_PER_WRITE = 4
+adding.ROWS_PER_WRITE = 4
 calls = [0]
 original = PictureTables._upsert
 def counting(self, *args):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from turkish_clip.encoder import load_model
+from turkish_clip.encoder import ModelError, load_model
+from turkish_clip.reaching import UnreachableError
 from turkish_clip.towers import NoModelError, find_names, load_towers, weights_sha256
 
 HERE = "models/clip"  # from the checkout's root, as `make demo` names it
@@ -35,6 +40,43 @@ def test_by_name_environment_and_run(
     assert (names.text, names.image, names.image_revision) == (str(run / "model"), "some/clip", "abc")
     (run / "model" / "turkish_clip.json").write_text('{"temperature": 0.04}', encoding="utf-8")
     assert find_names(run, str(tiny_clip)).facts["temperature"] == 0.04
+
+
+def test_the_model_of_a_run_is_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run", {"id": "some/clip", "revision": "abc"})
+    assert find_names(run / "model", None) == find_names(run, None)
+    monkeypatch.chdir(run)
+    assert (find_names("model", None).text, find_names("model", None).image) == ("model", "some/clip")
+    monkeypatch.chdir(run / "model")
+    assert not find_names(run / "model", None).image_is_guessed
+
+
+def test_an_encoder_that_names_no_image_model(text_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"expected the image model of .*, which names none; name it with --image-mo"):
+        load_towers(text_folder, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["runs/demo/nosuch", "../nosuch"])
+def test_a_folder_that_is_not_there(name: str) -> None:
+    with pytest.raises(
+        UnreachableError, match=f"expected a model, got {name}, which is no folder here; check the path"
+    ):
+        find_names(name, None)
+
+
+def test_a_hub_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
+    """Its client would try again for two minutes."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    argv = [sys.executable, "-m", "turkish_clip.cli", "info", "--model", "org/nosuch"]
+    told = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, told.stdout) == (2, "")
+    message = r"error: expected a model, got org/nosuch, .* no answer from the Hub \(http://127.0.0.1:9\): [^\n]*\n$"
+    assert re.match(message, told.stderr), told.stderr
+
+
+def test_a_device_that_is_not_here(pair_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"expected a device that this machine has \(cpu.*\), got 'gpu'; choose with"):
+        load_towers(pair_folder, device="gpu")
 
 
 def test_a_run_has_the_image_model_of_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,13 @@ def test_examples_that_can_not_be_learnt_from(towers: Towers, tmp_path: Path) ->
         examples_in(tmp_path / "none")
     with pytest.raises(ExampleError, match="at least two subfolders"):
         examples_in(tmp_path)
+    for label in ("ev", "kuş", ".turkish-clip"):
+        (tmp_path / label).mkdir()
+    PICTURES[0].save(tmp_path / "ev" / "1.png")
+    with pytest.raises(ExampleError, match="expected pictures in each subfolder of .*, got none in 'kuş'"):
+        examples_in(tmp_path)
+    PICTURES[1].save(tmp_path / "kuş" / "1.png")
+    assert list(examples_in(tmp_path)) == ["ev", "kuş"]
     with pytest.raises(ExampleError, match="expected a saved classifier"):
         FewShotClassifier.load(tmp_path, towers)
     classifier = FewShotClassifier.fit(towers, {"a": PICTURES[:1], "b": PICTURES[1:]})

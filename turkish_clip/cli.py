@@ -7,43 +7,43 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 import typer
 
-from turkish_clip import output
+from turkish_clip import model_commands, output
 from turkish_clip.errors import InputError
-from turkish_clip.opening import INDEX_FOLDER, files_of, has_index, lines_of, load, open_index, sheet_of
+from turkish_clip.opening import classifier_of, files_of, has_index, lines_of, load, open_index
+from turkish_clip.options import At, Device, ImageModel, Json, Model, Pictures, Sheet, Workers
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
-
-Model = Annotated[
-    str | None,
-    typer.Option(help="a pair, a text encoder or a training run: Hub id or folder", envvar="TURKISH_CLIP_MODEL"),
-]
-ImageModel = Annotated[
-    str | None,
-    typer.Option(help="the text encoder's image model; else the one that it names", envvar="TURKISH_CLIP_IMAGE_MODEL"),
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; else chosen by itself")]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-Sheet = Annotated[Path | None, typer.Option(help="a contact sheet to write: out.png or out.html", callback=sheet_of)]
-At = Annotated[str | None, typer.Option(help=f"the index's place or URI; else FOLDER/{INDEX_FOLDER}")]
-Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode pictures")]
-Pictures = Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures")]
+Misused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException: typer's own by now, click's before
 
 
-@app.callback()
-def turkish_clip() -> None:
+@app.callback(invoke_without_command=True)
+def turkish_clip(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="say which version it is")] = False
+) -> None:
     """Turkish words and pictures in one space: search, classify, compare and filter pictures."""
+    if version:
+        from importlib import metadata
+
+        print(f"turkish-clip {metadata.version('turkish-clip')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
 
 
 @app.command()
 def index(
     folder: Annotated[Path, typer.Argument(help="the pictures, subfolders included")],
     at: At = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="take out the pictures of indexed folders that are not there any more")
+    ] = False,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -55,9 +55,9 @@ def index(
         raise InputError(f"expected a folder of pictures, got {folder}, which is none; check the path")
     pictures = open_index(folder, at, model, image_model, device)
     with output.progress("indexing", quiet=json) as advance:
-        added = pictures.add(folder, workers=workers, progress=advance)
+        added = pictures.add(folder, workers=workers, prune=prune, progress=advance)
     output.show_added(added, pictures.uri, json)
-    leave(bool(added.rejects))
+    leave(bool(added.rejects) or not added.pictures)
 
 
 @app.command()
@@ -66,7 +66,10 @@ def search(
     query: Annotated[str | None, typer.Argument(help="what to look for, in Turkish")] = None,
     picture: Annotated[Path | None, typer.Option(help="look for pictures like this one instead")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="how many to find")] = 10,
-    where: Annotated[str | None, typer.Option(help="a condition in SQL over path, bytes and modified")] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(help="a condition in SQL over path, bytes, modified: \"modified > timestamp '2026-01-31'\""),
+    ] = None,
     cluster: Annotated[str | None, typer.Option(help="a Ray cluster that searches: auto, local")] = None,
     at: At = None,
     model: Model = None,
@@ -77,11 +80,13 @@ def search(
 ) -> None:
     """Find the pictures of an index that fit words, or that look like a picture, best."""
     if (query is None or not query.strip()) == (picture is None):
-        raise InputError("expected words or --picture, got both or none; write: turkish-clip search FOLDER 'kar'")
+        got = "both" if picture is not None else "none"
+        raise InputError(f"expected words or --picture, got {got}; write: turkish-clip search FOLDER 'kar'")
     pictures = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
     hits = pictures.search(picture or query, k, where=where)  # type: ignore[arg-type]
+    asked = query if picture is None else f"like {picture.name}"
     output.show_hits(hits, str(picture or query), json)
-    output.write_sheet(sheet, [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}") for hit in hits], query or "")
+    output.write_sheet(sheet, output.tiles_of_hits(hits), str(asked))
 
 
 @app.command()
@@ -89,7 +94,9 @@ def classify(
     pictures: Pictures,
     labels: Annotated[str | None, typer.Option(help="labels with commas between; synonyms: araba|otomobil")] = None,
     examples: Annotated[Path | None, typer.Option(help="a folder with a subfolder of pictures per label")] = None,
-    reject_below: Annotated[float | None, typer.Option(help="below this cosine a picture is none of them")] = None,
+    reject_below: Annotated[
+        float | None, typer.Option(min=-1, max=1, help="below this cosine a picture is none of them")
+    ] = None,
     template: Annotated[list[str] | None, typer.Option(help="with one {} for the label; may be repeated")] = None,
     model: Model = None,
     image_model: ImageModel = None,
@@ -100,41 +107,28 @@ def classify(
 ) -> None:
     """Say which label each picture fits, with probabilities; by the labels' words, or by examples."""
     if (labels is None) == (examples is None):
-        raise InputError("expected --labels or --examples, got both or none; write: --labels kedi,köpek")
+        got = "none" if labels is None else "both"
+        raise InputError(f"expected --labels or --examples, got {got}; write: --labels kedi,köpek")
     if examples is not None and reject_below is not None:
         raise InputError("expected --reject-below with --labels, got it with --examples, whose scores are no cosines")
-    towers = load(model, image_model, device)
-    classifier: Any
     paths, rejects = files_of(pictures)
+    classifier = classifier_of(labels, examples, template or [], reject_below, lambda: load(model, image_model, device))
     left_out = [(reject.path, reject.reason) for reject in rejects]
-    temperature: dict[str, Any] = {}
-    options = {"templates": template} if template else {}
-    if examples is not None:
-        from turkish_clip.few_shot import FewShotClassifier, examples_in
-
-        classifier = FewShotClassifier.fit(towers, examples_in(examples), **options)  # type: ignore[arg-type]
-        left_out += [(error.name, error.reason) for error in classifier.left_out]
-    else:
-        from turkish_clip.zero_shot import ZeroShotClassifier
-
-        classifier = ZeroShotClassifier(
-            towers,
-            output.parse_labels(labels or ""),
-            reject_below=reject_below,
-            **options,  # type: ignore[arg-type]
-        )
-        temperature = towers.temperature_facts
-        if not towers.temperature_is_fitted and not json:
-            output.say(
-                f"probabilities with the default temperature {towers.temperature}: none was fitted to this model"
-            )
+    left_out += [(error.name, error.reason) for error in classifier.left_out]
+    temperature = classifier.towers.temperature_facts if examples is None else {}
+    if not json and temperature.get("temperature_is_fitted") is False:
+        output.say(f"probabilities with the default temperature {temperature['temperature']}: none was fitted")
     with output.progress("classifying", quiet=json) as advance:
         found = []
         for result in classifier.classify_each(paths, workers=workers):
             found.append(result)
             advance(len(found), len(paths))
     output.show_classes(paths, found, left_out, temperature, json)
-    tiles = [(str(path), f"{r.label or '–'} {r.probability:.2f}") for path, r in zip(paths, found) if r.error is None]
+    tiles = [
+        (str(path), f"{r.label or '–'} {r.probability:.2f}  {path.name}")
+        for path, r in zip(paths, found)
+        if r.error is None
+    ]
     output.write_sheet(sheet, tiles, labels or str(examples))
     leave(bool(left_out) or any(result.error is not None for result in found))
 
@@ -155,8 +149,9 @@ def compare(
     from turkish_clip.towers import in_order
 
     words = [*(text or []), *(lines_of(texts) if texts is not None else [])]
-    if not words:
-        raise InputError("expected texts to compare with, got none; add -t 'karda bir ev' or --texts FILE")
+    if not words or not all(word.strip() for word in words):
+        got = "an empty one" if words else "none"
+        raise InputError(f"expected texts to compare with, got {got}; add -t 'karda bir ev' or --texts FILE")
     paths, rejects = files_of(pictures)
     towers = load(model, image_model, device)
     vectors_of_texts = towers.encode_texts(words)
@@ -167,9 +162,7 @@ def compare(
     errors |= {reject.path: reject.reason for reject in rejects}
     scores = {str(path): row.tolist() for path, row in zip(paths, found) if not isinstance(row, ImageError)}
     output.show_scores(scores, words, errors, json)
-    best = zip(output.best_pictures(scores), range(len(words)), words)
-    tiles = [(path, f"{scores[path][column]:.3f}  {said}") for path, column, said in best]
-    output.write_sheet(sheet, tiles, "the best picture for each text")
+    output.write_sheet(sheet, *output.tiles_of_scores(scores, words))
     leave(bool(errors))
 
 
@@ -192,6 +185,8 @@ def filter_pictures(
     from turkish_clip.collection import FileReject
     from turkish_clip.filtering import CONTRAST, PictureFilter, flagged_first
 
+    if csv and json:
+        raise InputError("expected --csv or --json, got both; leave one out")
     pictures = None
     rejects: list[FileReject] = []
     if at is not None or has_index(folder):
@@ -240,69 +235,8 @@ def web_page(
     serve(build_page(towers, pictures), host=host, port=port)
 
 
-@app.command()
-def info(model: Model = None, image_model: ImageModel = None, device: Device = None, json: Json = False) -> None:
-    """Say which models are used, and what is known of them."""
-    towers = load(model, image_model, device)
-    output.show_facts(
-        {
-            "text": towers.names.text,
-            "images": towers.image_name,
-            "image_weights_sha256": towers.image_weights_sha256,
-            "dim": towers.dim,
-            "max_tokens": towers.text.max_seq_length,
-            **towers.temperature_facts,
-            "device": str(towers.text.device),
-        },
-        json,
-    )
-
-
-@app.command()
-def verify(
-    model: Annotated[str, typer.Argument(help="Hub id (owner/name) or folder of a published model")],
-    image_model: ImageModel = None,
-    revision: Annotated[str | None, typer.Option(help="branch, tag or commit of the model")] = None,
-    image_revision: Annotated[str | None, typer.Option(help="branch, tag or commit of the image model")] = None,
-    device: Device = None,
-    json: Json = False,
-) -> None:
-    """Load a published model, and check its golden vectors, its pairing and the versions."""
-    from turkish_clip import verify as room
-
-    room.quiet()
-    checks = room.verify(
-        model, image_model=image_model, revision=revision, image_revision=image_revision, device=device
-    )
-    output.show_checks(model, checks, json)
-    leave(not all(check.passed for check in checks))
-
-
-@app.command()
-def export(
-    model: Annotated[
-        str | None, typer.Argument(help="a text encoder, a pair or a training run", envvar="TURKISH_CLIP_MODEL")
-    ] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="as an ONNX graph, which runs without torch")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="in 8 bits: smaller and faster, vectors slightly off")] = False,
-    output_folder: Annotated[
-        Path | None, typer.Option("--output", help="the folder to write; else NAME-onnx, beside a folder's NAME")
-    ] = None,
-    image_model: ImageModel = None,
-    revision: Annotated[str | None, typer.Option(help="branch, tag or commit of the model")] = None,
-    json: Json = False,
-) -> None:
-    """Write a text encoder for other programs: one graph from token ids to unit vectors, and its tokenizer."""
-    if not onnx:
-        raise InputError("expected a format, got none; write: turkish-clip export MODEL --onnx")
-    if model is None:
-        raise InputError("expected a model, got none; write: turkish-clip export FOLDER_OR_ID --onnx")
-    from turkish_clip import verify as room
-    from turkish_clip.onnx_export import export_onnx
-
-    room.quiet()
-    written = export_onnx(model, output_folder, int8=int8, image_model=image_model, revision=revision)
-    output.show_export(written, json)
+for command in (model_commands.info, model_commands.verify, model_commands.export):
+    app.command()(command)
 
 
 def leave(imperfect: bool) -> None:
@@ -312,18 +246,24 @@ def leave(imperfect: bool) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command, with the process's own arguments if none are given; errors become one line, exit code 2."""
     try:
-        app(argv)
+        code = app(argv, standalone_mode=False)
+    except Misused as error:
+        fail(f"{' '.join(error.format_message().split())}; see {_path_of(error)} --help")  # type: ignore[attr-defined]
     except InputError as error:
         fail(" ".join(str(error).split()))
     except OSError as error:
         fail(f"expected to read and write files, got {' '.join(str(error).split())}; check path, rights and disk")
-    except SystemExit as done:
-        if done.code == INTERRUPTED:
-            print("interrupted; give the same command again to go on", file=sys.stderr)
-        raise
+    if code == INTERRUPTED:
+        print("interrupted; give the same command again to go on", file=sys.stderr)
+    raise SystemExit(code or 0)
 
 
-def fail(message: str) -> None:
+def _path_of(misused: Exception) -> str:
+    """The subcommand that was called wrongly."""
+    return getattr(getattr(misused, "ctx", None), "command_path", "turkish-clip")
+
+
+def fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
 

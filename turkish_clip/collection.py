@@ -68,12 +68,14 @@ class Scan:
         unchanged: paths of files that are as they were.
         vanished: paths that were known under the folder and are gone; none below a folder that can't be entered now.
         rejects: what is not to be read at all.
+        missing: paths that were known under other folders, which are not there now: moved, deleted, or not mounted.
     """
 
     pending: list[File]
     unchanged: list[str]
     vanished: list[str]
     rejects: list[FileReject] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
 
 def scan(pictures: str | Path | Sequence[str | Path], known: Mapping[str, File]) -> Scan:
@@ -109,7 +111,10 @@ def scan(pictures: str | Path | Sequence[str | Path], known: Mapping[str, File])
             unchanged.append(path)
         else:
             pending.append(File(path, root, stat.st_size, mtime_ns))
-    return Scan(pending, unchanged, vanished, rejects)
+    lost = {folder for folder in {file.folder for file in known.values()} if not os.path.lexists(folder)}
+    seen = {*paths, *vanished}
+    missing = sorted(path for path, file in known.items() if file.folder in lost and path not in seen)
+    return Scan(pending, unchanged, vanished, rejects, missing)
 
 
 def hashed(files: Sequence[File], workers: int) -> tuple[list[File], list[File]]:

@@ -97,7 +97,9 @@ def pair(
     Returns:
         A model whose `encode` takes texts or pictures (not both in one call) and gives each the vector that its own
         encoder gives, bit for bit: (n, dim) float32. Each route keeps its own token limit. Picture vectors are as the
-        image model leaves them, raw or unit, so compare by cosine, as `similarity` does.
+        image model leaves them, raw or unit, so compare by cosine, as `similarity` does. What was measured of the text
+        encoder, a fitted temperature included, is no part of the modules: where the pair is saved by hand, copy the
+        encoder's turkish_clip.json beside it.
 
     Raises:
         ModelError: a model can't be loaded, the first has no text side, the second no image side, or the widths differ.
@@ -177,12 +179,25 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str | N
     """Loads a SentenceTransformer by Hub id or folder, without remote code.
 
     Raises:
-        ModelError: it can't be loaded; says why in one line.
+        ModelError: it can't be loaded, or this machine has no such device; says why in one line.
     """
+    check_device(device)
     try:
         return SentenceTransformer(str(name), revision=revision or None, device=device, trust_remote_code=False)
     except Exception as error:  # the Hub's client, transformers and safetensors each raise their own
         raise _unloadable("model", str(name), error) from error
+
+
+def check_device(device: str | None) -> None:
+    """Sees that this machine has a torch device such as cpu, cuda, cuda:1 or mps.
+
+    Raises:
+        ModelError: it has not.
+    """
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device is not None and not has.get(device.partition(":")[0]):
+        there = ", ".join(name for name, present in has.items() if present)
+        raise ModelError(f"expected a device that this machine has ({there}), got {device!r}; choose with --device")
 
 
 def _load_model(model: SentenceTransformer | str | Path, device: str | None) -> SentenceTransformer:

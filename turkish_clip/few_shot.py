@@ -141,7 +141,7 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     """Labelled pictures out of a folder of folders: each subfolder is a label.
 
     Raises:
-        ExampleError: no such folder, or fewer than two subfolders with pictures.
+        ExampleError: no such folder, a subfolder without pictures, or fewer than two.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -149,13 +149,15 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     examples = {
         nfc(label.name): [path for path in sorted(label.iterdir()) if path.suffix.lower() in SUFFIXES]
         for label in sorted(root.iterdir())
-        if label.is_dir()
+        if label.is_dir() and not label.name.startswith(".")
     }
-    examples = {label: pictures for label, pictures in examples.items() if pictures}
     if len(examples) < 2:
         raise ExampleError(
             f"expected at least two subfolders with pictures in {folder}, got {list(examples)}; add some"
         )
+    empty = [label for label, pictures in examples.items() if not pictures]
+    if empty:
+        raise ExampleError(f"expected pictures in each subfolder of {folder}, got none in {empty[0]!r}; add some")
     return examples
 
 

@@ -118,15 +118,19 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
     except Exception as error:
         if where is None or isinstance(error, OSError) or "LanceError(IO)" in str(error):
             raise _unusable(uri, "read", error) from error
+        said = IN_SOURCES.sub("", one_line(error)).partition(" Valid fields")[0]  # which are those of the table
         raise PictureIndexError(
-            f"expected a condition over path, bytes, modified, got {where!r}: {one_line(error)}; mend it"
+            f"expected a condition over path, bytes, modified, got {where!r}: {said}; mend it"
         ) from error
 
 
 def _unusable(uri: str, to_do: str, error: Exception) -> PictureIndexError:
     said = IN_SOURCES.sub("", one_line(error, 1000))
     said = said if len(said) <= 300 else f"{said[:100]} … {said[-200:]}"  # paths come first, the reason last
-    return PictureIndexError(f"expected an index to {to_do} in {uri}, got {said}; check rights and disk, and try again")
+    return PictureIndexError(
+        f"expected an index to {to_do} in {uri}, got {said}; check rights and disk; "
+        "if it is damaged, delete it and index again"
+    )
 
 
 def _waited(coroutine: Coroutine[Any, Any, Any]) -> Any:

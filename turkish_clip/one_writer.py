@@ -13,6 +13,7 @@ from turkish_clip.picture_tables import is_address
 
 log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
+TABLE = ".lance"  # the ending of what LanceDB writes
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without locks say
 
 
@@ -23,7 +24,7 @@ def writing_alone(uri: str) -> Iterator[None]:
     Two writers would both add a picture that is new to both, and each would mend what the other is about to finish.
 
     Raises:
-        PictureIndexError: another process writes.
+        PictureIndexError: another process writes, or the place can't be written, or is a folder of other things.
     """
     if is_address(uri):
         yield
@@ -31,7 +32,13 @@ def writing_alone(uri: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder = Path(uri)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PictureIndexError(
+            f"expected a place to write an index, got {uri} ({error.strerror}); check rights, or name another (--at)"
+        ) from error
+    check_place(folder)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -49,3 +56,17 @@ def writing_alone(uri: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_place(folder: Path) -> None:
+    """Sees that an index does not come among other files.
+
+    Raises:
+        PictureIndexError: the folder holds something, and no index.
+    """
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    others = [name for name in names if name != LOCK]
+    if others and not any(name.endswith(TABLE) for name in others):
+        raise PictureIndexError(
+            f"expected an index or an empty folder, got {folder}, which holds {others[0]!r}; name a new folder"
+        )

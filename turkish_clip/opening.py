@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from turkish_clip.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turkish_clip.collection import FileReject
     from turkish_clip.search import ImageIndex
     from turkish_clip.towers import Towers
+    from turkish_clip.zero_shot import PictureClassifier
 
 INDEX_FOLDER = ".turkish-clip"  # of a picture folder's index, inside it
 
@@ -24,11 +27,15 @@ def load(
     image_revision: str | None = None,
 ) -> Towers:
     """The models, with the host's bars and warnings off."""
+    from turkish_clip.reaching import check_reachable
     from turkish_clip.towers import find_names, load_towers
     from turkish_clip.verify import quiet
 
+    # What is said here is said before the host is imported, which takes seconds.
     if model is None:
-        find_names(None, image_model)  # says so before the host is imported, which takes seconds
+        find_names(None, image_model)
+    else:
+        check_reachable(model, revision)
     quiet()
     return load_towers(model, image_model, revision=revision, image_revision=image_revision, device=device)
 
@@ -80,6 +87,28 @@ def has_index(folder: str) -> bool:
 
     uri = index_of(folder)
     return is_address(uri) or (Path(uri) / "pictures.lance").is_dir()
+
+
+def classifier_of(
+    labels: str | None,
+    examples: Path | None,
+    templates: list[str],
+    reject_below: float | None,
+    towers: Callable[[], Towers],
+) -> PictureClassifier:
+    """A classifier by labels or by examples; what is wrong with these is said before the models are loaded."""
+    from turkish_clip.few_shot import FewShotClassifier, examples_in
+    from turkish_clip.output import parse_labels
+    from turkish_clip.prompts import PHOTOGRAPHS
+    from turkish_clip.zero_shot import ZeroShotClassifier, prompts_of
+
+    if examples is not None:
+        shown = examples_in(examples)
+        prompts_of(list(shown), templates or PHOTOGRAPHS)
+        return FewShotClassifier.fit(towers(), shown, templates=templates or PHOTOGRAPHS)
+    words = parse_labels(labels or "")
+    prompts_of(words, templates or PHOTOGRAPHS)
+    return ZeroShotClassifier(towers(), words, templates=templates or PHOTOGRAPHS, reject_below=reject_below)
 
 
 def files_of(pictures: list[Path]) -> tuple[list[Path], list[FileReject]]:

@@ -15,16 +15,18 @@ from turkish_clip.errors import InputError
 from turkish_clip.text import nfc
 
 if TYPE_CHECKING:
+    from turkish_clip.adding import Added
     from turkish_clip.collection import FileReject
     from turkish_clip.filtering import Flag
     from turkish_clip.onnx_export import Exported
-    from turkish_clip.search import Added, Hit
+    from turkish_clip.search import Hit
     from turkish_clip.verify import Check
     from turkish_clip.zero_shot import Classification
 
 SHOWN_REJECTS = 20
 BEST = 3  # labels or texts shown for a picture
 COLUMNS = 8  # of texts; more are listed for each picture instead
+GONE = "  (not there now)"
 FLAG_COLUMNS = ("path", "score", "cosine", "prompt")
 
 
@@ -57,28 +59,50 @@ def show_added(added: Added, uri: str, as_json: bool) -> None:
         print_json({**asdict(added), "index": uri})
         return
     print(
-        f"{added.added} added, {added.unchanged} as they were, {added.duplicates} duplicates, {added.vanished} gone; "
-        f"{added.pictures} pictures in {uri}"
+        f"{added.added} added, {added.unchanged} as they were, {added.duplicates} duplicates, {added.moved} moved, "
+        f"{added.vanished} gone; {added.pictures} pictures in {uri}"
     )
+    for folder, count in added.missing.items():
+        say(f"{number_of(count, 'file')} of {folder} kept, which is not there now; --prune takes them out")
+    if not added.pictures:
+        say("no pictures yet: add some to the folder and give the same command again")
     show_rejects([(reject.path, reject.reason) for reject in added.rejects])
 
 
 def show_rejects(rejects: Sequence[tuple[str, str]]) -> None:
     """What could not be read, on stderr; the first of many."""
     if rejects:
-        say(f"{len(rejects)} files could not be read:")
+        say(f"{number_of(len(rejects), 'file')} could not be read:")
         for path, reason in rejects[:SHOWN_REJECTS]:
             say(f"  {path}: {reason}")
         if len(rejects) > SHOWN_REJECTS:
             say(f"  … and {len(rejects) - SHOWN_REJECTS} more; --json lists them all")
 
 
+def number_of(count: int, thing: str) -> str:
+    """A number with its noun.
+
+    >>> number_of(1, "file"), number_of(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
     if as_json:
-        print_json({"query": query, "hits": [asdict(hit) for hit in hits]})
+        print_json({"query": query, "hits": [{**asdict(hit), "is_there": hit.is_there} for hit in hits]})
         return
     for hit in hits:
-        print(f"{hit.score:7.3f}  {hit.path}" + (f"  (+{len(hit.also_at)} copies)" if hit.also_at else ""))
+        copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
+        print(f"{hit.score:7.3f}  {hit.path}{copies}{'' if hit.is_there else GONE}")
+    gone = sum(not hit.is_there for hit in hits)
+    if gone:
+        say(f"{gone} of them not there now; turkish-clip index, on their folder, takes out what is gone")
+
+
+def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
+    """A contact sheet's pictures with their lines."""
+    return [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else GONE}") for hit in hits]
 
 
 def show_classes(
@@ -136,6 +160,15 @@ def show_scores(
     else:
         _print_table(scores, texts, best)
     show_rejects(list(errors.items()))
+
+
+def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> tuple[list[tuple[str, str]], str]:
+    """A contact sheet's pictures with their lines, and its title: as the table, by texts or, of many, by pictures."""
+    if len(texts) > COLUMNS:
+        best = [(path, *max(zip(row, texts))) for path, row in scores.items()]
+        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "the best text for each picture"
+    found = zip(best_pictures(scores), range(len(texts)), texts)
+    return [(path, f"{scores[path][at]:.3f}  {text}") for path, at, text in found], "the best picture for each text"
 
 
 def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> None:

@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from turkish_clip.collection import File, FileReject, Scan, hashed, scan
-from turkish_clip.images import ImageError, ImageLike
+from turkish_clip.adding import Added, Adder
+from turkish_clip.collection import FileReject
+from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.nearest import PictureIndexError
 from turkish_clip.one_writer import writing_alone
-from turkish_clip.picture_tables import PictureTables, chunks
-from turkish_clip.towers import Towers, in_order
+from turkish_clip.picture_tables import PictureTables
+from turkish_clip.towers import Towers
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
 
 FORMAT = 2  # 1 had partitions by dot product
-ROWS_PER_WRITE = 512  # pictures per transaction: what a kill loses at most
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,10 @@ class Hit:
     score: float
     also_at: list[str] = field(default_factory=list)
 
-
-@dataclass(frozen=True)
-class Added:
-    """What adding did, in files; `pictures` is the number of distinct pictures then in the index."""
-
-    added: int
-    unchanged: int
-    duplicates: int
-    vanished: int
-    pictures: int
-    rejects: list[FileReject]
+    @property
+    def is_there(self) -> bool:
+        """Whether the file is on this disk now."""
+        return os.path.lexists(self.path)
 
 
 class ImageIndex:
@@ -110,6 +102,7 @@ class ImageIndex:
         *,
         batch_size: int = 32,
         workers: int = 2,
+        prune: bool = False,
         progress: Callable[[int, int], Any] | None = None,
     ) -> Added:
         """Brings the index up to date with a folder, or with a list of files.
@@ -122,6 +115,8 @@ class ImageIndex:
             pictures: a folder, looked through with its subfolders, or files.
             batch_size: pictures per step of the tower.
             workers: threads that read and decode.
+            prune: take out the files of other indexed folders that are not there any more, too; else they stay, since
+                a disk may not be mounted, save those whose bytes are found elsewhere: their folder was moved.
             progress: called with the number of files done and of all, as they are done.
 
         Raises:
@@ -131,47 +126,9 @@ class ImageIndex:
         """
         towers = self._need_towers("add pictures")
         with writing_alone(self._tables.uri):
-            return self._add(pictures, towers, batch_size, workers, progress)
-
-    def _add(
-        self,
-        pictures: str | Path | Sequence[str | Path],
-        towers: Towers,
-        batch_size: int,
-        workers: int,
-        progress: Callable[[int, int], Any] | None,
-    ) -> Added:
-        self._tables.create(_facts_of(towers), towers.dim)
-        _check_model(self.facts, towers, self.uri)  # another process may have made it since it was opened
-        known = self._tables.files()
-        for path in self._tables.forget_lost(known):
-            del known[path]
-        found: Scan = scan(pictures, known)
-        rejects, duplicates, added, done = list(found.rejects), 0, 0, len(found.unchanged)
-        untouched = len(found.unchanged)
-        total = done + len(found.pending)
-        for files in chunks(found.pending, ROWS_PER_WRITE):
-            fresh, bad = hashed(files, workers)
-            touched = [file for file in fresh if _content(known, file) == file.content]
-            new, copies = self._part([file for file in fresh if _content(known, file) != file.content])
-            rows, indexed, unread = _embed(new, towers, batch_size, workers)
-            why = {file.content: file.reason for file in unread}
-            unread += [copy.rejected(why[copy.content]) for copy in copies if copy.content in why]
-            copies = [copy for copy in copies if copy.content not in why]
-            others = [*indexed, *copies, *bad, *unread]
-            changed = [known[file.path] for file in others if _content(known, file)]
-            self._tables.write(rows, copies, [*touched, *others], changed)
-            untouched += len(touched)
-            rejects += [FileReject(file.path, file.reason) for file in (*bad, *unread)]
-            added += len(rows)
-            duplicates += len(copies)
-            done += len(files)
-            if progress is not None:
-                progress(done, total)
-        vanished = self._tables.remove(found.vanished)  # last: the bytes of renamed files are known till then
-        self._tables.mend()
-        self._tables.tidy()
-        return Added(added, untouched, duplicates, vanished, len(self), sorted(rejects, key=lambda r: r.path))
+            self._tables.create(_facts_of(towers), towers.dim)
+            _check_model(self.facts, towers, self.uri)  # another process may have made it since it was opened
+            return Adder(self._tables, towers, batch_size, workers, prune).add(pictures, progress)
 
     def search(
         self, query: str | ImageLike, k: int = 10, *, where: str | None = None, exact: bool = False
@@ -217,6 +174,8 @@ class ImageIndex:
     def _found(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[Hit]:
         if k < 1:
             raise PictureIndexError(f"expected at least one picture to find, got k = {k}; give 1 or more")
+        if where is not None and not where.strip():
+            raise PictureIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
         rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact)
         if not rows and not len(self):
             raise PictureIndexError(f"expected pictures in {self.uri}, got none; add some first")
@@ -265,18 +224,6 @@ class ImageIndex:
             raise PictureIndexError(f"expected a model to {to_do}, got none; open the index with load_towers(...)")
         return self._towers
 
-    def _part(self, files: list[File]) -> tuple[list[File], list[File]]:
-        """New contents, one file each, and the other files with those bytes or with bytes already indexed."""
-        known = self._tables.contents([file.content for file in files])
-        new: dict[str, File] = {}
-        copies = []
-        for file in files:
-            if file.content in known or file.content in new:
-                copies.append(file)
-            else:
-                new[file.content] = file
-        return list(new.values()), copies
-
 
 def _facts_of(towers: Towers) -> dict[str, Any]:
     """What an index keeps of its models."""
@@ -296,31 +243,6 @@ def _facts_of(towers: Towers) -> dict[str, Any]:
 def _for_anywhere(name: str) -> str:
     """A model's name as it holds from any directory."""
     return str(Path(name).resolve()) if name and Path(name).is_dir() else name
-
-
-def _content(known: dict[str, File], file: File) -> str:
-    """The hash that a file's bytes had; empty for a new file, and for one that could not be indexed."""
-    before = known.get(file.path)
-    return before.content if before is not None and not before.reason else ""
-
-
-def _embed(
-    files: list[File], towers: Towers, batch_size: int, workers: int
-) -> tuple[list[dict[str, Any]], list[File], list[File]]:
-    """The rows of the files that opened, those files, and the others with the reason."""
-    rows: list[dict[str, Any]] = []
-    done: list[File] = []
-    unread: list[File] = []
-    pictures = towers.embed_pictures([Path(f.path) for f in files], batch_size=batch_size, workers=workers)
-    found: Iterator[Any] = in_order(pictures, list, lambda error: error)
-    for file, vector in zip(files, found):
-        if isinstance(vector, ImageError):
-            unread.append(file.rejected(vector.reason))
-            continue
-        about = {"bytes": file.size, "modified": datetime.fromtimestamp(file.mtime_ns // 10**9, timezone.utc)}
-        rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
-        done.append(file)
-    return rows, done, unread
 
 
 def _check_model(facts: dict[str, Any], towers: Towers, uri: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike, Opened, open_image
+from turkish_clip.reaching import check_reachable
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -28,7 +29,7 @@ STOCK_IMAGE_MODEL = "clip-ViT-B-32"
 DEFAULT_TEMPERATURE = 0.01  # what CLIP's training ends with: 1 / 100 (Source: Radford et al. 2021, section 2.5)
 Result = TypeVar("Result")
 MEASURED = ("dataset", "split", "images", "captions", "text_to_image", "image_to_text")  # of a run's results.json
-RUN_RECORD = "run.json"  # of a training run, whose folder serves as a model, too
+RUN_RECORD, MODEL_FOLDER = "run.json", "model"  # in a training run, whose folder serves as a model, too
 
 
 class NoModelError(InputError):
@@ -43,6 +44,7 @@ class Names:
         text: Hub id or folder of the text encoder, or of a pair.
         image: of the image model; empty for a pair.
         facts: what the model's record says beside its weights, such as a fitted temperature.
+        image_is_guessed: whether nobody named the image model, so that it is CLIP's own.
     """
 
     text: str
@@ -50,6 +52,7 @@ class Names:
     revision: str
     image_revision: str
     facts: dict[str, Any]
+    image_is_guessed: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def load_towers(
 
     Raises:
         NoModelError: no model is named anywhere.
+        UnreachableError: one is no folder, and the Hub does not answer.
         ModelError: one can't be loaded, or they do not fit together.
     """
     from turkish_clip.encoder import ModelError, check_one_width, load_model
@@ -167,13 +171,28 @@ def load_towers(
         raise ModelError(f"expected a text encoder or a pair, got {names.text}, which takes pictures alone")
     if text.supports("image") and not image_model:
         return Towers(Names(names.text, "", names.revision, "", names.facts), text, text)
-    image = load_model(names.image, revision=names.image_revision, device=device)
+    image = _image_model(names, device)
     if not image.supports("image"):
         raise ModelError(f"expected an image model, got {names.image}, which takes text alone; name --image-model")
     check_one_width(text, image, names.text, names.image)
     towers = Towers(names, text, image)
     _warn_of_other_weights(towers)
     return towers
+
+
+def _image_model(names: Names, device: str | None) -> SentenceTransformer:
+    from turkish_clip.encoder import ModelError, load_model
+
+    try:
+        check_reachable(names.image, names.image_revision)
+        return load_model(names.image, revision=names.image_revision, device=device)
+    except InputError as error:
+        if not names.image_is_guessed:
+            raise
+        raise ModelError(
+            f"expected the image model of {names.text}, which names none; name it with --image-model; CLIP's own "
+            f"can't be had: {error}"
+        ) from error
 
 
 def find_names(
@@ -186,6 +205,7 @@ def find_names(
 
     Raises:
         NoModelError: none is named, or an ONNX export is.
+        UnreachableError: it is no folder, and the Hub does not answer.
     """
     from turkish_clip.onnx_runtime import is_export
 
@@ -202,15 +222,24 @@ def find_names(
         )
     named: dict[str, Any] = {}
     measured: dict[str, Any] = {}
-    if (Path(text) / RUN_RECORD).is_file():
-        named, measured = _of_run(Path(text))
-        text = str(Path(text) / "model")
+    check_reachable(text, revision)
+    run = _run_of(Path(text))
+    if run is not None:
+        named, measured = _of_run(run)
+        text = str(run / MODEL_FOLDER) if run == Path(text) else text
     facts = ({"image_model": named} if named else {}) | measured | _facts(text, revision)
     named = facts.get("image_model") or named
-    image = str(image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id") or STOCK_IMAGE_MODEL)
+    chosen = image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id")
+    image = str(chosen or STOCK_IMAGE_MODEL)
     if image_revision is None and image == named.get("id"):
         image_revision = named.get("revision")
-    return Names(text, image, revision or "", image_revision or "", facts)
+    return Names(text, image, revision or "", image_revision or "", facts, image_is_guessed=not chosen)
+
+
+def _run_of(model: Path) -> Path | None:
+    """The training run that a folder is, or whose model it is."""
+    runs = [model, model.absolute().parent] if model.name == MODEL_FOLDER else [model]
+    return next((run for run in runs if (run / RUN_RECORD).is_file()), None)
 
 
 def _of_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -43,9 +43,14 @@ class Classification:
 
 
 class PictureClassifier(ABC):
-    """Labels pictures by their vectors: by words, or by examples."""
+    """Labels pictures by their vectors: by words, or by examples.
+
+    Attributes:
+        left_out: why some of the examples did not open.
+    """
 
     towers: Towers
+    left_out: tuple[ImageError, ...] = ()
 
     @abstractmethod
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
@@ -92,23 +97,17 @@ class ZeroShotClassifier(PictureClassifier):
                 since they always sum to 1.
 
         Raises:
-            LabelError: fewer than two labels, an empty or doubled one, no template, a bad template, or a temperature
-                that is not above 0.
+            LabelError: fewer than two labels, an empty or doubled one, a word of two labels, no template, a bad
+                template, or a temperature that is not above 0.
         """
-        self.synonyms = _synonyms(labels)
-        self.labels = list(self.synonyms)
+        prompts = prompts_of(labels, templates)
+        self.labels = list(prompts)
         self.temperature = towers.temperature if temperature is None else temperature
         self.reject_below = reject_below
         if not self.temperature > 0:
             raise LabelError(f"expected a temperature above 0, got {self.temperature}; CLIP's own is 0.01")
-        if not templates:
-            raise LabelError("expected at least one template, got none; '{}' stands for the label alone")
-        try:
-            prompts = [[fill(t, word) for word in words for t in templates] for words in self.synonyms.values()]
-        except ValueError as error:
-            raise LabelError(str(error)) from error
         self.towers = towers
-        self.label_vectors = prompt_averages(towers.encode_texts, prompts)
+        self.label_vectors = prompt_averages(towers.encode_texts, list(prompts.values()))
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of pictures."""
@@ -138,7 +137,23 @@ def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def _synonyms(labels: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def prompts_of(
+    labels: Sequence[str] | Mapping[str, Sequence[str]], templates: Sequence[str] = PHOTOGRAPHS
+) -> dict[str, list[str]]:
+    """Each label's words in each template.
+
+    Raises:
+        LabelError: what `ZeroShotClassifier` says of labels and templates.
+    """
+    if not templates:
+        raise LabelError("expected at least one template, got none; '{}' stands for the label alone")
+    try:
+        return {label: [fill(t, word) for word in words for t in templates] for label, words in _synonyms(labels)}
+    except ValueError as error:
+        raise LabelError(str(error)) from error
+
+
+def _synonyms(labels: Sequence[str] | Mapping[str, Sequence[str]]) -> Iterable[tuple[str, list[str]]]:
     if isinstance(labels, str):
         raise LabelError(f"expected a list of labels, got the text {labels!r}; put it into a list")
     pairs = labels.items() if isinstance(labels, Mapping) else [(label, [label]) for label in labels]
@@ -151,7 +166,14 @@ def _synonyms(labels: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, 
         raise LabelError(f"expected at least two different labels, got {list(labels)!r:.200}; add or mend some")
     if not all(label.strip() for label in synonyms):
         raise LabelError("expected labels with letters, got an empty one; take it out")
-    return synonyms
+    label_of: dict[str, str] = {}
+    for label, words in synonyms.items():
+        for word in words:
+            if label_of.setdefault(word, label) != label:
+                raise LabelError(
+                    f"expected each word under one label, got {word!r} under {label_of[word]!r} and {label!r}"
+                )
+    return synonyms.items()
 
 
 def prompt_averages(encode: Callable[[list[str]], Vectors], prompts: Sequence[Sequence[str]]) -> Vectors:
