@@ -84,7 +84,7 @@ def test_the_page(address: str, indexed: Path, towers: Towers, tmp_path: Path) -
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
     with sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page = browser.new_page(viewport={"width": 1200, "height": 900}, locale="tr-TR")
         page.goto(address)
         expect(page.get_by_role("tab", name="Hakkında")).to_be_visible(timeout=30_000)
 
@@ -92,7 +92,7 @@ def test_the_page(address: str, indexed: Path, towers: Towers, tmp_path: Path) -
         page.locator("#search").click()
         expect(page.locator("#found img").first).to_be_visible(timeout=30_000)
         best = ImageIndex.open(indexed / ".turkish-clip", towers).search("kırmızı ev", k=1)[0]
-        assert page.locator("#found").inner_text().splitlines()[1] == f"{comma(best.score)} · {Path(best.path).name}"
+        assert page.locator("#found").inner_text().splitlines()[0] == f"{comma(best.score)} · {Path(best.path).name}"
 
         picture = page.locator("input[type=file]").first
         picture.set_input_files(first)
@@ -115,7 +115,7 @@ def test_the_page(address: str, indexed: Path, towers: Towers, tmp_path: Path) -
                 page.locator("[role=tabpanel]:visible").get_by_label("Remove Image").first.click()
         page.get_by_label("Etiketler").fill(", ".join(f"e{number}" for number in range(10_000)))
         page.locator("#classify").click()
-        expect(page.locator("#shares").get_by_text("Error")).to_be_visible(timeout=20_000)  # refused by Gradio itself
+        expect(page.locator("#shares").get_by_text("Hata")).to_be_visible(timeout=20_000)  # refused by Gradio itself
         page.get_by_label("Etiketler").fill("|".join(f"e{number}" for number in range(300)) + ", ev")
         page.locator("#classify").click()
         told(page, "En çok 200 etiket verin; 301 tane var.")

@@ -87,13 +87,14 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
                 )
                 like = upload("ya da buna benzer resimler", 160)
                 button = gr.Button("Ara", variant="primary", elem_id="search")
-                found = gr.Gallery(label="Bulunanlar, en iyisi başta", columns=6, elem_id="found", format="png")
+                gr.Markdown("Bulunanlar, en iyisi başta")  # a label inside the gallery would lie over the best one
+                found = gr.Gallery(show_label=False, columns=6, elem_id="found", format="png")
                 button.click(page.search, [words, like], found, api_name=False)
                 words.submit(page.search, [words, like], found, api_name=False)
         with gr.Tab("Sınıflandır"):
             picture = upload("Resim", 260)
             labels = gr.Textbox(
-                label="Etiketler (virgülle; eş anlamlılar arasına |)",
+                label="Etiketler (virgülle ya da ayrı satırlara; eş anlamlılar arasına |)",
                 value="kedi, köpek, araba|otomobil",
                 max_length=MAX_LABEL_LETTERS,
             )
@@ -101,9 +102,7 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
             shares = gr.Label(label="Olasılıklar", num_top_classes=10, elem_id="shares")
             button.click(page.classify, [picture, labels], shares, api_name=False)
         with gr.Tab("Karşılaştır"):
-            files = _of_uploads_alone(
-                gr.File(label="Resimler", file_count="multiple", file_types=["image"], height=140)
-            )
+            files = _of_uploads_alone(gr.File(label="Resimler", file_count="multiple", file_types=["image"]))
             texts = gr.Textbox(label="Metinler (her satıra bir tane)", lines=4, max_length=MAX_TEXTS * MAX_LETTERS)
             button = gr.Button("Karşılaştır", variant="primary", elem_id="compare")
             table = gr.HTML(elem_id="scores")
@@ -150,12 +149,14 @@ def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = 
 
 
 def _launch(blocks: Any, host: str, port: int, quiet: bool) -> None:
+    if not quiet:
+        print(f"the page: http://{host}:{port} (Ctrl-C ends it)", flush=True)
     blocks.queue(max_size=32, default_concurrency_limit=2).launch(
         server_name=host,
         server_port=port,
         share=False,
         inbrowser=False,
-        quiet=quiet,
+        quiet=True,  # else it advises to share the page with the world
         show_error=False,  # ours are shown all the same; others may hold paths
         max_file_size=MAX_UPLOAD,
         allowed_paths=[],
@@ -181,7 +182,7 @@ class Page:
             hits = self.index.search(query, SHOWN)
         except InputError as error:
             log.warning("search: %s", error)
-            raise _refused("Arama yapılamadı. Dizin boş olabilir; biraz sonra yeniden deneyin.") from error
+            raise _refused("Arama yapılamadı: dizin boş ya da bozuk. Resimleri yeniden dizine alın.") from error
         found = ((self.index.inside(hit), hit.score) for hit in hits)
         return [(thumbnail(path), f"{number(score)} · {path.name}") for path, score in found if path is not None]
 
@@ -190,7 +191,7 @@ class Page:
         if len(labels) > MAX_LABEL_LETTERS:
             raise _refused(f"Etiketler için en çok {MAX_LABEL_LETTERS} harf yazın; {len(labels)} harf var.")
         try:
-            chosen = parse_labels(labels)
+            chosen = parse_labels(",".join(labels.splitlines()))
         except InputError as error:
             raise _refused("Aynı etiket iki kez yazılmış. Eş anlamlıları | ile birleştirin.") from error
         words = sum(map(len, chosen.values()))
@@ -200,7 +201,7 @@ class Page:
         try:
             found = ZeroShotClassifier(self.towers, chosen).classify([opened])[0]
         except InputError as error:
-            raise _refused("En az iki farklı etiket yazın, aralarına virgül koyun.") from error
+            raise _refused("En az iki farklı etiket yazın; her sözü bir etikete verin.") from error
         return found.probabilities
 
     def compare(self, files: list[str] | None, texts: str) -> str:
@@ -300,4 +301,4 @@ def _refused(message: str) -> Exception:
     """An error that the page shows, and lives on."""
     import gradio as gr
 
-    return gr.Error(message, print_exception=False)  # type: ignore[no-any-return]
+    return gr.Error(message, title="Olmadı", print_exception=False)  # type: ignore[no-any-return]
