@@ -81,7 +81,7 @@ def test_the_demos_run_is_a_model_to_use(tmp_path: Path) -> None:
             return float(np.mean([one.label in names for one, names in zip(found, right)]))
 
         zero = share(ZeroShotClassifier(towers, labels))
-        assert zero >= {"things": 0.94, "colours": 0.95}[kind]  # the goal for both is 0.95: training/LOG.md
+        assert zero >= {"things": 0.94, "colours": 0.95}[kind]  # in LOG.md 0.950 and 0.965; processors differ
         few = []
         train = [row for row in rows if row["split"] == "train"]
         for seed in range(5):
