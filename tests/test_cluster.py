@@ -105,5 +105,7 @@ def test_a_cluster_finds_what_one_process_finds(bucket: str, monkeypatch: pytest
 
 
 def test_no_cluster_at_the_address() -> None:
+    ray = pytest.importorskip("ray", reason="the extra distributed is not installed")
+    ray.shutdown()  # what the tests before may have started in this process
     with pytest.raises(ClusterError, match=r"expected a Ray cluster at 'auto', got .*; give auto on a node"):
         SearchCluster("auto")

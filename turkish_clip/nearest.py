@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.metrics import unit
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
@@ -19,7 +22,7 @@ METRIC = "cosine"  # the vectors are of norm 1; by dot products lance-ray merges
 ROWS_IN_PARTITION = 4096
 CANDIDATES = 20  # at least, and
 REFINE = 2  # times k, whose exact distances are computed
-PROBES = 24  # partitions looked into, at least; and
+PROBES = 20  # partitions looked into, at least; and
 SHARE_PROBED = 4  # a quarter of all
 ALL_PROBES = 1_000_000
 FOUND = ["path", "also_at"]  # the columns of an answer
@@ -51,14 +54,15 @@ class NearestPictures:
             table = await self._latest()
         if table is None:
             return []
-        query = table.query().nearest_to(vector).column("vector").distance_type(METRIC).limit(k)
-        query = query.select([*FOUND, "_distance"])
+        query = table.query().nearest_to(vector).column("vector").distance_type(METRIC)
         query = query.where(where) if where else query
         if exact or where:
             # A condition that keeps few rows would find too few of them through the partitions.
-            return list(await query.bypass_vector_index().to_list())
-        query = query.nprobes(probes(await table.count_rows())).refine_factor(refined(k))
-        return list(await query.to_list())
+            query = query.bypass_vector_index().select([*FOUND, "_distance"]).limit(k)
+            return list((await query.to_arrow()).to_pylist())
+        # LanceDB's own refining would read the vectors first and the other columns then, which takes longer.
+        query = query.nprobes(probes(await table.count_rows())).select([*FOUND, "vector", "_distance"])
+        return _refined(await query.limit(k * refined(k)).to_arrow(), vector, k)
 
     async def _latest(self) -> Any:
         if self._table is not None:
@@ -77,6 +81,25 @@ def nearest_on(cluster: SearchCluster, table: Any, vector: Vectors, k: int, wher
     asked = {"column": "vector", "q": vector, "k": k, "metric": METRIC, "refine_factor": refined(k)}
     asked["nprobes"] = ALL_PROBES if where else probes(table.count_rows())
     return list(cluster.nearest(table.to_lance(), asked, FOUND, where).to_pylist())
+
+
+def vectors_of(rows: Any) -> Vectors:
+    """The (n, dim) float32 vectors of a pyarrow table with at least one row."""
+    flat = np.concatenate([chunk.flatten().to_numpy() for chunk in rows["vector"].chunks])
+    return np.asarray(flat.reshape(len(rows), -1))
+
+
+def _refined(rows: Any, vector: Vectors, k: int) -> list[dict[str, Any]]:
+    """The k rows of the largest cosines among candidates, by their vectors in place of their codes."""
+    if not len(rows):
+        return []
+    cosines = unit(vectors_of(rows)) @ unit(vector[None])[0]
+    columns = [rows[name].to_pylist() for name in FOUND]
+    best = np.argsort(-cosines, kind="stable")[:k].tolist()
+    return [
+        {**{name: column[place] for name, column in zip(FOUND, columns)}, "_distance": 1 - float(cosines[place])}
+        for place in best
+    ]
 
 
 def probes(rows: int) -> int:

@@ -21,6 +21,7 @@ from turkish_clip.nearest import (
     nearest_on,
     query_errors,
     storage_errors,
+    vectors_of,
 )
 
 if TYPE_CHECKING:
@@ -101,11 +102,9 @@ class PictureTables:
         rows = self._arrow(PICTURES, columns=[*FOUND, "vector"])
         if not rows:
             return [], np.empty((0, int(self.facts().get("dim", 0))), np.float32)
-        flat = np.concatenate([chunk.flatten().to_numpy() for chunk in rows["vector"].chunks])
         copies = [len(others) for others in rows["also_at"].to_pylist()]
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
-        vectors = flat.reshape(len(rows), -1)
-        return [path for some in paths for path in some], np.repeat(vectors, np.asarray(copies) + 1, axis=0)
+        return [path for some in paths for path in some], np.repeat(vectors_of(rows), np.asarray(copies) + 1, axis=0)
 
     def nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
         """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine; [] without a table.
