@@ -128,10 +128,11 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["classify", "FOLDER", "--examples", "EMPTY", "--model", "MISSING"], "at least two subfolders"),
         (["compare", "FOLDER", "-t", "ev", "-t", " "], "expected texts to compare with, got an empty one"),
         (["filter", "FOLDER", "-p", "ev", "--csv", "--json"], "expected --csv or --json, got both"),
-        (["filter", "FOLDER"], "Missing option '--prompt'.*; see .* filter --help"),
+        (["filter", "FOLDER"], "Missing option '--prompt' / '-p'; see .* filter --help"),
         (["search", "FOLDER", "ev", "-k", "0"], "Invalid value for '-k'.*; see .* search --help"),
         (["search", "FOLDER", "ev", "--where", " "], "expected a condition over .*, got an empty one"),
         (["search", "FOLDER", "ev", "--where", "colour = 1"], "got 'colour = 1': [^;]*colour[^;,]*; mend it"),
+        (["search", "FOLDER", "ev", "--where", "modified > 5"], r"got 'modified > 5': ((?!\.rs)[^;])*; mend it"),
         (["serch", "FOLDER"], "No such command 'serch'"),
         (["index", "FOLDER", "--at", "FOLDER"], "expected an index or an empty folder, got .*, which holds '.*png'"),
         (["info", "--device", "gpu"], "expected a device that this machine has"),
@@ -208,6 +209,12 @@ def test_examples_that_do_not_open_are_told(indexed: Path, tmp_path: Path, capsy
     (tmp_path / "examples" / "mavi" / "2.png").write_text("x", encoding="utf-8")
     result = CliRunner().invoke(cli.app, ["classify", str(indexed), "--examples", str(tmp_path / "examples")])
     assert "2.png: a file that is not a picture" in result.stderr
+
+
+def test_nothing_that_meets_a_condition(indexed: Path) -> None:
+    found = CliRunner().invoke(cli.app, ["search", str(indexed), "ev", "--where", "modified > timestamp '2100-01-01'"])
+    assert (found.exit_code, found.stdout) == (0, "")
+    assert found.stderr.endswith("no picture meets the condition\n")
 
 
 def test_its_name_and_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -248,7 +248,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         code = app(argv, standalone_mode=False)
     except Misused as error:
-        fail(f"{' '.join(error.format_message().split())}; see {_path_of(error)} --help")  # type: ignore[attr-defined]
+        fail(f"{' '.join(error.format_message().split()).rstrip('.')}; see {_path_of(error)} --help")  # type: ignore[attr-defined]
     except InputError as error:
         fail(" ".join(str(error).split()))
     except OSError as error:

@@ -141,7 +141,7 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
     except Exception as error:
         if where is None or isinstance(error, OSError) or "LanceError(IO)" in str(error):
             raise _unusable(uri, "read", error) from error
-        said = IN_SOURCES.sub("", one_line(error)).partition(" Valid fields")[0]  # which are those of the table
+        said = IN_SOURCES.sub("", one_line(error, 1000)).partition(" Valid fields")[0][:300]  # they are the table's
         raise PictureIndexError(
             f"expected a condition over path, bytes, modified, got {where!r}: {said}; mend it"
         ) from error

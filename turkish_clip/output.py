@@ -95,6 +95,8 @@ def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
     for hit in hits:
         copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
         print(f"{hit.score:7.3f}  {hit.path}{copies}{'' if hit.is_there else GONE}")
+    if not hits:
+        say("no picture meets the condition")
     gone = sum(not hit.is_there for hit in hits)
     if gone:
         say(f"{gone} of them not there now; turkish-clip index, on their folder, takes out what is gone")
