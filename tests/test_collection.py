@@ -164,6 +164,16 @@ def test_what_a_moved_folder_has_lost_stays_until_it_is_pruned(index: ImageIndex
     assert index.folders() == [str(archive)]
 
 
+def test_a_backup_that_is_not_plugged_in_is_kept(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    """Its pictures are elsewhere too, but it was not moved."""
+    shutil.copytree(photos, tmp_path / "backup")
+    index.add(tmp_path / "backup")
+    (tmp_path / "backup").rename(tmp_path / "drawer")
+    added = index.add(photos)
+    assert (added.unchanged, added.moved, added.vanished) == (4, 0, 0)
+    assert added.missing == {str(tmp_path / "backup"): 4}
+
+
 def test_a_copy_that_goes_with_its_folder_takes_no_other_with_it(
     index: ImageIndex, photos: Path, tmp_path: Path
 ) -> None:

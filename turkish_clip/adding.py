@@ -77,7 +77,7 @@ class Adder:
             done += len(files)
             if progress is not None:
                 progress(done, total)
-        gone = [*found.vanished, *self._to_forget(found, known)]
+        gone = [*found.vanished, *self._to_forget(found, known, taken)]
         moved = sum((Counter(taken.copied) & Counter(known[path].content for path in gone)).values())
         vanished = self.tables.remove(gone) - moved  # last: the bytes of renamed files are known till then
         self.tables.mend()
@@ -123,14 +123,17 @@ class Adder:
                 new[file.content] = file
         return list(new.values()), copies
 
-    def _to_forget(self, found: Scan, known: dict[str, File]) -> list[str]:
-        """The files of folders that are not there whose bytes are elsewhere by now; all of them, to prune."""
-        if not found.missing:
-            return []
-        lost = {*found.missing, *found.vanished}
-        files = self.tables.files().items()
-        there = {file.content for path, file in files if path not in lost and not file.reason}
-        return [path for path in found.missing if self.prune or known[path].reason or known[path].content in there]
+    def _to_forget(self, found: Scan, known: dict[str, File], taken: _Taken) -> list[str]:
+        """The files of folders that are not there whose bytes came in now, file for file; all of them, to prune."""
+        if self.prune:
+            return found.missing
+        new, moved = Counter(taken.copied), []
+        new.subtract(known[path].content for path in found.vanished)  # these were renamed
+        for path in found.missing:
+            if new[known[path].content] > 0:
+                new[known[path].content] -= 1
+                moved.append(path)
+        return moved
 
 
 def _content(known: dict[str, File], file: File) -> str:

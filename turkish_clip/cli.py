@@ -251,6 +251,8 @@ def main(argv: list[str] | None = None) -> None:
         fail(f"{' '.join(error.format_message().split()).rstrip('.')}; see {_path_of(error)} --help")  # type: ignore[attr-defined]
     except InputError as error:
         fail(" ".join(str(error).split()))
+    except typer.Abort:
+        fail("expected whole files, got one that ends too early; check the disk, and give the command again")
     except OSError as error:
         fail(f"expected to read and write files, got {' '.join(str(error).split())}; check path, rights and disk")
     if code == INTERRUPTED:

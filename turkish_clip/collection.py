@@ -111,7 +111,7 @@ def scan(pictures: str | Path | Sequence[str | Path], known: Mapping[str, File])
             unchanged.append(path)
         else:
             pending.append(File(path, root, stat.st_size, mtime_ns))
-    lost = {folder for folder in {file.folder for file in known.values()} if not os.path.lexists(folder)}
+    lost = {folder for folder in {file.folder for file in known.values()} if _is_gone(folder)}
     seen = {*paths, *vanished}
     missing = sorted(path for path, file in known.items() if file.folder in lost and path not in seen)
     return Scan(pending, unchanged, vanished, rejects, missing)
@@ -187,7 +187,18 @@ def _vanished(folder: Path, paths: Mapping[str, str], closed: Sequence[str], kno
             "really gone, delete the index"
         )
     gone = [path for path in inside if path not in paths and not any(below(path, top) for top in closed)]
-    return sorted(path for path in gone if known[path].folder == str(folder) or not os.path.lexists(path))
+    return sorted(path for path in gone if known[path].folder == str(folder) or _is_gone(path))
+
+
+def _is_gone(path: str) -> bool:
+    """Whether nothing is there; what can't be looked at now may be."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def printable(path: str) -> str:

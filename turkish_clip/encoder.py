@@ -195,7 +195,11 @@ def check_device(device: str | None) -> None:
         ModelError: it has not.
     """
     has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device is not None and not has.get(device.partition(":")[0]):
+    try:
+        known = device is None or has.get(torch.device(device).type, True)  # of others, loading says
+    except RuntimeError:
+        known = False
+    if not known:
         there = ", ".join(name for name, present in has.items() if present)
         raise ModelError(f"expected a device that this machine has ({there}), got {device!r}; choose with --device")
 

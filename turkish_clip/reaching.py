@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from turkish_clip.errors import InputError, one_line
@@ -25,15 +26,21 @@ def check_reachable(name: str, revision: str | None = None) -> None:
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    repository = name if "/" in name else f"{HOST}/{name}"
+    names = [name] if "/" in name else [f"{HOST}/{name}", name]
+    caches = {None, os.environ.get("SENTENCE_TRANSFORMERS_HOME")}  # the Hub's own, and the host's
     try:
-        cached = [try_to_load_from_cache(repository, file, revision=revision or None) for file in ANY_MODEL]
+        cached = [
+            try_to_load_from_cache(repository, file, cache_dir=cache, revision=revision or None)
+            for repository in names
+            for cache in caches
+            for file in ANY_MODEL
+        ]
     except HFValidationError as error:
         raise UnreachableError(f"expected a model, got {name}, which is no folder here; check the path") from error
     if constants.HF_HUB_OFFLINE or any(isinstance(path, str) for path in cached):
         return
     try:
-        HfApi().file_exists(repository, ANY_MODEL[0], revision=revision or None)
+        HfApi().file_exists(names[0], ANY_MODEL[0], revision=revision or None)
     except HfHubHTTPError:
         return  # loading says which: no such model, or not for everyone
     except Exception as error:

@@ -116,7 +116,7 @@ class ImageIndex:
             batch_size: pictures per step of the tower.
             workers: threads that read and decode.
             prune: take out the files of other indexed folders that are not there any more, too; else they stay, since
-                a disk may not be mounted, save those whose bytes are found elsewhere: their folder was moved.
+                a disk may not be mounted, save those whose bytes come in from elsewhere now: their folder was moved.
             progress: called with the number of files done and of all, as they are done.
 
         Raises:
