@@ -141,14 +141,19 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
     except Exception as error:
         if where is None or isinstance(error, OSError) or "LanceError(IO)" in str(error):
             raise _unusable(uri, "read", error) from error
-        said = IN_SOURCES.sub("", one_line(error, 1000)).partition(" Valid fields")[0][:300]  # they are the table's
+        said = _said(error).partition(" Valid fields")[0][:300]  # they are the table's
         raise PictureIndexError(
             f"expected a condition over path, bytes, modified, got {where!r}: {said}; mend it"
         ) from error
 
 
+def _said(error: Exception) -> str:
+    """LanceDB's words on one line, without the places in its sources."""
+    return IN_SOURCES.sub("", one_line(error, 1000))
+
+
 def _unusable(uri: str, to_do: str, error: Exception) -> PictureIndexError:
-    said = IN_SOURCES.sub("", one_line(error, 1000))
+    said = _said(error)
     said = said if len(said) <= 300 else f"{said[:100]} … {said[-200:]}"  # paths come first, the reason last
     return PictureIndexError(
         f"expected an index to {to_do} in {uri}, got {said}; check rights and disk; "

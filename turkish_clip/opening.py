@@ -102,13 +102,14 @@ def classifier_of(
     from turkish_clip.prompts import PHOTOGRAPHS
     from turkish_clip.zero_shot import ZeroShotClassifier, prompts_of
 
+    used = templates or PHOTOGRAPHS
     if examples is not None:
         shown = examples_in(examples)
-        prompts_of(list(shown), templates or PHOTOGRAPHS)
-        return FewShotClassifier.fit(towers(), shown, templates=templates or PHOTOGRAPHS)
+        prompts_of(list(shown), used)
+        return FewShotClassifier.fit(towers(), shown, templates=used)
     words = parse_labels(labels or "")
-    prompts_of(words, templates or PHOTOGRAPHS)
-    return ZeroShotClassifier(towers(), words, templates=templates or PHOTOGRAPHS, reject_below=reject_below)
+    prompts_of(words, used)
+    return ZeroShotClassifier(towers(), words, templates=used, reject_below=reject_below)
 
 
 def files_of(pictures: list[Path]) -> tuple[list[Path], list[FileReject]]:
