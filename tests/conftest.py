@@ -18,7 +18,7 @@ import pytest
 
 if TYPE_CHECKING:
     from turkish_clip.metrics import Vectors
-    from turkish_clip.search import ImageIndex
+    from turkish_clip.search.index import ImageIndex
     from turkish_clip.towers import Towers
 
 WORDS = (
@@ -47,8 +47,8 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP of 32-pixel pictures and 16-wide vectors, random weights."""
-    from training.config import PretrainConfig
-    from training.pretrain import build_clip, build_processor, save_clip
+    from training.run.config import PretrainConfig
+    from training.small_models.models import build_clip, build_processor, save_clip
 
     config = PretrainConfig(
         captions="x",
@@ -108,7 +108,7 @@ def text_folder(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def exported(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as an ONNX folder in float32."""
-    from turkish_clip.onnx_export import export_onnx
+    from turkish_clip.onnx.export import export_onnx
 
     return export_onnx(text_folder, tmp_path_factory.mktemp("exported") / "onnx").folder
 
@@ -123,7 +123,7 @@ def towers(pair_folder: Path) -> Towers:
 @pytest.fixture(scope="session")
 def indexed(captioned_folder: Path, towers: Towers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of ten pictures with its index."""
-    from turkish_clip.search import ImageIndex
+    from turkish_clip.search.index import ImageIndex
 
     folder = tmp_path_factory.mktemp("photos") / "mine"
     folder.mkdir()
@@ -173,7 +173,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def index(tmp_path: Path, towers: Towers, photos: Path) -> ImageIndex:
     """An index of the six."""
-    from turkish_clip.search import ImageIndex
+    from turkish_clip.search.index import ImageIndex
 
     made = ImageIndex.open(tmp_path / "index", towers)
     made.add(photos)
@@ -201,7 +201,7 @@ def stored_ids(folder: Path) -> list[str]:
 
 def stored_vectors(folder: Path) -> Vectors:
     """The (pictures, dim) vectors in the shards, in order."""
-    from training.targets import read_targets
+    from training.embeddings.store import read_targets
 
     return read_targets(folder).unit_rows(stored_ids(folder))
 

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 
-from training.command import run_command
+from training.run.command import run_command
 
 
 def main() -> None:

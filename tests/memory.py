@@ -81,7 +81,7 @@ def without_looking(model: Any, batches: Any, *, dim: int, **_: Any) -> Iterator
     """What `embed_batches` gives, of random vectors: what is left is the keeping of books."""
     import numpy as np
 
-    from training.targets import CONTENT_BYTES
+    from training.embeddings.manifest import CONTENT_BYTES
     from turkish_clip.embed import EmbeddedBatch
 
     rng = np.random.default_rng(0)
@@ -93,10 +93,11 @@ def without_looking(model: Any, batches: Any, *, dim: int, **_: Any) -> Iterator
 
 def main() -> None:
     command, *argv = sys.argv[1:]
-    from training import embed_images, embedding
+    from training import embed_images
+    from training.embeddings import embed
 
     assert command == "embed_images"
-    embedding.embed_batches = without_looking
+    embed.embed_batches = without_looking
     embed_images.main(argv)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from training import distill
-from training.callbacks import FollowTurns
-from training.command import run_command
-from training.perturb import Variants
+from training.distillation.augment import Variants
+from training.distillation.callbacks import FollowTurns
+from training.run.command import run_command
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ import pytest
 from conftest import run_killed
 
 from training import ablate, distill
-from training.config import DistillConfig, read
-from training.pairs import drawn
-from training.recipe import ConfigError
-from training.row_table import Rows
-from training.rows import Row
-from training.run_record import RunError
+from training.data.samples import Row
+from training.data.store import Rows
+from training.distillation.dataset import drawn
+from training.run.config import DistillConfig, read
+from training.run.recipe import ConfigError
+from training.run.record import RunError
 
 SMALL = (
     "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
@@ -65,7 +65,7 @@ def test_killed_before_a_cell_is_told_it_goes_on(captioned_folder: Path, tiny_cl
 
     whole = ablate.main(argv("whole"))
     run_killed("training.ablate", "training.ablate:write_page", 1, argv("told"))
-    run_killed("training.ablate", "training.evaluate:measure_robustness", 1, argv("killed"))
+    run_killed("training.ablate", "training.evaluation.retrieval:measure_robustness", 1, argv("killed"))
     for name, timed in (("told", True), ("killed", False)):
         (row,) = ablate.main(argv(name))["rows"]
         assert row["image→text MRR"] == whole["rows"][0]["image→text MRR"]

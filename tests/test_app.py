@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from turkish_clip.search import ImageIndex
+from turkish_clip.search.index import ImageIndex
 from turkish_clip.towers import Towers
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from training.backbone import learn_wordpiece, write_scratch_backbone
-from training.config import DistillConfig
+from training.run.config import DistillConfig
+from training.small_models.models import write_scratch_backbone
+from training.small_models.vocabularies import learn_wordpiece
 from turkish_clip import build_text_encoder
 
 CAPTIONS = [
@@ -28,7 +29,7 @@ def test_words_of_the_captions_are_known_in_every_spelling() -> None:
 
 def test_the_vocabulary_is_the_same_in_every_process() -> None:
     program = (
-        "from training.backbone import learn_wordpiece\n"
+        "from training.small_models.vocabularies import learn_wordpiece\n"
         f"print(learn_wordpiece({CAPTIONS!r}, 260, 32).backend_tokenizer.to_str())"
     )
     texts = [

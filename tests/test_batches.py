@@ -13,8 +13,8 @@ from accelerate.data_loader import BatchSamplerShard
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 
-from training.batches import SharedBatches
-from training.shares import Shares, Turn
+from training.distillation.batches import SharedBatches
+from training.distillation.sharding import Shares, Turn
 
 
 def sampler(

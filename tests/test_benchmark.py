@@ -138,7 +138,7 @@ def test_an_unknown_task_is_one_line(pair_folder: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_that_do_not_open_stop_it(towers: Towers) -> None:
-    from training.mteb_pair import BenchmarkError, MtebPair
+    from training.evaluation.mteb_encoder import BenchmarkError, MtebPair
 
     class Task:
         name = "XM3600T2IRetrieval"

@@ -10,12 +10,12 @@ import pytest
 from conftest import write_rows
 from PIL import Image
 
-from training.captions import hash_share, read_captions
-from training.config import EmbedConfig, read
-from training.recipe import ConfigError
-from training.rows import CaptionsError, Row
-from training.source import SourceConfig
-from training.tables import TableError
+from training.data.lazy_images import TableError
+from training.data.samples import Row
+from training.data.sources import hash_share, read_captions
+from training.run.config import EmbedConfig, read
+from training.run.recipe import ConfigError
+from training.run.source import CaptionsError, SourceConfig
 
 
 def source(captions: object, **options: object) -> SourceConfig:
@@ -90,7 +90,7 @@ def test_a_data_set_with_pictures_inside(tmp_path: Path) -> None:
     folder = tmp_path / "org" / "name"
     folder.mkdir(parents=True)
     Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
-    from training.tables import hub_records
+    from training.data.hub_datasets import hub_records
 
     records = list(hub_records(str(folder), None, None))
     image = records[1].image("image")
@@ -384,7 +384,7 @@ def naive(table: Path, config: SourceConfig) -> tuple[list[tuple[object, ...]], 
 def test_rows_are_those_of_a_naive_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, adjacent: bool
 ) -> None:
-    monkeypatch.setattr("training.scratch.BATCH_ROWS", batch)
+    monkeypatch.setattr("training.run.temp_storage.BATCH_ROWS", batch)
     rng = random.Random(batch)
     names = [*pictures(tmp_path, 60), "none.png"]
     chosen = [rng.choice(names) for _ in range(300)]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from turkish_clip import cli, model_commands
+from turkish_clip.cli import entry, models
 from turkish_clip.errors import InputError
 
 
@@ -22,7 +22,7 @@ def model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*argv: object) -> tuple[int, str]:
-    result = CliRunner().invoke(cli.app, [str(word) for word in argv])
+    result = CliRunner().invoke(entry.app, [str(word) for word in argv])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout
@@ -146,7 +146,7 @@ def test_one_line_for_what_went_wrong(
     places = {"FOLDER": str(indexed), "EMPTY": str(tmp_path / "empty"), "MISSING": str(tmp_path / "missing")}
     monkeypatch.setattr("sys.argv", ["turkish-clip", *(places.get(word, word) for word in argv)])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        entry.main()
     *before, error = capsys.readouterr().err.strip().splitlines()  # before: the host's bars, which these tests leave on
     assert left.value.code == 2
     assert "Traceback" not in "".join(before)
@@ -194,10 +194,10 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model_commands, "load", interrupted)
+    monkeypatch.setattr(models, "load", interrupted)
     monkeypatch.setattr("sys.argv", ["turkish-clip", "info"])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        entry.main()
     assert left.value.code == 130
     assert "interrupted; give the same command again to go on" in capsys.readouterr().err
 
@@ -207,12 +207,14 @@ def test_examples_that_do_not_open_are_told(indexed: Path, tmp_path: Path, capsy
         (tmp_path / "examples" / label).mkdir(parents=True)
         Image.new("RGB", (40, 40), colour).save(tmp_path / "examples" / label / "1.png")
     (tmp_path / "examples" / "mavi" / "2.png").write_text("x", encoding="utf-8")
-    result = CliRunner().invoke(cli.app, ["classify", str(indexed), "--examples", str(tmp_path / "examples")])
+    result = CliRunner().invoke(entry.app, ["classify", str(indexed), "--examples", str(tmp_path / "examples")])
     assert "2.png: a file that is not a picture" in result.stderr
 
 
 def test_nothing_that_meets_a_condition(indexed: Path) -> None:
-    found = CliRunner().invoke(cli.app, ["search", str(indexed), "ev", "--where", "modified > timestamp '2100-01-01'"])
+    found = CliRunner().invoke(
+        entry.app, ["search", str(indexed), "ev", "--where", "modified > timestamp '2100-01-01'"]
+    )
     assert (found.exit_code, found.stdout) == (0, "")
     assert found.stderr.endswith("no picture meets the condition\n")
 
@@ -234,7 +236,7 @@ def test_what_is_gone_is_told(indexed: Path, tmp_path: Path) -> None:
     run("index", folder)
     lost = sorted(folder.glob("*.png"))[0]
     lost.unlink()
-    found = CliRunner().invoke(cli.app, ["search", str(folder), "ev", "--sheet", str(tmp_path / "found.html")])
+    found = CliRunner().invoke(entry.app, ["search", str(folder), "ev", "--sheet", str(tmp_path / "found.html")])
     assert found.exit_code == 0
     assert [line.split("  ")[-1] for line in found.stdout.splitlines() if lost.name in line] == ["(not there now)"]
     assert "1 of them not there now; turkish-clip index" in found.stderr
@@ -243,7 +245,7 @@ def test_what_is_gone_is_told(indexed: Path, tmp_path: Path) -> None:
     assert [hit["path"] for hit in hits if not hit["is_there"]] == [str(lost)]
 
     moved = folder.rename(tmp_path / "moved")
-    told = CliRunner().invoke(cli.app, ["index", str(moved)])
+    told = CliRunner().invoke(entry.app, ["index", str(moved)])
     assert "2 moved, 0 gone; 3 pictures" in told.stdout
     assert f"1 file of {folder} kept, which is not there now; --prune takes them out" in told.stderr
     assert "0 moved, 1 gone; 2 pictures" in run("index", moved, "--prune")[1]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from conftest import paint
 
-from turkish_clip import picture_tables
 from turkish_clip.cluster import ClusterError, SearchCluster
 from turkish_clip.metrics import unit
-from turkish_clip.picture_tables import PictureTables
-from turkish_clip.search import ImageIndex
+from turkish_clip.search import tables as search_tables
+from turkish_clip.search.index import ImageIndex
+from turkish_clip.search.tables import PictureTables
 from turkish_clip.towers import Towers
 
 DIM = 32
@@ -75,7 +75,7 @@ def write(tables: PictureTables, vectors: np.ndarray, first: int) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray leaves sockets open, and Lance warns of every fork
 def test_a_cluster_finds_what_one_process_finds(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_tables, "ROWS_FOR_INDEX", 1000)
+    monkeypatch.setattr(search_tables, "ROWS_FOR_INDEX", 1000)
     vectors = unit(np.random.default_rng(0).standard_normal((1500, DIM), np.float32))
     alone = PictureTables.connect(bucket)
     alone.create({"format": 2}, DIM)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import paint
 
-from turkish_clip.collection import CollectionError, scan
 from turkish_clip.encoder import image_side, load_model
-from turkish_clip.search import ImageIndex
+from turkish_clip.search.files import CollectionError, scan
+from turkish_clip.search.index import ImageIndex
 from turkish_clip.towers import Towers
 
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from training.command import is_disk_full, run_command
+from training.run.command import is_disk_full, run_command
 from turkish_clip import InputError
 
 

@@ -13,7 +13,7 @@ import pytest
 from training import demo
 from training.mini.words import COLOURS, THINGS
 from turkish_clip.few_shot import FewShotClassifier
-from turkish_clip.search import ImageIndex
+from turkish_clip.search.index import ImageIndex
 from turkish_clip.towers import load_towers
 from turkish_clip.zero_shot import PictureClassifier, ZeroShotClassifier
 

@@ -13,9 +13,10 @@ from conftest import run_killed, run_killed_at_random, write_rows
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images
-from training.rows import CaptionsError
-from training.run_record import RunError
-from training.targets import TargetsError, read_targets
+from training.embeddings.manifest import TargetsError
+from training.embeddings.store import read_targets
+from training.run.record import RunError
+from training.run.source import CaptionsError
 from turkish_clip.encoder import load_model
 
 SMALL = (
@@ -97,7 +98,7 @@ def test_same_seed_same_weights_other_seed_others(
         pytest.param("transformers.trainer:rotate_checkpoints", 3, marks=pytest.mark.slow),
         pytest.param("turkish_clip.evaluator:RetrievalEvaluator.__call__", 3, marks=pytest.mark.slow),
         pytest.param("turkish_clip.encoder:save_text_encoder", 1, marks=pytest.mark.slow),
-        pytest.param("training.run_record:Run.finish", 1, marks=pytest.mark.slow),
+        pytest.param("training.run.record:Run.finish", 1, marks=pytest.mark.slow),
     ],
 )
 def test_killed_and_resumed_gives_the_same_weights(

@@ -13,12 +13,12 @@ import pytest
 from conftest import paint, write_rows
 
 from training import distill, embed_images, evaluate, pretrain
-from training.captions import Captions, read_captions
-from training.duplicates import apart_by, digests_of_files, first_places, in_last_split, keep_apart, once
-from training.row_table import Rows
-from training.rows import CaptionsError, Row
-from training.source import SourceConfig
-from training.targets import Targets, read_targets
+from training.data.duplicates import apart_by, digests_of_files, first_places, in_last_split
+from training.data.samples import Row
+from training.data.sources import Captions, read_captions
+from training.data.store import Rows
+from training.embeddings.store import Targets, keep_apart, once, read_targets
+from training.run.source import CaptionsError, SourceConfig
 from turkish_clip.metrics import Relevance
 
 # What each split shows: equal numbers are equal files.

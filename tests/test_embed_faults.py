@@ -21,21 +21,24 @@ from PIL import Image
 from test_embed_images import arguments, broken_source, contents, finished, stored_ids  # noqa: F401
 
 from training import embed_images
-from training.captions import read_captions
-from training.command import run_command
-from training.config import EmbedConfig, read
-from training.rows import CaptionsError, Row
-from training.targets import Manifest, TargetsError, read_targets
+from training.data.samples import Row
+from training.data.sources import read_captions
+from training.embeddings import shard_writer
+from training.embeddings.manifest import Manifest, TargetsError
+from training.embeddings.store import read_targets
+from training.run.command import run_command
+from training.run.config import EmbedConfig, read
+from training.run.source import CaptionsError
 from turkish_clip.encoder import load_model
 
 
 @pytest.mark.parametrize(
     ("target", "nth"),
     [
-        ("training.embed_images:write_shard", 3),
-        pytest.param("training.targets:sha256_of", 2, marks=pytest.mark.slow),
-        pytest.param("training.embed_images:write_rejects", 1, marks=pytest.mark.slow),
-        pytest.param("training.targets:write_json", 2, marks=pytest.mark.slow),
+        ("training.embeddings.shard_writer:write_shard", 3),
+        pytest.param("training.embeddings.manifest:sha256_of", 2, marks=pytest.mark.slow),
+        pytest.param("training.embeddings.shard_writer:write_rejects", 1, marks=pytest.mark.slow),
+        pytest.param("training.embeddings.manifest:write_json", 2, marks=pytest.mark.slow),
         pytest.param("turkish_clip.atomic:_sync", 1, marks=pytest.mark.slow),
         pytest.param("turkish_clip.atomic:_sync", 5, marks=pytest.mark.slow),
         pytest.param("sentence_transformers:SentenceTransformer.forward", 6, marks=pytest.mark.slow),
@@ -90,7 +93,7 @@ def test_a_repair_that_is_cut_off_is_not_complete(
     for number in (1, 3):
         (tmp_path / "targets" / f"shard-{number:05d}.parquet").unlink()
     argv = arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1")
-    run_killed("training.embed_images", "training.embed_images:write_shard", 2, argv)
+    run_killed("training.embed_images", "training.embeddings.shard_writer:write_shard", 2, argv)
     with pytest.raises(TargetsError, match="expected finished targets"):
         read_targets(tmp_path / "targets")
     embed_images.main(argv)
@@ -107,23 +110,23 @@ def test_pictures_that_vanish_meanwhile_are_taken_up_when_they_are_back(
     argv = arguments(tmp_path / "source", tiny_clip, tmp_path, "--max_reject_share", "0.1")
     config = read(EmbedConfig, argv)
     captions, model = read_captions(config), load_model(tiny_clip, device="cpu")
-    sized = embed_images.Chunk
+    sized = shard_writer.Chunk
 
-    def vanish(number: int, rows: list[Row], sizes: list[int]) -> embed_images.Chunk:
+    def vanish(number: int, rows: list[Row], sizes: list[int]) -> shard_writer.Chunk:
         for name in gone:
             if (tmp_path / "source" / name).exists():
                 (tmp_path / "source" / name).rename(away / Path(name).name)
         return sized(number, rows, sizes)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed_images, "Chunk", vanish)
-        manifest = embed_images.plan(model, config)
+        patch.setattr(shard_writer, "Chunk", vanish)
+        manifest = shard_writer.plan(model, config)
         if len(gone) == 1:
-            done = embed_images.embed_missing(model, captions, manifest, config)
+            done = shard_writer.embed_missing(model, captions, manifest, config)
             assert (done.pictures, done.rejected) == (44, 4)
         else:
             with pytest.raises(CaptionsError, match=r"at most 10.0% rejects .*× no file"):
-                embed_images.embed_missing(model, captions, manifest, config)
+                shard_writer.embed_missing(model, captions, manifest, config)
     rejects = (tmp_path / "targets" / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
     assert "no file" in [json.loads(line)["reason"] for line in rejects]
     for name in gone:

@@ -15,10 +15,11 @@ from conftest import stored_ids, stored_vectors, write_rows
 from PIL import Image
 
 from training import embed_images
-from training.captions import read_captions
-from training.rows import CaptionsError
-from training.source import SourceConfig
-from training.targets import Manifest, TargetsError, read_targets
+from training.data.sources import read_captions
+from training.embeddings import shard_writer
+from training.embeddings.manifest import Manifest, TargetsError
+from training.embeddings.store import read_targets
+from training.run.source import CaptionsError, SourceConfig
 from turkish_clip.encoder import load_model
 
 
@@ -218,7 +219,7 @@ def test_the_dtype_of_the_computation_is_part_of_the_work(
     with pytest.raises(TargetsError, match="got computed_in bf16 instead of float32"):
         embed_images.main(arguments(broken_source, tiny_clip, finished.parent, *more, "--dtype", "bf16"))
     before = contents(finished)
-    monkeypatch.setattr(embed_images, "fast_dtype", lambda device: "bf16")  # of another machine
+    monkeypatch.setattr(shard_writer, "fast_dtype", lambda device: "bf16")  # of another machine
     embed_images.main(arguments(broken_source, tiny_clip, finished.parent, *more, "--dtype", "auto"))
     assert contents(finished) == before
     embed_images.main(arguments(broken_source, tiny_clip, tmp_path, *more, "--dtype", "auto"))

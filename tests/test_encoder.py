@@ -174,6 +174,6 @@ def test_full_size_towers_pair(tmp_path: Path) -> None:
 
 
 def clip_tokenizer() -> object:
-    from training.pretrain import learn_bpe
+    from training.small_models.vocabularies import learn_bpe
 
     return learn_bpe(["a photo"], 514, 77)

@@ -14,9 +14,10 @@ import pytest
 from conftest import run_killed_at_random
 
 from training import distill, embed_images, evaluate
-from training.perturb import PERTURBATIONS
-from training.run_record import RunError
-from training.targets import TargetsError, read_targets
+from training.embeddings.manifest import TargetsError
+from training.embeddings.store import read_targets
+from training.evaluation.corruptions import PERTURBATIONS
+from training.run.record import RunError
 from turkish_clip import build_text_encoder, save_text_encoder
 from turkish_clip.encoder import load_model
 from turkish_clip.metrics import unit

@@ -13,24 +13,30 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted((ROOT / "turkish_clip").rglob("*.py"))
 TRAINING = sorted((ROOT / "training").rglob("*.py"))
-COMMANDS = {
-    "embed_images",
-    "distill",
-    "evaluate",
-    "pretrain",
-    "publish",
-    "demo",
-    "readme",
-    "ablate",
-    "benchmark",
-    "leakage",
-}
+COMMANDS = {path.stem for path in (ROOT / "training").glob("*.py")} - {"__init__"}
 CALLERS = {"demo", "ablate"}  # that run the others' main
 LEAVES = {"text", "metrics", "errors", "verify"}
+# Each layer imports from those before it and from itself; the commands, beside these packages, from all of them.
+LAYERS = ("mini", "run", "data", "embeddings", "small_models", "distillation", "evaluation", "release")
+LIBRARY_LAYERS = ("search", "app", "cli")  # above the library's other modules
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file's module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def layer_of(module: str) -> int:
+    """How high a module stands among its package's layers: 0 is the lowest."""
+    package, *rest = module.split(".")
+    layers = LAYERS if package == "training" else LIBRARY_LAYERS
+    if rest and rest[0] in layers:
+        return 1 + layers.index(rest[0])
+    return len(layers) + 1 if package == "training" else 0
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every module that a file imports, lazily or not."""
+    """Every module that a file imports, lazily, for type checking or at once."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -39,7 +45,7 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LIBRARY, ids=module_of)
 def test_the_library_does_not_know_of_training(path: Path) -> None:
     modules = set(imported(path))
     assert not [name for name in modules if name.split(".")[0] in ("training", "tests")]
@@ -47,16 +53,49 @@ def test_the_library_does_not_know_of_training(path: Path) -> None:
         assert not [name for name in modules if name.startswith("turkish_clip")]
 
 
-@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TRAINING, ids=module_of)
 def test_commands_meet_in_files_alone(path: Path) -> None:
     modules = set(imported(path))
     assert not [name for name in modules if name.split(".")[0] == "tests"]
-    if path.stem in COMMANDS - CALLERS:
+    if path.parent.name == "training" and path.stem in COMMANDS - CALLERS:
         others = {f"training.{name}" for name in COMMANDS - {path.stem}}
         assert not modules & others
 
 
-@pytest.mark.parametrize("path", [*LIBRARY, *TRAINING], ids=lambda path: path.stem)
+def arrows() -> dict[str, set[str]]:
+    """For each module of both packages the modules of theirs that it imports; a package's face stands for none."""
+    modules = {module_of(path): path for path in [*LIBRARY, *TRAINING]}
+    faces = {name for name, path in modules.items() if path.stem == "__init__"}
+    return {
+        name: {other for other in imported(path) if other in modules and other not in faces}
+        for name, path in modules.items()
+        if name not in faces
+    }
+
+
+def test_imports_run_one_way_through_the_layers() -> None:
+    upward = [
+        f"{name} -> {other}"
+        for name, others in arrows().items()
+        for other in others
+        if name.split(".")[0] == other.split(".")[0] and layer_of(other) > layer_of(name)
+    ]
+    assert not upward
+
+
+def test_no_circle_of_imports() -> None:
+    left = arrows()
+    while ground := {name for name, others in left.items() if not others & left.keys()}:
+        left = {name: others for name, others in left.items() if name not in ground}
+    assert not left  # each of these imports another of them
+
+
+@pytest.mark.parametrize("folder", [ROOT / "training", *(ROOT / "training").iterdir()], ids=lambda path: path.name)
+def test_no_folder_of_training_shows_more_than_ten_modules(folder: Path) -> None:
+    assert len([path for path in folder.glob("*.py") if path.stem != "__init__"]) <= 10
+
+
+@pytest.mark.parametrize("path", [*LIBRARY, *TRAINING], ids=module_of)
 def test_no_assert_no_pickle_no_remote_code(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]

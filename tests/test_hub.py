@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 from stand_in_hub import CUT, LOST, READER, WRITER, StandInHub
 
-from training.hub import PushError, Upload, push
+from training.release.hub import PushError, Upload, push
 
 # The client's own use of its HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")

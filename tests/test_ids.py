@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from training.ids import Ids
+from training.data.store import Ids
 
 
 def test_found_where_a_dictionary_finds_them(rng: random.Random) -> None:

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from conftest import paint
 
-from turkish_clip import adding
-from turkish_clip.collection import scan
 from turkish_clip.images import ImageError
-from turkish_clip.nearest import PictureIndexError
-from turkish_clip.picture_tables import FILES, PICTURES, PictureTables
-from turkish_clip.search import Hit, ImageIndex
+from turkish_clip.search import update
+from turkish_clip.search.files import scan
+from turkish_clip.search.index import Hit, ImageIndex
+from turkish_clip.search.storage import PictureIndexError
+from turkish_clip.search.tables import FILES, PICTURES, PictureTables
 from turkish_clip.towers import Towers
 
 
@@ -50,14 +50,14 @@ def test_a_picture_that_opens_at_the_second_try(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(photos / "new.png", 10)
-    embed = adding.embedded
+    embed = update.embedded
 
-    def stumbling(files: list[adding.File], *more: object) -> object:
+    def stumbling(files: list[update.File], *more: object) -> object:
         return [], [], [file.rejected("an input/output error") for file in files]
 
-    monkeypatch.setattr(adding, "embedded", stumbling)
+    monkeypatch.setattr(update, "embedded", stumbling)
     assert [reject.reason for reject in index.add(photos).rejects] == ["an input/output error"]
-    monkeypatch.setattr(adding, "embedded", embed)
+    monkeypatch.setattr(update, "embedded", embed)
     healed = index.add(photos)
     assert (healed.pictures, healed.added, healed.rejects) == (7, 1, [])
     assert every_picture_finds_itself(index, photos)
@@ -72,7 +72,7 @@ def test_a_file_whose_picture_is_lost_is_read_again(index: ImageIndex, photos: P
 
 WRITER = """
 import sys
-from turkish_clip.one_writer import writing_alone
+from turkish_clip.search.storage import writing_alone
 with writing_alone(sys.argv[1]):
     print("writing", flush=True)
     sys.stdin.read()

@@ -28,14 +28,15 @@ for command in (embed_images, distill, evaluate):
 # A clean checkout, whatever is being worked on here.
 PUBLISH = """
 import sys
-from training import obstacles, publish
-from training.command import run_command
-obstacles.git_state = lambda: {"commit": "0" * 40, "dirty": False}
+from training import publish
+from training.release import checks
+from training.run.command import run_command
+checks.git_state = lambda: {"commit": "0" * 40, "dirty": False}
 run_command(publish.main)
 """
 # As above, with the folder as it was built before.
 PUBLISH_AGAIN = PUBLISH.replace(
-    "obstacles.git_state", "publish.build = publish.check_as_stranger = lambda *_: []\nobstacles.git_state"
+    "checks.git_state", "publish.build = publish.check_as_stranger = lambda *_: []\nchecks.git_state"
 )
 LOAD = """
 import sys

@@ -9,8 +9,8 @@ import pytest
 from conftest import paint, write_rows
 
 from training import leakage
-from training.leakage import ids_of
-from training.rows import CaptionsError
+from training.evaluation.leakage import ids_of
+from training.run.source import CaptionsError
 
 
 @pytest.mark.parametrize(

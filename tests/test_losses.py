@@ -16,18 +16,19 @@ from sentence_transformers import SentenceTransformer
 from transformers.models.clip.modeling_clip import CLIPOutput
 
 from training import distill, embed_images
-from training.captions import read_captions
-from training.clip_batches import equal_rows
-from training.config import DistillConfig, read
-from training.labels import labels
-from training.losses import FrozenPictureLoss, clip_loss, contrastive
-from training.objectives import OBJECTIVES
-from training.pairs import load_pairs
-from training.row_table import Rows
-from training.rows import CaptionsError, Row
-from training.run_record import sha256_of
-from training.shares import Shares, Turn
-from training.targets import read_targets
+from training.data.samples import Row
+from training.data.sources import read_captions
+from training.data.store import Rows
+from training.distillation.dataset import load_pairs
+from training.distillation.losses import FrozenPictureLoss, clip_loss, contrastive
+from training.distillation.sharding import Shares, Turn
+from training.distillation.targets import labels
+from training.embeddings.store import read_targets
+from training.run.config import DistillConfig, read
+from training.run.objectives import OBJECTIVES
+from training.run.provenance import sha256_of
+from training.run.source import CaptionsError
+from training.small_models.clip_dataset import equal_rows
 from turkish_clip.metrics import unit
 
 
@@ -186,7 +187,7 @@ def test_killed_in_the_contrastive_part_it_goes_on_to_the_same_weights(
         return arguments(captioned_folder, tiny_clip, targets, tmp_path / name, "mse_then_contrastive")
 
     whole = distill.main(argv("whole"))
-    run_killed("training.distill", "training.losses:FollowProgress.on_step_begin", 15, argv("killed"))
+    run_killed("training.distill", "training.distillation.losses:FollowProgress.on_step_begin", 15, argv("killed"))
     resumed = distill.main([*argv("killed"), "--resume"])
     assert resumed["weights_sha256"] == whole["weights_sha256"]
     steps = [int(path.name.split("-")[1]) for path in (tmp_path / "whole" / "checkpoints").glob("checkpoint-*")]

@@ -24,7 +24,7 @@ from training.mini.scene import (
 from training.mini.turkish import Noun
 from training.mini.words import COLOURS, INVERSE, SETTINGS, THINGS
 from training.mini.world import SMALL_CLIP, WorldSize, write_world
-from training.run_record import sha256_of
+from training.run.provenance import sha256_of
 
 # Written by hand from the rules of Turkish, not by the program.
 GENITIVES = (
@@ -170,10 +170,10 @@ def test_two_birds_begin_with_a_turkish_capital() -> None:
 
 def test_the_committed_small_clip_reaches_its_card(tmp_path: Path) -> None:
     """On the card's own test pictures, drawn again, through the code that wrote the card."""
-    from training.captions import read_captions
-    from training.config import PretrainConfig, read
-    from training.duplicates import apart_by, digests_of_files
-    from training.pretrain import measure
+    from training.data.duplicates import apart_by, digests_of_files
+    from training.data.sources import read_captions
+    from training.run.config import PretrainConfig, read
+    from training.small_models.clip_training import measure
 
     card = json.loads((SMALL_CLIP / "results.json").read_text(encoding="utf-8"))
     weights = SMALL_CLIP / "model.safetensors"

@@ -19,13 +19,16 @@ from conftest import run_killed, run_killed_at_random
 from onnx import numpy_helper
 
 from training import distill, embed_images
+from training.embeddings.store import read_targets
 from training.mini.world import SMALL_CLIP, WorldSize, write_world
-from training.targets import read_targets
-from turkish_clip import build_text_encoder, cli, onnx_export, onnx_graph, save_text_encoder
+from turkish_clip import build_text_encoder, save_text_encoder
+from turkish_clip.cli import entry
 from turkish_clip.encoder import load_model
 from turkish_clip.metrics import Relevance, Vectors, unit
-from turkish_clip.onnx_export import export_onnx
-from turkish_clip.onnx_runtime import GRAPH, RECORD, TOKENIZER, ImageModel, OnnxError, OnnxTextEncoder
+from turkish_clip.onnx import export as onnx_export
+from turkish_clip.onnx import graph as onnx_graph
+from turkish_clip.onnx.export import export_onnx
+from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, ImageModel, OnnxError, OnnxTextEncoder
 from turkish_clip.towers import Towers
 from turkish_clip.verify import GOLDEN_TEXTS
 
@@ -176,9 +179,9 @@ def test_an_image_model_is_recorded_where_it_is_given_alone(text_folder: Path, e
 @pytest.mark.parametrize(
     "target",
     [
-        "turkish_clip.onnx_export:write_tokenizer",
-        pytest.param("turkish_clip.onnx_graph:_traced", marks=pytest.mark.slow),
-        pytest.param("turkish_clip.onnx_export:compare", marks=pytest.mark.slow),
+        "turkish_clip.onnx.export:write_tokenizer",
+        pytest.param("turkish_clip.onnx.graph:_traced", marks=pytest.mark.slow),
+        pytest.param("turkish_clip.onnx.export:compare", marks=pytest.mark.slow),
         pytest.param("turkish_clip.atomic:_sync", marks=pytest.mark.slow),
     ],
 )
@@ -204,7 +207,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_vectors(
     if "onnx" in left:  # whole: the kill came after it had its name
         assert OnnxTextEncoder(tmp_path / "onnx").dim == 16
     with contextlib.suppress(SystemExit):
-        cli.main(argv)
+        entry.main(argv)
     assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
     ours, whole = (OnnxTextEncoder(folder).encode(list(GOLDEN_TEXTS)) for folder in (tmp_path / "onnx", exported))
     assert np.array_equal(ours, whole)
@@ -226,7 +229,7 @@ def test_a_full_disk_leaves_the_old(
     monkeypatch.setattr(onnx, "save_model", full)
     monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
     with pytest.raises(SystemExit) as left:
-        cli.main(["export", str(text_folder), "--onnx", "--output", str(tmp_path / "onnx")])
+        entry.main(["export", str(text_folder), "--onnx", "--output", str(tmp_path / "onnx")])
     assert left.value.code == 2
     assert "error: expected to read and write files, got [Errno 28]" in capsys.readouterr().err
     assert OnnxTextEncoder(tmp_path / "onnx").dim == 16
@@ -294,14 +297,14 @@ def test_the_command(text_folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     shutil.copytree(text_folder, tmp_path / "mine")
     with pytest.raises(SystemExit) as left:
-        cli.main(["export", "mine", "--onnx", "--int8", "--json"])
+        entry.main(["export", "mine", "--onnx", "--int8", "--json"])
     told = json.loads(capfd.readouterr().out)  # one object, and nothing else: torch talks, unless it is told not to
     assert left.value.code == 0
     assert (told["folder"], told["precision"], told["image_model"]) == ("mine-onnx-int8", "int8", None)
     assert told["golden_cosine"] > 0.99
     assert told["bytes"] == sum(path.stat().st_size for path in (tmp_path / "mine-onnx-int8").iterdir())
     with pytest.raises(SystemExit):
-        cli.main(["export", "mine", "--onnx", "--image-model", "clip-ViT-B-32"])
+        entry.main(["export", "mine", "--onnx", "--image-model", "clip-ViT-B-32"])
     printed = capfd.readouterr().out
     assert "mine-onnx: mine in float32" in printed
     assert "vectors of pictures by clip-ViT-B-32" in printed
@@ -314,7 +317,7 @@ def test_the_command(text_folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
         (["export", "mine", "--onnx", "--output", "."], "expected a new folder or an older export"),
     ):
         with pytest.raises(SystemExit) as left:
-            cli.main(argv)
+            entry.main(argv)
         last = capfd.readouterr().err.strip().splitlines()[-1]
         assert left.value.code == 2
         assert last.startswith("error: ")

@@ -16,10 +16,10 @@ import onnx
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from turkish_clip import onnx_export
 from turkish_clip.encoder import load_model
-from turkish_clip.onnx_export import export_onnx
-from turkish_clip.onnx_runtime import GRAPH, RECORD, TOKENIZER, OnnxError, OnnxTextEncoder
+from turkish_clip.onnx import export as onnx_export
+from turkish_clip.onnx.export import export_onnx
+from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, OnnxError, OnnxTextEncoder
 from turkish_clip.verify import GOLDEN_TEXTS
 
 KNOWN = "kırmızı mavi sarı bir iki ev evin üstünde altında ağaç çiçek köpek İstanbul ankara kuş var".split()
@@ -76,7 +76,7 @@ def test_without_torch(exported: Path) -> None:
         "import json, sys\n"
         "for name in 'torch transformers sentence_transformers onnx onnxscript huggingface_hub PIL scipy'.split():\n"
         "    sys.modules[name] = None\n"
-        "from turkish_clip.onnx_runtime import OnnxTextEncoder\n"
+        "from turkish_clip.onnx import OnnxTextEncoder\n"
         f"print(json.dumps(OnnxTextEncoder({str(exported)!r}, threads=1).encode(['kırmızı ev', 'kuş']).tolist()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)

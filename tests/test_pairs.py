@@ -11,12 +11,12 @@ from datasets import Dataset
 from datasets.fingerprint import Hasher
 from datasets.table import InMemoryTable
 
-from training import scratch
-from training.pairs import LookUp, caption_table, say_what_is_cut
-from training.perturb import Variants
-from training.row_table import Rows
-from training.rows import Row
-from training.scratch import Texts
+from training.data.samples import Row
+from training.data.store import Rows
+from training.distillation.augment import Variants
+from training.distillation.dataset import LookUp, caption_table, say_what_is_cut
+from training.run import temp_storage
+from training.run.temp_storage import Texts
 from turkish_clip import build_text_encoder
 
 CAPTIONS = [("kırmızı bir ev", "ev."), ("mavi kuş",), ("bir köpek", "köpek", "iki ağaç")]
@@ -25,7 +25,7 @@ PICTURE_OF = [0, 0, 1, 2, 2, 2]
 
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
-    monkeypatch.setattr(scratch, "BATCH_ROWS", 4)
+    monkeypatch.setattr(temp_storage, "BATCH_ROWS", 4)
     return Rows.of((Row(str(n), None, texts, (), "train") for n, texts in enumerate(CAPTIONS)), tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_the_host_tells_labels_apart_by_their_hash_and_copies_none() -> None:
 def test_cut_captions_are_counted_over_all_parts(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at_once: int
 ) -> None:
-    monkeypatch.setattr("training.pairs.TOKENISED_AT_ONCE", at_once)
+    monkeypatch.setattr("training.distillation.dataset.TOKENISED_AT_ONCE", at_once)
     model = build_text_encoder(tiny_bert, dim=8, max_tokens=8, device="cpu")
     texts = ["ev", "bir " * 6, "bir " * 7, "kuş", "ev " * 30]
     with caplog.at_level("WARNING", logger="training"):

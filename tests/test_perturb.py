@@ -6,7 +6,8 @@ import difflib
 
 import pytest
 
-from training.perturb import PERTURBATIONS, SPELLINGS, Variants, one_typo, other_full_stop
+from training.distillation.augment import Variants, one_typo, other_full_stop
+from training.evaluation.corruptions import PERTURBATIONS, SPELLINGS
 
 TEXTS = ["Kırmızı bir evin üstünde iki kuş.", "şeker", "Ilık bir gün", "iki kedi var", "çiçeğin solunda bir araba"]
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image, ImageChops
 from sentence_transformers import SentenceTransformer
 
-from turkish_clip import pixels
+from turkish_clip import preprocessing
 from turkish_clip.encoder import load_model, picture_processor
-from turkish_clip.pixels import prepare_for
+from turkish_clip.preprocessing import prepare_for
 
 
 @pytest.fixture
@@ -25,16 +25,16 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def short_way(model: SentenceTransformer) -> pixels.Prepare:
+def short_way(model: SentenceTransformer) -> preprocessing.Prepare:
     way = prepare_for(model)
-    assert isinstance(way, pixels._ShortWay)
+    assert isinstance(way, preprocessing._ShortWay)
     return way
 
 
 def test_every_size_gives_the_numbers_of_the_processor(model: SentenceTransformer, rng: random.Random) -> None:
     sizes = [(1, 1), (32, 32), (33, 32), (32, 33), (31, 500), (500, 31), (640, 480)]
     sizes += [(rng.randint(1, 300), rng.randint(1, 300)) for _ in range(40)]
-    pictures = [noise(*size) for size in sizes if max(size) <= pixels.LONGEST * min(size)]
+    pictures = [noise(*size) for size in sizes if max(size) <= preprocessing.LONGEST * min(size)]
     ours, theirs = short_way(model)(pictures), model.preprocess(pictures)
     assert ours.keys() == theirs.keys()
     assert ours["pixel_values"].dtype == torch.float32
@@ -81,7 +81,7 @@ def test_a_processor_that_does_anything_else_is_used_itself(
                 return dict(real(*inputs))
 
         monkeypatch.setattr(model, "preprocess", preprocess)
-    assert not isinstance(prepare_for(model), pixels._ShortWay)
+    assert not isinstance(prepare_for(model), preprocessing._ShortWay)
 
 
 def test_a_strip_does_not_fill_the_memory(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_a_strip_does_not_fill_the_memory(model: SentenceTransformer, monkeypatc
     middle = Image.new("RGB", (200_000, 2))
     middle.paste((255, 0, 0), (99_900, 0, 100_100, 2))
     found = way([middle, middle.transpose(Image.Transpose.ROTATE_90)])["pixel_values"]
-    assert largest == 32 * pixels.LONGEST
+    assert largest == 32 * preprocessing.LONGEST
     assert torch.equal(
         found[:, :, 16, 16], way([Image.new("RGB", (32, 32), (255, 0, 0))] * 2)["pixel_values"][:, :, 0, 0]
     )

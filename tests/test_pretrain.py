@@ -15,11 +15,12 @@ from conftest import run_killed
 from sentence_transformers import SentenceTransformer
 
 from training import distill, pretrain
-from training.clip_batches import ClipBatches, shifted
-from training.config import PretrainConfig, read
-from training.pretrain import build_processor
-from training.rows import CaptionsError
-from training.run_record import RunError, sha256_of
+from training.run.config import PretrainConfig, read
+from training.run.provenance import sha256_of
+from training.run.record import RunError
+from training.run.source import CaptionsError
+from training.small_models.clip_dataset import ClipBatches, shifted
+from training.small_models.models import build_processor
 from turkish_clip.errors import InputError
 
 SMALL = (
@@ -66,8 +67,8 @@ def test_same_seed_same_files_in_another_process(finished: Path, captioned_folde
         ("torch.optim:AdamW.step", 5),
         ("torch.optim:AdamW.step", 9),
         ("transformers:Trainer._save_rng_state", 2),
-        ("training.pretrain:save_clip", 1),
-        ("training.pretrain:measure", 1),
+        ("training.small_models.models:save_clip", 1),
+        ("training.small_models.clip_training:measure", 1),
     ],
 )
 def test_killed_and_resumed_gives_the_same_weights(

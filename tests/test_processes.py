@@ -14,11 +14,10 @@ from launching import in_own_network, launched
 from safetensors.numpy import load_file
 
 from training import distill, embed_images
-from training.backbone import write_scratch_backbone
-from training.command import run_command
-from training.config import DistillConfig
-from training.device import device_of
-from training.processes import ProcessError, by_first, in_turn, join_processes, process_count, together
+from training.run.command import run_command
+from training.run.config import DistillConfig
+from training.run.distributed import ProcessError, by_first, device_of, in_turn, join_processes, process_count, together
+from training.small_models.models import write_scratch_backbone
 from turkish_clip import InputError
 from turkish_clip.encoder import load_model
 
@@ -192,8 +191,8 @@ def test_bad_input_is_one_line(recipe: list[str], tmp_path: Path, options: str, 
 ACTING = """
 import sys, time
 from pathlib import Path
-from training.command import run_command
-from training.processes import *
+from training.run.command import run_command
+from training.run.distributed import *
 from turkish_clip import InputError
 from turkish_clip.encoder import load_model
 

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from training import distill, embed_images, evaluate, obstacles, publish
-from training.card import CardError, check, public_name, sources_of
-from training.command import run_command
-from training.config import PublishConfig
-from training.hub import PushError
-from training.recipe import ConfigError
-from training.run_record import RunError
+from training import distill, embed_images, evaluate, publish
+from training.release import build
+from training.release import checks as pre_publish_checks
+from training.release.card import CardError, check, public_name, sources_of
+from training.release.hub import PushError
+from training.run.command import run_command
+from training.run.config import PublishConfig
+from training.run.recipe import ConfigError
+from training.run.record import RunError
 from turkish_clip.encoder import load_model
 from turkish_clip.verify import RECORD, as_lines, encode_each, golden_pictures, unit, verify
 
@@ -46,7 +48,7 @@ def clean_checkout_and_an_image_model_on_the_hub(tiny_clip: Path) -> Iterator[No
         return load_model(tiny_clip if name == "me/image" else name, **options)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(obstacles, "git_state", lambda: CLEAN)
+        patch.setattr(pre_publish_checks, "git_state", lambda: CLEAN)
         patch.setattr("turkish_clip.encoder.load_model", load)
         yield
 
@@ -72,7 +74,7 @@ def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: 
     assert "my holiday" not in card
     for other in ({"weights_sha256": "0"}, {"image_weights_sha256": "0"}, {"subset": "de"}):
         (run / "benchmark.json").write_text(json.dumps(benchmark | other), encoding="utf-8")
-        assert publish.benchmark_of(run, results["weights_sha256"], image) == []
+        assert build.benchmark_of(run, results["weights_sha256"], image) == []
     assert "of other weights" in caplog.text
 
 
@@ -164,7 +166,7 @@ def test_what_stands_in_the_way(run: Path, file: str, how: dict[str, Any], reaso
 
 
 def test_all_reasons_are_said_at_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(obstacles, "git_state", lambda: {"commit": "1" * 40, "dirty": True})
+    monkeypatch.setattr(pre_publish_checks, "git_state", lambda: {"commit": "1" * 40, "dirty": True})
     with pytest.raises(RunError) as caught:
         publish.main([str(run)])
     for part in (
@@ -199,9 +201,9 @@ def test_licences_are_those_of_the_data_that_were_trained_on(run: Path) -> None:
 
 
 def test_a_folder_beside_the_checkout_is_nobody_elses(tmp_path: Path) -> None:
-    assert obstacles.is_tracked(Path(__file__).parent)
-    assert not obstacles.is_tracked(tmp_path)
-    assert not obstacles.is_tracked(obstacles.CHECKOUT / ".git")
+    assert pre_publish_checks.is_tracked(Path(__file__).parent)
+    assert not pre_publish_checks.is_tracked(tmp_path)
+    assert not pre_publish_checks.is_tracked(pre_publish_checks.CHECKOUT / ".git")
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", "{", '{"text_to_image": {"mrr": null}}'])

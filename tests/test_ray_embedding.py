@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from training import embed_images
-from training.captions import read_captions
-from training.embedding import Chunk
-from training.ray_embedding import portable
-from training.source import SourceConfig
-from training.targets import TargetsError
+from training.data.sources import read_captions
+from training.embeddings import shard_writer
+from training.embeddings.embed import Chunk
+from training.embeddings.manifest import TargetsError
+from training.embeddings.ray_embed import portable
+from training.run.source import SourceConfig
 from turkish_clip.cluster import ClusterError
 from turkish_clip.images import ImageError
 
@@ -51,15 +52,15 @@ def test_two_workers_write_what_one_process_writes_though_one_is_killed(
 ) -> None:
     embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "alone"))
     killed: list[int] = []
-    add = embed_images.Shelf.add
+    add = shard_writer.Shelf.add
 
-    def add_and_kill(shelf: embed_images.Shelf, part: Any) -> None:
+    def add_and_kill(shelf: shard_writer.Shelf, part: Any) -> None:
         add(shelf, part)
         if not killed:
             killed.append(embedders()[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    monkeypatch.setattr(embed_images.Shelf, "add", add_and_kill)
+    monkeypatch.setattr(shard_writer.Shelf, "add", add_and_kill)
     found = embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "many", "--cluster", "local"))
     assert killed
     assert found["shards"] == 8
@@ -71,7 +72,7 @@ def test_two_workers_write_what_one_process_writes_though_one_is_killed(
 def test_a_worker_that_cannot_go_on_is_one_line(
     captioned_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.embed_images.weights_sha256", lambda model: "0" * 64)
+    monkeypatch.setattr("training.embeddings.shard_writer.weights_sha256", lambda model: "0" * 64)
     with pytest.raises(TargetsError, match="the same weights of .* on all nodes, got others") as raised:
         embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "run", "--cluster", "local"))
     assert "\n" not in str(raised.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from training import readme
-from training.run_record import RunError
+from training.run.record import RunError
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from training.config import DistillConfig, EmbedConfig, EvaluateConfig, PretrainConfig, read
-from training.recipe import RECIPES, ConfigError
+from training.run.config import DistillConfig, EmbedConfig, EvaluateConfig, PretrainConfig, read
+from training.run.recipe import RECIPES, ConfigError
 
 BASE = ["--captions", "x", "--run", "r"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from memory import peak_of, write_source
 
-from training import scratch
-from training.row_table import SPLITS, Rejects, RejectWriter, Rows
-from training.rows import Reject, Row
-from training.tables import Stored
+from training.data.hub_datasets import Stored
+from training.data.samples import Reject, Row
+from training.data.store import SPLITS, Rejects, RejectWriter, Rows
+from training.run import temp_storage
 
 MB = 1_000_000
 
@@ -42,7 +42,7 @@ def some_rows(rng: random.Random, count: int) -> list[Row]:
 
 
 def test_rows_come_back(tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scratch, "BATCH_ROWS", 16)
+    monkeypatch.setattr(temp_storage, "BATCH_ROWS", 16)
     expected = some_rows(rng, 100)
     rows = Rows.of(expected, tmp_path)
     assert list(rows) == expected
@@ -81,8 +81,8 @@ def test_rejects_come_back(tmp_path: Path) -> None:
 def test_two_hundred_thousand_rows_take_little_memory(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from training.captions import read_captions\n"
-        "from training.config import EmbedConfig, read\n"
+        "from training.data.sources import read_captions\n"
+        "from training.run.config import EmbedConfig, read\n"
         "captions = read_captions(read(EmbedConfig, sys.argv[1:]))\n"
         "assert len(captions.split('train')) + 200 == len(captions.rows) == int(sys.argv[-1].rpartition('/')[2])\n"
         "assert sum(len(row.captions) for row in captions.rows) == 2 * len(captions.rows)\n"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from training.config import DistillConfig
-from training.run_record import RunError, git_state, library_versions, open_run, sha256_of
+from training.run.config import DistillConfig
+from training.run.provenance import git_state, library_versions, sha256_of
+from training.run.record import RunError, open_run
 from turkish_clip.towers import weights_sha256
 
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 from memory import write_source
 
-from training import scratch
-from training.scratch import Numbers, TableRows, TableWriter, scratch_array
+from training.run import temp_storage
+from training.run.temp_storage import Numbers, TableRows, TableWriter, scratch_array
 
 
 class Numbered(TableRows[tuple[int, str]]):
@@ -38,8 +38,8 @@ def numbered(rows: int, near: Path) -> tuple[Numbered, list[tuple[int, str]]]:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scratch, "BATCH_ROWS", 7)
-    monkeypatch.setattr(scratch, "BLOCK", 5)
+    monkeypatch.setattr(temp_storage, "BATCH_ROWS", 7)
+    monkeypatch.setattr(temp_storage, "BLOCK", 5)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 50])
@@ -60,7 +60,7 @@ def test_rows_are_those_of_a_list(count: int, tmp_path: Path, small_batches: Non
 
 
 def test_large_rows_are_written_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scratch, "BATCH_BYTES", 100)
+    monkeypatch.setattr(temp_storage, "BATCH_BYTES", 100)
     writer = TableWriter(pa.schema([("content", pa.large_binary())]), tmp_path)
     for _ in range(4):
         writer.add((b"x" * 60,), 60)
@@ -87,7 +87,7 @@ def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys, pyarrow as pa\n"
         "from pathlib import Path\n"
-        "from training.scratch import TableWriter, scratch_array\n"
+        "from training.run.temp_storage import TableWriter, scratch_array\n"
         "near = Path(sys.argv[1])\n"
         "array = scratch_array((1000, 1000), 'float32', near)\n"
         "writer = TableWriter(pa.schema([('text', pa.string())]), near)\n"

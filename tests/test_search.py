@@ -15,13 +15,14 @@ import pytest
 from conftest import paint
 from PIL import Image
 
-from turkish_clip import collection, picture_tables
-from turkish_clip.collection import CollectionError, scan
 from turkish_clip.encoder import load_model
 from turkish_clip.images import ImageError
 from turkish_clip.metrics import unit
-from turkish_clip.nearest import PictureIndexError
-from turkish_clip.search import ImageIndex
+from turkish_clip.search import files as search_files
+from turkish_clip.search import tables as search_tables
+from turkish_clip.search.files import CollectionError, scan
+from turkish_clip.search.index import ImageIndex
+from turkish_clip.search.storage import PictureIndexError
 from turkish_clip.towers import Towers
 
 
@@ -43,14 +44,14 @@ def test_pictures_of_files_that_were_never_written_down_go(
     """Killed between the two tables, and the new files deleted before the next run: one new picture, one new copy."""
     paint(photos / "new.png", 10)
     (photos / "copy.png").write_bytes((photos / "0.png").read_bytes())
-    upsert = picture_tables.PictureTables._upsert
+    upsert = search_tables.PictureTables._upsert
 
-    def killed(tables: picture_tables.PictureTables, name: str, key: str, rows: list[dict[str, object]]) -> None:
-        if name == picture_tables.FILES:
+    def killed(tables: search_tables.PictureTables, name: str, key: str, rows: list[dict[str, object]]) -> None:
+        if name == search_tables.FILES:
             raise KeyboardInterrupt
         upsert(tables, name, key, rows)
 
-    monkeypatch.setattr(picture_tables.PictureTables, "_upsert", killed)
+    monkeypatch.setattr(search_tables.PictureTables, "_upsert", killed)
     with pytest.raises(KeyboardInterrupt):
         index.add(photos)
     monkeypatch.undo()
@@ -123,8 +124,8 @@ def test_conditions(index: ImageIndex, photos: Path) -> None:
 
 
 def test_another_image_model_is_refused(index: ImageIndex, tmp_path: Path, towers: Towers) -> None:
-    from training.config import PretrainConfig
-    from training.pretrain import build_clip, build_processor, save_clip
+    from training.run.config import PretrainConfig
+    from training.small_models.models import build_clip, build_processor, save_clip
 
     config = PretrainConfig(
         captions="x", run="x", picture_size=32, vision_layers=1, vision_hidden=32, text_layers=1, text_hidden=32,
@@ -172,7 +173,7 @@ print(len(set(counts)))
 def test_two_processes_read_while_one_writes(
     index: ImageIndex, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("turkish_clip.adding.ROWS_PER_WRITE", 4)
+    monkeypatch.setattr("turkish_clip.search.update.ROWS_PER_WRITE", 4)
     argv = [sys.executable, "-c", READER, str(tmp_path / "index"), "46"]
     readers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for reader in readers:
@@ -199,7 +200,7 @@ def test_two_readers_see_what_a_writer_adds(index: ImageIndex, photos: Path, tmp
 KILLED = """
 import os, signal, sys
 from turkish_clip import adding
-from turkish_clip.picture_tables import PictureTables
+from turkish_clip.search.tables import PictureTables
 from turkish_clip.search import ImageIndex
 from turkish_clip.towers import load_towers
 adding.ROWS_PER_WRITE = 4
@@ -237,7 +238,7 @@ def test_a_kill_loses_no_finished_batch(
 def test_many_pictures_are_looked_up_through_partitions(
     tmp_path: Path, towers: Towers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picture_tables, "ROWS_FOR_INDEX", 256)
+    monkeypatch.setattr(search_tables, "ROWS_FOR_INDEX", 256)
     folder = tmp_path / "many"
     for number in range(300):
         paint(folder / f"{number}.png", number)
@@ -249,15 +250,15 @@ def test_many_pictures_are_looked_up_through_partitions(
     assert len(set(exact) & {hit.path for hit in index.search_vector(text, 10)}) >= 9
 
 
-def partitions(tables: picture_tables.PictureTables) -> Any:
-    return tables._table(picture_tables.PICTURES).index_stats(picture_tables.VECTOR_INDEX)
+def partitions(tables: search_tables.PictureTables) -> Any:
+    return tables._table(search_tables.PICTURES).index_stats(search_tables.VECTOR_INDEX)
 
 
 def test_new_rows_go_into_partitions_by_the_thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"ROWS_FOR_INDEX": 200, "ROWS_IN_PARTITION": 50, "NEW_ROWS": 10, "DELTAS": 2}.items():
-        monkeypatch.setattr(picture_tables, name, value)
+        monkeypatch.setattr(search_tables, name, value)
     vectors = unit(np.random.default_rng(0).standard_normal((300, 16), np.float32))
-    tables = picture_tables.PictureTables.connect(str(tmp_path / "index"))
+    tables = search_tables.PictureTables.connect(str(tmp_path / "index"))
     tables.create({"format": 1}, 16)
     now, written, seen = datetime(2026, 1, 1, tzinfo=timezone.utc), 0, []
     for count in (199, 1, 9, 1, 10, 10):
@@ -283,8 +284,8 @@ def test_scan_looks_at_size_and_time(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
     assert len(scan(tmp_path, {}).pending) == 1
     assert scan([path], {}).pending[0].path == str(path)
-    monster = collection.File(str(path), str(tmp_path), collection.MAX_BYTES + 1, 0)
-    assert collection.hashed([monster], 1)[1][0].reason == "more than 1 GB"
+    monster = search_files.File(str(path), str(tmp_path), search_files.MAX_BYTES + 1, 0)
+    assert search_files.hashed([monster], 1)[1][0].reason == "more than 1 GB"
 
 
 def broken_files(folder: Path, good: bytes, each: int) -> dict[str, str]:

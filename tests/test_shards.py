@@ -17,11 +17,11 @@ from conftest import paint
 from PIL import Image
 
 from training import embed_images
-from training.captions import Captions, read_captions
-from training.rows import CaptionsError
-from training.shards import MAX_TEXT_BYTES, Member, shard_records
-from training.source import SourceConfig
-from training.tables import TableError
+from training.data.lazy_images import TableError
+from training.data.sources import Captions, read_captions
+from training.data.webdataset import MAX_TEXT_BYTES, Member, shard_records
+from training.embeddings import shard_writer
+from training.run.source import CaptionsError, SourceConfig
 
 Part = tuple[str, bytes]
 
@@ -383,20 +383,20 @@ def test_a_shard_that_vanishes_while_it_is_embedded_loses_no_work(
     source = tmp_path / "source"
     shutil.copytree(shards, source)
     written: list[int] = []
-    write = embed_images.write_shard
+    write = shard_writer.write_shard
 
     def write_and_lose(folder: Path, number: int, *rest: Any, **more: Any) -> Any:
         written.append(number)
         (source / "40.tar").unlink(missing_ok=True)
         return write(folder, number, *rest, **more)
 
-    monkeypatch.setattr(embed_images, "write_shard", write_and_lose)
+    monkeypatch.setattr(shard_writer, "write_shard", write_and_lose)
     with pytest.raises(TableError, match=r"expected the shard .*40.tar, got No such file"):
         embed(source, tiny_clip, tmp_path / "run")
     done = len(written)
     assert 0 < done < 5
     monkeypatch.setattr(
-        embed_images,
+        shard_writer,
         "write_shard",
         lambda folder, n, *rest, **more: written.append(n) or write(folder, n, *rest, **more),
     )

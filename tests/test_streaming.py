@@ -24,13 +24,11 @@ from conftest import paint
 from PIL import Image
 from stand_in_hub import StandInHub
 
-from training import streams
-from training.captions import read_captions
-from training.config import EmbedConfig, read
-from training.rows import CaptionsError
-from training.source import SourceConfig
-from training.streams import Streamed, reading
-from training.tables import TableError
+from training.data import lazy_images
+from training.data.lazy_images import Streamed, TableError, reading
+from training.data.sources import read_captions
+from training.run.config import EmbedConfig, read
+from training.run.source import CaptionsError, SourceConfig
 
 ROOT = Path(__file__).parent.parent
 SMALL = "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 --epochs 1"
@@ -66,7 +64,7 @@ def closed() -> Iterator[None]:
     OPENED.clear()
     PRODUCED.clear()
     yield
-    streams._readers.clear()
+    lazy_images._readers.clear()
 
 
 def test_pictures_in_order_are_one_pass() -> None:
@@ -101,10 +99,10 @@ def test_a_resumed_run_begins_at_its_place_and_any_order_is_right() -> None:
 
 
 def test_what_nobody_comes_for_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "KEPT_BYTES", 50)
+    monkeypatch.setattr(lazy_images, "KEPT_BYTES", 50)
     store = Numbers(1000)
     assert Streamed(store, 900).read() == b"900"
-    (place,) = streams._readers[store].places
+    (place,) = lazy_images._readers[store].places
     assert list(place.passed) == []
     assert Streamed(store, 990).read() == b"990"
     assert place.passed_bytes == sum(map(len, place.passed.values())) <= 50
@@ -176,8 +174,8 @@ STEPS = """
 import hashlib, json, os, sys, time, urllib.error, urllib.request
 time.sleep = lambda seconds: None  # the clients' own, between attempts
 from training import distill, embed_images, evaluate
-from training.captions import read_captions
-from training.source import SourceConfig
+from training.data.sources import read_captions
+from training.run.source import SourceConfig
 from turkish_clip.errors import InputError
 
 def mark(name):
@@ -330,7 +328,7 @@ def test_killed_and_started_again_reads_what_is_missing_alone(streaming: Streami
     killing = [
         str(Path(__file__).with_name("killing.py")),
         "training.embed_images",
-        "training.embed_images:write_shard",
+        "training.embeddings.shard_writer:write_shard",
     ]
     killed = subprocess.run([sys.executable, *killing, "4", *argv], **options)
     assert killed.returncode == -9

@@ -12,10 +12,10 @@ import pytest
 from conftest import paint, write_rows
 from PIL import Image
 
-from training.captions import read_captions
-from training.rows import CaptionsError
-from training.source import SourceConfig
-from training.tables import TableError, hub_records
+from training.data.hub_datasets import hub_records
+from training.data.lazy_images import TableError
+from training.data.sources import read_captions
+from training.run.source import CaptionsError, SourceConfig
 
 CAPTIONS = ["kırmızı şeker", "İki ağaç ve bir göl"]
 

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import labels as labels_module
-from training.captions import write_rejects
-from training.config import DistillConfig
-from training.labels import labels
-from training.pairs import drawn, with_targets
-from training.row_table import Rows
-from training.rows import CaptionsError, Reject, Row
-from training.targets import REJECTS, Manifest, Targets, TargetsError, read_targets, write_shard
+from training.data.samples import Reject, Row
+from training.data.sources import write_rejects
+from training.data.store import Rows
+from training.distillation import targets as regression_targets
+from training.distillation.dataset import drawn, with_targets
+from training.distillation.targets import labels
+from training.embeddings.manifest import REJECTS, Manifest, TargetsError, write_shard
+from training.embeddings.store import Targets, read_targets
+from training.run.config import DistillConfig
+from training.run.source import CaptionsError
 from turkish_clip.metrics import unit
 
 DIM = 6
@@ -89,7 +91,7 @@ def test_labels_are_those_of_one_matrix(
     monkeypatch: pytest.MonkeyPatch,
     objective: str,
 ) -> None:
-    monkeypatch.setattr(labels_module, "AT_ONCE", 4)
+    monkeypatch.setattr(regression_targets, "AT_ONCE", 4)
     places = rng.sample(range(len(NAMES)), 15)
     rows = Rows.of((Row(NAMES[place], None, ("a",), (), "train") for place in places), tmp_path)
     config = DistillConfig(captions="x", run=str(tmp_path / "run"), objective=objective)
@@ -102,7 +104,7 @@ def test_labels_are_those_of_one_matrix(
 
 
 def test_drawn_are_those_with_the_least_shares(tmp_path: Path) -> None:
-    from training.captions import hash_share
+    from training.data.sources import hash_share
 
     rows = Rows.of((Row(name, None, ("a",), (), "train") for name in NAMES), tmp_path)
     config = DistillConfig(captions="x", run="x", train_pictures=9, split_seed=4)

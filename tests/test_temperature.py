@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.temperature import (
+from training.evaluation.calibration import (
     choices_among_captions,
     choices_among_labels,
     cosine_percentiles,

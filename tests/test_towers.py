@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from turkish_clip.encoder import ModelError, load_model
-from turkish_clip.reaching import UnreachableError
-from turkish_clip.towers import NoModelError, find_names, load_towers, weights_sha256
+from turkish_clip.resolve import NoModelError, UnreachableError, find_names
+from turkish_clip.towers import load_towers, weights_sha256
 
 HERE = "models/clip"  # from the checkout's root, as `make demo` names it
 

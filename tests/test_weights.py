@@ -14,11 +14,17 @@ from conftest import paint, run_killed
 from datasets import Dataset
 
 from training import distill, embed_images, evaluate
-from training.batches import SharedBatches
-from training.config import DistillConfig, PretrainConfig, read
-from training.recipe import ConfigError
-from training.shares import Shares
-from training.weights import order_of_epoch, rows_in_epoch, rows_of_epoch, seen_in_epoch, weight_column
+from training.distillation.batches import SharedBatches
+from training.distillation.sampling_weights import (
+    order_of_epoch,
+    rows_in_epoch,
+    rows_of_epoch,
+    seen_in_epoch,
+    weight_column,
+)
+from training.distillation.sharding import Shares
+from training.run.config import DistillConfig, PretrainConfig, read
+from training.run.recipe import ConfigError
 
 WEIGHTS = np.repeat([1.0, 0.5, 2.0, 0.3, 2.5], [7, 10, 5, 9, 4])
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from turkish_clip.cli.output import to_csv
 from turkish_clip.few_shot import PRIORS, ExampleError, FewShotClassifier, examples_in
-from turkish_clip.filtering import PictureFilter, PromptError, as_csv
-from turkish_clip.prompts import PHOTOGRAPHS, fill
+from turkish_clip.filtering import PictureFilter, PromptError
 from turkish_clip.sheet import SheetError, Tile, write_sheet
+from turkish_clip.templates import PHOTOGRAPHS, fill
 from turkish_clip.towers import Towers
 from turkish_clip.zero_shot import LabelError, ZeroShotClassifier, softmax
 
@@ -155,10 +156,10 @@ def test_a_filter_weighs_prompts_against_their_contrast(towers: Towers) -> None:
 
 
 def test_csv_for_spreadsheets_runs_no_formula() -> None:
-    text = as_csv([{"path": "=HYPERLINK(1)", "score": 0.5}, {"path": "a,b.png", "score": 1.0}], ["path", "score"])
+    text = to_csv([{"path": "=HYPERLINK(1)", "score": 0.5}, {"path": "a,b.png", "score": 1.0}], ["path", "score"])
     rows = list(csv.DictReader(text.splitlines()))
     assert [row["path"] for row in rows] == ["'=HYPERLINK(1)", "a,b.png"]
-    assert as_csv([], ["path", "score"]) == "path,score\n"
+    assert to_csv([], ["path", "score"]) == "path,score\n"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".html"])

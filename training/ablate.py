@@ -1,4 +1,4 @@
-"""python -m training.ablate recipe.yaml: objectives × data sizes × seeds from the same targets, side by side."""
+"""python -m training.ablate recipe.yaml: objectives × data sizes × seeds from the same embeddings, side by side."""
 
 from __future__ import annotations
 
@@ -8,51 +8,24 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from training import distill, embed_images, evaluate
-from training.ablation_report import write_page
-from training.captions import read_captions
-from training.command import print_result, run_command
-from training.config import AblateConfig, read
-from training.duplicates import keep_apart
-from training.pairs import with_targets
-from training.run_record import RunError, sha256_of
-from training.targets import MANIFEST, read_targets
+from training.data.sources import read_captions
+from training.distillation.dataset import with_targets
+from training.embeddings.manifest import MANIFEST
+from training.embeddings.store import keep_apart, read_targets
+from training.evaluation.ablation import FIGURES, Cell, summary, write_page
+from training.run.command import print_result, run_command
+from training.run.config import AblateConfig, read
+from training.run.provenance import sha256_of
+from training.run.record import RunError
 from turkish_clip.atomic import write_json, write_text
 
 log = logging.getLogger("training")
-FIGURES = {
-    "text→image @1": ("text_to_image", "recall_at_1"),
-    "image→text @1": ("image_to_text", "recall_at_1"),
-    "text→image MRR": ("text_to_image", "mrr"),
-    "image→text MRR": ("image_to_text", "mrr"),
-    "hubness t→i": ("hubness", "text_to_image"),
-    "hubness i→t": ("hubness", "image_to_text"),
-    "kept without Turkish letters": ("robustness", "ascii", "kept"),
-    "kept with a typo": ("robustness", "typo", "kept"),
-    "labels or captions chosen right": ("temperature", "accuracy"),
-    "training seconds": ("train_seconds",),
-}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of the ablation."""
-
-    objective: str
-    size: int
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.objective}-{self.size or 'all'}-{self.seed}"
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -142,40 +115,6 @@ def shared(config: AblateConfig) -> dict[str, Any]:
         for name, value in json.loads(json.dumps(dataclasses.asdict(config))).items()  # lists for tuples, as read back
         if name not in left_out and value not in ("", [])
     }
-
-
-def figures(results: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
-    """The table's figures out of one run's results."""
-    for label, path in FIGURES.items():
-        value: Any = results
-        for key in path:  # few pictures have no temperature
-            value = value.get(key) if isinstance(value, dict) else None
-        yield label, value
-
-
-def summary(measured: dict[Cell, dict[str, Any]], config: AblateConfig) -> dict[str, Any]:
-    """Mean and spread (standard deviation over seeds) of each figure, by objective and size, and the ceiling."""
-    rows = []
-    for objective in config.objectives:
-        for size in config.sizes:
-            runs = [
-                dict(figures(found))
-                for cell, found in measured.items()
-                if (cell.objective, cell.size) == (objective, size)
-            ]
-            if not runs:
-                continue
-            row: dict[str, Any] = {"objective": objective, "pictures": size, "seeds": len(runs)}
-            for label in FIGURES:
-                values = [value for found in runs if (value := found[label]) is not None]
-                spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-                row[label] = {"mean": float(np.mean(values)) if values else None, "spread": spread, "values": values}
-            rows.append(row)
-    first = next(iter(measured.values()))
-    ceiling = {key: first[key] for key in ("teacher_text_to_image", "teacher_image_to_text") if key in first}
-    about = {key: first[key] for key in ("image_model", "split", "images", "captions")}
-    result: dict[str, Any] = {"dataset": config.source_names, **about, "rows": rows}
-    return result | ceiling
 
 
 def show(result: dict[str, Any], config: AblateConfig) -> None:

@@ -7,9 +7,9 @@ import logging
 import time
 from typing import Any
 
-from training.command import print_result, quiet_hosts, run_command
-from training.config import BenchmarkConfig, read
-from training.run_record import check_no_run
+from training.run.command import print_result, quiet_hosts, run_command
+from training.run.config import BenchmarkConfig, read
+from training.run.record import check_no_run
 from turkish_clip.atomic import write_json
 from turkish_clip.errors import one_line
 
@@ -30,10 +30,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
     mteb = _mteb()
 
-    from training.benchmark_data import measure_data
-    from training.benchmark_table import BenchmarkError, rows_of, write_page
-    from training.device import device_of
-    from training.mteb_pair import MtebPair
+    from training.evaluation.mteb_encoder import MtebPair
+    from training.evaluation.published import BenchmarkError, measure_data, rows_of, write_page
+    from training.run.distributed import device_of
     from turkish_clip.towers import load_towers, weights_sha256
 
     if config.model:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from training import distill, embed_images, evaluate
-from training.command import run_command
 from training.mini.world import SMALL_CLIP
-from training.run_record import RunError, machine
-from training.stranger import run_as_stranger
+from training.release.isolated import run_as_stranger
+from training.run.command import run_command
+from training.run.provenance import machine
+from training.run.record import RunError
 from turkish_clip.atomic import write_json
 
 USE = """\

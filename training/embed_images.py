@@ -1,40 +1,14 @@
-"""python -m training.embed_images recipe.yaml: the frozen image tower over every picture once, into targets."""
+"""python -m training.embed_images recipe.yaml: the frozen image tower over every image once."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from training.captions import Captions, check_rejects, read_captions, read_rejects, write_rejects
-from training.command import print_result, quiet_hosts, run_command
-from training.config import EmbedConfig, read
-from training.embedding import Chunk, Embedded, embedded
-from training.hub import commit_of
-from training.ray_embedding import embedded_on_cluster
-from training.rows import Reject
-from training.targets import (
-    CONTENT_HASH,
-    REJECTS,
-    Manifest,
-    Shard,
-    TargetsError,
-    is_intact,
-    is_unit,
-    rejects_in,
-    write_shard,
-)
-from turkish_clip.embed import bf16_weights, fast_dtype
-from turkish_clip.towers import weights_sha256
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
-log = logging.getLogger("training")
-BATCH_ON_CPU, BATCH_ELSEWHERE = 32, 64  # pictures per step: a core is no faster with more, a GPU is
+from training.data.sources import read_captions
+from training.embeddings.shard_writer import embed_missing, plan
+from training.run.command import print_result, quiet_hosts, run_command
+from training.run.config import EmbedConfig, read
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -43,7 +17,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
     captions = read_captions(config)
 
-    from training.device import device_of
+    from training.run.distributed import device_of
     from turkish_clip.encoder import load_model
 
     model = load_model(config.image_model, revision=config.image_model_revision, device=device_of(config.device))
@@ -52,166 +26,6 @@ def main(argv: list[str]) -> dict[str, Any]:
     summary = dataclasses.asdict(manifest) | {"targets": str(config.targets_folder), "shards": len(manifest.shards)}
     print_result(summary, config.json)
     return summary
-
-
-def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
-    """The manifest to go on with: that of an earlier run of the same work, or a new one.
-
-    What the configuration leaves open, the dtype of the computation and the batch size, is as in the earlier run.
-
-    Raises:
-        TargetsError: the folder holds other work, or the model has no image side.
-    """
-    from turkish_clip.encoder import PROBE
-
-    if not model.supports("image"):
-        raise TargetsError(
-            f"expected an image model, got {config.image_model}, which takes {', '.join(map(str, model.modalities))}; "
-            "name one with --image_model"
-        )
-    found = Manifest.read(config.targets_folder)
-    device = model.device.type
-    usual_size, usual_dtype = BATCH_ON_CPU if device == "cpu" else BATCH_ELSEWHERE, fast_dtype(device)
-    wanted = Manifest(
-        image_model=config.image_model,
-        revision=commit_of(config.image_model, config.image_model_revision) or config.image_model_revision,
-        asked_revision=config.image_model_revision,
-        weights_sha256=weights_sha256(model),
-        dim=int(model.encode(PROBE).shape[-1]),
-        dtype=config.target_dtype,
-        shard_size=config.shard_size,
-        batch_size=config.image_batch_size or (found.batch_size if found else usual_size),
-        computed_in=config.dtype if config.dtype != "auto" else (found.computed_in if found else usual_dtype),
-        content=CONTENT_HASH,
-        normalised=False,
-        pictures=0,
-        rejected=0,
-        complete=False,
-    )
-    if found is None:
-        return wanted
-    difference = wanted.same_work(found)
-    if difference:
-        raise TargetsError(
-            f"expected the work that {config.targets_folder} was begun with, got {difference}; "
-            "give another --targets, or delete that folder"
-        )
-    return found
-
-
-def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Manifest, config: EmbedConfig) -> Manifest:
-    """Writes each shard that is not there yet, and after each the manifest, so that a kill loses one.
-
-    A shard is always embedded whole, from the same batches: a resumed run gives the same bytes. One whose pictures
-    have changed since, by name, order or size, is embedded again, and so is one with a file that could not be read and
-    is back. Memory does not grow with the number of pictures.
-
-    Raises:
-        CaptionsError: too many pictures do not open; what was finished stays.
-    """
-    from tqdm import tqdm
-
-    if manifest.computed_in == "bf16":
-        bf16_weights(model)
-    rows = captions.rows
-    with tqdm(total=len(rows), unit="picture", desc="embed", mininterval=0.5) as bar:
-
-        def pass_over(pictures: int) -> None:
-            bar.initial += pictures  # so that they do not count as quickly done
-            bar.update(pictures)
-
-        shelf = Shelf(captions, manifest, config)
-        embed = embedded_on_cluster if config.cluster else partial(embedded, model)
-        try:
-            for part in embed(shelf.missing(pass_over), manifest, config, bar.update):
-                shelf.add(part)
-        except BaseException:
-            shelf.write_rejects()
-            raise
-    return shelf.finish()
-
-
-class Shelf:
-    """The shards of a folder while some of them are missing."""
-
-    def __init__(self, captions: Captions, manifest: Manifest, config: EmbedConfig) -> None:
-        self._captions = captions
-        self._config = config
-        self._folder = config.targets_folder
-        self._manifest = manifest
-        self._count = -(-len(captions.rows) // config.shard_size)
-        self._shards = {shard.number: shard for shard in manifest.shards if shard.number < self._count}
-        self._unopened: dict[int, list[Reject]] = {}
-        self._older = [] if manifest.content else read_rejects(self._folder / REJECTS)
-        self._folder.mkdir(parents=True, exist_ok=True)
-
-    def missing(self, pass_over: Callable[[int], None]) -> Iterator[Chunk]:
-        """The parts of the source without a shard that is whole and of the pictures that are there now."""
-        size = self._config.shard_size
-        for number in range(self._count):
-            rows = self._captions.rows[number * size : (number + 1) * size]
-            chunk = Chunk(number, rows, [row.size for row in rows])
-            shard = self._shards.get(number)
-            if shard is not None and shard.source_sha256 == chunk.sha256() and is_intact(self._folder, shard):
-                self._unopened[number] = self._unopened_in(shard, chunk)
-                pass_over(len(rows))
-                continue
-            self._shards.pop(number, None)
-            if self._manifest.complete:
-                self._manifest = dataclasses.replace(self._manifest, complete=False)
-                self._manifest.write(self._folder)
-            yield chunk
-
-    def add(self, part: Embedded) -> None:
-        """Writes a shard and the manifest.
-
-        Raises:
-            CaptionsError: too many pictures have not opened so far.
-        """
-        number, manifest = part.chunk.number, self._manifest
-        self._shards[number] = write_shard(
-            self._folder,
-            number,
-            part.image_ids,
-            part.vectors.astype(manifest.dtype),
-            part.chunk.sha256(part.unread),
-            contents=part.contents if manifest.content else None,
-            rejects=part.rejects,
-        )
-        self._unopened[number] = part.rejects
-        self._manifest = manifest.grown(self._shards.values(), len(self._rejects()), is_unit(part.vectors))
-        self._manifest.write(self._folder)
-        check_rejects(self._rejects(), self._captions, self._config)
-
-    def write_rejects(self) -> None:
-        """Writes rejects.jsonl of a run that stops, with what is known so far."""
-        known = self._rejects()
-        write_rejects(self._folder / REJECTS, dict.fromkeys([*known, *self._older]))
-
-    def finish(self) -> Manifest:
-        """Writes rejects.jsonl and the manifest of a folder in which nothing is missing; returns the manifest.
-
-        Raises:
-            CaptionsError: too many pictures did not open.
-        """
-        rejects, normalised = self._rejects(), self._manifest.normalised
-        write_rejects(self._folder / REJECTS, rejects)
-        check_rejects(rejects, self._captions, self._config)
-        manifest = self._manifest.grown(self._shards.values(), len(rejects), normalised)
-        manifest = dataclasses.replace(manifest, complete=True)
-        manifest.write(self._folder)
-        return manifest
-
-    def _rejects(self) -> list[Reject]:
-        parts = (self._unopened[number] for number in sorted(self._unopened))
-        return [*self._captions.rejects, *chain.from_iterable(parts)]
-
-    def _unopened_in(self, shard: Shard, chunk: Chunk) -> list[Reject]:
-        found = rejects_in(self._folder, shard)
-        if found is None:
-            names = {row.image_id for row in chunk.rows}
-            found = [reject for reject in self._older if reject.image_id in names]
-        return found
 
 
 if __name__ == "__main__":

@@ -1,35 +1,23 @@
-"""python -m training.evaluate recipe.yaml: what the text encoder finds among pictures and wordings it never saw."""
+"""python -m training.evaluate recipe.yaml: what the text encoder finds among images and wordings it never saw."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from training.captions import read_captions
-from training.command import print_result, quiet_hosts, run_command
-from training.config import EvaluateConfig, read
-from training.duplicates import keep_apart, once
-from training.perturb import PERTURBATIONS
-from training.rows import Row
-from training.run_record import RunError, check_no_run, sources_in
-from training.source import Source
+from training.data.sources import read_captions
+from training.embeddings.store import keep_apart, once
+from training.evaluation.retrieval import about, encode, figures, measure, measure_robustness, measure_sources
+from training.run.command import print_result, quiet_hosts, run_command
+from training.run.config import EvaluateConfig, read
+from training.run.record import RunError, check_no_run, sources_in
+from training.run.source import Source
 from turkish_clip.atomic import write_json
-from turkish_clip.metrics import Relevance, Retrieval, Vectors, hubness, ranks, unit
-from turkish_clip.towers import weights_sha256
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
-    from training.targets import Targets
+from turkish_clip.metrics import hubness
 
 log = logging.getLogger("training")
 FEW_PICTURES = 100
@@ -45,13 +33,12 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
     captions = read_captions(config)
 
-    from training.calibrate import calibrate
-    from training.device import device_of
-    from training.pairs import say_what_is_cut, with_targets
-    from training.report import write_report
-    from training.targets import read_targets
-    from training.teacher import load_teacher
-    from training.temperature import cosine_percentiles
+    from training.distillation.dataset import say_what_is_cut, with_targets
+    from training.distillation.targets import load_teacher
+    from training.embeddings.store import read_targets
+    from training.evaluation.calibration import calibrate, cosine_percentiles
+    from training.evaluation.report import write_report
+    from training.run.distributed import device_of
     from turkish_clip.encoder import load_model
 
     began = time.perf_counter()
@@ -91,127 +78,6 @@ def main(argv: list[str]) -> dict[str, Any]:
     write_report(config, results, rows, split)
     show(results, config)
     return results
-
-
-def about(student: SentenceTransformer, targets: Targets, dataset: str, config: EvaluateConfig) -> dict[str, Any]:
-    """Which weights were measured, on what."""
-    return {
-        "model": str(config.model or config.folder / "model"),
-        "weights_sha256": weights_sha256(student),
-        "image_model": targets.manifest.image_model,
-        "dataset": dataset,
-        "split": config.split,
-    }
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split, encoded and measured: unit float32 vectors of its distinct texts and of its pictures."""
-
-    relevance: Relevance
-    texts: Vectors
-    pictures: Vectors
-    text_to_image: Retrieval
-    image_to_text: Retrieval
-
-
-def measure(student: SentenceTransformer, rows: Sequence[Row], targets: Targets, config: EvaluateConfig) -> Split:
-    """Both directions, with intervals."""
-    relevance = Relevance.of([row.captions for row in rows])
-    pictures = targets.unit_rows([row.image_id for row in rows])
-    texts = encode(student, relevance.texts, config)
-    samples = config.bootstrap_samples
-    return Split(
-        relevance,
-        texts,
-        pictures,
-        relevance.text_to_image(texts, pictures, bootstrap_samples=samples),
-        relevance.image_to_text(texts, pictures, bootstrap_samples=samples),
-    )
-
-
-def figures(
-    split: Split, teacher: SentenceTransformer | None, rows: Sequence[Row], config: EvaluateConfig
-) -> dict[str, Any]:
-    """The figures of some pictures and their captions, the teacher's beside them where it can be measured."""
-    return {
-        "images": len(split.pictures),
-        "captions": len(split.relevance.texts),
-        "text_to_image": dataclasses.asdict(split.text_to_image),
-        "image_to_text": dataclasses.asdict(split.image_to_text),
-        **(measure_teacher(teacher, rows, split, config) if teacher is not None else {}),
-    }
-
-
-def measure_sources(
-    student: SentenceTransformer,
-    teacher: SentenceTransformer | None,
-    rows: Sequence[Row],
-    targets: Targets,
-    config: EvaluateConfig,
-) -> dict[str, Any]:
-    """Each of several sources by itself, as it would be in a table of published results; nothing for a single one."""
-    sources = {}
-    for source in config.sources:
-        own = once([row for row in rows if row.source == source.captions], targets)
-        if own:
-            sources[source.captions] = figures(measure(student, own, targets, config), teacher, own, config)
-    return {"sources": sources} if sources else {}
-
-
-def measure_teacher(
-    teacher: SentenceTransformer, rows: Sequence[Row], split: Split, config: EvaluateConfig
-) -> dict[str, Any]:
-    """The image model's own text tower on the same pictures' English captions.
-
-    Returns:
-        teacher_captions, teacher_text_to_image and teacher_image_to_text; empty where a picture has no English caption.
-    """
-    without = sum(not row.english for row in rows)
-    if without:
-        log.info("no ceiling: %d of %d pictures have no English caption", without, len(rows))
-        return {}
-    relevance = Relevance.of([row.english for row in rows])
-    texts = encode(teacher, relevance.texts, config)
-    samples = config.bootstrap_samples
-    forth = relevance.text_to_image(texts, split.pictures, bootstrap_samples=samples)
-    back = relevance.image_to_text(texts, split.pictures, bootstrap_samples=samples)
-    return {
-        "teacher_captions": len(relevance.texts),
-        "teacher_text_to_image": dataclasses.asdict(forth),
-        "teacher_image_to_text": dataclasses.asdict(back),
-    }
-
-
-def measure_robustness(student: SentenceTransformer, split: Split, config: EvaluateConfig) -> dict[str, Any]:
-    """Text→image with each caption typed otherwise.
-
-    Returns:
-        Per spelling the figures of all captions, the share that it changed, and `kept`: of the changed ones' clean
-        recall@1 the share that is left.
-    """
-    relevance = split.relevance
-    clean = ranks(split.texts, split.pictures, relevance.pictures_of) == 1
-    results = {}
-    for name, perturb in PERTURBATIONS.items():
-        typed = [perturb(text) for text in relevance.texts]
-        texts = encode(student, typed, config)
-        found = relevance.text_to_image(texts, split.pictures, bootstrap_samples=config.bootstrap_samples)
-        changed = np.array([one != other for one, other in zip(typed, relevance.texts)])
-        hit = ranks(texts, split.pictures, relevance.pictures_of) == 1
-        results[name] = {
-            **dataclasses.asdict(found),
-            "changed": float(changed.mean()),
-            "kept": float(hit[changed].sum() / clean[changed].sum())
-            if clean[changed].any()
-            else float(not changed.any()),
-        }
-    return results
-
-
-def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig) -> Vectors:
-    """The (n, dim) float32 unit vectors of texts."""
-    return unit(model.encode(texts, batch_size=config.text_batch_size, show_progress_bar=len(texts) > 20_000))
 
 
 def show(results: dict[str, Any], config: EvaluateConfig) -> None:

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.command import run_command
-from training.perturb import SPELLINGS
-from training.run_record import RunError
+from training.evaluation.corruptions import SPELLINGS
+from training.run.command import run_command
+from training.run.record import RunError
 from turkish_clip.atomic import write_json, write_text
 
 README = Path(__file__).parent.parent / "README.md"

@@ -24,14 +24,13 @@ import numpy as np
 
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, open_image
-from turkish_clip.output import parse_labels
 from turkish_clip.sheet import thumbnail
-from turkish_clip.zero_shot import ZeroShotClassifier
+from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from turkish_clip.search import ImageIndex
+    from turkish_clip.search.index import ImageIndex
     from turkish_clip.towers import Towers
 
 log = logging.getLogger("turkish_clip")

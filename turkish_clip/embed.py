@@ -120,7 +120,7 @@ def bf16_weights(model: SentenceTransformer) -> None:
 
 def _decoder(model: SentenceTransformer) -> Callable[[Sequence[Openable]], _Decoded]:
     from turkish_clip.encoder import image_side
-    from turkish_clip.pixels import prepare_for
+    from turkish_clip.preprocessing import prepare_for
 
     side, prepare = image_side(model), prepare_for(model)
 

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turkish_clip.atomic import whole_file, write_json
-from turkish_clip.collection import SUFFIXES
 from turkish_clip.errors import InputError
-from turkish_clip.images import ImageError, ImageLike
+from turkish_clip.images import IMAGE_SUFFIXES, ImageError, ImageLike
 from turkish_clip.metrics import Vectors
-from turkish_clip.prompts import PHOTOGRAPHS
+from turkish_clip.templates import PHOTOGRAPHS
 from turkish_clip.text import nfc
 from turkish_clip.towers import Towers, in_order
 from turkish_clip.zero_shot import Classification, PictureClassifier, ZeroShotClassifier, softmax
@@ -147,7 +146,7 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise ExampleError(f"expected a folder with a subfolder for each label, got {folder}, which is none")
     examples = {
-        nfc(label.name): [path for path in sorted(label.iterdir()) if path.suffix.lower() in SUFFIXES]
+        nfc(label.name): [path for path in sorted(label.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
         for label in sorted(root.iterdir())
         if label.is_dir() and not label.name.startswith(".")
     }

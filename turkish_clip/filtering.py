@@ -1,9 +1,7 @@
-"""Looks through pictures for something, or for something unwanted, by prompts and contrast prompts. Moves nothing."""
+"""Looks through images for something, or for something unwanted, by prompts and contrast prompts. Moves nothing."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,18 +101,3 @@ def flagged_first(paths: Iterable[Path], flags: Iterable[Flag]) -> list[tuple[Pa
     """The flagged pictures, the best first; of equal scores, those of the larger cosine."""
     flagged = [(path, flag) for path, flag in zip(paths, flags) if flag.flagged]
     return sorted(flagged, key=lambda pair: (-pair[1].score, -pair[1].cosine, str(pair[0])))
-
-
-def as_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:
-    """Rows as CSV with a head, for spreadsheets; cells that would be read as formulas are quoted with '."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {
-                key: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value
-                for key, value in row.items()
-            }
-        )
-    return buffer.getvalue()

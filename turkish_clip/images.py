@@ -20,6 +20,9 @@ REDUCING_GAP = (
 )
 # Raster formats alone: no vector format that starts an interpreter (EPS, PDF, WMF).
 FORMATS = frozenset("PNG JPEG GIF WEBP AVIF BMP DIB TIFF PPM ICO ICNS TGA JPEG2000 PCX".split())
+IMAGE_SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jpe .jfif .gif .webp .avif .bmp .dib .tif .tiff .ppm .pgm .ico .icns .tga .jp2 .pcx".split()
+)
 WHITE = (255, 255, 255, 255)
 
 ImageLike = str | Path | bytes | Image.Image

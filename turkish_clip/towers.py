@@ -1,11 +1,9 @@
-"""Both sides of the space, text and pictures, from a pair or two models: what everything that uses a model takes."""
+"""Both sides of the space, text and images, from a pair or two models: what everything that uses a model takes."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike, Opened, open_image
-from turkish_clip.reaching import check_reachable
+from turkish_clip.resolve import Names, check_reachable, find_names
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -24,35 +22,8 @@ if TYPE_CHECKING:
     from turkish_clip.metrics import Vectors
 
 log = logging.getLogger("turkish_clip")
-MODEL_VARIABLE, IMAGE_MODEL_VARIABLE = "TURKISH_CLIP_MODEL", "TURKISH_CLIP_IMAGE_MODEL"
-STOCK_IMAGE_MODEL = "clip-ViT-B-32"
 DEFAULT_TEMPERATURE = 0.01  # what CLIP's training ends with: 1 / 100 (Source: Radford et al. 2021, section 2.5)
 Result = TypeVar("Result")
-MEASURED = ("dataset", "split", "images", "captions", "text_to_image", "image_to_text")  # of a run's results.json
-RUN_RECORD, MODEL_FOLDER = "run.json", "model"  # in a training run, whose folder serves as a model, too
-
-
-class NoModelError(InputError):
-    """No model was named, or a pair was named as two models."""
-
-
-@dataclass(frozen=True)
-class Names:
-    """Which models to load.
-
-    Attributes:
-        text: Hub id or folder of the text encoder, or of a pair.
-        image: of the image model; empty for a pair.
-        facts: what the model's record says beside its weights, such as a fitted temperature.
-        image_is_guessed: whether nobody named the image model, so that it is CLIP's own.
-    """
-
-    text: str
-    image: str
-    revision: str
-    image_revision: str
-    facts: dict[str, Any]
-    image_is_guessed: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,83 +166,6 @@ def _image_model(names: Names, device: str | None) -> SentenceTransformer:
         ) from error
 
 
-def find_names(
-    model: str | Path | None,
-    image_model: str | Path | None,
-    revision: str | None = None,
-    image_revision: str | None = None,
-) -> Names:
-    """Which models are meant, from what was given, the environment, and what stands beside the model.
-
-    Raises:
-        NoModelError: none is named, or an ONNX export is.
-        UnreachableError: it is no folder, and the Hub does not answer.
-    """
-    from turkish_clip.onnx_runtime import is_export
-
-    text = str(model or os.environ.get(MODEL_VARIABLE) or "")
-    if not text:
-        raise NoModelError(
-            f"expected a model, got none; name one with --model or {MODEL_VARIABLE}: a Hub id, or a folder such as "
-            "runs/demo, which `make demo` trains in a few minutes"
-        )
-    if is_export(Path(text)):
-        raise NoModelError(
-            f"expected a model, got {text}, an ONNX export, which turkish_clip.onnx_runtime runs; give the model that "
-            "it was made from"
-        )
-    named: dict[str, Any] = {}
-    measured: dict[str, Any] = {}
-    check_reachable(text, revision)
-    run = _run_of(Path(text))
-    if run is not None:
-        named, measured = _of_run(run)
-        text = str(run / MODEL_FOLDER) if run == Path(text) else text
-    facts = ({"image_model": named} if named else {}) | measured | _facts(text, revision)
-    named = facts.get("image_model") or named
-    chosen = image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id")
-    image = str(chosen or STOCK_IMAGE_MODEL)
-    if image_revision is None and image == named.get("id"):
-        image_revision = named.get("revision")
-    return Names(text, image, revision or "", image_revision or "", facts, image_is_guessed=not chosen)
-
-
-def _run_of(model: Path) -> Path | None:
-    """The training run that a folder is, or whose model it is."""
-    runs = [model, model.absolute().parent] if model.name == MODEL_FOLDER else [model]
-    return next((run for run in runs if (run / RUN_RECORD).is_file()), None)
-
-
-def _of_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A training run's image model, and what was measured of its model."""
-    try:
-        record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise NoModelError(f"expected a training run, got {run}, whose {RUN_RECORD} is damaged: {error}") from error
-    named = dict(record.get("image_model") or {})
-    if named.get("id") and not named.get("revision"):  # with one, it is on the Hub
-        named["id"] = _from_where_it_was_trained(run, named["id"])
-    try:
-        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-        return named, {"measured": {name: results[name] for name in MEASURED}}
-    except (OSError, ValueError, KeyError):  # not measured yet
-        return named, {}
-
-
-def _from_where_it_was_trained(run: Path, folder: str) -> str:
-    """An image model's folder, if it is one: below this directory where the run is, too, or else above the run.
-
-    Another checkout, from which a run is used, may have a model of other weights in the same place.
-    """
-    here = Path.cwd()
-    as_named = Path(os.path.normpath(run.absolute()))  # runs may lie behind a link
-    above = [*as_named.parents, *run.resolve().parents]
-    for place in [here, *above] if here in above else [*above, here]:
-        if any((place / folder / name).is_file() for name in ("modules.json", "config.json")):
-            return folder if place == here else str(place / folder)
-    return folder
-
-
 def _warn_of_other_weights(towers: Towers) -> None:
     """Says so where the folder of the image model has changed since the text encoder was trained for it."""
     named = towers.names.facts.get("image_model") or {}
@@ -302,14 +196,3 @@ def image_side_of(model: SentenceTransformer) -> Any:
     """The modules through which pictures go: all of an image model, the image route of a pair."""
     routes = getattr(model[0], "sub_modules", None)
     return routes["image"] if routes is not None and "image" in routes else model
-
-
-def _facts(text: str, revision: str | None) -> dict[str, Any]:
-    """The record beside a model's weights; empty where it has none."""
-    from turkish_clip.verify import find_record
-
-    try:
-        path = find_record(text, revision)
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except Exception:  # noqa: BLE001 - a model without a record is a model; loading it says what else is wrong
-        return {}

@@ -1,4 +1,4 @@
-"""Zero-shot classification: Turkish labels, without training, become probabilities for each picture."""
+"""Zero-shot classification: Turkish labels, without training, become probabilities for each image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
-from turkish_clip.prompts import PHOTOGRAPHS, fill
+from turkish_clip.templates import PHOTOGRAPHS, fill
 from turkish_clip.text import nfc
 from turkish_clip.towers import Towers, in_order
 
@@ -190,3 +190,23 @@ def prompt_averages(encode: Callable[[list[str]], Vectors], prompts: Sequence[Se
         part = slice(start, start + PROMPTS_AT_ONCE)
         np.add.at(sums, label_of[part], encode(flat[part]))
     return unit(sums)
+
+
+def parse_labels(text: str) -> dict[str, list[str]]:
+    """Labels with commas between, synonyms with bars: the first synonym is the label.
+
+    >>> parse_labels("araba|otomobil, kedi")
+    {'araba': ['araba', 'otomobil'], 'kedi': ['kedi']}
+
+    Raises:
+        InputError: a label twice.
+    """
+    labels: dict[str, list[str]] = {}
+    for item in nfc(text).split(","):
+        words = [word.strip() for word in item.split("|") if word.strip()]
+        if not words:
+            continue
+        if words[0] in labels:
+            raise InputError(f"expected each label once, got {words[0]!r} twice; put its synonyms together with |")
+        labels[words[0]] = words
+    return labels

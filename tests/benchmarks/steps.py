@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from training.command import run_command
+from training.run.command import run_command
 
 WARMING_UP = 2
 
@@ -26,15 +26,15 @@ def main(argv: list[str]) -> None:
     from sentence_transformers import SentenceTransformerTrainer
     from transformers import TrainerCallback
 
-    from training.callbacks import FollowTurns
-    from training.command import quiet_hosts
-    from training.config import DistillConfig
-    from training.distill import meet, shares_of, training_arguments
-    from training.losses import loss_for
+    from training.distillation.callbacks import FollowTurns
+    from training.distillation.losses import loss_for
+    from training.distillation.setup import meet, shares_of, training_arguments
+    from training.distillation.sharding import Turn
     from training.mini.scene import random_scene, turkish_caption
-    from training.objectives import OBJECTIVES
-    from training.processes import is_first
-    from training.shares import Turn
+    from training.run.command import quiet_hosts
+    from training.run.config import DistillConfig
+    from training.run.distributed import is_first
+    from training.run.objectives import OBJECTIVES
     from turkish_clip import build_text_encoder
     from turkish_clip.metrics import unit
 

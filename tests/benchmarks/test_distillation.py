@@ -20,13 +20,12 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MSELoss
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-from training.backbone import learn_wordpiece
-from training.callbacks import KeepLog, TellEpoch, with_bar
-from training.config import DistillConfig
-from training.distill import training_arguments
+from training.distillation.augment import Variants
+from training.distillation.callbacks import KeepLog, TellEpoch, with_bar
+from training.distillation.setup import training_arguments
 from training.mini.scene import random_scene, turkish_caption
-from training.perturb import Variants
-from training.pretrain import learn_bpe
+from training.run.config import DistillConfig
+from training.small_models.vocabularies import learn_bpe, learn_wordpiece
 from turkish_clip import build_text_encoder, open_image
 from turkish_clip.encoder import load_model
 from turkish_clip.metrics import unit

@@ -19,8 +19,8 @@ from ratios import report
 from sentence_transformers import SentenceTransformer
 from test_distillation import image_model, seconds_of  # noqa: F401  the first is a fixture
 
-from training.embed_images import BATCH_ON_CPU
-from training.rows import Row
+from training.data.samples import Row
+from training.embeddings.shard_writer import BATCH_ON_CPU
 from turkish_clip.embed import bf16_weights, embed_batches
 from turkish_clip.images import open_image
 from turkish_clip.metrics import unit

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from ratios import report
 
-from turkish_clip.collection import File
 from turkish_clip.metrics import unit
-from turkish_clip.picture_tables import NEW_ROWS, PictureTables
+from turkish_clip.search.files import File
+from turkish_clip.search.tables import NEW_ROWS, PictureTables
 
 PICTURES, DIM, CLUSTERS, QUERIES, K = 100_000, 512, 2_000, 200, 10
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

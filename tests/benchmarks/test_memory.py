@@ -19,15 +19,15 @@ from datasets.table import InMemoryTable
 from memory import Peak, peak_of, write_source
 from ratios import report
 
-from training.batches import SharedBatches
-from training.config import PretrainConfig
-from training.pairs import LookUp, caption_table
-from training.perturb import Variants
-from training.pretrain import build_clip, build_processor, save_clip
-from training.row_table import Rows
-from training.rows import Row
-from training.scratch import scratch_array
-from training.shares import Shares
+from training.data.samples import Row
+from training.data.store import Rows
+from training.distillation.augment import Variants
+from training.distillation.batches import SharedBatches
+from training.distillation.dataset import LookUp, caption_table
+from training.distillation.sharding import Shares
+from training.run.config import PretrainConfig
+from training.run.temp_storage import scratch_array
+from training.small_models.models import build_clip, build_processor, save_clip
 from turkish_clip.metrics import unit
 
 pytestmark = [

@@ -17,12 +17,12 @@ import torch
 from ratios import report
 from transformers import BertConfig, BertModel
 
-from training.backbone import learn_wordpiece
 from training.mini.scene import random_scene, turkish_caption
+from training.small_models.vocabularies import learn_wordpiece
 from turkish_clip import build_text_encoder, save_text_encoder
 from turkish_clip.metrics import Vectors, unit
-from turkish_clip.onnx_export import export_onnx
-from turkish_clip.onnx_runtime import OnnxTextEncoder
+from turkish_clip.onnx.export import export_onnx
+from turkish_clip.onnx.runtime import OnnxTextEncoder
 
 pytestmark = pytest.mark.bench
 

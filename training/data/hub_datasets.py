@@ -1,0 +1,211 @@
+"""Data sets of the Hub, and folders in their layout: downloaded, or streamed row by row without a copy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.data.lazy_images import Missing, Picture, Streamed, TableError, reading
+from training.data.parquet import parquet_rows
+from training.data.samples import Record
+from training.run.provenance import commit_of
+from turkish_clip.errors import one_line
+from turkish_clip.images import ImageError
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+
+@dataclass(frozen=True)
+class Stored(Picture):
+    """A picture inside a data set, read when it is wanted."""
+
+    dataset: Any
+    row: int
+    column: str
+
+    def read(self) -> bytes | Path:
+        """The bytes of the file, or its path."""
+        value = self.dataset[self.row][self.column]
+        if isinstance(value, dict):
+            value = value["path"] if value["bytes"] is None else value["bytes"]
+        if not value:
+            raise ImageError(f"row {self.row + 1}", "no picture")
+        return value if isinstance(value, bytes) else Path(value)
+
+
+def hub_records(name: str, config: str | None, revision: str | None) -> Iterator[Record]:
+    """Reads a data set of the Hub (or of the local cache, offline), pictures left undecoded.
+
+    Raises:
+        TableError: it can't be had; says why and what else `captions` may be.
+    """
+    from datasets import DatasetDict, Image, load_dataset
+
+    try:
+        loaded = load_dataset(name, config, revision=revision)
+    except Exception as error:  # the client raises its own, the network's and the file system's errors alike
+        raise no_data_set(name, error) from error
+    splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict({"": loaded})
+    for split, dataset in splits.items():
+        for column, feature in dataset.features.items():
+            if isinstance(feature, Image):
+                dataset = dataset.cast_column(column, Image(decode=False))
+        pictures = [column for column, feature in dataset.features.items() if _holds_pictures(feature)]
+        texts = dataset.remove_columns(pictures)
+        rows: Iterator[dict[str, Any]] = iter(texts) if texts.column_names else iter([{}] * len(dataset))
+        for number, values in enumerate(rows, start=1):
+            stored = {column: Stored(dataset, number - 1, column) for column in pictures}
+            yield Record({**values, **stored}, None, True, number, split=str(split))
+
+
+def no_data_set(name: str, error: Exception) -> TableError:
+    """What is said where a data set can't be had."""
+    reason = one_line(error)
+    return TableError(
+        f"expected a folder, a table or a Hub data set, got {name!r}: {type(error).__name__}: {reason}; "
+        "check the name and the connection"
+    )
+
+
+def _holds_pictures(feature: Any) -> bool:
+    """Whether a data set's column is of pictures: the Hub's own kind, bytes, or records of bytes and path."""
+    from datasets import Image, Value
+
+    if isinstance(feature, dict):
+        feature = feature.get("bytes")
+    return isinstance(feature, Image) or (isinstance(feature, Value) and "binary" in feature.dtype)
+
+
+HUB_FILE = "hf://"
+NO_FILES = "a path in a data set without files"
+
+
+@dataclass(frozen=True)
+class HubFile(Picture):
+    """A picture that is a file of a repository on the Hub, by itself or inside an archive."""
+
+    address: str
+
+    def read(self) -> bytes:
+        """The bytes of the file.
+
+        Raises:
+            TableError: it can't be had.
+        """
+        import fsspec
+
+        with reading(self.address), fsspec.open(self.address, "rb") as file:
+            return bytes(file.read())
+
+
+@dataclass(frozen=True)
+class HubStore:
+    """A column of pictures that stand in the rows of a data set, which can be read from its start alone."""
+
+    name: str
+    config: str
+    revision: str
+    split: str
+    column: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def start(self, number: int) -> int:
+        """The first row, whatever row is wanted."""
+        return 0
+
+    def size(self) -> int:
+        """0: a data set on the Hub has a revision."""
+        return 0
+
+    def cells(self, start: int) -> Iterator[Any]:
+        """The cells of all rows."""
+        with reading(self.name):
+            for values in _split(self.name, self.config, self.revision, self.split):
+                yield values[self.column]
+
+    def picture(self, cell: Any, number: int) -> bytes | Path:
+        """The bytes in a cell.
+
+        Raises:
+            ImageError: it holds none.
+        """
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(content, bytes) or not content:
+            raise ImageError(f"row {number + 1} of {self.name}", "no picture")
+        return content
+
+
+def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
+    """Reads a data set without downloading or copying it whole.
+
+    Of Parquet files, only the columns that are no pictures are read here; other files pass through, but nothing of
+    them is kept. Each `Streamed` picture is read when it is wanted; asked for in order, they come in one more pass.
+
+    Args:
+        name: Hub id, or a folder in the layout of one.
+        config: empty: the only one.
+        revision: branch, tag or commit; empty: main.
+
+    Raises:
+        TableError: it can't be had; says why.
+    """
+    from datasets import load_dataset_builder
+
+    try:
+        builder = load_dataset_builder(name, config or None, revision=revision or None)
+    except Exception as error:  # the client raises its own, the network's and the file system's errors alike
+        raise no_data_set(name, error) from error
+    files = getattr(builder.config, "data_files", None)
+    if builder.name == "parquet" and files:
+        root = Path(name) if Path(name).is_dir() else None
+        for split, paths in files.items():
+            parts = (parquet_rows(str(path), root, confined=True, named=False) for path in paths)
+            for number, values in enumerate(itertools.chain.from_iterable(parts), start=1):
+                yield Record(values, root, True, number, split=str(split))
+        return
+    commit = commit_of(name, revision, "dataset") or revision  # the rows and the pictures of one state
+    for split in _splits(name, config, commit):
+        stores: dict[str, HubStore] = {}  # one object a column, whatever the number of rows
+        with reading(name):
+            for number, values in enumerate(_split(name, config, commit, split), start=1):
+                for column in values:
+                    stores.setdefault(column, HubStore(name, config, commit, split, column))
+                cells = {column: _cell(value, number, stores[column]) for column, value in values.items()}
+                yield Record(cells, None, True, number, split=split)
+
+
+def _cell(value: Any, number: int, store: HubStore) -> Any:
+    """A cell as it is; if it is a picture's, the way to it, without its bytes."""
+    if isinstance(value, bytes):
+        return Streamed(store, number - 1)
+    if not (isinstance(value, dict) and set(value) == {"bytes", "path"}):
+        return value
+    if value["bytes"] is not None:
+        return Streamed(store, number - 1)
+    path = str(value["path"] or "")
+    if path.rpartition("::")[2].startswith(HUB_FILE):
+        return HubFile(path)
+    return Missing(path, NO_FILES if path else "no picture named")
+
+
+def _splits(name: str, config: str, revision: str) -> list[str]:
+    from datasets import load_dataset
+
+    try:
+        return [str(split) for split in load_dataset(name, config or None, revision=revision or None, streaming=True)]
+    except Exception as error:  # as above
+        raise no_data_set(name, error) from error
+
+
+def _split(name: str, config: str, revision: str, split: str) -> IterableDataset:
+    """The rows of one split, pictures undecoded."""
+    from datasets import load_dataset
+
+    rows = load_dataset(name, config or None, revision=revision or None, split=split, streaming=True)
+    return rows.decode(False) if rows.features else rows

@@ -1,0 +1,242 @@
+"""Any source of captioned images → rows of (image_id, image, captions); counts what it drops, and why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from training.data.columns import SPLIT_NAMES, Columns
+from training.data.hub_datasets import hub_records
+from training.data.samples import Record, Reject, Row, merged
+from training.data.store import SPLITS, Ids, PictureCodec, RejectWriter, Rows, RowWriter, SplitNumbers
+from training.data.tables import is_table, json_lines, table_records
+from training.data.webdataset import is_shards, shard_records, shards_below, shards_of
+from training.run.source import CaptionsError, Source, SourceConfig
+from turkish_clip.atomic import whole_file
+
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+
+
+@dataclass(frozen=True)
+class Captions:
+    """A source that has been read.
+
+    Attributes:
+        name: as the user named it, for reports.
+        rows: in the source's order, one per picture; on disk until the process ends.
+        rejects: what was left out; likewise.
+    """
+
+    name: str
+    rows: Rows
+    rejects: Sequence[Reject] = ()
+
+    def split(self, name: str) -> Rows:
+        """The rows of one split.
+
+        Raises:
+            CaptionsError: there are none.
+        """
+        rows = self.rows.of_split(name)
+        if not rows:
+            counts = np.bincount(self.rows.splits, minlength=len(SPLITS)).tolist()
+            sizes = {split: count for split, count in zip(SPLITS, counts) if count}
+            raise CaptionsError(
+                f"expected pictures in the {name} split of {self.name}, got none (splits: {sizes}); "
+                + (
+                    "give it pictures to train on"
+                    if name == "train"
+                    else f"raise --{name}_share, or give it that split"
+                )
+            )
+        return rows
+
+
+def read_captions(config: SourceConfig) -> Captions:
+    """Reads the sources that the configuration names, in one pass, holding no more of them than a few thousand rows.
+
+    Rows of one image_id are one picture with all their captions; where there are several sources, an image_id begins
+    with its source's name. Splits come from the source (a split column, Hub splits, or subfolders with metadata of
+    their own); a split that a source lacks is cut from its train by a seeded hash of image_id.
+
+    Raises:
+        CaptionsError: no such source, a column that is not there, no caption left, or too many rejects.
+    """
+    codec, rejects = PictureCodec(), RejectWriter(config.folder)
+    parts = [_read_source(source, config, codec, rejects) for source in config.all_sources]
+    captions = Captions(config.source_names, Rows.joined(parts), rejects.finish())
+    check_rejects(captions.rejects, captions, config)
+    return captions
+
+
+def _read_source(source: Source, config: SourceConfig, codec: PictureCodec, rejects: RejectWriter) -> Rows:
+    prefix = f"{source.captions}/" if config.sources else ""
+    writer = RowWriter(config.folder, codec)
+    reasons: Counter[str] = Counter()
+    columns: Columns | None = None
+    last: Row | None = None
+    total = 0
+    for record in _records(source, config.folder):
+        total += 1
+        columns = columns or Columns.of(record, source)
+        outcome = columns.row(record)
+        if prefix:
+            outcome = replace(outcome, image_id=prefix + outcome.image_id)
+        if isinstance(outcome, Reject):
+            rejects.add(outcome)
+            reasons[outcome.reason] += 1
+        elif last is not None and outcome.image_id == last.image_id:
+            last = merged(last, outcome)
+        else:
+            if last is not None:
+                writer.add(last)
+            last = outcome
+    if last is None:
+        raise CaptionsError(
+            f"expected captions in {source.captions}, got none left of {total} rows "
+            f"({_commonest(reasons) or 'empty'}); look at its caption columns"
+        )
+    writer.add(last)
+    rows = _one_per_picture(writer.finish(), lambda: RowWriter(config.folder, codec))
+    return rows.with_splits(_splits(rows, len(prefix), config))
+
+
+def check_rejects(rejects: Sequence[Reject], captions: Captions, config: SourceConfig) -> None:
+    """Stops a run of which too much was rejected, rows and pictures together.
+
+    Raises:
+        CaptionsError: the share of rejects is above `max_reject_share`; names the commonest reasons.
+    """
+    rejected, total = len(rejects), len(captions.rows) + len(captions.rejects)
+    if rejected > config.max_reject_share * total:
+        reasons = Counter(reject.reason for reject in rejects)
+        raise CaptionsError(
+            f"expected at most {config.max_reject_share:.1%} rejects in {captions.name}, got {rejected} of {total} "
+            f"({_commonest(reasons)}; the first: {rejects[0].path}); mend the source or raise --max_reject_share"
+        )
+
+
+def _commonest(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
+
+
+def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
+    """Writes rejects.jsonl: image_id, path and reason a line."""
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(reject.as_json() + "\n" for reject in rejects)
+
+
+def read_rejects(path: Path) -> list[Reject]:
+    """Reads rejects.jsonl; empty where there is none."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [Reject(**json.loads(line)) for line in file]
+
+
+def hash_share(seed: int, image_id: str) -> float:
+    """A number in [0, 1) that depends on the seed and the picture's name alone: the law of the splits."""
+    digest = hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _records(source: Source, run: Path) -> Iterator[Record]:
+    world, _, size = source.captions.partition(":")
+    if world == "mini":
+        from training.mini.world import WorldSize, write_world
+
+        if size and not size.isdecimal():
+            raise CaptionsError(f"expected mini or mini:PICTURES, got {source.captions!r}; give a whole number")
+        world_size = WorldSize(train=int(size)) if size else WorldSize()
+        return _folder_records(write_world(run / "data", world_size))
+    path = Path(source.captions)
+    if source.captions_streaming and (path.exists() or is_shards(source.captions)):
+        raise CaptionsError(
+            f"expected a Hub data set to stream, got {path}, which is here; leave captions_streaming out: its pictures "
+            "are read one by one anyway"
+        )
+    if path.is_dir():
+        return _folder_records(path)
+    if is_shards(source.captions):
+        return shard_records(shards_of(source.captions))
+    if path.is_file():
+        if not is_table(path):
+            convert = f"make lines of it: {json_lines(path)}" if path.suffix == ".json" else "convert it to one"
+            raise CaptionsError(f"expected a .csv, .tsv, .jsonl or .parquet table or a .tar, got {path}; {convert}")
+        return table_records(path, confined=False)
+    if source.captions.count("/") != 1 or source.captions.startswith((".", "/", "~")) or is_table(path):
+        raise CaptionsError(
+            f"expected a folder, table or Hub data set, got {source.captions!r}, which is not there; "
+            "check the path (a Hub id is owner/name)"
+        )
+    if source.captions_streaming:
+        from training.data.hub_datasets import streamed_records
+
+        return streamed_records(source.captions, source.captions_config, source.captions_revision)
+    return hub_records(source.captions, source.captions_config or None, source.captions_revision or None)
+
+
+def _folder_records(folder: Path) -> Iterator[Record]:
+    """Records of a folder: of pictures with metadata at its top or in train/, validation/ and test/, or of shards."""
+    tables = [folder / name for name in METADATA_NAMES if (folder / name).is_file()][:1]
+    if tables:
+        yield from table_records(tables[0], confined=True)
+        return
+    found = False
+    for subfolder in sorted(path for path in folder.iterdir() if path.name in SPLIT_NAMES):
+        for table in [subfolder / name for name in METADATA_NAMES if (subfolder / name).is_file()][:1]:
+            found = True
+            for record in table_records(table, confined=True):
+                yield replace(record, split=SPLIT_NAMES[subfolder.name], prefix=f"{subfolder.name}/")
+    if found:
+        return
+    if shards := shards_below(folder):
+        yield from shard_records(shards, folder)
+    elif any(folder.rglob("*.parquet")):
+        from training.data.hub_datasets import streamed_records
+
+        yield from streamed_records(str(folder), "", "")
+    else:
+        raise CaptionsError(
+            f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), or .tar or "
+            ".parquet files, got none; write one"
+        )
+
+
+def _one_per_picture(records: Rows, new_writer: Callable[[], RowWriter]) -> Rows:
+    """Rows of which each image_id has one, where its first record stands, out of records that may repeat one."""
+    firsts = Ids(records.image_ids()).firsts()
+    if (firsts == np.arange(len(firsts))).all():
+        return records
+    writer, order = new_writer(), np.argsort(firsts, kind="stable")
+    for _, group in groupby(zip(firsts[order].tolist(), records.take(order)), key=itemgetter(0)):
+        writer.add(reduce(merged, (row for _, row in group)))
+    return writer.finish()
+
+
+def _splits(rows: Rows, prefix: int, config: SourceConfig) -> SplitNumbers:
+    """Each row's split, where those that the source lacks are cut out of train: (n,) uint8, as in SPLITS.
+
+    The share of a row depends on its image_id without the `prefix` letters that name the source.
+    """
+    given = {SPLITS[number] for number in np.unique(rows.splits).tolist()}
+    train = SPLITS.index("train")
+    splits = np.where(rows.splits == 0, np.uint8(train), rows.splits)
+    cut = {"test": config.test_share, "validation": config.validation_share}
+    cut = {name: share for name, share in cut.items() if name not in given}
+    if cut:
+        ids = (image_id[prefix:] for image_id in rows.image_ids())
+        shares = np.fromiter((hash_share(config.split_seed, image_id) for image_id in ids), np.float64, len(rows))
+        for name, share in cut.items():
+            splits[(splits == train) & (shares < share)] = SPLITS.index(name)
+            shares -= share
+    return splits

@@ -1,0 +1,284 @@
+"""WebDataset shards: tar files whose members of one name before the first dot are one captioned image.
+
+A shard is read once, from its front to its end, and images are passed over: of each, the place in the file is kept,
+so that it can be read later by itself. Nothing is ever unpacked; a member's name is a name and no path.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.data.columns import SPLIT_NAMES
+from training.data.lazy_images import Missing, Picture, TableError
+from training.data.samples import PICTURE_COLUMN, Record
+from turkish_clip.errors import one_line
+from turkish_clip.images import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+log = logging.getLogger("training")
+PICTURES = frozenset("jpg jpeg png webp gif bmp tif tiff avif jp2 ppm".split())
+TEXTS = frozenset(["txt"])
+FIELDS = "json"
+MAX_PICTURE_BYTES = 4 * MAX_PIXELS  # what the largest picture that is opened takes without any compression
+MAX_TEXT_BYTES = 1_000_000  # of a caption or a .json; no caption is a tenth of it
+MAX_HEADER_BYTES = 1_000_000  # of a long name or of extended attributes, which tarfile reads at once
+MAX_SHARDS = 100_000  # of one pattern
+BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+SPLIT_WORD = re.compile(r"[^\W\d_]+")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+@dataclass(frozen=True)
+class Member(Picture):
+    """A picture in a shard: so many bytes from a place on."""
+
+    shard: str
+    offset: int
+    size: int
+    name: str
+
+    def read(self) -> bytes:
+        """The bytes of the file.
+
+        Raises:
+            TableError: the shard is gone, or shorter than it was.
+        """
+        try:
+            with Path(self.shard).open("rb") as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+        except OSError as error:
+            raise TableError(
+                f"expected the shard {self.shard}, got {error.strerror}; bring it back, and give the same command again"
+            ) from error
+        if len(content) < self.size:
+            raise TableError(
+                f"expected {self.shard} as it was when its captions were read, got a shorter file; start again"
+            )
+        return content
+
+
+def is_shards(name: str) -> bool:
+    """Whether a source's name is that of shards: a tar file, or a pattern of them."""
+    return name.endswith((".tar", *COMPRESSED))
+
+
+def shards_of(name: str) -> list[Path]:
+    """The tar files of a name or of a pattern such as ``shard-{000000..000009}.tar``, in order.
+
+    Raises:
+        TableError: compressed ones, one that is not there, or too many.
+    """
+    if name.endswith(COMPRESSED):
+        raise TableError(
+            f"expected an uncompressed .tar, got {name}, in which no picture can be read by itself; uncompress it "
+            "(pictures hardly shrink)"
+        )
+    paths = [Path(found) for found in itertools.islice(_expanded(name), MAX_SHARDS + 1)]
+    if not 0 < len(paths) <= MAX_SHARDS:
+        raise TableError(f"expected 1 to {MAX_SHARDS} shards, got none or more from {name}; mend the pattern")
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise TableError(
+            f"expected {len(paths)} shards by the name {name}, got {len(paths) - len(missing)}, without {missing[0]}; "
+            "fetch the others, or write a narrower pattern"
+        )
+    return paths
+
+
+def shards_below(folder: Path) -> list[Path]:
+    """The shards in a folder, or in its subfolders named after splits; in order, and there may be none."""
+    inside = [path for path in folder.iterdir() if path.is_dir() and path.name.lower() in SPLIT_NAMES]
+    found = [path for place in (folder, *inside) for path in place.glob("*.tar") if not path.name.startswith(".")]
+    if not found and any(path.name.endswith(COMPRESSED) for path in folder.iterdir()):
+        raise TableError(
+            f"expected uncompressed .tar files in {folder}, got compressed ones, in which no picture can be read by "
+            "itself; uncompress them (pictures hardly shrink)"
+        )
+    return sorted(found)
+
+
+def shard_records(shards: list[Path], folder: Path | None = None) -> Iterator[Record]:
+    """The samples of shards as records: the fields of .json, the text of .txt in the column txt, and the picture.
+
+    The whole of a .txt is one caption, as img2dataset writes it. Several are .tr.txt and .en.txt, or fields of .json.
+    A picture is named after its shard and its key, since shards may use the same keys. Its split is the word train,
+    validation or test (or another of their usual names) in the name of its shard, or of the shard's folder. Names begin
+    at `folder`, or at the folder that all shards share.
+
+    Raises:
+        TableError: a shard that is no tar file, or is cut off or damaged: says where.
+    """
+    root = folder or Path(os.path.commonpath([shard.parent for shard in shards]))
+    number = 0
+    for shard in shards:
+        name = shard.relative_to(root).with_suffix("").as_posix()
+        words = [word.lower() for word in SPLIT_WORD.findall(name)]
+        split = next((word for word in reversed(words) if word in SPLIT_NAMES), "")
+        for sample in _samples(shard):
+            number += 1
+            yield Record(sample.values(), None, True, number, split=split, prefix=f"{name}/")
+
+
+@dataclass
+class _Sample:
+    """What is known of one sample so far.
+
+    Attributes:
+        fault: why it can't be used, in words.
+    """
+
+    key: str
+    pictures: dict[str, Member] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    fault: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self.fault or (self.pictures and (self.texts or self.fields)))
+
+    def values(self) -> dict[str, Any]:
+        picture: Picture | Missing
+        if self.fault or not self.pictures:
+            picture = Missing(self.key, self.fault or "no picture beside the caption")
+        else:
+            picture = self.pictures[min(self.pictures, key=lambda kind: kind.count("."))]  # a.jpg before a.mask.png
+        return {**self.fields, **self.texts, **self.pictures, PICTURE_COLUMN: picture}
+
+
+def _samples(shard: Path) -> Iterator[_Sample]:
+    """The samples of a shard, each when its last part has been read; those with parts missing come last."""
+    apart: dict[str, _Sample] = {}
+    sample: _Sample | None = None
+    with shard.open("rb") as file:
+        for member in _members(shard, file):
+            folder, _, base = member.name.rpartition("/")
+            stem, dot, kind = base.partition(".")
+            if not member.isreg() or not stem or not dot:
+                continue
+            key = f"{folder}/{stem}" if folder else stem
+            if sample is None or sample.key != key:
+                if sample is not None and sample.is_whole:
+                    yield sample
+                elif sample is not None:
+                    apart[sample.key] = sample
+                sample = apart.pop(key, None) or _Sample(key)
+            _add(sample, member, kind.lower(), shard, file)
+    yield from (*apart.values(), *([sample] if sample else []))
+
+
+def _add(sample: _Sample, member: tarfile.TarInfo, kind: str, shard: Path, file: Any) -> None:
+    """Adds a member to its sample: a picture by its place, a text or record by its content."""
+    last = kind.rpartition(".")[2]
+    if last in PICTURES:
+        if member.issparse():
+            sample.fault = "a picture with holes in the tar"
+        elif member.size > MAX_PICTURE_BYTES:
+            sample.fault = f"a picture of more than {MAX_PICTURE_BYTES} bytes"
+        else:
+            sample.pictures[kind] = Member(str(shard), member.offset_data, member.size, sample.key)
+    elif last in TEXTS or kind == FIELDS:
+        if member.issparse() or member.size > MAX_TEXT_BYTES:
+            sample.fault = f"a .{kind} of more than {MAX_TEXT_BYTES} bytes"
+            return
+        file.seek(member.offset_data)
+        try:
+            text = file.read(member.size).decode("utf-8-sig")
+            fields = json.loads(text) if kind == FIELDS else None
+        except UnicodeDecodeError:
+            sample.fault = f"a .{kind} that is not UTF-8"
+        except (ValueError, RecursionError):
+            sample.fault = "a .json that does not read"
+        else:
+            if fields is None and kind != FIELDS:
+                sample.texts[kind] = text
+            elif isinstance(fields, dict):
+                sample.fields = fields
+            else:
+                sample.fault = "a .json that is no record"
+
+
+LONG_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+class _BrokenError(Exception):
+    """A tar file that can't be read on."""
+
+
+class _Header(tarfile.TarInfo):
+    """A header that says what is wrong with it: tarfile would take a damaged one for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if not any(buf):  # the end of the archive, or of the file
+                raise
+            raise _BrokenError(str(error)) from error
+        if header.size < 0 or (header.type in LONG_HEADERS and header.size > MAX_HEADER_BYTES):
+            raise _BrokenError(f"a header of {header.size} bytes")
+        return header
+
+
+def _members(shard: Path, file: Any) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar file, one at a time in memory.
+
+    Raises:
+        TableError: it is no tar file, or is cut off or damaged.
+    """
+    size = shard.stat().st_size
+    count = end = 0
+    try:
+        archive: Any = tarfile.TarFile(fileobj=file, mode="r", tarinfo=_Header)
+        with archive:
+            while (member := archive.next()) is not None:
+                if member.size < 0 or member.offset < end or member.offset_data + member.size > size:
+                    raise _BrokenError("a member that is cut off, or has no possible size")
+                end = member.offset_data + member.size
+                count += 1
+                yield member
+                archive.members.clear()  # or each header would stay in memory
+    except (_BrokenError, tarfile.TarError, OSError, ValueError, RecursionError) as error:
+        where = f"is cut off or damaged after {count} members" if count else "is none"
+        raise TableError(
+            f"expected a whole tar file, got {shard}, which {where} ({one_line(error, 80)}); fetch it "
+            "again, or take it away"
+        ) from error
+    if size < (-(-end // tarfile.BLOCKSIZE) + 1) * tarfile.BLOCKSIZE:
+        log.warning("%s has no end mark: if it was cut off, its last pictures are missing", shard)
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """Names for a pattern of braces.
+
+    >>> list(_expanded("a-{08..10}.tar")), list(_expanded("{a,b}/{0..1}.tar"))
+    (['a-08.tar', 'a-09.tar', 'a-10.tar'], ['a/0.tar', 'a/1.tar', 'b/0.tar', 'b/1.tar'])
+    """
+    braces = BRACES.search(pattern)
+    if braces is None:
+        yield pattern
+        return
+    first, last, words = braces.groups()
+    width = len(first) if first and first.startswith("0") else 0
+    choices = words.split(",") if words else (f"{number:0{width}}" for number in range(int(first), int(last) + 1))
+    for choice in choices:
+        yield from _expanded(pattern[: braces.start()] + choice + pattern[braces.end() :])

@@ -1,0 +1,89 @@
+"""What our commands add to the trainer: epochs and steps told on, the learning curve on disk, the loss on the bar."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+
+from training.distillation.sharding import Turn
+from turkish_clip.atomic import write_text
+
+MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, section 2.5
+
+
+class TellEpoch(TrainerCallback):  # type: ignore[misc]
+    """Tells the number of each epoch as it begins, after a resume too, to us and to the order of the rows."""
+
+    def __init__(self, on_epoch: Callable[[int], None]) -> None:
+        self.on_epoch = on_epoch
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        epoch = int(state.epoch or 0)
+        self.on_epoch(epoch)
+        sampler = getattr(train_dataloader, "batch_sampler", None)
+        while (inner := getattr(sampler, "batch_sampler", None)) is not None:
+            sampler = inner  # a resumed loader of several processes wraps it twice; the trainer looks under one
+        if sampler is not None and hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+
+
+class FollowTurns(TrainerCallback):  # type: ignore[misc]
+    """Tells which part of an update is being computed, and gives each of several processes dropout of its own."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        shares = self.turn.shares
+        if shares.processes > 1:  # a resumed run of as many processes takes their states from the checkpoint afterwards
+            torch.manual_seed(args.seed + shares.process + shares.processes * (1 + state.global_step))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.turn.update, self.turn.micro_batch = state.global_step, 0
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.turn.micro_batch += 1
+
+
+class KeepLog(TrainerCallback):  # type: ignore[misc]
+    """Keeps the learning curve in a file, one JSON object a logged step.
+
+    The whole history is written each time: the trainer restores it on resume, so no line comes twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
+
+
+class ClampScale(TrainerCallback):  # type: ignore[misc]
+    """Keeps a CLIP's temperature from falling below 1/100, as CLIP does."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+
+
+class LossOnBar(ProgressCallback):  # type: ignore[misc]
+    """The trainer's progress bar with the last figures on it, instead of a line of figures every few steps."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if self.training_bar is not None and logs:
+            shown = {"loss": logs.get("loss"), "mrr": logs.get("eval_validation_mrr")}
+            self.training_bar.set_postfix({k: f"{float(v):.3g}" for k, v in shown.items() if v is not None})
+
+
+def with_bar(trainer: Trainer) -> Trainer:
+    """The trainer with our bar in place of its own bar or lines."""
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(LossOnBar())
+    return trainer

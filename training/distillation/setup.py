@@ -1,0 +1,129 @@
+"""What a distillation run stands on: the machine, the inputs, and the trainer's arguments."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.data.sources import Captions, read_captions
+from training.distillation.sharding import Shares
+from training.embeddings.manifest import MANIFEST
+from training.embeddings.store import Targets, read_targets
+from training.run.config import DistillConfig
+from training.run.distributed import is_first, join_processes, process_count, process_number
+from training.run.objectives import OBJECTIVES
+from training.run.provenance import commit_of, sha256_of, sha256_of_texts
+from training.run.recipe import ConfigError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    from training.distillation.dataset import Pairs
+
+log = logging.getLogger("training")
+
+COMPILERS = (os.environ.get("CXX", "g++"), "c++", "clang++", "cl")  # one of which torch.compile runs
+
+
+def meet(config: DistillConfig) -> None:
+    """Checks what this machine has to have, and meets the other processes, where there are some.
+
+    Raises:
+        InputError: fewer captions in a batch than parts of it, no compiler, no device for each process, or the
+            processes do not meet.
+    """
+    parts = process_count() * config.gradient_accumulation
+    if config.batch_size < parts:
+        raise ConfigError(
+            f"expected 'batch_size' of at least {parts} ({process_count()} processes × gradient_accumulation "
+            f"{config.gradient_accumulation}), got {config.batch_size}; raise it, or lower those"
+        )
+    if config.compile and not any(map(shutil.which, COMPILERS)):
+        raise ConfigError(
+            f"expected a C++ compiler for 'compile', got none of {', '.join(COMPILERS)}; install one, or leave it out"
+        )
+    if OBJECTIVES[config.objective].contrastive and config.gradient_accumulation > 1 and is_first():
+        log.warning("%s tells a picture from those of its micro-batch alone, not of the batch", config.objective)
+    from training.run.distributed import training_device
+
+    device = training_device(config.device)
+    if process_count() > 1:
+        join_processes(device)
+
+
+def read_sources(config: DistillConfig) -> tuple[Captions, Targets]:
+    """The captions, and the targets of their pictures."""
+    captions = read_captions(config)
+    return captions, read_targets(
+        config.targets_folder, image_model=config.image_model, revision=config.image_model_revision
+    )
+
+
+def inputs(config: DistillConfig, pairs: Pairs, targets: Targets) -> dict[str, Any]:
+    """What the run depends on beside its configuration, for run.json."""
+    manifest = targets.manifest
+    return {
+        "captions_sha256": sha256_of_texts(pairs.texts),
+        "labels_sha256": pairs.labels_sha256,
+        "manifest_sha256": sha256_of(targets.folder / MANIFEST),
+        "backbone_revision": commit_of(config.backbone, config.backbone_revision),
+        "captions_revisions": [
+            commit_of(source.captions, source.captions_revision, "dataset") for source in config.all_sources
+        ],
+        "image_model": {
+            "id": manifest.image_model,
+            "revision": manifest.revision,
+            "weights_sha256": manifest.weights_sha256,
+        },
+    }
+
+
+def shares_of(config: DistillConfig, captions: int) -> Shares:
+    """How this process shares the updates with the others."""
+    return Shares(captions, config.batch_size, process_count(), process_number(), config.gradient_accumulation)
+
+
+def training_arguments(
+    config: DistillConfig, checkpoints: Path, captions: int, *, evaluates: bool
+) -> SentenceTransformerTrainingArguments:
+    """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    from training.distillation.batches import SharedBatches
+    from training.run.distributed import device_of
+
+    shares = shares_of(config, captions)
+    steps = max(1, math.ceil(shares.updates * config.epochs))
+    interval = math.ceil(steps / config.evaluations)
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=shares.largest,
+        gradient_accumulation_steps=shares.micro_batches,
+        batch_sampler=partial(SharedBatches, shares=shares, by_length=config.group_by_length),
+        learning_rate=config.peak_learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup_fraction * steps),
+        weight_decay=config.weight_decay,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=interval,
+        save_strategy="steps",
+        save_steps=interval,
+        save_total_limit=2,
+        load_best_model_at_end=evaluates,
+        metric_for_best_model="eval_validation_mrr" if evaluates else None,
+        greater_is_better=True,
+        logging_steps=max(1, steps // 200),
+        logging_first_step=True,
+        bf16=config.bf16,
+        torch_compile=config.compile,
+        use_cpu=device_of(config.device) == "cpu",
+        seed=config.seed,
+        dataloader_pin_memory=config.device not in ("cpu", "auto"),
+        report_to="none",
+    )

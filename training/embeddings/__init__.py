@@ -1,0 +1,1 @@
+"""Image embeddings: the frozen tower's vectors of a source's images, computed once and stored with their manifest."""

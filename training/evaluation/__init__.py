@@ -1,0 +1,1 @@
+"""Measurements: retrieval, robustness, calibration, published benchmarks, and the pages that show them."""

@@ -1,0 +1,98 @@
+"""Captions as other people type them: the corruptions that robustness is measured with."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+from training.distillation.augment import one_typo
+from turkish_clip.text import ascii_fold, lower, upper
+
+SPELLINGS = (
+    ("typed without Turkish letters", "ascii"),
+    ("UPPER CASE", "upper"),
+    ("lower case", "lower"),
+    ("decomposed letters (NFD)", "nfd"),
+    ("one typo in each caption", "typo"),
+    ("without the first word's ending that has one", "suffix"),
+    ("the second half first", "order"),
+    ("keywords alone", "keywords"),
+    ("other words of the same meaning", "synonyms"),
+)
+# Genitive, locative and ablative, with the buffer letters of possessives before them.
+ENDING = re.compile(r"(?<=\w{3})(?:n?[ıiuü]n|n?[dt][ae]n?)$")
+ENDING_LETTERS = 6  # shorter words end so by themselves: için, altın, yakın
+FUNCTION_WORDS = frozenset("bir ve ile var vardır bu şu o da de ki olan duran duruyor görünüyor bulunuyor".split())
+SYNONYMS = (
+    "kırmızı al", "siyah kara", "beyaz ak", "araba otomobil", "küçük ufak", "büyük kocaman", "kalp yürek",
+    "üstünde üzerinde", "altında aşağısında", "gece geceleyin", "tekne kayık", "ay hilal",
+    "kadın bayan", "fotoğraf resim", "yemek yiyecek", "cadde sokak", "ev konut", "uçak tayyare", "mutlu sevinçli",
+)  # fmt: skip
+OTHER_WORD = {a: b for pair in SYNONYMS for a, b in (pair.split(), pair.split()[::-1])}
+
+
+def nfd(text: str) -> str:
+    """Decomposed letters, as macOS writes file names."""
+    return unicodedata.normalize("NFD", text)
+
+
+def without_ending(text: str) -> str:
+    """Takes the case ending off the first word that has one, as hurried people do.
+
+    >>> without_ending("Ağacın üstünde bir kuş.")
+    'Ağac üstünde bir kuş.'
+    """
+
+    def cut(match: re.Match[str]) -> str:
+        word = match[0]
+        return ENDING.sub("", word) if len(word) >= ENDING_LETTERS else word
+
+    for match in re.finditer(r"\w+", text):
+        bare = cut(match)
+        if bare != match[0]:
+            return text[: match.start()] + bare + text[match.end() :]
+    return text
+
+
+def other_order(text: str) -> str:
+    """Puts the second half of the words first.
+
+    >>> other_order("kırmızı bir evin üstünde bir kuş.")
+    'üstünde bir kuş kırmızı bir evin.'
+    """
+    words = text.rstrip(".").split()
+    half = len(words) // 2
+    return " ".join(words[half:] + words[:half]) + "." * text.endswith(".")
+
+
+def keywords(text: str) -> str:
+    """Leaves words out that search queries leave out, and the full stop.
+
+    >>> keywords("Evin üstünde bir kuş var.")
+    'Evin üstünde kuş'
+    """
+    kept = [word for word in text.rstrip(".").split() if lower(word.strip(",")) not in FUNCTION_WORDS]
+    return " ".join(kept) or text
+
+
+def synonyms(text: str) -> str:
+    """Puts another word in the place of each bare one that has one in a short list.
+
+    >>> synonyms("Kırmızı bir araba, gece")
+    'al bir otomobil, geceleyin'
+    """
+    return re.sub(r"\w+", lambda match: OTHER_WORD.get(lower(match[0]), match[0]), text)
+
+
+PERTURBATIONS: dict[str, Callable[[str], str]] = {
+    "ascii": ascii_fold,
+    "upper": upper,
+    "lower": lower,
+    "nfd": nfd,
+    "typo": one_typo,
+    "suffix": without_ending,
+    "order": other_order,
+    "keywords": keywords,
+    "synonyms": synonyms,
+}

@@ -1,0 +1,39 @@
+"""Flickr and COCO ids in the names of images, by which a benchmark's images are found in a source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from training.data.samples import Row
+
+COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})")
+NUMBER = re.compile(r"[1-9]\d{0,5}")  # as COCO's annotations have them; too short for Flickr
+FLICKR = re.compile(r"([1-9]\d{5,10})(?:_[0-9a-f]{8,12}(?:_[a-z])?)?")
+
+
+def names(row: Row) -> list[str]:
+    """What a row may carry an id in: its own id, and its file's name."""
+    return [row.image_id, row.image.name] if isinstance(row.image, Path) else [row.image_id]
+
+
+def ids_of(texts: Iterable[str], *, bare: bool = False) -> set[str]:
+    """The Flickr and COCO ids in names of files, with or without folders and endings.
+
+    A bare number of six digits may be either's, a shorter one COCO's; shorter ones count where `bare` says that the
+    texts are ids, not names: a data set's rows are numbered, too.
+
+    >>> sorted(ids_of(["train/COCO_train2014_000000000139.jpg", "1009434119_febe49276a.jpg", "elma"]))
+    ['coco 139', 'flickr 1009434119']
+    """
+    found = set()
+    for text in texts:
+        stem = text.replace("\\", "/").rpartition("/")[2].partition(".")[0]
+        if match := COCO.fullmatch(stem):
+            found.add(f"coco {int(match[1])}")
+        elif bare and NUMBER.fullmatch(stem):
+            found |= {f"coco {stem}"} | ({f"flickr {stem}"} if len(stem) > 5 else set())
+        elif match := FLICKR.fullmatch(stem):
+            found.add(f"flickr {int(match[1])}")
+    return found

@@ -1,0 +1,1 @@
+"""What every command stands on: its configuration, its run folder and record, its ranks, its temporary files."""

@@ -1,0 +1,127 @@
+"""The outer shell of a command: logging, results for people or as JSON, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from training.run.distributed import is_first, is_lost, leave_processes, local_process_number, process_count, speaks
+from turkish_clip.errors import InputError
+
+DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
+
+
+def run_command(
+    main: Callable[[list[str]], Any], argv: list[str] | None = None, *, several_processes: bool = False
+) -> None:
+    """Runs a command for a person: its errors become one line on stderr.
+
+    Exit codes: 0 done, 2 bad input or a full disk, 130 interrupted. Anything else is a defect and keeps its traceback.
+
+    Args:
+        main: the command.
+        argv: its arguments; None: those of the command line.
+        several_processes: whether it may run in several processes at once. One of them logs and says what is wrong.
+    """
+    level = logging.INFO if is_first() else logging.ERROR
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        if process_count() > 1 and not several_processes:
+            _exit(
+                f"expected one process, got {process_count()}; start it without a launcher (training.distill alone "
+                "runs on several)"
+            )
+        _run(main, sys.argv[1:] if argv is None else argv)
+    except BaseException as end:
+        leave_processes(end)
+        raise
+    leave_processes(None)
+
+
+def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
+    try:
+        main(argv)
+    except InputError as error:
+        _exit(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        _leave_the_bar()
+        if local_process_number() == 0:
+            print("interrupted; give the same command again (with --resume where it trains) to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        if is_lost(error):
+            if not is_first():
+                raise SystemExit(2) from None  # the one that ended, or the first, says why
+            _exit(f"expected all {process_count()} processes to go on, got one that ended; see why above, and --resume")
+        if is_disk_full(error):
+            _exit(f"expected free disk space, got a full disk ({_first_line(error)}); free some and run it again")
+        if isinstance(error, OSError):
+            _exit(f"expected to read and write files, got {_first_line(error)}; check the path and its permissions")
+        raise
+
+
+def print_result(result: dict[str, Any], as_json: bool) -> None:
+    """Prints a command's result to stdout, once: one JSON object, or indented lines for people."""
+    if not is_first():
+        return
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    for name, value in _flat(result):
+        print(f"{name:<48} {value:.4f}" if isinstance(value, float) else f"{name:<48} {value}")
+
+
+def _flat(result: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    lines: list[tuple[str, Any]] = []
+    for name, value in result.items():
+        if isinstance(value, dict):
+            lines += [] if name == "ci95" else _flat(value, f"{prefix}{name}.")
+        else:
+            lines.append((prefix + name, value))
+    return lines
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that the disk is full: each writer says it in its own type."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(error).lower() for words in DISK_FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def quiet_hosts() -> None:
+    """Keeps the host libraries to warnings and errors and without bars of their own, so that ours can be read."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate gives it to torch regardless
+    for name in ("sentence_transformers", "datasets", "httpx", "httpx2", "huggingface_hub", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _leave_the_bar() -> None:
+    """Ends the line of a progress bar that was cut off, so that what follows stands on a line of its own."""
+    for bar in list(getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())):
+        bar.close()
+
+
+def _exit(message: str) -> None:
+    _leave_the_bar()
+    if speaks():
+        print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)

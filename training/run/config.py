@@ -1,0 +1,276 @@
+"""What each command can be told: one frozen dataclass a command, checked as it is read.
+
+The recipe of a model is one flat YAML file that embed_images, distill and evaluate all read, so a field has one
+meaning everywhere, and `recipe.read_config` passes over the fields of the other commands.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_type_hints
+
+from training.run.objectives import OBJECTIVES
+from training.run.recipe import Config, ConfigError, option, read_config
+from training.run.source import SourceConfig
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetsConfig(SourceConfig):
+    """The image model and the folder of its vectors."""
+
+    image_model: str = option("clip-ViT-B-32", "Hub id or folder of the image model")
+    image_model_revision: str = option("", "revision of the image model; empty: the newest")
+    targets: str = option("", "folder of the targets; empty: RUN/targets")
+    device: str = option("auto", "where the computation runs", choices=DEVICES)
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    @property
+    def targets_folder(self) -> Path:
+        """The folder of the targets."""
+        return Path(self.targets or self.folder / "targets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig(TargetsConfig):
+    """Run the frozen image model over every picture once and keep its vectors (targets)."""
+
+    image_batch_size: int = option(0, "pictures per step of the tower; 0: 32 on the CPU, 64 elsewhere", low=0)
+    workers: int = option(0, "threads that decode pictures ahead of the tower; 0: one per core", low=0, high=256)
+    dtype: str = option(
+        "auto", "of the computation; auto: bf16 where the processor or GPU has it", choices=("auto", "float32", "bf16")
+    )
+    cluster: str = option("", "Ray cluster whose workers embed: auto, an address, or local (extra distributed)")
+    cluster_workers: int = option(2, "processes on the cluster, each with a tower of its own", low=1)
+    shard_size: int = option(4096, "pictures per shard: what a kill loses at most", low=1)
+    target_dtype: str = option("float32", "of the stored vectors; float16 halves them", choices=("float32", "float16"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(TargetsConfig):
+    """Train the Turkish text encoder by MSE against the pictures' stored vectors."""
+
+    objective: str = option("mse", "what is asked of the vectors (training/objectives.py)", choices=tuple(OBJECTIVES))
+    train_pictures: int = option(0, "pictures to train on, drawn by a hash of their ids; 0: all", low=0)
+    backbone: str = option("dbmdz/bert-base-turkish-cased", "Hub id or folder of a BERT, or scratch: a small new one")
+    backbone_revision: str = option("", "revision of the backbone; empty: the newest")
+    scratch_layers: int = option(3, "layers of a scratch backbone", low=1, high=48)
+    scratch_hidden: int = option(192, "hidden width of a scratch backbone, a multiple of 32", low=32, high=2048)
+    scratch_vocabulary: int = option(2000, "word pieces of a scratch backbone, learnt from the captions", low=100)
+    max_tokens: int = option(128, "longer captions are cut", low=8, high=8192)
+    epochs: float = option(3.0, "passes over the training captions", low=0.001)
+    batch_size: int = option(128, "captions per step, over all processes and micro-batches", low=1)
+    learning_rate: float = option(0.0, "peak of AdamW's, cosine to zero; 0: 5e-5, or 1e-3 for scratch", low=0)
+    warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
+    weight_decay: float = option(0.01, "AdamW's", low=0)
+    ascii_share: float = option(0.1, "of the captions seen as typed without Turkish letters", low=0, high=1)
+    case_share: float = option(0.2, "of the captions seen in upper or lower case, half each", low=0, high=1)
+    full_stop_share: float = option(0.1, "of the captions seen with their full stop taken or added", low=0, high=1)
+    typo_share: float = option(0.1, "of the captions seen with a typo", low=0, high=1)
+    group_by_length: bool = option(False, "batches of captions of similar length: faster, and noisier steps (LOG.md)")
+    evaluations: int = option(10, "times the validation split is measured; the best is kept", low=1)
+    gradient_accumulation: int = option(1, "micro-batches in which a process takes its share of a batch", low=1)
+    bf16: bool = option(False, "mixed precision, where the device has it")
+    compile: bool = option(False, "compile the encoder first (torch.compile): slow to begin, worth it for long runs")
+    seed: int = option(0, "of the weights, the order and the variants", low=0)
+    resume: bool = option(False, "go on from the run's last checkpoint")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_multiple_of_32(self, "scratch_hidden")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The one given, or that which fits the backbone."""
+        return self.learning_rate or usual_learning_rate(self.backbone)
+
+
+def usual_learning_rate(backbone: str) -> float:
+    """AdamW's peak that fits a backbone: fresh weights want a larger one than pretrained ones."""
+    return 1e-3 if backbone == "scratch" else 5e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(TargetsConfig):
+    """Measure the run's text encoder on pictures and wordings it never saw."""
+
+    model: str = option("", "the text encoder; empty: RUN/model")
+    split: str = option("test", "which pictures to measure", choices=("train", "validation", "test"))
+    text_batch_size: int = option(256, "texts per step", low=1)
+    bootstrap_samples: int = option(1000, "for the 95 % intervals", low=0)
+    report_queries: int = option(12, "Turkish queries shown in the report", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakageConfig(SourceConfig):
+    """Find the pictures of a source that a benchmark tests on, by Flickr and COCO id."""
+
+    benchmark: str = option("", "file of the benchmark's picture names or ids, one a line")
+    split: str = option("train", "which pictures of the source", choices=("train", "validation", "test"))
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+
+BENCHMARK_TASKS = (
+    "XM3600T2IRetrieval",
+    "XM3600I2TRetrieval",
+    "XFlickr30kCoT2IRetrieval",
+    "XFlickr30kCoI2TRetrieval",
+    "WITT2IRetrieval",
+    "WITI2TRetrieval",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Measure a text encoder and its image model on MTEB's Turkish picture retrieval tasks (extra benchmark)."""
+
+    run: str = option("", "where the results go; a training run is measured in its own folder")
+    model: str = option("", "Hub id or folder of the text encoder or pair; empty: the run's")
+    image_model: str = option("", "Hub id or folder of the image model; empty: the one that the model names")
+    tasks: tuple[str, ...] = option(BENCHMARK_TASKS, "of MTEB, with commas between; none: data alone")
+    subset: str = option("tr", "the language's name within a task")
+    data: str = option("", "a benchmark that MTEB has not, as any source of captions: a folder, table or Hub data set")
+    data_name: str = option("", "its name in the table, such as XTD10; empty: that of data")
+    data_captions: tuple[str, ...] = option((), "its columns of Turkish captions; empty: captions, caption or text")
+    data_split: str = option("", "of data; empty: all of it", choices=("", "train", "validation", "test"))
+    data_ids: str = option("", "file of the image_ids to measure, one a line; empty: all of data")
+    batch_size: int = option(64, "texts or pictures per step", low=1)
+    device: str = option("auto", "where the computation runs", choices=DEVICES)
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        if not self.run:
+            raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")
+        if self.tasks == ("none",) and not self.data:
+            raise ConfigError("expected 'tasks' or 'data' to measure on, got neither; add --data SOURCE")
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
+    """Distil once for each objective, data size and seed from the same targets, and compare what comes out."""
+
+    objectives: tuple[str, ...] = option(tuple(OBJECTIVES), "of them, with commas between (training/objectives.py)")
+    split: str = option("validation", "by which they are compared", choices=("train", "validation", "test"))
+    seeds: tuple[int, ...] = option((0, 1, 2), "one run each")
+    sizes: tuple[int, ...] = option((0,), "training pictures, as many steps for each; 0: all")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [name for name in self.objectives if name not in OBJECTIVES]
+        if unknown or not self.objectives:
+            raise ConfigError(
+                f"expected 'objectives' out of {', '.join(OBJECTIVES)}, got {unknown or 'none'}; name those"
+            )
+        if not self.seeds or not self.sizes or min(self.sizes) < 0:
+            raise ConfigError(
+                f"expected 'seeds' and 'sizes', got {self.seeds} and {self.sizes}; give at least one each"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(SourceConfig):
+    """Train a small CLIP from scratch: symmetric cross-entropy over pictures and their captions."""
+
+    picture_size: int = option(64, "side in pixels, a multiple of patch_size", low=8, high=1024)
+    patch_size: int = option(8, "side of a patch in pixels", low=1, high=128)
+    vision_layers: int = option(4, "layers of the image tower", low=1, high=48)
+    vision_hidden: int = option(96, "width of the image tower, a multiple of 32", low=32, high=2048)
+    text_layers: int = option(3, "layers of the text tower", low=1, high=48)
+    text_hidden: int = option(64, "width of the text tower, a multiple of 32", low=32, high=2048)
+    vocabulary: int = option(700, "tokens of the text tower, learnt from the captions", low=514)
+    caption_tokens: int = option(32, "longer captions are cut", low=8, high=512)
+    dim: int = option(512, "width of the shared space", low=8, high=4096)
+    epochs: float = option(12.0, "passes over the training pictures, a caption each", low=0.001)
+    batch_size: int = option(256, "pictures per step: each is told from all others", low=2)
+    learning_rate: float = option(1e-3, "peak of AdamW's, cosine to zero", low=0)
+    warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
+    weight_decay: float = option(0.1, "AdamW's", low=0)
+    shortest_first: float = option(
+        0.0, "of the epochs, at first, see the shorter half of each picture's captions alone (LOG.md)", low=0, high=1
+    )
+    augment: float = option(0.5, "strength of shifts, scaling, turns and shades (never mirrored)", low=0, high=1)
+    evaluations: int = option(4, "checkpoints during the run", low=1)
+    bf16: bool = option(False, "mixed precision, where the device has it")
+    half: bool = option(False, "save the weights in float16, for half the size; they load as float32")
+    device: str = option("auto", "where the training runs", choices=DEVICES)
+    seed: int = option(0, "of the weights, the order and the shifts", low=0)
+    resume: bool = option(False, "go on from the run's last checkpoint")
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(source.weight != 1 for source in self.all_sources):
+            raise ConfigError(
+                "expected sources of weight 1 for pretraining, which sees each picture once an epoch, got others; "
+                "leave 'weight' out"
+            )
+        _check_multiple_of_32(self, "vision_hidden", "text_hidden")
+        if self.picture_size % self.patch_size:
+            raise ConfigError(
+                f"expected 'picture_size' to be a multiple of patch_size {self.patch_size}, got {self.picture_size}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishConfig(SourceConfig):
+    """Make a finished run a folder that the Hub takes, check it as a stranger would, and upload it if asked."""
+
+    push: str = option("", "owner/name of the repository to upload to; empty: nothing is uploaded")
+    private: bool = option(False, "make a new repository private")
+    revision: str = option("", "branch to upload to, made if need be; empty: main")
+    create_pr: bool = option(False, "upload as a pull request")
+    paired: bool = option(False, "publish the pair, text encoder and image model in one, in place of the text encoder")
+    model_id: str = option("", "Hub id of the text encoder, as the card names it; empty: that of push")
+    paired_id: str = option("", "Hub id of the pair, where there is one")
+    image_model_id: str = option("", "Hub id of the image model, where the run used a folder")
+    license: str = option("", "licence of the weights, as the Hub abbreviates it, for example apache-2.0")
+    author: str = option("", "who to cite; empty: the owner in the Hub id")
+    limits: str = option("", "a sentence for the card's limits: what is particular to this model")
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("push", "model_id", "paired_id"):
+            if getattr(self, name) and not HUB_ID.fullmatch(getattr(self, name)):
+                raise ConfigError(
+                    f"expected {name!r} to be a Hub id such as org/turkish-clip-text, got {getattr(self, name)!r}; "
+                    "correct it"
+                )
+
+    @property
+    def repository(self) -> str:
+        """The Hub id that is published."""
+        return self.push or (self.paired_id if self.paired else self.model_id)
+
+    @property
+    def text_id(self) -> str:
+        """The Hub id of the text encoder."""
+        return self.model_id or ("" if self.paired else self.push)
+
+    @property
+    def output(self) -> Path:
+        """The folder that goes up."""
+        return self.folder / "publish" / ("paired" if self.paired else "text")
+
+
+def _check_multiple_of_32(config: SourceConfig, *fields: str) -> None:
+    """An attention head is 32 wide."""
+    for field in fields:
+        if getattr(config, field) % 32:
+            raise ConfigError(f"expected {field!r} to be a multiple of 32, got {getattr(config, field)}; change it")
+
+
+def read(config_type: type[Config], argv: list[str]) -> Config:
+    """Reads the configuration of a command; a recipe may hold the fields of the other commands too."""
+    commands = (EmbedConfig, DistillConfig, EvaluateConfig, PretrainConfig, PublishConfig)
+    everything = {name: kind for command in commands for name, kind in get_type_hints(command).items()}
+    return read_config(config_type, argv, known_elsewhere=everything)

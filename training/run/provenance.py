@@ -1,0 +1,117 @@
+"""What reproduces a run: the checkout's commit, library versions, the machine, hashes, and commits on the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from training.run.distributed import process_count
+
+LIBRARIES = (
+    "turkish-clip",
+    "sentence-transformers",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "pillow",
+    "numpy",
+)
+CODE = ("training", "turkish_clip")
+
+
+def library_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def machine() -> dict[str, Any]:
+    about = {"processor": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+    return {**about, "processes": process_count()}
+
+
+def git_state() -> dict[str, Any]:
+    """The checkout's commit, whether it has uncommitted changes, and where; empty outside a checkout.
+
+    Files that git does not know count where the code lies: pictures and recipes beside it change no result that the
+    recipe in the card does not name.
+    """
+    folder = Path(__file__).parents[2]
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=20, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    changed = (git("status", "--porcelain", "--untracked-files=no") or "").splitlines()
+    changed += (git("status", "--porcelain", "--untracked-files=all", "--", *CODE) or "").splitlines()
+    names = list(dict.fromkeys(line.strip().partition(" ")[2].strip() for line in changed))
+    return {"commit": commit, "dirty": bool(names), **({"changed": names[:5]} if names else {})}
+
+
+def sha256_of(path: Path) -> str:
+    """The hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_texts(texts: Iterable[str]) -> str:
+    """The hex SHA-256 of texts, in order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def full_id(model: str) -> str:
+    """A Hub id with its owner: that of sentence-transformers' own models may be left out.
+
+    >>> full_id("clip-ViT-B-32")
+    'sentence-transformers/clip-ViT-B-32'
+    """
+    return model if "/" in model else f"sentence-transformers/{model}"
+
+
+def commit_of(name: str, revision: str = "", kind: str = "model") -> str:
+    """The commit that was loaded under a Hub id, as the client's cache has it, online or offline.
+
+    Args:
+        name: Hub id, or a folder.
+        revision: branch, tag or commit that was asked for; empty: main.
+        kind: "model" or "dataset".
+
+    Returns:
+        Forty hexadecimal digits; empty for a folder, or where the cache does not know it.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if Path(name).exists():
+        return ""
+    for file in ("README.md",) if kind == "dataset" else ("modules.json", "config.json"):
+        try:
+            found = try_to_load_from_cache(full_id(name), file, revision=revision or None, repo_type=kind)
+        except HFValidationError:  # a name that no repository can have, such as that of a table
+            return ""
+        if isinstance(found, str):
+            return Path(found).parent.name
+    return ""

@@ -1,0 +1,101 @@
+"""What a command can be told of its sources of captioned images, checked as it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.run.recipe import ConfigError, option
+from turkish_clip.errors import InputError
+
+
+class CaptionsError(InputError):
+    """A source of captions that can't be read as one."""
+
+
+MAX_WEIGHT = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One source of captioned pictures: where it is, what its columns mean, and on which terms it may be used."""
+
+    captions: str = option(
+        "",
+        "folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, folder of Parquet files, WebDataset .tar shards "
+        "(folder, or a-{000..009}.tar), Hub data set id, or mini",
+        aliases=("images",),
+    )
+    captions_config: str = option("", "configuration of a Hub data set, where it has several")
+    captions_revision: str = option("", "revision of a Hub data set; empty: the newest")
+    captions_streaming: bool = option(
+        False, "read a Hub data set over the network each time, in place of downloading it: captions, then pictures"
+    )
+    captions_license: str = option("", "licence of the pictures and captions, as the model card names it")
+    image_column: str = option("", "column of the picture; empty: file_name, image, image_path or path")
+    caption_columns: tuple[str, ...] = option(
+        (),
+        "columns of captions, text or list (name.field: inside a record); empty: captions, caption or text",
+        aliases=("captions_columns",),
+    )
+    english_columns: tuple[str, ...] = option((), "columns of English captions; empty: captions_en, if there")
+    label_column: str = option(
+        "",
+        "column of what a picture shows, in Turkish, text or list, to fit the temperature on; empty: labels, if there",
+    )
+    id_column: str = option("", "column that names the picture; empty: image_id, else its path or row number")
+    split_column: str = option("split", "column that says train, validation or test, if there")
+    weight: float = option(
+        1.0, "how often each of its training captions is seen in an epoch: 0.5 every other epoch, 2 twice in each"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig(Source):
+    """Where captioned pictures come from."""
+
+    sources: tuple[Source, ...] = option((), "several sources in place of captions, as a list of them in a recipe")
+    validation_share: float = option(0.05, "of the pictures, where the source has no validation split", low=0, high=0.5)
+    test_share: float = option(0.1, "of the pictures, where the source has no test split", low=0, high=0.9)
+    split_seed: int = option(0, "of the hash that cuts the splits; another one gives other splits", low=0)
+    max_reject_share: float = option(0.02, "more rejected rows or pictures than this stop the run", low=0, high=1)
+    run: str = option("", "the run folder; empty: runs/<recipe>")
+
+    def __post_init__(self) -> None:
+        if not self.captions and not self.sources:
+            raise ConfigError(
+                "expected 'captions' to name a folder, table or Hub data set, got nothing; add --captions SOURCE"
+            )
+        if self.captions and self.sources:
+            raise ConfigError(
+                f"expected 'captions' or 'sources', got both ({self.captions!r} and {len(self.sources)} sources); "
+                "put all of them into 'sources', or name another recipe"
+            )
+        names = [source.captions for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"expected each of 'sources' once, got {', '.join(names)}; join the doubled ones")
+        if not all(names):
+            raise ConfigError("expected 'captions' in each of 'sources', got one without; name its folder, table or id")
+        for source in self.all_sources:
+            if not 0 < source.weight <= MAX_WEIGHT:
+                raise ConfigError(
+                    f"expected 'weight' of {source.captions} above 0 and at most {MAX_WEIGHT}, got {source.weight:g}; "
+                    "change it, or take the source out"
+                )
+        if not self.run:
+            raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")
+
+    @property
+    def all_sources(self) -> tuple[Source, ...]:
+        """The sources to read: those listed, or the one that `captions` names."""
+        return self.sources or (self,)
+
+    @property
+    def source_names(self) -> str:
+        """The sources as the user named them, for reports and messages."""
+        return " + ".join(source.captions for source in self.all_sources)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run)

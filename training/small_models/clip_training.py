@@ -1,0 +1,127 @@
+"""How a small CLIP is trained and measured: the trainer's arguments, its figures and its README."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.data.duplicates import Apart, once_by
+from training.data.samples import Row
+from training.data.store import SPLITS
+from training.run.config import PretrainConfig
+from training.run.source import CaptionsError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import TrainingArguments
+
+log = logging.getLogger("training")
+
+ENCODE_AT_ONCE = 512  # opened pictures held in memory
+
+
+def training_arguments(config: PretrainConfig, checkpoints: Path, pictures: int) -> TrainingArguments:
+    """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
+    from transformers import TrainingArguments
+
+    steps = max(1, math.ceil(pictures / config.batch_size * config.epochs))
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(config.warmup_fraction * steps),
+        weight_decay=config.weight_decay,
+        adam_beta2=0.98,  # Source: Radford et al. 2021, table 19
+        save_steps=math.ceil(steps / config.evaluations),
+        save_total_limit=2,
+        logging_steps=max(1, steps // 100),
+        bf16=config.bf16,
+        use_cpu=config.device == "cpu",
+        seed=config.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        dataloader_drop_last=pictures > config.batch_size,  # a short batch has fewer pictures to be told from
+        report_to="none",
+    )
+
+
+def measure(folder: Path, apart: Apart, config: PretrainConfig) -> dict[str, Any]:
+    """Loads the saved model as a reader would and measures it on the validation and test splits, each picture once.
+
+    Returns:
+        Per split: images, captions, text_to_image and image_to_text, as in results.json.
+    """
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+    from training.run.distributed import device_of
+    from turkish_clip.metrics import Relevance, unit
+
+    model = SentenceTransformer(str(folder), device=device_of(config.device))
+    captions, digests = apart.captions, apart.digests
+    results: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        places = np.flatnonzero(captions.rows.splits == SPLITS.index(split))
+        if not len(places):
+            continue
+        rows = once_by(captions.rows.take(places), digests[places])
+        kept, vectors = [], []
+        for some in opened(rows, config.picture_size):
+            kept += [row for row, _ in some]
+            vectors.append(model.encode([picture for _, picture in some], show_progress_bar=False))
+        if not kept:
+            raise CaptionsError(f"expected {split} pictures that open in {captions.name}, got none of {len(rows)}")
+        relevance = Relevance.of([row.captions for row in kept])
+        pictures = unit(np.concatenate(vectors))
+        texts = unit(model.encode(relevance.texts, show_progress_bar=False))
+        results[split] = {
+            "images": len(kept),
+            "captions": len(relevance.texts),
+            "text_to_image": asdict(relevance.text_to_image(texts, pictures, bootstrap_samples=1000)),
+            "image_to_text": asdict(relevance.image_to_text(texts, pictures, bootstrap_samples=1000)),
+        }
+    return results
+
+
+def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) -> None:
+    """Puts results.json and a README with its figures beside the weights."""
+    from turkish_clip.atomic import write_json, write_text
+
+    write_json(folder / "results.json", results)
+    lines = [
+        f"A small CLIP trained from scratch on {results['dataset']}: {config.picture_size}-pixel pictures, "
+        f"{config.dim}-wide vectors, captions of at most {config.caption_tokens} tokens.",
+        "Loads with `SentenceTransformer(folder)` and with transformers' `CLIPModel`.",
+        "",
+        "| split | pictures | captions | direction | recall@1 | recall@5 | recall@10 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for split in ("validation", "test"):
+        measured = results.get(split, {})
+        for direction in ("text_to_image", "image_to_text"):
+            if measured:
+                recalls = " | ".join(f"{measured[direction][f'recall_at_{k}']:.4f}" for k in (1, 5, 10))
+                counts = f"{measured['images']} | {measured['captions']}"
+                lines.append(f"| {split} | {counts} | {direction.replace('_', ' ')} | {recalls} |")
+    write_text(folder / "README.md", "\n".join(lines) + "\n")
+
+
+def opened(rows: Sequence[Row], side: int) -> Iterator[list[tuple[Row, Image.Image]]]:
+    """Rows with their pictures, some at a time; those that do not open are passed over with a warning."""
+    from turkish_clip.images import ImageError
+
+    for start in range(0, len(rows), ENCODE_AT_ONCE):
+        some = []
+        for row in rows[start : start + ENCODE_AT_ONCE]:
+            try:
+                some.append((row, row.open(min_side=side)))
+            except ImageError as error:
+                log.warning("left out: %s", error)
+        if some:
+            yield some

@@ -1,0 +1,76 @@
+"""The command turkish-clip. Each subcommand imports what it needs when it runs, so that --help is quick.
+
+Exit codes: 0 done; 1 done, but a check failed or some images could not be read; 2 bad input.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, NoReturn
+
+import typer
+
+from turkish_clip.cli import images, models
+from turkish_clip.errors import InputError
+
+SUBCOMMANDS: dict[str, Callable[..., None]] = {
+    "index": images.index,
+    "search": images.search,
+    "classify": images.classify,
+    "compare": images.compare,
+    "filter": images.filter_pictures,
+    "app": images.web_page,
+    "info": models.info,
+    "verify": models.verify,
+    "export": models.export,
+}
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+INTERRUPTED = 130  # the exit code after Ctrl-C
+Misused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException: typer's own by now, click's before
+
+
+@app.callback(invoke_without_command=True)
+def turkish_clip(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="say which version it is")] = False
+) -> None:
+    """Turkish words and pictures in one space: search, classify, compare and filter pictures."""
+    if version:
+        from importlib import metadata
+
+        print(f"turkish-clip {metadata.version('turkish-clip')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+
+
+for name, subcommand in SUBCOMMANDS.items():
+    app.command(name)(subcommand)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command, with the process's own arguments if none are given; errors become one line, exit code 2."""
+    try:
+        code = app(argv, standalone_mode=False)
+    except Misused as error:
+        fail(f"{' '.join(error.format_message().split()).rstrip('.')}; see {_path_of(error)} --help")  # type: ignore[attr-defined]
+    except InputError as error:
+        fail(" ".join(str(error).split()))
+    except typer.Abort:
+        fail("expected whole files, got one that ends too early; check the disk, and give the command again")
+    except OSError as error:
+        fail(f"expected to read and write files, got {' '.join(str(error).split())}; check path, rights and disk")
+    if code == INTERRUPTED:
+        print("interrupted; give the same command again to go on", file=sys.stderr)
+    raise SystemExit(code or 0)
+
+
+def _path_of(misused: Exception) -> str:
+    """The subcommand that was called wrongly."""
+    return getattr(getattr(misused, "ctx", None), "command_path", "turkish-clip")
+
+
+def fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,287 @@
+"""What the command prints: tables for people, one JSON object for programs; progress on stderr."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from turkish_clip.filtering import Flag
+    from turkish_clip.onnx.export import Exported
+    from turkish_clip.search.files import FileReject
+    from turkish_clip.search.index import Hit
+    from turkish_clip.search.update import Added
+    from turkish_clip.verify import Check
+    from turkish_clip.zero_shot import Classification
+
+SHOWN_REJECTS = 20
+BEST = 3  # labels or texts shown for a picture
+COLUMNS = 8  # of texts; more are listed for each picture instead
+GONE = "  (not there now)"
+FLAG_COLUMNS = ("path", "score", "cosine", "prompt")
+
+
+def say(text: str) -> None:
+    """A word to the person, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+@contextmanager
+def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; yields a function of the number done and of all."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def show_added(added: Added, uri: str, as_json: bool) -> None:
+    if as_json:
+        print_json({**asdict(added), "index": uri})
+        return
+    print(
+        f"{added.added} added, {added.unchanged} as they were, {added.duplicates} duplicates, {added.moved} moved, "
+        f"{added.vanished} gone; {added.pictures} pictures in {uri}"
+    )
+    for folder, count in added.missing.items():
+        say(f"{number_of(count, 'file')} of {folder} kept, which is not there now; --prune takes them out")
+    if not added.pictures:
+        say("no pictures yet: add some to the folder and give the same command again")
+    show_rejects([(reject.path, reject.reason) for reject in added.rejects])
+
+
+def show_rejects(rejects: Sequence[tuple[str, str]]) -> None:
+    """What could not be read, on stderr; the first of many."""
+    if rejects:
+        say(f"{number_of(len(rejects), 'file')} could not be read:")
+        for path, reason in rejects[:SHOWN_REJECTS]:
+            say(f"  {path}: {reason}")
+        if len(rejects) > SHOWN_REJECTS:
+            say(f"  … and {len(rejects) - SHOWN_REJECTS} more; --json lists them all")
+
+
+def number_of(count: int, thing: str) -> str:
+    """A number with its noun.
+
+    >>> number_of(1, "file"), number_of(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"query": query, "hits": [{**asdict(hit), "is_there": hit.is_there} for hit in hits]})
+        return
+    for hit in hits:
+        copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
+        print(f"{hit.score:7.3f}  {hit.path}{copies}{'' if hit.is_there else GONE}")
+    if not hits:
+        say("no picture meets the condition")
+    gone = sum(not hit.is_there for hit in hits)
+    if gone:
+        say(f"{gone} of them not there now; turkish-clip index, on their folder, takes out what is gone")
+
+
+def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
+    """A contact sheet's pictures with their lines."""
+    return [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else GONE}") for hit in hits]
+
+
+def show_classes(
+    paths: Sequence[Path],
+    found: Sequence[Classification],
+    rejects: Sequence[tuple[str, str]],
+    temperature: dict[str, Any],
+    as_json: bool,
+) -> None:
+    if as_json:
+        rows = [
+            {
+                "path": str(path),
+                "label": result.label,
+                "probability": result.probability,
+                "score": result.score,
+                "probabilities": result.probabilities,
+                "error": result.error.reason if result.error else None,
+            }
+            for path, result in zip(paths, found)
+        ]
+        print_json({"pictures": rows, "rejects": dict(rejects), **temperature})
+        return
+    for path, result in zip(paths, found):
+        if result.error is None:
+            best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
+            shares = ", ".join(f"{label} {share:.1%}" for label, share in best)
+            print(f"{result.label or 'none of these':<24}{path}  ({shares})")
+    unread = [(str(path), result.error.reason) for path, result in zip(paths, found) if result.error]
+    show_rejects([*unread, *rejects])
+
+
+def best_pictures(scores: Mapping[str, Sequence[float]]) -> list[str]:
+    """For each text the picture that fits it best: each picture's scores have one for each text; empty for none."""
+    paths = list(scores)
+    return [max(zip(column, paths), key=itemgetter(0))[1] for column in zip(*scores.values())]
+
+
+def show_scores(
+    scores: Mapping[str, Sequence[float]], texts: Sequence[str], errors: dict[str, str], as_json: bool
+) -> None:
+    best = best_pictures(scores)
+    if as_json:
+        result: dict[str, Any] = {
+            "pictures": list(scores),
+            "texts": list(texts),
+            "scores": [list(row) for row in scores.values()],
+        }
+        found = dict(zip(texts, best)) if best else dict.fromkeys(texts)
+        best_text = {path: texts[row.index(max(row))] for path, row in zip(scores, result["scores"])}
+        print_json({**result, "best": found, "best_text": best_text, "errors": errors})
+        return
+    if len(texts) > COLUMNS:
+        _print_best_texts(scores, texts)
+    else:
+        _print_table(scores, texts, best)
+    show_rejects(list(errors.items()))
+
+
+def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> tuple[list[tuple[str, str]], str]:
+    """A contact sheet's pictures with their lines, and its title: as the table, by texts or, of many, by pictures."""
+    if len(texts) > COLUMNS:
+        best = [(path, *max(zip(row, texts))) for path, row in scores.items()]
+        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "the best text for each picture"
+    found = zip(best_pictures(scores), range(len(texts)), texts)
+    return [(path, f"{scores[path][at]:.3f}  {text}") for path, at, text in found], "the best picture for each text"
+
+
+def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> None:
+    for path, row in scores.items():
+        print(path)
+        for score, text in sorted(zip(row, texts), reverse=True)[:BEST]:
+            print(f"{score:7.3f}  {text}")
+
+
+def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], best: Sequence[str]) -> None:
+    """A row for each picture, with an arrow at the best of each text; for programs with tabs between."""
+    rows = [
+        [path, *(f"{score:.3f}" + (" ←" if path == winner else "") for score, winner in zip(row, best))]
+        for path, row in scores.items()
+    ]
+    if not sys.stdout.isatty():
+        for cells in (["picture", *texts], *rows):
+            print("\t".join(cells))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for head in ("picture", *texts):
+        table.add_column(Text(head), overflow="fold")
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    Console().print(table)
+
+
+def show_flags(
+    paths: Sequence[Path], flags: Sequence[Flag], rejects: Sequence[FileReject], as_json: bool, as_csv: bool
+) -> None:
+    from turkish_clip.filtering import flagged_first
+
+    rows: list[dict[str, object]] = [
+        {"path": str(path), "score": round(flag.score, 6), "cosine": round(flag.cosine, 6), "prompt": flag.prompt}
+        for path, flag in flagged_first(paths, flags)
+    ]
+    errors = [(str(path), flag.error.reason) for path, flag in zip(paths, flags) if flag.error]
+    errors += [(reject.path, reject.reason) for reject in rejects]
+    looked_at = sum(flag.error is None for flag in flags)
+    if as_json:
+        print_json({"looked_at": looked_at, "flagged": rows, "errors": dict(errors)})
+        return
+    if as_csv:
+        print(to_csv(rows, FLAG_COLUMNS), end="")
+    else:
+        for row in rows:
+            print(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']})")
+        say(f"{len(rows)} of {looked_at} pictures flagged; nothing was moved or deleted")
+    show_rejects(errors)
+
+
+def show_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' '):<24}{value}")
+
+
+def show_export(written: Exported, as_json: bool) -> None:
+    record = written.record
+    if as_json:
+        figures = {"bytes": written.bytes, "golden_cosine": written.golden_cosine}
+        figures["golden_difference"] = written.golden_difference
+        print_json({"folder": str(written.folder), **record, **figures})
+        return
+    print(
+        f"{written.folder}: {record['model']} in {record['precision']}, {written.bytes / 1e6:.1f} MB; texts of up to "
+        f"{record['max_tokens']} tokens → unit vectors of {record['dim']}"
+    )
+    if record["image_model"] is None:
+        print("its image model is not recorded; name it with --image-model")
+    else:
+        print(f"to be compared with the vectors of pictures by {record['image_model']['id']}")
+    print(f"beside the model itself, on the golden sentences: least cosine {written.golden_cosine:.5f}")
+
+
+def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
+    if as_json:
+        passed = all(check.passed for check in checks)
+        print_json({"model": model, "passed": passed, "checks": [asdict(check) for check in checks]})
+        return
+    from turkish_clip.verify import as_lines
+
+    print(as_lines(list(checks)))
+
+
+def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str]], title: str) -> None:
+    """Writes a contact sheet where one was asked for and there is something to show, and says where."""
+    if target is not None:
+        from turkish_clip.sheet import Tile, write_sheet
+
+        if not tiles:
+            say(f"nothing to show: no contact sheet {target}")
+            return
+        say(f"contact sheet: {write_sheet(target, [Tile(Path(path), text) for path, text in tiles], title)}")
+
+
+def to_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:
+    """Rows as CSV with a head, for spreadsheets; cells that would be read as formulas are quoted with '."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {
+                key: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value
+                for key, value in row.items()
+            }
+        )
+    return buffer.getvalue()

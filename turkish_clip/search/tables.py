@@ -1,0 +1,309 @@
+"""The two LanceDB tables of an index: images by the hash of their bytes, and the files that hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from turkish_clip.errors import one_line
+from turkish_clip.search.files import File
+from turkish_clip.search.query import (
+    FOUND,
+    METRIC,
+    ROWS_IN_PARTITION,
+    NearestPictures,
+    nearest_on,
+    query_errors,
+    vectors_of,
+)
+from turkish_clip.search.storage import PictureIndexError, is_address, storage_errors
+
+if TYPE_CHECKING:
+    from turkish_clip.cluster import SearchCluster
+    from turkish_clip.metrics import Vectors
+
+PICTURES, FILES = "pictures", "files"
+FACTS = b"turkish_clip"  # the key of the table's metadata under which the image model is recorded
+VECTOR_INDEX = "vector_codes"
+OLD_INDEX = "vector_idx"  # of one bit
+ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
+BITS = 5  # of RaBitQ's codes for each dimension; a text's nearest pictures are too close together for one (LOG.md)
+NEW_ROWS = 1_000  # that are looked at one by one before they go into partitions
+FRAGMENTS = 32  # files of rows; with more, queries get slow
+DELTAS = 8  # partitions of new rows beside the first ones; with more, queries get slow and all are built anew
+KEPT_VERSIONS = timedelta(hours=1)  # for processes that still read them
+PATHS_AT_ONCE = 512  # in one condition
+
+
+class PictureTables:
+    """Reads and writes the tables; a handle sees what other processes have written since."""
+
+    def __init__(self, connection: Any, uri: str, cluster: SearchCluster | None = None) -> None:
+        self._connection = connection
+        self.uri = uri
+        self._cluster = cluster
+        self._open: dict[str, Any] = {}
+        self._nearest = NearestPictures(uri, PICTURES)
+
+    @classmethod
+    def connect(cls, uri: str, cluster: SearchCluster | None = None) -> PictureTables:
+        """Connects to a folder or an address on object storage; a cluster, where given, does the searching.
+
+        Raises:
+            PictureIndexError: LanceDB is not installed.
+        """
+        try:
+            import lancedb
+        except ImportError as error:
+            raise PictureIndexError(
+                'expected LanceDB, got none installed; pip install "turkish-clip[search]"'
+            ) from error
+        uri = uri.removeprefix("file://")
+        if not is_address(uri):
+            uri = str(Path(uri).expanduser().absolute())
+        try:
+            return cls(lancedb.connect(uri, read_consistency_interval=None), uri, cluster)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise PictureIndexError(
+                f"expected a folder or s3://… for the index, got {uri}: {one_line(error)}"
+            ) from error
+
+    def facts(self) -> dict[str, Any]:
+        """What the index is of; empty for a new one."""
+        table = self._table(PICTURES)
+        return {} if table is None else dict(json.loads((table.schema.metadata or {}).get(FACTS, b"{}")))
+
+    def count(self) -> int:
+        """The number of distinct pictures."""
+        table = self._table(PICTURES)
+        return 0 if table is None else int(table.count_rows())
+
+    def files(self) -> dict[str, File]:
+        """Every file that was looked at, by path."""
+        rows = self._rows(FILES)
+        return {row["path"]: File(**row) for row in rows}
+
+    def folders(self) -> list[str]:
+        """Under which folders the files were found."""
+        return sorted({folder for (folder,) in self._columns(FILES, "folder")})
+
+    def paths(self) -> list[str]:
+        """Every file that was looked at."""
+        return [path for (path,) in self._columns(FILES, "path")]
+
+    def vectors(self) -> tuple[list[str], Vectors]:
+        """The paths of all files and their (n, dim) float32 vectors; files with the same bytes have the same."""
+        rows = self._arrow(PICTURES, columns=[*FOUND, "vector"])
+        if not rows:
+            return [], np.empty((0, int(self.facts().get("dim", 0))), np.float32)
+        copies = [len(others) for others in rows["also_at"].to_pylist()]
+        paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
+        return [path for some in paths for path in some], np.repeat(vectors_of(rows), np.asarray(copies) + 1, axis=0)
+
+    def nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
+        """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine; [] without a table.
+
+        Raises:
+            PictureIndexError: the index can't be read, or the condition is not understood.
+        """
+        with query_errors(self.uri, where):
+            if self._cluster is None or exact:
+                return self._nearest.find(vector, k, where, exact)
+            table = self._table(PICTURES)
+            return [] if table is None else nearest_on(self._cluster, table, vector, k, where)
+
+    def create(self, facts: dict[str, Any], dim: int) -> None:
+        """Makes the tables where they are not there."""
+        import pyarrow as pa
+
+        pictures = pa.schema(
+            [
+                ("content", pa.string()),
+                ("path", pa.string()),
+                ("also_at", pa.list_(pa.string())),
+                ("bytes", pa.int64()),
+                ("modified", pa.timestamp("s")),
+                ("vector", pa.list_(pa.float32(), dim)),
+            ],
+            metadata={FACTS: json.dumps(facts).encode()},
+        )
+        columns = [("path", pa.string()), ("folder", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())]
+        files = pa.schema([*columns, ("content", pa.string()), ("reason", pa.string())])
+        for name, schema in ((PICTURES, pictures), (FILES, files)):
+            if self._table(name) is None:
+                with storage_errors(self.uri, "write"):
+                    self._connection.create_table(name, schema=schema, exist_ok=True)
+
+    # Pictures go in before the files that name them: a kill in between is mended by the next time the file is seen, or
+    # by `mend` if it is never seen again.
+
+    def write(
+        self, rows: list[dict[str, Any]], copies: list[File], files: list[File], changed: Sequence[File] = ()
+    ) -> None:
+        """Writes one batch.
+
+        Args:
+            rows: new pictures.
+            copies: files with the bytes of pictures that are there, or among the rows.
+            files: every file that was looked at, as it is now.
+            changed: files whose bytes are others now, as they were: they leave the pictures that they had.
+        """
+        if rows:
+            self._upsert(PICTURES, "content", rows)
+        if copies:
+            self._add_copies(copies)
+        self._detach(changed)
+        if files:
+            self._upsert(FILES, "path", [file.as_row() for file in files])
+
+    def contents(self, contents: list[str]) -> set[str]:
+        if not contents:
+            return set()
+        rows = self._rows(PICTURES, f"content IN ({_quoted(contents)})", ["content"])
+        return {row["content"] for row in rows}
+
+    def folders_of(self, paths: Sequence[str]) -> dict[str, str]:
+        """Under which folder each of some files was found."""
+        rows = self._rows(FILES, f"path IN ({_quoted(paths)})", ["path", "folder"]) if paths else []
+        return {row["path"]: row["folder"] for row in rows}
+
+    def remove(self, paths: Sequence[str]) -> int:
+        """Takes files out: a picture goes when the last file with its bytes goes."""
+        removed = 0
+        for part in chunks(paths, PATHS_AT_ONCE):
+            condition = f"path IN ({_quoted(part)})"
+            files = [File(**row) for row in self._rows(FILES, condition)]
+            self._detach(files)
+            self._delete(FILES, condition)
+            removed += len(files)
+        return removed
+
+    def _detach(self, files: Sequence[File]) -> None:
+        """Takes files off the pictures whose bytes they had, and pictures out that no file has any more."""
+        gone = {(file.path, file.content) for file in files if file.content}  # a path may have other bytes by now
+        if not gone:
+            return
+        moved, orphaned = [], []
+        for row in self._rows(PICTURES, f"content IN ({_quoted(sorted({content for _, content in gone}))})"):
+            left = [path for path in (row["path"], *row["also_at"]) if (path, row["content"]) not in gone]
+            if left:
+                moved.append({**row, "path": left[0], "also_at": left[1:]})
+            else:
+                orphaned.append(row["content"])
+        if moved:
+            self._upsert(PICTURES, "content", moved)
+        if orphaned:
+            self._delete(PICTURES, f"content IN ({_quoted(orphaned)})")
+
+    def forget_lost(self, known: Mapping[str, File]) -> list[str]:
+        """Takes out those of all files that name a picture which is not there, so that they are read again."""
+        pictures = {content for (content,) in self._columns(PICTURES, "content")}
+        lost = [file.path for file in known.values() if not file.reason and file.content not in pictures]
+        for part in chunks(lost, PATHS_AT_ONCE):
+            self._delete(FILES, f"path IN ({_quoted(part)})")
+        return lost
+
+    def mend(self) -> None:
+        """Takes paths off pictures that no file stands for: a process was killed between the two tables."""
+        files = {
+            (path, content) for path, content, reason in self._columns(FILES, "path", "content", "reason") if not reason
+        }
+        lost: list[File] = []
+        for content, first, others in self._columns(PICTURES, "content", *FOUND):
+            gone = [path for path in (first, *others) if (path, content) not in files]
+            lost += [File(path, "", 0, 0, content) for path in gone]
+        self._detach(lost)
+
+    def tidy(self) -> None:
+        """Joins small fragments; builds the partitions once there are many rows, and then only adds to them."""
+        table, files, rows = self._table(PICTURES), self._table(FILES), self.count()
+        with storage_errors(self.uri, "tidy up"):
+            if rows < ROWS_FOR_INDEX or self._part_rows(table, rows):
+                table.optimize(cleanup_older_than=KEPT_VERSIONS)
+            files.optimize(cleanup_older_than=KEPT_VERSIONS)
+
+    def _part_rows(self, table: Any, rows: int) -> bool:
+        """Builds the partitions where they are missing or too many; says whether what is new is worth taking in."""
+        from lancedb.index import IvfRq
+
+        if table.index_stats(OLD_INDEX) is not None:
+            table.drop_index(OLD_INDEX)
+        stats = table.index_stats(VECTOR_INDEX)
+        if stats is None or stats.num_indexed_rows < rows // 2 or (stats.num_indices or 1) > DELTAS:
+            config = IvfRq(distance_type=METRIC, num_bits=BITS, num_partitions=max(1, rows // ROWS_IN_PARTITION))
+            table.create_index("vector", config=config, name=VECTOR_INDEX)
+            return True
+        fragments = int(table.stats()["fragment_stats"]["num_fragments"])
+        return bool(stats.num_unindexed_rows >= NEW_ROWS) or fragments >= FRAGMENTS
+
+    def _add_copies(self, copies: list[File]) -> None:
+        """Adds the paths of files to the pictures whose bytes they have."""
+        also: dict[str, list[str]] = {}
+        for copy in copies:
+            also.setdefault(copy.content, []).append(copy.path)
+        changed = []
+        for row in self._rows(PICTURES, f"content IN ({_quoted(also)})"):
+            known = [row["path"], *row["also_at"]]
+            new = [path for path in also[row["content"]] if path not in known]
+            if new:  # the first is the one that is shown: of a folder that was moved, one that is still there
+                first, *others = sorted([*known, *new], key=lambda path: not Path(path).exists())
+                changed.append({**row, "path": first, "also_at": others})
+        if changed:
+            self._upsert(PICTURES, "content", changed)
+
+    def _upsert(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
+        import pyarrow as pa
+
+        table = self._table(name)
+        data = pa.Table.from_pylist(rows, schema=table.schema)
+        with storage_errors(self.uri, "write"):
+            table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(data)
+
+    def _delete(self, name: str, condition: str) -> None:
+        table = self._table(name)
+        with storage_errors(self.uri, "write"):
+            table.delete(condition)
+
+    def _rows(self, name: str, condition: str | None = None, columns: list[str] | None = None) -> list[dict[str, Any]]:
+        """The rows that meet a condition; none without a table."""
+        rows = self._arrow(name, condition, columns)
+        return [] if rows is None else list(rows.to_pylist())
+
+    def _columns(self, name: str, *columns: str) -> Iterator[tuple[Any, ...]]:
+        """Some columns of all rows; none without a table."""
+        rows = self._arrow(name, columns=list(columns))
+        return iter(()) if rows is None else zip(*(rows[column].to_pylist() for column in columns))
+
+    def _arrow(self, name: str, condition: str | None = None, columns: list[str] | None = None) -> Any:
+        """Rows as a pyarrow Table; None without a table."""
+        table = self._table(name)
+        if table is None:
+            return None
+        with storage_errors(self.uri, "read"):
+            query = table.search().limit(max(1, table.count_rows()))
+            query = query.where(condition) if condition else query
+            return (query.select(columns) if columns else query).to_arrow()
+
+    def _table(self, name: str) -> Any:
+        """A table's handle at the latest version, or None where there is none yet."""
+        with storage_errors(self.uri, "read"):
+            if name in self._open:
+                self._open[name].checkout_latest()  # once for each of our calls; LanceDB would look at each of its own
+            elif name in self._connection.list_tables().tables:
+                self._open[name] = self._connection.open_table(name)
+        return self._open.get(name)
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _quoted(values: Iterable[str]) -> str:
+    """Strings for SQL."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
