@@ -17,9 +17,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 
 if TYPE_CHECKING:
+    from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.metrics import Vectors
     from turkish_clip.search.index import ImageIndex
-    from turkish_clip.towers import Towers
 
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] kırmızı mavi sarı bir iki ev evin üstünde altında ağaç çiçek köpek İstanbul "
@@ -46,14 +46,14 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP of 32-pixel pictures and 16-wide vectors, random weights."""
+    """A CLIP of 32-pixel images and 16-wide vectors, random weights."""
     from training.run.config import PretrainConfig
     from training.small_models.models import build_clip, build_processor, save_clip
 
     config = PretrainConfig(
         captions="x",
         run="x",
-        picture_size=32,
+        image_size=32,
         vision_layers=1,
         vision_hidden=32,
         text_layers=1,
@@ -70,10 +70,10 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def captioned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 small pictures with Turkish and English captions and splits, as the imagefolder convention has them."""
+    """48 small images with Turkish and English captions and splits, as the imagefolder convention has them."""
     from training.mini.world import WorldSize, write_world
 
-    folder = tmp_path_factory.mktemp("source") / "pictures"
+    folder = tmp_path_factory.mktemp("source") / "images"
     write_world(folder, WorldSize(train=32, validation=6, test=10))
     return folder
 
@@ -114,22 +114,22 @@ def exported(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def towers(pair_folder: Path) -> Towers:
-    from turkish_clip.towers import load_towers
+def encoder(pair_folder: Path) -> DualEncoder:
+    from turkish_clip.dual_encoder import load_dual_encoder
 
-    return load_towers(pair_folder, device="cpu")
+    return load_dual_encoder(pair_folder, device="cpu")
 
 
 @pytest.fixture(scope="session")
-def indexed(captioned_folder: Path, towers: Towers, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of ten pictures with its index."""
+def indexed(captioned_folder: Path, encoder: DualEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ten images with its index."""
     from turkish_clip.search.index import ImageIndex
 
     folder = tmp_path_factory.mktemp("photos") / "mine"
     folder.mkdir()
     for path in sorted((captioned_folder / "test").glob("*.png")):
         (folder / path.name).write_bytes(path.read_bytes())
-    ImageIndex.open(folder / ".turkish-clip", towers).add(folder)
+    ImageIndex.open(folder / ".turkish-clip", encoder).add(folder)
     return folder
 
 
@@ -163,7 +163,7 @@ def run_killed_at_random(module: str, result: Path, argv: list[str]) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Six pictures, half of them in a subfolder."""
+    """Six images, half of them in a subfolder."""
     folder = tmp_path / "photos"
     for number in range(6):
         paint(folder / f"{'sub/' if number % 2 else ''}{number}.png", number)
@@ -171,17 +171,17 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(tmp_path: Path, towers: Towers, photos: Path) -> ImageIndex:
+def index(tmp_path: Path, encoder: DualEncoder, photos: Path) -> ImageIndex:
     """An index of the six."""
     from turkish_clip.search.index import ImageIndex
 
-    made = ImageIndex.open(tmp_path / "index", towers)
+    made = ImageIndex.open(tmp_path / "index", encoder)
     made.add(photos)
     return made
 
 
 def paint(path: Path, number: int) -> Path:
-    """A picture of noise, another for each number."""
+    """An image of noise, another for each number."""
     import numpy as np
     from PIL import Image
 
@@ -200,10 +200,10 @@ def stored_ids(folder: Path) -> list[str]:
 
 
 def stored_vectors(folder: Path) -> Vectors:
-    """The (pictures, dim) vectors in the shards, in order."""
-    from training.embeddings.store import read_targets
+    """The (images, dim) vectors in the shards, in order."""
+    from training.embeddings.store import read_embeddings
 
-    return read_targets(folder).unit_rows(stored_ids(folder))
+    return read_embeddings(folder).unit_rows(stored_ids(folder))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

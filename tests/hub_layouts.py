@@ -76,7 +76,7 @@ def write_stock_clip(folder: Path, clip: Path) -> Path:
     (inner / "config.json").write_text(json.dumps(config), encoding="utf-8")
     tokenizer.backend_tokenizer.model.save(str(inner))  # vocab.json and merges.txt
     side = model.config.vision_config.image_size
-    pictures = {
+    images = {
         "crop_size": side,
         "do_center_crop": True,
         "do_normalize": True,
@@ -87,7 +87,7 @@ def write_stock_clip(folder: Path, clip: Path) -> Path:
         "resample": 3,
         "size": side,
     }
-    (inner / "preprocessor_config.json").write_text(json.dumps(pictures, indent=2), encoding="utf-8")
+    (inner / "preprocessor_config.json").write_text(json.dumps(images, indent=2), encoding="utf-8")
     special = {name: "<|endoftext|>" for name in ("eos_token", "pad_token", "unk_token")}
     special["bos_token"] = "<|startoftext|>"
     (inner / "special_tokens_map.json").write_text(json.dumps(special), encoding="utf-8")
@@ -127,7 +127,7 @@ def flickr30k_turkish(folder: Path, rows: list[dict[str, Any]]) -> dict[str, byt
             for place, text in enumerate(row["captions_en"])
         ]
         return {
-            "image": _picture(folder, row),
+            "image": _image(folder, row),
             "filename": f"{1000 + number}.jpg",
             "imgid": number,
             "sentids": list(range(len(english))),
@@ -146,12 +146,12 @@ def flickr8k_turkish(folder: Path, rows: list[dict[str, Any]]) -> dict[str, byte
 
     def values(number: int, row: dict[str, Any]) -> dict[str, Any]:
         first, *rest = row["captions"]
-        return {"image": _picture(folder, row), "imgid": number, "caption0": first, "caption1": (rest or [first])[0]}
+        return {"image": _image(folder, row), "imgid": number, "caption0": first, "caption1": (rest or [first])[0]}
 
     return _data_set(rows, values, features)
 
 
-def _picture(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+def _image(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
     return {"bytes": (folder / row["file_name"]).read_bytes(), "path": Path(row["file_name"]).name}
 
 

@@ -1,6 +1,6 @@
 """Peak memory of a process and a source of any number of rows, for the tests and benchmarks of memory.
 
-As a program: python memory.py embed_images ARGV…, with an image tower that looks at no picture.
+As a program: python memory.py embed_images ARGV…, with an image tower that looks at no image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 SAMPLE_SECONDS = 0.005
 VALIDATION = 100
-PICTURE_FILES = 8
+IMAGE_FILES = 8
 WORDS = "kırmızı mavi sarı yeşil bir iki üç ev ağaç çiçek köpek kedi kuş tekne araba üstünde altında yanında".split()
 
 
@@ -55,21 +55,21 @@ def peak_of(command: Sequence[str]) -> Peak:
 
 
 def write_source(folder: Path, rows: int) -> Path:
-    """A table of so many pictures, two captions each, that share a few small files; returns the table."""
+    """A table of so many images, two captions each, that share a few small files; returns the table."""
     from PIL import Image
 
     folder.mkdir(parents=True)
-    for number in range(PICTURE_FILES):
+    for number in range(IMAGE_FILES):
         Image.new("RGB", (32, 32), (30 * number, 0, 0)).save(folder / f"{number}.png")
     rng = random.Random(0)
     captions = [f"{' '.join(rng.choices(WORDS, k=rng.randint(3, 12)))} {number}" for number in range(1000)]
-    table = folder / "pictures.jsonl"
+    table = folder / "images.jsonl"
     with table.open("w", encoding="utf-8") as file:
         for number in range(rows):
             split = "validation" if number < VALIDATION else "test" if number < 2 * VALIDATION else "train"
             row = {
-                "path": f"{number % PICTURE_FILES}.png",
-                "image_id": f"picture-{number:09d}",
+                "path": f"{number % IMAGE_FILES}.png",
+                "image_id": f"image-{number:09d}",
                 "captions": rng.sample(captions, 2),
                 "split": split,
             }

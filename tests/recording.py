@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from training import distill
-from training.distillation.augment import Variants
-from training.distillation.callbacks import FollowTurns
+from training.distillation.augment import Augmentation
+from training.distillation.callbacks import TrackStepState
 from training.run.command import run_command
 
 
 def main() -> None:
     folder, *argv = sys.argv[1:]
     path = Path(folder) / f"rows-{os.environ.get('RANK', 0)}.jsonl"
-    begin, read = FollowTurns.on_train_begin, Variants.of
+    begin, read = TrackStepState.on_train_begin, Augmentation.of
     begun = False
 
     def begins(*args: Any, **kwargs: Any) -> None:
@@ -30,13 +30,13 @@ def main() -> None:
         begun = True  # before, the host looks at some rows for its model card
         begin(*args, **kwargs)
 
-    def reads(self: Variants, texts: Any, rows: Any) -> list[str]:
+    def reads(self: Augmentation, texts: Any, rows: Any) -> list[str]:
         if begun:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([self.epoch, list(rows)]) + "\n")
         return read(self, texts, rows)
 
-    FollowTurns.on_train_begin, Variants.of = begins, reads  # type: ignore[method-assign]
+    TrackStepState.on_train_begin, Augmentation.of = begins, reads  # type: ignore[method-assign]
     run_command(distill.main, argv, several_processes=True)
 
 

@@ -30,14 +30,14 @@ def test_a_table_of_objectives_sizes_and_seeds(
     argv = f"--captions {captioned_folder} --image_model {tiny_clip} --run {run} {SMALL}".split()
     argv += "--objectives mse,contrastive --seeds 0,1 --sizes 16,0".split()
     result = ablate.main(argv)
-    assert [(row["objective"], row["pictures"], row["seeds"]) for row in result["rows"]] == [
+    assert [(row["objective"], row["images"], row["seeds"]) for row in result["rows"]] == [
         ("mse", 16, 2),
         ("mse", 0, 2),
         ("contrastive", 16, 2),
         ("contrastive", 0, 2),
     ]
     cell = json.loads((run / "contrastive-16-1" / "run.json").read_text(encoding="utf-8"))
-    assert cell["summary"]["training_pictures"] == 16
+    assert cell["summary"]["training_images"] == 16
     assert cell["config"]["epochs"] == pytest.approx(32 / 16)
     figures = result["rows"][0]["text→image @1"]
     assert figures["mean"] == pytest.approx(sum(figures["values"]) / 2)
@@ -45,7 +45,7 @@ def test_a_table_of_objectives_sizes_and_seeds(
     page = (run / "ablation.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 2
     assert "contrastive" in page
-    assert "contrastive, all training pictures, 2 seeds" in capsys.readouterr().out
+    assert "contrastive, all training images, 2 seeds" in capsys.readouterr().out
 
     def never(_: list[str]) -> None:
         raise RuntimeError("trained again")
@@ -54,7 +54,7 @@ def test_a_table_of_objectives_sizes_and_seeds(
     assert ablate.main(argv) == result
     with pytest.raises(RunError, match="expected .*mse-16-0 with the options of now, got others"):
         ablate.main([*argv, "--max_tokens", "30"])
-    with pytest.raises(RunError, match="expected 'sizes' of at most 32 training pictures, got 33"):
+    with pytest.raises(RunError, match="expected 'sizes' of at most 32 training images, got 33"):
         ablate.main([*argv, "--sizes", "33"])
 
 
@@ -87,8 +87,8 @@ def test_what_can_not_be_compared(more: str, message: str, tmp_path: Path) -> No
 def test_a_larger_part_holds_the_smaller_one(tmp_path: Path) -> None:
     rows = Rows.of((Row(str(number), None, ("a",), (), "train") for number in range(50)), tmp_path)
 
-    def part(pictures: int) -> list[str]:
-        config = read(DistillConfig, ["--captions", "x", "--run", str(tmp_path), "--train_pictures", str(pictures)])
+    def part(images: int) -> list[str]:
+        config = read(DistillConfig, ["--captions", "x", "--run", str(tmp_path), "--train_images", str(images)])
         return [row.image_id for row in drawn(rows, config)]
 
     assert len(part(0)) == len(part(70)) == 50

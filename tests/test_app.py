@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.search.index import ImageIndex
-from turkish_clip.towers import Towers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -74,7 +74,7 @@ def told(page: Page, message: str) -> None:
 
 
 @needs_browser
-def test_the_page(address: str, indexed: Path, towers: Towers, tmp_path: Path) -> None:
+def test_the_page(address: str, indexed: Path, encoder: DualEncoder, tmp_path: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
 
     bad = tmp_path / "bad.png"
@@ -91,11 +91,11 @@ def test_the_page(address: str, indexed: Path, towers: Towers, tmp_path: Path) -
         page.get_by_label("Ne arıyorsunuz?").fill("kırmızı ev")
         page.locator("#search").click()
         expect(page.locator("#found img").first).to_be_visible(timeout=30_000)
-        best = ImageIndex.open(indexed / ".turkish-clip", towers).search("kırmızı ev", k=1)[0]
+        best = ImageIndex.open(indexed / ".turkish-clip", encoder).search("kırmızı ev", k=1)[0]
         assert page.locator("#found").inner_text().splitlines()[0] == f"{comma(best.score)} · {Path(best.path).name}"
 
-        picture = page.locator("input[type=file]").first
-        picture.set_input_files(first)
+        image = page.locator("input[type=file]").first
+        image.set_input_files(first)
         page.wait_for_timeout(1500)
         page.locator("#search").click()
         told(page, "ikisi birlikte aranamaz")

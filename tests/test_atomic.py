@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from turkish_clip import InputError
-from turkish_clip.atomic import whole_file, whole_folder, write_json
+from turkish_clip.atomic import atomic_folder, atomic_write, write_json
 
 
 def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
     write_json(path, {"a": 1})
 
     def torn() -> None:
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("{", encoding="utf-8")
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -31,7 +31,7 @@ def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     path = tmp_path / "model"
 
     def write(text: str, *, fails: bool) -> None:
-        with whole_folder(path) as partial:
+        with atomic_folder(path) as partial:
             (partial / "weights").write_text(text, encoding="utf-8")
             if fails:
                 raise InputError("stopped")

@@ -13,21 +13,21 @@ from accelerate.data_loader import BatchSamplerShard
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 
-from training.distillation.batches import SharedBatches
-from training.distillation.sharding import Shares, Turn
+from training.distillation.batches import ShardedBatchSampler
+from training.distillation.sharding import BatchSharding, StepState
 
 
 def sampler(
     rows: int = 1000, batch_size: int = 8, *, by_length: bool = True, seed: int = 0, **of: int
-) -> SharedBatches:
+) -> ShardedBatchSampler:
     rng = random.Random(0)
     dataset = Dataset.from_dict({"length": [rng.randint(5, 80) for _ in range(rows)]})
-    shares = Shares(rows, batch_size, **of)
+    sharding = BatchSharding(rows, batch_size, **of)
     dataset = dataset.with_transform(lambda batch: {})
-    return SharedBatches(dataset, 1, False, seed=seed, shares=shares, by_length=by_length)
+    return ShardedBatchSampler(dataset, 1, False, seed=seed, sharding=sharding, by_length=by_length)
 
 
-def lengths_in(batches: SharedBatches) -> list[int]:
+def lengths_in(batches: ShardedBatchSampler) -> list[int]:
     lengths: list[int] = batches.sampler.with_format(None)["length"][:]
     return lengths
 
@@ -63,7 +63,7 @@ def test_seed_and_epoch_decide_the_order(by_length: bool) -> None:
 
 @pytest.mark.parametrize("by_length", [False, True])
 @pytest.mark.parametrize(
-    ("rows", "batch_size", "processes", "micro_batches"),
+    ("rows", "batch_size", "world_size", "micro_batches"),
     [
         (64, 8, 2, 1),
         (67, 8, 2, 1),  # three rows are left: two and one
@@ -75,29 +75,29 @@ def test_seed_and_epoch_decide_the_order(by_length: bool) -> None:
     ],
 )
 def test_processes_share_the_updates_of_one(
-    rows: int, batch_size: int, processes: int, micro_batches: int, by_length: bool
+    rows: int, batch_size: int, world_size: int, micro_batches: int, by_length: bool
 ) -> None:
     """Through accelerate's own sharding: what each process gets, in step with the others, and what it weighs."""
     alone = list(sampler(rows, batch_size, by_length=by_length))
-    shared = sampler(rows, batch_size, by_length=by_length, processes=processes, micro_batches=micro_batches)
-    taken = [list(BatchSamplerShard(shared, processes, number, even_batches=False)) for number in range(processes)]
+    shared = sampler(rows, batch_size, by_length=by_length, world_size=world_size, micro_batches=micro_batches)
+    taken = [list(BatchSamplerShard(shared, world_size, number, even_batches=False)) for number in range(world_size)]
     assert {len(batches) for batches in taken} == {len(alone) * micro_batches}
     for update, whole in enumerate(alone):
         seen: list[int] = []
         weights: dict[int, float] = {}
         for number, batches in enumerate(taken):
-            shares = Shares(rows, batch_size, processes, number, micro_batches)
+            sharding = BatchSharding(rows, batch_size, world_size, number, micro_batches)
             for micro_batch in range(micro_batches):
                 batch = batches[update * micro_batches + micro_batch]
-                turn = Turn(shares, update, micro_batch)
+                step_state = StepState(sharding, update, micro_batch)
                 assert batch  # a process without a row would not take the step
-                if turn.sizes[number]:
-                    assert len(batch) == turn.sizes[number]
+                if step_state.sizes[number]:
+                    assert len(batch) == step_state.sizes[number]
                     seen += batch
                 else:
-                    assert turn.weight == 0
+                    assert step_state.weight == 0
                 for row in batch:  # as the trainer counts it: a mean of means of means
-                    share = turn.weight / len(batch) / processes / micro_batches
+                    share = step_state.weight / len(batch) / world_size / micro_batches
                     weights[row] = weights.get(row, 0) + share
         assert sorted(seen) == sorted(whole)
         assert weights == pytest.approx({row: 1 / len(whole) for row in whole})
@@ -105,7 +105,7 @@ def test_processes_share_the_updates_of_one(
 
 def test_parts_of_batches_by_length_are_alike() -> None:
     """No process waits for one that has all the long captions."""
-    grouped = sampler(1024, 32, processes=2)
+    grouped = sampler(1024, 32, world_size=2)
     lengths = lengths_in(grouped)
     parts = [sum(lengths[row] for row in part) for part in grouped]
     assert abs(sum(parts[::2]) - sum(parts[1::2])) < 0.02 * sum(parts)
@@ -113,7 +113,7 @@ def test_parts_of_batches_by_length_are_alike() -> None:
 
 def test_it_goes_into_a_checkpoint() -> None:
     """The trainer pickles its arguments."""
-    kept = partial(SharedBatches, shares=Shares(10, 4), by_length=True)
+    kept = partial(ShardedBatchSampler, sharding=BatchSharding(10, 4), by_length=True)
     assert len(pickle.dumps(kept)) < 500
 
 
@@ -139,6 +139,6 @@ def test_shuffled_is_the_hosts_own_order(tiny_bert: Path, tmp_path: Path, seed: 
             found.append(list(loader.batch_sampler))
         return found
 
-    shuffled = epochs(partial(SharedBatches, shares=Shares(101, 8)))
+    shuffled = epochs(partial(ShardedBatchSampler, sharding=BatchSharding(101, 8)))
     assert shuffled == epochs("batch_sampler")
     assert len({str(batches) for batches in shuffled}) == 3

@@ -11,28 +11,28 @@ import pytest
 from datasets import Dataset
 
 from training import benchmark
+from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import Relevance
-from turkish_clip.towers import Towers
 
 mteb = pytest.importorskip("mteb")
 
 
 @pytest.fixture
 def xm3600(captioned_folder: Path, tmp_path: Path) -> Path:
-    """mteb/xm3600's layout: a Parquet file per language, pictures as bytes, captions as a list."""
+    """mteb/xm3600's layout: a Parquet file per language, images as bytes, captions as a list."""
     folder = tmp_path / "xm3600"
     (folder / "data").mkdir(parents=True)
     rows = []
     for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        picture = {"bytes": (captioned_folder / row["file_name"]).read_bytes(), "path": f"{row['image_id']}.png"}
+        image = {"bytes": (captioned_folder / row["file_name"]).read_bytes(), "path": f"{row['image_id']}.png"}
         captions = row["captions"][:2]
         rows.append(
             {
                 "image_id": row["image_id"],
                 "image_locale": "tr",
-                "image": picture,
+                "image": image,
                 "captions": captions,
                 "captions_tokenized": captions,
                 "captions_tokenized_lowercase": captions,
@@ -58,19 +58,19 @@ def offline(xm3600: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # MTEB's own use of its libraries
 def test_mteb_and_we_agree(
-    offline: None, xm3600: Path, captioned_folder: Path, towers: Towers, pair_folder: Path, tmp_path: Path
+    offline: None, xm3600: Path, captioned_folder: Path, encoder: DualEncoder, pair_folder: Path, tmp_path: Path
 ) -> None:
     argv = ["--run", str(tmp_path / "run"), "--model", str(pair_folder), "--device", "cpu"]
     argv += ["--tasks", "XM3600T2IRetrieval,XM3600I2TRetrieval"]
     found = benchmark.main(argv)["tasks"]
 
     rows = [json.loads(line) for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
-    (batch,) = towers.embed_pictures([captioned_folder / row["file_name"] for row in rows], batch_size=100)
+    (batch,) = encoder.embed_images([captioned_folder / row["file_name"] for row in rows], batch_size=100)
     captions = [row["captions"][:2] for row in rows]
     distinct = Relevance.of(
         [[f"{number} {place}" for place in range(len(some))] for number, some in enumerate(captions)]
     )
-    texts = towers.encode_texts([text for some in captions for text in some])
+    texts = encoder.encode_texts([text for some in captions for text in some])
     for task, ours in (
         ("XM3600T2IRetrieval", distinct.text_to_image(texts, batch.vectors)),
         ("XM3600I2TRetrieval", distinct.image_to_text(texts, batch.vectors)),
@@ -80,19 +80,19 @@ def test_mteb_and_we_agree(
     written = json.loads((tmp_path / "run" / "benchmark.json").read_text(encoding="utf-8"))
     assert written["tasks"] == found
     assert benchmark.main(argv)["tasks"] == found  # out of what MTEB kept
-    ours, *peers = written["table"]
+    ours, *baselines = written["table"]
     assert (ours["model"], ours["test"]) == ("this model", "XM3600")
     assert ours["text_to_image"][0] == found["XM3600T2IRetrieval"]["recall_at_1"]
     assert ours["image_to_text"][2] == found["XM3600I2TRetrieval"]["recall_at_10"]
-    assert len(peers) >= 3
-    assert {peer["test"] for peer in peers} == {"XM3600"}
+    assert len(baselines) >= 3
+    assert {baseline["test"] for baseline in baselines} == {"XM3600"}
     page = (tmp_path / "run" / "benchmark.html").read_text(encoding="utf-8")
     assert f"{ours['text_to_image'][0]:.3f}" in page
     assert "M-CLIP" in page
 
 
-def test_a_benchmark_out_of_files_measures_the_listed_pictures(
-    captioned_folder: Path, pair_folder: Path, towers: Towers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_benchmark_out_of_files_measures_the_listed_images(
+    captioned_folder: Path, pair_folder: Path, encoder: DualEncoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [json.loads(line) for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = rows[5:15]
@@ -103,9 +103,9 @@ def test_a_benchmark_out_of_files_measures_the_listed_pictures(
     result = benchmark.main([*argv, "--data_ids", str(ids)])
     found = result["data"]["XTD10"]
     assert found["images"] == 10
-    (batch,) = towers.embed_pictures([captioned_folder / row["file_name"] for row in rows], batch_size=100)
+    (batch,) = encoder.embed_images([captioned_folder / row["file_name"] for row in rows], batch_size=100)
     relevance = Relevance.of([list(dict.fromkeys(row["captions"])) for row in rows])
-    texts = towers.encode_texts(relevance.texts)
+    texts = encoder.encode_texts(relevance.texts)
     assert found["text_to_image"]["mrr"] == pytest.approx(relevance.text_to_image(texts, batch.vectors).mrr)
     assert found["image_to_text"]["mrr"] == pytest.approx(relevance.image_to_text(texts, batch.vectors).mrr)
     assert result["table"][0]["text_to_image"][1] == found["text_to_image"]["recall_at_5"]
@@ -118,12 +118,12 @@ def test_a_benchmark_out_of_files_measures_the_listed_pictures(
     with pytest.raises(InputError, match="one a line, got .*absent"):
         benchmark.main([*argv, "--data_ids", str(tmp_path / "absent")])
     (ids.parent / "broken").mkdir()
-    (ids.parent / "broken" / "a.png").write_bytes(b"no picture")
+    (ids.parent / "broken" / "a.png").write_bytes(b"no image")
     (ids.parent / "broken" / "metadata.jsonl").write_text(
         '{"file_name": "a.png", "captions": ["bir ev"]}\n', encoding="utf-8"
     )
     argv[argv.index("--data") + 1] = str(ids.parent / "broken")
-    with pytest.raises(InputError, match="expected pictures that open in"):
+    with pytest.raises(InputError, match="expected images that open in"):
         benchmark.main(argv)
 
 
@@ -137,12 +137,12 @@ def test_an_unknown_task_is_one_line(pair_folder: Path, tmp_path: Path) -> None:
         benchmark.main(["--run", str(tmp_path), "--model", str(pair_folder), "--tasks", "NoSuchTask"])
 
 
-def test_pictures_that_do_not_open_stop_it(towers: Towers) -> None:
+def test_images_that_do_not_open_stop_it(encoder: DualEncoder) -> None:
     from training.evaluation.mteb_encoder import BenchmarkError, MtebPair
 
     class Task:
         name = "XM3600T2IRetrieval"
 
-    batches: list[dict[str, Any]] = [{"image": [io.BytesIO(b"no picture").getvalue()]}]
-    with pytest.raises(BenchmarkError, match="expected pictures that open in XM3600T2IRetrieval"):
-        MtebPair(towers, 4).encode(batches, task_metadata=Task, hf_split="test", hf_subset="tr")
+    batches: list[dict[str, Any]] = [{"image": [io.BytesIO(b"no image").getvalue()]}]
+    with pytest.raises(BenchmarkError, match="expected images that open in XM3600T2IRetrieval"):
+        MtebPair(encoder, 4).encode(batches, task_metadata=Task, hf_split="test", hf_subset="tr")

@@ -10,19 +10,18 @@ import pytest
 from conftest import write_rows
 from PIL import Image
 
-from training.data.lazy_images import TableError
 from training.data.samples import Row
-from training.data.sources import hash_share, read_captions
+from training.data.sources import hash_fraction, read_captions
 from training.run.config import EmbedConfig, read
 from training.run.recipe import ConfigError
-from training.run.source import CaptionsError, SourceConfig
+from training.run.source import SourceConfig, SourceError
 
 
 def source(captions: object, **options: object) -> SourceConfig:
-    return SourceConfig(captions=str(captions), run="unused", max_reject_share=1.0, **options)  # type: ignore[arg-type]
+    return SourceConfig(captions=str(captions), run="unused", max_skipped_fraction=1.0, **options)  # type: ignore[arg-type]
 
 
-def pictures(folder: Path, count: int) -> list[str]:
+def images(folder: Path, count: int) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         Image.new("RGB", (4, 4), (number, 0, 0)).save(folder / f"{number}.png")
@@ -42,26 +41,26 @@ def test_a_folder_with_metadata_jsonl(captioned_folder: Path) -> None:
 
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 def test_a_folder_with_metadata_csv(tmp_path: Path, bom: str) -> None:
-    pictures(tmp_path, 2)
+    images(tmp_path, 2)
     table = bom + "file_name,caption\n0.png,çiçek\n1.png,\n"
     (tmp_path / "metadata.csv").write_text(table, encoding="utf-8")
-    captions = read_captions(source(tmp_path, test_share=0.0, validation_share=0.0))
+    captions = read_captions(source(tmp_path, test_fraction=0.0, validation_fraction=0.0))
     assert [row.captions for row in captions.rows] == [("çiçek",)]
-    assert [(reject.path, reject.reason) for reject in captions.rejects] == [("1.png", "no caption")]
+    assert [(sample.path, sample.reason) for sample in captions.skipped] == [("1.png", "no caption")]
 
 
 def test_split_subfolders_with_their_own_metadata(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        names = pictures(tmp_path / split, 3)
+        names = images(tmp_path / split, 3)
         write_rows(tmp_path / split, [{"file_name": name, "caption": "bir kuş"} for name in names])
-    captions = read_captions(source(tmp_path, validation_share=0.0))
+    captions = read_captions(source(tmp_path, validation_fraction=0.0))
     expected = {(f"{split}/{n}.png", split) for split in ("train", "test") for n in range(3)}
     assert {(row.image_id, row.split) for row in captions.rows} == expected
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_tables_with_a_path_column(tmp_path: Path, suffix: str) -> None:
-    names = pictures(tmp_path / "p", 3)
+    names = images(tmp_path / "p", 3)
     rows = [{"path": f"p/{name}", "açıklama": f"resim {name}"} for name in names]
     table = tmp_path / f"table.{suffix}"
     if suffix == "jsonl":
@@ -80,11 +79,11 @@ def test_tables_with_a_path_column(tmp_path: Path, suffix: str) -> None:
     assert sorted(row.captions[0] for row in captions.rows) == ["resim 0.png", "resim 1.png", "resim 2.png"]
 
 
-def test_a_data_set_with_pictures_inside(tmp_path: Path) -> None:
+def test_a_data_set_with_images_inside(tmp_path: Path) -> None:
     from datasets import Dataset, Features, Value
     from datasets import Image as ImageFeature
 
-    pictures(tmp_path, 3)
+    images(tmp_path, 3)
     features = Features({"image": ImageFeature(), "caption0": Value("string"), "caption1": Value("string")})
     rows = {"image": [str(tmp_path / f"{n}.png") for n in range(3)], "caption0": ["a", "b", "c"], "caption1": ["d"] * 3}
     folder = tmp_path / "org" / "name"
@@ -115,45 +114,45 @@ def test_a_data_set_with_pictures_inside(tmp_path: Path) -> None:
 def test_what_a_caption_translates(
     tmp_path: Path, records: list[tuple[list[str], list[str]]], expected: dict[str, str]
 ) -> None:
-    pictures(tmp_path, 1)
+    images(tmp_path, 1)
     rows = [{"file_name": "0.png", "captions": ours, "captions_en": theirs} for ours, theirs in records]
     write_rows(tmp_path, [dict(row) for row in rows])
-    (row,) = read_captions(source(tmp_path, test_share=0.0, validation_share=0.0)).rows
+    (row,) = read_captions(source(tmp_path, test_fraction=0.0, validation_fraction=0.0)).rows
     assert row.translated() == expected
 
 
-def test_rows_of_one_picture_are_merged(tmp_path: Path) -> None:
-    pictures(tmp_path, 1)
+def test_rows_of_one_image_are_merged(tmp_path: Path) -> None:
+    images(tmp_path, 1)
     write_rows(tmp_path, [{"file_name": "0.png", "caption": text} for text in ("bir ev", "ev", "bir ev")])
     assert [row.captions for row in read_captions(source(tmp_path)).rows] == [("bir ev", "ev")]
 
 
 def test_captions_are_composed_and_trimmed(tmp_path: Path) -> None:
-    pictures(tmp_path, 1)
+    images(tmp_path, 1)
     write_rows(tmp_path, [{"file_name": "0.png", "captions": ["  s\u0327eker \n bir ", "", None, 3]}])
     assert read_captions(source(tmp_path)).rows[0].captions == ("şeker bir",)
 
 
 def test_no_path_leaves_the_folder(tmp_path: Path) -> None:
-    pictures(tmp_path, 1)
+    images(tmp_path, 1)
     inside = tmp_path / "inside"
-    pictures(inside, 1)
+    images(inside, 1)
     rows = ["0.png", "../0.png", str(tmp_path / "0.png"), "http://x/0.png", "9.png", ""]
     write_rows(inside, [{"file_name": name, "caption": "ev", "image_id": str(n)} for n, name in enumerate(rows)])
     captions = read_captions(source(inside))
     assert [row.image_id for row in captions.rows] == ["0"]
     leaves = "a path that leaves the folder"
-    assert [reject.reason for reject in captions.rejects] == [
+    assert [sample.reason for sample in captions.skipped] == [
         leaves,
         leaves,
         "a URL, not a file",
         "no file",
-        "no picture named",
+        "no image named",
     ]
 
 
 def test_missing_splits_are_cut_by_hash_and_stay(tmp_path: Path) -> None:
-    names = pictures(tmp_path, 200)
+    names = images(tmp_path, 200)
     write_rows(tmp_path, [{"file_name": name, "caption": "ev"} for name in names])
     first = {row.image_id: row.split for row in read_captions(source(tmp_path)).rows}
     assert 10 < sum(split == "test" for split in first.values()) < 32
@@ -166,16 +165,16 @@ def test_missing_splits_are_cut_by_hash_and_stay(tmp_path: Path) -> None:
 
 
 def test_hash_share_is_even() -> None:
-    shares = [hash_share(0, str(number)) for number in range(2000)]
+    shares = [hash_fraction(0, str(number)) for number in range(2000)]
     assert 0 <= min(shares) < max(shares) < 1
     assert abs(sum(shares) / 2000 - 0.5) < 0.02
 
 
 def test_too_many_rejects_stop(tmp_path: Path) -> None:
-    pictures(tmp_path, 3)
+    images(tmp_path, 3)
     write_rows(tmp_path, [{"file_name": f"{n}.png", "caption": "ev"} for n in range(5)])
-    config = SourceConfig(captions=str(tmp_path), run="unused", max_reject_share=0.1)
-    with pytest.raises(CaptionsError, match=r"at most 10.0% rejects .* got 2 of 5 \(2 × no file; the first: 3.png\)"):
+    config = SourceConfig(captions=str(tmp_path), run="unused", max_skipped_fraction=0.1)
+    with pytest.raises(SourceError, match=r"at most 10.0% skipped .* got 2 of 5 \(2 × no file; the first: 3.png\)"):
         read_captions(config)
 
 
@@ -187,7 +186,7 @@ def test_too_many_rejects_stop(tmp_path: Path) -> None:
             {},
             "a column captions or caption or text in .* got file_name, title",
         ),
-        ([{"picture": "0.png", "caption": "ev"}], {}, "file_name or image or .* got picture, caption"),
+        ([{"photo": "0.png", "caption": "ev"}], {}, "file_name or image or .* got photo, caption"),
         (
             [{"file_name": "0.png", "caption": "ev"}],
             {"caption_columns": ("başlık",)},
@@ -204,38 +203,38 @@ def test_too_many_rejects_stop(tmp_path: Path) -> None:
 def test_what_can_not_be_read_says_what_is_there(
     tmp_path: Path, rows: list[dict[str, object]], options: dict[str, object], message: str
 ) -> None:
-    pictures(tmp_path, 1)
+    images(tmp_path, 1)
     write_rows(tmp_path, rows)
-    with pytest.raises(CaptionsError, match=message):
+    with pytest.raises(SourceError, match=message):
         read_captions(source(tmp_path, **options))
 
 
 def test_no_such_source(tmp_path: Path) -> None:
-    with pytest.raises(CaptionsError, match="is not there"):
+    with pytest.raises(SourceError, match="is not there"):
         read_captions(source(tmp_path / "none"))
-    with pytest.raises(CaptionsError, match=r"expected metadata.jsonl or metadata.csv in"):
+    with pytest.raises(SourceError, match=r"expected metadata.jsonl or metadata.csv in"):
         read_captions(source(tmp_path))
     (tmp_path / "x.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(CaptionsError, match=r"expected a .csv, .tsv, .jsonl or .parquet table"):
+    with pytest.raises(SourceError, match=r"expected a .csv, .tsv, .jsonl or .parquet table"):
         read_captions(source(tmp_path / "x.txt"))
-    with pytest.raises(CaptionsError, match="got 'no-such-folder', which is not there"):
+    with pytest.raises(SourceError, match="got 'no-such-folder', which is not there"):
         read_captions(source("no-such-folder"))
-    with pytest.raises(TableError, match="Hub data set, got 'nobody/nothing'"):
+    with pytest.raises(SourceError, match="Hub data set, got 'nobody/nothing'"):
         read_captions(source("nobody/nothing"))
-    with pytest.raises(CaptionsError, match="expected mini or mini:PICTURES"):
+    with pytest.raises(SourceError, match="expected mini or mini:IMAGES"):
         read_captions(source("mini:many"))
 
 
 def test_windows_1254_is_refused_with_the_fix(tmp_path: Path) -> None:
-    pictures(tmp_path, 1)
+    images(tmp_path, 1)
     (tmp_path / "metadata.csv").write_bytes("file_name,caption\n0.png,kırmızı şeker\n".encode("cp1254"))
-    with pytest.raises(TableError, match="iconv -f WINDOWS-1254 -t UTF-8 metadata.csv"):
+    with pytest.raises(SourceError, match="iconv -f WINDOWS-1254 -t UTF-8 metadata.csv"):
         read_captions(source(tmp_path))
 
 
 def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "0.png", "caption": "ev"}\n{oops\n', encoding="utf-8")
-    with pytest.raises(TableError, match="line 2"):
+    with pytest.raises(SourceError, match="line 2"):
         read_captions(source(tmp_path))
 
 
@@ -248,14 +247,14 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_crooked_csv_is_not_cut_in_silence(tmp_path: Path, table: str, message: str) -> None:
-    pictures(tmp_path, 1)
+    images(tmp_path, 1)
     (tmp_path / "metadata.csv").write_text(table, encoding="utf-8")
-    with pytest.raises(TableError, match=message):
+    with pytest.raises(SourceError, match=message):
         read_captions(source(tmp_path))
 
 
 def test_a_row_that_lacks_a_column_is_dropped_not_fatal(tmp_path: Path) -> None:
-    pictures(tmp_path, 3)
+    images(tmp_path, 3)
     rows: list[dict[str, object]] = [
         {"file_name": "0.png", "caption": "ev"},
         {"file_name": "1.png"},
@@ -264,14 +263,14 @@ def test_a_row_that_lacks_a_column_is_dropped_not_fatal(tmp_path: Path) -> None:
     write_rows(tmp_path, rows)
     captions = read_captions(source(tmp_path))
     assert [row.image_id for row in captions.rows] == ["0.png"]
-    assert [reject.reason for reject in captions.rejects] == ["no caption", "no picture named"]
+    assert [sample.reason for sample in captions.skipped] == ["no caption", "no image named"]
 
 
-def test_a_parquet_table_with_the_pictures_inside(tmp_path: Path) -> None:
+def test_a_parquet_table_with_the_images_inside(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pictures(tmp_path, 2)
+    images(tmp_path, 2)
     cells = [{"bytes": (tmp_path / f"{n}.png").read_bytes(), "path": f"{n}.png"} for n in range(2)]
     pq.write_table(pa.Table.from_pylist([{"image": cell, "caption": "ev"} for cell in cells]), tmp_path / "t.parquet")
     rows = read_captions(source(tmp_path / "t.parquet")).rows
@@ -280,25 +279,25 @@ def test_a_parquet_table_with_the_pictures_inside(tmp_path: Path) -> None:
 
 
 def test_the_split_column_goes_before_the_layout(tmp_path: Path) -> None:
-    names = pictures(tmp_path / "train", 2)
+    names = images(tmp_path / "train", 2)
     splits = ["test", "train"]
     write_rows(
         tmp_path / "train",
         [{"file_name": name, "caption": "ev", "split": split} for name, split in zip(names, splits, strict=True)],
     )
-    assert [row.split for row in read_captions(source(tmp_path, validation_share=0.0)).rows] == splits
+    assert [row.split for row in read_captions(source(tmp_path, validation_fraction=0.0)).rows] == splits
 
 
 def test_an_empty_split_is_named(captioned_folder: Path) -> None:
-    captions = read_captions(source(captioned_folder, split_column="none", test_share=0.0))
-    with pytest.raises(CaptionsError, match="pictures in the test split"):
+    captions = read_captions(source(captioned_folder, split_column="none", test_fraction=0.0))
+    with pytest.raises(SourceError, match="images in the test split"):
         captions.split("test")
 
 
 def two_sources(folder: Path) -> list[dict[str, object]]:
     """Two tables of the same file names with other columns, as a recipe lists them."""
     for name in ("a", "b"):
-        pictures(folder / name, 20)
+        images(folder / name, 20)
     rows = [
         {"path": f"a/{n}.png", "caption0": f"bir {n}", "caption1": f"iki {n}", "split": "test" if n < 3 else "train"}
         for n in range(20)
@@ -328,16 +327,16 @@ def test_several_sources_keep_their_names_columns_and_splits(tmp_path: Path) -> 
     assert (second[0].captions, second[0].english) == (("üç",), ("three", "3"))
     assert [row.split for row in first[:3]] == ["test"] * 3
     own = {row.image_id: row.image_id.removeprefix(f"{tmp_path / 'two.jsonl'}/") for row in second}
-    cut = [row for row in second if hash_share(0, own[row.image_id]) < 0.1]
+    cut = [row for row in second if hash_fraction(0, own[row.image_id]) < 0.1]
     assert {row.image_id for row in second if row.split == "test"} == {row.image_id for row in cut}
 
 
 def test_a_field_of_a_single_record(tmp_path: Path) -> None:
-    pictures(tmp_path, 1)
+    images(tmp_path, 1)
     write_rows(tmp_path, [{"file_name": "0.png", "about": {"tr": "bir ev", "en": "a house"}}])
     captions = read_captions(source(tmp_path, caption_columns=("about.tr",), english_columns=("about.en",)))
     assert (captions.rows[0].captions, captions.rows[0].english) == (("bir ev",), ("a house",))
-    with pytest.raises(CaptionsError, match="expected captions in .* got none left"):
+    with pytest.raises(SourceError, match="expected captions in .* got none left"):
         read_captions(source(tmp_path, caption_columns=("about.de",)))
 
 
@@ -357,26 +356,26 @@ def test_sources_that_are_no_list_of_sources(tmp_path: Path, recipe: object, mes
 
 
 def naive(table: Path, config: SourceConfig) -> tuple[list[tuple[object, ...]], list[tuple[str, str]]]:
-    """Rows and rejects of a table of pictures `path`, captions `a` and `b`, and `split`: by a dictionary in memory."""
+    """Rows and skipped of a table of images `path`, captions `a` and `b`, and `split`: by a dictionary in memory."""
     rows: dict[str, dict[str, list[str]]] = {}
-    rejects = []
+    skipped = []
     for line in table.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         captions = [caption for caption in (record["a"], record["b"]) if caption]
         if not (table.parent / record["path"]).is_file():
-            rejects.append((record["path"], "no file"))
+            skipped.append((record["path"], "no file"))
         elif not captions:
-            rejects.append((record["path"], "no caption"))
+            skipped.append((record["path"], "no caption"))
         else:
             row = rows.setdefault(record["path"], {"captions": [], "split": [record["split"] or "train"]})
             row["captions"] += [caption for caption in dict.fromkeys(captions) if caption not in row["captions"]]
     found = []
     for name, row in rows.items():
-        split, share = row["split"][0], hash_share(config.split_seed, name)
-        if split == "train" and share < config.validation_share:
+        split, share = row["split"][0], hash_fraction(config.split_seed, name)
+        if split == "train" and share < config.validation_fraction:
             split = "validation"
         found.append((name, tuple(row["captions"]), split))
-    return found, rejects
+    return found, skipped
 
 
 @pytest.mark.parametrize("batch", [3, 8192])
@@ -386,7 +385,7 @@ def test_rows_are_those_of_a_naive_reading(
 ) -> None:
     monkeypatch.setattr("training.run.temp_storage.BATCH_ROWS", batch)
     rng = random.Random(batch)
-    names = [*pictures(tmp_path, 60), "none.png"]
+    names = [*images(tmp_path, 60), "none.png"]
     chosen = [rng.choice(names) for _ in range(300)]
     if adjacent:
         chosen.sort(key=names.index)
@@ -397,18 +396,18 @@ def test_rows_are_those_of_a_naive_reading(
     ]
     write_rows(tmp_path, list(records))
     table = tmp_path / "metadata.jsonl"
-    config = source(table, caption_columns=("a", "b"), validation_share=0.3)
+    config = source(table, caption_columns=("a", "b"), validation_fraction=0.3)
     captions = read_captions(config)
-    rows, rejects = naive(table, config)
+    rows, skipped = naive(table, config)
     assert [(row.image_id, row.captions, row.split) for row in captions.rows] == rows
-    assert [(reject.image_id, reject.reason) for reject in captions.rejects] == rejects
-    assert len(rows) < len(records) - len(rejects)
+    assert [(sample.image_id, sample.reason) for sample in captions.skipped] == skipped
+    assert len(rows) < len(records) - len(skipped)
     for split in ("train", "validation", "test"):
         assert [row.image_id for row in captions.split(split)] == [row[0] for row in rows if row[2] == split]
 
 
 def test_a_source_that_changed_is_read_again(tmp_path: Path) -> None:
-    names = pictures(tmp_path, 2)
+    names = images(tmp_path, 2)
     write_rows(tmp_path, [{"file_name": name, "caption": "ev"} for name in names])
     before = read_captions(source(tmp_path))
     write_rows(tmp_path, [{"file_name": names[1], "caption": "kuş"}])
@@ -417,7 +416,7 @@ def test_a_source_that_changed_is_read_again(tmp_path: Path) -> None:
 
 
 def test_half_an_emoji_stops_nothing(tmp_path: Path) -> None:
-    pictures(tmp_path, 2)
+    images(tmp_path, 2)
     lines = [
         '{"file_name": "0.png", "captions": ["kedi \\ud83d", "\\ud83d\\ude00 köpek"]}',
         '{"file_name": "1\\ud83d.png", "caption": "kuş"}',
@@ -426,4 +425,4 @@ def test_half_an_emoji_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "table.jsonl").write_text("\n".join(lines), encoding="utf-8")
     captions = read_captions(source(tmp_path / "table.jsonl"))
     assert [row.captions for row in captions.rows] == [("kedi ?", "😀 köpek"), ("kuş",)]
-    assert [(reject.path, reject.reason) for reject in captions.rejects] == [("1?.png", "no file")]
+    assert [(sample.path, sample.reason) for sample in captions.skipped] == [("1?.png", "no file")]

@@ -39,13 +39,13 @@ def test_index_and_search(tmp_path: Path, indexed: Path) -> None:
     for path in sorted(indexed.glob("*.png"))[:4]:
         (folder / path.name).write_bytes(path.read_bytes())
     code, added = as_json("index", folder)
-    assert (code, added["added"], added["pictures"]) == (0, 4, 4)
+    assert (code, added["added"], added["images"]) == (0, 4, 4)
     (folder / "bad.jpg").write_text("x", encoding="utf-8")
     code, added = as_json("index", folder)
     assert (code, added["unchanged"]) == (1, 4)
-    assert added["rejects"][0]["reason"] == "a file that is not a picture"
+    assert added["skipped"][0]["reason"] == "a file that is not an image"
     first = sorted(folder.glob("*.png"))[0]
-    code, found = as_json("search", folder, "--picture", first, "-k", 2)
+    code, found = as_json("search", folder, "--image", first, "-k", 2)
     assert (code, found["hits"][0]["path"]) == (0, str(first))
     code, text = run("search", folder, "kırmızı ev", "--sheet", tmp_path / "out.html")
     assert code == 0
@@ -63,14 +63,14 @@ def test_an_index_remembers_its_model(indexed: Path, monkeypatch: pytest.MonkeyP
 def test_classify_by_words_and_by_examples(indexed: Path, tmp_path: Path) -> None:
     code, found = as_json("classify", indexed, "--labels", "ev|ağaç, kuş")
     assert code == 0
-    assert len(found["pictures"]) == 10
-    assert set(found["pictures"][0]["probabilities"]) == {"ev", "kuş"}
+    assert len(found["images"]) == 10
+    assert set(found["images"][0]["probabilities"]) == {"ev", "kuş"}
     for label, colour in (("kırmızı", "red"), ("mavi", "blue")):
         (tmp_path / "examples" / label).mkdir(parents=True)
         Image.new("RGB", (40, 40), colour).save(tmp_path / "examples" / label / "1.png")
     Image.new("RGB", (50, 50), "red").save(tmp_path / "new.png")
     code, found = as_json("classify", tmp_path / "new.png", "--examples", tmp_path / "examples")
-    assert found["pictures"][0]["label"] == "kırmızı"
+    assert found["images"][0]["label"] == "kırmızı"
 
 
 def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
@@ -99,23 +99,23 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         code, found = as_json("filter", folder, "-p", "ev", "--threshold", 0)
         assert (code, len(found["flagged"])) == (0, 10 if folder == indexed else 1)
     assert run("filter", indexed, "-p", "ev", "--threshold", 0, "--csv")[1].startswith("path,score,cosine,prompt\n")
-    code, facts = as_json("info")
-    assert (facts["dim"], facts["temperature_is_fitted"]) == (16, False)
+    code, metadata = as_json("info")
+    assert (metadata["dim"], metadata["temperature_is_fitted"]) == (16, False)
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["search", "FOLDER"], "expected words or --picture, got none"),
+        (["search", "FOLDER"], "expected words or --image, got none"),
         (["search", "EMPTY", "ev"], "expected an index in .*, got none; make one: turkish-clip index"),
-        (["index", "MISSING"], "expected a folder of pictures"),
+        (["index", "MISSING"], "expected a folder of images"),
         (["classify", "FOLDER"], "expected --labels or --examples"),
         (["classify", "FOLDER", "--labels", "ev"], "at least two different labels"),
-        (["classify", "EMPTY", "--labels", "ev,kuş"], "expected pictures in .*, got none"),
+        (["classify", "EMPTY", "--labels", "ev,kuş"], "expected images in .*, got none"),
         (["filter", "FOLDER", "-p", " "], "something to look for"),
         (["info", "--model", "MISSING"], "expected a model, got .*, which is no folder here; check the path"),
-        (["search", "FOLDER", " "], "expected words or --picture, got none"),
-        (["search", "FOLDER", "ev", "--picture", "x.png"], "expected words or --picture, got both"),
+        (["search", "FOLDER", " "], "expected words or --image, got none"),
+        (["search", "FOLDER", "ev", "--image", "x.png"], "expected words or --image, got both"),
         (["search", "FOLDER", "ev", "--sheet", "out.jpg"], "expected a sheet named .png or .html, got out.jpg"),
         (
             ["classify", "FOLDER", "--examples", "FOLDER", "--reject-below", "0.2"],
@@ -180,12 +180,12 @@ def test_the_filter_of_an_index_looks_at_every_file(tmp_path: Path, indexed: Pat
 
 
 def test_a_table_for_programs_keeps_every_letter(indexed: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "[deniz]" / f"{'uzun' * 30}.png"
-    picture.parent.mkdir()
-    picture.write_bytes(sorted(indexed.glob("*.png"))[0].read_bytes())
-    head, row = run("compare", picture, "-t", "[/] ev")[1].splitlines()
-    assert head == "picture\t[/] ev"
-    assert row.split("\t")[0] == str(picture)
+    image = tmp_path / "[deniz]" / f"{'uzun' * 30}.png"
+    image.parent.mkdir()
+    image.write_bytes(sorted(indexed.glob("*.png"))[0].read_bytes())
+    head, row = run("compare", image, "-t", "[/] ev")[1].splitlines()
+    assert head == "image\t[/] ev"
+    assert row.split("\t")[0] == str(image)
 
 
 def test_ctrl_c_says_how_to_go_on(
@@ -208,7 +208,7 @@ def test_examples_that_do_not_open_are_told(indexed: Path, tmp_path: Path, capsy
         Image.new("RGB", (40, 40), colour).save(tmp_path / "examples" / label / "1.png")
     (tmp_path / "examples" / "mavi" / "2.png").write_text("x", encoding="utf-8")
     result = CliRunner().invoke(entry.app, ["classify", str(indexed), "--examples", str(tmp_path / "examples")])
-    assert "2.png: a file that is not a picture" in result.stderr
+    assert "2.png: a file that is not an image" in result.stderr
 
 
 def test_nothing_that_meets_a_condition(indexed: Path) -> None:
@@ -216,7 +216,7 @@ def test_nothing_that_meets_a_condition(indexed: Path) -> None:
         entry.app, ["search", str(indexed), "ev", "--where", "modified > timestamp '2100-01-01'"]
     )
     assert (found.exit_code, found.stdout) == (0, "")
-    assert found.stderr.endswith("no picture meets the condition\n")
+    assert found.stderr.endswith("no image meets the condition\n")
 
 
 def test_its_name_and_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +230,7 @@ def test_what_is_gone_is_told(indexed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     code, added = as_json("index", folder)
-    assert (code, added["pictures"]) == (1, 0)
+    assert (code, added["images"]) == (1, 0)
     for path in sorted(indexed.glob("*.png"))[:3]:
         (folder / path.name).write_bytes(path.read_bytes())
     run("index", folder)
@@ -246,14 +246,14 @@ def test_what_is_gone_is_told(indexed: Path, tmp_path: Path) -> None:
 
     moved = folder.rename(tmp_path / "moved")
     told = CliRunner().invoke(entry.app, ["index", str(moved)])
-    assert "2 moved, 0 gone; 3 pictures" in told.stdout
+    assert "2 moved, 0 gone; 3 images" in told.stdout
     assert f"1 file of {folder} kept, which is not there now; --prune takes them out" in told.stderr
-    assert "0 moved, 1 gone; 2 pictures" in run("index", moved, "--prune")[1]
+    assert "0 moved, 1 gone; 2 images" in run("index", moved, "--prune")[1]
 
 
-def test_a_sheet_of_many_texts_is_by_pictures(indexed: Path, tmp_path: Path) -> None:
-    pictures = sorted(indexed.glob("*.png"))[:2]
+def test_a_sheet_of_many_texts_is_by_images(indexed: Path, tmp_path: Path) -> None:
+    images = sorted(indexed.glob("*.png"))[:2]
     for count, tiles in ((3, 3), (20, 2)):
         texts = [word for number in range(count) for word in ("-t", f"ev {number}")]
-        run("compare", *pictures, *texts, "--sheet", tmp_path / "best.html")
+        run("compare", *images, *texts, "--sheet", tmp_path / "best.html")
         assert (tmp_path / "best.html").read_text(encoding="utf-8").count("<figure>") == tiles

@@ -11,11 +11,11 @@ import pytest
 from conftest import paint
 
 from turkish_clip.cluster import ClusterError, SearchCluster
+from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.metrics import unit
 from turkish_clip.search import tables as search_tables
 from turkish_clip.search.index import ImageIndex
-from turkish_clip.search.tables import PictureTables
-from turkish_clip.towers import Towers
+from turkish_clip.search.tables import ImageTables
 
 DIM = 32
 
@@ -44,25 +44,25 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
-def test_an_index_on_object_storage(bucket: str, towers: Towers, tmp_path: Path) -> None:
+def test_an_index_on_object_storage(bucket: str, encoder: DualEncoder, tmp_path: Path) -> None:
     for number in range(6):
         paint(tmp_path / f"{number}.png", number)
-    here = ImageIndex.open(tmp_path / "index", towers)
-    there = ImageIndex.open(bucket, towers)
+    here = ImageIndex.open(tmp_path / "index", encoder)
+    there = ImageIndex.open(bucket, encoder)
     for index in (here, there):
-        assert index.add(tmp_path).pictures == 6
+        assert index.add(tmp_path).images == 6
     (tmp_path / "0.png").unlink()
     paint(tmp_path / "7.png", 7)
     assert there.add(tmp_path).vanished == 1
     here.add(tmp_path)
-    again = ImageIndex.open(bucket, towers)
-    assert again.facts == here.facts
+    again = ImageIndex.open(bucket, encoder)
+    assert again.metadata == here.metadata
     expected = [(hit.path, pytest.approx(hit.score, abs=1e-5)) for hit in here.search("kırmızı ev", k=6)]
     assert [(hit.path, hit.score) for hit in again.search("kırmızı ev", k=6)] == expected
     assert not list(tmp_path.glob("s3*"))
 
 
-def write(tables: PictureTables, vectors: np.ndarray, first: int) -> None:
+def write(tables: ImageTables, vectors: np.ndarray, first: int) -> None:
     now = datetime(2026, 1, 1, tzinfo=timezone.utc)
     rows = [
         {"content": name, "path": name, "also_at": [], "bytes": number, "modified": now, "vector": vector}
@@ -77,14 +77,14 @@ def write(tables: PictureTables, vectors: np.ndarray, first: int) -> None:
 def test_a_cluster_finds_what_one_process_finds(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_tables, "ROWS_FOR_INDEX", 1000)
     vectors = unit(np.random.default_rng(0).standard_normal((1500, DIM), np.float32))
-    alone = PictureTables.connect(bucket)
+    alone = ImageTables.connect(bucket)
     alone.create({"format": 2}, DIM)
     write(alone, vectors[:700], 0)
     cluster = SearchCluster("local", workers=2)
     try:
-        shared = PictureTables.connect(bucket, cluster)
+        shared = ImageTables.connect(bucket, cluster)
 
-        def found(tables: PictureTables, query: np.ndarray, where: str | None = None) -> list[tuple[str, float]]:
+        def found(tables: ImageTables, query: np.ndarray, where: str | None = None) -> list[tuple[str, float]]:
             return [(row["path"], row["_distance"]) for row in tables.nearest(query, 5, where, False)]
 
         def agree(upto: int, where: str | None = None) -> None:
@@ -94,7 +94,7 @@ def test_a_cluster_finds_what_one_process_finds(bucket: str, monkeypatch: pytest
 
         agree(700)
         write(alone, vectors[700:1400], 700)
-        alone.tidy()
+        alone.optimize()
         agree(1400)
         write(alone, vectors[1400:], 1400)  # a part that is in no partition yet, beside the partitions
         assert found(shared, vectors[1450])[0][0] == "/photos/01450.jpg"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import paint
 
+from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.encoder import image_side, load_model
 from turkish_clip.search.files import CollectionError, scan
 from turkish_clip.search.index import ImageIndex
-from turkish_clip.towers import Towers
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(tmp_path: Path, towers: Towers, photos: Path) -> ImageIndex:
-    made = ImageIndex.open(tmp_path / "index", towers)
+def index(tmp_path: Path, encoder: DualEncoder, photos: Path) -> ImageIndex:
+    made = ImageIndex.open(tmp_path / "index", encoder)
     made.add(photos)
     return made
 
@@ -44,14 +44,14 @@ def test_files_with_a_new_time_or_name_and_old_bytes_are_not_embedded_again(
 
     asked: list[object] = []
 
-    def counting(_: Towers, pictures: list[Path], **__: object) -> Iterator[object]:
-        asked.extend(pictures)
+    def counting(_: DualEncoder, images: list[Path], **__: object) -> Iterator[object]:
+        asked.extend(images)
         return iter([])
 
     with monkeypatch.context() as patched:
-        patched.setattr(Towers, "embed_pictures", counting)
+        patched.setattr(DualEncoder, "embed_images", counting)
         added = index.add(photos)
-        assert (added.added, added.unchanged, added.duplicates, added.vanished, added.pictures) == (0, 2, 0, 0, 4)
+        assert (added.added, added.unchanged, added.duplicates, added.vanished, added.images) == (0, 2, 0, 0, 4)
         assert added.moved == 2
     assert asked == []
     assert scan(photos, index._tables.files()).pending == []
@@ -64,25 +64,25 @@ def test_bytes_that_wander_from_file_to_file(index: ImageIndex, photos: Path) ->
     paint(photos / "0.png", 50)
     os.utime(photos / "0.png", ns=(5, 5))
     added = index.add(photos)
-    assert added.pictures == 5
+    assert added.images == 5
     for name in ("0.png", "new.png"):
         best = index.search(photos / name, k=1)[0]
         assert (Path(best.path).name, best.also_at) == (name, [])
         assert best.score > 0.999
 
 
-def test_a_picture_that_is_broken_now_is_out(index: ImageIndex, photos: Path) -> None:
+def test_an_image_that_is_broken_now_is_out(index: ImageIndex, photos: Path) -> None:
     (photos / "0.png").write_bytes(b"broken")
     added = index.add(photos)
-    assert [Path(reject.path).name for reject in added.rejects] == ["0.png"]
-    assert (added.pictures, "0.png" in paths_in(index)) == (3, False)
+    assert [Path(sample.path).name for sample in added.skipped] == ["0.png"]
+    assert (added.images, "0.png" in paths_in(index)) == (3, False)
     paint(photos / "0.png", 0)
     stat = (photos / "0.png").stat()
     (photos / "0.png").write_bytes(b"broken again")
     index.add(photos)
     paint(photos / "0.png", 0)
     os.utime(photos / "0.png", ns=(stat.st_mtime_ns, stat.st_mtime_ns))
-    assert index.add(photos).pictures == 4
+    assert index.add(photos).images == 4
 
 
 def test_what_could_not_be_read_is_tried_again(
@@ -98,9 +98,9 @@ def test_what_could_not_be_read_is_tried_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", refused)
-        assert index.add(photos).rejects[0].reason == "an unreadable file (Permission denied)"
+        assert index.add(photos).skipped[0].reason == "an unreadable file (Permission denied)"
     added = index.add(photos)
-    assert (added.added, added.rejects, added.pictures) == (1, [], 5)
+    assert (added.added, added.skipped, added.images) == (1, [], 5)
 
 
 def test_a_folder_that_can_not_be_entered_loses_nothing(
@@ -115,16 +115,14 @@ def test_a_folder_that_can_not_be_entered_loses_nothing(
 
     monkeypatch.setattr(os, "scandir", refused)
     added = index.add(photos)
-    assert (added.vanished, added.pictures) == (0, 4)
-    assert added.rejects[0].reason == "a folder that can't be entered (Permission denied)"
+    assert (added.vanished, added.images) == (0, 4)
+    assert added.skipped[0].reason == "a folder that can't be entered (Permission denied)"
 
 
 def test_a_folder_that_is_suddenly_empty_is_not_believed(index: ImageIndex, photos: Path) -> None:
     shutil.rmtree(photos)
     photos.mkdir()
-    with pytest.raises(
-        CollectionError, match=r"expected the 4 indexed pictures in .*, got none: is a disk not mounted"
-    ):
+    with pytest.raises(CollectionError, match=r"expected the 4 indexed images in .*, got none: is a disk not mounted"):
         index.add(photos)
     assert len(index) == 4
 
@@ -150,22 +148,22 @@ def test_a_moved_folder_is_shown_where_it_is(index: ImageIndex, photos: Path, tm
 
 
 def test_what_a_moved_folder_has_lost_stays_until_it_is_pruned(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
-    """Its disk may come back; and a picture goes only if none of its files is left."""
+    """Its disk may come back; and an image goes only if none of its files is left."""
     archive = photos.rename(tmp_path / "archive")
     (archive / "0.png").unlink()
     paint(archive / "new.png", 9)
     added = index.add(archive)
-    assert (added.added, added.moved, added.missing, added.pictures) == (1, 3, {str(photos): 1}, 5)
+    assert (added.added, added.moved, added.missing, added.images) == (1, 3, {str(photos): 1}, 5)
     gone = next(hit for hit in index.search("ev", k=5) if not hit.is_there)
     assert gone.path == str(photos / "0.png")
     assert index.add(archive).missing == {str(photos): 1}
     pruned = index.add(archive, prune=True)
-    assert (pruned.unchanged, pruned.vanished, pruned.missing, pruned.pictures) == (4, 1, {}, 4)
+    assert (pruned.unchanged, pruned.vanished, pruned.missing, pruned.images) == (4, 1, {}, 4)
     assert index.folders() == [str(archive)]
 
 
 def test_a_backup_that_is_not_plugged_in_is_kept(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
-    """Its pictures are elsewhere too, but it was not moved."""
+    """Its images are elsewhere too, but it was not moved."""
     shutil.copytree(photos, tmp_path / "backup")
     index.add(tmp_path / "backup")
     (tmp_path / "backup").rename(tmp_path / "drawer")
@@ -177,7 +175,7 @@ def test_a_backup_that_is_not_plugged_in_is_kept(index: ImageIndex, photos: Path
 def test_a_copy_that_goes_with_its_folder_takes_no_other_with_it(
     index: ImageIndex, photos: Path, tmp_path: Path
 ) -> None:
-    """The last two files of a picture go at once: one deleted, one in a folder that is not there."""
+    """The last two files of an image go at once: one deleted, one in a folder that is not there."""
     away = tmp_path / "away"
     away.mkdir()
     shutil.copy(photos / "0.png", away / "copy.png")
@@ -185,7 +183,7 @@ def test_a_copy_that_goes_with_its_folder_takes_no_other_with_it(
     away.rename(tmp_path / "unplugged")
     (photos / "0.png").unlink()
     added = index.add(photos)
-    assert (added.vanished, added.missing, added.pictures) == (1, {str(away): 1}, 4)
+    assert (added.vanished, added.missing, added.images) == (1, {str(away): 1}, 4)
     (tmp_path / "unplugged").rename(away)
     assert index.add(away).unchanged == 1
 
@@ -195,10 +193,10 @@ def test_a_name_that_is_not_utf8_is_listed(index: ImageIndex, photos: Path) -> N
     odd = photos / os.fsdecode("çiçek.png".encode("iso-8859-9"))
     shutil.copy(photos / "0.png", odd)
     added = index.add(photos)
-    assert [(Path(reject.path).name, reject.reason) for reject in added.rejects] == [
+    assert [(Path(sample.path).name, sample.reason) for sample in added.skipped] == [
         ("\\xe7i\\xe7ek.png", "a name that is not UTF-8")
     ]
-    assert added.pictures == 4
+    assert added.images == 4
 
 
 def test_a_hit_outside_its_folder_is_not_shown(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
@@ -209,6 +207,6 @@ def test_a_hit_outside_its_folder_is_not_shown(index: ImageIndex, photos: Path, 
     assert index.inside(best) is None
 
 
-def test_a_pair_decodes_no_more_of_a_picture_than_its_image_model(pair_folder: Path, tiny_clip: Path) -> None:
+def test_a_pair_decodes_no_more_of_an_image_than_its_image_model(pair_folder: Path, tiny_clip: Path) -> None:
     sides = {image_side(load_model(folder, device="cpu")) for folder in (pair_folder, tiny_clip)}
     assert sides == {32}

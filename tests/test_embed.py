@@ -28,7 +28,7 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class Given:
-    """A picture of noise, or one that does not open, or one whose reading is a defect of ours."""
+    """An image of noise, or one that does not open, or one whose reading is a defect of ours."""
 
     number: int
     reason: str = ""
@@ -68,24 +68,27 @@ def test_any_number_of_lanes_gives_the_same_vectors_in_order(model: SentenceTran
     ]
     batches.append([Given(90, "bad"), Given(91, "worse")])
     threads = torch.get_num_threads()
-    found = {lanes: embedded(model, batches, lanes=lanes, workers=WORKERS) for lanes in (1, 3)}
+    found = {
+        compute_threads: embedded(model, batches, compute_threads=compute_threads, workers=WORKERS)
+        for compute_threads in (1, 3)
+    }
     assert torch.get_num_threads() == threads
     for one, other, batch in zip(found[1], found[3], batches, strict=True):
-        assert one.kept == other.kept == [place for place, picture in enumerate(batch) if not picture.reason]
+        assert one.kept == other.kept == [place for place, image in enumerate(batch) if not image.reason]
         assert one.contents == other.contents == [bytes([batch[place].number]) for place in one.kept]
         assert {place: error.reason for place, error in one.errors.items()} == {
-            place: picture.reason for place, picture in enumerate(batch) if picture.reason
+            place: image.reason for place, image in enumerate(batch) if image.reason
         }
         assert np.array_equal(one.vectors, other.vectors)
         expected = model.encode([batch[place].load().image for place in one.kept]) if one.kept else np.empty((0, 16))
         assert np.allclose(one.vectors, expected, atol=1e-5)
     assert found[1][-1].vectors.shape == (0, 16)
-    for one, other in zip(found[1], embedded(model, batches, lanes=0), strict=True):
+    for one, other in zip(found[1], embedded(model, batches, compute_threads=0), strict=True):
         assert np.allclose(one.vectors, other.vectors, atol=1e-5)
 
 
-@pytest.mark.parametrize("lanes", [0, 2])
-def test_no_more_batches_are_read_than_are_needed(model: SentenceTransformer, lanes: int) -> None:
+@pytest.mark.parametrize("compute_threads", [0, 2])
+def test_no_more_batches_are_read_than_are_needed(model: SentenceTransformer, compute_threads: int) -> None:
     read = 0
 
     def batches() -> Iterator[list[Given]]:
@@ -94,18 +97,18 @@ def test_no_more_batches_are_read_than_are_needed(model: SentenceTransformer, la
             read += 1
             yield [Given(number)]
 
-    results = embed_batches(model, batches(), dim=16, workers=WORKERS, lanes=lanes)
+    results = embed_batches(model, batches(), dim=16, workers=WORKERS, compute_threads=compute_threads)
     for taken, _ in zip(range(1, 50), results):
-        assert read <= taken + WORKERS + lanes + 1
+        assert read <= taken + WORKERS + compute_threads + 1
     results.close()
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("lane", "decode"))]
 
 
-@pytest.mark.parametrize("lanes", [0, 2])
-def test_a_defect_is_not_taken_for_a_bad_picture(model: SentenceTransformer, lanes: int) -> None:
+@pytest.mark.parametrize("compute_threads", [0, 2])
+def test_a_defect_is_not_taken_for_a_bad_image(model: SentenceTransformer, compute_threads: int) -> None:
     batches = [[Given(0)], [Given(1, "defect")], [Given(2)]]
     with pytest.raises(ZeroDivisionError, match="a defect"):
-        embedded(model, batches, lanes=lanes)
+        embedded(model, batches, compute_threads=compute_threads)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_a_torch_that_can_not_say_what_the_processor_has(monkeypatch: pytest.Mon
 
 @dataclass(frozen=True)
 class Measured:
-    """What a CLIP's own text tower finds among pictures that were embedded in some way."""
+    """What a CLIP's own text tower finds among images that were embedded in some way."""
 
     vectors: Vectors
     retrieval: Retrieval
@@ -140,9 +143,9 @@ class Measured:
 class Gallery:
     """Scenes of the miniature world as photographs: JPEGs six times as large as the small CLIP takes them."""
 
-    def __init__(self, pictures: int) -> None:
+    def __init__(self, images: int) -> None:
         rng = random.Random(7)
-        scenes = [scene.random_scene(rng) for _ in range(pictures)]
+        scenes = [scene.random_scene(rng) for _ in range(images)]
         self.files = [self._jpeg(drawn, rng) for drawn in scenes]
         self.relevance = Relevance.of([[scene.english_caption(drawn, rng) for _ in range(2)] for drawn in scenes])
         self.texts = unit(load_model(SMALL_CLIP, device="cpu").encode(self.relevance.texts, batch_size=64))
@@ -159,7 +162,7 @@ class Gallery:
             bf16_weights(model)
         files = [File(data, whole) for data in self.files]
         batches = [files[start : start + 20] for start in range(0, len(files), 20)]
-        parts = embed_batches(model, batches, dim=512, workers=1, lanes=1, dtype=dtype)
+        parts = embed_batches(model, batches, dim=512, workers=1, compute_threads=1, dtype=dtype)
         vectors = unit(np.concatenate([part.vectors for part in parts]))
         return Measured(vectors, self.relevance.text_to_image(self.texts, vectors))
 
@@ -167,7 +170,7 @@ class Gallery:
 @pytest.fixture(scope="module")
 def gallery() -> Iterator[Gallery]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scene, "PICTURE_PIXELS", 400)
+        patch.setattr(scene, "IMAGE_PIXELS", 400)
         patch.setattr(scene, "SUPERSAMPLING", 1)
         yield Gallery(160)
 

@@ -1,4 +1,4 @@
-"""Bulk embedding under faults: kills, damaged shards, a full disk, files that vanish and files that are no pictures."""
+"""Bulk embedding under faults: kills, damaged shards, a full disk, files that vanish and files that are no images."""
 
 # ruff: noqa: F811  fixtures of another module are its names
 
@@ -24,11 +24,11 @@ from training import embed_images
 from training.data.samples import Row
 from training.data.sources import read_captions
 from training.embeddings import shard_writer
-from training.embeddings.manifest import Manifest, TargetsError
-from training.embeddings.store import read_targets
+from training.embeddings.manifest import EmbeddingsError, Manifest
+from training.embeddings.store import read_embeddings
 from training.run.command import run_command
 from training.run.config import EmbedConfig, read
-from training.run.source import CaptionsError
+from training.run.source import SourceError
 from turkish_clip.encoder import load_model
 
 
@@ -37,7 +37,7 @@ from turkish_clip.encoder import load_model
     [
         ("training.embeddings.shard_writer:write_shard", 3),
         pytest.param("training.embeddings.manifest:sha256_of", 2, marks=pytest.mark.slow),
-        pytest.param("training.embeddings.shard_writer:write_rejects", 1, marks=pytest.mark.slow),
+        pytest.param("training.embeddings.shard_writer:write_skipped", 1, marks=pytest.mark.slow),
         pytest.param("training.embeddings.manifest:write_json", 2, marks=pytest.mark.slow),
         pytest.param("turkish_clip.atomic:_sync", 1, marks=pytest.mark.slow),
         pytest.param("turkish_clip.atomic:_sync", 5, marks=pytest.mark.slow),
@@ -47,22 +47,22 @@ from turkish_clip.encoder import load_model
 def test_killed_and_started_again_gives_the_same_bytes(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, target: str, nth: int
 ) -> None:
-    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1")
+    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
     run_killed("training.embed_images", target, nth, argv)
-    with pytest.raises(TargetsError, match="run training.embed_images"):
-        read_targets(tmp_path / "targets")
+    with pytest.raises(EmbeddingsError, match="run training.embed_images"):
+        read_embeddings(tmp_path / "embeddings")
     embed_images.main(argv)
-    assert contents(tmp_path / "targets") == contents(finished)
+    assert contents(tmp_path / "embeddings") == contents(finished)
 
 
 @pytest.mark.slow
 def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
-    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1")
-    run_killed_at_random("training.embed_images", tmp_path / "targets", argv)
+    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
+    run_killed_at_random("training.embed_images", tmp_path / "embeddings", argv)
     embed_images.main(argv)
-    assert contents(tmp_path / "targets") == contents(finished)
+    assert contents(tmp_path / "embeddings") == contents(finished)
 
 
 def flipped(shard: bytes) -> bytes:
@@ -77,37 +77,37 @@ def cut(shard: bytes) -> bytes:
 def test_a_damaged_shard_is_found_and_redone(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
-    shutil.copytree(finished, tmp_path / "targets")
-    shard = tmp_path / "targets" / "shard-00001.parquet"
+    shutil.copytree(finished, tmp_path / "embeddings")
+    shard = tmp_path / "embeddings" / "shard-00001.parquet"
     shard.write_bytes(damage(shard.read_bytes()))
-    with pytest.raises(TargetsError, match=r"shard-00001.parquet as written, got other bytes"):
-        read_targets(tmp_path / "targets")
-    embed_images.main(arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1"))
-    assert contents(tmp_path / "targets") == contents(finished)
+    with pytest.raises(EmbeddingsError, match=r"shard-00001.parquet as written, got other bytes"):
+        read_embeddings(tmp_path / "embeddings")
+    embed_images.main(arguments(broken_source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1"))
+    assert contents(tmp_path / "embeddings") == contents(finished)
 
 
 def test_a_repair_that_is_cut_off_is_not_complete(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(finished, tmp_path / "targets")
+    shutil.copytree(finished, tmp_path / "embeddings")
     for number in (1, 3):
-        (tmp_path / "targets" / f"shard-{number:05d}.parquet").unlink()
-    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1")
+        (tmp_path / "embeddings" / f"shard-{number:05d}.parquet").unlink()
+    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
     run_killed("training.embed_images", "training.embeddings.shard_writer:write_shard", 2, argv)
-    with pytest.raises(TargetsError, match="expected finished targets"):
-        read_targets(tmp_path / "targets")
+    with pytest.raises(EmbeddingsError, match="expected finished image embeddings"):
+        read_embeddings(tmp_path / "embeddings")
     embed_images.main(argv)
-    assert contents(tmp_path / "targets") == contents(finished)
+    assert contents(tmp_path / "embeddings") == contents(finished)
 
 
 @pytest.mark.parametrize("gone", [["train/00005.png"], ["train", "test", "validation"]], ids=["one", "all"])
-def test_pictures_that_vanish_meanwhile_are_taken_up_when_they_are_back(
+def test_images_that_vanish_meanwhile_are_taken_up_when_they_are_back(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, gone: list[str]
 ) -> None:
     shutil.copytree(broken_source, tmp_path / "source")
     away = tmp_path / "away"
     away.mkdir()
-    argv = arguments(tmp_path / "source", tiny_clip, tmp_path, "--max_reject_share", "0.1")
+    argv = arguments(tmp_path / "source", tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
     config = read(EmbedConfig, argv)
     captions, model = read_captions(config), load_model(tiny_clip, device="cpu")
     sized = shard_writer.Chunk
@@ -123,45 +123,47 @@ def test_pictures_that_vanish_meanwhile_are_taken_up_when_they_are_back(
         manifest = shard_writer.plan(model, config)
         if len(gone) == 1:
             done = shard_writer.embed_missing(model, captions, manifest, config)
-            assert (done.pictures, done.rejected) == (44, 4)
+            assert (done.images, done.skipped) == (44, 4)
         else:
-            with pytest.raises(CaptionsError, match=r"at most 10.0% rejects .*× no file"):
+            with pytest.raises(SourceError, match=r"at most 10.0% skipped .*× no file"):
                 shard_writer.embed_missing(model, captions, manifest, config)
-    rejects = (tmp_path / "targets" / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
-    assert "no file" in [json.loads(line)["reason"] for line in rejects]
+    skipped = (tmp_path / "embeddings" / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "no file" in [json.loads(line)["reason"] for line in skipped]
     for name in gone:
         (away / Path(name).name).rename(tmp_path / "source" / name)
     embed_images.main(argv)
-    ours, theirs = (Manifest.read(folder) for folder in (tmp_path / "targets", finished))
+    ours, theirs = (Manifest.read(folder) for folder in (tmp_path / "embeddings", finished))
     assert ours is not None
     assert theirs is not None
     assert [shard.source_sha256 for shard in ours.shards] == [shard.source_sha256 for shard in theirs.shards]
     ids = stored_ids(finished)
-    assert stored_ids(tmp_path / "targets") == ids
-    assert np.array_equal(read_targets(tmp_path / "targets").unit_rows(ids), read_targets(finished).unit_rows(ids))
+    assert stored_ids(tmp_path / "embeddings") == ids
+    assert np.array_equal(
+        read_embeddings(tmp_path / "embeddings").unit_rows(ids), read_embeddings(finished).unit_rows(ids)
+    )
 
 
-@pytest.mark.parametrize("file", ["shard-00000.parquet", "shard-00002.parquet", "manifest.json", "rejects.jsonl"])
+@pytest.mark.parametrize("file", ["shard-00000.parquet", "shard-00002.parquet", "manifest.json", "skipped.jsonl"])
 def test_a_full_disk_leaves_nothing_half_written(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_reject_share", "0.1")
-    (tmp_path / "targets").mkdir()
-    (tmp_path / "targets" / f"{file}.partial").symlink_to("/dev/full")  # where every write says: no space left
+    argv = arguments(broken_source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
+    (tmp_path / "embeddings").mkdir()
+    (tmp_path / "embeddings" / f"{file}.partial").symlink_to("/dev/full")  # where every write says: no space left
     with pytest.raises(SystemExit, match="2"):
         run_command(embed_images.main, argv)
     assert "error: expected free disk space, got a full disk" in capsys.readouterr().err
     whole = contents(finished)
-    for name, data in contents(tmp_path / "targets").items():
-        assert name == "manifest.json" or name == "rejects.jsonl" or data == whole[name]
-    with pytest.raises(TargetsError, match="run training.embed_images"):
-        read_targets(tmp_path / "targets")
+    for name, data in contents(tmp_path / "embeddings").items():
+        assert name == "manifest.json" or name == "skipped.jsonl" or data == whole[name]
+    with pytest.raises(EmbeddingsError, match="run training.embed_images"):
+        read_embeddings(tmp_path / "embeddings")
     embed_images.main(argv)
-    assert contents(tmp_path / "targets") == whole
+    assert contents(tmp_path / "embeddings") == whole
 
 
 def breakages() -> dict[str, bytes]:
-    """Ten ways in which a file is no picture."""
+    """Ten ways in which a file is no image."""
     buffer = io.BytesIO()
     Image.effect_noise((48, 48), 60).convert("RGB").save(buffer, "JPEG")
     jpeg = buffer.getvalue()
@@ -198,26 +200,26 @@ def test_a_thousand_broken_files_among_twenty_thousand(tiny_clip: Path, tmp_path
             bad[name] = kind
     write_rows(source, [{"file_name": f"{number:05d}.png", "caption": "ev"} for number in range(20_000)])
     argv = f"--captions {source} --image_model {tiny_clip} --run {tmp_path} --device cpu --dtype float32".split()
-    embed_images.main([*argv, "--max_reject_share", "0.05"])
-    targets = read_targets(tmp_path / "targets")
-    assert targets.rejected == bad.keys()
-    assert stored_ids(targets.folder) == [f"{number:05d}.png" for number in range(20_000) if number not in broken]
-    vectors = targets.unit_rows([f"{number:05d}.png" for number in range(20_000) if number not in broken])
+    embed_images.main([*argv, "--max_skipped_fraction", "0.05"])
+    embeddings = read_embeddings(tmp_path / "embeddings")
+    assert embeddings.skipped == bad.keys()
+    assert stored_ids(embeddings.folder) == [f"{number:05d}.png" for number in range(20_000) if number not in broken]
+    vectors = embeddings.unit_rows([f"{number:05d}.png" for number in range(20_000) if number not in broken])
     same = [number % 50 for number in range(20_000) if number not in broken]
     firsts = {kind: place for place, kind in reversed(list(enumerate(same)))}
     assert np.allclose(vectors, vectors[[firsts[kind] for kind in same]], atol=1e-5)
-    lines = (tmp_path / "targets" / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (tmp_path / "embeddings" / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
     reasons = {(bad[line["image_id"]], line["reason"]) for line in map(json.loads, lines)}
     assert len(lines) == 1000
     assert reasons == {
         ("empty", "an empty file"),
-        ("text", "a file that is not a picture"),
-        ("page", "a file that is not a picture"),
-        ("cut png", "a truncated or damaged picture"),
-        ("cut jpeg", "a file that is not a picture"),
-        ("zeros", "a file that is not a picture"),
-        ("packed", "a file that is not a picture"),
-        ("flipped", "a truncated or damaged picture"),
+        ("text", "a file that is not an image"),
+        ("page", "a file that is not an image"),
+        ("cut png", "a truncated or damaged image"),
+        ("cut jpeg", "a file that is not an image"),
+        ("zeros", "a file that is not an image"),
+        ("packed", "a file that is not an image"),
+        ("flipped", "a truncated or damaged image"),
         ("bomb", "more than 178956970 pixels"),
-        ("drawing", "a file that is not a picture"),
+        ("drawing", "a file that is not an image"),
     }

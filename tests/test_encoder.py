@@ -19,7 +19,7 @@ from turkish_clip import build_text_encoder, pair, save_text_encoder
 from turkish_clip.encoder import ModelError, image_side, load_model
 
 TEXTS = ["kırmızı ev", "Ispartalı iki köpek", "ankara'da şeker", "İstanbul"]
-PICTURE = Image.linear_gradient("L").resize((50, 40)).convert("RGB")
+IMAGE = Image.linear_gradient("L").resize((50, 40)).convert("RGB")
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ def test_pair_routes_each_side_and_survives_saving(
     loaded = load_model(tmp_path / "paired", device="cpu")
     for model in (paired, loaded):
         assert np.array_equal(model.encode(TEXTS), encoder.encode(TEXTS))
-        assert np.array_equal(model.encode([PICTURE]), image.encode([PICTURE]))
-    scores = loaded.similarity(loaded.encode([PICTURE, PICTURE]), loaded.encode(TEXTS))
+        assert np.array_equal(model.encode([IMAGE]), image.encode([IMAGE]))
+    scores = loaded.similarity(loaded.encode([IMAGE, IMAGE]), loaded.encode(TEXTS))
     assert scores.shape == (2, 4)
 
 
@@ -124,9 +124,9 @@ def test_an_image_model_without_an_image_side(encoder: SentenceTransformer) -> N
         pair(encoder, encoder)
 
 
-def test_a_text_model_handed_pictures(encoder: SentenceTransformer) -> None:
+def test_a_text_model_handed_images(encoder: SentenceTransformer) -> None:
     with pytest.raises(ValueError, match="Modality 'image' is not supported"):
-        encoder.encode([PICTURE])
+        encoder.encode([IMAGE])
 
 
 def test_more_tokens_than_positions(tiny_bert: Path) -> None:
@@ -168,9 +168,9 @@ def test_full_size_towers_pair(tmp_path: Path) -> None:
     assert (dense.in_features, dense.out_features) == (768, 512)
     image = load_model(clip, device="cpu")
     assert image_side(image) == 224
-    scores = text.similarity(image.encode([PICTURE, PICTURE, PICTURE]), text.encode(["karda oynayan iki köpek"]))
+    scores = text.similarity(image.encode([IMAGE, IMAGE, IMAGE]), text.encode(["karda oynayan iki köpek"]))
     assert scores.shape == (3, 1)
-    assert pair(text, image, device="cpu").encode([PICTURE]).shape == (1, 512)
+    assert pair(text, image, device="cpu").encode([IMAGE]).shape == (1, 512)
 
 
 def clip_tokenizer() -> object:

@@ -14,9 +14,9 @@ import pytest
 from conftest import run_killed_at_random
 
 from training import distill, embed_images, evaluate
-from training.embeddings.manifest import TargetsError
-from training.embeddings.store import read_targets
-from training.evaluation.corruptions import PERTURBATIONS
+from training.embeddings.manifest import EmbeddingsError
+from training.embeddings.store import read_embeddings
+from training.evaluation.corruptions import CORRUPTIONS
 from training.run.record import RunError
 from turkish_clip import build_text_encoder, save_text_encoder
 from turkish_clip.encoder import load_model
@@ -71,7 +71,7 @@ def test_results_have_the_contracts_form(results: dict[str, Any], run: Path) -> 
     written = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(results))
     assert (written["images"], written["split"]) == (10, "test")
-    assert set(written["robustness"]) == set(PERTURBATIONS)
+    assert set(written["robustness"]) == set(CORRUPTIONS)
     assert set(written["hubness"]) == {"text_to_image", "image_to_text"}
     for direction in DIRECTIONS:
         measured = written[direction]
@@ -87,18 +87,18 @@ def test_recall_equals_a_naive_count(results: dict[str, Any], captioned_folder: 
     lines = (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["split"] == "test"]
     model = load_model(run / "model", device="cpu")
-    pictures = read_targets(run / "targets").unit_rows([row["image_id"] for row in rows])
+    images = read_embeddings(run / "embeddings").unit_rows([row["image_id"] for row in rows])
     hits = []
     for number, row in enumerate(rows):
         for caption in row["captions"]:
-            scores = pictures @ unit(model.encode([caption]))[0]
+            scores = images @ unit(model.encode([caption]))[0]
             hits.append(np.argmax(scores) == number)
     assert results["text_to_image"]["recall_at_1"] == pytest.approx(np.mean(hits), abs=1e-9)
 
 
 def test_nfd_keeps_exactly_all(results: dict[str, Any]) -> None:
     nfd = dict(results["robustness"]["nfd"])
-    assert nfd.pop("kept") in (1.0, 0.0)
+    assert nfd.pop("retention") in (1.0, 0.0)
     assert 0 < nfd.pop("changed") < 1
     assert nfd == results["text_to_image"]
 
@@ -144,21 +144,31 @@ def test_without_english_captions_there_is_no_ceiling(captioned_folder: Path, ru
 
 def test_no_model_and_a_model_of_another_width(argv: list[str], tiny_bert: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected a trained model in"):
-        evaluate.main([*argv, "--run", str(tmp_path), "--targets", str(run / "targets")])
+        evaluate.main([*argv, "--run", str(tmp_path), "--embeddings", str(run / "embeddings")])
     save_text_encoder(build_text_encoder(tiny_bert, dim=12, max_tokens=24), tmp_path / "narrow")
-    with pytest.raises(TargetsError, match="expected targets of width 12, got 16"):
+    with pytest.raises(EmbeddingsError, match="expected image embeddings of width 12, got 16"):
         evaluate.main(
-            [*argv, "--model", str(tmp_path / "narrow"), "--run", str(tmp_path), "--targets", str(run / "targets")]
+            [
+                *argv,
+                "--model",
+                str(tmp_path / "narrow"),
+                "--run",
+                str(tmp_path),
+                "--embeddings",
+                str(run / "embeddings"),
+            ]
         )
 
 
 def test_splits_other_than_those_of_the_training(argv: list[str], results: dict[str, Any]) -> None:
-    with pytest.raises(RunError, match="got test_share = 0.3 instead of 0.1, which could measure on training pictures"):
-        evaluate.main([*argv, "--test_share", "0.3"])
+    with pytest.raises(
+        RunError, match="got test_fraction = 0.3 instead of 0.1, which could measure on training images"
+    ):
+        evaluate.main([*argv, "--test_fraction", "0.3"])
 
 
 def test_another_models_results_do_not_overwrite_the_runs(argv: list[str], results: dict[str, Any], run: Path) -> None:
-    with pytest.raises(RunError, match="add --run OTHER --targets"):
+    with pytest.raises(RunError, match="add --run OTHER --embeddings"):
         evaluate.main([*argv, "--model", str(run / "model")])
 
 
@@ -167,7 +177,7 @@ def test_an_image_model_that_has_changed_since(
 ) -> None:
     copied = tmp_path / "run"
     shutil.copytree(run, copied)
-    manifest = copied / "targets" / "manifest.json"
+    manifest = copied / "embeddings" / "manifest.json"
     values = json.loads(manifest.read_text(encoding="utf-8"))
     values["weights_sha256"] = "0" * 64
     manifest.write_text(json.dumps(values), encoding="utf-8")

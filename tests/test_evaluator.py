@@ -40,6 +40,6 @@ def test_a_diverged_encoder_stops_the_run(tiny_bert: Path) -> None:
         RetrievalEvaluator(CAPTIONS, np.eye(3, 16))(encoder, steps=7)
 
 
-def test_captions_and_vectors_of_other_pictures() -> None:
-    with pytest.raises(ValueError, match="each of 2 pictures, got 3"):
+def test_captions_and_vectors_of_other_images() -> None:
+    with pytest.raises(ValueError, match="each of 2 images, got 3"):
         RetrievalEvaluator(CAPTIONS, np.eye(2, 16))

@@ -1,4 +1,4 @@
-"""Any picture to RGB, and a typed error for what is none."""
+"""Any image to RGB, and a typed error for what is none."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def bomb() -> bytes:
 BROKEN = {
     "no file": None,
     "an empty file": b"",
-    "a file that is not a picture": b"merhaba, ben bir resim de\xc4\x9filim",
-    "a truncated or damaged picture": encoded(Image.effect_noise((64, 64), 50))[:900],
+    "a file that is not an image": b"merhaba, ben bir resim de\xc4\x9filim",
+    "a truncated or damaged image": encoded(Image.effect_noise((64, 64), 50))[:900],
     "more than 178956970 pixels": bomb(),
 }
 
@@ -132,7 +132,7 @@ def test_a_folder_and_bytes_are_named() -> None:
         open_image(b"short")
 
 
-def test_max_pixels_applies_to_open_pictures_too() -> None:
+def test_max_pixels_applies_to_open_images_too() -> None:
     with pytest.raises(ImageError, match="more than 10 pixels"):
         open_image(Image.new("RGB", (4, 4)), max_pixels=10)
 
@@ -153,7 +153,7 @@ def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_a_hashed_picture_fails_with_the_same_words(reason: str, tmp_path: Path) -> None:
+def test_a_hashed_image_fails_with_the_same_words(reason: str, tmp_path: Path) -> None:
     path = tmp_path / "resim.jpg"
     content = BROKEN[reason]
     if content is not None:
@@ -192,5 +192,5 @@ def test_a_file_that_may_not_be_read_can_be_there_another_time(tmp_path: Path, m
 def test_vector_formats_are_not_interpreted(tmp_path: Path) -> None:
     path = tmp_path / "x.eps"
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", encoding="ascii")
-    with pytest.raises(ImageError, match="not a picture"):
+    with pytest.raises(ImageError, match="not an image"):
         open_image(path)

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 from conftest import paint
 
+from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.images import ImageError
 from turkish_clip.search import update
 from turkish_clip.search.files import scan
 from turkish_clip.search.index import Hit, ImageIndex
-from turkish_clip.search.storage import PictureIndexError
-from turkish_clip.search.tables import FILES, PICTURES, PictureTables
-from turkish_clip.towers import Towers
+from turkish_clip.search.storage import ImageIndexError
+from turkish_clip.search.tables import FILES, IMAGES, ImageTables
 
 
-def every_picture_finds_itself(index: ImageIndex, photos: Path) -> bool:
+def every_image_finds_itself(index: ImageIndex, photos: Path) -> bool:
     return all(index.search(path, k=1)[0].path == str(path) for path in sorted(photos.rglob("*.png")))
 
 
@@ -36,44 +36,44 @@ def test_files_that_take_each_others_names(index: ImageIndex, photos: Path) -> N
         source.rename(target)
     paint(files[0], 10)
     moved = index.add(photos)
-    assert (moved.pictures, moved.added, moved.vanished) == (7, 1, 0)
-    assert every_picture_finds_itself(index, photos)
+    assert (moved.images, moved.added, moved.vanished) == (7, 1, 0)
+    assert every_image_finds_itself(index, photos)
     files[1].rename(photos / "x")
     files[2].rename(files[1])
     (photos / "x").rename(files[2])
-    assert index.add(photos).pictures == 7
-    assert every_picture_finds_itself(index, photos)
+    assert index.add(photos).images == 7
+    assert every_image_finds_itself(index, photos)
     assert index.add(photos).unchanged == 7
 
 
-def test_a_picture_that_opens_at_the_second_try(
+def test_an_image_that_opens_at_the_second_try(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(photos / "new.png", 10)
     embed = update.embedded
 
     def stumbling(files: list[update.File], *more: object) -> object:
-        return [], [], [file.rejected("an input/output error") for file in files]
+        return [], [], [file.skipped("an input/output error") for file in files]
 
     monkeypatch.setattr(update, "embedded", stumbling)
-    assert [reject.reason for reject in index.add(photos).rejects] == ["an input/output error"]
+    assert [sample.reason for sample in index.add(photos).skipped] == ["an input/output error"]
     monkeypatch.setattr(update, "embedded", embed)
     healed = index.add(photos)
-    assert (healed.pictures, healed.added, healed.rejects) == (7, 1, [])
-    assert every_picture_finds_itself(index, photos)
+    assert (healed.images, healed.added, healed.skipped) == (7, 1, [])
+    assert every_image_finds_itself(index, photos)
 
 
-def test_a_file_whose_picture_is_lost_is_read_again(index: ImageIndex, photos: Path) -> None:
-    index._tables._table(PICTURES).delete("path LIKE '%/3.png'")
+def test_a_file_whose_image_is_lost_is_read_again(index: ImageIndex, photos: Path) -> None:
+    index._tables._table(IMAGES).delete("path LIKE '%/3.png'")
     assert len(index) == 5
-    assert index.add(photos).pictures == 6
-    assert every_picture_finds_itself(index, photos)
+    assert index.add(photos).images == 6
+    assert every_image_finds_itself(index, photos)
 
 
 WRITER = """
 import sys
-from turkish_clip.search.storage import writing_alone
-with writing_alone(sys.argv[1]):
+from turkish_clip.search.storage import exclusive_write
+with exclusive_write(sys.argv[1]):
     print("writing", flush=True)
     sys.stdin.read()
 """
@@ -84,9 +84,9 @@ def test_one_process_writes_at_a_time(index: ImageIndex, photos: Path) -> None:
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "writing\n"
-        with pytest.raises(PictureIndexError, match="expected to write alone, got another process that writes to"):
+        with pytest.raises(ImageIndexError, match="expected to write alone, got another process that writes to"):
             index.add(photos)
-        with pytest.raises(PictureIndexError, match="try again when it is done"):
+        with pytest.raises(ImageIndexError, match="try again when it is done"):
             index.remove([photos / "0.png"])
         assert index.search(photos / "0.png", k=1)[0].path == str(photos / "0.png")
         other.kill()
@@ -96,19 +96,19 @@ def test_one_process_writes_at_a_time(index: ImageIndex, photos: Path) -> None:
 def test_an_index_made_anew_with_another_model_is_seen(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = index.facts
-    monkeypatch.setattr(PictureTables, "facts", lambda tables: {**facts, "weights_sha256": "of another"})
-    with pytest.raises(PictureIndexError, match="expected the image model that .* was made with"):
+    metadata = index.metadata
+    monkeypatch.setattr(ImageTables, "metadata", lambda tables: {**metadata, "weights_sha256": "of another"})
+    with pytest.raises(ImageIndexError, match="expected the image model that .* was made with"):
         index.search("kar")
-    with pytest.raises(PictureIndexError, match="got other weights in"):
+    with pytest.raises(ImageIndexError, match="got other weights in"):
         index.add(photos)
 
 
 def test_odd_files_are_rejected_one_by_one(index: ImageIndex, photos: Path) -> None:
     (photos / "loop.png").symlink_to(photos / "loop.png")
     os.utime(paint(photos / "far.png", 11), (1e11, 1e11))
-    rejects = {Path(reject.path).name: reject.reason for reject in index.add(photos).rejects}
-    assert rejects in ({"loop.png": "a link to itself"}, {"loop.png": "not a regular file"})
+    skipped = {Path(sample.path).name: sample.reason for sample in index.add(photos).skipped}
+    assert skipped in ({"loop.png": "a link to itself"}, {"loop.png": "not a regular file"})
     assert len(index) == 7
     assert index.add(photos).unchanged == 7
     assert index.search(photos / "far.png", k=1, where="modified > TIMESTAMP '2200-01-01'")
@@ -144,29 +144,29 @@ def test_a_full_disk_loses_nothing(index: ImageIndex, photos: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, most))  # no file may grow beyond 100 bytes
     try:
         with pytest.raises(
-            PictureIndexError, match="expected an index to write in .*File too large.*check rights and disk"
+            ImageIndexError, match="expected an index to write in .*File too large.*check rights and disk"
         ):
             index.add(photos)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (free, most))
     assert index.add(photos).added == 1
-    assert every_picture_finds_itself(index, photos)
+    assert every_image_finds_itself(index, photos)
 
 
 @pytest.mark.parametrize("where", [None, "bytes > 0"])
 def test_a_damaged_index_is_told_from_a_bad_condition(index: ImageIndex, where: str | None) -> None:
-    for file in Path(index.uri).glob("pictures.lance/data/*.lance"):
+    for file in Path(index.uri).glob("images.lance/data/*.lance"):
         file.write_bytes(b"")
-    with pytest.raises(PictureIndexError, match=r"expected an index to read in .*, got .*check rights and disk"):
+    with pytest.raises(ImageIndexError, match=r"expected an index to read in .*, got .*check rights and disk"):
         ImageIndex.open(index.uri).search_vector(np.ones(16), where=where)
-    with pytest.raises(PictureIndexError, match="expected a vector of 16 numbers, as in .*, got 3"):
+    with pytest.raises(ImageIndexError, match="expected a vector of 16 numbers, as in .*, got 3"):
         index.search_vector(np.ones(3), where=where)
 
 
 def test_an_index_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "pictures.lance" / "_versions").mkdir(parents=True)
-    (tmp_path / "pictures.lance" / "_versions" / "1.manifest").write_bytes(b"none")
-    with pytest.raises(PictureIndexError, match="expected an index to read in"):
+    (tmp_path / "images.lance" / "_versions").mkdir(parents=True)
+    (tmp_path / "images.lance" / "_versions" / "1.manifest").write_bytes(b"none")
+    with pytest.raises(ImageIndexError, match="expected an index to read in"):
         len(ImageIndex.open(tmp_path))
 
 
@@ -186,34 +186,34 @@ def test_asked_in_a_notebook_and_by_several_threads(index: ImageIndex, photos: P
         assert all(hits == expected for hits in threads.map(lambda _: index.search(photos / "0.png", k=6), range(16)))
 
 
-def test_an_index_that_is_made_anew_meanwhile(index: ImageIndex, photos: Path, towers: Towers) -> None:
+def test_an_index_that_is_made_anew_meanwhile(index: ImageIndex, photos: Path, encoder: DualEncoder) -> None:
     assert len(index.search("kar")) == 6
     shutil.rmtree(index.uri)
     for path in sorted(photos.rglob("*.png"))[:2]:
         path.unlink()
-    ImageIndex.open(index.uri, towers).add(photos)
+    ImageIndex.open(index.uri, encoder).add(photos)
     assert {hit.path for hit in index.search("kar")} == {str(path) for path in photos.rglob("*.png")}
-    assert every_picture_finds_itself(index, photos)
+    assert every_image_finds_itself(index, photos)
 
 
 @pytest.mark.parametrize("where", [None, "bytes > 0"])
 def test_an_index_that_is_deleted_meanwhile(index: ImageIndex, photos: Path, where: str | None) -> None:
     assert len(index.search(photos / "0.png", where=where)) == 6
     shutil.rmtree(index.uri)
-    with pytest.raises(PictureIndexError, match="expected an index to read in"):
+    with pytest.raises(ImageIndexError, match="expected an index to read in"):
         index.search(photos / "0.png", where=where)
-    with pytest.raises(PictureIndexError, match="expected an index to read in"):
+    with pytest.raises(ImageIndexError, match="expected an index to read in"):
         index._tables.nearest(np.ones(16, np.float32), 1, where, False)
 
 
 def test_the_lock_is_where_the_index_is(
-    tmp_path: Path, towers: Towers, photos: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, encoder: DualEncoder, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for uri in ("~/mine", f"file://{tmp_path}/theirs"):
-        ImageIndex.open(uri, towers).add(photos)
+        ImageIndex.open(uri, encoder).add(photos)
         folder = tmp_path / uri.rpartition("/")[2]
-        assert {"pictures.lance", "writing.lock"} <= {path.name for path in folder.iterdir()}
+        assert {"images.lance", "writing.lock"} <= {path.name for path in folder.iterdir()}
 
 
 def test_copies_are_found_by_their_paths(index: ImageIndex, photos: Path) -> None:
@@ -223,19 +223,19 @@ def test_copies_are_found_by_their_paths(index: ImageIndex, photos: Path) -> Non
     assert [hit.path for hit in hits] == [str(photos / "2.png")]
 
 
-def test_nothing_there_yet(tmp_path: Path, towers: Towers) -> None:
-    index = ImageIndex.open(tmp_path / "none", towers)
+def test_nothing_there_yet(tmp_path: Path, encoder: DualEncoder) -> None:
+    index = ImageIndex.open(tmp_path / "none", encoder)
     assert index.remove(["a.png"]) == 0
     assert index.folders() == []
-    with pytest.raises(PictureIndexError, match="got foo://x"):
+    with pytest.raises(ImageIndexError, match="got foo://x"):
         ImageIndex.open("foo://x")
 
 
 def test_a_reject_keeps_its_reason(index: ImageIndex, photos: Path) -> None:
-    (photos / "bad.png").write_bytes(b"no picture")
+    (photos / "bad.png").write_bytes(b"no image")
     index.add(photos)
     index.add(photos)
-    assert [(Path(reject.path).name, bool(reject.reason)) for reject in index.rejects()] == [("bad.png", True)]
+    assert [(Path(sample.path).name, bool(sample.reason)) for sample in index.skipped()] == [("bad.png", True)]
     assert index._tables._table(FILES).count_rows() == 7
     assert len(scan(photos, index._tables.files()).pending) == 1
     with pytest.raises(ImageError):

@@ -15,7 +15,7 @@ from hub_layouts import flickr8k_turkish, flickr30k_turkish, write_berturk, writ
 from stand_in_hub import READER, StandInHub
 
 from turkish_clip.encoder import load_model
-from turkish_clip.verify import GOLDEN_TEXTS, encode_each, golden_pictures, unit
+from turkish_clip.verify import GOLDEN_TEXTS, encode_each, golden_images, unit
 
 ROOT = Path(__file__).parent.parent
 TEXT, PAIR, STOCK = "org/turkish-clip-text", "org/turkish-clip", "clip-ViT-B-32"
@@ -36,7 +36,7 @@ run_command(publish.main)
 """
 # As above, with the folder as it was built before.
 PUBLISH_AGAIN = PUBLISH.replace(
-    "checks.git_state", "publish.build = publish.check_as_stranger = lambda *_: []\nchecks.git_state"
+    "checks.git_state", "publish.build = publish.check_isolated = lambda *_: []\nchecks.git_state"
 )
 LOAD = """
 import sys
@@ -49,11 +49,11 @@ text = SentenceTransformer("org/turkish-clip-text")
 tagged = SentenceTransformer("org/turkish-clip-text", revision="v1")
 image = SentenceTransformer("clip-ViT-B-32")
 pair = SentenceTransformer("org/turkish-clip", token="hf_test")
-pictures = [Image.open(path) for path in sys.argv[2].split(",")]
+images = [Image.open(path) for path in sys.argv[2].split(",")]
 np.savez(out, text=text.encode(texts, **each), tagged=tagged.encode(texts, **each),
-         image=image.encode(pictures, **each), pair_text=pair.encode(texts, **each),
-         pair_image=pair.encode(pictures, **each),
-         scores=text.similarity(image.encode(pictures), text.encode(texts)).numpy())
+         image=image.encode(images, **each), pair_text=pair.encode(texts, **each),
+         pair_image=pair.encode(images, **each),
+         scores=text.similarity(image.encode(images), text.encode(texts)).numpy())
 """
 
 
@@ -133,7 +133,7 @@ def on_hub(journey: Journey, name: str, ref: str = "main") -> dict[str, bytes]:
 def test_the_run_was_trained_on_both_sources_by_their_ids(journey: Journey) -> None:
     results = json.loads((journey.run_folder / "results.json").read_text(encoding="utf-8"))
     assert results["dataset"] == "atasoglu/flickr30k-turkish + atasoglu/flickr8k-turkish"
-    assert results["images"] == 10  # both data sets hold the same pictures, which count once
+    assert results["images"] == 10  # both data sets hold the same images, which count once
     assert results["duplicates"]["repeated"]["test"] == 10
     both = results["sources"]
     assert {name: found["images"] for name, found in both.items()} == {
@@ -176,18 +176,18 @@ def test_a_stranger_with_an_empty_cache_gets_the_vectors_of_the_run_bit_for_bit(
     journey: Journey, published: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
     texts = [*GOLDEN_TEXTS[:4], *rows[0]["captions"]]
-    out, pictures = journey.folder / "stranger.npz", []
-    for number, picture in enumerate(golden_pictures()):
-        pictures.append(str(journey.folder / f"golden-{number}.png"))
-        picture.save(pictures[-1])
+    out, images = journey.folder / "stranger.npz", []
+    for number, image in enumerate(golden_images()):
+        images.append(str(journey.folder / f"golden-{number}.png"))
+        image.save(images[-1])
     journey.hub.requests.clear()
-    journey.python(LOAD, str(out), ",".join(pictures), *texts, cache="stranger")
+    journey.python(LOAD, str(out), ",".join(images), *texts, cache="stranger")
     found = np.load(out)
     wanted = encode_each(load_model(journey.run_folder / "model", device="cpu"), texts)
     for name in ("text", "tagged", "pair_text"):
         assert np.array_equal(found[name], wanted), name
     golden = json.loads(on_hub(journey, TEXT)["turkish_clip.json"])["golden"]
-    assert np.array_equal(unit(found["image"]), np.asarray(golden["picture_vectors"], np.float32))
+    assert np.array_equal(unit(found["image"]), np.asarray(golden["image_vectors"], np.float32))
     # Other memory under the same weights (a pickle's, safetensors'): the last bits of a product may differ.
     assert np.allclose(found["pair_image"], found["image"], atol=1e-5)
     assert found["scores"].shape == (3, len(texts))
@@ -202,7 +202,7 @@ def test_verify_from_the_hub(journey: Journey, published: dict[str, Any]) -> Non
     result = json.loads(done.stdout)
     assert (done.returncode, result["passed"]) == (0, True)
     assert (
-        "3 golden pictures through clip-ViT-B-32"
+        "3 golden images through clip-ViT-B-32"
         in {check["name"]: check["found"] for check in result["checks"]}["pairs"]
     )
     journey.hub.put("models", "org/unsafe", {**on_hub(journey, TEXT), "pytorch_model.bin": b"x"})

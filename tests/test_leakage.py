@@ -1,4 +1,4 @@
-"""Training pictures that a benchmark tests on are found by their Flickr and COCO ids."""
+"""Training images that a benchmark tests on are found by their Flickr and COCO ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from conftest import paint, write_rows
 
 from training import leakage
 from training.evaluation.leakage import ids_of
-from training.run.source import CaptionsError
+from training.run.source import SourceError
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_what_leaks_is_listed(tmp_path: Path) -> None:
     ids.write_text("1022454332.jpg\n000000000139\n999999999\n", encoding="utf-8")
     argv = ["--captions", str(source), "--run", str(tmp_path / "run"), "--benchmark"]
     found = leakage.main([*argv, str(ids)])
-    assert (found["pictures"], found["with_an_id"], found["benchmark_ids"], found["leaked"]) == (4, 3, 3, 2)
+    assert (found["images"], found["with_an_id"], found["benchmark_ids"], found["leaked"]) == (4, 3, 3, 2)
     lines = [json.loads(line) for line in (tmp_path / "run" / "leaked.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["benchmark_ids"] for line in lines] == [["flickr 1022454332"], ["coco 139"]]
     ids.write_text("elma\n", encoding="utf-8")
-    with pytest.raises(CaptionsError, match="expected Flickr or COCO ids"):
+    with pytest.raises(SourceError, match="expected Flickr or COCO ids"):
         leakage.main([*argv, str(ids)])
-    with pytest.raises(CaptionsError, match="expected a file of picture names or ids"):
+    with pytest.raises(SourceError, match="expected a file of image names or ids"):
         leakage.main([*argv, str(tmp_path / "none.txt")])

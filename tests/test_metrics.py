@@ -33,11 +33,11 @@ def test_a_collapsed_encoder_finds_nothing() -> None:
 
 
 def test_an_encoder_that_gives_nan_finds_nothing() -> None:
-    pictures = unit(np.eye(8))
+    images = unit(np.eye(8))
     texts = np.full((8, 8), np.nan, dtype=np.float32)
     relevance = Relevance.of([[f"text {i}"] for i in range(8)])
-    assert relevance.text_to_image(texts, pictures).recall_at_5 == 0
-    assert relevance.image_to_text(texts, pictures).recall_at_5 == 0
+    assert relevance.text_to_image(texts, images).recall_at_5 == 0
+    assert relevance.image_to_text(texts, images).recall_at_5 == 0
 
 
 def test_identity_finds_everything() -> None:
@@ -55,20 +55,20 @@ def test_known_ranks_give_known_metrics() -> None:
     assert result.median_rank == 4.0
 
 
-def test_several_captions_are_ranked_against_distinct_pictures() -> None:
+def test_several_captions_are_ranked_against_distinct_images() -> None:
     relevance = Relevance.of([["bir kuş", "kuş"], ["ev", "bir ev"], ["top"]])
-    pictures = unit(np.eye(3))
-    texts = pictures[[0, 0, 1, 1, 2]]
-    assert relevance.text_to_image(texts, pictures).recall_at_1 == 1.0
-    assert relevance.image_to_text(texts, pictures).recall_at_1 == 1.0
+    images = unit(np.eye(3))
+    texts = images[[0, 0, 1, 1, 2]]
+    assert relevance.text_to_image(texts, images).recall_at_1 == 1.0
+    assert relevance.image_to_text(texts, images).recall_at_1 == 1.0
 
 
-def test_a_text_of_two_pictures_is_right_for_both() -> None:
+def test_a_text_of_two_images_is_right_for_both() -> None:
     relevance = Relevance.of([["kalp", "kırmızı kalp"], ["kalp"], ["ev"]])
     assert relevance.texts == ["kalp", "kırmızı kalp", "ev"]
     assert relevance.texts_of == [[0, 1], [0], [2]]
-    pictures = unit(np.eye(3))
-    assert relevance.text_to_image(pictures[[1, 0, 2]], pictures).recall_at_1 == 1.0
+    images = unit(np.eye(3))
+    assert relevance.text_to_image(images[[1, 0, 2]], images).recall_at_1 == 1.0
 
 
 def test_intervals_hold_the_mean_and_are_reproducible() -> None:
@@ -80,7 +80,7 @@ def test_intervals_hold_the_mean_and_are_reproducible() -> None:
     assert first == summarise(rank, np.arange(200) // 2, bootstrap_samples=300)
 
 
-def test_intervals_draw_pictures_not_captions() -> None:
+def test_intervals_draw_images_not_captions() -> None:
     rank = np.repeat(np.random.default_rng(2).integers(1, 3, size=50), 10)
     clustered = summarise(rank, np.repeat(np.arange(50), 10), bootstrap_samples=400).ci95["recall_at_1"]
     alone = summarise(rank, np.arange(500), bootstrap_samples=400).ci95["recall_at_1"]

@@ -22,7 +22,7 @@ from training.mini.scene import (
     turkish_caption,
 )
 from training.mini.turkish import Noun
-from training.mini.words import COLOURS, INVERSE, SETTINGS, THINGS
+from training.mini.words import COLOURS, INVERSE, OBJECTS, SETTINGS
 from training.mini.world import SMALL_CLIP, WorldSize, write_world
 from training.run.provenance import sha256_of
 
@@ -34,7 +34,7 @@ GENITIVES = (
 
 
 def test_every_genitive() -> None:
-    nouns = [noun for thing in THINGS.values() for noun in thing.turkish]
+    nouns = [noun for thing in OBJECTS.values() for noun in thing.turkish]
     assert [noun.genitive() for noun in nouns] == GENITIVES
 
 
@@ -54,7 +54,7 @@ def test_locatives(noun: str, locative: str) -> None:
 
 
 def test_the_world_is_as_wide_as_it_should_be() -> None:
-    assert len(THINGS) >= 16
+    assert len(OBJECTS) >= 16
     assert len(COLOURS) >= 8
     assert len(SETTINGS) >= 4
 
@@ -89,7 +89,7 @@ def test_the_same_seed_draws_the_same_world(tmp_path: Path) -> None:
     assert files[0][0].stat().st_mtime_ns == before
 
 
-def test_one_caption_has_many_pictures(rng: random.Random) -> None:
+def test_one_caption_has_many_images(rng: random.Random) -> None:
     scene = random_scene(rng)
     assert draw_scene(scene, random.Random(1)).tobytes() != draw_scene(scene, random.Random(2)).tobytes()
 
@@ -142,7 +142,7 @@ def test_colour_captions_name_no_thing() -> None:
     )
 
 
-def test_only_pictures_to_train_on_have_short_captions(tmp_path: Path) -> None:
+def test_only_images_to_train_on_have_short_captions(tmp_path: Path) -> None:
     write_world(tmp_path / "data", WorldSize(train=60, validation=20, test=20))
     colours = [word for colour in COLOURS.values() for word in colour.turkish]
     for line in (tmp_path / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
@@ -169,8 +169,8 @@ def test_two_birds_begin_with_a_turkish_capital() -> None:
 
 
 def test_the_committed_small_clip_reaches_its_card(tmp_path: Path) -> None:
-    """On the card's own test pictures, drawn again, through the code that wrote the card."""
-    from training.data.duplicates import apart_by, digests_of_files
+    """On the card's own test images, drawn again, through the code that wrote the card."""
+    from training.data.duplicates import digests_of_files, disjoint_splits
     from training.data.sources import read_captions
     from training.run.config import PretrainConfig, read
     from training.small_models.clip_training import measure
@@ -180,7 +180,7 @@ def test_the_committed_small_clip_reaches_its_card(tmp_path: Path) -> None:
     assert weights.stat().st_size <= 3_000_000
     config = read(PretrainConfig, ["mini-clip", "--run", str(tmp_path), "--captions", "mini:1"])
     captions = read_captions(config)
-    apart = apart_by(captions, digests_of_files(captions.rows, len(captions.rows)))
+    apart = disjoint_splits(captions, digests_of_files(captions.rows, len(captions.rows)))
     measured = measure(SMALL_CLIP, apart, config)["test"]
     for direction in ("text_to_image", "image_to_text"):
         for metric in ("recall_at_1", "recall_at_5", "recall_at_10"):

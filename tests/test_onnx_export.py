@@ -19,17 +19,17 @@ from conftest import run_killed, run_killed_at_random
 from onnx import numpy_helper
 
 from training import distill, embed_images
-from training.embeddings.store import read_targets
+from training.embeddings.store import read_embeddings
 from training.mini.world import SMALL_CLIP, WorldSize, write_world
 from turkish_clip import build_text_encoder, save_text_encoder
 from turkish_clip.cli import entry
+from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.encoder import load_model
 from turkish_clip.metrics import Relevance, Vectors, unit
 from turkish_clip.onnx import export as onnx_export
 from turkish_clip.onnx import graph as onnx_graph
 from turkish_clip.onnx.export import export_onnx
 from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, ImageModel, OnnxError, OnnxTextEncoder
-from turkish_clip.towers import Towers
 from turkish_clip.verify import GOLDEN_TEXTS
 
 TOLERANCE = 1e-5
@@ -53,13 +53,13 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-def test_the_text_side_of_a_pair(pair_folder: Path, towers: Towers, tmp_path: Path) -> None:
+def test_the_text_side_of_a_pair(pair_folder: Path, encoder: DualEncoder, tmp_path: Path) -> None:
     written = export_onnx(pair_folder, tmp_path / "onnx")
-    encoder = OnnxTextEncoder(written.folder)
+    exported = OnnxTextEncoder(written.folder)
     texts = [*GOLDEN_TEXTS, " ".join(["ev"] * 31)]
-    assert np.abs(encoder.encode(texts) - towers.text.encode(texts)).max() < TOLERANCE
-    assert (encoder.dim, encoder.max_tokens, encoder.precision) == (16, 32, "float32")
-    assert encoder.image_model == ImageModel(f"{pair_folder.parent.name}/model", "", towers.image_weights_sha256)
+    assert np.abs(exported.encode(texts) - encoder.text.encode(texts)).max() < TOLERANCE
+    assert (exported.dim, exported.max_tokens, exported.precision) == (16, 32, "float32")
+    assert exported.image_model == ImageModel(f"{pair_folder.parent.name}/model", "", encoder.image_weights_sha256)
 
 
 def test_vectors_become_unit_where_the_model_leaves_them_raw(tiny_bert: Path, tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_int8_finds_what_float32_finds(tmp_path: Path) -> None:
     lines = (tmp_path / "world" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["split"] == "test"]
     relevance = Relevance.of([row["captions"] for row in rows])
-    pictures = read_targets(tmp_path / "run" / "targets").unit_rows([row["image_id"] for row in rows])
+    images = read_embeddings(tmp_path / "run" / "embeddings").unit_rows([row["image_id"] for row in rows])
 
     def recall_at_10(texts: Vectors) -> float:
-        return relevance.text_to_image(texts, pictures).recall_at_10
+        return relevance.text_to_image(texts, images).recall_at_10
 
     plain = recall_at_10(load_model(tmp_path / "run" / "model", device="cpu").encode(relevance.texts))
     found = {}
@@ -307,7 +307,7 @@ def test_the_command(text_folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
         entry.main(["export", "mine", "--onnx", "--image-model", "clip-ViT-B-32"])
     printed = capfd.readouterr().out
     assert "mine-onnx: mine in float32" in printed
-    assert "vectors of pictures by clip-ViT-B-32" in printed
+    assert "vectors of images by clip-ViT-B-32" in printed
     for argv, message in (
         (["export", "mine"], "expected a format, got none; write: turkish-clip export MODEL --onnx"),
         (["export", "--onnx"], "expected a model, got none"),

@@ -1,4 +1,4 @@
-"""What the trainer reads: each caption beside its picture's label, from disk, and never all of them at once."""
+"""What the trainer reads: each caption beside its image's label, from disk, and never all of them at once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from datasets.table import InMemoryTable
 
 from training.data.samples import Row
 from training.data.store import Rows
-from training.distillation.augment import Variants
-from training.distillation.dataset import LookUp, caption_table, say_what_is_cut
+from training.distillation.augment import Augmentation
+from training.distillation.dataset import TargetLookup, caption_table, warn_truncated
 from training.run import temp_storage
 from training.run.temp_storage import Texts
 from turkish_clip import build_text_encoder
 
 CAPTIONS = [("kırmızı bir ev", "ev."), ("mavi kuş",), ("bir köpek", "köpek", "iki ağaç")]
-PICTURE_OF = [0, 0, 1, 2, 2, 2]
+IMAGE_OF = [0, 0, 1, 2, 2, 2]
 
 
 @pytest.fixture
@@ -29,33 +29,37 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
     return Rows.of((Row(str(n), None, texts, (), "train") for n, texts in enumerate(CAPTIONS)), tmp_path)
 
 
-def look_up(variants: Variants) -> LookUp:
-    return LookUp(np.arange(12, dtype=np.float32).reshape(3, 4), "abc", variants)
+def look_up(augmentation: Augmentation) -> TargetLookup:
+    return TargetLookup(np.arange(12, dtype=np.float32).reshape(3, 4), "abc", augmentation)
 
 
-def test_each_caption_has_its_pictures_label(rows: Rows, tmp_path: Path) -> None:
+def test_each_caption_has_its_images_label(rows: Rows, tmp_path: Path) -> None:
     table = caption_table(rows, tmp_path)
     texts = [text for captions in CAPTIONS for text in captions]
     assert list(Texts(table.select(["caption"]))) == texts
     assert table["length"].to_pylist() == [len(text) for text in texts]
     plain = Dataset(InMemoryTable(table), fingerprint="x")
-    dataset = plain.with_transform(look_up(Variants(0, 0, 0, 0, 0)))
+    dataset = plain.with_transform(look_up(Augmentation(0, 0, 0, 0, 0)))
     for order in ([0, 1, 2, 3, 4, 5], [5, 0, 3]):
         batch = dataset.__getitems__(order)
         assert [row["caption"] for row in batch] == [texts[place] for place in order]
         assert [row["label"].tolist() for row in batch] == [
-            list(range(4 * PICTURE_OF[place], 4 * PICTURE_OF[place] + 4)) for place in order
+            list(range(4 * IMAGE_OF[place], 4 * IMAGE_OF[place] + 4)) for place in order
         ]
         assert {tuple(row) for row in batch} == {("caption", "label")}
-    variants = Variants(0.5, 0.5, 0.5, 0.5, 3)
-    changed = [row["caption"] for row in plain.with_transform(look_up(variants)).__getitems__([5, 2, 0])]
-    assert changed == variants.of([texts[5], texts[2], texts[0]], [5, 2, 0]) != [texts[5], texts[2], texts[0]]
+    augmentation = Augmentation(0.5, 0.5, 0.5, 0.5, 3)
+    changed = [row["caption"] for row in plain.with_transform(look_up(augmentation)).__getitems__([5, 2, 0])]
+    assert changed == augmentation.of([texts[5], texts[2], texts[0]], [5, 2, 0]) != [texts[5], texts[2], texts[0]]
 
 
 def test_the_host_tells_labels_apart_by_their_hash_and_copies_none() -> None:
-    variants = Variants(0, 0, 0, 0, 0)
-    one, other = look_up(variants), LookUp(np.zeros((100_000, 8), np.float32), "abc", variants)
-    assert Hasher.hash(one) == Hasher.hash(other) != Hasher.hash(LookUp(np.zeros((1, 1), np.float32), "abd", variants))
+    augmentation = Augmentation(0, 0, 0, 0, 0)
+    one, other = look_up(augmentation), TargetLookup(np.zeros((100_000, 8), np.float32), "abc", augmentation)
+    assert (
+        Hasher.hash(one)
+        == Hasher.hash(other)
+        != Hasher.hash(TargetLookup(np.zeros((1, 1), np.float32), "abd", augmentation))
+    )
     assert copy.deepcopy({"transform": other})["transform"] is other
 
 
@@ -67,7 +71,7 @@ def test_cut_captions_are_counted_over_all_parts(
     model = build_text_encoder(tiny_bert, dim=8, max_tokens=8, device="cpu")
     texts = ["ev", "bir " * 6, "bir " * 7, "kuş", "ev " * 30]
     with caplog.at_level("WARNING", logger="training"):
-        assert say_what_is_cut(model, iter(texts)) == 2
+        assert warn_truncated(model, iter(texts)) == 2
     assert [record.message[:71] for record in caplog.records] == [
         "2 of 5 captions are longer than 8 tokens and are cut (longest: 32); raise --max_tokens"[:71]
     ]

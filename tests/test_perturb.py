@@ -1,4 +1,4 @@
-"""Perturbations and training variants are what they say, and always the same."""
+"""Perturbations and training augmentation are what they say, and always the same."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import difflib
 
 import pytest
 
-from training.distillation.augment import Variants, one_typo, other_full_stop
-from training.evaluation.corruptions import PERTURBATIONS, SPELLINGS
+from training.distillation.augment import Augmentation, one_typo, other_full_stop
+from training.evaluation.corruptions import CORRUPTION_LABELS, CORRUPTIONS
 
 TEXTS = ["Kırmızı bir evin üstünde iki kuş.", "şeker", "Ilık bir gün", "iki kedi var", "çiçeğin solunda bir araba"]
 
@@ -28,7 +28,7 @@ def test_a_typo_needs_a_word() -> None:
 
 def test_perturbations() -> None:
     text = "İki ılık çay"
-    perturbed = {name: perturb(text) for name, perturb in PERTURBATIONS.items()}
+    perturbed = {name: corrupt(text) for name, corrupt in CORRUPTIONS.items()}
     assert perturbed["ascii"] == "Iki ilik cay"
     assert perturbed["upper"] == "İKİ ILIK ÇAY"
     assert perturbed["lower"] == "iki ılık çay"
@@ -42,40 +42,55 @@ def test_full_stop_comes_and_goes() -> None:
 def test_variants_keep_their_shares_and_depend_on_epoch_and_row_alone() -> None:
     texts = ["Çiçekli bir ev."] * 4000
     rows = range(4000)
-    variants = Variants(ascii_share=0.2, case_share=0.3, full_stop_share=0.1, typo_share=0, seed=5)
-    first = variants.of(texts, rows)
+    augmentation = Augmentation(
+        ascii_probability=0.2, case_probability=0.3, full_stop_probability=0.1, typo_probability=0, seed=5
+    )
+    first = augmentation.of(texts, rows)
     assert abs(sum(text.isascii() for text in first) / 4000 - 0.2) < 0.03
     assert not any("CİCEK" in text for text in first)  # who types ASCII has no İ in capitals either
     assert abs(sum(text.isupper() or text.islower() for text in first) / 4000 - 0.3) < 0.03
     assert abs(sum(not text.endswith(".") for text in first) / 4000 - 0.1) < 0.03
-    assert variants.of(texts[10:20], rows[10:20]) == first[10:20]
-    variants.set_epoch(1)
-    assert variants.of(texts, rows) != first
-    assert Variants(0, 0, 0, 0, seed=5).of(texts, rows) == texts
+    assert augmentation.of(texts[10:20], rows[10:20]) == first[10:20]
+    augmentation.set_epoch(1)
+    assert augmentation.of(texts, rows) != first
+    assert Augmentation(0, 0, 0, 0, seed=5).of(texts, rows) == texts
 
 
 def test_typos_to_train_on_differ_by_epoch() -> None:
     texts = ["Çiçekli bir ev."] * 2000
-    variants = Variants(ascii_share=0, case_share=0, full_stop_share=0, typo_share=0.25, seed=5)
-    first = variants.of(texts, range(2000))
+    augmentation = Augmentation(
+        ascii_probability=0, case_probability=0, full_stop_probability=0, typo_probability=0.25, seed=5
+    )
+    first = augmentation.of(texts, range(2000))
     assert abs(sum(text != texts[0] for text in first) / 2000 - 0.25) < 0.04
     assert len(set(first)) > 8
-    variants.set_epoch(1)
-    assert variants.of(texts, range(2000)) != first
+    augmentation.set_epoch(1)
+    assert augmentation.of(texts, range(2000)) != first
 
 
 def test_variants_are_drawn_independently_of_each_other_and_of_epochs_and_seeds() -> None:
     texts, rows = ["Çiçekli bir ev."] * 10_000, range(10_000)
 
     def changed(seed: int, epoch: int, **shares: float) -> set[int]:
-        variants = Variants(
-            **{"ascii_share": 0, "case_share": 0, "full_stop_share": 0, "typo_share": 0, **shares}, seed=seed
+        augmentation = Augmentation(
+            **{
+                "ascii_probability": 0,
+                "case_probability": 0,
+                "full_stop_probability": 0,
+                "typo_probability": 0,
+                **shares,
+            },
+            seed=seed,
         )  # type: ignore[arg-type]
-        variants.set_epoch(epoch)
-        return {row for row, text in enumerate(variants.of(texts, rows)) if text != texts[0]}
+        augmentation.set_epoch(epoch)
+        return {row for row, text in enumerate(augmentation.of(texts, rows)) if text != texts[0]}
 
-    typo = changed(0, 0, typo_share=0.2)
-    for other in (changed(0, 0, case_share=0.2), changed(0, 1, typo_share=0.2), changed(1, 0, typo_share=0.2)):
+    typo = changed(0, 0, typo_probability=0.2)
+    for other in (
+        changed(0, 0, case_probability=0.2),
+        changed(0, 1, typo_probability=0.2),
+        changed(1, 0, typo_probability=0.2),
+    ):
         assert len(typo & other) == pytest.approx(400, abs=90)
 
 
@@ -90,8 +105,8 @@ def test_variants_are_drawn_independently_of_each_other_and_of_epochs_and_seeds(
     ],
 )
 def test_endings(text: str, bare: str) -> None:
-    assert PERTURBATIONS["suffix"](text) == bare
+    assert CORRUPTIONS["suffix"](text) == bare
 
 
 def test_every_spelling_has_a_name() -> None:
-    assert [name for _, name in SPELLINGS] == list(PERTURBATIONS)
+    assert [name for _, name in CORRUPTION_LABELS] == list(CORRUPTIONS)

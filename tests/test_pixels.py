@@ -1,4 +1,4 @@
-"""The short way from a picture to the tower's numbers gives the processor's, to the bit; else it is not taken."""
+"""The short way from an image to the tower's numbers gives the processor's, to the bit; else it is not taken."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image, ImageChops
 from sentence_transformers import SentenceTransformer
 
 from turkish_clip import preprocessing
-from turkish_clip.encoder import load_model, picture_processor
-from turkish_clip.preprocessing import prepare_for
+from turkish_clip.encoder import image_processor, load_model
+from turkish_clip.preprocessing import preprocessing_for
 
 
 @pytest.fixture
@@ -26,41 +26,41 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def short_way(model: SentenceTransformer) -> preprocessing.Prepare:
-    way = prepare_for(model)
-    assert isinstance(way, preprocessing._ShortWay)
+    way = preprocessing_for(model)
+    assert isinstance(way, preprocessing._FastPreprocessing)
     return way
 
 
 def test_every_size_gives_the_numbers_of_the_processor(model: SentenceTransformer, rng: random.Random) -> None:
     sizes = [(1, 1), (32, 32), (33, 32), (32, 33), (31, 500), (500, 31), (640, 480)]
     sizes += [(rng.randint(1, 300), rng.randint(1, 300)) for _ in range(40)]
-    pictures = [noise(*size) for size in sizes if max(size) <= preprocessing.LONGEST * min(size)]
-    ours, theirs = short_way(model)(pictures), model.preprocess(pictures)
+    images = [noise(*size) for size in sizes if max(size) <= preprocessing.LONGEST * min(size)]
+    ours, theirs = short_way(model)(images), model.preprocess(images)
     assert ours.keys() == theirs.keys()
     assert ours["pixel_values"].dtype == torch.float32
     assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
 
 
-def test_a_processor_that_squeezes_pictures_into_a_size(model: SentenceTransformer) -> None:
-    processor = picture_processor(model)
+def test_a_processor_that_squeezes_images_into_a_size(model: SentenceTransformer) -> None:
+    processor = image_processor(model)
     processor.size, processor.do_center_crop = type(processor.size)(height=24, width=40), False
-    pictures = [noise(100, 60), noise(7, 9)]
-    found = short_way(model)(pictures)["pixel_values"]
+    images = [noise(100, 60), noise(7, 9)]
+    found = short_way(model)(images)["pixel_values"]
     assert found.shape == (2, 3, 24, 40)
-    assert torch.equal(found, model.preprocess(pictures)["pixel_values"])
+    assert torch.equal(found, model.preprocess(images)["pixel_values"])
 
 
 def test_a_pair_takes_it_too(pair_folder: Path) -> None:
     model = load_model(pair_folder, device="cpu")
-    pictures = [noise(100, 60)]
-    assert torch.equal(short_way(model)(pictures)["pixel_values"], model.preprocess(pictures)["pixel_values"])
+    images = [noise(100, 60)]
+    assert torch.equal(short_way(model)(images)["pixel_values"], model.preprocess(images)["pixel_values"])
 
 
 @pytest.mark.parametrize("name", ["pads", "another filter", "one pixel aside", "no resizing"])
 def test_a_processor_that_does_anything_else_is_used_itself(
     model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    processor = picture_processor(model)
+    processor = image_processor(model)
     if name == "pads":
         processor.crop_size = type(processor.crop_size)(height=48, width=48)
     elif name == "no resizing":
@@ -68,10 +68,10 @@ def test_a_processor_that_does_anything_else_is_used_itself(
     else:
         resize = Image.Image.resize
 
-        def other(picture: Image.Image, size: tuple[int, int], resample: int, **more: object) -> Image.Image:
+        def other(image: Image.Image, size: tuple[int, int], resample: int, **more: object) -> Image.Image:
             if name == "another filter":
-                return resize(picture, size, Image.Resampling.BOX)
-            return ImageChops.offset(resize(picture, size, resample), 1, 0)
+                return resize(image, size, Image.Resampling.BOX)
+            return ImageChops.offset(resize(image, size, resample), 1, 0)
 
         real = model.preprocess
 
@@ -81,16 +81,16 @@ def test_a_processor_that_does_anything_else_is_used_itself(
                 return dict(real(*inputs))
 
         monkeypatch.setattr(model, "preprocess", preprocess)
-    assert not isinstance(prepare_for(model), preprocessing._ShortWay)
+    assert not isinstance(preprocessing_for(model), preprocessing._FastPreprocessing)
 
 
 def test_a_strip_does_not_fill_the_memory(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
     way, resize, largest = short_way(model), Image.Image.resize, 0
 
-    def watched(picture: Image.Image, size: tuple[int, int], *more: object) -> Image.Image:
+    def watched(image: Image.Image, size: tuple[int, int], *more: object) -> Image.Image:
         nonlocal largest
         largest = max(largest, *size)
-        return resize(picture, size, *more)
+        return resize(image, size, *more)
 
     monkeypatch.setattr(Image.Image, "resize", watched)
     middle = Image.new("RGB", (200_000, 2))

@@ -18,13 +18,13 @@ from training import distill, pretrain
 from training.run.config import PretrainConfig, read
 from training.run.provenance import sha256_of
 from training.run.record import RunError
-from training.run.source import CaptionsError
+from training.run.source import SourceError
 from training.small_models.clip_dataset import ClipBatches, shifted
 from training.small_models.models import build_processor
 from turkish_clip.errors import InputError
 
 SMALL = (
-    "--picture_size 32 --vision_layers 1 --vision_hidden 32 --text_layers 1 --text_hidden 32 --vocabulary 530 "
+    "--image_size 32 --vision_layers 1 --vision_hidden 32 --text_layers 1 --text_hidden 32 --vocabulary 530 "
     "--caption_tokens 24 --dim 16 --epochs 6 --batch_size 16 --evaluations 4 --device cpu"
 )
 
@@ -111,25 +111,25 @@ def test_a_finished_run_is_only_told_again(
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(again))
 
 
-def test_pictures_that_do_not_open_are_listed(captioned_folder: Path, tmp_path: Path) -> None:
+def test_images_that_do_not_open_are_listed(captioned_folder: Path, tmp_path: Path) -> None:
     import shutil
 
     source = tmp_path / "source"
     shutil.copytree(captioned_folder, source)
     (source / "train" / "00001.png").write_bytes(b"no")
-    with pytest.raises(CaptionsError, match="1 × a file that is not a picture"):
+    with pytest.raises(SourceError, match="1 × a file that is not an image"):
         pretrain.main(arguments(source, tmp_path / "strict"))
-    pretrain.main(arguments(source, tmp_path / "run", "--max_reject_share", "0.1", "--epochs", "0.5"))
-    rejects = (tmp_path / "run" / "rejects.jsonl").read_text(encoding="utf-8")
-    assert '"train-00001"' in rejects
+    pretrain.main(arguments(source, tmp_path / "run", "--max_skipped_fraction", "0.1", "--epochs", "0.5"))
+    skipped = (tmp_path / "run" / "skipped.jsonl").read_text(encoding="utf-8")
+    assert '"train-00001"' in skipped
 
 
 def test_the_shorter_captions_come_first(tmp_path: Path) -> None:
     texts = ["a red house by day", "a house", "a red house", "house in snow, at night"]
     options = ["--captions", "nothing", "--run", str(tmp_path), "--epochs", "4", "--shortest_first", "0.5"]
-    config = read(PretrainConfig, [*options, "--picture_size", "8", "--patch_size", "8"])
-    pictures = np.zeros((64, 3, 8, 8), np.uint8)
-    batches = ClipBatches(pictures, [texts] * 64, build_processor(texts, config), config)
+    config = read(PretrainConfig, [*options, "--image_size", "8", "--patch_size", "8"])
+    images = np.zeros((64, 3, 8, 8), np.uint8)
+    batches = ClipBatches(images, [texts] * 64, build_processor(texts, config), config)
     seen = []
     for epoch in range(4):
         batches.set_epoch(epoch)
@@ -139,8 +139,8 @@ def test_the_shorter_captions_come_first(tmp_path: Path) -> None:
 
 
 def test_no_shift_changes_nothing_and_shifts_never_mirror() -> None:
-    pictures = torch.rand(2, 3, 16, 16)
-    assert torch.allclose(shifted(pictures, torch.zeros(2, 6)), pictures, atol=1e-5)
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.allclose(shifted(images, torch.zeros(2, 6)), images, atol=1e-5)
     left = torch.zeros(1, 3, 16, 16)
     left[..., :4] = 1
     amounts = torch.tensor(np.random.default_rng(0).uniform(-1, 1, size=(64, 6)), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Distillation on several processes: it ends as one process does, and one of them speaks and writes."""
+"""Distillation on several processes: it ends as one process does, and one of them reports_errors and writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from safetensors.numpy import load_file
 from training import distill, embed_images
 from training.run.command import run_command
 from training.run.config import DistillConfig
-from training.run.distributed import ProcessError, by_first, device_of, in_turn, join_processes, process_count, together
+from training.run.distributed import (
+    ProcessError,
+    all_or_none,
+    broadcast_from_main,
+    device_of,
+    join_process_group,
+    main_process_first,
+    world_size,
+)
 from training.small_models.models import write_scratch_backbone
 from turkish_clip import InputError
 from turkish_clip.encoder import load_model
@@ -37,7 +45,7 @@ def recipe(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.Tem
     settings = json.loads((backbone / "config.json").read_text(encoding="utf-8"))
     settings["attention_probs_dropout_prob"] = 0.0
     (backbone / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-    more = f"--targets {folder / 'targets'} --backbone {backbone} --max_tokens 32 --batch_size 22 --epochs 2"
+    more = f"--embeddings {folder / 'embeddings'} --backbone {backbone} --max_tokens 32 --batch_size 22 --epochs 2"
     return [*source, *more.split(), *"--evaluations 3 --learning_rate 1e-3".split()]
 
 
@@ -80,7 +88,7 @@ def test_two_processes_end_as_one_and_see_each_row_once(
     assert two["best_validation_mrr"] == pytest.approx(alone["best_validation_mrr"], abs=1e-3)
     assert_same(alone["run"], tmp_path / "two")
     record = json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))
-    assert (record["machine"]["processes"], record["status"]) == (2, "finished")
+    assert (record["machine"]["world_size"], record["status"]) == (2, "finished")
 
     seen = [(tmp_path / f"rows-{number}.jsonl").read_text(encoding="utf-8").splitlines() for number in (0, 1)]
     captions = alone["training_captions"]
@@ -122,7 +130,7 @@ def test_accelerate_launch(recipe: list[str], alone: dict[str, Any], tmp_path: P
     words = [sys.executable, "-m", *launcher.split(), "--dynamo_backend", "no", "-m", "training.distill"]
     done = in_own_network([*words, *recipe, "--run", str(tmp_path / "two")])
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))["machine"]["processes"] == 2
+    assert json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))["machine"]["world_size"] == 2
     assert_same(alone["run"], tmp_path / "two")
 
 
@@ -198,21 +206,21 @@ from turkish_clip.encoder import load_model
 
 def main(argv):
     folder = Path(argv[0])
-    join_processes("cpu")
-    number = process_number()
+    join_process_group("cpu")
+    number = rank()
     def read():
         (folder / f"{number} began").touch()
         if number == 0:
             time.sleep(0.5)
             (folder / "drawn").touch()
         return (folder / "drawn").exists() and (number > 0 or not (folder / "1 began").exists())
-    assert in_turn(read)
-    assert by_first(lambda: {"number": number}) == {"number": 0}
-    assert together(lambda: number) == number
+    assert main_process_first(read)
+    assert broadcast_from_main(lambda: {"number": number}) == {"number": 0}
+    assert all_or_none(lambda: number) == number
     def open_file():
         if number == 1:
             raise InputError("expected a house, got a tree; draw one")
-    together(open_file)
+    all_or_none(open_file)
     (folder / "beyond").touch()
 
 run_command(main, several_processes=True)
@@ -229,27 +237,27 @@ def test_they_act_as_one_and_the_one_that_failed_says_why(tmp_path: Path) -> Non
 
 
 def test_one_process_alone_acts_at_once() -> None:
-    join_processes("cpu")
-    assert together(lambda: 1) == in_turn(lambda: 1) == by_first(lambda: 1) == 1
+    join_process_group("cpu")
+    assert all_or_none(lambda: 1) == main_process_first(lambda: 1) == broadcast_from_main(lambda: 1) == 1
     with pytest.raises(ZeroDivisionError):
-        in_turn(lambda: 1 // 0)
+        main_process_first(lambda: 1 // 0)
 
 
 def test_processes_that_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    assert process_count() == 2
+    assert world_size() == 2
     with pytest.raises(
         ProcessError, match="expected 2 processes to meet at :, got .*; start them with torchrun or acc"
     ):
-        join_processes("cpu")
+        join_process_group("cpu")
 
 
 def test_processes_that_share_the_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ProcessError, match="expected a launcher that starts plain processes, got ACCELERATE_USE_FSDP"):
-        join_processes("cpu")
+        join_process_group("cpu")
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from training.run.config import PublishConfig
 from training.run.recipe import ConfigError
 from training.run.record import RunError
 from turkish_clip.encoder import load_model
-from turkish_clip.verify import RECORD, as_lines, encode_each, golden_pictures, unit, verify
+from turkish_clip.verify import RECORD, as_lines, encode_each, golden_images, unit, verify
 
 IDS = ["--model_id", "me/text", "--paired_id", "me/pair", "--image_model_id", "me/image"]
 LICENSES = ["--license", "apache-2.0", "--captions_license", "cc0-1.0"]
@@ -79,7 +79,7 @@ def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: 
 
 
 def test_the_card_tells_the_objective_that_was_trained(run: Path) -> None:
-    change(run / "run.json", lambda record: record["config"].update(objective="contrastive", typo_share=0.25))
+    change(run / "run.json", lambda record: record["config"].update(objective="contrastive", typo_probability=0.25))
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), publish.measured(run))
     card = (config.output / "README.md").read_text(encoding="utf-8")
@@ -124,11 +124,11 @@ def test_a_run_folder_is_enough_and_a_stranger_checks_it(run: Path, capsys: pyte
 def test_what_is_built_gives_the_vectors_of_the_run(trained: Path, built: dict[str, Path], tiny_clip: Path) -> None:
     texts = ["kırmızı bir ev", "İki mavi kuş"]
     wanted = encode_each(load_model(trained / "model", device="cpu"), texts)
-    pictures = encode_each(load_model(tiny_clip, device="cpu"), golden_pictures())
+    images = encode_each(load_model(tiny_clip, device="cpu"), golden_images())
     text, pair = (SentenceTransformer(str(built[kind]), device="cpu") for kind in ("text", "paired"))
     assert np.array_equal(encode_each(text, texts), wanted)
     assert np.array_equal(encode_each(pair, texts), wanted)
-    assert np.array_equal(encode_each(pair, golden_pictures()), pictures)
+    assert np.array_equal(encode_each(pair, golden_images()), images)
     for folder in built.values():
         assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".py", ".pkl")]
         assert str(trained) not in "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.json"))
@@ -152,7 +152,7 @@ def test_names_that_older_libraries_know(built: dict[str, Path]) -> None:
         ("results.json", {"dataset": "mini"}, r"results.json is of other data \(mini\)"),
         ("results.json", {"weights_sha256": None}, "results.json is of other weights"),
         ("run.json", {"image_model": {"id": "x", "revision": "", "weights_sha256": "0"}}, None),
-        ("results.json", {"ascii": {"kept": float("nan")}}, "no fraction at ascii.kept"),
+        ("results.json", {"ascii": {"retention": float("nan")}}, "no fraction at ascii.retention"),
     ],
 )
 def test_what_stands_in_the_way(run: Path, file: str, how: dict[str, Any], reason: str | None) -> None:
@@ -173,7 +173,7 @@ def test_all_reasons_are_said_at_once(run: Path, monkeypatch: pytest.MonkeyPatch
         "got 5 in the way",
         "uncommitted changes now",
         "add --license, for example apache-2.0",
-        "no licence of the data pictures",
+        "no licence of the data images",
         "add --model_id or --push",
         "publish the pair with --paired, or upload it and name it with --image_model_id",
     ):
@@ -196,7 +196,7 @@ def test_what_the_maker_says_wrongly(run: Path, argv: list[str], reason: str) ->
 
 
 def test_licences_are_those_of_the_data_that_were_trained_on(run: Path) -> None:
-    with pytest.raises(RunError, match="no licence of the data pictures; add --captions_license"):
+    with pytest.raises(RunError, match="no licence of the data images; add --captions_license"):
         publish.main(["demo", "--run", str(run), *IDS])
 
 
@@ -219,7 +219,7 @@ def test_a_model_that_finds_what_chance_finds(run: Path) -> None:
         results["text_to_image"].update(recall_at_10=0.11, ci95={"recall_at_10": [0.08, 0.14]})
 
     change(run / "results.json", lower)
-    with pytest.raises(RunError, match="recall@10 0.110 among 100 pictures is what chance finds"):
+    with pytest.raises(RunError, match="recall@10 0.110 among 100 images is what chance finds"):
         publish.main([str(run), *IDS, *LICENSES])
 
 
@@ -229,13 +229,13 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
 
 
 def test_the_makers_own_words_are_no_gaps(run: Path) -> None:
-    words = ["--limits", "None of the pictures show people; TODO lists neither"]
+    words = ["--limits", "None of the images show people; TODO lists neither"]
     publish.build(
         publish.read(PublishConfig, [str(run), *IDS, *LICENSES, *words]),
         publish.finished_run(run),
         publish.measured(run),
     )
-    assert "None of the pictures" in (run / "publish" / "text" / "README.md").read_text(encoding="utf-8")
+    assert "None of the images" in (run / "publish" / "text" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_run_of_something_else_is_no_text_encoder(run: Path) -> None:
@@ -267,8 +267,8 @@ def test_a_failed_check_stops_before_anything_goes_up(run: Path, monkeypatch: py
         change(folder / RECORD, lambda golden: golden["golden"]["text_vectors"][0].__setitem__(0, 9.0))
         return checks(folder, record)
 
-    checks = publish.check_as_stranger
-    monkeypatch.setattr(publish, "check_as_stranger", spoil)
+    checks = publish.check_isolated
+    monkeypatch.setattr(publish, "check_isolated", spoil)
     monkeypatch.setattr(publish, "push", lambda *_: pytest.fail("it went up"))
     monkeypatch.setattr(publish, "need_token", lambda _: None)
     with pytest.raises(RunError, match=r"1 in the way: \(1\) golden texts: 12 sentences, largest difference [0-9.e+]+"):
@@ -347,13 +347,13 @@ def test_a_gap_in_the_card(built: dict[str, Path], line: str) -> None:
 
 
 def test_paths_of_the_machine_stay_here() -> None:
-    for path in ("/a/b/pictures", "../b/pictures", "~/pictures"):
-        assert public_name(path) == "pictures"
-    sources = [{"captions": path} for path in ("/a/pictures", "/b/pictures", "owner/set", "data/set.csv")]
+    for path in ("/a/b/images", "../b/images", "~/images"):
+        assert public_name(path) == "images"
+    sources = [{"captions": path} for path in ("/a/images", "/b/images", "owner/set", "data/set.csv")]
     record = {"config": {"sources": sources}, "captions_revisions": ["", "", "c0ffee", ""]}
     assert [(source.name, source.on_hub) for source in sources_of(record)] == [
-        ("pictures (1)", False),
-        ("pictures (2)", False),
+        ("images (1)", False),
+        ("images (2)", False),
         ("owner/set", True),
         ("data/set.csv", False),
     ]
@@ -375,7 +375,7 @@ def test_verify_passes_what_was_built(built: dict[str, Path], tiny_clip: Path) -
         (lambda r: r.update(format=2), "record", "format 2, which this version can't read"),
         (lambda r: r.pop("golden"), "record", "KeyError: 'golden'"),
         (lambda r: r["golden"]["texts"].pop(), "record", "golden vectors that do not match their texts"),
-        (lambda r: r["golden"]["picture_vectors"].reverse(), "pairs", "another image model: pair it with me/image"),
+        (lambda r: r["golden"]["image_vectors"].reverse(), "pairs", "another image model: pair it with me/image"),
     ],
 )
 def test_verify_finds_what_is_wrong(
@@ -401,6 +401,6 @@ def test_verify_never_raises(built: dict[str, Path], tmp_path: Path) -> None:
     assert "expected a model in" in failed(verify(folder, device="cpu"))["loads"]
 
 
-def test_golden_pictures_are_told_apart(tiny_clip: Path) -> None:
-    vectors = unit(encode_each(load_model(tiny_clip, device="cpu"), golden_pictures()))
+def test_golden_images_are_told_apart(tiny_clip: Path) -> None:
+    vectors = unit(encode_each(load_model(tiny_clip, device="cpu"), golden_images()))
     assert float((vectors @ vectors.T - np.eye(3)).max()) < 0.999

@@ -15,7 +15,7 @@ from training import embed_images
 from training.data.sources import read_captions
 from training.embeddings import shard_writer
 from training.embeddings.embed import Chunk
-from training.embeddings.manifest import TargetsError
+from training.embeddings.manifest import EmbeddingsError
 from training.embeddings.ray_embed import portable
 from training.run.source import SourceConfig
 from turkish_clip.cluster import ClusterError
@@ -29,7 +29,7 @@ def command(folder: Path, clip: Path, run: Path, *more: str) -> list[str]:
 
 
 def bytes_of(run: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((run / "targets").iterdir())}
+    return {path.name: path.read_bytes() for path in sorted((run / "embeddings").iterdir())}
 
 
 def embedders() -> list[int]:
@@ -52,15 +52,15 @@ def test_two_workers_write_what_one_process_writes_though_one_is_killed(
 ) -> None:
     embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "alone"))
     killed: list[int] = []
-    add = shard_writer.Shelf.add
+    add = shard_writer.ShardWriter.add
 
-    def add_and_kill(shelf: shard_writer.Shelf, part: Any) -> None:
+    def add_and_kill(shelf: shard_writer.ShardWriter, part: Any) -> None:
         add(shelf, part)
         if not killed:
             killed.append(embedders()[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    monkeypatch.setattr(shard_writer.Shelf, "add", add_and_kill)
+    monkeypatch.setattr(shard_writer.ShardWriter, "add", add_and_kill)
     found = embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "many", "--cluster", "local"))
     assert killed
     assert found["shards"] == 8
@@ -73,22 +73,24 @@ def test_a_worker_that_cannot_go_on_is_one_line(
     captioned_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.embeddings.shard_writer.weights_sha256", lambda model: "0" * 64)
-    with pytest.raises(TargetsError, match="the same weights of .* on all nodes, got others") as raised:
+    with pytest.raises(EmbeddingsError, match="the same weights of .* on all nodes, got others") as raised:
         embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "run", "--cluster", "local"))
     assert "\n" not in str(raised.value)
 
 
-def test_a_picture_that_is_not_there_is_sent_as_one_that_does_not_open(tmp_path: Path) -> None:
+def test_an_image_that_is_not_there_is_sent_as_one_that_does_not_open(tmp_path: Path) -> None:
     pq.write_table(
         pa.table(
             {"image": [{"bytes": b"here", "path": None}, {"bytes": None, "path": None}], "caption": ["ev", "kuş"]}
         ),
         tmp_path / "t.parquet",
     )
-    rows = read_captions(SourceConfig(captions=str(tmp_path / "t.parquet"), run=str(tmp_path), max_reject_share=1)).rows
+    rows = read_captions(
+        SourceConfig(captions=str(tmp_path / "t.parquet"), run=str(tmp_path), max_skipped_fraction=1)
+    ).rows
     here, lost = portable(Chunk(0, rows, [row.size for row in rows])).rows
     assert here.image.read() == b"here"
-    with pytest.raises(ImageError, match="no picture"):
+    with pytest.raises(ImageError, match="no image"):
         lost.open()
 
 

@@ -45,8 +45,8 @@ def test_what_readme_names_is_there() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in set(re.findall(r"python -m training\.(\w+)", text)):
         assert (ROOT / "training" / f"{command}.py").is_file()
-    targets = (ROOT / "Makefile").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"make ([a-z-]+)", text)):
-        assert f"\n{target}:" in targets
-    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
-        assert (ROOT / picture).is_file()
+        assert f"\n{target}:" in makefile
+    for image in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+        assert (ROOT / image).is_file()

@@ -16,7 +16,7 @@ BASE = ["--captions", "x", "--run", "r"]
 
 def test_defaults_then_recipe_then_options(tmp_path: Path) -> None:
     recipe = tmp_path / "model.yaml"
-    recipe.write_text("captions: pictures\nepochs: 7\nbatch_size: 9\ncaption_columns: [a, b]\n", encoding="utf-8")
+    recipe.write_text("captions: images\nepochs: 7\nbatch_size: 9\ncaption_columns: [a, b]\n", encoding="utf-8")
     config = read(DistillConfig, [str(recipe), "--batch-size", "11", "seed=5", "--bf16"])
     assert (config.epochs, config.batch_size, config.seed, config.bf16) == (7.0, 11, 5, True)
     assert config.caption_columns == ("a", "b")
@@ -31,8 +31,8 @@ def test_the_learning_rate_fits_the_backbone() -> None:
 
 
 def test_the_documented_spellings_of_the_source() -> None:
-    config = read(PretrainConfig, ["images=pictures", "captions_columns=captions_en", "run=r"])
-    assert (config.captions, config.caption_columns) == ("pictures", ("captions_en",))
+    config = read(PretrainConfig, ["images=images", "captions_columns=captions_en", "run=r"])
+    assert (config.captions, config.caption_columns) == ("images", ("captions_en",))
 
 
 def test_the_same_options_serve_all_commands() -> None:
@@ -59,7 +59,7 @@ def test_every_recipe_reads(path: Path) -> None:
         ([*BASE, "--epochs", "many"], "expected a number for 'epochs' in the command line, got 'many'"),
         ([*BASE, "--batch_size", "2.5"], "expected a whole number for 'batch_size'"),
         ([*BASE, "--seed", "-1"], "expected 'seed' to be at least 0, got -1"),
-        ([*BASE, "--ascii_share", "2"], "expected 'ascii_share' to be 0 to 1, got 2.0"),
+        ([*BASE, "--ascii_probability", "2"], "expected 'ascii_probability' to be 0 to 1, got 2.0"),
         ([*BASE, "--device", "tpu"], "one of auto, cpu, cuda, mps, got 'tpu'"),
         ([*BASE, "--epochs"], "expected a value after --epochs"),
         (["--captions", "--run", "r"], "expected a value after --captions, got --run"),
@@ -96,7 +96,7 @@ def test_bad_recipes_say_where(tmp_path: Path, text: str, message: str) -> None:
 
 def test_sizes_that_do_not_divide() -> None:
     with pytest.raises(ConfigError, match="multiple of patch_size 8, got 60"):
-        read(PretrainConfig, [*BASE, "--picture_size", "60"])
+        read(PretrainConfig, [*BASE, "--image_size", "60"])
     with pytest.raises(ConfigError, match="'vision_hidden' to be a multiple of 32, got 48"):
         read(PretrainConfig, [*BASE, "--vision_hidden", "48"])
 

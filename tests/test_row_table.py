@@ -1,4 +1,4 @@
-"""Rows on disk are the rows that were written, with every kind of picture; and they are cheap."""
+"""Rows on disk are the rows that were written, with every kind of image; and they are cheap."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from memory import peak_of, write_source
 
-from training.data.hub_datasets import Stored
-from training.data.samples import Reject, Row
-from training.data.store import SPLITS, Rejects, RejectWriter, Rows
+from training.data.hub_datasets import DatasetImage
+from training.data.samples import Row, SkippedSample
+from training.data.store import SPLITS, Rows, SkippedSamples, SkippedWriter
 from training.run import temp_storage
 
 MB = 1_000_000
 
 
 def some_rows(rng: random.Random, count: int) -> list[Row]:
-    """Rows with pictures of every kind, captions of any number and Turkish letters."""
+    """Rows with images of every kind, captions of any number and Turkish letters."""
     data_set = object()
     rows = []
     for number in range(count):
@@ -29,7 +29,7 @@ def some_rows(rng: random.Random, count: int) -> list[Row]:
                 None,
                 Path(f"resimler/ığdır {number}.png"),
                 Path(os.fsdecode(b"not-utf8-\xff.png")),
-                Stored(data_set, number, "image"),
+                DatasetImage(data_set, number, "image"),
             ]
         )
         captions = tuple(f"başlık {number} {k}" for k in range(rng.randrange(1, 4)))
@@ -50,7 +50,7 @@ def test_rows_come_back(tmp_path: Path, rng: random.Random, monkeypatch: pytest.
     for split in SPLITS:
         assert list(rows.of_split(split)) == [row for row in expected if row.split == split]
         assert list(rows[10:60].of_split(split)) == [row for row in expected[10:60] if row.split == split]
-    stored = [row.image for row in rows if isinstance(row.image, Stored)]
+    stored = [row.image for row in rows if isinstance(row.image, DatasetImage)]
     assert len({id(image.dataset) for image in stored}) == 1
     assert list(rows[::-2].image_ids()) == [row.image_id for row in expected[::-2]]
     part = rows.take(np.array([70, 3, 3]))
@@ -67,14 +67,14 @@ def test_sources_are_joined(tmp_path: Path, rng: random.Random) -> None:
 
 
 def test_rejects_come_back(tmp_path: Path) -> None:
-    expected = [Reject(f"{number}", f"{number}.png", "no file") for number in range(20)]
-    writer = RejectWriter(tmp_path)
-    for reject in expected:
-        writer.add(reject)
-    rejects = writer.finish()
-    assert isinstance(rejects, Rejects)
-    assert list(rejects) == expected
-    assert rejects[-1] == expected[-1]
+    expected = [SkippedSample(f"{number}", f"{number}.png", "no file") for number in range(20)]
+    writer = SkippedWriter(tmp_path)
+    for sample in expected:
+        writer.add(sample)
+    skipped = writer.finish()
+    assert isinstance(skipped, SkippedSamples)
+    assert list(skipped) == expected
+    assert skipped[-1] == expected[-1]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from Linux's /proc")

@@ -9,7 +9,7 @@ import pytest
 from training.run.config import DistillConfig
 from training.run.provenance import git_state, library_versions, sha256_of
 from training.run.record import RunError, open_run
-from turkish_clip.towers import weights_sha256
+from turkish_clip.dual_encoder import weights_sha256
 
 
 def test_hashes_and_versions(tmp_path: Path) -> None:

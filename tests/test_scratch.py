@@ -17,7 +17,7 @@ import pytest
 from memory import write_source
 
 from training.run import temp_storage
-from training.run.temp_storage import Numbers, TableRows, TableWriter, scratch_array
+from training.run.temp_storage import Numbers, TableRows, TableWriter, unnamed_array
 
 
 class Numbered(TableRows[tuple[int, str]]):
@@ -68,17 +68,17 @@ def test_large_rows_are_written_early(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_an_array_is_zeros_that_can_be_written(tmp_path: Path) -> None:
-    array = scratch_array((3, 4), np.float32, tmp_path / "not" / "there")
+    array = unnamed_array((3, 4), np.float32, tmp_path / "not" / "there")
     assert array.shape == (3, 4)
     assert not array.any()
     array[1] = 2
     assert array.sum() == 8
-    assert scratch_array((0, 4), np.float32, tmp_path).shape == (0, 4)
+    assert unnamed_array((0, 4), np.float32, tmp_path).shape == (0, 4)
 
 
 def test_nothing_has_a_name(tmp_path: Path) -> None:
     rows, _ = numbered(100, tmp_path)
-    array = scratch_array((10, 10), np.float32, tmp_path / "run")
+    array = unnamed_array((10, 10), np.float32, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
     assert len(rows) == len(array) * 10
 
@@ -87,9 +87,9 @@ def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys, pyarrow as pa\n"
         "from pathlib import Path\n"
-        "from training.run.temp_storage import TableWriter, scratch_array\n"
+        "from training.run.temp_storage import TableWriter, unnamed_array\n"
         "near = Path(sys.argv[1])\n"
-        "array = scratch_array((1000, 1000), 'float32', near)\n"
+        "array = unnamed_array((1000, 1000), 'float32', near)\n"
         "writer = TableWriter(pa.schema([('text', pa.string())]), near)\n"
         "for number in range(20000): writer.add((f'satır {number}',))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -113,7 +113,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_no_room_for_an_array(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left") as full:
-        scratch_array((1000, 1000), np.float32, small_disk)
+        unnamed_array((1000, 1000), np.float32, small_disk)
     assert full.value.errno == errno.ENOSPC
 
 

@@ -1,4 +1,4 @@
-"""WebDataset shards: samples by key, pictures by their place, and no tar that escapes, floods or is cut in silence."""
+"""WebDataset shards: samples by key, images by their place, and no tar that escapes, floods or is cut in silence."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from conftest import paint
 from PIL import Image
 
 from training import embed_images
-from training.data.lazy_images import TableError
 from training.data.sources import Captions, read_captions
-from training.data.webdataset import MAX_TEXT_BYTES, Member, shard_records
+from training.data.webdataset import MAX_TEXT_BYTES, ShardImage, shard_records
 from training.embeddings import shard_writer
-from training.run.source import CaptionsError, SourceConfig
+from training.run.source import SourceConfig, SourceError
 
 Part = tuple[str, bytes]
 
 
 def source(captions: object, **options: Any) -> SourceConfig:
-    return SourceConfig(captions=str(captions), run="unused", max_reject_share=1.0, **options)
+    return SourceConfig(captions=str(captions), run="unused", max_skipped_fraction=1.0, **options)
 
 
 def read(captions: object, **options: Any) -> Captions:
-    options = {"test_share": 0.0, "validation_share": 0.0} | options
+    options = {"test_fraction": 0.0, "validation_fraction": 0.0} | options
     return read_captions(source(captions, **options))
 
 
@@ -57,7 +56,7 @@ def sample(key: str, number: int, caption: str, **fields: Any) -> list[Part]:
 
 
 def reasons(captions: Captions) -> list[tuple[str, str]]:
-    return [(reject.image_id, reject.reason) for reject in captions.rejects]
+    return [(sample.image_id, sample.reason) for sample in captions.skipped]
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -94,7 +93,7 @@ def test_json_alone_gives_captions_ids_and_splits(tmp_path: Path) -> None:
     assert (other.image_id, other.split) == ("kus", "train")
 
 
-def test_named_columns_and_several_texts_and_pictures(tmp_path: Path) -> None:
+def test_named_columns_and_several_texts_and_images(tmp_path: Path) -> None:
     parts = [
         ("x/1.mask.png", png(9)),
         ("x/1.jpg", png(1)),
@@ -108,7 +107,7 @@ def test_named_columns_and_several_texts_and_pictures(tmp_path: Path) -> None:
     assert row.open().getpixel((0, 0)) == (1, 0, 0)
     (masked,) = read(tar, caption_columns=("tr.txt",), image_column="mask.png").rows
     assert masked.open().getpixel((0, 0)) == (9, 0, 0)
-    with pytest.raises(CaptionsError, match=r"the column 'de.txt' in .*a.tar, got .*tr.txt.*; name one of those"):
+    with pytest.raises(SourceError, match=r"the column 'de.txt' in .*a.tar, got .*tr.txt.*; name one of those"):
         read(tar, caption_columns=("de.txt",))
 
 
@@ -137,13 +136,13 @@ def test_patterns_single_files_and_folders_give_the_same(tmp_path: Path) -> None
 )
 def test_shards_that_are_not_there(tmp_path: Path, name: str, message: str) -> None:
     write_shard(tmp_path / "shard-0.tar", sample("0", 0, "ev"))
-    with pytest.raises(TableError, match=message):
+    with pytest.raises(SourceError, match=message):
         read(tmp_path / name)
 
 
 def test_a_folder_of_compressed_shards_is_refused(tmp_path: Path) -> None:
     (tmp_path / "0.tar.gz").write_bytes(b"x")
-    with pytest.raises(TableError, match=r"expected uncompressed .tar files in .*; uncompress them"):
+    with pytest.raises(SourceError, match=r"expected uncompressed .tar files in .*; uncompress them"):
         read(tmp_path)
 
 
@@ -162,7 +161,7 @@ def test_splits_are_words_in_the_names_of_shards_or_their_folders(tmp_path: Path
     }
 
 
-def test_one_key_in_two_shards_is_two_pictures(tmp_path: Path) -> None:
+def test_one_key_in_two_shards_is_two_images(tmp_path: Path) -> None:
     for number in range(2):
         write_shard(tmp_path / f"{number}.tar", sample("000", number, f"resim {number}"))
     assert [row.captions for row in read(tmp_path).rows] == [("resim 0",), ("resim 1",)]
@@ -188,14 +187,14 @@ def test_names_are_no_paths_and_nothing_is_unpacked(tmp_path: Path) -> None:
     captions = read(tar)
     assert [row.image_id for row in captions.rows] == ["a/../../x", "a//etc/y", "a/a/../../z"]
     assert [row.open().getpixel((0, 0)) for row in captions.rows] == [(n, 0, 0) for n in (1, 2, 3)]
-    assert reasons(captions) == [(f"a/link{n}", "no picture beside the caption") for n in (2, 1)]
+    assert reasons(captions) == [(f"a/link{n}", "no image beside the caption") for n in (2, 1)]
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_samples_that_can_not_be_used_are_counted_by_reason(tmp_path: Path) -> None:
     parts = [
         *sample("0", 0, "ev"),
-        ("1.txt", b"picture lost"),
+        ("1.txt", b"image lost"),
         ("2.png", png(2)),
         ("3.png", png(3)),
         ("3.txt", "kırmızı".encode("cp1254")),
@@ -212,7 +211,7 @@ def test_samples_that_can_not_be_used_are_counted_by_reason(tmp_path: Path) -> N
     captions = read(write_shard(tmp_path / "a.tar", parts))
     assert [row.image_id for row in captions.rows] == ["a/0"]
     assert dict(reasons(captions)) == {
-        "a/1": "no picture beside the caption",
+        "a/1": "no image beside the caption",
         "a/2": "no caption",
         "a/3": "a .txt that is not UTF-8",
         "a/4": "a .json that does not read",
@@ -239,7 +238,7 @@ def sparse_member(name: str, size: int) -> bytes:
     return member.tobuf(tarfile.GNU_FORMAT)
 
 
-def test_a_picture_of_absurd_size_is_counted_not_read(tmp_path: Path) -> None:
+def test_an_image_of_absurd_size_is_counted_not_read(tmp_path: Path) -> None:
     """A sparse file on the disk: its members are as large as they say."""
     huge = 2 << 30
     path = tmp_path / "a.tar"
@@ -247,7 +246,7 @@ def test_a_picture_of_absurd_size_is_counted_not_read(tmp_path: Path) -> None:
         file.write(sparse_member("0.png", huge))
         file.seek(huge, 1)
         file.write(sparse_member("0.txt", 2) + b"ev".ljust(512, b"\0") + bytes(1024))
-    with pytest.raises(CaptionsError, match=r"1 × a picture of more than 715827880 bytes"):
+    with pytest.raises(SourceError, match=r"1 × an image of more than 715827880 bytes"):
         read(path)
 
 
@@ -260,7 +259,7 @@ def test_a_header_of_absurd_size_is_refused_before_it_is_read(tmp_path: Path) ->
             file.write(member.tobuf(tarfile.GNU_FORMAT))
             file.truncate(1 << 31)
         tracemalloc.start()
-        with pytest.raises(TableError, match=r"which is none \(a header of 1073741824 bytes\); fetch it again"):
+        with pytest.raises(SourceError, match=r"which is none \(a header of 1073741824 bytes\); fetch it again"):
             read(path)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -274,7 +273,7 @@ def test_headers_that_lead_back_or_never_end_are_refused(tmp_path: Path) -> None
     for content in (negative.tobuf(tarfile.PAX_FORMAT) + bytes(2048), endless + bytes(1024)):
         path = tmp_path / "a.tar"
         path.write_bytes(content)
-        with pytest.raises(TableError, match=r"expected a whole tar file, got .*a.tar"):
+        with pytest.raises(SourceError, match=r"expected a whole tar file, got .*a.tar"):
             read(path)
 
 
@@ -300,7 +299,7 @@ def test_a_shard_cut_anywhere_is_an_error_or_a_warning(
     for cut in [*range(1, end, 611), *range(512, end, 512), end - 1]:
         path.write_bytes(whole[:cut])
         caplog.clear()
-        with contextlib.suppress(TableError, CaptionsError):
+        with contextlib.suppress(SourceError, SourceError):
             read(path)
             assert "has no end mark" in caplog.text, cut
 
@@ -309,14 +308,14 @@ def test_a_damaged_header_is_not_taken_for_the_end(whole: bytes, tmp_path: Path)
     damaged = bytearray(whole)
     damaged[4 * 1024 + 20] ^= 1
     (tmp_path / "a.tar").write_bytes(damaged)
-    with pytest.raises(TableError, match=r"cut off or damaged after 4 members \(bad checksum\); fetch it again"):
+    with pytest.raises(SourceError, match=r"cut off or damaged after 4 members \(bad checksum\); fetch it again"):
         read(tmp_path / "a.tar")
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"file_name,caption\n" * 100, bytes(range(256)) * 8])
 def test_no_tar_at_all(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(TableError, match=r"expected a whole tar file, got .*a.tar, which is none"):
+    with pytest.raises(SourceError, match=r"expected a whole tar file, got .*a.tar, which is none"):
         read(tmp_path / "a.tar")
 
 
@@ -325,10 +324,10 @@ def test_a_shard_that_vanishes_or_shrinks_stops_the_run(whole: bytes, tmp_path: 
     path.write_bytes(whole)
     row = read(path).rows[-1]
     path.write_bytes(whole[:2000])
-    with pytest.raises(TableError, match="got a shorter file; start again"):
+    with pytest.raises(SourceError, match="got a shorter file; start again"):
         row.open()
     path.unlink()
-    with pytest.raises(TableError, match=r"expected the shard .*a.tar, got No such file .*; bring it back"):
+    with pytest.raises(SourceError, match=r"expected the shard .*a.tar, got No such file .*; bring it back"):
         row.open()
 
 
@@ -337,7 +336,7 @@ def test_memory_does_not_grow_with_the_members_of_a_shard(tmp_path: Path) -> Non
         parts = (part for number in range(samples) for part in sample(f"{number:06d}", 1, "ev"))
         path = write_shard(tmp_path / f"{samples}.tar", parts, tarfile.USTAR_FORMAT)
         tracemalloc.start()
-        assert sum(isinstance(r.values["png"], Member) for r in shard_records([path])) == samples
+        assert sum(isinstance(r.values["png"], ShardImage) for r in shard_records([path])) == samples
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
@@ -355,8 +354,8 @@ def shards(captioned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     for start in range(0, len(rows), 20):
         parts: list[Part] = []
         for number, row in enumerate(rows[start : start + 20]):
-            picture = (captioned_folder / row["file_name"]).read_bytes()
-            parts += [(f"{number}.png", picture), (f"{number}.json", json.dumps(row).encode())]
+            image = (captioned_folder / row["file_name"]).read_bytes()
+            parts += [(f"{number}.png", image), (f"{number}.json", json.dumps(row).encode())]
         write_shard(folder / f"{start}.tar", parts)
     return folder
 
@@ -364,7 +363,7 @@ def shards(captioned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def embed(captions: Path, clip: Path, run: Path) -> Path:
     base = f"--image_model {clip} --image_batch_size 4 --shard_size 10 --device cpu --workers 3"
     embed_images.main([*base.split(), "--captions", str(captions), "--run", str(run)])
-    return run / "targets"
+    return run / "embeddings"
 
 
 def test_shards_are_embedded_as_the_folder_they_were_made_of(
@@ -391,7 +390,7 @@ def test_a_shard_that_vanishes_while_it_is_embedded_loses_no_work(
         return write(folder, number, *rest, **more)
 
     monkeypatch.setattr(shard_writer, "write_shard", write_and_lose)
-    with pytest.raises(TableError, match=r"expected the shard .*40.tar, got No such file"):
+    with pytest.raises(SourceError, match=r"expected the shard .*40.tar, got No such file"):
         embed(source, tiny_clip, tmp_path / "run")
     done = len(written)
     assert 0 < done < 5
@@ -401,7 +400,7 @@ def test_a_shard_that_vanishes_while_it_is_embedded_loses_no_work(
         lambda folder, n, *rest, **more: written.append(n) or write(folder, n, *rest, **more),
     )
     shutil.copy(shards / "40.tar", source / "40.tar")
-    targets = embed(source, tiny_clip, tmp_path / "run")
+    embeddings = embed(source, tiny_clip, tmp_path / "run")
     assert written == list(range(5))
     whole = embed(shards, tiny_clip, tmp_path / "whole")
-    assert (targets / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
+    assert (embeddings / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()

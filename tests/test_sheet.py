@@ -27,8 +27,8 @@ def test_letters_are_kept_where_the_font_has_them() -> None:
 
 def test_sheets_by_suffix_and_not_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = [Tile(paint(tmp_path / f"{number}.png", number), "ağaç") for number in range(4)]
-    with Image.open(write_sheet(tmp_path / "OUT.PNG", tiles, "dört")) as picture:
-        assert picture.size[0] > 480
+    with Image.open(write_sheet(tmp_path / "OUT.PNG", tiles, "dört")) as image:
+        assert image.size[0] > 480
     monkeypatch.setattr(sheet, "MOST", 3)
     page = write_sheet(tmp_path / "out.html", tiles, "dört").read_text(encoding="utf-8")
     assert page.count("<figure>") == 3

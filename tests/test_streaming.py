@@ -1,4 +1,4 @@
-"""Streamed data sets: the same rows, pictures and vectors as downloaded ones, without the download."""
+"""StreamedImage data sets: the same rows, images and vectors as downloaded ones, without the download."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from PIL import Image
 from stand_in_hub import StandInHub
 
 from training.data import lazy_images
-from training.data.lazy_images import Streamed, TableError, reading
+from training.data.lazy_images import StreamedImage, reading
 from training.data.sources import read_captions
 from training.run.config import EmbedConfig, read
-from training.run.source import CaptionsError, SourceConfig
+from training.run.source import SourceConfig, SourceError
 
 ROOT = Path(__file__).parent.parent
 SMALL = "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 --epochs 1"
@@ -50,7 +50,7 @@ class Numbers:
             PRODUCED.append(number)
             yield str(number).encode()
 
-    def picture(self, cell: Any, number: int) -> bytes:
+    def image(self, cell: Any, number: int) -> bytes:
         assert cell == str(number).encode()
         return bytes(cell)
 
@@ -67,9 +67,9 @@ def closed() -> Iterator[None]:
     lazy_images._readers.clear()
 
 
-def test_pictures_in_order_are_one_pass() -> None:
+def test_images_in_order_are_one_pass() -> None:
     store = Numbers(2000)
-    assert [Streamed(store, n).read() for n in range(2000)] == [str(n).encode() for n in range(2000)]
+    assert [StreamedImage(store, n).read() for n in range(2000)] == [str(n).encode() for n in range(2000)]
     assert OPENED == [0]
 
 
@@ -81,7 +81,7 @@ def test_threads_that_read_ahead_of_each_other_read_nothing_twice() -> None:
     def chunk(numbers: range) -> list[bytes | Path]:
         if numbers.start < 8 * 64:
             gate.wait(timeout=20)  # eight at once
-        return [Streamed(store, number).read() for number in numbers]
+        return [StreamedImage(store, number).read() for number in numbers]
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(chunk, chunks))
@@ -91,37 +91,37 @@ def test_threads_that_read_ahead_of_each_other_read_nothing_twice() -> None:
 
 def test_a_resumed_run_begins_at_its_place_and_any_order_is_right() -> None:
     store = Numbers(50_000)
-    assert Streamed(store, 40_050).read() == b"40050"
+    assert StreamedImage(store, 40_050).read() == b"40050"
     assert OPENED == [40_000]
     numbers = list(range(0, 50_000, 977)) * 2
     random.Random(0).shuffle(numbers)
-    assert [Streamed(store, n).read() for n in numbers] == [str(n).encode() for n in numbers]
+    assert [StreamedImage(store, n).read() for n in numbers] == [str(n).encode() for n in numbers]
 
 
 def test_what_nobody_comes_for_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lazy_images, "KEPT_BYTES", 50)
     store = Numbers(1000)
-    assert Streamed(store, 900).read() == b"900"
+    assert StreamedImage(store, 900).read() == b"900"
     (place,) = lazy_images._readers[store].places
     assert list(place.passed) == []
-    assert Streamed(store, 990).read() == b"990"
+    assert StreamedImage(store, 990).read() == b"990"
     assert place.passed_bytes == sum(map(len, place.passed.values())) <= 50
-    assert Streamed(store, 905).read() == b"905"
+    assert StreamedImage(store, 905).read() == b"905"
     assert OPENED == [900, 900]
 
 
 def test_a_store_that_has_shrunk_or_fails_is_one_line() -> None:
-    with pytest.raises(TableError, match=r"expected row 31 in Numbers.*, got its end; it has changed: start again"):
-        Streamed(Numbers(30), 30).read()
+    with pytest.raises(SourceError, match=r"expected row 31 in Numbers.*, got its end; it has changed: start again"):
+        StreamedImage(Numbers(30), 30).read()
     again = r"expected to read x, got ValueError: a b; see .* the same command again"
-    with pytest.raises(TableError, match=again), reading("x"):
+    with pytest.raises(SourceError, match=again), reading("x"):
         raise ValueError("a\nb")
-    with pytest.raises(CaptionsError, match="ours"), reading("x"):
-        raise CaptionsError("ours")
+    with pytest.raises(SourceError, match="ours"), reading("x"):
+        raise SourceError("ours")
 
 
 def noise(number: int, side: int = 150) -> bytes:
-    """A picture that hardly compresses: 67 kB."""
+    """An image that hardly compresses: 67 kB."""
     pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -135,7 +135,7 @@ def rows(captioned_folder: Path) -> list[dict[str, Any]]:
 
 
 def parquet_files(rows: list[dict[str, Any]]) -> dict[str, bytes]:
-    """A data set as the Hub's exporter writes it: two files of the train split, row groups of four pictures."""
+    """A data set as the Hub's exporter writes it: two files of the train split, row groups of four images."""
     parts = {"validation-00000-of-00001": [row for row in rows if row["split"] == "validation"]}
     parts["test-00000-of-00001"] = [row for row in rows if row["split"] == "test"]
     train = [row for row in rows if row["split"] == "train"]
@@ -184,13 +184,13 @@ def mark(name):
     except urllib.error.HTTPError:
         pass
 
-def pictures(captions, **options):
-    rows = read_captions(SourceConfig(captions=captions, run="x", max_reject_share=1.0, **options)).rows
+def images(captions, **options):
+    rows = read_captions(SourceConfig(captions=captions, run="x", max_skipped_fraction=1.0, **options)).rows
     return [(row.image_id, row.captions, row.split, hashlib.sha256(row.image.read()).hexdigest()) for row in rows]
 
 def message(captions):
     try:
-        pictures(captions, captions_streaming=True)
+        images(captions, captions_streaming=True)
     except InputError as error:
         return str(error)
 
@@ -202,12 +202,12 @@ distill.main([*common, "--run", run, "--captions_streaming", *small])
 mark("evaluate")
 evaluate.main([*common, "--run", run, "--captions_streaming", "--bootstrap_samples", "20", "--report_queries", "1"])
 mark("others")
-result = {"parquet": pictures("org/set", captions_streaming=True), "none": message("org/none")}
+result = {"parquet": images("org/set", captions_streaming=True), "none": message("org/none")}
 result["broken"] = message("org/broken")
 for name in ("tars", "folder"):
-    result[name] = pictures("org/" + name, captions_streaming=True)
+    result[name] = images("org/" + name, captions_streaming=True)
 mark("downloads")
-result["downloaded"] = pictures("org/set")
+result["downloaded"] = images("org/set")
 embed_images.main([*common, "--run", run + "-whole"])
 print("RESULT" + json.dumps(result))
 """
@@ -224,7 +224,7 @@ class Streaming:
     sent: dict[str, list[tuple[str, int]]]
 
     def targets_of(self, run: str) -> dict[str, bytes]:
-        shards = sorted((self.folder / run / "targets").glob("*.parquet"))
+        shards = sorted((self.folder / run / "embeddings").glob("*.parquet"))
         return {path.name: path.read_bytes() for path in shards}
 
     def bytes_of(self, step: str, kind: str = ".parquet") -> int:
@@ -272,27 +272,25 @@ def expected(rows: list[dict[str, Any]]) -> list[list[Any]]:
     return sorted(found)
 
 
-def test_streamed_rows_and_pictures_are_the_downloaded_ones(streaming: Streaming, rows: list[dict[str, Any]]) -> None:
+def test_streamed_rows_and_images_are_the_downloaded_ones(streaming: Streaming, rows: list[dict[str, Any]]) -> None:
     assert sorted(streaming.result["parquet"]) == expected(rows)
     assert sorted(streaming.result["downloaded"]) == expected(rows)
     assert streaming.result["parquet"] == streaming.result["downloaded"]
 
 
-def test_vectors_are_those_of_the_downloaded_pictures_bit_for_bit(streaming: Streaming) -> None:
+def test_vectors_are_those_of_the_downloaded_images_bit_for_bit(streaming: Streaming) -> None:
     one, other = (streaming.targets_of(name) for name in ("run", "run-whole"))
     assert one == other
     assert len(one) == 5
 
 
-def test_captions_are_read_without_the_pictures_and_pictures_once(
-    streaming: Streaming, rows: list[dict[str, Any]]
-) -> None:
-    pictures = sum(len(row["noise"]) for row in rows)
-    assert pictures < streaming.bytes_of("embed") < 1.3 * pictures
-    assert streaming.bytes_of("distill") < 0.2 * pictures
+def test_captions_are_read_without_the_images_and_images_once(streaming: Streaming, rows: list[dict[str, Any]]) -> None:
+    images = sum(len(row["noise"]) for row in rows)
+    assert images < streaming.bytes_of("embed") < 1.3 * images
+    assert streaming.bytes_of("distill") < 0.2 * images
     test = sum(len(row["noise"]) for row in rows if row["split"] == "test")
-    assert streaming.bytes_of("evaluate") < 0.2 * pictures + 1.1 * test
-    assert streaming.bytes_of("downloads") > pictures
+    assert streaming.bytes_of("evaluate") < 0.2 * images + 1.1 * test
+    assert streaming.bytes_of("downloads") > images
 
 
 def test_a_run_on_a_streamed_data_set_is_whole_and_says_its_commit(streaming: Streaming) -> None:
@@ -357,9 +355,9 @@ def test_paths_in_a_folder_of_parquet_files_stay_inside(tmp_path: Path) -> None:
     paths = ["0.png", "d/1.png", "../secret.png", "2.png"]
     paint(tmp_path / "secret.png", 0)
     pq.write_table(pa.table({"image": paths, "caption": ["ev"] * 4}), tmp_path / "p" / "train.parquet")
-    captions = read_captions(SourceConfig(captions=str(tmp_path / "p"), run="unused", max_reject_share=1.0))
+    captions = read_captions(SourceConfig(captions=str(tmp_path / "p"), run="unused", max_skipped_fraction=1.0))
     assert [row.image_id for row in captions.rows] == ["0.png", "d/1.png"]
-    assert [reject.reason for reject in captions.rejects] == ["a path that leaves the folder", "no file"]
+    assert [sample.reason for sample in captions.skipped] == ["a path that leaves the folder", "no file"]
 
 
 def test_what_is_here_is_not_streamed(captioned_folder: Path, tmp_path: Path) -> None:
@@ -367,5 +365,5 @@ def test_what_is_here_is_not_streamed(captioned_folder: Path, tmp_path: Path) ->
     recipe.write_text(
         json.dumps({"sources": [{"captions": str(captioned_folder), "captions_streaming": True}]}), encoding="utf-8"
     )
-    with pytest.raises(CaptionsError, match="expected a Hub data set to stream, got .*, which is here; leave"):
+    with pytest.raises(SourceError, match="expected a Hub data set to stream, got .*, which is here; leave"):
         read_captions(read(EmbedConfig, [str(recipe)]))

@@ -13,15 +13,14 @@ from conftest import paint, write_rows
 from PIL import Image
 
 from training.data.hub_datasets import hub_records
-from training.data.lazy_images import TableError
 from training.data.sources import read_captions
-from training.run.source import CaptionsError, SourceConfig
+from training.run.source import SourceConfig, SourceError
 
 CAPTIONS = ["kırmızı şeker", "İki ağaç ve bir göl"]
 
 
 def source(captions: object, **options: Any) -> SourceConfig:
-    return SourceConfig(captions=str(captions), run="unused", max_reject_share=1.0, **options)
+    return SourceConfig(captions=str(captions), run="unused", max_skipped_fraction=1.0, **options)
 
 
 @pytest.fixture
@@ -72,13 +71,13 @@ def test_other_encodings_are_refused_with_the_fix(folder: Path, name: str, encod
     if encoding == "utf-16-le":
         table = table.encode("ascii", "ignore").decode()
     (folder / name).write_bytes(table.encode(encoding))
-    with pytest.raises(TableError, match=message):
+    with pytest.raises(SourceError, match=message):
         read(folder)
 
 
 def test_a_nul_in_the_middle_of_a_table_is_named(folder: Path) -> None:
     (folder / "metadata.csv").write_bytes(b"file_name,caption\n0.png,bir\n1.png,i\0ki\n")
-    with pytest.raises(TableError, match=r"NUL character in .*metadata.csv, line 3; .*if not, it is damaged"):
+    with pytest.raises(SourceError, match=r"NUL character in .*metadata.csv, line 3; .*if not, it is damaged"):
         read(folder)
 
 
@@ -86,12 +85,12 @@ def test_a_nul_inside_a_caption_is_a_space_and_inside_a_path_no_file(folder: Pat
     write_rows(folder, [{"file_name": "0.png", "caption": "bir\0ev"}, {"file_name": "1\0.png", "caption": "ev"}])
     captions = read_captions(source(folder))
     assert [row.captions for row in captions.rows] == [("bir ev",)]
-    assert [reject.reason for reject in captions.rejects] == ["no file"]
+    assert [sample.reason for sample in captions.skipped] == ["no file"]
 
 
 def test_a_caption_in_the_place_of_the_path_is_no_file(folder: Path) -> None:
     write_rows(folder, [{"file_name": "0.png", "caption": "ev"}, {"file_name": "uzun " * 2000, "caption": "ev"}])
-    assert [reject.reason for reject in read_captions(source(folder)).rejects] == ["no file"]
+    assert [sample.reason for sample in read_captions(source(folder)).skipped] == ["no file"]
 
 
 def test_captions_that_are_no_text(folder: Path) -> None:
@@ -108,7 +107,7 @@ def test_captions_that_are_no_text(folder: Path) -> None:
     )
     captions = read_captions(source(folder))
     assert [row.captions for row in captions.rows] == [("ev",), ("iki",)]
-    assert [reject.reason for reject in captions.rejects] == [
+    assert [sample.reason for sample in captions.skipped] == [
         "no caption, but a number",
         "no caption",
         "no caption, but a record",
@@ -118,7 +117,7 @@ def test_captions_that_are_no_text(folder: Path) -> None:
 
 def test_a_column_of_numbers_alone_says_so(folder: Path) -> None:
     write_rows(folder, [{"file_name": f"{n}.png", "caption": n} for n in range(3)])
-    with pytest.raises(CaptionsError, match=r"got none left of 3 rows \(3 × no caption, but a number\); look at its"):
+    with pytest.raises(SourceError, match=r"got none left of 3 rows \(3 × no caption, but a number\); look at its"):
         read(folder)
 
 
@@ -127,16 +126,16 @@ def test_a_list_in_place_of_lines_is_refused_with_the_fix(folder: Path, indent: 
     rows = [{"file_name": "0.png", "caption": "ev"}]
     for name in ("metadata.jsonl", "table.json"):
         (folder / name).write_text(json.dumps(rows, indent=indent), encoding="utf-8")
-    with pytest.raises(TableError, match=r"line 1; make lines of it: jq -c '\.\[\]' metadata.jsonl > lines-"):
+    with pytest.raises(SourceError, match=r"line 1; make lines of it: jq -c '\.\[\]' metadata.jsonl > lines-"):
         read(folder)
-    with pytest.raises(CaptionsError, match=r"got .*table.json; make lines of it: jq -c '\.\[\]' table.json > lines-"):
+    with pytest.raises(SourceError, match=r"got .*table.json; make lines of it: jq -c '\.\[\]' table.json > lines-"):
         read(folder / "table.json")
 
 
 def test_json_that_nests_too_deep_or_is_cut_is_one_line(folder: Path) -> None:
     for text in ('{"caption": ' + "[" * 100_000, '{"caption": "ev', "{"):
         (folder / "metadata.jsonl").write_text(text, encoding="utf-8")
-        with pytest.raises(TableError, match="line 1; mend it"):
+        with pytest.raises(SourceError, match="line 1; mend it"):
             read(folder)
 
 
@@ -150,7 +149,7 @@ def parquet(path: Path, cells: list[Any], kind: pa.DataType, **options: Any) -> 
 RECORD = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def test_pictures_in_parquet_as_bytes_as_records_and_as_paths(folder: Path) -> None:
+def test_images_in_parquet_as_bytes_as_records_and_as_paths(folder: Path) -> None:
     content = [(folder / f"{n}.png").read_bytes() for n in range(3)]
     colours = [Image.open(folder / f"{n}.png").getpixel((0, 0)) for n in range(3)]
     records = [{"bytes": bytes_, "path": f"{n}.png"} for n, bytes_ in enumerate(content)]
@@ -168,14 +167,14 @@ def test_pictures_in_parquet_as_bytes_as_records_and_as_paths(folder: Path) -> N
         assert [row.image_id for row in rows] == (numbers if name == "bytes" else [f"{n}.png" for n in range(3)]), name
 
 
-def test_a_parquet_table_without_other_columns_than_the_picture(folder: Path) -> None:
+def test_a_parquet_table_without_other_columns_than_the_image(folder: Path) -> None:
     path = folder / "x.parquet"
     pq.write_table(pa.table({"image": [b"x"] * 3}), path)
-    with pytest.raises(CaptionsError, match="expected a column captions or caption or text in .*, got image"):
+    with pytest.raises(SourceError, match="expected a column captions or caption or text in .*, got image"):
         read(path)
 
 
-def test_pictures_that_are_missing_from_parquet_are_told_when_they_are_opened(folder: Path) -> None:
+def test_images_that_are_missing_from_parquet_are_told_when_they_are_opened(folder: Path) -> None:
     content = (folder / "0.png").read_bytes()
     cells = [{"bytes": content}, {"bytes": None, "path": None}, {"path": "../x.png"}, {"path": "http://x/y.png"}, None]
     rows = read_captions(source(parquet(folder / "metadata.parquet", cells, RECORD).parent)).rows
@@ -187,19 +186,19 @@ def test_pictures_that_are_missing_from_parquet_are_told_when_they_are_opened(fo
         with pytest.raises(ImageError) as caught:
             row.open()
         reasons.append(caught.value.reason)
-    assert reasons == ["no picture", "a path that leaves the folder", "a URL, not a file", "no picture"]
+    assert reasons == ["no image", "a path that leaves the folder", "a URL, not a file", "no image"]
 
 
 def test_no_parquet_and_a_parquet_that_is_cut_off(folder: Path) -> None:
     whole = parquet(folder / "a.parquet", [b"x" * 1000] * 50, pa.binary())
     for content in (b"", b"PAR1", b"file_name,caption\n", whole.read_bytes()[:-20]):
         (folder / "b.parquet").write_bytes(content)
-        with pytest.raises(TableError, match=r"expected .*b.parquet"):
+        with pytest.raises(SourceError, match=r"expected .*b.parquet"):
             read(folder / "b.parquet")
 
 
 def test_columns_of_a_data_set_by_every_kind(folder: Path) -> None:
-    """Captions as text, several columns, lists and fields; pictures as bytes and as records without the Hub's kind."""
+    """Captions as text, several columns, lists and fields; images as bytes and as records without the Hub's kind."""
     content = [(folder / f"{n}.png").read_bytes() for n in range(3)]
     data = folder / "org" / "set"
     data.mkdir(parents=True)

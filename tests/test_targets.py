@@ -1,4 +1,4 @@
-"""Targets stay in their shards and are found from any order; labels are made of them shard by shard."""
+"""ImageEmbeddings stay in their shards and are found from any order; labels are made of them shard by shard."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data.samples import Reject, Row
-from training.data.sources import write_rejects
+from training.data.samples import Row, SkippedSample
+from training.data.sources import write_skipped
 from training.data.store import Rows
-from training.distillation import targets as regression_targets
-from training.distillation.dataset import drawn, with_targets
-from training.distillation.targets import labels
-from training.embeddings.manifest import REJECTS, Manifest, TargetsError, write_shard
-from training.embeddings.store import Targets, read_targets
+from training.distillation import targets as targets_module
+from training.distillation.dataset import drawn, with_embeddings
+from training.distillation.targets import regression_targets
+from training.embeddings.manifest import SKIPPED, EmbeddingsError, Manifest, write_shard
+from training.embeddings.store import ImageEmbeddings, read_embeddings
 from training.run.config import DistillConfig
-from training.run.source import CaptionsError
+from training.run.source import SourceError
 from turkish_clip.metrics import unit
 
 DIM = 6
@@ -31,8 +31,8 @@ def vectors() -> np.ndarray:
 
 
 @pytest.fixture
-def targets(vectors: np.ndarray, tmp_path: Path) -> Targets:
-    """Five shards, one of them without a picture, and two pictures that did not open."""
+def embeddings(vectors: np.ndarray, tmp_path: Path) -> ImageEmbeddings:
+    """Five shards, one of them without an image, and two images that did not open."""
     sizes = [7, 0, 1, 10, 5]
     manifest = Manifest(
         image_model="x",
@@ -43,55 +43,57 @@ def targets(vectors: np.ndarray, tmp_path: Path) -> Targets:
         shard_size=10,
         batch_size=1,
         normalised=False,
-        pictures=len(NAMES),
-        rejected=2,
+        images=len(NAMES),
+        skipped=2,
         complete=True,
     )
     shards, start = [], 0
     for number, size in enumerate(sizes):
         part = slice(start, start + size)
-        shards.append(write_shard(tmp_path / "targets", number, NAMES[part], vectors[part], ""))
+        shards.append(write_shard(tmp_path / "embeddings", number, NAMES[part], vectors[part], ""))
         start += size
-    replace(manifest, shards=shards).write(tmp_path / "targets")
-    write_rejects(tmp_path / "targets" / REJECTS, [Reject(name, "", "") for name in ("bozuk", "boş", NAMES[3])])
-    return read_targets(tmp_path / "targets")
+    replace(manifest, shards=shards).write(tmp_path / "embeddings")
+    write_skipped(
+        tmp_path / "embeddings" / SKIPPED, [SkippedSample(name, "", "") for name in ("bozuk", "boş", NAMES[3])]
+    )
+    return read_embeddings(tmp_path / "embeddings")
 
 
-def test_found_from_any_order(targets: Targets, vectors: np.ndarray, rng: random.Random) -> None:
+def test_found_from_any_order(embeddings: ImageEmbeddings, vectors: np.ndarray, rng: random.Random) -> None:
     places = [rng.randrange(len(NAMES)) for _ in range(60)]
     asked = [NAMES[place] for place in places]
-    assert targets.rows(asked).tolist() == places
-    assert np.array_equal(targets.unit_rows(asked), unit(vectors[places]))
-    reads = [len(found) for _, found in targets.by_shard(np.array(places))]
-    assert len(reads) == 4  # the shard without a picture is not read
+    assert embeddings.rows(asked).tolist() == places
+    assert np.array_equal(embeddings.unit_rows(asked), unit(vectors[places]))
+    reads = [len(found) for _, found in embeddings.by_shard(np.array(places))]
+    assert len(reads) == 4  # the shard without an image is not read
     assert sum(reads) == 60
-    assert targets.unit_rows([]).shape == (0, DIM)
+    assert embeddings.unit_rows([]).shape == (0, DIM)
 
 
-def test_what_was_rejected_and_opens_now_is_no_reject(targets: Targets, tmp_path: Path) -> None:
-    assert targets.rejected == {"bozuk", "boş"}
+def test_what_was_rejected_and_opens_now_is_no_reject(embeddings: ImageEmbeddings, tmp_path: Path) -> None:
+    assert embeddings.skipped == {"bozuk", "boş"}
     rows = [Row(name, None, ("a",), (), "train") for name in ["bozuk", NAMES[3], "boş", NAMES[1]]]
-    kept = with_targets(Rows.of(rows, tmp_path), targets)
+    kept = with_embeddings(Rows.of(rows, tmp_path), embeddings)
     assert list(kept.image_ids()) == [NAMES[3], NAMES[1]]
-    with pytest.raises(CaptionsError, match="expected pictures that open, got 1 that are all in"):
-        with_targets(Rows.of(rows[:1], tmp_path), targets)
+    with pytest.raises(SourceError, match="expected images that open, got 1 that are all in"):
+        with_embeddings(Rows.of(rows[:1], tmp_path), embeddings)
 
 
-def test_pictures_without_a_target_are_counted(targets: Targets) -> None:
-    with pytest.raises(TargetsError, match="got none for 2, the first 'yeni'"):
-        targets.rows([NAMES[0], "yeni", NAMES[1], "yepyeni"])
+def test_images_without_a_target_are_counted(embeddings: ImageEmbeddings) -> None:
+    with pytest.raises(EmbeddingsError, match="got none for 2, the first 'yeni'"):
+        embeddings.rows([NAMES[0], "yeni", NAMES[1], "yepyeni"])
 
 
 @pytest.mark.parametrize("objective", ["mse", "centred"])
 def test_labels_are_those_of_one_matrix(
-    targets: Targets,
+    embeddings: ImageEmbeddings,
     vectors: np.ndarray,
     tmp_path: Path,
     rng: random.Random,
     monkeypatch: pytest.MonkeyPatch,
     objective: str,
 ) -> None:
-    monkeypatch.setattr(regression_targets, "AT_ONCE", 4)
+    monkeypatch.setattr(targets_module, "AT_ONCE", 4)
     places = rng.sample(range(len(NAMES)), 15)
     rows = Rows.of((Row(NAMES[place], None, ("a",), (), "train") for place in places), tmp_path)
     config = DistillConfig(captions="x", run=str(tmp_path / "run"), objective=objective)
@@ -99,14 +101,14 @@ def test_labels_are_those_of_one_matrix(
     wanted += np.float32(1) * unit(vectors[places])
     if objective == "centred":
         wanted -= wanted.mean(axis=0)
-    assert labels(rows, targets, config).tobytes() == unit(wanted).tobytes()
+    assert regression_targets(rows, embeddings, config).tobytes() == unit(wanted).tobytes()
     assert not (tmp_path / "run").exists()
 
 
 def test_drawn_are_those_with_the_least_shares(tmp_path: Path) -> None:
-    from training.data.sources import hash_share
+    from training.data.sources import hash_fraction
 
     rows = Rows.of((Row(name, None, ("a",), (), "train") for name in NAMES), tmp_path)
-    config = DistillConfig(captions="x", run="x", train_pictures=9, split_seed=4)
-    best = sorted(NAMES, key=lambda name: hash_share(5, name))[:9]
+    config = DistillConfig(captions="x", run="x", train_images=9, split_seed=4)
+    best = sorted(NAMES, key=lambda name: hash_fraction(5, name))[:9]
     assert list(drawn(rows, config).image_ids()) == sorted(best)

@@ -14,7 +14,7 @@ from conftest import paint, run_killed
 from datasets import Dataset
 
 from training import distill, embed_images, evaluate
-from training.distillation.batches import SharedBatches
+from training.distillation.batches import ShardedBatchSampler
 from training.distillation.sampling_weights import (
     order_of_epoch,
     rows_in_epoch,
@@ -22,7 +22,7 @@ from training.distillation.sampling_weights import (
     seen_in_epoch,
     weight_column,
 )
-from training.distillation.sharding import Shares
+from training.distillation.sharding import BatchSharding
 from training.run.config import DistillConfig, PretrainConfig, read
 from training.run.recipe import ConfigError
 
@@ -73,9 +73,9 @@ def test_a_source_is_never_left_out_whole() -> None:
 
 
 def test_no_column_where_every_caption_is_seen_once() -> None:
-    pictures = [("a", 2), ("a", 1), ("b", 3)]
-    assert weight_column(pictures, {"a": 1.0, "b": 1.0}) == {}
-    assert weight_column(pictures, {"a": 0.5, "b": 2.0})["weight"].tolist() == [0.5] * 3 + [2.0] * 3
+    images = [("a", 2), ("a", 1), ("b", 3)]
+    assert weight_column(images, {"a": 1.0, "b": 1.0}) == {}
+    assert weight_column(images, {"a": 0.5, "b": 2.0})["weight"].tolist() == [0.5] * 3 + [2.0] * 3
 
 
 def data(weights: np.ndarray[Any, Any] | None) -> Dataset:
@@ -86,8 +86,8 @@ def data(weights: np.ndarray[Any, Any] | None) -> Dataset:
 
 @pytest.mark.parametrize("by_length", [False, True])
 def test_batches_hold_the_rows_of_their_epoch_and_tell_their_number(by_length: bool) -> None:
-    shares = Shares(rows_in_epoch(WEIGHTS), 4)
-    sampler = SharedBatches(data(WEIGHTS), 1, False, seed=3, shares=shares, by_length=by_length)
+    sharding = BatchSharding(rows_in_epoch(WEIGHTS), 4)
+    sampler = ShardedBatchSampler(data(WEIGHTS), 1, False, seed=3, sharding=sharding, by_length=by_length)
     for epoch in range(3):
         sampler.set_epoch(epoch)
         batches = list(sampler)
@@ -128,7 +128,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def recipe(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sources of 20 pictures, 12 of them to train on: one is seen half as often, one twice; with targets."""
+    """Two sources of 20 images, 12 of them to train on: one is seen half as often, one twice; with image embeddings."""
     folder = tmp_path_factory.mktemp("weights")
     for place, name in enumerate(("half", "twice")):
         splits = ["train"] * 12 + ["validation"] * 4 + ["test"] * 4
@@ -141,7 +141,12 @@ def recipe(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"captions": str(folder / f"{name}.jsonl"), "weight": weight} for name, weight in (("half", 0.5), ("twice", 2))
     ]
     path = folder / "two.yaml"
-    options = {"sources": sources, "image_model": str(tiny_clip), "targets": str(folder / "targets"), "device": "cpu"}
+    options = {
+        "sources": sources,
+        "image_model": str(tiny_clip),
+        "embeddings": str(folder / "embeddings"),
+        "device": "cpu",
+    }
     path.write_text(json.dumps(options), encoding="utf-8")
     embed_images.main([str(path), "--run", str(folder / "run")])
     return path
@@ -160,7 +165,7 @@ def test_the_trainer_sees_each_source_by_its_weight(
         return collate(self, features)
 
     monkeypatch.setattr(BaseDataCollator, "__call__", collate_and_note)
-    plain = "--ascii_share 0 --case_share 0 --full_stop_share 0 --typo_share 0"
+    plain = "--ascii_probability 0 --case_probability 0 --full_stop_probability 0 --typo_probability 0"
     distill.main([str(recipe), "--run", str(tmp_path), *SMALL.split(), *plain.split()])
     found = Counter(seen)
     assert {found[f"half {number} resim"] for number in range(12)} == {2}

@@ -1,4 +1,4 @@
-"""Labels, examples, prompts: probabilities that sum to one, words that count, nothing that a bad picture stops."""
+"""Labels, examples, prompts: probabilities that sum to one, words that count, nothing that a bad image stops."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from turkish_clip.cli.output import to_csv
+from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.few_shot import PRIORS, ExampleError, FewShotClassifier, examples_in
-from turkish_clip.filtering import PictureFilter, PromptError
+from turkish_clip.filtering import ImageFilter, PromptError
 from turkish_clip.sheet import SheetError, Tile, write_sheet
 from turkish_clip.templates import PHOTOGRAPHS, fill
-from turkish_clip.towers import Towers
 from turkish_clip.zero_shot import LabelError, ZeroShotClassifier, softmax
 
-PICTURES = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue", "yellow")]
+IMAGES = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue", "yellow")]
 
 
 def test_about_twenty_templates_that_never_inflect_the_label() -> None:
@@ -31,17 +31,17 @@ def test_about_twenty_templates_that_never_inflect_the_label() -> None:
             fill(bad, "köpek")
 
 
-def test_labels_are_the_mean_of_their_prompts(towers: Towers) -> None:
-    classifier = ZeroShotClassifier(towers, {"ev": ["ev", "ağaç"], "kuş": ["kuş"]}, templates=["{}", "bir {}"])
-    prompts = towers.encode_texts(["ev", "bir ev", "ağaç", "bir ağaç"])
+def test_labels_are_the_mean_of_their_prompts(encoder: DualEncoder) -> None:
+    classifier = ZeroShotClassifier(encoder, {"ev": ["ev", "ağaç"], "kuş": ["kuş"]}, templates=["{}", "bir {}"])
+    prompts = encoder.encode_texts(["ev", "bir ev", "ağaç", "bir ağaç"])
     mean = prompts.mean(axis=0)
     assert np.allclose(classifier.label_vectors[0], mean / np.linalg.norm(mean), atol=1e-6)
 
 
-def test_probabilities_are_a_softmax_over_cosines(towers: Towers) -> None:
-    classifier = ZeroShotClassifier(towers, ["ev", "kuş", "köpek"], temperature=0.1)
-    found = classifier.classify(PICTURES)
-    vectors = next(towers.embed_pictures(PICTURES)).vectors
+def test_probabilities_are_a_softmax_over_cosines(encoder: DualEncoder) -> None:
+    classifier = ZeroShotClassifier(encoder, ["ev", "kuş", "köpek"], temperature=0.1)
+    found = classifier.classify(IMAGES)
+    vectors = next(encoder.embed_images(IMAGES)).vectors
     wanted = softmax(vectors @ classifier.label_vectors.T / 0.1)
     for result, row in zip(found, wanted):
         assert np.allclose(list(result.probabilities.values()), row)
@@ -50,10 +50,10 @@ def test_probabilities_are_a_softmax_over_cosines(towers: Towers) -> None:
         assert sum(result.probabilities.values()) == pytest.approx(1)
 
 
-def test_none_of_these_and_bad_pictures(towers: Towers, tmp_path: Path) -> None:
+def test_none_of_these_and_bad_images(encoder: DualEncoder, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_text("x", encoding="utf-8")
-    found = ZeroShotClassifier(towers, ["ev", "kuş"], reject_below=2.0).classify([PICTURES[0], bad, PICTURES[1]])
+    found = ZeroShotClassifier(encoder, ["ev", "kuş"], reject_below=2.0).classify([IMAGES[0], bad, IMAGES[1]])
     assert [result.label for result in found] == [None, None, None]
     assert [result.error is not None for result in found] == [False, True, False]
     assert found[0].probability == 0
@@ -72,9 +72,11 @@ def test_none_of_these_and_bad_pictures(towers: Towers, tmp_path: Path) -> None:
         (["ev", "kuş"], {"temperature": 0.0}, "a temperature above 0"),
     ],
 )
-def test_labels_that_can_not_be_used(towers: Towers, labels: object, options: dict[str, object], message: str) -> None:
+def test_labels_that_can_not_be_used(
+    encoder: DualEncoder, labels: object, options: dict[str, object], message: str
+) -> None:
     with pytest.raises(LabelError, match=message):
-        ZeroShotClassifier(towers, labels, **options)  # type: ignore[arg-type]
+        ZeroShotClassifier(encoder, labels, **options)  # type: ignore[arg-type]
 
 
 def shades(colour: tuple[int, int, int], count: int) -> list[Image.Image]:
@@ -91,68 +93,68 @@ COLOURS = {"kırmızı": (200, 30, 30), "mavi": (30, 30, 200), "sarı": (220, 21
 @pytest.mark.parametrize("count", [8, 12])
 @pytest.mark.parametrize("labels", [("kırmızı", "mavi"), ("kırmızı", "mavi", "sarı")])
 def test_a_few_examples_are_learnt_and_kept(
-    towers: Towers, tmp_path: Path, count: int, labels: tuple[str, ...]
+    encoder: DualEncoder, tmp_path: Path, count: int, labels: tuple[str, ...]
 ) -> None:
     examples = {label: shades(COLOURS[label], count) for label in labels}
-    classifier = FewShotClassifier.fit(towers, examples)
+    classifier = FewShotClassifier.fit(encoder, examples)
     for label in labels:
         found = classifier.classify(shades(COLOURS[label], 18)[12:])
         assert [result.label for result in found] == [label] * 6
         assert sum(found[0].probabilities.values()) == pytest.approx(1)
     classifier.save(tmp_path / "mine")
     assert {path.suffix for path in (tmp_path / "mine").iterdir()} == {".safetensors", ".json"}
-    again = FewShotClassifier.load(tmp_path / "mine", towers)
-    assert again.classify(PICTURES) == classifier.classify(PICTURES)
+    again = FewShotClassifier.load(tmp_path / "mine", encoder)
+    assert again.classify(IMAGES) == classifier.classify(IMAGES)
 
 
-def test_without_enough_examples_the_words_hold(towers: Towers) -> None:
+def test_without_enough_examples_the_words_hold(encoder: DualEncoder) -> None:
     labels = ["ev", "kuş", "köpek"]
-    one = FewShotClassifier.fit(towers, dict(zip(labels, ([picture] for picture in PICTURES))))
-    words = ZeroShotClassifier(towers, labels).label_vectors
+    one = FewShotClassifier.fit(encoder, dict(zip(labels, ([image] for image in IMAGES))))
+    words = ZeroShotClassifier(encoder, labels).label_vectors
     cosines = (one.weights * words).sum(axis=1) / np.linalg.norm(one.weights, axis=1)
-    assert one.facts["prior"] == PRIORS[0]
+    assert one.metadata["prior"] == PRIORS[0]
     assert cosines.min() > 0.9
 
 
-def test_examples_that_can_not_be_learnt_from(towers: Towers, tmp_path: Path) -> None:
+def test_examples_that_can_not_be_learnt_from(encoder: DualEncoder, tmp_path: Path) -> None:
     with pytest.raises(ExampleError, match="at least two labels"):
-        FewShotClassifier.fit(towers, {"ev": PICTURES})
-    with pytest.raises(ExampleError, match="expected pictures of 'kuş' that open, got none of 1"):
-        FewShotClassifier.fit(towers, {"ev": PICTURES, "kuş": [b"x"]})
+        FewShotClassifier.fit(encoder, {"ev": IMAGES})
+    with pytest.raises(ExampleError, match="expected images of 'kuş' that open, got none of 1"):
+        FewShotClassifier.fit(encoder, {"ev": IMAGES, "kuş": [b"x"]})
     with pytest.raises(ExampleError, match="subfolder for each label"):
         examples_in(tmp_path / "none")
     with pytest.raises(ExampleError, match="at least two subfolders"):
         examples_in(tmp_path)
     for label in ("ev", "kuş", ".turkish-clip"):
         (tmp_path / label).mkdir()
-    PICTURES[0].save(tmp_path / "ev" / "1.png")
-    with pytest.raises(ExampleError, match="expected pictures in each subfolder of .*, got none in 'kuş'"):
+    IMAGES[0].save(tmp_path / "ev" / "1.png")
+    with pytest.raises(ExampleError, match="expected images in each subfolder of .*, got none in 'kuş'"):
         examples_in(tmp_path)
-    PICTURES[1].save(tmp_path / "kuş" / "1.png")
+    IMAGES[1].save(tmp_path / "kuş" / "1.png")
     assert list(examples_in(tmp_path)) == ["ev", "kuş"]
     with pytest.raises(ExampleError, match="expected a saved classifier"):
-        FewShotClassifier.load(tmp_path, towers)
-    classifier = FewShotClassifier.fit(towers, {"a": PICTURES[:1], "b": PICTURES[1:]})
+        FewShotClassifier.load(tmp_path, encoder)
+    classifier = FewShotClassifier.fit(encoder, {"a": IMAGES[:1], "b": IMAGES[1:]})
     classifier.save(tmp_path)
-    facts = json.loads((tmp_path / "few_shot.json").read_text(encoding="utf-8"))
-    (tmp_path / "few_shot.json").write_text(json.dumps({**facts, "weights_sha256": "0"}), encoding="utf-8")
+    metadata = json.loads((tmp_path / "few_shot.json").read_text(encoding="utf-8"))
+    (tmp_path / "few_shot.json").write_text(json.dumps({**metadata, "weights_sha256": "0"}), encoding="utf-8")
     with pytest.raises(ExampleError, match="got other weights"):
-        FewShotClassifier.load(tmp_path, towers)
+        FewShotClassifier.load(tmp_path, encoder)
 
 
-def test_a_filter_weighs_prompts_against_their_contrast(towers: Towers) -> None:
-    looking = PictureFilter(towers, ["kırmızı ev", "kuş"], contrast=["mavi ağaç"], threshold=0.5, temperature=0.05)
-    vectors = next(towers.embed_pictures(PICTURES)).vectors
-    texts = towers.encode_texts(["kırmızı ev", "kuş", "mavi ağaç"])
+def test_a_filter_weighs_prompts_against_their_contrast(encoder: DualEncoder) -> None:
+    looking = ImageFilter(encoder, ["kırmızı ev", "kuş"], contrast=["mavi ağaç"], threshold=0.5, temperature=0.05)
+    vectors = next(encoder.embed_images(IMAGES)).vectors
+    texts = encoder.encode_texts(["kırmızı ev", "kuş", "mavi ağaç"])
     wanted = softmax(vectors @ texts.T / 0.05)[:, :2].sum(axis=1)
-    flags = list(looking.flag([*PICTURES, b"x"]))
+    flags = list(looking.flag([*IMAGES, b"x"]))
     assert np.allclose([flag.score for flag in flags[:3]], wanted)
     assert [flag.flagged for flag in flags[:3]] == [score >= 0.5 for score in wanted]
     assert flags[3].error is not None
     with pytest.raises(PromptError, match="something to look for"):
-        PictureFilter(towers, [" "])
+        ImageFilter(encoder, [" "])
     with pytest.raises(PromptError, match="a threshold of 0 to 1, got 2"):
-        PictureFilter(towers, ["ev"], threshold=2)
+        ImageFilter(encoder, ["ev"], threshold=2)
 
 
 def test_csv_for_spreadsheets_runs_no_formula() -> None:
@@ -164,9 +166,9 @@ def test_csv_for_spreadsheets_runs_no_formula() -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".html"])
 def test_contact_sheets(tmp_path: Path, suffix: str) -> None:
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (30, 20), "red").save(picture)
-    tiles = [Tile(picture, "0.9 <b>kırmızı</b>"), Tile(tmp_path / "none.png", "x" * 200)] * 4
+    image = tmp_path / "a.png"
+    Image.new("RGB", (30, 20), "red").save(image)
+    tiles = [Tile(image, "0.9 <b>kırmızı</b>"), Tile(tmp_path / "none.png", "x" * 200)] * 4
     path = write_sheet(tmp_path / f"sheet{suffix}", tiles, "kırmızı <i>")
     if suffix == ".png":
         with Image.open(path) as sheet:
@@ -183,15 +185,15 @@ def test_contact_sheets(tmp_path: Path, suffix: str) -> None:
         write_sheet(tmp_path / "sheet.png", [], "")
 
 
-def test_labels_in_decomposed_letters_are_the_same_labels(towers: Towers) -> None:
-    classifier = ZeroShotClassifier(towers, ["ko\u0308pek", "kuş"])
+def test_labels_in_decomposed_letters_are_the_same_labels(encoder: DualEncoder) -> None:
+    classifier = ZeroShotClassifier(encoder, ["ko\u0308pek", "kuş"])
     assert classifier.labels == ["köpek", "kuş"]
     with pytest.raises(LabelError, match=r"expected a list of synonyms for 'araba', got the text 'otomobil'"):
-        ZeroShotClassifier(towers, {"araba": "otomobil", "kuş": ["kuş"]})
+        ZeroShotClassifier(encoder, {"araba": "otomobil", "kuş": ["kuş"]})
 
 
-def test_prompts_are_averaged_the_same_in_parts(towers: Towers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_are_averaged_the_same_in_parts(encoder: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = {"araba": ["araba", "otomobil"], "kuş": ["kuş"]}
-    whole = ZeroShotClassifier(towers, labels).label_vectors
+    whole = ZeroShotClassifier(encoder, labels).label_vectors
     monkeypatch.setattr("turkish_clip.zero_shot.PROMPTS_AT_ONCE", 7)
-    np.testing.assert_allclose(ZeroShotClassifier(towers, labels).label_vectors, whole, atol=1e-6)
+    np.testing.assert_allclose(ZeroShotClassifier(encoder, labels).label_vectors, whole, atol=1e-6)

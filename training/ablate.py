@@ -15,9 +15,9 @@ import yaml
 
 from training import distill, embed_images, evaluate
 from training.data.sources import read_captions
-from training.distillation.dataset import with_targets
+from training.distillation.dataset import with_embeddings
 from training.embeddings.manifest import MANIFEST
-from training.embeddings.store import keep_apart, read_targets
+from training.embeddings.store import read_embeddings, remove_cross_split_duplicates
 from training.evaluation.ablation import FIGURES, Cell, summary, write_page
 from training.run.command import print_result, run_command
 from training.run.config import AblateConfig, read
@@ -31,7 +31,7 @@ log = logging.getLogger("training")
 def main(argv: list[str]) -> dict[str, Any]:
     """Runs what is not yet done of the ablation; writes ablation.json and ablation.html."""
     config = read(AblateConfig, argv)
-    pictures = prepare(config)
+    images = prepare(config)
     cells = [
         Cell(objective, size, seed) for seed in config.seeds for size in config.sizes for objective in config.objectives
     ]
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for number, cell in enumerate(cells, 1):
         log.info("%d of %d: %s", number, len(cells), cell.name)
-        measured[cell] = run(cell, pictures, config)
+        measured[cell] = run(cell, images, config)
         result = summary(measured, config)  # after each run: an interrupted ablation leaves what it has
         write_json(config.folder / "ablation.json", result)
         write_page(config.folder / "ablation.html", result)
@@ -48,48 +48,52 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def prepare(config: AblateConfig) -> int:
-    """Embeds the pictures, if that is not done; returns how many there are to train on.
+    """Embeds the images, if that is not done; returns how many there are to train on.
 
     Raises:
         RunError: a size is larger than that.
     """
-    options = {**shared(config), "run": config.run, "targets": config.targets}
+    options = {**shared(config), "run": config.run, "embeddings": config.embeddings}
     path = config.folder / "recipe.yaml"
     config.folder.mkdir(parents=True, exist_ok=True)
     write_text(path, yaml.safe_dump(options, allow_unicode=True))
     with contextlib.redirect_stdout(io.StringIO()):
         embed_images.main([str(path)])
-    targets = read_targets(config.targets_folder)
-    pictures = len(with_targets(keep_apart(read_captions(config), targets).captions.split("train"), targets))
-    if max(config.sizes) > pictures:
-        raise RunError(f"expected 'sizes' of at most {pictures} training pictures, got {max(config.sizes)}; lower it")
-    return pictures
+    embeddings = read_embeddings(config.embeddings_folder)
+    images = len(
+        with_embeddings(
+            remove_cross_split_duplicates(read_captions(config), embeddings).captions.split("train"), embeddings
+        )
+    )
+    if max(config.sizes) > images:
+        raise RunError(f"expected 'sizes' of at most {images} training images, got {max(config.sizes)}; lower it")
+    return images
 
 
-def run(cell: Cell, pictures: int, config: AblateConfig) -> dict[str, Any]:
+def run(cell: Cell, images: int, config: AblateConfig) -> dict[str, Any]:
     """Distils and measures one cell, or reads what it measured.
 
     Raises:
-        RunError: it was done with other options or other targets.
+        RunError: it was done with other options or other image embeddings.
     """
     folder = config.folder / cell.name
     done = folder / "cell.json"
     options = shared(config) | {
         "run": str(folder),
-        "targets": str(config.targets_folder),
+        "embeddings": str(config.embeddings_folder),
         "objective": cell.objective,
         "seed": cell.seed,
-        "train_pictures": cell.size,
-        "epochs": config.epochs * (pictures / cell.size if cell.size else 1),  # as many steps for each size
+        "train_images": cell.size,
+        "epochs": config.epochs * (images / cell.size if cell.size else 1),  # as many steps for each size
         "report_queries": 0,
     }
     if config.captions.partition(":")[0] == "mini":  # drawn once, read as the folder that it is
         options["captions"] = str(config.folder / "data")
-    of = {"options": options, "manifest_sha256": sha256_of(config.targets_folder / MANIFEST)}
+    of = {"options": options, "manifest_sha256": sha256_of(config.embeddings_folder / MANIFEST)}
     if done.is_file():
         if json.loads(done.read_text(encoding="utf-8"))["of"] != of:
             raise RunError(f"expected {folder} with the options of now, got others; start another --run")
-        return told(done)
+        return read_cell(done)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.yaml", yaml.safe_dump(options, allow_unicode=True))
     resume = ["--resume"] if (folder / "run.json").is_file() else []
@@ -99,17 +103,17 @@ def run(cell: Cell, pictures: int, config: AblateConfig) -> dict[str, Any]:
     results = {**found, "train_seconds": None if resume else trained["train_seconds"]}  # unknown of a killed one
     write_json(done, {"of": of, "results": results})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return told(done)
+    return read_cell(done)
 
 
-def told(done: Path) -> dict[str, Any]:
+def read_cell(done: Path) -> dict[str, Any]:
     """What a cell measured."""
     return dict(json.loads(done.read_text(encoding="utf-8"))["results"])
 
 
 def shared(config: AblateConfig) -> dict[str, Any]:
     """The fields that all runs share, as a recipe has them."""
-    left_out = {"objectives", "seeds", "sizes", "run", "targets", "resume", "json"}
+    left_out = {"objectives", "seeds", "sizes", "run", "embeddings", "resume", "json"}
     return {
         name: value
         for name, value in json.loads(json.dumps(dataclasses.asdict(config))).items()  # lists for tuples, as read back
@@ -122,9 +126,9 @@ def show(result: dict[str, Any], config: AblateConfig) -> None:
     if config.json:
         print_result(result, as_json=True)
         return
-    print(f"{result['images']} {result['split']} pictures, mean ± standard deviation over seeds")
+    print(f"{result['images']} {result['split']} images, mean ± standard deviation over seeds")
     for row in result["rows"]:
-        print(f"\n{row['objective']}, {row['pictures'] or 'all'} training pictures, {row['seeds']} seeds")
+        print(f"\n{row['objective']}, {row['images'] or 'all'} training images, {row['seeds']} seeds")
         for label in FIGURES:
             mean = "–" if row[label]["mean"] is None else f"{row[label]['mean']:.3f}"
             spread = "" if row[label]["spread"] is None else f" ± {row[label]['spread']:.3f}"

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     from training.evaluation.mteb_encoder import MtebPair
     from training.evaluation.published import BenchmarkError, measure_data, rows_of, write_page
     from training.run.distributed import device_of
-    from turkish_clip.towers import load_towers, weights_sha256
+    from turkish_clip.dual_encoder import load_dual_encoder, weights_sha256
 
     if config.model:
         check_no_run(config.folder, config.model)
@@ -42,14 +42,14 @@ def main(argv: list[str]) -> dict[str, Any]:
         tasks = [mteb.get_task(name, hf_subsets=[config.subset]) for name in names]
     except (KeyError, ValueError) as error:
         raise BenchmarkError(f"expected tasks of MTEB, got {one_line(error)}; see --help") from error
-    towers = load_towers(config.model or config.run, config.image_model or None, device=device_of(config.device))
-    pair = MtebPair(towers, config.batch_size)
-    data = measure_data(towers, config) if config.data else {}  # first: what is wrong with it is said at once
+    encoder = load_dual_encoder(config.model or config.run, config.image_model or None, device=device_of(config.device))
+    pair = MtebPair(encoder, config.batch_size)
+    data = measure_data(encoder, config) if config.data else {}  # first: what is wrong with it is said at once
     result: dict[str, Any] = {
-        "model": towers.names.text,
-        "image_model": towers.image_name,
-        "weights_sha256": weights_sha256(towers.text),
-        "image_weights_sha256": towers.image_weights_sha256,
+        "model": encoder.spec.text,
+        "image_model": encoder.image_name,
+        "weights_sha256": weights_sha256(encoder.text),
+        "image_weights_sha256": encoder.image_weights_sha256,
         "revision": pair.mteb_model_meta.revision,
         "mteb": mteb.__version__,
         "subset": config.subset,

@@ -16,7 +16,7 @@ from typing import Any
 
 from training import distill, embed_images, evaluate
 from training.mini.world import SMALL_CLIP
-from training.release.isolated import run_as_stranger
+from training.release.isolated import run_isolated
 from training.run.command import run_command
 from training.run.provenance import machine
 from training.run.record import RunError
@@ -39,11 +39,11 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     before = earlier_seconds(folder)
     seconds = {}
-    seconds["embed_images"] = timed("1 of 3: the image tower over every picture, once", embed_images.main, options)
+    seconds["embed_images"] = timed("1 of 3: the image tower over every image, once", embed_images.main, options)
     seconds["distill"] = timed("2 of 3: distilling the Turkish text encoder", distill.main, options + resume)
     results: dict[str, Any] = {}
     seconds["evaluate"] = timed(
-        "3 of 3: measuring on pictures and wordings it never saw",
+        "3 of 3: measuring on images and wordings it never saw",
         lambda argv: results.update(evaluate.main(argv)),
         options,
     )
@@ -89,7 +89,7 @@ def timed(title: str, command: Callable[[list[str]], Any], options: list[str]) -
 
 
 def six_lines(folder: Path) -> str:
-    """The script that uses the model, on two test pictures and a query for each."""
+    """The script that uses the model, on two test images and a query for each."""
     lines = (folder / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     test = [row for row in map(json.loads, lines) if row["split"] == "test"][:2]
     return USE.format(
@@ -109,7 +109,7 @@ def use(script: str) -> str:
     with tempfile.TemporaryDirectory() as elsewhere:
         path = Path(elsewhere) / "use.py"
         path.write_text(script, encoding="utf-8")
-        done = run_as_stranger(path)
+        done = run_isolated(path)
     if done.returncode:
         raise RunError(f"expected the saved model to load in a fresh process, got: {done.stderr.strip()[-300:]}")
     return done.stdout

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from training.distillation.sampling_weights import seen_in_epoch
-from training.distillation.setup import inputs, meet, read_sources, shares_of, training_arguments
-from training.distillation.sharding import Turn
+from training.distillation.setup import inputs, join_ranks, read_sources, sharding_of, training_arguments
+from training.distillation.sharding import StepState
 from training.distillation.student import build_student, save
-from training.embeddings.store import keep_apart
+from training.embeddings.store import remove_cross_split_duplicates
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import DistillConfig, read
-from training.run.distributed import by_first, in_turn, is_first, together
+from training.run.distributed import all_or_none, broadcast_from_main, is_main_process, main_process_first
 from training.run.objectives import OBJECTIVES
 from training.run.record import open_run
 
@@ -23,31 +23,31 @@ from training.run.record import open_run
 def main(argv: list[str]) -> dict[str, Any]:
     """Trains and saves a text encoder; returns a summary."""
     config = read(DistillConfig, argv)
-    meet(config)
-    run = together(lambda: open_run(config))
+    join_ranks(config)
+    run = all_or_none(lambda: open_run(config))
     if run.summary is not None:
         print_result(run.summary, config.json)
         return run.summary
-    captions, targets = in_turn(lambda: read_sources(config))
+    captions, embeddings = main_process_first(lambda: read_sources(config))
     quiet_hosts()
 
     from sentence_transformers import SentenceTransformerTrainer
 
-    from training.distillation.callbacks import FollowTurns, KeepLog, TellEpoch, with_bar
-    from training.distillation.dataset import load_pairs, say_what_is_cut
-    from training.distillation.losses import FollowProgress, FrozenPictureLoss, loss_for
+    from training.distillation.callbacks import SaveLog, SetEpoch, TrackStepState, with_progress_bar
+    from training.distillation.dataset import load_pairs, warn_truncated
+    from training.distillation.losses import FrozenImageLoss, TrackProgress, loss_for
 
-    apart = keep_apart(captions, targets)
-    pairs = in_turn(lambda: load_pairs(apart.captions, targets, config))
-    student = in_turn(lambda: build_student(config, pairs, targets.manifest.dim))
-    cut = say_what_is_cut(student, pairs.texts) if is_first() else 0
-    in_turn(lambda: run.begin(**inputs(config, pairs, targets), **apart.as_json()))
+    disjoint = remove_cross_split_duplicates(captions, embeddings)
+    pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config))
+    student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest.dim))
+    cut = warn_truncated(student, pairs.texts) if is_main_process() else 0
+    main_process_first(lambda: run.begin(**inputs(config, pairs, embeddings), **disjoint.as_json()))
 
-    turn = Turn(shares_of(config, seen_in_epoch(pairs.train)))
-    loss = loss_for(student, OBJECTIVES[config.objective], turn)
-    callbacks = [TellEpoch(pairs.variants.set_epoch), FollowTurns(turn), KeepLog(run.folder / "log.jsonl")]
-    if isinstance(loss, FrozenPictureLoss):
-        callbacks.append(FollowProgress(loss, run.last_checkpoint))
+    step_state = StepState(sharding_of(config, seen_in_epoch(pairs.train)))
+    loss = loss_for(student, OBJECTIVES[config.objective], step_state)
+    callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
+    if isinstance(loss, FrozenImageLoss):
+        callbacks.append(TrackProgress(loss, run.last_checkpoint))
     trainer = SentenceTransformerTrainer(
         model=student,
         args=training_arguments(
@@ -58,10 +58,10 @@ def main(argv: list[str]) -> dict[str, Any]:
         evaluator=pairs.evaluator,
         callbacks=callbacks,
     )
-    with_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
+    with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
-    trained_on = {"training_pictures": pairs.pictures, "training_captions": len(pairs.texts), "captions_cut": cut}
-    summary = by_first(lambda: save(student, run, trainer.state.log_history, trained_on))
+    trained_on = {"training_images": pairs.images, "training_captions": len(pairs.texts), "captions_truncated": cut}
+    summary = broadcast_from_main(lambda: save(student, run, trainer.state.log_history, trained_on))
     print_result(summary, config.json)
     return summary
 

@@ -23,7 +23,10 @@ def main(argv: list[str]) -> dict[str, Any]:
     model = load_model(config.image_model, revision=config.image_model_revision, device=device_of(config.device))
     manifest = plan(model, config)
     manifest = embed_missing(model, captions, manifest, config)
-    summary = dataclasses.asdict(manifest) | {"targets": str(config.targets_folder), "shards": len(manifest.shards)}
+    summary = dataclasses.asdict(manifest) | {
+        "embeddings": str(config.embeddings_folder),
+        "shards": len(manifest.shards),
+    }
     print_result(summary, config.json)
     return summary
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data.sources import read_captions
-from training.embeddings.store import keep_apart, once
+from training.embeddings.store import deduplicate, remove_cross_split_duplicates
 from training.evaluation.retrieval import about, encode, figures, measure, measure_robustness, measure_sources
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EvaluateConfig, read
@@ -20,9 +20,9 @@ from turkish_clip.atomic import write_json
 from turkish_clip.metrics import hubness
 
 log = logging.getLogger("training")
-FEW_PICTURES = 100
-# What decides which pictures of a source are its test pictures.
-SPLIT_FIELDS = ("split_seed", "test_share", "validation_share")
+FEW_IMAGES = 100
+# What decides which images of a source are its test images.
+SPLIT_FIELDS = ("split_seed", "test_fraction", "validation_fraction")
 SOURCE_SPLIT_FIELDS = ("split_column", "id_column", "image_column", "captions_config", "captions_revision")
 
 
@@ -33,9 +33,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
     captions = read_captions(config)
 
-    from training.distillation.dataset import say_what_is_cut, with_targets
+    from training.distillation.dataset import warn_truncated, with_embeddings
     from training.distillation.targets import load_teacher
-    from training.embeddings.store import read_targets
+    from training.embeddings.store import read_embeddings
     from training.evaluation.calibration import calibrate, cosine_percentiles
     from training.evaluation.report import write_report
     from training.run.distributed import device_of
@@ -44,34 +44,34 @@ def main(argv: list[str]) -> dict[str, Any]:
     began = time.perf_counter()
     device = device_of(config.device)
     student = load_model(_model_folder(config), device=device)
-    targets = read_targets(
-        config.targets_folder,
+    embeddings = read_embeddings(
+        config.embeddings_folder,
         image_model=config.image_model,
         revision=config.image_model_revision,
         dim=student.encode("a").shape[-1],
     )
-    apart = keep_apart(captions, targets)
-    captions, named = apart.captions, with_targets(apart.captions.split(config.split), targets)
-    rows = once(named, targets)
+    disjoint = remove_cross_split_duplicates(captions, embeddings)
+    captions, named = disjoint.captions, with_embeddings(disjoint.captions.split(config.split), embeddings)
+    rows = deduplicate(named, embeddings)
 
-    split = measure(student, rows, targets, config)
-    say_what_is_cut(student, split.relevance.texts)
+    split = measure(student, rows, embeddings, config)
+    warn_truncated(student, split.relevance.texts)
     log.info("measured %s; now the image model's own text tower, and robustness", config.split)
-    teacher = load_teacher(targets, config) if any(row.english for row in rows) else None
+    teacher = load_teacher(embeddings, config) if any(row.english for row in rows) else None
     robustness = measure_robustness(student, split, config)
 
     results = {
-        **about(student, targets, captions.name, config),
+        **about(student, embeddings, captions.name, config),
         **figures(split, teacher, rows, config),
-        **measure_sources(student, teacher, named, targets, config),
-        **apart.as_json(),
+        **measure_sources(student, teacher, named, embeddings, config),
+        **disjoint.as_json(),
         "hubness": {
-            "text_to_image": hubness(split.texts, split.pictures),
-            "image_to_text": hubness(split.pictures, split.texts),
+            "text_to_image": hubness(split.texts, split.images),
+            "image_to_text": hubness(split.images, split.texts),
         },
         "robustness": robustness,
-        **calibrate(partial(encode, student, config=config), captions, rows, targets, config),
-        "cosines": cosine_percentiles(split.relevance, split.texts, split.pictures),
+        **calibrate(partial(encode, student, config=config), captions, rows, embeddings, config),
+        "cosines": cosine_percentiles(split.relevance, split.texts, split.images),
         "wall_seconds": {"evaluate": round(time.perf_counter() - began, 2)},
     }
     write_json(config.folder / "results.json", results)
@@ -90,7 +90,7 @@ def show(results: dict[str, Any], config: EvaluateConfig) -> None:
 
 def table(results: dict[str, Any]) -> str:
     """The main figures, for people."""
-    head = f"{results['images']} {results['split']} pictures, {results['captions']} captions"
+    head = f"{results['images']} {results['split']} images, {results['captions']} captions"
     lines = [f"{head:<52}{'recall@1':>10}{'@5':>8}{'@10':>8}"]
     for label, key in (
         ("Turkish text → image", "text_to_image"),
@@ -103,10 +103,10 @@ def table(results: dict[str, Any]) -> str:
             lines.append(
                 f"{label:<52}{found['recall_at_1']:>10.3f}{found['recall_at_5']:>8.3f}{found['recall_at_10']:>8.3f}"
             )
-    kept = ", ".join(f"{name} {found['kept']:.1%}" for name, found in results["robustness"].items())
-    lines.append(f"recall@1 kept when typed otherwise: {kept}")
-    if results["images"] < FEW_PICTURES:
-        lines.append(f"only {results['images']} pictures: these figures say little; see the intervals in the report")
+    kept = ", ".join(f"{name} {found['retention']:.1%}" for name, found in results["robustness"].items())
+    lines.append(f"retention of recall@1: {kept}")
+    if results["images"] < FEW_IMAGES:
+        lines.append(f"only {results['images']} images: these figures say little; see the intervals in the report")
     return "\n".join(lines)
 
 
@@ -129,7 +129,7 @@ def _check_run(config: EvaluateConfig) -> None:
     if not path.is_file():
         return
     if config.model:
-        check_no_run(config.folder, config.model, f" --targets {config.targets_folder}")
+        check_no_run(config.folder, config.model, f" --embeddings {config.embeddings_folder}")
     trained = json.loads(path.read_text(encoding="utf-8"))["config"]
     before = sources_in(trained)
     if [source["captions"] for source in before] != [source.captions for source in config.all_sources]:
@@ -141,7 +141,7 @@ def _check_run(config: EvaluateConfig) -> None:
             if then.get(name, "") != getattr(now, name):
                 raise RunError(
                     f"expected the splits that {config.folder} was trained with, got {name} = {getattr(now, name)!r} "
-                    f"instead of {then.get(name)!r}, which could measure on training pictures; use the same, or the "
+                    f"instead of {then.get(name)!r}, which could measure on training images; use the same, or the "
                     "same recipe"
                 )
 

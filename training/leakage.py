@@ -10,7 +10,7 @@ from training.data.sources import read_captions
 from training.evaluation.leakage import ids_of, names
 from training.run.command import print_result, run_command
 from training.run.config import LeakageConfig, read
-from training.run.source import CaptionsError
+from training.run.source import SourceError
 from turkish_clip.atomic import write_text
 
 SHOWN = 10
@@ -21,12 +21,10 @@ def main(argv: list[str]) -> dict[str, Any]:
     config = read(LeakageConfig, argv)
     path = Path(config.benchmark)
     if not path.is_file():
-        raise CaptionsError(
-            f"expected a file of picture names or ids, one a line, got {path}, which is none; write one"
-        )
+        raise SourceError(f"expected a file of image names or ids, one a line, got {path}, which is none; write one")
     tested = ids_of(path.read_text(encoding="utf-8-sig").split(), bare=True)
     if not tested:
-        raise CaptionsError(f"expected Flickr or COCO ids in {path}, such as 1009434119_febe49276a.jpg, got none")
+        raise SourceError(f"expected Flickr or COCO ids in {path}, such as 1009434119_febe49276a.jpg, got none")
     captions = read_captions(config)
     leaked = [
         (row, found) for row in captions.rows if row.split == config.split and (found := ids_of(names(row)) & tested)
@@ -36,7 +34,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     result = {
         "dataset": captions.name,
         "split": config.split,
-        "pictures": sum(row.split == config.split for row in captions.rows),
+        "images": sum(row.split == config.split for row in captions.rows),
         "with_an_id": sum(bool(ids_of(names(row))) for row in captions.rows if row.split == config.split),
         "benchmark": str(path),
         "benchmark_ids": len(tested),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from training.data.duplicates import apart_by, digests_of_files
+from training.data.duplicates import digests_of_files, disjoint_splits
 from training.data.sources import read_captions
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PretrainConfig, read
@@ -24,13 +24,13 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     quiet_hosts()
     captions = read_captions(config)
-    apart = apart_by(captions, digests_of_files(captions.rows, len(captions.rows)))
-    captions = apart.captions
+    disjoint = disjoint_splits(captions, digests_of_files(captions.rows, len(captions.rows)))
+    captions = disjoint.captions
     texts = [text for row in captions.split("train") for text in row.captions]
 
     from transformers import Trainer
 
-    from training.distillation.callbacks import ClampScale, KeepLog, TellEpoch, with_bar
+    from training.distillation.callbacks import ClampLogitScale, SaveLog, SetEpoch, with_progress_bar
     from training.distillation.losses import clip_loss
     from training.run.distributed import training_device
     from training.small_models.clip_dataset import ClipBatches
@@ -38,22 +38,22 @@ def main(argv: list[str]) -> dict[str, Any]:
     training_device(config.device)
     processor = build_processor(texts, config)
     model = build_clip(processor, config)
-    batches = ClipBatches.read(captions, processor, run.folder / "pictures.npy", config)
+    batches = ClipBatches.read(captions, processor, run.folder / "images.npy", config)
 
-    run.begin(captions_sha256=sha256_of_texts(texts), **apart.as_json())
+    run.begin(captions_sha256=sha256_of_texts(texts), **disjoint.as_json())
     trainer = Trainer(
         model=model,
         args=training_arguments(config, run.checkpoints, len(batches)),
         train_dataset=batches,
         data_collator=batches.collate,
         compute_loss_func=clip_loss,
-        callbacks=[TellEpoch(batches.set_epoch), KeepLog(run.folder / "log.jsonl"), ClampScale()],
+        callbacks=[SetEpoch(batches.set_epoch), SaveLog(run.folder / "log.jsonl"), ClampLogitScale()],
     )
-    with_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
+    with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
     save_clip(model, processor, run.model, half=config.half)
-    (run.folder / "pictures.npy").unlink()
-    results = {"model": str(run.model), "dataset": captions.name, **measure(run.model, apart, config)}
+    (run.folder / "images.npy").unlink()
+    results = {"model": str(run.model), "dataset": captions.name, **measure(run.model, disjoint, config)}
     write_card(run.model, results, config)
     run.finish(results)
     print_result(results, config.json)

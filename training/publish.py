@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from training.release.build import build, check_as_stranger, finished_run, measured, stop_at
-from training.release.checks import obstacles
+from training.release.build import build, check_isolated, finished_run, measured, stop_if_any
+from training.release.checks import failed_checks
 from training.release.hub import Upload, need_token, push
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PublishConfig, read
@@ -17,14 +17,14 @@ def main(argv: list[str]) -> dict[str, Any]:
     config = read(PublishConfig, argv)
     record = finished_run(config.folder)
     results = measured(config.folder)
-    stop_at(obstacles(config, record, results))
+    stop_if_any(failed_checks(config, record, results))
     quiet_hosts()
     if config.push:
         need_token(config.push)
 
     build(config, record, results)
-    checks = check_as_stranger(config.output, record)
-    stop_at([f"{check['name']}: {check['found']}" for check in checks if not check["passed"]])
+    checks = check_isolated(config.output, record)
+    stop_if_any([f"{check['name']}: {check['found']}" for check in checks if not check["passed"]])
 
     files = {str(path.relative_to(config.output)): path.stat().st_size for path in files_of(config.output)}
     summary: dict[str, Any] = {"folder": str(config.output), "repository": config.repository, "files": files}

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.corruptions import SPELLINGS
+from training.evaluation.corruptions import CORRUPTION_LABELS
 from training.run.command import run_command
 from training.run.record import RunError
 from turkish_clip.atomic import write_json, write_text
@@ -50,8 +50,8 @@ def block(results: dict[str, Any]) -> str:
     lines = [
         BEGIN,
         "",
-        f"`make demo`, on {results['images']} pictures and {results['captions']} captions that training never saw "
-        f"(with 95 % intervals over pictures; {seconds:.0f} seconds on {cores} cores):",
+        f"`make demo`, on {results['images']} images and {results['captions']} captions that training never saw "
+        f"(with 95 % intervals over images; {seconds:.0f} seconds on {cores} cores):",
         "",
         "| | recall@1 | recall@5 | recall@10 |",
         "|---|---|---|---|",
@@ -63,9 +63,9 @@ def block(results: dict[str, Any]) -> str:
             cells.append(f"{results[key][metric]:.3f} ({low:.3f}–{high:.3f})")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     lines += ["", "| captions | recall@1, text → image | of the clean recall@1 |", "|---|---|---|"]
-    for title, name in SPELLINGS:
+    for title, name in CORRUPTION_LABELS:
         found = results["robustness"][name]
-        lines.append(f"| {title} | {found['recall_at_1']:.3f} | {100 * found['kept']:.1f} % |")
+        lines.append(f"| {title} | {found['recall_at_1']:.3f} | {100 * found['retention']:.1f} % |")
     return "\n".join([*lines, "", END])
 
 

@@ -1,4 +1,4 @@
-"""Turkish words and pictures in one space: a Turkish text encoder that pairs with a frozen CLIP image model."""
+"""Turkish words and images in one space: a Turkish text encoder that pairs with a frozen CLIP image model."""
 
 from __future__ import annotations
 

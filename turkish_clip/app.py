@@ -1,7 +1,7 @@
 """The web page: search, classify and compare in the browser, with Turkish words. On this machine alone unless asked.
 
 Built on Gradio (extra `app`); Streamlit was looked at: it runs a whole script again for each click. Of the indexed
-pictures only thumbnails made here are served; these and uploads lie in a folder of the process's own, and go with it.
+images only thumbnails made here are served; these and uploads lie in a folder of the process's own, and go with it.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 if TYPE_CHECKING:
     from PIL import Image
 
+    from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.search.index import ImageIndex
-    from turkish_clip.towers import Towers
 
 log = logging.getLogger("turkish_clip")
 LOOPBACK = "127.0.0.1"
 MAX_UPLOAD = "20mb"
-MAX_PIXELS = 50_000_000  # of an uploaded picture
-MAX_LABELS, MAX_TEXTS, MAX_PICTURES, MAX_LETTERS = 200, 30, 20, 500  # synonyms count as labels
+MAX_PIXELS = 50_000_000  # of an uploaded image
+MAX_LABELS, MAX_TEXTS, MAX_IMAGES, MAX_LETTERS = 200, 30, 20, 500  # synonyms count as labels
 MAX_LABEL_LETTERS = 8000
 KEPT_SECONDS = 3600  # uploads and thumbnails
 SHOWN = 24
-HEAD = 96  # pixels of a picture in the heat map
+HEAD = 96  # pixels of an image in the heat map
 DROP = "Resmi buraya bırakın ya da tıklayıp seçin"
 
 
@@ -49,11 +49,11 @@ class AppError(InputError):
     """A page that can't be built."""
 
 
-def build_page(towers: Towers, index: ImageIndex | None) -> Any:
+def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
     """The page as Gradio blocks.
 
     Args:
-        towers: from `load_towers`.
+        encoder: from `load_dual_encoder`.
         index: what the search tab looks into; None leaves that tab out.
 
     Raises:
@@ -67,10 +67,10 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
         import gradio as gr
     except ImportError as error:
         raise AppError('expected Gradio, got none installed; pip install "turkish-clip[app]"') from error
-    page = Page(towers, index)
+    page = Page(encoder, index)
 
     def upload(label: str, height: int) -> Any:
-        """A place for a picture that comes to us as it was uploaded: Gradio would decode it before we have looked."""
+        """A place for an image that comes to us as it was uploaded: Gradio would decode it before we have looked."""
         place = gr.Image(label=label, height=height, type="filepath", sources=["upload"], placeholder=DROP)
         place.preprocess = lambda payload: None if payload is None else payload.path
         return _of_uploads_alone(place)
@@ -91,15 +91,15 @@ def build_page(towers: Towers, index: ImageIndex | None) -> Any:
                 button.click(page.search, [words, like], found, api_name=False)
                 words.submit(page.search, [words, like], found, api_name=False)
         with gr.Tab("Sınıflandır"):
-            picture = upload("Resim", 260)
+            image = upload("Resim", 260)
             labels = gr.Textbox(
                 label="Etiketler (virgülle ya da ayrı satırlara; eş anlamlılar arasına |)",
                 value="kedi, köpek, araba|otomobil",
                 max_length=MAX_LABEL_LETTERS,
             )
             button = gr.Button("Sınıflandır", variant="primary", elem_id="classify")
-            shares = gr.Label(label="Olasılıklar", num_top_classes=10, elem_id="shares")
-            button.click(page.classify, [picture, labels], shares, api_name=False)
+            probabilities = gr.Label(label="Olasılıklar", num_top_classes=10, elem_id="shares")
+            button.click(page.classify, [image, labels], probabilities, api_name=False)
         with gr.Tab("Karşılaştır"):
             files = _of_uploads_alone(gr.File(label="Resimler", file_count="multiple", file_types=["image"]))
             texts = gr.Textbox(label="Metinler (her satıra bir tane)", lines=4, max_length=MAX_TEXTS * MAX_LETTERS)
@@ -166,11 +166,11 @@ def _launch(blocks: Any, host: str, port: int, quiet: bool) -> None:
 class Page:
     """What the buttons do; messages are for the page's reader, in Turkish."""
 
-    def __init__(self, towers: Towers, index: ImageIndex | None) -> None:
-        self.towers, self.index = towers, index
+    def __init__(self, encoder: DualEncoder, index: ImageIndex | None) -> None:
+        self.encoder, self.index = encoder, index
 
     def search(self, words: str, like: str | None) -> list[tuple[Image.Image, str]]:
-        """Thumbnails of the pictures that fit words or a picture, with their scores."""
+        """Thumbnails of the images that fit words or an image, with their scores."""
         words = words.strip()[:MAX_LETTERS]
         if self.index is None or not (words or like):
             raise _refused("Aranacak sözleri yazın ya da bir resim yükleyin.")
@@ -185,7 +185,7 @@ class Page:
         found = ((self.index.inside(hit), hit.score) for hit in hits)
         return [(thumbnail(path), f"{number(score)} · {path.name}") for path, score in found if path is not None]
 
-    def classify(self, picture: str | None, labels: str) -> dict[str, float]:
+    def classify(self, image: str | None, labels: str) -> dict[str, float]:
         """Probabilities by label."""
         if len(labels) > MAX_LABEL_LETTERS:
             raise _refused(f"Etiketler için en çok {MAX_LABEL_LETTERS} harf yazın; {len(labels)} harf var.")
@@ -196,44 +196,44 @@ class Page:
         words = sum(map(len, chosen.values()))
         if words > MAX_LABELS:
             raise _refused(f"En çok {MAX_LABELS} etiket verin; {words} tane var.")
-        opened = _opened(picture)
+        opened = _opened(image)
         try:
-            found = ZeroShotClassifier(self.towers, chosen).classify([opened])[0]
+            found = ZeroShotClassifier(self.encoder, chosen).classify([opened])[0]
         except InputError as error:
             raise _refused("En az iki farklı etiket yazın; her sözü bir etikete verin.") from error
         return found.probabilities
 
     def compare(self, files: list[str] | None, texts: str) -> str:
-        """A table of cosines: a row per picture, a column per text; the best of each column is marked."""
+        """A table of cosines: a row per image, a column per text; the best of each column is marked."""
         lines = [line.strip()[:MAX_LETTERS] for line in texts.splitlines() if line.strip()]
         if not files or not lines:
             raise _refused("En az bir resim yükleyin ve en az bir metin yazın.")
-        if len(files) > MAX_PICTURES or len(lines) > MAX_TEXTS:
-            raise _refused(f"En çok {MAX_PICTURES} resim ve {MAX_TEXTS} metin verin.")
+        if len(files) > MAX_IMAGES or len(lines) > MAX_TEXTS:
+            raise _refused(f"En çok {MAX_IMAGES} resim ve {MAX_TEXTS} metin verin.")
         small, vectors = [], []
         for file in files:  # one at a time: twenty large ones would fill the memory
-            picture = _opened(file)
-            vectors.append(next(self.towers.embed_pictures([picture], workers=1)).vectors)
-            picture.thumbnail((HEAD, HEAD))
-            small.append(picture)
-        return heat_map(small, lines, np.concatenate(vectors) @ self.towers.encode_texts(lines).T)
+            image = _opened(file)
+            vectors.append(next(self.encoder.embed_images([image], workers=1)).vectors)
+            image.thumbnail((HEAD, HEAD))
+            small.append(image)
+        return heat_map(small, lines, np.concatenate(vectors) @ self.encoder.encode_texts(lines).T)
 
     def about(self) -> str:
         """Which models, and what is in the index."""
-        towers = self.towers
+        encoder = self.encoder
         rows = {
-            "Metin kodlayıcı": towers.names.text,
-            "Görüntü modeli": towers.image_name,
-            "Uzayın boyutu": str(towers.dim),
-            "Okunan en uzun metin": f"{towers.text.max_seq_length} parça",
-            "Sıcaklık": f"{towers.temperature:g}".replace(".", ",")
-            + ("" if towers.temperature_is_fitted else " (ölçülmedi, varsayılan)"),
+            "Metin kodlayıcı": encoder.spec.text,
+            "Görüntü modeli": encoder.image_name,
+            "Uzayın boyutu": str(encoder.dim),
+            "Okunan en uzun metin": f"{encoder.text.max_seq_length} parça",
+            "Sıcaklık": f"{encoder.temperature:g}".replace(".", ",")
+            + ("" if encoder.temperature_is_fitted else " (ölçülmedi, varsayılan)"),
         }
-        measured = towers.names.facts.get("measured")
+        measured = encoder.spec.metadata.get("measured")
         if measured:
             rows["Ölçüldüğü veri"] = f"{measured['dataset']}: {measured['images']} resim, {measured['captions']} metin"
-            rows["Metinden resme, ilk sırada"] = share(measured["text_to_image"]["recall_at_1"])
-            rows["Resimden metne, ilk sırada"] = share(measured["image_to_text"]["recall_at_1"])
+            rows["Metinden resme, ilk sırada"] = percent(measured["text_to_image"]["recall_at_1"])
+            rows["Resimden metne, ilk sırada"] = percent(measured["image_to_text"]["recall_at_1"])
         if self.index is not None:
             rows["Dizindeki resimler"] = str(len(self.index))
             rows["Klasörler"] = ", ".join(Path(folder).name for folder in self.index.folders())
@@ -244,22 +244,22 @@ class Page:
         )
 
 
-def heat_map(pictures: list[Image.Image], texts: list[str], scores: Any) -> str:
-    """The scores as an HTML table, darker for higher, with the pictures as its rows' heads."""
+def heat_map(images: list[Image.Image], texts: list[str], scores: Any) -> str:
+    """The scores as an HTML table, darker for higher, with the images as its rows' heads."""
     low, high = float(scores.min()), float(scores.max())
     best = scores.argmax(axis=0)
     head = "".join(f"<th>{html.escape(text)}</th>" for text in texts)
     rows = []
-    for place, (picture, row) in enumerate(zip(pictures, scores)):
+    for place, (image, row) in enumerate(zip(images, scores)):
         cells = []
         for column, score in enumerate(row.tolist()):
-            share = (score - low) / max(high - low, 1e-9)
+            percent = (score - low) / max(high - low, 1e-9)
             mark = " ★" if best[column] == place else ""
             cells.append(
-                f'<td style="background:rgba(30,110,200,{share:.2f});color:{"#fff" if share > 0.55 else "#222"};'
+                f'<td style="background:rgba(30,110,200,{percent:.2f});color:{"#fff" if percent > 0.55 else "#222"};'
                 f'text-align:center">{number(score)}{mark}</td>'
             )
-        rows.append(f'<tr><td><img src="{_data_uri(picture)}" alt="resim {place + 1}"></td>{"".join(cells)}</tr>')
+        rows.append(f'<tr><td><img src="{_data_uri(image)}" alt="resim {place + 1}"></td>{"".join(cells)}</tr>')
     return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
 
@@ -272,18 +272,18 @@ def number(value: float) -> str:
     return f"{value:.3f}".replace(".", ",")
 
 
-def share(value: float) -> str:
+def percent(value: float) -> str:
     """A share of 1 as Turkish writes it.
 
-    >>> share(0.946)
+    >>> percent(0.946)
     '%94,6'
     """
     return f"%{100 * value:.1f}".replace(".", ",")
 
 
-def _data_uri(picture: Image.Image) -> str:
+def _data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
+    image.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Pictures to vectors in bulk: decoded ahead in threads, one pass, and no picture that stops the others."""
+"""Images to vectors in bulk: decoded ahead in threads, one pass, and no image that stops the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAST_BF16 = ("avx512_bf16", "amx_bf16")
 
 
 class Openable(Protocol):
-    """Something that opens as a picture, at a reduced size where a reader needs no more than `min_side` pixels."""
+    """Something that opens as an image, at a reduced size where a reader needs no more than `min_side` pixels."""
 
     def load(self, min_side: int | None = None) -> Opened: ...
 
@@ -33,7 +33,7 @@ class EmbeddedBatch:
     """What one batch became.
 
     Attributes:
-        kept: the places in the batch of the pictures that opened.
+        kept: the places in the batch of the images that opened.
         vectors: (len(kept), dim) float32, as the image model leaves them: raw or unit.
         errors: for each other place why it did not open.
         contents: for each of `kept` what `load` said of its file.
@@ -59,17 +59,17 @@ def embed_batches(
     *,
     dim: int,
     workers: int = 2,
-    lanes: int = 0,
+    compute_threads: int = 0,
     dtype: str = "float32",
 ) -> Iterator[EmbeddedBatch]:
     """Embeds batches in order; workers open and preprocess those that come next while the tower computes.
 
     Args:
         model: an image model, or a pair; with `bf16_weights` for bf16.
-        batches: read as they are needed, `workers` + `lanes` + 2 ahead at most.
+        batches: read as they are needed, `workers` + `compute_threads` + 2 ahead at most.
         dim: width of the vectors, for a batch in which nothing opened.
         workers: threads that open; Pillow decodes outside the interpreter lock.
-        lanes: threads that compute, on a processor: each a batch of its own, on one core. Where workers need the cores,
+        compute_threads: threads that compute, on a processor: each a batch of its own, on one core. Where workers need the cores,
             too, this is faster than one batch on all cores, each of which waits for the slowest at every step, and the
             vectors do not depend on the number of cores. 0: the caller's thread computes, with all that torch uses.
         dtype: of the computation, one of COMPUTE_DTYPES; vectors come as float32 from both.
@@ -79,7 +79,7 @@ def embed_batches(
     ahead: deque[Callable[[], EmbeddedBatch]] = deque()
     with ExitStack() as stack:
         opening = stack.enter_context(_pool(workers, "decode"))
-        computing = stack.enter_context(_single_threaded(lanes)) if lanes else None
+        computing = stack.enter_context(_single_threaded(compute_threads)) if compute_threads else None
 
         def begin(batch: Sequence[Openable]) -> Callable[[], EmbeddedBatch]:
             decoded: Future[_Decoded] = opening.submit(decode, batch)
@@ -89,7 +89,7 @@ def embed_batches(
 
         for batch in batches:
             ahead.append(begin(batch))
-            if len(ahead) > workers + lanes + 1:
+            if len(ahead) > workers + compute_threads + 1:
                 yield ahead.popleft()()
         while ahead:
             yield ahead.popleft()()
@@ -120,9 +120,9 @@ def bf16_weights(model: SentenceTransformer) -> None:
 
 def _decoder(model: SentenceTransformer) -> Callable[[Sequence[Openable]], _Decoded]:
     from turkish_clip.encoder import image_side
-    from turkish_clip.preprocessing import prepare_for
+    from turkish_clip.preprocessing import preprocessing_for
 
-    side, prepare = image_side(model), prepare_for(model)
+    side, prepare = image_side(model), preprocessing_for(model)
 
     def decode(batch: Sequence[Openable]) -> _Decoded:
         decoded = _Decoded([], {}, {}, [])
@@ -131,13 +131,13 @@ def _decoder(model: SentenceTransformer) -> Callable[[Sequence[Openable]], _Deco
             """One at a time: a batch of large scans together would fill the memory."""
             for place, source in enumerate(batch):
                 try:
-                    picture = source.load(min_side=side)
+                    image = source.load(min_side=side)
                 except ImageError as error:
                     decoded.errors[place] = error
                     continue
                 decoded.kept.append(place)
-                decoded.contents.append(picture.content)
-                yield picture.image
+                decoded.contents.append(image.content)
+                yield image.image
 
         decoded.features.update(prepare(opened()))
         return decoded
@@ -173,13 +173,13 @@ def _pool(threads: int, name: str, begin: Callable[[], None] | None = None) -> I
 
 
 @contextmanager
-def _single_threaded(lanes: int) -> Iterator[ThreadPoolExecutor]:
+def _single_threaded(compute_threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads in each of which torch uses that one alone."""
     import torch
 
     threads = torch.get_num_threads()
     try:
-        with _pool(lanes, "lane", lambda: torch.set_num_threads(1)) as pool:
+        with _pool(compute_threads, "lane", lambda: torch.set_num_threads(1)) as pool:
             yield pool
     finally:
         torch.set_num_threads(threads)  # of threads that come later, too

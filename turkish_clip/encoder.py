@@ -1,4 +1,4 @@
-"""Assembles models: the Turkish text encoder, and one model that routes text to it and pictures to CLIP.
+"""Assembles models: the Turkish text encoder, and one model that routes text to it and images to CLIP.
 
 The one place that puts sentence-transformers modules together. What comes out is plain: it loads with
 `SentenceTransformer(folder_or_id)`, without this package.
@@ -95,8 +95,8 @@ def pair(
         device: where to put the result; None lets sentence-transformers choose.
 
     Returns:
-        A model whose `encode` takes texts or pictures (not both in one call) and gives each the vector that its own
-        encoder gives, bit for bit: (n, dim) float32. Each route keeps its own token limit. Picture vectors are as the
+        A model whose `encode` takes texts or images (not both in one call) and gives each the vector that its own
+        encoder gives, bit for bit: (n, dim) float32. Each route keeps its own token limit. Image vectors are as the
         image model leaves them, raw or unit, so compare by cosine, as `similarity` does. What was measured of the text
         encoder, a fitted temperature included, is no part of the modules: where the pair is saved by hand, copy the
         encoder's turkish_clip.json beside it.
@@ -127,7 +127,7 @@ def check_one_width(
     text_name: str = "the text encoder",
     image_name: str = "the image model",
 ) -> None:
-    """Sees that texts and pictures get vectors of one width.
+    """Sees that texts and images get vectors of one width.
 
     Raises:
         ModelError: they do not; names both.
@@ -154,18 +154,18 @@ def save_text_encoder(model: SentenceTransformer, folder: str | Path) -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def picture_processor(model: SentenceTransformer) -> Any:
-    """What brings pictures to a model's (or a pair's) image tower: a processor of transformers, or None."""
+def image_processor(model: SentenceTransformer) -> Any:
+    """What brings images to a model's (or a pair's) image tower: a processor of transformers, or None."""
     routes = getattr(model[0], "sub_modules", {})
     processor = getattr(routes["image"][0] if "image" in routes else model, "processor", None)
     return getattr(processor, "image_processor", processor)
 
 
 def image_side(model: SentenceTransformer) -> int | None:
-    """The side in pixels to which a model's (or a pair's) processor brings a picture; None where it does not say."""
-    pictures = picture_processor(model)
+    """The side in pixels to which a model's (or a pair's) processor brings an image; None where it does not say."""
+    images = image_processor(model)
     for name in ("crop_size", "size"):
-        size = getattr(pictures, name, None)
+        size = getattr(images, name, None)
         if isinstance(size, int):
             return size
         for key in ("height", "shortest_edge"):

@@ -1,4 +1,4 @@
-"""Retrieval during training: both directions, on a validation split, without opening a picture."""
+"""Retrieval during training: both directions, on a validation split, without opening an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from turkish_clip.metrics import Relevance, Retrieval, unit
 
 
 class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
-    """Ranks pictures for captions and captions for pictures; plugs into the trainer's `evaluator`.
+    """Ranks images for captions and captions for images; plugs into the trainer's `evaluator`.
 
     The primary metric, by which the trainer keeps the best checkpoint, is `mrr`: the mean of both directions' mean
     reciprocal ranks, which moves more smoothly than recall@1 on a small split.
@@ -32,17 +32,17 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
         """Prepares the split.
 
         Args:
-            captions: the captions of each picture, at least one.
-            image_vectors: (pictures, dim), raw or unit.
+            captions: the captions of each image, at least one.
+            image_vectors: (images, dim), raw or unit.
             name: put before each metric's name.
             batch_size: texts encoded at a time.
 
         Raises:
-            ValueError: captions and vectors are not of the same pictures.
+            ValueError: captions and vectors are not of the same images.
         """
         super().__init__()
         if len(captions) != len(image_vectors) or not len(captions):
-            raise ValueError(f"expected captions for each of {len(image_vectors)} pictures, got {len(captions)}")
+            raise ValueError(f"expected captions for each of {len(image_vectors)} images, got {len(captions)}")
         self.relevance = Relevance.of(captions)
         self.unit_images = unit(image_vectors)
         self.name = name

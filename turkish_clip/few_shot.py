@@ -1,8 +1,8 @@
-"""A handful of labelled pictures per class: a linear classifier on picture vectors, started from the words.
+"""A handful of labelled images per class: a linear classifier on image vectors, started from the words.
 
-With few pictures a label's words say more than they do. So the classifier is a logistic regression whose weights are
-held near the zero-shot ones (a Gaussian prior around them), the less the more pictures there are. scikit-learn's holds
-weights near zero alone, and was worse than the words with five pictures a class; hence scipy's L-BFGS on the loss.
+With few images a label's words say more than they do. So the classifier is a logistic regression whose weights are
+held near the zero-shot ones (a Gaussian prior around them), the less the more images there are. scikit-learn's holds
+weights near zero alone, and was worse than the words with five images a class; hence scipy's L-BFGS on the loss.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turkish_clip.atomic import whole_file, write_json
+from turkish_clip.atomic import atomic_write, write_json
+from turkish_clip.dual_encoder import DualEncoder, map_in_order
 from turkish_clip.errors import InputError
 from turkish_clip.images import IMAGE_SUFFIXES, ImageError, ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.templates import PHOTOGRAPHS
 from turkish_clip.text import nfc
-from turkish_clip.towers import Towers, in_order
-from turkish_clip.zero_shot import Classification, PictureClassifier, ZeroShotClassifier, softmax
+from turkish_clip.zero_shot import Classification, ImageClassifier, ZeroShotClassifier, softmax
 
 FORMAT = 1
-WEIGHTS, FACTS = "few_shot.safetensors", "few_shot.json"
+WEIGHTS, METADATA = "few_shot.safetensors", "few_shot.json"
 WORDS_SCALE = 10.0  # of the zero-shot weights, as logits of unit vectors
-# How hard the words hold, against the sum over pictures. The first one by itself where there are few: it was chosen on
-# the miniature world's validation pictures, five a class (training/LOG.md).
+# How hard the words hold, against the sum over images. The first one by itself where there are few: it was chosen on
+# the miniature world's validation images, five a class (training/LOG.md).
 PRIORS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-FEWEST_FOR_FOLDS, MOST_FOLDS = 8, 5  # pictures in each class
+FEWEST_FOR_FOLDS, MOST_FOLDS = 8, 5  # images in each class
 
 
 class ExampleError(InputError):
@@ -39,67 +39,69 @@ class ExampleError(InputError):
 
 
 @dataclass(frozen=True)
-class FewShotClassifier(PictureClassifier):
-    """Labels and the linear map from picture vectors to their scores.
+class FewShotClassifier(ImageClassifier):
+    """Labels and the linear map from image vectors to their scores.
 
     Attributes:
         weights: (labels, dim) float32.
-        facts: which image model its vectors come from, how many examples it saw.
+        metadata: which image model its vectors come from, how many examples it saw.
         left_out: why some of the examples did not open.
     """
 
-    towers: Towers
+    encoder: DualEncoder
     labels: list[str]
     weights: Vectors
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     left_out: tuple[ImageError, ...] = ()
 
     @classmethod
     def fit(
         cls,
-        towers: Towers,
+        encoder: DualEncoder,
         examples: Mapping[str, Sequence[ImageLike]],
         *,
         words: Mapping[str, Sequence[str]] | None = None,
         templates: Sequence[str] = PHOTOGRAPHS,
         seed: int = 0,
     ) -> FewShotClassifier:
-        """Learns from a few pictures a class.
+        """Learns from a few images a class.
 
         Args:
-            towers: from `load_towers`.
-            examples: label → its pictures; those that do not open are left out and told in `left_out`.
+            encoder: from `load_dual_encoder`.
+            examples: label → its images; those that do not open are left out and told in `left_out`.
             words: label → the words for it, which are one class; where there are none, the label itself.
             templates: for the words, each with one {}.
-            seed: of the folds by which it is chosen how hard the words hold, from eight pictures a class on.
+            seed: of the folds by which it is chosen how hard the words hold, from eight images a class on.
 
         Raises:
-            ExampleError: fewer than two labels, or one without a picture that opens.
+            ExampleError: fewer than two labels, or one without an image that opens.
         """
-        vectors, numbers, left_out = _embedded(towers, examples)
+        vectors, numbers, left_out = _embedded(encoder, examples)
         labels = list(examples)
         synonyms = {label: list((words or {}).get(label, [label])) for label in labels}
-        started = ZeroShotClassifier(towers, synonyms, templates=templates).label_vectors.astype(np.float64)
+        started = ZeroShotClassifier(encoder, synonyms, templates=templates).label_vectors.astype(np.float64)
         start = started * WORDS_SCALE
         prior = _best_prior(vectors, numbers, start, seed)
-        facts = {
+        metadata = {
             "format": FORMAT,
             "labels": labels,
-            "image_model": towers.image_name,
-            "weights_sha256": towers.image_weights_sha256,
+            "image_model": encoder.image_name,
+            "weights_sha256": encoder.image_weights_sha256,
             "examples": dict(zip(labels, np.bincount(numbers).tolist())),
             "prior": prior,
         }
-        return cls(towers, labels, _learnt(vectors, numbers, start, prior).astype(np.float32), facts, left_out)
+        return cls(encoder, labels, _learnt(vectors, numbers, start, prior).astype(np.float32), metadata, left_out)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
-        """Classifies (n, dim) float32 unit vectors of pictures; `score` is the label's logit."""
+        """Classifies (n, dim) float32 unit vectors of images; `score` is the label's logit."""
         scores = vectors @ self.weights.T
         results = []
-        for row, probabilities in zip(scores, softmax(scores)):
+        for row, shares in zip(scores, softmax(scores)):
             best = int(row.argmax())
-            shares = dict(zip(self.labels, map(float, probabilities)))
-            results.append(Classification(self.labels[best], float(probabilities[best]), float(row[best]), shares))
+            probabilities = dict(zip(self.labels, map(float, shares)))
+            results.append(
+                Classification(self.labels[best], float(shares[best]), float(row[best]), probabilities)
+            )
         return results
 
     def save(self, folder: str | Path) -> None:
@@ -108,12 +110,12 @@ class FewShotClassifier(PictureClassifier):
 
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        with whole_file(target / WEIGHTS) as partial:
+        with atomic_write(target / WEIGHTS) as partial:
             save_file({"weights": np.ascontiguousarray(self.weights)}, partial)
-        write_json(target / FACTS, self.facts)
+        write_json(target / METADATA, self.metadata)
 
     @classmethod
-    def load(cls, folder: str | Path, towers: Towers) -> FewShotClassifier:
+    def load(cls, folder: str | Path, encoder: DualEncoder) -> FewShotClassifier:
         """Reads what `save` wrote.
 
         Raises:
@@ -124,23 +126,23 @@ class FewShotClassifier(PictureClassifier):
 
         source = Path(folder)
         try:
-            facts = json.loads((source / FACTS).read_text(encoding="utf-8"))
+            metadata = json.loads((source / METADATA).read_text(encoding="utf-8"))
             tensors = load_file(source / WEIGHTS)
         except (OSError, ValueError, SafetensorError) as error:
             raise ExampleError(f"expected a saved classifier in {folder}, got {error}; save one there first") from error
-        if facts["weights_sha256"] != towers.image_weights_sha256:
+        if metadata["weights_sha256"] != encoder.image_weights_sha256:
             raise ExampleError(
-                f"expected the image model {facts['image_model']}, on which {folder} was learnt, got other weights in "
-                f"{towers.image_name}; name that model, or learn again"
+                f"expected the image model {metadata['image_model']}, on which {folder} was learnt, got other weights in "
+                f"{encoder.image_name}; name that model, or learn again"
             )
-        return cls(towers, list(facts["labels"]), tensors["weights"], facts)
+        return cls(encoder, list(metadata["labels"]), tensors["weights"], metadata)
 
 
 def examples_in(folder: str | Path) -> dict[str, list[Path]]:
-    """Labelled pictures out of a folder of folders: each subfolder is a label.
+    """Labelled images out of a folder of folders: each subfolder is a label.
 
     Raises:
-        ExampleError: no such folder, a subfolder without pictures, or fewer than two.
+        ExampleError: no such folder, a subfolder without images, or fewer than two.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -151,30 +153,26 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
         if label.is_dir() and not label.name.startswith(".")
     }
     if len(examples) < 2:
-        raise ExampleError(
-            f"expected at least two subfolders with pictures in {folder}, got {list(examples)}; add some"
-        )
-    empty = [label for label, pictures in examples.items() if not pictures]
+        raise ExampleError(f"expected at least two subfolders with images in {folder}, got {list(examples)}; add some")
+    empty = [label for label, images in examples.items() if not images]
     if empty:
-        raise ExampleError(f"expected pictures in each subfolder of {folder}, got none in {empty[0]!r}; add some")
+        raise ExampleError(f"expected images in each subfolder of {folder}, got none in {empty[0]!r}; add some")
     return examples
 
 
 def _embedded(
-    towers: Towers, examples: Mapping[str, Sequence[ImageLike]]
+    encoder: DualEncoder, examples: Mapping[str, Sequence[ImageLike]]
 ) -> tuple[Vectors, NDArray[np.int64], tuple[ImageError, ...]]:
     if len(examples) < 2:
         raise ExampleError(f"expected examples of at least two labels, got {list(examples)}; add another")
-    pictures = [picture for some in examples.values() for picture in some]
+    images = [image for some in examples.values() for image in some]
     numbers = np.repeat(np.arange(len(examples)), [len(some) for some in examples.values()])
-    found: list[Any] = list(in_order(towers.embed_pictures(pictures), list, lambda error: error))
+    found: list[Any] = list(map_in_order(encoder.embed_images(images), list, lambda error: error))
     kept = [place for place, vector in enumerate(found) if not isinstance(vector, ImageError)]
     numbers = numbers[kept]
     for number, label in enumerate(examples):
         if not (numbers == number).any():
-            raise ExampleError(
-                f"expected pictures of {label!r} that open, got none of {len(examples[label])}; add some"
-            )
+            raise ExampleError(f"expected images of {label!r} that open, got none of {len(examples[label])}; add some")
     errors = tuple(error for error in found if isinstance(error, ImageError))
     return np.stack([found[place] for place in kept]), numbers, errors
 
@@ -182,7 +180,7 @@ def _embedded(
 def _learnt(
     vectors: Vectors, numbers: NDArray[np.int64], words: NDArray[np.float64], prior: float
 ) -> NDArray[np.float64]:
-    """The (labels, dim) weights of highest posterior: softmax likelihood of the pictures, Gaussian around the words."""
+    """The (labels, dim) weights of highest posterior: softmax likelihood of the images, Gaussian around the words."""
     from scipy.optimize import minimize
 
     wanted = np.eye(len(words))[numbers]
@@ -190,17 +188,17 @@ def _learnt(
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights = flat.reshape(words.shape)
-        shares = softmax(rows @ weights.T)
+        probabilities = softmax(rows @ weights.T)
         moved = weights - words
-        value = -np.log((shares * wanted).sum(axis=1) + 1e-300).sum() + prior / 2 * (moved**2).sum()
-        return float(value), ((shares - wanted).T @ rows + prior * moved).ravel()
+        value = -np.log((probabilities * wanted).sum(axis=1) + 1e-300).sum() + prior / 2 * (moved**2).sum()
+        return float(value), ((probabilities - wanted).T @ rows + prior * moved).ravel()
 
     found = minimize(loss, words.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500})
     return np.asarray(found.x).reshape(words.shape)
 
 
 def _best_prior(vectors: Vectors, numbers: NDArray[np.int64], words: NDArray[np.float64], seed: int) -> float:
-    """How hard the words should hold: what predicts held-out pictures best; the hardest where there are too few."""
+    """How hard the words should hold: what predicts held-out images best; the hardest where there are too few."""
     fewest = int(np.bincount(numbers).min())
     if fewest < FEWEST_FOR_FOLDS:
         return PRIORS[0]
@@ -211,13 +209,13 @@ def _best_prior(vectors: Vectors, numbers: NDArray[np.int64], words: NDArray[np.
         own = order[numbers[order] == number]
         place[own] = np.arange(len(own)) % folds
 
-    def surprise(prior: float) -> float:
+    def negative_log_likelihood(prior: float) -> float:
         total = 0.0
         for fold in range(folds):
             seen, held = place != fold, place == fold
             weights = _learnt(vectors[seen], numbers[seen], words, prior)
-            shares = softmax(vectors[held].astype(np.float64) @ weights.T)
-            total -= float(np.log(shares[np.arange(int(held.sum())), numbers[held]] + 1e-300).sum())
+            probabilities = softmax(vectors[held].astype(np.float64) @ weights.T)
+            total -= float(np.log(probabilities[np.arange(int(held.sum())), numbers[held]] + 1e-300).sum())
         return total
 
-    return min(PRIORS, key=surprise)
+    return min(PRIORS, key=negative_log_likelihood)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from turkish_clip.dual_encoder import DualEncoder, map_in_order
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
-from turkish_clip.towers import Towers, in_order
 from turkish_clip.zero_shot import softmax
 
-CONTRAST = ("bir fotoğraf", "bir resim", "herhangi bir şey")  # what a picture is taken for that shows nothing special
+CONTRAST = ("bir fotoğraf", "bir resim", "herhangi bir şey")  # what an image is taken for that shows nothing special
 
 
 class PromptError(InputError):
@@ -24,14 +24,14 @@ class PromptError(InputError):
 
 @dataclass(frozen=True)
 class Flag:
-    """How well one picture fits what was looked for.
+    """How well one image fits what was looked for.
 
     Attributes:
         score: the probability of the prompts against the contrast prompts, 0 to 1; 0 where it did not open.
         cosine: to the best prompt.
         prompt: the prompt that fits best.
         flagged: whether `score` reaches the threshold.
-        error: why the picture did not open.
+        error: why the image did not open.
     """
 
     score: float
@@ -41,16 +41,16 @@ class Flag:
     error: ImageError | None = None
 
 
-class PictureFilter:
-    """Flags pictures that fit prompts better than their contrast.
+class ImageFilter:
+    """Flags images that fit prompts better than their contrast.
 
-    A filter can't promise to find everything, nor that what it flags is what was meant: look at the flagged pictures,
+    A filter can't promise to find everything, nor that what it flags is what was meant: look at the flagged images,
     and at some of the others, before anything is done with them.
     """
 
     def __init__(
         self,
-        towers: Towers,
+        encoder: DualEncoder,
         prompts: Sequence[str],
         *,
         contrast: Sequence[str] = CONTRAST,
@@ -60,10 +60,10 @@ class PictureFilter:
         """Encodes the prompts.
 
         Args:
-            towers: from `load_towers`.
+            encoder: from `load_dual_encoder`.
             prompts: what is looked for, as whole phrases.
             contrast: what stands against it; the closer it is, the sharper the line ("bıçak" against "mutfak").
-            threshold: pictures from this score on are flagged, 0 to 1.
+            threshold: images from this score on are flagged, 0 to 1.
             temperature: of the softmax; None takes the model's own.
 
         Raises:
@@ -77,12 +77,12 @@ class PictureFilter:
         if not 0 <= threshold <= 1:
             raise PromptError(f"expected a threshold of 0 to 1, got {threshold}; 0.5 flags what fits better than not")
         self.threshold = threshold
-        self.temperature = towers.temperature if temperature is None else temperature
-        self._towers = towers
-        self._vectors = unit(towers.encode_texts([*self.prompts, *self.contrast]))
+        self.temperature = encoder.temperature if temperature is None else temperature
+        self._encoder = encoder
+        self._vectors = unit(encoder.encode_texts([*self.prompts, *self.contrast]))
 
     def flag_vectors(self, vectors: Vectors) -> list[Flag]:
-        """Flags (n, dim) float32 unit vectors of pictures."""
+        """Flags (n, dim) float32 unit vectors of images."""
         scores = vectors @ self._vectors.T
         wanted: NDArray[np.float64] = softmax(scores / self.temperature)[:, : len(self.prompts)].sum(axis=1)
         best = scores[:, : len(self.prompts)].argmax(axis=1)
@@ -91,13 +91,13 @@ class PictureFilter:
             for score, row, place in zip(wanted, scores, best)
         ]
 
-    def flag(self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> Iterator[Flag]:
-        """Flags pictures as they come, in order; one that does not open is an entry with its error."""
-        batches = self._towers.embed_pictures(pictures, batch_size=batch_size, workers=workers)
-        return in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
+    def flag(self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> Iterator[Flag]:
+        """Flags images as they come, in order; one that does not open is an entry with its error."""
+        batches = self._encoder.embed_images(images, batch_size=batch_size, workers=workers)
+        return map_in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
 
 
 def flagged_first(paths: Iterable[Path], flags: Iterable[Flag]) -> list[tuple[Path, Flag]]:
-    """The flagged pictures, the best first; of equal scores, those of the larger cosine."""
+    """The flagged images, the best first; of equal scores, those of the larger cosine."""
     flagged = [(path, flag) for path, flag in zip(paths, flags) if flag.flagged]
     return sorted(flagged, key=lambda pair: (-pair[1].score, -pair[1].cosine, str(pair[0])))

@@ -1,4 +1,4 @@
-"""Any picture to RGB, safely: one door for files, bytes and PIL images, one error for whatever does not open."""
+"""Any image to RGB, safely: one door for files, bytes and PIL images, one error for whatever does not open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from turkish_clip.errors import InputError
 
 MAX_PIXELS = 178_956_970  # Pillow's own line between a large photograph and a decompression bomb
-MAX_BYTES = 4 * MAX_PIXELS  # what the largest picture takes without any compression, in four channels of a byte
+MAX_BYTES = 4 * MAX_PIXELS  # what the largest image takes without any compression, in four channels of a byte
 REDUCING_GAP = (
     1.5  # times the side asked for, at which a JPEG is decoded at least; what it changes: tests/test_embed.py
 )
@@ -29,7 +29,7 @@ ImageLike = str | Path | bytes | Image.Image
 
 
 class ImageError(InputError):
-    """A picture that does not open.
+    """An image that does not open.
 
     Attributes:
         name: the file's path, or "<n bytes>", or the PIL image's file name.
@@ -37,25 +37,25 @@ class ImageError(InputError):
     """
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"expected a picture at {name}, got {reason}; give a PNG, JPEG, WebP, GIF, BMP or TIFF file")
+        super().__init__(f"expected an image at {name}, got {reason}; give a PNG, JPEG, WebP, GIF, BMP or TIFF file")
         self.name = name
         self.reason = reason
 
 
 class UnreadError(ImageError):
-    """A picture whose file is gone or can't be read: what it holds nobody knows, and it may be back another time."""
+    """An image whose file is gone or can't be read: what it holds nobody knows, and it may be back another time."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A picture as upright 8-bit RGB, and the SHA-256 of its file: 32 bytes, or none where it was not asked for."""
+    """An image as upright 8-bit RGB, and the SHA-256 of its file: 32 bytes, or none where it was not asked for."""
 
     image: Image.Image
     content: bytes = b""
 
 
 def open_hashed(source: Path | bytes, *, min_side: int | None = None) -> Opened:
-    """Opens a picture as `open_image` does, and hashes its file; the file is read once.
+    """Opens an image as `open_image` does, and hashes its file; the file is read once.
 
     Raises:
         ImageError: as in `open_image`, and for a file of more than MAX_BYTES; an `UnreadError` where the file is gone
@@ -70,23 +70,23 @@ def open_hashed(source: Path | bytes, *, min_side: int | None = None) -> Opened:
 def open_image(
     source: ImageLike, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS, name: str = ""
 ) -> Image.Image:
-    """Opens a picture as upright 8-bit RGB.
+    """Opens an image as upright 8-bit RGB.
 
-    The EXIF orientation is applied, transparency is laid on white, 16-bit and CMYK pictures are converted, and the
+    The EXIF orientation is applied, transparency is laid on white, 16-bit and CMYK images are converted, and the
     first frame of an animation is taken.
 
     Args:
         source: a path, the bytes of a file, or a PIL image (which is not changed).
         min_side: the side in pixels that the reader needs. A larger JPEG is decoded at a reduced size, with both
             sides still at least one and a half times this, which is several times faster for photographs.
-        max_pixels: pictures of more pixels than this are refused before they are decoded.
+        max_pixels: images of more pixels than this are refused before they are decoded.
         name: what an error calls it; empty: its path, or what it is.
 
     Returns:
         A new PIL image of mode "RGB".
 
     Raises:
-        ImageError: there is no such file, or it is empty, truncated, not a picture, or too large.
+        ImageError: there is no such file, or it is empty, truncated, not an image, or too large.
     """
     if isinstance(source, Image.Image):
         name = name or getattr(source, "filename", "") or f"<{source.mode} image>"
@@ -105,7 +105,7 @@ def open_image(
     except PermissionError as error:
         raise _unread(name, error) from error
     except Exception as error:  # Pillow's format plugins raise a dozen unrelated types on hostile bytes
-        raise ImageError(name, "a file that is not a picture") from error
+        raise ImageError(name, "a file that is not an image") from error
     with image:
         _check_pixels(image, name, max_pixels)
         if min_side is not None and image.format in ("JPEG", "MPO"):
@@ -157,7 +157,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
         image.load()
     except Exception as error:  # as above: the decoders raise whatever the bytes led them into
-        raise ImageError(name, "a truncated or damaged picture") from error
+        raise ImageError(name, "a truncated or damaged image") from error
     upright = _upright(image)
     if upright.mode.startswith("I") or upright.mode == "F":
         return _eight_bit(upright).convert("RGB")
@@ -178,9 +178,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Grey pictures of 16 or 32 bits, or of floats, to 8 bits."""
+    """Grey images of 16 or 32 bits, or of floats, to 8 bits."""
     _, high = image.convert("F").getextrema()
-    if not isinstance(high, float):  # typing: the extrema of a one-band picture are two numbers
+    if not isinstance(high, float):  # typing: the extrema of a one-band image are two numbers
         raise TypeError(f"expected one band, got the extrema {high!r}")
     if image.mode == "F":
         scale = 255.0 if high <= 1.0 else 1.0

@@ -20,7 +20,7 @@ class Retrieval:
     """How well one direction retrieves; fractions of 1, ranks from 1.
 
     Attributes:
-        ci95: per metric the 2.5th and 97.5th percentile of a bootstrap over pictures; empty where none was asked for.
+        ci95: per metric the 2.5th and 97.5th percentile of a bootstrap over images; empty where none was asked for.
     """
 
     recall_at_1: float
@@ -79,11 +79,11 @@ def per_query(rank: Ranks) -> dict[str, NDArray[np.float64]]:
 def summarise(rank: Ranks, cluster: Sequence[int], *, bootstrap_samples: int = 0, seed: int = 0) -> Retrieval:
     """Averages ranks into metrics, with intervals from a bootstrap over clusters.
 
-    Queries about one picture are not independent, so whole pictures are drawn, not queries.
+    Queries about one image are not independent, so whole images are drawn, not queries.
 
     Args:
         rank: (q,) int64 from `ranks`.
-        cluster: for each query the number of its picture, from 0.
+        cluster: for each query the number of its image, from 0.
         bootstrap_samples: how many times to resample; 0 leaves the intervals out.
         seed: of the resampling.
 
@@ -141,52 +141,48 @@ def hubness(queries: Vectors, candidates: Vectors, k: int = 10) -> float:
 
 @dataclass(frozen=True)
 class Relevance:
-    """Which distinct texts belong to which distinct pictures.
+    """Which distinct texts belong to which distinct images.
 
-    A text that captions several pictures is right for each of them; a picture is found by any of its texts.
+    A text that captions several images is right for each of them; an image is found by any of its texts.
 
     Attributes:
         texts: the distinct texts, in order of first use.
-        pictures_of: for each text the numbers of its pictures.
-        texts_of: for each picture the numbers of its texts.
+        images_of: for each text the numbers of its images.
+        texts_of: for each image the numbers of its texts.
     """
 
     texts: list[str]
-    pictures_of: list[list[int]]
+    images_of: list[list[int]]
     texts_of: list[list[int]]
 
     @classmethod
     def of(cls, captions: Sequence[Sequence[str]]) -> Relevance:
-        """From each picture's captions.
+        """From each image's captions.
 
-        >>> Relevance.of([["bir kuş", "mavi kuş"], ["bir kuş"]]).pictures_of
+        >>> Relevance.of([["bir kuş", "mavi kuş"], ["bir kuş"]]).images_of
         [[0, 1], [0]]
         """
         number: dict[str, int] = {}
-        pictures_of: list[list[int]] = []
+        images_of: list[list[int]] = []
         texts_of: list[list[int]] = []
-        for picture, texts in enumerate(captions):
+        for image, texts in enumerate(captions):
             mine = []
             for text in dict.fromkeys(texts):
                 if text not in number:
                     number[text] = len(number)
-                    pictures_of.append([])
-                pictures_of[number[text]].append(picture)
+                    images_of.append([])
+                images_of[number[text]].append(image)
                 mine.append(number[text])
             texts_of.append(mine)
-        return cls(list(number), pictures_of, texts_of)
+        return cls(list(number), images_of, texts_of)
 
-    def text_to_image(
-        self, texts: Vectors, pictures: Vectors, *, bootstrap_samples: int = 0, seed: int = 0
-    ) -> Retrieval:
-        """Each text looks for one of its pictures among all pictures: (t, dim) and (p, dim) unit float32."""
-        rank = ranks(texts, pictures, self.pictures_of)
-        cluster = [owners[0] for owners in self.pictures_of]
+    def text_to_image(self, texts: Vectors, images: Vectors, *, bootstrap_samples: int = 0, seed: int = 0) -> Retrieval:
+        """Each text looks for one of its images among all images: (t, dim) and (p, dim) unit float32."""
+        rank = ranks(texts, images, self.images_of)
+        cluster = [owners[0] for owners in self.images_of]
         return summarise(rank, cluster, bootstrap_samples=bootstrap_samples, seed=seed)
 
-    def image_to_text(
-        self, texts: Vectors, pictures: Vectors, *, bootstrap_samples: int = 0, seed: int = 0
-    ) -> Retrieval:
-        """Each picture looks for any of its texts among all texts: (t, dim) and (p, dim) unit float32."""
-        rank = ranks(pictures, texts, self.texts_of)
+    def image_to_text(self, texts: Vectors, images: Vectors, *, bootstrap_samples: int = 0, seed: int = 0) -> Retrieval:
+        """Each image looks for any of its texts among all texts: (t, dim) and (p, dim) unit float32."""
+        rank = ranks(images, texts, self.texts_of)
         return summarise(rank, range(len(rank)), bootstrap_samples=bootstrap_samples, seed=seed)

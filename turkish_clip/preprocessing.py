@@ -19,27 +19,27 @@ LONGEST = 100  # times as long as wide: of a longer strip the middle is taken be
 Prepare = Callable[[Iterable[Image.Image]], dict[str, Any]]
 
 
-def prepare_for(model: SentenceTransformer) -> Prepare:
-    """What makes features for a model (or a pair) of RGB pictures: the short way where it gives the same as the long.
+def preprocessing_for(model: SentenceTransformer) -> Prepare:
+    """What makes features for a model (or a pair) of RGB images: the short way where it gives the same as the long.
 
     A processor that resizes by Pillow, crops, and maps each level of a channel to a number goes through float64 and
-    many copies; one resize and one look-up do the same, and let go of each picture before the next is opened. Whether
-    they do is tried on pictures of noise; a processor that gives anything else, by a single bit, is used itself.
+    many copies; one resize and one look-up do the same, and let go of each image before the next is opened. Whether
+    they do is tried on images of noise; a processor that gives anything else, by a single bit, is used itself.
     """
-    short = _ShortWay.of(model)
+    short = _FastPreprocessing.of(model)
     probes = [_noise(*size) for size in PROBE_SIZES]
     if short is not None and _equal(short(probes), model.preprocess(probes)):
         return short
-    return lambda pictures: dict(model.preprocess(every)) if (every := list(pictures)) else {}
+    return lambda images: dict(model.preprocess(every)) if (every := list(images)) else {}
 
 
 @dataclass(frozen=True)
-class _ShortWay:
+class _FastPreprocessing:
     """One resize, one crop, one look-up.
 
     Attributes:
-        shortest: the side that a picture's shorter one becomes, or None where all become of `size`.
-        size: width and height that all pictures get.
+        shortest: the side that an image's shorter one becomes, or None where all become of `size`.
+        size: width and height that all images get.
         levels: (3, 256) float32, the number that each level of each channel becomes.
         rest: the features beside the pixels.
     """
@@ -51,11 +51,11 @@ class _ShortWay:
     rest: dict[str, Any]
 
     @classmethod
-    def of(cls, model: SentenceTransformer) -> _ShortWay | None:
+    def of(cls, model: SentenceTransformer) -> _FastPreprocessing | None:
         """The short way of a model's processor; None where it is of another kind."""
-        from turkish_clip.encoder import picture_processor
+        from turkish_clip.encoder import image_processor
 
-        processor = picture_processor(model)
+        processor = image_processor(model)
         size, crop = (getattr(processor, name, None) for name in ("size", "crop_size"))
         shortest, resample = _side(size, "shortest_edge"), getattr(processor, "resample", None)
         last = crop if getattr(processor, "do_center_crop", False) else size
@@ -74,41 +74,41 @@ class _ShortWay:
         levels = pixels.numpy().reshape(3, -1)[:, :LEVELS].astype(np.float32)
         return cls(shortest, (width, height), Image.Resampling(int(resample)), levels, features)
 
-    def __call__(self, pictures: Iterable[Image.Image]) -> dict[str, Any]:
-        """The features of RGB pictures: pixel_values (n, 3, height, width) float32, and the rest; nothing for none."""
+    def __call__(self, images: Iterable[Image.Image]) -> dict[str, Any]:
+        """The features of RGB images: pixel_values (n, 3, height, width) float32, and the rest; nothing for none."""
         import torch
 
-        pixels = [self._pixels(picture) for picture in pictures]
+        pixels = [self._pixels(image) for image in images]
         return {**self.rest, "pixel_values": torch.from_numpy(np.stack(pixels))} if pixels else {}
 
-    def _pixels(self, picture: Image.Image) -> NDArray[np.float32]:
+    def _pixels(self, image: Image.Image) -> NDArray[np.float32]:
         width, height = self.size
-        fitted, pixels = np.asarray(self._fitted(picture)), np.empty((3, height, width), np.float32)
+        fitted, pixels = np.asarray(self._fitted(image)), np.empty((3, height, width), np.float32)
         for channel in range(3):
             np.take(self.levels[channel], fitted[:, :, channel], out=pixels[channel], mode="clip")
         return pixels
 
-    def _fitted(self, picture: Image.Image) -> Image.Image:
+    def _fitted(self, image: Image.Image) -> Image.Image:
         if self.shortest is None:
-            return picture.resize(self.size, self.resample)
-        picture = _middle(picture)
-        short, long = sorted(picture.size)
+            return image.resize(self.size, self.resample)
+        image = _middle(image)
+        short, long = sorted(image.size)
         longer = int(self.shortest * long / short)
-        lying = picture.width > picture.height
-        resized = picture.resize((longer, self.shortest) if lying else (self.shortest, longer), self.resample)
+        lying = image.width > image.height
+        resized = image.resize((longer, self.shortest) if lying else (self.shortest, longer), self.resample)
         width, height = self.size
         left, top = (resized.width - width) // 2, (resized.height - height) // 2
         return resized.crop((left, top, left + width, top + height))
 
 
-def _middle(picture: Image.Image) -> Image.Image:
-    """The middle of a strip, of which an enlarged whole would fill the memory; any other picture as it is."""
-    width, height = picture.size
+def _middle(image: Image.Image) -> Image.Image:
+    """The middle of a strip, of which an enlarged whole would fill the memory; any other image as it is."""
+    width, height = image.size
     across, down = min(width, LONGEST * height), min(height, LONGEST * width)
-    if (across, down) == picture.size:
-        return picture
+    if (across, down) == image.size:
+        return image
     left, top = (width - across) // 2, (height - down) // 2
-    return picture.crop((left, top, left + across, top + down))
+    return image.crop((left, top, left + across, top + down))
 
 
 def _side(size: Any, name: str) -> int | None:

@@ -21,13 +21,13 @@ class NoModelError(InputError):
 
 
 @dataclass(frozen=True)
-class Names:
+class ModelSpec:
     """Which models to load.
 
     Attributes:
         text: Hub id or folder of the text encoder, or of a pair.
         image: of the image model; empty for a pair.
-        facts: what the model's record says beside its weights, such as a fitted temperature.
+        metadata: what the model's record says beside its weights, such as a fitted temperature.
         image_is_guessed: whether nobody named the image model, so that it is CLIP's own.
     """
 
@@ -35,16 +35,16 @@ class Names:
     image: str
     revision: str
     image_revision: str
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     image_is_guessed: bool = False
 
 
-def find_names(
+def resolve_models(
     model: str | Path | None,
     image_model: str | Path | None,
     revision: str | None = None,
     image_revision: str | None = None,
-) -> Names:
+) -> ModelSpec:
     """Which models are meant, from what was given, the environment, and what stands beside the model.
 
     Raises:
@@ -71,13 +71,13 @@ def find_names(
     if run is not None:
         named, measured = _of_run(run)
         text = str(run / MODEL_FOLDER) if run == Path(text) else text
-    facts = ({"image_model": named} if named else {}) | measured | _facts(text, revision)
-    named = facts.get("image_model") or named
+    metadata = ({"image_model": named} if named else {}) | measured | _metadata_beside(text, revision)
+    named = metadata.get("image_model") or named
     chosen = image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id")
     image = str(chosen or STOCK_IMAGE_MODEL)
     if image_revision is None and image == named.get("id"):
         image_revision = named.get("revision")
-    return Names(text, image, revision or "", image_revision or "", facts, image_is_guessed=not chosen)
+    return ModelSpec(text, image, revision or "", image_revision or "", metadata, image_is_guessed=not chosen)
 
 
 def _run_of(model: Path) -> Path | None:
@@ -116,7 +116,7 @@ def _from_where_it_was_trained(run: Path, folder: str) -> str:
     return folder
 
 
-def _facts(text: str, revision: str | None) -> dict[str, Any]:
+def _metadata_beside(text: str, revision: str | None) -> dict[str, Any]:
     """The record beside a model's weights; empty where it has none."""
     from turkish_clip.verify import find_record
 

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures with a line below each, as one PNG or one self-contained HTML page."""
+"""Contact sheets: images with a line below each, as one PNG or one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FONTS = (
     "Helvetica.ttc",
 )
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-MOST = 500  # pictures on a sheet: more than anyone looks at, and a bound on its size
+MOST = 500  # images on a sheet: more than anyone looks at, and a bound on its size
 STYLE = (
     "body{font:14px sans-serif;margin:24px;background:#fafafa;color:#222}"
     "main{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:16px}"
@@ -45,21 +45,21 @@ class SheetError(InputError):
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture and the line below it."""
+    """One image and the line below it."""
 
     path: Path
     text: str
 
 
 def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
-    """Writes a sheet; the suffix of the target, .png or .html, says which kind. Pictures that don't open are grey.
+    """Writes a sheet; the suffix of the target, .png or .html, says which kind. Images that don't open are grey.
 
     Raises:
         SheetError: another suffix, or nothing to show.
     """
     path = check_name(target)
     if not tiles:
-        raise SheetError("expected pictures for the sheet, got none; search for something else, or lower the threshold")
+        raise SheetError("expected images for the sheet, got none; search for something else, or lower the threshold")
     shown = list(tiles)[:MOST]
     if len(tiles) > MOST:
         title = f"{title} ({MOST} / {len(tiles)})"
@@ -84,16 +84,16 @@ def check_name(target: str | Path) -> Path:
 
 
 def thumbnail(path: Path, side: int = TILE) -> Image.Image:
-    """The picture, small, enlarged by whole factors where it is tiny; grey where it does not open."""
+    """The image, small, enlarged by whole factors where it is tiny; grey where it does not open."""
     try:
-        picture = open_image(path, min_side=side)
+        image = open_image(path, min_side=side)
     except ImageError:
         return Image.new("RGB", (side, side), "#dddddd")
-    if max(picture.size) * 2 <= side:
-        factor = side // max(picture.size)
-        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    picture.thumbnail((side, side))
-    return picture
+    if max(image.size) * 2 <= side:
+        factor = side // max(image.size)
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    image.thumbnail((side, side))
+    return image
 
 
 def _png(tiles: Sequence[Tile], title: str) -> Image.Image:
@@ -105,8 +105,8 @@ def _png(tiles: Sequence[Tile], title: str) -> Image.Image:
     draw.text((MARGIN, MARGIN), drawable(title, font), fill="black", font=font)
     for number, tile in enumerate(tiles):
         left, top = MARGIN + number % COLUMNS * cell, 40 + number // COLUMNS * (cell + 2 * LINE)
-        picture = thumbnail(tile.path)
-        sheet.paste(picture, (left + (TILE - picture.width) // 2, top + (TILE - picture.height) // 2))
+        image = thumbnail(tile.path)
+        sheet.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
         draw.text((left, top + TILE + 2), _cut(drawable(tile.text, font), draw, font), fill="black", font=font)
     return sheet
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RECORD = "turkish_clip.json"
 FORMAT = 1
 TEXT_TOLERANCE = 1e-4  # largest difference of a component; float32 kernels of other processors differ by about 1e-6
-PICTURE_COSINE = 0.99  # resizing differs between versions; another image model of the same width gives about 0
+IMAGE_COSINE = 0.99  # resizing differs between versions; another image model of the same width gives about 0
 NORM_TOLERANCE = 1e-3
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
 GOLDEN_TEXTS = (
@@ -57,8 +57,8 @@ class Check:
     found: str
 
 
-def golden_pictures() -> list[Image.Image]:
-    """Three smooth 256-pixel pictures made by arithmetic: the same everywhere, and hardly changed by resizing."""
+def golden_images() -> list[Image.Image]:
+    """Three smooth 256-pixel images made by arithmetic: the same everywhere, and hardly changed by resizing."""
     import numpy as np
     from PIL import Image
 
@@ -66,7 +66,7 @@ def golden_pictures() -> list[Image.Image]:
     across, down = np.meshgrid(ramp, ramp)
     waves = 127.5 + 127.5 * np.sin(across / 40) * np.cos(down / 30)
     channels = [(across, down, 255 - across), (waves, waves, 255 - waves), (255 - down, waves, across)]
-    return [Image.fromarray(np.stack(picture, axis=-1).round().astype(np.uint8)) for picture in channels]
+    return [Image.fromarray(np.stack(image, axis=-1).round().astype(np.uint8)) for image in channels]
 
 
 def golden(text_encoder: SentenceTransformer, image_encoder: SentenceTransformer) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def golden(text_encoder: SentenceTransformer, image_encoder: SentenceTransformer
     return {
         "texts": list(GOLDEN_TEXTS),
         "text_vectors": encode_each(text_encoder, GOLDEN_TEXTS).tolist(),
-        "picture_vectors": unit(encode_each(image_encoder, golden_pictures())).tolist(),
+        "image_vectors": unit(encode_each(image_encoder, golden_images())).tolist(),
     }
 
 
@@ -114,7 +114,7 @@ def verify(
         return [*checks, Check("loads", False, f"expected a model in {model}, got {first_line(error)}")]
     checks += [check_modules(text_encoder, time.perf_counter() - began), *check_texts(text_encoder, record)]
     if record["kind"] == "paired":
-        return [*checks, *check_pictures(text_encoder, text_encoder, record, str(model))]
+        return [*checks, *check_images(text_encoder, text_encoder, record, str(model))]
     chosen = str(image_model or record["image_model"]["id"])
     if image_revision is None and chosen == record["image_model"]["id"]:
         image_revision = record["image_model"]["revision"]
@@ -123,7 +123,7 @@ def verify(
     except Exception as error:  # noqa: BLE001 - likewise
         found = f"expected the image model {chosen}, got {first_line(error)}; name a folder or id with --image-model"
         return [*checks, Check("pairs", False, found)]
-    return [*checks, *check_pictures(text_encoder, image_encoder, record, chosen)]
+    return [*checks, *check_images(text_encoder, image_encoder, record, chosen)]
 
 
 def read_record(model: str, revision: str | None) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def read_record(model: str, revision: str | None) -> dict[str, Any]:
     if record["format"] != FORMAT:
         raise ValueError(f"format {record['format']}, which this version can't read; update turkish-clip")
     goldens, _ = record["golden"], (record["kind"], record["dim"], record["image_model"]["id"], record["requires"])
-    if len(goldens["texts"]) != len(goldens["text_vectors"]) or not goldens["picture_vectors"]:
+    if len(goldens["texts"]) != len(goldens["text_vectors"]) or not goldens["image_vectors"]:
         raise ValueError("golden vectors that do not match their texts")
     return dict(record)
 
@@ -225,32 +225,30 @@ def check_texts(model: SentenceTransformer, record: dict[str, Any]) -> list[Chec
     ]
 
 
-def check_pictures(
+def check_images(
     text_encoder: SentenceTransformer, image_encoder: SentenceTransformer, record: dict[str, Any], name: str
 ) -> list[Check]:
     """The image model is the one that the text encoder was trained for, and both compare."""
     import numpy as np
 
-    wanted = np.asarray(record["golden"]["picture_vectors"], np.float32)
+    wanted = np.asarray(record["golden"]["image_vectors"], np.float32)
     trained_for = record["image_model"]["id"]
     try:
-        vectors = unit(encode_each(image_encoder, golden_pictures()))
-    except Exception as error:  # noqa: BLE001 - a text model that is given pictures raises what its tokenizer does
-        found = (
-            f"expected an image model such as {trained_for}, got {name}, which fails on pictures: {first_line(error)}"
-        )
+        vectors = unit(encode_each(image_encoder, golden_images()))
+    except Exception as error:  # noqa: BLE001 - a text model that is given images raises what its tokenizer does
+        found = f"expected an image model such as {trained_for}, got {name}, which fails on images: {first_line(error)}"
         return [Check("pairs", False, found)]
     if vectors.shape != wanted.shape:
         found = f"expected vectors of {wanted.shape[1]}, got {vectors.shape[1]} from {name}; pair it with {trained_for}"
         return [Check("pairs", False, found)]
     cosine = float((vectors * wanted).sum(axis=1).min())
-    same = cosine >= PICTURE_COSINE
-    found = f"{len(wanted)} golden pictures through {name}: smallest cosine {cosine:.4f}, allowed {PICTURE_COSINE}"
+    same = cosine >= IMAGE_COSINE
+    found = f"{len(wanted)} golden images through {name}: smallest cosine {cosine:.4f}, allowed {IMAGE_COSINE}"
     scores = text_encoder.similarity(vectors, encode_each(text_encoder, GOLDEN_TEXTS[:2]))
     shape = tuple(scores.shape)
     return [
         Check("pairs", same, found + ("" if same else f"; another image model: pair it with {trained_for}")),
-        Check("similarity", shape == (len(wanted), 2), f"(pictures, texts) = {shape}"),
+        Check("similarity", shape == (len(wanted), 2), f"(images, texts) = {shape}"),
     ]
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from turkish_clip.dual_encoder import DualEncoder, map_in_order
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
 from turkish_clip.templates import PHOTOGRAPHS, fill
 from turkish_clip.text import nfc
-from turkish_clip.towers import Towers, in_order
 
 PROMPTS_AT_ONCE = 10_000  # encoded together: bounds memory for long lists of labels
 
@@ -25,14 +25,14 @@ class LabelError(InputError):
 
 @dataclass(frozen=True)
 class Classification:
-    """What one picture was taken for.
+    """What one image was taken for.
 
     Attributes:
-        label: the best label, or None where the picture did not open or fits none well enough.
+        label: the best label, or None where the image did not open or fits none well enough.
         probability: of that label among the labels; 0 where there is none.
         score: the best label's cosine, which `reject_below` looks at.
-        probabilities: of all labels, summing to 1; empty where the picture did not open.
-        error: why the picture did not open.
+        probabilities: of all labels, summing to 1; empty where the image did not open.
+        error: why the image did not open.
     """
 
     label: str | None
@@ -42,44 +42,42 @@ class Classification:
     error: ImageError | None = None
 
 
-class PictureClassifier(ABC):
-    """Labels pictures by their vectors: by words, or by examples.
+class ImageClassifier(ABC):
+    """Labels images by their vectors: by words, or by examples.
 
     Attributes:
         left_out: why some of the examples did not open.
     """
 
-    towers: Towers
+    encoder: DualEncoder
     left_out: tuple[ImageError, ...] = ()
 
     @abstractmethod
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
-        """Classifies (n, dim) float32 unit vectors of pictures."""
+        """Classifies (n, dim) float32 unit vectors of images."""
 
-    def classify(
-        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
-    ) -> list[Classification]:
-        """Classifies pictures in one pass; one that does not open is an entry with its error."""
-        return list(self.classify_each(pictures, batch_size=batch_size, workers=workers))
+    def classify(self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> list[Classification]:
+        """Classifies images in one pass; one that does not open is an entry with its error."""
+        return list(self.classify_each(images, batch_size=batch_size, workers=workers))
 
     def classify_each(
-        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
+        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
     ) -> Iterator[Classification]:
-        """Like `classify`, as the pictures come."""
-        batches = self.towers.embed_pictures(pictures, batch_size=batch_size, workers=workers)
-        return in_order(batches, self.classify_vectors, lambda error: Classification(None, 0.0, 0.0, {}, error))
+        """Like `classify`, as the images come."""
+        batches = self.encoder.embed_images(images, batch_size=batch_size, workers=workers)
+        return map_in_order(batches, self.classify_vectors, lambda error: Classification(None, 0.0, 0.0, {}, error))
 
 
-class ZeroShotClassifier(PictureClassifier):
-    """Says which of some Turkish labels a picture fits, and how sure the model is among them.
+class ZeroShotClassifier(ImageClassifier):
+    """Says which of some Turkish labels an image fits, and how sure the model is among them.
 
-    >>> ZeroShotClassifier(load_towers("org/turkish-clip"), ["kedi", "köpek"]).classify([photo])  # doctest: +SKIP
+    >>> ZeroShotClassifier(load_dual_encoder("org/turkish-clip"), ["kedi", "köpek"]).classify([photo])  # doctest: +SKIP
     [Classification(label='kedi', probability=0.98, ...)]
     """
 
     def __init__(
         self,
-        towers: Towers,
+        encoder: DualEncoder,
         labels: Sequence[str] | Mapping[str, Sequence[str]],
         *,
         templates: Sequence[str] = PHOTOGRAPHS,
@@ -89,11 +87,11 @@ class ZeroShotClassifier(PictureClassifier):
         """Encodes the labels.
 
         Args:
-            towers: from `load_towers`.
+            encoder: from `load_dual_encoder`.
             labels: words, or a word with its synonyms, such as {"araba": ["araba", "otomobil"]}.
             templates: each with one {} that takes the label as it is.
             temperature: of the softmax over cosines; None takes the model's own, or CLIP's 0.01.
-            reject_below: a picture whose best cosine is lower fits none of the labels; probabilities can't tell that,
+            reject_below: an image whose best cosine is lower fits none of the labels; probabilities can't tell that,
                 since they always sum to 1.
 
         Raises:
@@ -102,15 +100,15 @@ class ZeroShotClassifier(PictureClassifier):
         """
         prompts = prompts_of(labels, templates)
         self.labels = list(prompts)
-        self.temperature = towers.temperature if temperature is None else temperature
+        self.temperature = encoder.temperature if temperature is None else temperature
         self.reject_below = reject_below
         if not self.temperature > 0:
             raise LabelError(f"expected a temperature above 0, got {self.temperature}; CLIP's own is 0.01")
-        self.towers = towers
-        self.label_vectors = prompt_averages(towers.encode_texts, list(prompts.values()))
+        self.encoder = encoder
+        self.label_vectors = prompt_averages(encoder.encode_texts, list(prompts.values()))
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
-        """Classifies (n, dim) float32 unit vectors of pictures."""
+        """Classifies (n, dim) float32 unit vectors of images."""
         scores = vectors @ self.label_vectors.T
         results = []
         for row, probabilities in zip(scores, softmax(scores / self.temperature)):

@@ -26,14 +26,14 @@ def main(argv: list[str]) -> None:
     from sentence_transformers import SentenceTransformerTrainer
     from transformers import TrainerCallback
 
-    from training.distillation.callbacks import FollowTurns
+    from training.distillation.callbacks import TrackStepState
     from training.distillation.losses import loss_for
-    from training.distillation.setup import meet, shares_of, training_arguments
-    from training.distillation.sharding import Turn
+    from training.distillation.setup import meet, sharding_of, training_arguments
+    from training.distillation.sharding import StepState
     from training.mini.scene import random_scene, turkish_caption
     from training.run.command import quiet_hosts
     from training.run.config import DistillConfig
-    from training.run.distributed import is_first
+    from training.run.distributed import is_main_process
     from training.run.objectives import OBJECTIVES
     from turkish_clip import build_text_encoder
     from turkish_clip.metrics import unit
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
         student.model_card_data.widget = [{"text": captions[0]}]
         arguments = training_arguments(config, Path(runs), rows, evaluates=False)
         arguments.save_strategy, arguments.disable_tqdm = "no", True
-        turn = Turn(shares_of(config, rows))
+        step_state = StepState(sharding_of(config, rows))
         dataset = Dataset.from_dict({"caption": captions, "label": range(rows)}).with_transform(
             lambda batch: {"caption": batch.get("caption"), "label": list(labels[batch["label"]])}
         )
@@ -68,11 +68,11 @@ def main(argv: list[str]) -> None:
             model=student,
             args=arguments,
             train_dataset=dataset,
-            loss=loss_for(student, OBJECTIVES["mse"], turn),
-            callbacks=[FollowTurns(turn), Watch()],
+            loss=loss_for(student, OBJECTIVES["mse"], step_state),
+            callbacks=[TrackStepState(step_state), Watch()],
         ).train()
     seconds = [after - before for before, after in pairwise(began)][WARMING_UP:]
-    if is_first():
+    if is_main_process():
         print(f"seconds a step: {statistics.median(seconds)}")
 
 

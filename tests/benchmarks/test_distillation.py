@@ -20,8 +20,8 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MSELoss
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-from training.distillation.augment import Variants
-from training.distillation.callbacks import KeepLog, TellEpoch, with_bar
+from training.distillation.augment import Augmentation
+from training.distillation.callbacks import SaveLog, SetEpoch, with_progress_bar
 from training.distillation.setup import training_arguments
 from training.mini.scene import random_scene, turkish_caption
 from training.run.config import DistillConfig
@@ -33,8 +33,8 @@ from turkish_clip.metrics import unit
 pytestmark = pytest.mark.bench
 
 BATCH = 128  # the default of training.distill
-PICTURES = 64
-CAPTIONS_PER_PICTURE = 4
+IMAGES = 64
+CAPTIONS_PER_IMAGE = 4
 ROUNDS = 3
 STEP_BATCH = 32  # smaller, so that what the trainer adds to a step weighs more
 
@@ -42,16 +42,16 @@ STEP_BATCH = 32  # smaller, so that what the trainer adds to a step weighs more
 @pytest.fixture(scope="module")
 def captions() -> list[str]:
     rng = random.Random(0)
-    scenes = [random_scene(rng) for _ in range(PICTURES)]
-    return [turkish_caption(scene, rng) for scene in scenes for _ in range(CAPTIONS_PER_PICTURE)]
+    scenes = [random_scene(rng) for _ in range(IMAGES)]
+    return [turkish_caption(scene, rng) for scene in scenes for _ in range(CAPTIONS_PER_IMAGE)]
 
 
 def photographs(folder: Path, size: tuple[int, int]) -> list[Path]:
-    """As many JPEGs as PICTURES, eight of them different."""
+    """As many JPEGs as IMAGES, eight of them different."""
     paths = [folder / f"{number}.jpg" for number in range(8)]
     for number, path in enumerate(paths):
         Image.effect_noise(size, 20 + number).convert("RGB").save(path, quality=90)
-    return [paths[number % 8] for number in range(PICTURES)]
+    return [paths[number % 8] for number in range(IMAGES)]
 
 
 @pytest.fixture(scope="module")
@@ -90,17 +90,17 @@ def trainer_of(
     student.model_card_data.widget = [{"text": "karda oynayan iki köpek"}]
     arguments = training_arguments(config, runs, len(captions), evaluates=False)
     arguments.save_strategy = "no"
-    pictures = [number // CAPTIONS_PER_PICTURE for number in range(len(captions))]
-    rows = {"caption": list(captions), "picture": pictures, "row": list(range(len(captions)))}
+    images = [number // CAPTIONS_PER_IMAGE for number in range(len(captions))]
+    rows = {"caption": list(captions), "image": images, "row": list(range(len(captions)))}
     rows["length"] = [len(caption) for caption in captions]
     trainer = SentenceTransformerTrainer(
         model=student,
         args=arguments,
         train_dataset=Dataset.from_dict(rows).with_transform(transform),
         loss=MSELoss(student),
-        callbacks=[TellEpoch(lambda epoch: None), KeepLog(runs / "log.jsonl")],
+        callbacks=[SetEpoch(lambda epoch: None), SaveLog(runs / "log.jsonl")],
     )
-    return with_bar(trainer)
+    return with_progress_bar(trainer)
 
 
 def seconds_of(action: Callable[[], object]) -> float:
@@ -120,37 +120,37 @@ def test_an_epoch_with_stored_targets_against_the_tower_in_the_loop(
     bf16: bool,
 ) -> None:
     files = photographs(tmp_path, size)
-    variants = Variants(0.1, 0.2, 0.1, 0.1, 0)
+    augmentation = Augmentation(0.1, 0.2, 0.1, 0.1, 0)
 
-    def picture_vectors(numbers: Sequence[int]) -> torch.Tensor:
-        pictures = [open_image(files[number], min_side=224) for number in numbers]
+    def image_vectors(numbers: Sequence[int]) -> torch.Tensor:
+        images = [open_image(files[number], min_side=224) for number in numbers]
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            vectors = image_model.encode(pictures, batch_size=BATCH, show_progress_bar=False)
+            vectors = image_model.encode(images, batch_size=BATCH, show_progress_bar=False)
         return torch.from_numpy(unit(vectors))
 
-    stored = picture_vectors(range(PICTURES))
+    stored = image_vectors(range(IMAGES))
 
     def look_up(batch: dict[str, Any]) -> dict[str, Any]:
-        return {"caption": variants.of(batch["caption"], batch["row"]), "label": list(stored[batch["picture"]])}
+        return {"caption": augmentation.of(batch["caption"], batch["row"]), "label": list(stored[batch["image"]])}
 
     def in_the_loop(batch: dict[str, Any]) -> dict[str, Any]:
-        labels = list(picture_vectors(batch["picture"]))
-        return {"caption": variants.of(batch["caption"], batch["row"]), "label": labels}
+        labels = list(image_vectors(batch["image"]))
+        return {"caption": augmentation.of(batch["caption"], batch["row"]), "label": labels}
 
     ours, other = [], []
     for number in range(ROUNDS):
         for transform, times in ((look_up, ours), (in_the_loop, other)):
             trainer = trainer_of(text_encoder_folder, transform, captions, tmp_path / f"{number}", bf16=bf16)
             times.append(seconds_of(trainer.train))
-    what = f"a distillation epoch with stored targets, {size[0]}×{size[1]} JPEGs, {'bfloat16' if bf16 else 'float32'}"
+    what = f"a distillation epoch with stored image embeddings, {size[0]}×{size[1]} JPEGs, {'bfloat16' if bf16 else 'float32'}"
     assert report(what, "the image tower in the loop", ours, other) > 1
 
 
 def test_a_training_step_against_a_bare_loop(captions: list[str], text_encoder_folder: Path, tmp_path: Path) -> None:
-    targets = torch.from_numpy(unit(torch.randn(PICTURES, 512).numpy()))
+    embeddings = torch.from_numpy(unit(torch.randn(IMAGES, 512).numpy()))
 
     def look_up(batch: dict[str, Any]) -> dict[str, Any]:
-        return {"caption": batch["caption"], "label": list(targets[batch["picture"]])}
+        return {"caption": batch["caption"], "label": list(embeddings[batch["image"]])}
 
     def bare(student: SentenceTransformer, steps: int) -> None:
         """The least that trains: tokenize, forward, loss, backward, AdamW."""
@@ -159,7 +159,7 @@ def test_a_training_step_against_a_bare_loop(captions: list[str], text_encoder_f
         for step in range(steps):
             rows = range(step * STEP_BATCH, (step + 1) * STEP_BATCH)
             features = student.preprocess([captions[row] for row in rows])
-            labels = targets[[row // CAPTIONS_PER_PICTURE for row in rows]]
+            labels = embeddings[[row // CAPTIONS_PER_IMAGE for row in rows]]
             loss = torch.nn.functional.mse_loss(student(features)["sentence_embedding"], labels)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)

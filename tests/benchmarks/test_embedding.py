@@ -27,7 +27,7 @@ from turkish_clip.metrics import unit
 
 pytestmark = pytest.mark.bench
 
-PICTURES = int(os.environ.get("BENCH_PICTURES", "256"))  # fewer for a try
+IMAGES = int(os.environ.get("BENCH_IMAGES", "256"))  # fewer for a try
 DIFFERENT = 8
 ROUNDS = 3
 ENCODE_BATCH = 32  # the default of SentenceTransformer.encode
@@ -63,7 +63,7 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("photographs")
     for seed in range(DIFFERENT):
         photograph(request.param, seed).save(folder / f"{seed}.jpg", quality=90)
-    return [folder / f"{number % DIFFERENT}.jpg" for number in range(PICTURES)]
+    return [folder / f"{number % DIFFERENT}.jpg" for number in range(IMAGES)]
 
 
 def parts(things: Sequence, size: int) -> list[Sequence]:
@@ -75,7 +75,7 @@ def ours(model: SentenceTransformer, files: Sequence[Path], dtype: str) -> np.nd
     rows = [Row(path.name, path, ("x",), (), "train") for path in files]
     threads = torch.get_num_threads()
     batches = parts(rows, BATCH_ON_CPU)
-    results = embed_batches(model, batches, dim=512, workers=threads, lanes=threads, dtype=dtype)
+    results = embed_batches(model, batches, dim=512, workers=threads, compute_threads=threads, dtype=dtype)
     return np.concatenate([result.vectors for result in results])
 
 
@@ -93,7 +93,7 @@ def bare(model: SentenceTransformer, batches: Sequence[torch.Tensor], dtype: str
 
 
 def measured(way: Way, action: object) -> None:
-    way.seconds.append(seconds_of(lambda: way.vectors.append(action())) / PICTURES)
+    way.seconds.append(seconds_of(lambda: way.vectors.append(action())) / IMAGES)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
@@ -107,7 +107,7 @@ def test_embedding_against_plain_encode_and_the_bare_tower(
         bf16_weights(tower)
     opened = [open_image(path) for path in files[:DIFFERENT]]
     size, pixels = opened[0].size, image_model.preprocess(opened)["pixel_values"]
-    ready = parts(pixels[torch.arange(PICTURES) % DIFFERENT], BATCH_ON_CPU)
+    ready = parts(pixels[torch.arange(IMAGES) % DIFFERENT], BATCH_ON_CPU)
     ways = [Way([], []) for _ in range(3)]
     ours(tower, files[:DIFFERENT], dtype)
     bare(tower, ready[:1], dtype)
@@ -117,7 +117,7 @@ def test_embedding_against_plain_encode_and_the_bare_tower(
         measured(ways[2], lambda: bare(tower, ready, dtype))
     mine, encoded, alone = ways
     what = f"embedding a JPEG of {size[0]}×{size[1]}, {files[0].stat().st_size / 1e6:.2f} MB, {dtype}"
-    against_encode = report(what, "encode in float32 on opened pictures", mine.seconds, encoded.seconds)
+    against_encode = report(what, "encode in float32 on opened images", mine.seconds, encoded.seconds)
     against_bare = report(what, f"the bare tower on ready pixels, {dtype}", mine.seconds, alone.seconds)
     cosines = (unit(mine.vectors[0]) * unit(encoded.vectors[0])).sum(axis=1)
     print(f"cosine to encode's vectors: {cosines.min():.6f} at least")

@@ -1,4 +1,4 @@
-"""The index at 100,000 pictures against exact search on the same core: recall, time of a query, opening, adding."""
+"""The index at 100,000 images against exact search on the same core: recall, time of a query, opening, adding."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ratios import report
 
 from turkish_clip.metrics import unit
 from turkish_clip.search.files import File
-from turkish_clip.search.tables import NEW_ROWS, PictureTables
+from turkish_clip.search.tables import NEW_ROWS, ImageTables
 
-PICTURES, DIM, CLUSTERS, QUERIES, K = 100_000, 512, 2_000, 200, 10
+IMAGES, DIM, CLUSTERS, QUERIES, K = 100_000, 512, 2_000, 200, 10
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
@@ -28,20 +28,20 @@ def clustered(count: int, seed: int, centres: np.ndarray) -> np.ndarray:
 
 
 def apart(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures and texts as CLIP has them, on two cones: a text's nearest pictures are as good as each other.
+    """Images and texts as CLIP has them, on two cones: a text's nearest images are as good as each other.
 
     The two means, and latent vectors that both share, whose spectrum falls as 1 / sqrt(rank).
     """
     rng = np.random.default_rng(seed)
-    picture_mean, text_mean = unit(rng.standard_normal((2, DIM), np.float32))
+    image_mean, text_mean = unit(rng.standard_normal((2, DIM), np.float32))
     spectrum = np.arange(1, DIM + 1, dtype=np.float32) ** -0.5
-    latent = rng.standard_normal((PICTURES, DIM), np.float32) * spectrum
-    meant = latent[rng.integers(0, PICTURES, QUERIES)]
+    latent = rng.standard_normal((IMAGES, DIM), np.float32) * spectrum
+    meant = latent[rng.integers(0, IMAGES, QUERIES)]
     texts = meant + 0.6 * rng.standard_normal((QUERIES, DIM), np.float32) * spectrum
-    return unit(picture_mean + unit(latent)), unit(0.85 * text_mean + 0.5 * unit(texts))
+    return unit(image_mean + unit(latent)), unit(0.85 * text_mean + 0.5 * unit(texts))
 
 
-def write(tables: PictureTables, vectors: np.ndarray, first: int) -> None:
+def write(tables: ImageTables, vectors: np.ndarray, first: int) -> None:
     for start in range(0, len(vectors), 10_000):
         part = vectors[start : start + 10_000]
         names = [f"/photos/{first + start + number:07}.jpg" for number in range(len(part))]
@@ -75,7 +75,7 @@ def one_core() -> Iterator[None]:
     bind(cores)
 
 
-def queried(tables: PictureTables, vectors: np.ndarray, queries: np.ndarray) -> tuple[float, float, float]:
+def queried(tables: ImageTables, vectors: np.ndarray, queries: np.ndarray) -> tuple[float, float, float]:
     """recall@K, and the median milliseconds of a query and of exact search."""
     best = [timed(lambda query=query: np.argpartition(-(vectors @ query), K)[:K]) for query in queries]
     rows = [timed(lambda query=query: tables.nearest(query, K, None, False)) for query in queries]
@@ -86,44 +86,44 @@ def queried(tables: PictureTables, vectors: np.ndarray, queries: np.ndarray) -> 
 
 
 @pytest.mark.bench
-def test_the_index_at_100_000_pictures(tmp_path: Path, one_core: None) -> None:
+def test_the_index_at_100_000_images(tmp_path: Path, one_core: None) -> None:
     centres = np.random.default_rng(0).standard_normal((CLUSTERS, DIM), np.float32)
     centres = unit(centres)
-    vectors = clustered(PICTURES, 1, centres)
-    tables = PictureTables.connect(str(tmp_path / "index"))
+    vectors = clustered(IMAGES, 1, centres)
+    tables = ImageTables.connect(str(tmp_path / "index"))
     tables.create({"format": 1}, DIM)
     writing, _ = timed(lambda: write(tables, vectors, 0))
-    building, _ = timed(tables.tidy)
+    building, _ = timed(tables.optimize)
 
-    opening, tables = timed(lambda: PictureTables.connect(str(tmp_path / "index")))
-    opening += timed(tables.facts)[0]
+    opening, tables = timed(lambda: ImageTables.connect(str(tmp_path / "index")))
+    opening += timed(tables.metadata)[0]
     recall, fast, slow = queried(tables, vectors, clustered(QUERIES, 2, centres))
 
     more = clustered(NEW_ROWS, 3, centres)
-    adding, _ = timed(lambda: write(tables, more, PICTURES))
-    tidying, _ = timed(tables.tidy)
+    adding, _ = timed(lambda: write(tables, more, IMAGES))
+    tidying, _ = timed(tables.optimize)
     fresh = [tables.nearest(vector, 1, None, False)[0]["path"] for vector in more[:50]]
-    print(f"\nindex of {PICTURES} x {DIM}: written in {writing:.1f} s, partitions in {building:.1f} s")
+    print(f"\nindex of {IMAGES} x {DIM}: written in {writing:.1f} s, partitions in {building:.1f} s")
     print(f"opened in {opening:.3f} s; recall@{K} {recall:.4f}")
-    report(f"the median query of an index of {PICTURES:,}", "exact search in numpy", [fast], [slow], "ms")
+    report(f"the median query of an index of {IMAGES:,}", "exact search in numpy", [fast], [slow], "ms")
     report("taking 1,000 more into the partitions", "building the partitions again", [tidying], [building])
     print(f"1,000 more written in {adding:.2f} s")
     assert recall >= 0.98
     assert opening <= 0.3
     assert fast < slow
-    assert fresh == [f"/photos/{PICTURES + number:07}.jpg" for number in range(50)]
+    assert fresh == [f"/photos/{IMAGES + number:07}.jpg" for number in range(50)]
     assert tidying < building / 2
 
 
 @pytest.mark.bench
-def test_the_index_where_texts_lie_apart_from_pictures(tmp_path: Path, one_core: None) -> None:
+def test_the_index_where_texts_lie_apart_from_images(tmp_path: Path, one_core: None) -> None:
     vectors, texts = apart(4)
-    tables = PictureTables.connect(str(tmp_path / "index"))
+    tables = ImageTables.connect(str(tmp_path / "index"))
     tables.create({"format": 1}, DIM)
     write(tables, vectors, 0)
-    tables.tidy()
+    tables.optimize()
     recall, fast, slow = queried(tables, vectors, texts)
-    print(f"\ntexts apart from pictures: recall@{K} {recall:.4f}")
-    report("the median query by texts apart from pictures", "exact search in numpy", [fast], [slow], "ms")
+    print(f"\ntexts apart from images: recall@{K} {recall:.4f}")
+    report("the median query by texts apart from images", "exact search in numpy", [fast], [slow], "ms")
     assert recall >= 0.98
     assert fast < slow

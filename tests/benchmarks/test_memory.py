@@ -21,12 +21,12 @@ from ratios import report
 
 from training.data.samples import Row
 from training.data.store import Rows
-from training.distillation.augment import Variants
-from training.distillation.batches import SharedBatches
-from training.distillation.dataset import LookUp, caption_table
-from training.distillation.sharding import Shares
+from training.distillation.augment import Augmentation
+from training.distillation.batches import ShardedBatchSampler
+from training.distillation.dataset import TargetLookup, caption_table
+from training.distillation.sharding import BatchSharding
 from training.run.config import PretrainConfig
-from training.run.temp_storage import scratch_array
+from training.run.temp_storage import unnamed_array
 from training.small_models.models import build_clip, build_processor, save_clip
 from turkish_clip.metrics import unit
 
@@ -50,7 +50,7 @@ def wide_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = PretrainConfig(
         captions="x",
         run="x",
-        picture_size=32,
+        image_size=32,
         vision_layers=1,
         vision_hidden=32,
         text_layers=1,
@@ -95,7 +95,7 @@ def test_memory_does_not_grow_with_the_rows(wide_clip: Path, tmp_path: Path) -> 
 def seconds_of_an_epoch(dataset: Dataset) -> float:
     """Of the processor, for every batch of an epoch, as the trainer's loader takes it."""
     began = time.process_time()
-    for batch in SharedBatches(dataset, 1, False, shares=Shares(len(dataset), BATCH)):
+    for batch in ShardedBatchSampler(dataset, 1, False, sharding=BatchSharding(len(dataset), BATCH)):
         dataset.__getitems__(batch)
     return time.process_time() - began
 
@@ -104,19 +104,19 @@ def seconds_of_an_epoch(dataset: Dataset) -> float:
 def test_an_epoch_of_captions_from_disk_against_the_same_in_memory(rows: int, tmp_path: Path) -> None:
     vectors = unit(np.random.default_rng(0).standard_normal((rows, DIM), np.float32))
     texts = [(f"kırmızı bir ev ve {number} kuş", f"{number} kuş bir evin üstünde") for number in range(rows)]
-    variants = Variants(0.1, 0.2, 0.1, 0.1, 0)
-    on_disk = scratch_array(vectors.shape, np.float32, tmp_path)
+    augmentation = Augmentation(0.1, 0.2, 0.1, 0.1, 0)
+    on_disk = unnamed_array(vectors.shape, np.float32, tmp_path)
     on_disk[:] = vectors
     table = caption_table(
         Rows.of((Row(str(n), None, two, (), "train") for n, two in enumerate(texts)), tmp_path), tmp_path
     )
-    ours = Dataset(InMemoryTable(table), fingerprint="ours").with_transform(LookUp(on_disk, "ours", variants))
+    ours = Dataset(InMemoryTable(table), fingerprint="ours").with_transform(TargetLookup(on_disk, "ours", augmentation))
     tensor = torch.from_numpy(vectors)
-    columns = {"caption": [text for two in texts for text in two], "picture": np.arange(2 * rows) // 2}
+    columns = {"caption": [text for two in texts for text in two], "image": np.arange(2 * rows) // 2}
     other = Dataset.from_dict({**columns, "row": np.arange(2 * rows), "length": np.zeros(2 * rows, np.int64)})
 
     def look_up(batch: dict[str, Any]) -> dict[str, Any]:
-        return {"caption": variants.of(batch["caption"], batch["row"]), "label": list(tensor[batch["picture"]])}
+        return {"caption": augmentation.of(batch["caption"], batch["row"]), "label": list(tensor[batch["image"]])}
 
     times = [[seconds_of_an_epoch(dataset) for dataset in (ours, other.with_transform(look_up))] for _ in range(ROUNDS)]
     disk, memory = zip(*times)

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.data.samples import PICTURE_COLUMN, Record, Reject, Row
-from training.run.source import CaptionsError, Source
+from training.data.samples import SAMPLE_IMAGE, Record, Row, SkippedSample
+from training.run.source import Source, SourceError
 from turkish_clip.text import nfc
 
 IMAGE_COLUMNS = ("file_name", "image", "image_path", "path")
 CAPTION_COLUMNS = ("captions", "caption", "text")
-SAMPLE_PICTURES = (PICTURE_COLUMN, "jpg", "png", "webp")  # the last as the Hub's client reads WebDataset shards
-SAMPLE_CAPTIONS = ("txt",)
+SAMPLE_IMAGE_COLUMNS = (SAMPLE_IMAGE, "jpg", "png", "webp")  # the last as the Hub's client reads WebDataset shards
+SAMPLE_CAPTION_COLUMNS = ("txt",)
 ENGLISH_COLUMNS = ("captions_en", "caption_en")
 LABEL_COLUMNS = ("labels",)
 ID_COLUMNS = ("image_id",)
@@ -40,14 +40,14 @@ class Columns:
         """Chooses among the columns of a source's first record.
 
         Raises:
-            CaptionsError: one that was named, or that is needed, is not there; lists those that are.
+            SourceError: one that was named, or that is needed, is not there; lists those that are.
         """
-        names = tuple(name for name in record.values if name != PICTURE_COLUMN)
+        names = tuple(name for name in record.values if name != SAMPLE_IMAGE)
 
         def there(chosen: tuple[str, ...]) -> tuple[str, ...]:
             for name in chosen:
                 if name not in record.values and name.partition(".")[0] not in names:
-                    raise CaptionsError(
+                    raise SourceError(
                         f"expected the column {name!r} in {source.captions}, got {', '.join(names)}; name one of those"
                     )
             return chosen
@@ -56,32 +56,32 @@ class Columns:
             for name in (*of_samples, *candidates):
                 if name in record.values:
                     return name
-            raise CaptionsError(
+            raise SourceError(
                 f"expected a column {' or '.join(candidates)} in {source.captions}, got {', '.join(names)}; "
                 f"name it with --{option}"
             )
 
-        image = source.image_column or usual(IMAGE_COLUMNS, SAMPLE_PICTURES, "image_column")
+        image = source.image_column or usual(IMAGE_COLUMNS, SAMPLE_IMAGE_COLUMNS, "image_column")
         return cls(
             source,
             there((image,))[0],
-            there(source.caption_columns) or (usual(CAPTION_COLUMNS, SAMPLE_CAPTIONS, "caption_columns"),),
+            there(source.caption_columns) or (usual(CAPTION_COLUMNS, SAMPLE_CAPTION_COLUMNS, "caption_columns"),),
             there(source.english_columns) or ENGLISH_COLUMNS,
             there((source.label_column,)) if source.label_column else LABEL_COLUMNS,
             there((source.id_column,))[0] if source.id_column else next((n for n in ID_COLUMNS if n in names), ""),
         )
 
-    def row(self, record: Record) -> Row | Reject:
+    def row(self, record: Record) -> Row | SkippedSample:
         """The row that a record makes, or why it makes none."""
         image = record.image(self.image)
         image_id = record.values.get(self.image_id) if self.image_id else None
         image_id = nfc(str(image_id) if image_id not in (None, "") else record.prefix + record.name(self.image))
         if isinstance(image, str):
-            return Reject(image_id, record.name(self.image), image)
+            return SkippedSample(image_id, record.name(self.image), image)
         turkish, english = _texts(record, self.captions), _texts(record, self.english)
         captions = _distinct(turkish)
         if not captions:
-            return Reject(image_id, record.name(self.image), _why_none(record, self.captions))
+            return SkippedSample(image_id, record.name(self.image), _why_none(record, self.captions))
         return Row(
             image_id,
             image,
@@ -97,7 +97,7 @@ class Columns:
         """The record's split: its split column, else the source's layout; empty where neither says one that we know."""
         named = str(record.values.get(self.source.split_column) or "")
         if named and named.lower() not in SPLIT_NAMES:
-            raise CaptionsError(
+            raise SourceError(
                 f"expected train, validation or test in column {self.source.split_column!r} of "
                 f"{self.source.captions}, got {named!r} in row {record.number}; name another column with --split_column"
             )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.data.lazy_images import Missing, Picture, Streamed, TableError, reading
+from training.data.lazy_images import LazyImage, MissingImage, StreamedImage, reading
 from training.data.parquet import parquet_rows
 from training.data.samples import Record
 from training.run.provenance import commit_of
+from training.run.source import SourceError
 from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Stored(Picture):
-    """A picture inside a data set, read when it is wanted."""
+class DatasetImage(LazyImage):
+    """An image inside a data set, read when it is wanted."""
 
     dataset: Any
     row: int
@@ -33,15 +34,15 @@ class Stored(Picture):
         if isinstance(value, dict):
             value = value["path"] if value["bytes"] is None else value["bytes"]
         if not value:
-            raise ImageError(f"row {self.row + 1}", "no picture")
+            raise ImageError(f"row {self.row + 1}", "no image")
         return value if isinstance(value, bytes) else Path(value)
 
 
 def hub_records(name: str, config: str | None, revision: str | None) -> Iterator[Record]:
-    """Reads a data set of the Hub (or of the local cache, offline), pictures left undecoded.
+    """Reads a data set of the Hub (or of the local cache, offline), images left undecoded.
 
     Raises:
-        TableError: it can't be had; says why and what else `captions` may be.
+        SourceError: it can't be had; says why and what else `captions` may be.
     """
     from datasets import DatasetDict, Image, load_dataset
 
@@ -54,25 +55,25 @@ def hub_records(name: str, config: str | None, revision: str | None) -> Iterator
         for column, feature in dataset.features.items():
             if isinstance(feature, Image):
                 dataset = dataset.cast_column(column, Image(decode=False))
-        pictures = [column for column, feature in dataset.features.items() if _holds_pictures(feature)]
-        texts = dataset.remove_columns(pictures)
+        images = [column for column, feature in dataset.features.items() if _holds_images(feature)]
+        texts = dataset.remove_columns(images)
         rows: Iterator[dict[str, Any]] = iter(texts) if texts.column_names else iter([{}] * len(dataset))
         for number, values in enumerate(rows, start=1):
-            stored = {column: Stored(dataset, number - 1, column) for column in pictures}
+            stored = {column: DatasetImage(dataset, number - 1, column) for column in images}
             yield Record({**values, **stored}, None, True, number, split=str(split))
 
 
-def no_data_set(name: str, error: Exception) -> TableError:
+def no_data_set(name: str, error: Exception) -> SourceError:
     """What is said where a data set can't be had."""
     reason = one_line(error)
-    return TableError(
+    return SourceError(
         f"expected a folder, a table or a Hub data set, got {name!r}: {type(error).__name__}: {reason}; "
         "check the name and the connection"
     )
 
 
-def _holds_pictures(feature: Any) -> bool:
-    """Whether a data set's column is of pictures: the Hub's own kind, bytes, or records of bytes and path."""
+def _holds_images(feature: Any) -> bool:
+    """Whether a data set's column is of images: the Hub's own kind, bytes, or records of bytes and path."""
     from datasets import Image, Value
 
     if isinstance(feature, dict):
@@ -85,8 +86,8 @@ NO_FILES = "a path in a data set without files"
 
 
 @dataclass(frozen=True)
-class HubFile(Picture):
-    """A picture that is a file of a repository on the Hub, by itself or inside an archive."""
+class HubFileImage(LazyImage):
+    """An image that is a file of a repository on the Hub, by itself or inside an archive."""
 
     address: str
 
@@ -94,7 +95,7 @@ class HubFile(Picture):
         """The bytes of the file.
 
         Raises:
-            TableError: it can't be had.
+            SourceError: it can't be had.
         """
         import fsspec
 
@@ -103,8 +104,8 @@ class HubFile(Picture):
 
 
 @dataclass(frozen=True)
-class HubStore:
-    """A column of pictures that stand in the rows of a data set, which can be read from its start alone."""
+class HubImageStore:
+    """A column of images that stand in the rows of a data set, which can be read from its start alone."""
 
     name: str
     config: str
@@ -129,7 +130,7 @@ class HubStore:
             for values in _split(self.name, self.config, self.revision, self.split):
                 yield values[self.column]
 
-    def picture(self, cell: Any, number: int) -> bytes | Path:
+    def image(self, cell: Any, number: int) -> bytes | Path:
         """The bytes in a cell.
 
         Raises:
@@ -137,15 +138,15 @@ class HubStore:
         """
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(content, bytes) or not content:
-            raise ImageError(f"row {number + 1} of {self.name}", "no picture")
+            raise ImageError(f"row {number + 1} of {self.name}", "no image")
         return content
 
 
 def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
     """Reads a data set without downloading or copying it whole.
 
-    Of Parquet files, only the columns that are no pictures are read here; other files pass through, but nothing of
-    them is kept. Each `Streamed` picture is read when it is wanted; asked for in order, they come in one more pass.
+    Of Parquet files, only the columns that are no images are read here; other files pass through, but nothing of
+    them is kept. Each `StreamedImage` image is read when it is wanted; asked for in order, they come in one more pass.
 
     Args:
         name: Hub id, or a folder in the layout of one.
@@ -153,7 +154,7 @@ def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
         revision: branch, tag or commit; empty: main.
 
     Raises:
-        TableError: it can't be had; says why.
+        SourceError: it can't be had; says why.
     """
     from datasets import load_dataset_builder
 
@@ -169,29 +170,29 @@ def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
             for number, values in enumerate(itertools.chain.from_iterable(parts), start=1):
                 yield Record(values, root, True, number, split=str(split))
         return
-    commit = commit_of(name, revision, "dataset") or revision  # the rows and the pictures of one state
+    commit = commit_of(name, revision, "dataset") or revision  # the rows and the images of one state
     for split in _splits(name, config, commit):
-        stores: dict[str, HubStore] = {}  # one object a column, whatever the number of rows
+        stores: dict[str, HubImageStore] = {}  # one object a column, whatever the number of rows
         with reading(name):
             for number, values in enumerate(_split(name, config, commit, split), start=1):
                 for column in values:
-                    stores.setdefault(column, HubStore(name, config, commit, split, column))
+                    stores.setdefault(column, HubImageStore(name, config, commit, split, column))
                 cells = {column: _cell(value, number, stores[column]) for column, value in values.items()}
                 yield Record(cells, None, True, number, split=split)
 
 
-def _cell(value: Any, number: int, store: HubStore) -> Any:
-    """A cell as it is; if it is a picture's, the way to it, without its bytes."""
+def _cell(value: Any, number: int, store: HubImageStore) -> Any:
+    """A cell as it is; if it is an image's, the way to it, without its bytes."""
     if isinstance(value, bytes):
-        return Streamed(store, number - 1)
+        return StreamedImage(store, number - 1)
     if not (isinstance(value, dict) and set(value) == {"bytes", "path"}):
         return value
     if value["bytes"] is not None:
-        return Streamed(store, number - 1)
+        return StreamedImage(store, number - 1)
     path = str(value["path"] or "")
     if path.rpartition("::")[2].startswith(HUB_FILE):
-        return HubFile(path)
-    return Missing(path, NO_FILES if path else "no picture named")
+        return HubFileImage(path)
+    return MissingImage(path, NO_FILES if path else "no image named")
 
 
 def _splits(name: str, config: str, revision: str) -> list[str]:
@@ -204,7 +205,7 @@ def _splits(name: str, config: str, revision: str) -> list[str]:
 
 
 def _split(name: str, config: str, revision: str, split: str) -> IterableDataset:
-    """The rows of one split, pictures undecoded."""
+    """The rows of one split, images undecoded."""
     from datasets import load_dataset
 
     rows = load_dataset(name, config or None, revision=revision or None, split=split, streaming=True)

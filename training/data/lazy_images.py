@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from training.run.source import SourceError
 from turkish_clip.errors import InputError, one_line
 
 
-class TableError(InputError):
-    """A table that does not read as one."""
-
-
-class Picture:
-    """The way to a picture that is no file of its own: `read()` gives the bytes of the file, or its path."""
+class LazyImage:
+    """The way to an image that is no file of its own: `read()` gives the bytes of the file, or its path."""
 
     def read(self) -> bytes | Path:
         """The bytes of the file, or its path.
@@ -34,33 +31,33 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Missing:
-    """What stands in the place of a picture that can't be had, and why."""
+class MissingImage:
+    """What stands in the place of an image that can't be had, and why."""
 
     name: str
     reason: str
 
 
-KEPT_BYTES = 64 << 20  # of pictures that were passed and not asked for yet
+KEPT_BYTES = 64 << 20  # of images that were passed and not asked for yet
 NEAR = 1024  # rows that are rather passed than jumped over: another thread may be about to ask for them
 OPEN_PLACES = 4  # of one store that are read at the same time
 OPEN_STORES = 3  # files of a data set are read one after the other
 
 
 class Store(Protocol):
-    """Numbered pictures that can be read from some places on."""
+    """Numbered images that can be read from some places on."""
 
     def size(self) -> int:
         """Bytes of the file that it is in; 0 where that has a revision."""
 
     def start(self, number: int) -> int:
-        """The last place at or before a picture from which reading can begin."""
+        """The last place at or before an image from which reading can begin."""
 
     def cells(self, start: int) -> Iterator[Any]:
         """The cells from a place on: bytes, a record of bytes and path, or None."""
 
-    def picture(self, cell: Any, number: int) -> bytes | Path:
-        """A cell's picture.
+    def image(self, cell: Any, number: int) -> bytes | Path:
+        """A cell's image.
 
         Raises:
             ImageError: it holds none.
@@ -68,8 +65,8 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True)
-class Streamed(Picture):
-    """A picture in a store, read when it is wanted; small, and the same in another process.
+class StreamedImage(LazyImage):
+    """An image in a store, read when it is wanted; small, and the same in another process.
 
     Attributes:
         number: its place in the store, from 0.
@@ -90,9 +87,9 @@ class Streamed(Picture):
 
         Raises:
             ImageError: there is none.
-            TableError: the store can't be read any more.
+            SourceError: the store can't be read any more.
         """
-        return self.store.picture(_reader(self.store).read(self.number), self.number)
+        return self.store.image(_reader(self.store).read(self.number), self.number)
 
 
 class _Place:
@@ -136,14 +133,14 @@ class _Reader:
             try:
                 cell = place.take(number)
             except StopIteration:
-                raise TableError(
+                raise SourceError(
                     f"expected row {number + 1} in {self.store}, got its end; it has changed: start again"
                 ) from None
             self.places.append(place)  # one that failed is not used again
             return cell
 
     def _place(self, number: int) -> _Place:
-        """Takes the place to read on from out of the list: one that kept the picture, the nearest before, or a new."""
+        """Takes the place to read on from out of the list: one that kept the image, the nearest before, or a new."""
         best = next((place for place in self.places if number in place.passed), None)
         if best is None:
             before = [place for place in self.places if place.position <= number]
@@ -181,14 +178,14 @@ def reading(place: object) -> Iterator[None]:
     """Says which store could not be read, in one line, whatever the library or the network raised.
 
     Raises:
-        TableError: for every error but our own.
+        SourceError: for every error but our own.
     """
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # parsers, file systems and the network raise dozens of unrelated types
-        raise TableError(
+        raise SourceError(
             f"expected to read {place}, got {type(error).__name__}: {one_line(error)}; see that it "
             "is there, and give the same command again: what was finished is kept"
         ) from error

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.data.lazy_images import Streamed, TableError, reading
+from training.data.lazy_images import StreamedImage, reading
 from training.data.samples import inside
+from training.run.source import SourceError
 from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError
 
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-PICTURES_AT_ONCE = 16  # decoded together
+IMAGES_AT_ONCE = 16  # decoded together
 ROWS_AT_ONCE = 1024  # of the other columns
 READ_BYTES = 4 << 20  # asked for in one request; pyarrow would else take a row group's whole column
 
 
 @dataclass(frozen=True)
-class ParquetStore:
-    """A column of pictures in a Parquet file.
+class ParquetImageStore:
+    """A column of images in a Parquet file.
 
     Attributes:
         file: a path, or an address on the Hub (hf://…).
@@ -55,7 +56,7 @@ class ParquetStore:
         with _opened(self.file) as table:
             for group in range(first, table.num_row_groups):
                 for batch in table.iter_batches(
-                    PICTURES_AT_ONCE, row_groups=[group], columns=[self.column], use_threads=False
+                    IMAGES_AT_ONCE, row_groups=[group], columns=[self.column], use_threads=False
                 ):
                     yield from batch.column(0).to_pylist()
 
@@ -67,7 +68,7 @@ class ParquetStore:
         """Bytes of the file; 0 on the Hub, where its address has its commit."""
         return _stamp(self.file)[0]
 
-    def picture(self, cell: Any, number: int) -> bytes | Path:
+    def image(self, cell: Any, number: int) -> bytes | Path:
         """The bytes in a cell, or the path to the file that it names.
 
         Raises:
@@ -78,7 +79,7 @@ class ParquetStore:
         if isinstance(cell, bytes) and cell:
             return cell
         if not isinstance(cell, str) or not cell:
-            raise ImageError(f"row {number + 1} of {self.file}", "no picture")
+            raise ImageError(f"row {number + 1} of {self.file}", "no image")
         path = inside(Path(self.folder) if self.folder else None, cell, confined=self.confined)
         if isinstance(path, str):
             raise ImageError(cell, path)
@@ -86,29 +87,29 @@ class ParquetStore:
 
 
 def parquet_rows(file: str, folder: Path | None, *, confined: bool, named: bool) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, without the bytes of its pictures: those are `Streamed`.
+    """The rows of a Parquet file, without the bytes of its images: those are `StreamedImage`.
 
     Args:
         file: a path, or an address on the Hub (hf://…).
         folder: where paths in cells start; None where there are no files.
         confined: whether a path may not leave the folder.
-        named: whether the path beside a picture's bytes is its name; in parts of a data set, names come twice.
+        named: whether the path beside an image's bytes is its name; in parts of a data set, names come twice.
 
     Raises:
-        TableError: it is no Parquet file, or can't be read any more.
+        SourceError: it is no Parquet file, or can't be read any more.
     """
     with _opened(file) as table:
-        pictures = {field.name: field.type for field in table.schema_arrow if _holds_pictures(field, table.metadata)}
-        stores = {name: ParquetStore(file, name, str(folder or ""), confined) for name in pictures}
-        told = [name for name, kind in pictures.items() if named and _has_path(kind)]
-        columns = [name for name in table.schema_arrow.names if name not in pictures] + [
-            f"{name}.path" for name in told
-        ]
+        images = {field.name: field.type for field in table.schema_arrow if _holds_images(field, table.metadata)}
+        stores = {name: ParquetImageStore(file, name, str(folder or ""), confined) for name in images}
+        told = [name for name, kind in images.items() if named and _has_path(kind)]
+        columns = [name for name in table.schema_arrow.names if name not in images] + [f"{name}.path" for name in told]
         number = 0
         for group in range(table.num_row_groups):
             for values in _group_rows(table, group, columns):
                 paths = {name: (values[name] or {}).get("path") or "" for name in told}
-                yield values | {name: Streamed(store, number, paths.get(name, "")) for name, store in stores.items()}
+                yield values | {
+                    name: StreamedImage(store, number, paths.get(name, "")) for name, store in stores.items()
+                }
                 number += 1
 
 
@@ -120,7 +121,7 @@ def _group_rows(table: pq.ParquetFile, group: int, columns: list[str]) -> Iterat
         yield from batch.to_pylist()
 
 
-def _holds_pictures(field: pa.Field, metadata: pq.FileMetaData) -> bool:
+def _holds_images(field: pa.Field, metadata: pq.FileMetaData) -> bool:
     """Whether a column is of bytes, or of records that have any: those of paths alone are read like other columns."""
     import pyarrow.types as kinds
 
@@ -191,7 +192,7 @@ def _metadata(file: str, stamp: tuple[int, int]) -> pq.FileMetaData:
         try:
             return pq.ParquetFile(source).metadata
         except pa.ArrowInvalid as error:
-            raise TableError(
+            raise SourceError(
                 f"expected a Parquet file, got {file}: {one_line(error, 120)}; fetch or write it again"
             ) from error
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from training.data.lazy_images import Missing, Picture
+from training.data.lazy_images import LazyImage, MissingImage
 from turkish_clip.images import Opened, open_hashed, open_image
 
 
@@ -18,12 +18,12 @@ class Record:
     """One row of a source, before its columns have a meaning.
 
     Attributes:
-        values: column → value; a picture inside the table is a `Picture`, or `Missing`.
+        values: column → value; an image inside the table is a `LazyImage`, or `MissingImage`.
         folder: where a relative path starts, or None where there are no files.
         confined: whether a path may not leave the folder.
-        number: the row's number, from 1, for messages and as the name of a picture that has none.
+        number: the row's number, from 1, for messages and as the name of an image that has none.
         split: the split where the source's layout gives it.
-        prefix: put before the picture's path to make its name.
+        prefix: put before the image's path to make its name.
     """
 
     values: dict[str, Any]
@@ -34,24 +34,24 @@ class Record:
     prefix: str = ""
 
     def name(self, column: str) -> str:
-        """The picture's path as written, or the row's number."""
+        """The image's path as written, or the row's number."""
         value = self.values.get(column)
         if isinstance(value, dict):
             value = value.get("path")
-        elif isinstance(value, (Picture, Missing)):
+        elif isinstance(value, (LazyImage, MissingImage)):
             value = getattr(value, "name", "")
         return (
             value if isinstance(value, str) and value else f"{self.split}{'-' if self.split else ''}{self.number:08d}"
         )
 
-    def image(self, column: str) -> Path | Picture | str:
-        """The way to the picture, or why there is none."""
+    def image(self, column: str) -> Path | LazyImage | str:
+        """The way to the image, or why there is none."""
         value = self.values.get(column)
-        if isinstance(value, Picture):
+        if isinstance(value, LazyImage):
             return value
-        if isinstance(value, Missing):
+        if isinstance(value, MissingImage):
             return value.reason
-        if isinstance(value, dict):  # the Hub's own layout of a picture in Parquet
+        if isinstance(value, dict):  # the Hub's own layout of an image in Parquet
             value = value.get("path")
         return inside(self.folder, value, confined=self.confined)
 
@@ -65,7 +65,7 @@ def inside(folder: Path | None, name: object, *, confined: bool) -> Path | str:
         confined: whether a path may not leave the folder.
     """
     if not isinstance(name, str) or not name:
-        return "no picture named"
+        return "no image named"
     if folder is None:
         return "a path in a data set without files"
     if name.startswith(("http://", "https://")):
@@ -80,8 +80,8 @@ def inside(folder: Path | None, name: object, *, confined: bool) -> Path | str:
 
 
 @dataclass(frozen=True)
-class Reject:
-    """A row or picture that is left out, and why."""
+class SkippedSample:
+    """A row or image that is left out, and why."""
 
     image_id: str
     path: str
@@ -93,13 +93,13 @@ class Reject:
 
 @dataclass(frozen=True)
 class Row:
-    """One picture with its captions.
+    """One image with its captions.
 
     Attributes:
         image: a path, or an object whose `read()` gives the bytes of the file.
         split: "train", "validation" or "test".
         source: the source's name, as the configuration has it.
-        labels: what the picture shows, in Turkish, as a classifier would be asked.
+        labels: what the image shows, in Turkish, as a classifier would be asked.
         translations: for each caption the place in `english` of the text that it translates, -1 where none is known;
             empty: of none of them.
     """
@@ -119,7 +119,7 @@ class Row:
 
     @property
     def size(self) -> int:
-        """Bytes of the picture's file, or of the table that it is in; 0 in a data set of the Hub, or if it is gone."""
+        """Bytes of the image's file, or of the table that it is in; 0 in a data set of the Hub, or if it is gone."""
         try:
             return self.image.stat().st_size if isinstance(self.image, Path) else getattr(self.image, "size", 0)
         except OSError:
@@ -127,7 +127,7 @@ class Row:
 
     @property
     def file(self) -> Path | bytes:
-        """The picture's path, or the bytes of its file.
+        """The image's path, or the bytes of its file.
 
         Raises:
             ImageError: there is none.
@@ -135,7 +135,7 @@ class Row:
         return self.image if isinstance(self.image, Path) else self.image.read()
 
     def open(self, min_side: int | None = None) -> Image.Image:
-        """The picture as RGB.
+        """The image as RGB.
 
         Raises:
             ImageError: it does not open.
@@ -143,7 +143,7 @@ class Row:
         return open_image(self.file, min_side=min_side)
 
     def load(self, min_side: int | None = None) -> Opened:
-        """The picture as RGB, and the hash of its file.
+        """The image as RGB, and the hash of its file.
 
         Raises:
             ImageError: it does not open.
@@ -152,7 +152,7 @@ class Row:
 
 
 def merged(first: Row, second: Row) -> Row:
-    """One picture with the captions of two rows, those of the first before those of the second."""
+    """One image with the captions of two rows, those of the first before those of the second."""
     english = tuple(dict.fromkeys(first.english + second.english))
     translated = second.translated() | first.translated()
     captions = tuple(dict.fromkeys(first.captions + second.captions))
@@ -165,4 +165,4 @@ def merged(first: Row, second: Row) -> Row:
     )
 
 
-PICTURE_COLUMN = "__image__"  # where a source's layout, not a name, says which part is the picture
+SAMPLE_IMAGE = "__image__"  # where a source's layout, not a name, says which part is the image

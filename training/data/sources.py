@@ -16,12 +16,12 @@ import numpy as np
 
 from training.data.columns import SPLIT_NAMES, Columns
 from training.data.hub_datasets import hub_records
-from training.data.samples import Record, Reject, Row, merged
-from training.data.store import SPLITS, Ids, PictureCodec, RejectWriter, Rows, RowWriter, SplitNumbers
+from training.data.samples import Record, Row, SkippedSample, merged
+from training.data.store import SPLITS, IdIndex, LazyImageCodec, Rows, RowWriter, SkippedWriter, SplitNumbers
 from training.data.tables import is_table, json_lines, table_records
 from training.data.webdataset import is_shards, shard_records, shards_below, shards_of
-from training.run.source import CaptionsError, Source, SourceConfig
-from turkish_clip.atomic import whole_file
+from training.run.source import Source, SourceConfig, SourceError
+from turkish_clip.atomic import atomic_write
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
@@ -32,31 +32,27 @@ class Captions:
 
     Attributes:
         name: as the user named it, for reports.
-        rows: in the source's order, one per picture; on disk until the process ends.
-        rejects: what was left out; likewise.
+        rows: in the source's order, one per image; on disk until the process ends.
+        skipped: what was left out; likewise.
     """
 
     name: str
     rows: Rows
-    rejects: Sequence[Reject] = ()
+    skipped: Sequence[SkippedSample] = ()
 
     def split(self, name: str) -> Rows:
         """The rows of one split.
 
         Raises:
-            CaptionsError: there are none.
+            SourceError: there are none.
         """
         rows = self.rows.of_split(name)
         if not rows:
             counts = np.bincount(self.rows.splits, minlength=len(SPLITS)).tolist()
             sizes = {split: count for split, count in zip(SPLITS, counts) if count}
-            raise CaptionsError(
-                f"expected pictures in the {name} split of {self.name}, got none (splits: {sizes}); "
-                + (
-                    "give it pictures to train on"
-                    if name == "train"
-                    else f"raise --{name}_share, or give it that split"
-                )
+            raise SourceError(
+                f"expected images in the {name} split of {self.name}, got none (splits: {sizes}); "
+                + ("give it images to train on" if name == "train" else f"raise --{name}_share, or give it that split")
             )
         return rows
 
@@ -64,21 +60,21 @@ class Captions:
 def read_captions(config: SourceConfig) -> Captions:
     """Reads the sources that the configuration names, in one pass, holding no more of them than a few thousand rows.
 
-    Rows of one image_id are one picture with all their captions; where there are several sources, an image_id begins
+    Rows of one image_id are one image with all their captions; where there are several sources, an image_id begins
     with its source's name. Splits come from the source (a split column, Hub splits, or subfolders with metadata of
     their own); a split that a source lacks is cut from its train by a seeded hash of image_id.
 
     Raises:
-        CaptionsError: no such source, a column that is not there, no caption left, or too many rejects.
+        SourceError: no such source, a column that is not there, no caption left, or too many skipped.
     """
-    codec, rejects = PictureCodec(), RejectWriter(config.folder)
-    parts = [_read_source(source, config, codec, rejects) for source in config.all_sources]
-    captions = Captions(config.source_names, Rows.joined(parts), rejects.finish())
-    check_rejects(captions.rejects, captions, config)
+    codec, skipped = LazyImageCodec(), SkippedWriter(config.folder)
+    parts = [_read_source(source, config, codec, skipped) for source in config.all_sources]
+    captions = Captions(config.source_names, Rows.joined(parts), skipped.finish())
+    check_skipped(captions.skipped, captions, config)
     return captions
 
 
-def _read_source(source: Source, config: SourceConfig, codec: PictureCodec, rejects: RejectWriter) -> Rows:
+def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, skipped: SkippedWriter) -> Rows:
     prefix = f"{source.captions}/" if config.sources else ""
     writer = RowWriter(config.folder, codec)
     reasons: Counter[str] = Counter()
@@ -91,8 +87,8 @@ def _read_source(source: Source, config: SourceConfig, codec: PictureCodec, reje
         outcome = columns.row(record)
         if prefix:
             outcome = replace(outcome, image_id=prefix + outcome.image_id)
-        if isinstance(outcome, Reject):
-            rejects.add(outcome)
+        if isinstance(outcome, SkippedSample):
+            skipped.add(outcome)
             reasons[outcome.reason] += 1
         elif last is not None and outcome.image_id == last.image_id:
             last = merged(last, outcome)
@@ -101,27 +97,27 @@ def _read_source(source: Source, config: SourceConfig, codec: PictureCodec, reje
                 writer.add(last)
             last = outcome
     if last is None:
-        raise CaptionsError(
+        raise SourceError(
             f"expected captions in {source.captions}, got none left of {total} rows "
             f"({_commonest(reasons) or 'empty'}); look at its caption columns"
         )
     writer.add(last)
-    rows = _one_per_picture(writer.finish(), lambda: RowWriter(config.folder, codec))
+    rows = _one_per_image(writer.finish(), lambda: RowWriter(config.folder, codec))
     return rows.with_splits(_splits(rows, len(prefix), config))
 
 
-def check_rejects(rejects: Sequence[Reject], captions: Captions, config: SourceConfig) -> None:
-    """Stops a run of which too much was rejected, rows and pictures together.
+def check_skipped(skipped: Sequence[SkippedSample], captions: Captions, config: SourceConfig) -> None:
+    """Stops a run of which too much was skipped, rows and images together.
 
     Raises:
-        CaptionsError: the share of rejects is above `max_reject_share`; names the commonest reasons.
+        SourceError: the share of skipped is above `max_skipped_fraction`; names the commonest reasons.
     """
-    rejected, total = len(rejects), len(captions.rows) + len(captions.rejects)
-    if rejected > config.max_reject_share * total:
-        reasons = Counter(reject.reason for reject in rejects)
-        raise CaptionsError(
-            f"expected at most {config.max_reject_share:.1%} rejects in {captions.name}, got {rejected} of {total} "
-            f"({_commonest(reasons)}; the first: {rejects[0].path}); mend the source or raise --max_reject_share"
+    count, total = len(skipped), len(captions.rows) + len(captions.skipped)
+    if count > config.max_skipped_fraction * total:
+        reasons = Counter(sample.reason for sample in skipped)
+        raise SourceError(
+            f"expected at most {config.max_skipped_fraction:.1%} skipped in {captions.name}, got {count} of {total} "
+            f"({_commonest(reasons)}; the first: {skipped[0].path}); mend the source or raise --max_skipped_fraction"
         )
 
 
@@ -129,22 +125,22 @@ def _commonest(reasons: Counter[str]) -> str:
     return ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
 
 
-def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
-    """Writes rejects.jsonl: image_id, path and reason a line."""
-    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.writelines(reject.as_json() + "\n" for reject in rejects)
+def write_skipped(path: Path, skipped: Iterable[SkippedSample]) -> None:
+    """Writes skipped.jsonl: image_id, path and reason a line."""
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(sample.as_json() + "\n" for sample in skipped)
 
 
-def read_rejects(path: Path) -> list[Reject]:
-    """Reads rejects.jsonl; empty where there is none."""
+def read_skipped(path: Path) -> list[SkippedSample]:
+    """Reads skipped.jsonl; empty where there is none."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8") as file:
-        return [Reject(**json.loads(line)) for line in file]
+        return [SkippedSample(**json.loads(line)) for line in file]
 
 
-def hash_share(seed: int, image_id: str) -> float:
-    """A number in [0, 1) that depends on the seed and the picture's name alone: the law of the splits."""
+def hash_fraction(seed: int, image_id: str) -> float:
+    """A number in [0, 1) that depends on the seed and the image's name alone: the law of the splits."""
     digest = hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -155,13 +151,13 @@ def _records(source: Source, run: Path) -> Iterator[Record]:
         from training.mini.world import WorldSize, write_world
 
         if size and not size.isdecimal():
-            raise CaptionsError(f"expected mini or mini:PICTURES, got {source.captions!r}; give a whole number")
+            raise SourceError(f"expected mini or mini:IMAGES, got {source.captions!r}; give a whole number")
         world_size = WorldSize(train=int(size)) if size else WorldSize()
         return _folder_records(write_world(run / "data", world_size))
     path = Path(source.captions)
     if source.captions_streaming and (path.exists() or is_shards(source.captions)):
-        raise CaptionsError(
-            f"expected a Hub data set to stream, got {path}, which is here; leave captions_streaming out: its pictures "
+        raise SourceError(
+            f"expected a Hub data set to stream, got {path}, which is here; leave captions_streaming out: its images "
             "are read one by one anyway"
         )
     if path.is_dir():
@@ -171,10 +167,10 @@ def _records(source: Source, run: Path) -> Iterator[Record]:
     if path.is_file():
         if not is_table(path):
             convert = f"make lines of it: {json_lines(path)}" if path.suffix == ".json" else "convert it to one"
-            raise CaptionsError(f"expected a .csv, .tsv, .jsonl or .parquet table or a .tar, got {path}; {convert}")
+            raise SourceError(f"expected a .csv, .tsv, .jsonl or .parquet table or a .tar, got {path}; {convert}")
         return table_records(path, confined=False)
     if source.captions.count("/") != 1 or source.captions.startswith((".", "/", "~")) or is_table(path):
-        raise CaptionsError(
+        raise SourceError(
             f"expected a folder, table or Hub data set, got {source.captions!r}, which is not there; "
             "check the path (a Hub id is owner/name)"
         )
@@ -186,7 +182,7 @@ def _records(source: Source, run: Path) -> Iterator[Record]:
 
 
 def _folder_records(folder: Path) -> Iterator[Record]:
-    """Records of a folder: of pictures with metadata at its top or in train/, validation/ and test/, or of shards."""
+    """Records of a folder: of images with metadata at its top or in train/, validation/ and test/, or of shards."""
     tables = [folder / name for name in METADATA_NAMES if (folder / name).is_file()][:1]
     if tables:
         yield from table_records(tables[0], confined=True)
@@ -206,15 +202,15 @@ def _folder_records(folder: Path) -> Iterator[Record]:
 
         yield from streamed_records(str(folder), "", "")
     else:
-        raise CaptionsError(
+        raise SourceError(
             f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), or .tar or "
             ".parquet files, got none; write one"
         )
 
 
-def _one_per_picture(records: Rows, new_writer: Callable[[], RowWriter]) -> Rows:
+def _one_per_image(records: Rows, new_writer: Callable[[], RowWriter]) -> Rows:
     """Rows of which each image_id has one, where its first record stands, out of records that may repeat one."""
-    firsts = Ids(records.image_ids()).firsts()
+    firsts = IdIndex(records.image_ids()).firsts()
     if (firsts == np.arange(len(firsts))).all():
         return records
     writer, order = new_writer(), np.argsort(firsts, kind="stable")
@@ -231,11 +227,11 @@ def _splits(rows: Rows, prefix: int, config: SourceConfig) -> SplitNumbers:
     given = {SPLITS[number] for number in np.unique(rows.splits).tolist()}
     train = SPLITS.index("train")
     splits = np.where(rows.splits == 0, np.uint8(train), rows.splits)
-    cut = {"test": config.test_share, "validation": config.validation_share}
+    cut = {"test": config.test_fraction, "validation": config.validation_fraction}
     cut = {name: share for name, share in cut.items() if name not in given}
     if cut:
         ids = (image_id[prefix:] for image_id in rows.image_ids())
-        shares = np.fromiter((hash_share(config.split_seed, image_id) for image_id in ids), np.float64, len(rows))
+        shares = np.fromiter((hash_fraction(config.split_seed, image_id) for image_id in ids), np.float64, len(rows))
         for name, share in cut.items():
             splits[(splits == train) & (shares < share)] = SPLITS.index(name)
             shares -= share

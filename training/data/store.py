@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.samples import Reject, Row
+from training.data.samples import Row, SkippedSample
 from training.run.temp_storage import Numbers, TableRows, TableWriter, Texts
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ DIGEST_BYTES = 16  # two of a trillion names agree in them with a probability be
 Places = NDArray[np.int64]
 
 
-class Ids:
+class IdIndex:
     """Names of a sequence, 24 bytes each: their digests in order, and where each stands."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -61,12 +61,12 @@ def _digests(names: Iterable[str]) -> NDArray[np.bytes_]:
 
 
 SPLITS = ("", "train", "validation", "test")  # a split's number is its place; "": the source says none
-NO_PICTURE, PATH = 0, 1  # kinds of pictures; from 2 on, the classes of tables.py
+NO_IMAGE, PATH = 0, 1  # kinds of images; from 2 on, the classes of tables.py
 SplitNumbers = NDArray[np.uint8]
 
 
-class PictureCodec:
-    """The ways to pictures as bytes, and back: paths as they are, the objects of tables.py by their fields.
+class LazyImageCodec:
+    """The ways to images as bytes, and back: paths as they are, the objects of tables.py by their fields.
 
     What such an object shares with others, as the data set that it reads, stays in memory, once.
     """
@@ -77,9 +77,9 @@ class PictureCodec:
         self._number_of: dict[Any, int] = {}
 
     def pack(self, image: Any) -> tuple[int, bytes]:
-        """A picture's kind, and what names it."""
+        """An image's kind, and what names it."""
         if image is None or isinstance(image, Path):
-            return (NO_PICTURE, b"") if image is None else (PATH, os.fsencode(image))
+            return (NO_IMAGE, b"") if image is None else (PATH, os.fsencode(image))
         if type(image) not in self._kinds:
             self._kinds.append(type(image))
         values: list[Any] = []
@@ -94,8 +94,8 @@ class PictureCodec:
         return self._kinds.index(type(image)) + PATH + 1, json.dumps(values).encode()
 
     def unpack(self, kind: int, name: bytes) -> Any:
-        """The picture that was packed."""
-        if kind in (NO_PICTURE, PATH):
+        """The image that was packed."""
+        if kind in (NO_IMAGE, PATH):
             return Path(os.fsdecode(name)) if kind == PATH else None
         return self._kinds[kind - PATH - 1](*(self._value(value) for value in json.loads(name)))
 
@@ -116,14 +116,14 @@ class PictureCodec:
 class RowWriter:
     """Writes the rows of one source, in order."""
 
-    def __init__(self, near: Path, codec: PictureCodec) -> None:
+    def __init__(self, temp_dir: Path, codec: LazyImageCodec) -> None:
         import pyarrow as pa
 
         texts = pa.list_(pa.string())
         columns = {"image_id": pa.string(), "kind": pa.int16(), "name": pa.binary()}
         columns |= {"captions": texts, "english": texts, "translations": pa.list_(pa.int32())}
         columns |= {"source": pa.string(), "labels": texts}
-        self._writer = TableWriter(pa.schema(list(columns.items())), near)
+        self._writer = TableWriter(pa.schema(list(columns.items())), temp_dir)
         self._codec = codec
         self._splits = bytearray()
 
@@ -141,7 +141,7 @@ class RowWriter:
 class Rows(TableRows[Row]):
     """Rows of a source, or some of them. A slice, `take` and `of_split` hold numbers of rows alone."""
 
-    def __init__(self, table: pa.Table, splits: SplitNumbers, codec: PictureCodec) -> None:
+    def __init__(self, table: pa.Table, splits: SplitNumbers, codec: LazyImageCodec) -> None:
         """Takes the table of RowWriter and the split of each of its rows, (n,) uint8 as in SPLITS."""
         super().__init__(table)
         self._table = table
@@ -149,16 +149,16 @@ class Rows(TableRows[Row]):
         self._codec = codec
 
     @classmethod
-    def of(cls, rows: Iterable[Row], near: Path) -> Rows:
+    def of(cls, rows: Iterable[Row], temp_dir: Path) -> Rows:
         """Rows that are in memory, on disk."""
-        writer = RowWriter(near, PictureCodec())
+        writer = RowWriter(temp_dir, LazyImageCodec())
         for row in rows:
             writer.add(row)
         return writer.finish()
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """The rows of several sources, one after the other; their pictures were packed by one codec."""
+        """The rows of several sources, one after the other; their images were packed by one codec."""
         import pyarrow as pa
 
         if len(parts) == 1:
@@ -200,24 +200,26 @@ def _tuples(lists: pa.ListArray) -> Iterator[tuple[Any, ...]]:
     return (tuple(values[start:end]) for start, end in pairwise(edges))
 
 
-class RejectWriter:
-    """Writes rejects in order, and counts their reasons."""
+class SkippedWriter:
+    """Writes skipped in order, and counts their reasons."""
 
-    def __init__(self, near: Path) -> None:
+    def __init__(self, temp_dir: Path) -> None:
         import pyarrow as pa
 
-        self._writer = TableWriter(pa.schema([(name, pa.string()) for name in ("image_id", "path", "reason")]), near)
+        self._writer = TableWriter(
+            pa.schema([(name, pa.string()) for name in ("image_id", "path", "reason")]), temp_dir
+        )
 
-    def add(self, reject: Reject) -> None:
-        self._writer.add((reject.image_id, reject.path, reject.reason))
+    def add(self, sample: SkippedSample) -> None:
+        self._writer.add((sample.image_id, sample.path, sample.reason))
 
-    def finish(self) -> Rejects:
-        """The rejects that were added."""
-        return Rejects(self._writer.finish())
+    def finish(self) -> SkippedSamples:
+        """The skipped that were added."""
+        return SkippedSamples(self._writer.finish())
 
 
-class Rejects(TableRows[Reject]):
-    """The rejects of a source."""
+class SkippedSamples(TableRows[SkippedSample]):
+    """The skipped of a source."""
 
-    def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterator[Reject]:
-        return (Reject(*values) for values in zip(*(column.to_pylist() for column in batch.columns)))
+    def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterator[SkippedSample]:
+        return (SkippedSample(*values) for values in zip(*(column.to_pylist() for column in batch.columns)))

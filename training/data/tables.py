@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from training.data.lazy_images import TableError
 from training.data.samples import Record
+from training.run.source import SourceError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -23,7 +23,7 @@ def table_records(path: Path, *, confined: bool) -> Iterator[Record]:
     """Reads a table file, UTF-8 with or without a byte order mark.
 
     Raises:
-        TableError: not UTF-8, or a line that is not JSON; names the place.
+        SourceError: not UTF-8, or a line that is not JSON; names the place.
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -43,18 +43,18 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
             reader = csv.DictReader(_lines(file, path), delimiter=delimiter, strict=True)
             names = reader.fieldnames or []
             if len(names) == 1 and ";" in names[0]:
-                raise TableError(
+                raise SourceError(
                     f"expected columns parted by {delimiter!r}, got {names[0]!r} in {path}; save it with commas"
                 )
             for row in reader:
                 if None in row:
-                    raise TableError(
+                    raise SourceError(
                         f"expected {len(names)} columns, got {len(names) + len(row[None])} in {path}, line "
                         f"{reader.line_num}; put captions that hold {delimiter!r} in double quotes"
                     )
                 yield row
     except csv.Error as error:
-        raise TableError(f"expected a table, got {error} in {path}, line {reader.line_num}; mend that line") from error
+        raise SourceError(f"expected a table, got {error} in {path}, line {reader.line_num}; mend that line") from error
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
 
@@ -79,17 +79,17 @@ def _jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _lines(file: TextIO, path: Path) -> Iterator[str]:
     for number, line in enumerate(file, start=1):
         if "\0" in line:
-            raise TableError(
+            raise SourceError(
                 f"expected text, got a NUL character in {path}, line {number}; if it was saved as UTF-16 without a "
                 f"byte order mark, convert it: {_converted(path, 'UTF-16LE')}; if not, it is damaged"
             )
         yield line
 
 
-def _no_json_line(path: Path, number: int, line: str) -> TableError:
+def _no_json_line(path: Path, number: int, line: str) -> SourceError:
     """A line that is no record; where a list begins with it, how to make lines of that."""
     mend = f"make lines of it: {json_lines(path)}" if number == 1 and line.lstrip().startswith("[") else "mend it"
-    return TableError(f"expected one JSON object a line, got {line.strip()[:60]!r} in {path}, line {number}; {mend}")
+    return SourceError(f"expected one JSON object a line, got {line.strip()[:60]!r} in {path}, line {number}; {mend}")
 
 
 def json_lines(path: Path) -> str:
@@ -97,12 +97,12 @@ def json_lines(path: Path) -> str:
     return f"jq -c '.[]' {path.name} > lines-{path.stem}.jsonl"
 
 
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> TableError:
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> SourceError:
     with path.open("rb") as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return TableError(f"expected UTF-8, got UTF-16 in {path}; convert it: {_converted(path, 'UTF-16')}")
+            return SourceError(f"expected UTF-8, got UTF-16 in {path}; convert it: {_converted(path, 'UTF-16')}")
     found = error.object[error.start : error.start + 1].hex()
-    return TableError(
+    return SourceError(
         f"expected UTF-8, got the byte 0x{found} in {path}; if it was saved in the Turkish Windows code page, convert "
         f"it: {_converted(path, 'WINDOWS-1254')}"
     )

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.data.columns import SPLIT_NAMES
-from training.data.lazy_images import Missing, Picture, TableError
-from training.data.samples import PICTURE_COLUMN, Record
+from training.data.lazy_images import LazyImage, MissingImage
+from training.data.samples import SAMPLE_IMAGE, Record
+from training.run.source import SourceError
 from turkish_clip.errors import one_line
 from turkish_clip.images import MAX_PIXELS
 
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 log = logging.getLogger("training")
-PICTURES = frozenset("jpg jpeg png webp gif bmp tif tiff avif jp2 ppm".split())
+IMAGES = frozenset("jpg jpeg png webp gif bmp tif tiff avif jp2 ppm".split())
 TEXTS = frozenset(["txt"])
 FIELDS = "json"
-MAX_PICTURE_BYTES = 4 * MAX_PIXELS  # what the largest picture that is opened takes without any compression
+MAX_IMAGE_BYTES = 4 * MAX_PIXELS  # what the largest image that is opened takes without any compression
 MAX_TEXT_BYTES = 1_000_000  # of a caption or a .json; no caption is a tenth of it
 MAX_HEADER_BYTES = 1_000_000  # of a long name or of extended attributes, which tarfile reads at once
 MAX_SHARDS = 100_000  # of one pattern
@@ -40,8 +41,8 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 @dataclass(frozen=True)
-class Member(Picture):
-    """A picture in a shard: so many bytes from a place on."""
+class ShardImage(LazyImage):
+    """An image in a shard: so many bytes from a place on."""
 
     shard: str
     offset: int
@@ -52,18 +53,18 @@ class Member(Picture):
         """The bytes of the file.
 
         Raises:
-            TableError: the shard is gone, or shorter than it was.
+            SourceError: the shard is gone, or shorter than it was.
         """
         try:
             with Path(self.shard).open("rb") as file:
                 file.seek(self.offset)
                 content = file.read(self.size)
         except OSError as error:
-            raise TableError(
+            raise SourceError(
                 f"expected the shard {self.shard}, got {error.strerror}; bring it back, and give the same command again"
             ) from error
         if len(content) < self.size:
-            raise TableError(
+            raise SourceError(
                 f"expected {self.shard} as it was when its captions were read, got a shorter file; start again"
             )
         return content
@@ -78,19 +79,19 @@ def shards_of(name: str) -> list[Path]:
     """The tar files of a name or of a pattern such as ``shard-{000000..000009}.tar``, in order.
 
     Raises:
-        TableError: compressed ones, one that is not there, or too many.
+        SourceError: compressed ones, one that is not there, or too many.
     """
     if name.endswith(COMPRESSED):
-        raise TableError(
-            f"expected an uncompressed .tar, got {name}, in which no picture can be read by itself; uncompress it "
-            "(pictures hardly shrink)"
+        raise SourceError(
+            f"expected an uncompressed .tar, got {name}, in which no image can be read by itself; uncompress it "
+            "(images hardly shrink)"
         )
     paths = [Path(found) for found in itertools.islice(_expanded(name), MAX_SHARDS + 1)]
     if not 0 < len(paths) <= MAX_SHARDS:
-        raise TableError(f"expected 1 to {MAX_SHARDS} shards, got none or more from {name}; mend the pattern")
+        raise SourceError(f"expected 1 to {MAX_SHARDS} shards, got none or more from {name}; mend the pattern")
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise TableError(
+        raise SourceError(
             f"expected {len(paths)} shards by the name {name}, got {len(paths) - len(missing)}, without {missing[0]}; "
             "fetch the others, or write a narrower pattern"
         )
@@ -102,23 +103,23 @@ def shards_below(folder: Path) -> list[Path]:
     inside = [path for path in folder.iterdir() if path.is_dir() and path.name.lower() in SPLIT_NAMES]
     found = [path for place in (folder, *inside) for path in place.glob("*.tar") if not path.name.startswith(".")]
     if not found and any(path.name.endswith(COMPRESSED) for path in folder.iterdir()):
-        raise TableError(
-            f"expected uncompressed .tar files in {folder}, got compressed ones, in which no picture can be read by "
-            "itself; uncompress them (pictures hardly shrink)"
+        raise SourceError(
+            f"expected uncompressed .tar files in {folder}, got compressed ones, in which no image can be read by "
+            "itself; uncompress them (images hardly shrink)"
         )
     return sorted(found)
 
 
 def shard_records(shards: list[Path], folder: Path | None = None) -> Iterator[Record]:
-    """The samples of shards as records: the fields of .json, the text of .txt in the column txt, and the picture.
+    """The samples of shards as records: the fields of .json, the text of .txt in the column txt, and the image.
 
     The whole of a .txt is one caption, as img2dataset writes it. Several are .tr.txt and .en.txt, or fields of .json.
-    A picture is named after its shard and its key, since shards may use the same keys. Its split is the word train,
+    An image is named after its shard and its key, since shards may use the same keys. Its split is the word train,
     validation or test (or another of their usual names) in the name of its shard, or of the shard's folder. Names begin
     at `folder`, or at the folder that all shards share.
 
     Raises:
-        TableError: a shard that is no tar file, or is cut off or damaged: says where.
+        SourceError: a shard that is no tar file, or is cut off or damaged: says where.
     """
     root = folder or Path(os.path.commonpath([shard.parent for shard in shards]))
     number = 0
@@ -140,27 +141,27 @@ class _Sample:
     """
 
     key: str
-    pictures: dict[str, Member] = field(default_factory=dict)
+    images: dict[str, ShardImage] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     fault: str = ""
 
     @property
     def is_whole(self) -> bool:
-        return bool(self.fault or (self.pictures and (self.texts or self.fields)))
+        return bool(self.fault or (self.images and (self.texts or self.fields)))
 
     def values(self) -> dict[str, Any]:
-        picture: Picture | Missing
-        if self.fault or not self.pictures:
-            picture = Missing(self.key, self.fault or "no picture beside the caption")
+        image: LazyImage | MissingImage
+        if self.fault or not self.images:
+            image = MissingImage(self.key, self.fault or "no image beside the caption")
         else:
-            picture = self.pictures[min(self.pictures, key=lambda kind: kind.count("."))]  # a.jpg before a.mask.png
-        return {**self.fields, **self.texts, **self.pictures, PICTURE_COLUMN: picture}
+            image = self.images[min(self.images, key=lambda kind: kind.count("."))]  # a.jpg before a.mask.png
+        return {**self.fields, **self.texts, **self.images, SAMPLE_IMAGE: image}
 
 
 def _samples(shard: Path) -> Iterator[_Sample]:
     """The samples of a shard, each when its last part has been read; those with parts missing come last."""
-    apart: dict[str, _Sample] = {}
+    incomplete: dict[str, _Sample] = {}
     sample: _Sample | None = None
     with shard.open("rb") as file:
         for member in _members(shard, file):
@@ -173,22 +174,22 @@ def _samples(shard: Path) -> Iterator[_Sample]:
                 if sample is not None and sample.is_whole:
                     yield sample
                 elif sample is not None:
-                    apart[sample.key] = sample
-                sample = apart.pop(key, None) or _Sample(key)
+                    incomplete[sample.key] = sample
+                sample = incomplete.pop(key, None) or _Sample(key)
             _add(sample, member, kind.lower(), shard, file)
-    yield from (*apart.values(), *([sample] if sample else []))
+    yield from (*incomplete.values(), *([sample] if sample else []))
 
 
 def _add(sample: _Sample, member: tarfile.TarInfo, kind: str, shard: Path, file: Any) -> None:
-    """Adds a member to its sample: a picture by its place, a text or record by its content."""
+    """Adds a member to its sample: an image by its place, a text or record by its content."""
     last = kind.rpartition(".")[2]
-    if last in PICTURES:
+    if last in IMAGES:
         if member.issparse():
-            sample.fault = "a picture with holes in the tar"
-        elif member.size > MAX_PICTURE_BYTES:
-            sample.fault = f"a picture of more than {MAX_PICTURE_BYTES} bytes"
+            sample.fault = "an image with holes in the tar"
+        elif member.size > MAX_IMAGE_BYTES:
+            sample.fault = f"an image of more than {MAX_IMAGE_BYTES} bytes"
         else:
-            sample.pictures[kind] = Member(str(shard), member.offset_data, member.size, sample.key)
+            sample.images[kind] = ShardImage(str(shard), member.offset_data, member.size, sample.key)
     elif last in TEXTS or kind == FIELDS:
         if member.issparse() or member.size > MAX_TEXT_BYTES:
             sample.fault = f"a .{kind} of more than {MAX_TEXT_BYTES} bytes"
@@ -243,7 +244,7 @@ def _members(shard: Path, file: Any) -> Iterator[tarfile.TarInfo]:
     """The members of a tar file, one at a time in memory.
 
     Raises:
-        TableError: it is no tar file, or is cut off or damaged.
+        SourceError: it is no tar file, or is cut off or damaged.
     """
     size = shard.stat().st_size
     count = end = 0
@@ -259,12 +260,12 @@ def _members(shard: Path, file: Any) -> Iterator[tarfile.TarInfo]:
                 archive.members.clear()  # or each header would stay in memory
     except (_BrokenError, tarfile.TarError, OSError, ValueError, RecursionError) as error:
         where = f"is cut off or damaged after {count} members" if count else "is none"
-        raise TableError(
+        raise SourceError(
             f"expected a whole tar file, got {shard}, which {where} ({one_line(error, 80)}); fetch it "
             "again, or take it away"
         ) from error
     if size < (-(-end // tarfile.BLOCKSIZE) + 1) * tarfile.BLOCKSIZE:
-        log.warning("%s has no end mark: if it was cut off, its last pictures are missing", shard)
+        log.warning("%s has no end mark: if it was cut off, its last images are missing", shard)
 
 
 def _expanded(pattern: str) -> Iterator[str]:

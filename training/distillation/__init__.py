@@ -1,1 +1,1 @@
-"""Distillation: captions and their regression targets, the losses, and what the trainer is told."""
+"""Distillation: captions and their , the losses, and what the trainer is told."""

@@ -39,17 +39,17 @@ def other_full_stop(text: str) -> str:
 
 
 @dataclass
-class Variants:
+class Augmentation:
     """Rewrites a share of the training captions; which, depends on the seed, the epoch and the row alone.
 
     Attributes:
         epoch: set by the trainer as each epoch begins.
     """
 
-    ascii_share: float
-    case_share: float
-    full_stop_share: float
-    typo_share: float
+    ascii_probability: float
+    case_probability: float
+    full_stop_probability: float
+    typo_probability: float
     seed: int
     epoch: int = 0
 
@@ -67,13 +67,13 @@ class Variants:
             digest = hashlib.blake2b(f"{self.seed} {self.epoch} {row} {name}".encode(), digest_size=8).digest()
             return int.from_bytes(digest, "big") / 2**64
 
-        if share("typo") < self.typo_share:
+        if share("typo") < self.typo_probability:
             text = one_typo(text, int(share("which typo") * 2**32))
-        if share("full stop") < self.full_stop_share:
+        if share("full stop") < self.full_stop_probability:
             text = other_full_stop(text)
         case = share("case")
-        if case < self.case_share:
-            text = upper(text) if case < self.case_share / 2 else lower(text)
-        if share("ascii") < self.ascii_share:
+        if case < self.case_probability:
+            text = upper(text) if case < self.case_probability / 2 else lower(text)
+        if share("ascii") < self.ascii_probability:
             text = ascii_fold(text)
         return text

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
-from training.distillation.sharding import Turn
+from training.distillation.sharding import StepState
 from turkish_clip.atomic import write_text
 
 MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, section 2.5
 
 
-class TellEpoch(TrainerCallback):  # type: ignore[misc]
+class SetEpoch(TrainerCallback):  # type: ignore[misc]
     """Tells the number of each epoch as it begins, after a resume too, to us and to the order of the rows."""
 
     def __init__(self, on_epoch: Callable[[int], None]) -> None:
@@ -33,25 +33,27 @@ class TellEpoch(TrainerCallback):  # type: ignore[misc]
             sampler.set_epoch(epoch)
 
 
-class FollowTurns(TrainerCallback):  # type: ignore[misc]
+class TrackStepState(TrainerCallback):  # type: ignore[misc]
     """Tells which part of an update is being computed, and gives each of several processes dropout of its own."""
 
-    def __init__(self, turn: Turn) -> None:
-        self.turn = turn
+    def __init__(self, step_state: StepState) -> None:
+        self.step_state = step_state
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        shares = self.turn.shares
-        if shares.processes > 1:  # a resumed run of as many processes takes their states from the checkpoint afterwards
-            torch.manual_seed(args.seed + shares.process + shares.processes * (1 + state.global_step))
+        sharding = self.step_state.sharding
+        if (
+            sharding.world_size > 1
+        ):  # a resumed run of as many processes takes their states from the checkpoint afterwards
+            torch.manual_seed(args.seed + sharding.rank + sharding.world_size * (1 + state.global_step))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.turn.update, self.turn.micro_batch = state.global_step, 0
+        self.step_state.step, self.step_state.micro_batch = state.global_step, 0
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.turn.micro_batch += 1
+        self.step_state.micro_batch += 1
 
 
-class KeepLog(TrainerCallback):  # type: ignore[misc]
+class SaveLog(TrainerCallback):  # type: ignore[misc]
     """Keeps the learning curve in a file, one JSON object a logged step.
 
     The whole history is written each time: the trainer restores it on resume, so no line comes twice.
@@ -65,14 +67,14 @@ class KeepLog(TrainerCallback):  # type: ignore[misc]
             write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
 
 
-class ClampScale(TrainerCallback):  # type: ignore[misc]
+class ClampLogitScale(TrainerCallback):  # type: ignore[misc]
     """Keeps a CLIP's temperature from falling below 1/100, as CLIP does."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
 
 
-class LossOnBar(ProgressCallback):  # type: ignore[misc]
+class LossProgressBar(ProgressCallback):  # type: ignore[misc]
     """The trainer's progress bar with the last figures on it, instead of a line of figures every few steps."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
@@ -81,9 +83,9 @@ class LossOnBar(ProgressCallback):  # type: ignore[misc]
             self.training_bar.set_postfix({k: f"{float(v):.3g}" for k, v in shown.items() if v is not None})
 
 
-def with_bar(trainer: Trainer) -> Trainer:
+def with_progress_bar(trainer: Trainer) -> Trainer:
     """The trainer with our bar in place of its own bar or lines."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(LossOnBar())
+    trainer.add_callback(LossProgressBar())
     return trainer

@@ -21,13 +21,13 @@ def weight_column(sources: Iterable[tuple[str, int]], weight_of: Mapping[str, fl
     """The column of the training captions' weights; none where each is seen once.
 
     Args:
-        sources: of each picture its source, and how many captions it has.
+        sources: of each image its source, and how many captions it has.
         weight_of: of each source.
     """
     if all(weight == 1 for weight in weight_of.values()):
         return {}
-    pictures = np.fromiter(((weight_of[name], count) for name, count in sources), np.dtype("f8, i8"))
-    return {WEIGHT: np.repeat(pictures["f0"], pictures["f1"])}
+    images = np.fromiter(((weight_of[name], count) for name, count in sources), np.dtype("f8, i8"))
+    return {WEIGHT: np.repeat(images["f0"], images["f1"])}
 
 
 def order_of_epoch(dataset: Any, seed: int, epoch: int, generator: torch.Generator) -> torch.Tensor:

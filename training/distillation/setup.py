@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.data.sources import Captions, read_captions
-from training.distillation.sharding import Shares
+from training.distillation.sharding import BatchSharding
 from training.embeddings.manifest import MANIFEST
-from training.embeddings.store import Targets, read_targets
+from training.embeddings.store import ImageEmbeddings, read_embeddings
 from training.run.config import DistillConfig
-from training.run.distributed import is_first, join_processes, process_count, process_number
+from training.run.distributed import is_main_process, join_process_group, rank, world_size
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import commit_of, sha256_of, sha256_of_texts
 from training.run.recipe import ConfigError
@@ -30,47 +30,47 @@ log = logging.getLogger("training")
 COMPILERS = (os.environ.get("CXX", "g++"), "c++", "clang++", "cl")  # one of which torch.compile runs
 
 
-def meet(config: DistillConfig) -> None:
+def join_ranks(config: DistillConfig) -> None:
     """Checks what this machine has to have, and meets the other processes, where there are some.
 
     Raises:
         InputError: fewer captions in a batch than parts of it, no compiler, no device for each process, or the
             processes do not meet.
     """
-    parts = process_count() * config.gradient_accumulation
+    parts = world_size() * config.gradient_accumulation
     if config.batch_size < parts:
         raise ConfigError(
-            f"expected 'batch_size' of at least {parts} ({process_count()} processes × gradient_accumulation "
+            f"expected 'batch_size' of at least {parts} ({world_size()} processes × gradient_accumulation "
             f"{config.gradient_accumulation}), got {config.batch_size}; raise it, or lower those"
         )
     if config.compile and not any(map(shutil.which, COMPILERS)):
         raise ConfigError(
             f"expected a C++ compiler for 'compile', got none of {', '.join(COMPILERS)}; install one, or leave it out"
         )
-    if OBJECTIVES[config.objective].contrastive and config.gradient_accumulation > 1 and is_first():
-        log.warning("%s tells a picture from those of its micro-batch alone, not of the batch", config.objective)
+    if OBJECTIVES[config.objective].contrastive and config.gradient_accumulation > 1 and is_main_process():
+        log.warning("%s tells an image from those of its micro-batch alone, not of the batch", config.objective)
     from training.run.distributed import training_device
 
     device = training_device(config.device)
-    if process_count() > 1:
-        join_processes(device)
+    if world_size() > 1:
+        join_process_group(device)
 
 
-def read_sources(config: DistillConfig) -> tuple[Captions, Targets]:
-    """The captions, and the targets of their pictures."""
+def read_sources(config: DistillConfig) -> tuple[Captions, ImageEmbeddings]:
+    """The captions, and the image embeddings of their images."""
     captions = read_captions(config)
-    return captions, read_targets(
-        config.targets_folder, image_model=config.image_model, revision=config.image_model_revision
+    return captions, read_embeddings(
+        config.embeddings_folder, image_model=config.image_model, revision=config.image_model_revision
     )
 
 
-def inputs(config: DistillConfig, pairs: Pairs, targets: Targets) -> dict[str, Any]:
+def inputs(config: DistillConfig, pairs: Pairs, embeddings: ImageEmbeddings) -> dict[str, Any]:
     """What the run depends on beside its configuration, for run.json."""
-    manifest = targets.manifest
+    manifest = embeddings.manifest
     return {
         "captions_sha256": sha256_of_texts(pairs.texts),
-        "labels_sha256": pairs.labels_sha256,
-        "manifest_sha256": sha256_of(targets.folder / MANIFEST),
+        "targets_sha256": pairs.targets_sha256,
+        "manifest_sha256": sha256_of(embeddings.folder / MANIFEST),
         "backbone_revision": commit_of(config.backbone, config.backbone_revision),
         "captions_revisions": [
             commit_of(source.captions, source.captions_revision, "dataset") for source in config.all_sources
@@ -83,9 +83,9 @@ def inputs(config: DistillConfig, pairs: Pairs, targets: Targets) -> dict[str, A
     }
 
 
-def shares_of(config: DistillConfig, captions: int) -> Shares:
+def sharding_of(config: DistillConfig, captions: int) -> BatchSharding:
     """How this process shares the updates with the others."""
-    return Shares(captions, config.batch_size, process_count(), process_number(), config.gradient_accumulation)
+    return BatchSharding(captions, config.batch_size, world_size(), rank(), config.gradient_accumulation)
 
 
 def training_arguments(
@@ -94,18 +94,18 @@ def training_arguments(
     """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
     from sentence_transformers import SentenceTransformerTrainingArguments
 
-    from training.distillation.batches import SharedBatches
+    from training.distillation.batches import ShardedBatchSampler
     from training.run.distributed import device_of
 
-    shares = shares_of(config, captions)
-    steps = max(1, math.ceil(shares.updates * config.epochs))
+    sharding = sharding_of(config, captions)
+    steps = max(1, math.ceil(sharding.steps * config.epochs))
     interval = math.ceil(steps / config.evaluations)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
-        per_device_train_batch_size=shares.largest,
-        gradient_accumulation_steps=shares.micro_batches,
-        batch_sampler=partial(SharedBatches, shares=shares, by_length=config.group_by_length),
+        per_device_train_batch_size=sharding.largest,
+        gradient_accumulation_steps=sharding.micro_batches,
+        batch_sampler=partial(ShardedBatchSampler, sharding=sharding, by_length=config.group_by_length),
         learning_rate=config.peak_learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_fraction * steps),

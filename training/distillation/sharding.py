@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Shares:
+class BatchSharding:
     """How updates are shared out: `batch_size` is what one update sees, however many processes there are.
 
     An update's rows are dealt as cards are, to the micro-batches, and each micro-batch's to the processes. So the parts
@@ -18,21 +18,21 @@ class Shares:
     Attributes:
         rows: of an epoch.
         batch_size: rows of an update; the last update of an epoch has what is left.
-        processes: that train together.
-        process: the number of this one.
+        world_size: that train together.
+        rank: the number of this one.
         micro_batches: in which a process takes its share of an update.
     """
 
     rows: int
     batch_size: int
-    processes: int = 1
-    process: int = 0
+    world_size: int = 1
+    rank: int = 0
     micro_batches: int = 1
 
     @property
     def parts(self) -> int:
         """Of an update, over processes and micro-batches."""
-        return self.processes * self.micro_batches
+        return self.world_size * self.micro_batches
 
     @property
     def largest(self) -> int:
@@ -40,64 +40,64 @@ class Shares:
         return math.ceil(self.batch_size / self.parts)
 
     @property
-    def updates(self) -> int:
+    def steps(self) -> int:
         """Of an epoch."""
         return math.ceil(self.rows / self.batch_size)
 
-    def rows_of(self, update: int) -> int:
+    def rows_in_step(self, step: int) -> int:
         """How many rows the update of that number sees, counted from the training's beginning.
 
-        >>> shares = Shares(rows=250, batch_size=100)
-        >>> [shares.rows_of(update) for update in range(4)]
+        >>> sharding = BatchSharding(rows=250, batch_size=100)
+        >>> [sharding.rows_in_step(step) for step in range(4)]
         [100, 100, 50, 100]
         """
-        return min(self.batch_size, self.rows - update % self.updates * self.batch_size)
+        return min(self.batch_size, self.rows - step % self.steps * self.batch_size)
 
-    def size(self, rows: int, micro_batch: int, process: int) -> int:
+    def size(self, rows: int, micro_batch: int, rank: int) -> int:
         """How many of an update's rows are in one part.
 
-        >>> shares = Shares(rows=250, batch_size=100, processes=2, micro_batches=2)
-        >>> [[shares.size(51, micro_batch, process) for process in (0, 1)] for micro_batch in (0, 1)]
+        >>> sharding = BatchSharding(rows=250, batch_size=100, world_size=2, micro_batches=2)
+        >>> [[sharding.size(51, micro_batch, rank) for rank in (0, 1)] for micro_batch in (0, 1)]
         [[13, 13], [13, 12]]
         """
-        return rows // self.parts + (self._first(micro_batch, process) < rows % self.parts)
+        return rows // self.parts + (self._offset(micro_batch, rank) < rows % self.parts)
 
     def deal(self, rows: Sequence[int]) -> Iterator[list[int]]:
         """Deals the rows of an update to its parts, in the order in which processes take them.
 
-        A part for which there is no row gets one that weighs nothing (`Turn.weight`), since every process has to take
+        A part for which there is no row gets one that weighs nothing (`StepState.weight`), since every process has to take
         every step.
 
-        >>> list(Shares(rows=5, batch_size=5, processes=2).deal([7, 3, 9, 1, 4]))
+        >>> list(BatchSharding(rows=5, batch_size=5, world_size=2).deal([7, 3, 9, 1, 4]))
         [[7, 9, 4], [3, 1]]
         """
         for micro_batch in range(self.micro_batches):
-            for process in range(self.processes):
-                yield list(rows[self._first(micro_batch, process) :: self.parts]) or [rows[0]]
+            for rank in range(self.world_size):
+                yield list(rows[self._offset(micro_batch, rank) :: self.parts]) or [rows[0]]
 
-    def _first(self, micro_batch: int, process: int) -> int:
+    def _offset(self, micro_batch: int, rank: int) -> int:
         """The place in an update of a part's first row; the others follow at distances of `parts`."""
-        return micro_batch + self.micro_batches * process
+        return micro_batch + self.micro_batches * rank
 
 
 @dataclass
-class Turn:
-    """The micro-batch that is being computed: what part of its update it is. `FollowTurns` moves it on.
+class StepState:
+    """The micro-batch that is being computed: what part of its update it is. `TrackStepState` moves it on.
 
     Attributes:
-        update: its number, from the training's beginning.
+        step: its number, from the training's beginning.
         micro_batch: its number within the update.
     """
 
-    shares: Shares
-    update: int = 0
+    sharding: BatchSharding
+    step: int = 0
     micro_batch: int = 0
 
     @property
     def sizes(self) -> list[int]:
         """The rows that each process has in this micro-batch."""
-        rows = self.shares.rows_of(self.update)
-        return [self.shares.size(rows, self.micro_batch, process) for process in range(self.shares.processes)]
+        rows = self.sharding.rows_in_step(self.step)
+        return [self.sharding.size(rows, self.micro_batch, rank) for rank in range(self.sharding.world_size)]
 
     @property
     def weight(self) -> float:
@@ -106,12 +106,12 @@ class Turn:
         The trainer averages over processes and micro-batches; with this weight, that is the mean over the update's
         rows, though its parts differ.
 
-        >>> [Turn(Shares(rows=5, batch_size=5, processes=2, process=number)).weight for number in (0, 1)]
+        >>> [StepState(BatchSharding(rows=5, batch_size=5, world_size=2, rank=number)).weight for number in (0, 1)]
         [1.2, 0.8]
         """
-        return self.sizes[self.shares.process] * self.shares.parts / self.shares.rows_of(self.update)
+        return self.sizes[self.sharding.rank] * self.sharding.parts / self.sharding.rows_in_step(self.step)
 
     @property
     def weight_of_all(self) -> float:
         """By which a mean over the rows of all processes in this micro-batch is multiplied."""
-        return sum(self.sizes) * self.shares.micro_batches / self.shares.rows_of(self.update)
+        return sum(self.sizes) * self.sharding.micro_batches / self.sharding.rows_in_step(self.step)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.run.config import DistillConfig
-from training.run.distributed import is_first
+from training.run.distributed import is_main_process
 from training.run.objectives import OBJECTIVES
-from turkish_clip.towers import weights_sha256
+from turkish_clip.dual_encoder import weights_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -32,7 +32,7 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
     backbone: str | Path = config.backbone
     if backbone == "scratch":
         backbone = config.folder / "backbone"
-        if is_first():
+        if is_main_process():
             write_scratch_backbone(backbone, pairs.texts, config)
     set_seed(config.seed)
     student = build_text_encoder(
@@ -51,10 +51,10 @@ def save(
     student: SentenceTransformer, run: Run, history: list[dict[str, Any]], trained_on: dict[str, int]
 ) -> dict[str, Any]:
     """Saves the model whole and closes run.json; returns what it recorded."""
-    from turkish_clip.atomic import whole_folder
+    from turkish_clip.atomic import atomic_folder
     from turkish_clip.encoder import save_text_encoder
 
-    with whole_folder(run.model) as partial:
+    with atomic_folder(run.model) as partial:
         save_text_encoder(student, partial)
     scores = [entry["eval_validation_mrr"] for entry in history if "eval_validation_mrr" in entry]
     summary = {

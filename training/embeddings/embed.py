@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.data.samples import Reject, Row
+from training.data.samples import Row, SkippedSample
 from training.embeddings.manifest import Manifest
 from training.run.config import EmbedConfig
 from training.run.provenance import sha256_of_texts
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The pictures of one shard, and the sizes of their files before they are opened."""
+    """The images of one shard, and the sizes of their files before they are opened."""
 
     number: int
     rows: Sequence[Row]
     sizes: list[int]
 
     def sha256(self, unread: frozenset[str] = frozenset()) -> str:
-        """What says whether the pictures are those that a shard was made of.
+        """What says whether the images are those that a shard was made of.
 
         Those that could not be read count as gone, so that the shard is made again when they are back.
         """
@@ -40,13 +40,13 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Embedded:
-    """What one shard's pictures became.
+    """What one shard's images became.
 
     Attributes:
         image_ids: of those that opened.
         vectors: theirs, (n, dim) float32.
         contents: the SHA-256 of their files.
-        rejects: the others.
+        skipped: the others.
         unread: the image_ids of those among the others whose files are gone or can't be read.
     """
 
@@ -54,7 +54,7 @@ class Embedded:
     image_ids: list[str]
     vectors: NDArray[np.float32]
     contents: list[bytes]
-    rejects: list[Reject]
+    skipped: list[SkippedSample]
     unread: frozenset[str]
 
     @classmethod
@@ -68,7 +68,7 @@ class Embedded:
             [batch[place].image_id for batch, part in parts for place in part.kept],
             np.concatenate([part.vectors for _, part in parts]),
             [content for _, part in parts for content in part.contents],
-            [Reject(image_id, error.name, error.reason) for image_id, error in errors],
+            [SkippedSample(image_id, error.name, error.reason) for image_id, error in errors],
             frozenset(image_id for image_id, error in errors if isinstance(error, UnreadError)),
         )
 
@@ -99,8 +99,8 @@ def embedded(
         batches(),
         dim=manifest.dim,
         workers=config.workers or (torch.get_num_threads() if on_cpu else os.cpu_count() or 1),
-        lanes=torch.get_num_threads() if on_cpu else 0,
-        dtype=manifest.computed_in,
+        compute_threads=torch.get_num_threads() if on_cpu else 0,
+        dtype=manifest.compute_dtype,
     )
     parts: list[tuple[Sequence[Row], EmbeddedBatch]] = []
     for result in results:

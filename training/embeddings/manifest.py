@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.samples import Reject
+from training.data.samples import SkippedSample
 from training.run.provenance import sha256_of
-from turkish_clip.atomic import whole_file, write_json
+from turkish_clip.atomic import atomic_write, write_json
 from turkish_clip.errors import InputError
 
 MANIFEST = "manifest.json"
-REJECTS = "rejects.jsonl"
-REJECTS_KEY = "rejects"  # of a shard's metadata: the lines of REJECTS about its part of the pictures
+SKIPPED = "skipped.jsonl"
+SKIPPED_KEY = "skipped"  # of a shard's metadata: the lines of SKIPPED about its part of the images
 CONTENT_HASH, CONTENT_BYTES = "sha256", 32
 UNIT_TOLERANCE = 1e-3  # float16 rounds a norm of 1 by less than this
 
 
-class TargetsError(InputError):
-    """Targets that are missing, incomplete, damaged, or of another image model."""
+class EmbeddingsError(InputError):
+    """ImageEmbeddings that are missing, incomplete, damaged, or of another image model."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Shard:
     """One finished file.
 
     Attributes:
-        pictures: how many it holds.
+        images: how many it holds.
         sha256: of the file.
-        source_sha256: of the names and sizes of the pictures that went into it, the rejected ones too.
+        source_sha256: of the names and sizes of the images that went into it, the skipped ones too.
     """
 
     file: str
-    pictures: int
+    images: int
     sha256: str
     source_sha256: str
 
@@ -51,17 +51,17 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of targets holds.
+    """What a folder of image embeddings holds.
 
     Attributes:
         image_model: Hub id or folder, as it was given.
         revision: the commit that was loaded, or what was asked for; empty for a folder.
-        asked_revision: the branch, tag or commit that was asked for; empty: the newest.
+        requested_revision: the branch, tag or commit that was asked for; empty: the newest.
         weights_sha256: of the image model's weights.
         normalised: whether the stored vectors have norm 1.
         complete: false while shards are missing.
-        computed_in: dtype of the image model's computation, "float32" or "bf16"; `dtype` is that of the stored vectors.
-        content: hash of the pictures' files in the column of that name, "sha256"; empty: older shards have no such
+        compute_dtype: dtype of the image model's computation, "float32" or "bf16"; `dtype` is that of the stored vectors.
+        content: hash of the images' files in the column of that name, "sha256"; empty: older shards have no such
             column.
     """
 
@@ -73,11 +73,11 @@ class Manifest:
     shard_size: int
     batch_size: int
     normalised: bool
-    pictures: int
-    rejected: int
+    images: int
+    skipped: int
     complete: bool
-    asked_revision: str = ""
-    computed_in: str = "float32"
+    requested_revision: str = ""
+    compute_dtype: str = "float32"
     content: str = ""
     shards: list[Shard] = field(default_factory=list)
 
@@ -89,7 +89,7 @@ class Manifest:
         """The manifest in a folder, or None where there is none.
 
         Raises:
-            TargetsError: it is not a manifest.
+            EmbeddingsError: it is not a manifest.
         """
         path = folder / MANIFEST
         if not path.is_file():
@@ -98,22 +98,24 @@ class Manifest:
             values = json.loads(path.read_text(encoding="utf-8"))
             return cls(**{**values, "shards": [Shard(**shard) for shard in values["shards"]]})
         except (ValueError, TypeError, KeyError) as error:
-            raise TargetsError(f"expected a manifest of targets in {path}, got {error}; delete the folder") from error
+            raise EmbeddingsError(
+                f"expected a manifest of image embeddings in {path}, got {error}; delete the folder"
+            ) from error
 
-    def grown(self, shards: Iterable[Shard], rejected: int, last_is_unit: bool) -> Manifest:
+    def grown(self, shards: Iterable[Shard], skipped: int, last_is_unit: bool) -> Manifest:
         """The manifest after one more shard."""
         ordered = sorted(shards, key=lambda shard: shard.number)
         return dataclasses.replace(
             self,
             shards=ordered,
-            pictures=sum(shard.pictures for shard in ordered),
-            rejected=rejected,
+            images=sum(shard.images for shard in ordered),
+            skipped=skipped,
             normalised=last_is_unit and (self.normalised or not self.shards),
         )
 
     def same_work(self, other: Manifest) -> str:
         """The first thing in which two manifests' work differs, in words; empty if they are of the same work."""
-        for name in ("image_model", "weights_sha256", "dim", "dtype", "computed_in", "shard_size", "batch_size"):
+        for name in ("image_model", "weights_sha256", "dim", "dtype", "compute_dtype", "shard_size", "batch_size"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs and not (name == "image_model" and self.weights_sha256 == other.weights_sha256):
                 return f"{name} {mine} instead of {theirs}"
@@ -128,7 +130,7 @@ def write_shard(
     source_sha256: str,
     *,
     contents: Sequence[bytes] | None = None,
-    rejects: Sequence[Reject] = (),
+    skipped: Sequence[SkippedSample] = (),
 ) -> Shard:
     """Writes one shard whole.
 
@@ -137,9 +139,9 @@ def write_shard(
         number: its place in the order of the source.
         image_ids: column image_id, string.
         vectors: column embedding, (n, dim) float16 or float32 as fixed_size_list.
-        source_sha256: of the pictures, as `Shard` has it.
-        contents: column content, the SHA-256 of each picture's file; None leaves it out.
-        rejects: the pictures of this part that did not open, for the file's metadata, so that both come and go at once.
+        source_sha256: of the images, as `Shard` has it.
+        contents: column content, the SHA-256 of each image's file; None leaves it out.
+        skipped: the images of this part that did not open, for the file's metadata, so that both come and go at once.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -149,19 +151,19 @@ def write_shard(
     columns = {"image_id": pa.array(image_ids, pa.string()), "embedding": embedding}
     if contents is not None:
         columns["content"] = pa.array(contents, pa.binary(CONTENT_BYTES))
-    lines = "".join(reject.as_json() + "\n" for reject in rejects)
-    table = pa.table(columns, metadata={REJECTS_KEY: lines.encode()})
-    with whole_file(path) as partial:
+    lines = "".join(sample.as_json() + "\n" for sample in skipped)
+    table = pa.table(columns, metadata={SKIPPED_KEY: lines.encode()})
+    with atomic_write(path) as partial:
         pq.write_table(table, partial, compression="none", use_dictionary=False)
     return Shard(path.name, len(image_ids), sha256_of(path), source_sha256)
 
 
-def rejects_in(folder: Path, shard: Shard) -> list[Reject] | None:
-    """The pictures of a shard's part that did not open; None for an older shard, which does not say."""
+def skipped_in(folder: Path, shard: Shard) -> list[SkippedSample] | None:
+    """The images of a shard's part that did not open; None for an older shard, which does not say."""
     import pyarrow.parquet as pq
 
-    lines = (pq.read_schema(folder / shard.file).metadata or {}).get(REJECTS_KEY.encode())
-    return None if lines is None else [Reject(**json.loads(line)) for line in lines.decode().splitlines()]
+    lines = (pq.read_schema(folder / shard.file).metadata or {}).get(SKIPPED_KEY.encode())
+    return None if lines is None else [SkippedSample(**json.loads(line)) for line in lines.decode().splitlines()]
 
 
 def is_intact(folder: Path, shard: Shard) -> bool:

@@ -15,19 +15,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from training.data.lazy_images import Picture
+from training.data.lazy_images import LazyImage
 from training.embeddings.embed import Chunk, Embedded, embedded
-from training.embeddings.manifest import Manifest, TargetsError
+from training.embeddings.manifest import EmbeddingsError, Manifest
 from training.run.config import EmbedConfig
 from turkish_clip.cluster import LOCAL, joined
 from turkish_clip.images import ImageError
 
-SHARDS_PER_WORKER = 4  # on the way at once; one where pictures are sent along
+SHARDS_PER_WORKER = 4  # on the way at once; one where images are sent along
 
 
 @dataclass(frozen=True)
-class Sent(Picture):
-    """A picture that is sent along."""
+class InlineImage(LazyImage):
+    """An image that is sent along."""
 
     content: bytes
 
@@ -37,8 +37,8 @@ class Sent(Picture):
 
 
 @dataclass(frozen=True)
-class Lost(Picture):
-    """A picture that could not be sent, and why: the worker counts it among its rejects."""
+class UnreadableImage(LazyImage):
+    """An image that could not be sent, and why: the worker counts it among its skipped."""
 
     name: str
     reason: str
@@ -53,19 +53,19 @@ class ShardEmbedder:
 
     def __init__(self, manifest: Manifest, config: EmbedConfig) -> None:
         from training.run.distributed import device_of
+        from turkish_clip.dual_encoder import weights_sha256
         from turkish_clip.embed import bf16_weights
         from turkish_clip.encoder import load_model
-        from turkish_clip.towers import weights_sha256
 
         self.manifest, self.config = manifest, config
         device = device_of(config.device)
         self.model = load_model(config.image_model, revision=config.image_model_revision, device=device)
         if weights_sha256(self.model) != manifest.weights_sha256:
-            raise TargetsError(
+            raise EmbeddingsError(
                 f"expected the same weights of {config.image_model} on all nodes, got others on one; "
                 "name a revision, or copy the folder to it"
             )
-        if manifest.computed_in == "bf16":
+        if manifest.compute_dtype == "bf16":
             bf16_weights(self.model)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -79,12 +79,12 @@ def embedded_on_cluster(
 ) -> Iterator[Embedded]:
     """Yields shards as they are done, in no order: the vectors are those of one process.
 
-    Picture files are read by the workers, so they lie at the same path on every node; pictures out of data sets are
+    Image files are read by the workers, so they lie at the same path on every node; images out of data sets are
     sent along. Each node has this checkout.
 
     Raises:
         ClusterError: Ray is not installed, or there is no cluster at the address.
-        TargetsError: a worker can't go on.
+        EmbeddingsError: a worker can't go on.
     """
     from training.run.distributed import device_of
 
@@ -114,22 +114,22 @@ def embedded_on_cluster(
                     yield dataclasses.replace(item["part"], chunk=chunk)
             except ray.exceptions.RayError as error:
                 said = str(getattr(error, "cause", None) or error).strip().splitlines()[-1][:300]
-                raise TargetsError(
+                raise EmbeddingsError(
                     f"expected workers on the cluster {config.cluster!r} that go on, got {said}; "
                     "what was finished stays: run it again"
                 ) from error
 
 
 def portable(chunk: Chunk) -> Chunk:
-    """The chunk as another machine can read it: files by their whole paths, other pictures as their bytes."""
+    """The chunk as another machine can read it: files by their whole paths, other images as their bytes."""
     rows = []
     for row in chunk.rows:
         image = row.image
         if not isinstance(image, Path):
             try:
                 content = image.read()
-                image = content if isinstance(content, Path) else Sent(content)
+                image = content if isinstance(content, Path) else InlineImage(content)
             except ImageError as error:
-                image = Lost(error.name, error.reason)
+                image = UnreadableImage(error.name, error.reason)
         rows.append(dataclasses.replace(row, image=image.absolute() if isinstance(image, Path) else image))
     return dataclasses.replace(chunk, rows=rows)

@@ -8,30 +8,30 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from training.data.samples import Reject
-from training.data.sources import Captions, check_rejects, read_rejects, write_rejects
+from training.data.samples import SkippedSample
+from training.data.sources import Captions, check_skipped, read_skipped, write_skipped
 from training.embeddings.embed import Chunk, Embedded, embedded
 from training.embeddings.manifest import (
     CONTENT_HASH,
-    REJECTS,
+    SKIPPED,
+    EmbeddingsError,
     Manifest,
     Shard,
-    TargetsError,
     is_intact,
     is_unit,
-    rejects_in,
+    skipped_in,
     write_shard,
 )
 from training.embeddings.ray_embed import embedded_on_cluster
 from training.run.config import EmbedConfig
 from training.run.provenance import commit_of
+from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.embed import bf16_weights, fast_dtype
-from turkish_clip.towers import weights_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-BATCH_ON_CPU, BATCH_ELSEWHERE = 32, 64  # pictures per step: a core is no faster with more, a GPU is
+BATCH_ON_CPU, BATCH_ELSEWHERE = 32, 64  # images per step: a core is no faster with more, a GPU is
 
 
 def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
@@ -40,41 +40,41 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
     What the configuration leaves open, the dtype of the computation and the batch size, is as in the earlier run.
 
     Raises:
-        TargetsError: the folder holds other work, or the model has no image side.
+        EmbeddingsError: the folder holds other work, or the model has no image side.
     """
     from turkish_clip.encoder import PROBE
 
     if not model.supports("image"):
-        raise TargetsError(
+        raise EmbeddingsError(
             f"expected an image model, got {config.image_model}, which takes {', '.join(map(str, model.modalities))}; "
             "name one with --image_model"
         )
-    found = Manifest.read(config.targets_folder)
+    found = Manifest.read(config.embeddings_folder)
     device = model.device.type
     usual_size, usual_dtype = BATCH_ON_CPU if device == "cpu" else BATCH_ELSEWHERE, fast_dtype(device)
     wanted = Manifest(
         image_model=config.image_model,
         revision=commit_of(config.image_model, config.image_model_revision) or config.image_model_revision,
-        asked_revision=config.image_model_revision,
+        requested_revision=config.image_model_revision,
         weights_sha256=weights_sha256(model),
         dim=int(model.encode(PROBE).shape[-1]),
-        dtype=config.target_dtype,
+        dtype=config.embedding_dtype,
         shard_size=config.shard_size,
         batch_size=config.image_batch_size or (found.batch_size if found else usual_size),
-        computed_in=config.dtype if config.dtype != "auto" else (found.computed_in if found else usual_dtype),
+        compute_dtype=config.dtype if config.dtype != "auto" else (found.compute_dtype if found else usual_dtype),
         content=CONTENT_HASH,
         normalised=False,
-        pictures=0,
-        rejected=0,
+        images=0,
+        skipped=0,
         complete=False,
     )
     if found is None:
         return wanted
     difference = wanted.same_work(found)
     if difference:
-        raise TargetsError(
-            f"expected the work that {config.targets_folder} was begun with, got {difference}; "
-            "give another --targets, or delete that folder"
+        raise EmbeddingsError(
+            f"expected the work that {config.embeddings_folder} was begun with, got {difference}; "
+            "give another --embeddings, or delete that folder"
         )
     return found
 
@@ -82,51 +82,51 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
 def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Manifest, config: EmbedConfig) -> Manifest:
     """Writes each shard that is not there yet, and after each the manifest, so that a kill loses one.
 
-    A shard is always embedded whole, from the same batches: a resumed run gives the same bytes. One whose pictures
+    A shard is always embedded whole, from the same batches: a resumed run gives the same bytes. One whose images
     have changed since, by name, order or size, is embedded again, and so is one with a file that could not be read and
-    is back. Memory does not grow with the number of pictures.
+    is back. Memory does not grow with the number of images.
 
     Raises:
-        CaptionsError: too many pictures do not open; what was finished stays.
+        SourceError: too many images do not open; what was finished stays.
     """
     from tqdm import tqdm
 
-    if manifest.computed_in == "bf16":
+    if manifest.compute_dtype == "bf16":
         bf16_weights(model)
     rows = captions.rows
-    with tqdm(total=len(rows), unit="picture", desc="embed", mininterval=0.5) as bar:
+    with tqdm(total=len(rows), unit="image", desc="embed", mininterval=0.5) as bar:
 
-        def pass_over(pictures: int) -> None:
-            bar.initial += pictures  # so that they do not count as quickly done
-            bar.update(pictures)
+        def pass_over(images: int) -> None:
+            bar.initial += images  # so that they do not count as quickly done
+            bar.update(images)
 
-        shelf = Shelf(captions, manifest, config)
+        shelf = ShardWriter(captions, manifest, config)
         embed = embedded_on_cluster if config.cluster else partial(embedded, model)
         try:
             for part in embed(shelf.missing(pass_over), manifest, config, bar.update):
                 shelf.add(part)
         except BaseException:
-            shelf.write_rejects()
+            shelf.write_skipped()
             raise
     return shelf.finish()
 
 
-class Shelf:
+class ShardWriter:
     """The shards of a folder while some of them are missing."""
 
     def __init__(self, captions: Captions, manifest: Manifest, config: EmbedConfig) -> None:
         self._captions = captions
         self._config = config
-        self._folder = config.targets_folder
+        self._folder = config.embeddings_folder
         self._manifest = manifest
         self._count = -(-len(captions.rows) // config.shard_size)
         self._shards = {shard.number: shard for shard in manifest.shards if shard.number < self._count}
-        self._unopened: dict[int, list[Reject]] = {}
-        self._older = [] if manifest.content else read_rejects(self._folder / REJECTS)
+        self._unopened: dict[int, list[SkippedSample]] = {}
+        self._older = [] if manifest.content else read_skipped(self._folder / SKIPPED)
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def missing(self, pass_over: Callable[[int], None]) -> Iterator[Chunk]:
-        """The parts of the source without a shard that is whole and of the pictures that are there now."""
+        """The parts of the source without a shard that is whole and of the images that are there now."""
         size = self._config.shard_size
         for number in range(self._count):
             rows = self._captions.rows[number * size : (number + 1) * size]
@@ -146,7 +146,7 @@ class Shelf:
         """Writes a shard and the manifest.
 
         Raises:
-            CaptionsError: too many pictures have not opened so far.
+            SourceError: too many images have not opened so far.
         """
         number, manifest = part.chunk.number, self._manifest
         self._shards[number] = write_shard(
@@ -156,39 +156,39 @@ class Shelf:
             part.vectors.astype(manifest.dtype),
             part.chunk.sha256(part.unread),
             contents=part.contents if manifest.content else None,
-            rejects=part.rejects,
+            skipped=part.skipped,
         )
-        self._unopened[number] = part.rejects
-        self._manifest = manifest.grown(self._shards.values(), len(self._rejects()), is_unit(part.vectors))
+        self._unopened[number] = part.skipped
+        self._manifest = manifest.grown(self._shards.values(), len(self._skipped()), is_unit(part.vectors))
         self._manifest.write(self._folder)
-        check_rejects(self._rejects(), self._captions, self._config)
+        check_skipped(self._skipped(), self._captions, self._config)
 
-    def write_rejects(self) -> None:
-        """Writes rejects.jsonl of a run that stops, with what is known so far."""
-        known = self._rejects()
-        write_rejects(self._folder / REJECTS, dict.fromkeys([*known, *self._older]))
+    def write_skipped(self) -> None:
+        """Writes skipped.jsonl of a run that stops, with what is known so far."""
+        known = self._skipped()
+        write_skipped(self._folder / SKIPPED, dict.fromkeys([*known, *self._older]))
 
     def finish(self) -> Manifest:
-        """Writes rejects.jsonl and the manifest of a folder in which nothing is missing; returns the manifest.
+        """Writes skipped.jsonl and the manifest of a folder in which nothing is missing; returns the manifest.
 
         Raises:
-            CaptionsError: too many pictures did not open.
+            SourceError: too many images did not open.
         """
-        rejects, normalised = self._rejects(), self._manifest.normalised
-        write_rejects(self._folder / REJECTS, rejects)
-        check_rejects(rejects, self._captions, self._config)
-        manifest = self._manifest.grown(self._shards.values(), len(rejects), normalised)
+        skipped, normalised = self._skipped(), self._manifest.normalised
+        write_skipped(self._folder / SKIPPED, skipped)
+        check_skipped(skipped, self._captions, self._config)
+        manifest = self._manifest.grown(self._shards.values(), len(skipped), normalised)
         manifest = dataclasses.replace(manifest, complete=True)
         manifest.write(self._folder)
         return manifest
 
-    def _rejects(self) -> list[Reject]:
+    def _skipped(self) -> list[SkippedSample]:
         parts = (self._unopened[number] for number in sorted(self._unopened))
-        return [*self._captions.rejects, *chain.from_iterable(parts)]
+        return [*self._captions.skipped, *chain.from_iterable(parts)]
 
-    def _unopened_in(self, shard: Shard, chunk: Chunk) -> list[Reject]:
-        found = rejects_in(self._folder, shard)
+    def _unopened_in(self, shard: Shard, chunk: Chunk) -> list[SkippedSample]:
+        found = skipped_in(self._folder, shard)
         if found is None:
             names = {row.image_id for row in chunk.rows}
-            found = [reject for reject in self._older if reject.image_id in names]
+            found = [sample for sample in self._older if sample.image_id in names]
         return found

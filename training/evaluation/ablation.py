@@ -20,8 +20,8 @@ FIGURES = {
     "image→text MRR": ("image_to_text", "mrr"),
     "hubness t→i": ("hubness", "text_to_image"),
     "hubness i→t": ("hubness", "image_to_text"),
-    "kept without Turkish letters": ("robustness", "ascii", "kept"),
-    "kept with a typo": ("robustness", "typo", "kept"),
+    "retention without Turkish letters": ("robustness", "ascii", "retention"),
+    "retention with a typo": ("robustness", "typo", "retention"),
     "labels or captions chosen right": ("temperature", "accuracy"),
     "training seconds": ("train_seconds",),
 }
@@ -44,13 +44,13 @@ def figures(results: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
     """The table's figures out of one run's results."""
     for label, path in FIGURES.items():
         value: Any = results
-        for key in path:  # few pictures have no temperature
+        for key in path:  # few images have no temperature
             value = value.get(key) if isinstance(value, dict) else None
         yield label, value
 
 
 def summary(measured: dict[Cell, dict[str, Any]], config: AblateConfig) -> dict[str, Any]:
-    """Mean and spread (standard deviation over seeds) of each figure, by objective and size, and the ceiling."""
+    """Mean and spread (standard deviation over seeds) of each figure, by objective and size, and the teacher_reference."""
     rows = []
     for objective in config.objectives:
         for size in config.sizes:
@@ -61,28 +61,28 @@ def summary(measured: dict[Cell, dict[str, Any]], config: AblateConfig) -> dict[
             ]
             if not runs:
                 continue
-            row: dict[str, Any] = {"objective": objective, "pictures": size, "seeds": len(runs)}
+            row: dict[str, Any] = {"objective": objective, "images": size, "seeds": len(runs)}
             for label in FIGURES:
                 values = [value for found in runs if (value := found[label]) is not None]
                 spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
                 row[label] = {"mean": float(np.mean(values)) if values else None, "spread": spread, "values": values}
             rows.append(row)
     first = next(iter(measured.values()))
-    ceiling = {key: first[key] for key in ("teacher_text_to_image", "teacher_image_to_text") if key in first}
+    teacher_reference = {key: first[key] for key in ("teacher_text_to_image", "teacher_image_to_text") if key in first}
     about = {key: first[key] for key in ("image_model", "split", "images", "captions")}
     result: dict[str, Any] = {"dataset": config.source_names, **about, "rows": rows}
-    return result | ceiling
+    return result | teacher_reference
 
 
 PLOT = (560, 300)  # width and height
 COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#c2255c", "#1864ab", "#868e96", "#f59f00", "#66a80f", "#862e9c")
 PLOTTED = ("text→image @1", "image→text @1")
-NO_FIGURES = ("objective", "pictures", "seeds")
+NO_FIGURES = ("objective", "images", "seeds")
 
 
 def write_page(path: Path, result: dict[str, Any]) -> None:
     """Writes the page whole."""
-    sizes = {row["pictures"] for row in result["rows"]}
+    sizes = {row["images"] for row in result["rows"]}
     fill_page(
         path,
         "ablation.html.jinja",
@@ -97,18 +97,18 @@ def write_page(path: Path, result: dict[str, Any]) -> None:
 def plot(rows: list[dict[str, Any]], label: str) -> dict[str, Any]:
     """One plot's lines in its own coordinates: a line per objective, a point per size, its spread as a bar.
 
-    The pictures' number is on a logarithmic axis; all of them (0) stand one step right of the largest number.
+    The images' number is on a logarithmic axis; all of them (0) stand one step right of the largest number.
     """
-    numbers = sorted({row["pictures"] for row in rows if row["pictures"]})
+    numbers = sorted({row["images"] for row in rows if row["images"]})
     places = {number: math.log2(number / numbers[0]) if numbers else 0.0 for number in numbers}
-    if any(not row["pictures"] for row in rows):
+    if any(not row["images"] for row in rows):
         places[0] = max(places.values(), default=-1.0) + 1
     right = max(places.values()) or 1.0
     values = [row[label]["mean"] for row in rows]
     low, high = max(0.0, min(values) - 0.05), min(1.0, max(values) + 0.05)
 
     def x(row: dict[str, Any]) -> float:
-        return float(PLOT[0] * places[row["pictures"]] / right)
+        return float(PLOT[0] * places[row["images"]] / right)
 
     def y(value: float) -> float:
         return float(PLOT[1] * (high - value) / (high - low))

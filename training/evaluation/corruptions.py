@@ -9,7 +9,7 @@ from collections.abc import Callable
 from training.distillation.augment import one_typo
 from turkish_clip.text import ascii_fold, lower, upper
 
-SPELLINGS = (
+CORRUPTION_LABELS = (
     ("typed without Turkish letters", "ascii"),
     ("UPPER CASE", "upper"),
     ("lower case", "lower"),
@@ -85,7 +85,7 @@ def synonyms(text: str) -> str:
     return re.sub(r"\w+", lambda match: OTHER_WORD.get(lower(match[0]), match[0]), text)
 
 
-PERTURBATIONS: dict[str, Callable[[str], str]] = {
+CORRUPTIONS: dict[str, Callable[[str], str]] = {
     "ascii": ascii_fold,
     "upper": upper,
     "lower": lower,

@@ -11,8 +11,8 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from training.evaluation.published import BenchmarkError
+from turkish_clip.dual_encoder import DualEncoder, weights_sha256
 from turkish_clip.metrics import Vectors
-from turkish_clip.towers import Towers, weights_sha256
 
 
 class MtebPair(AbsEncoder):  # type: ignore[misc]
@@ -22,18 +22,18 @@ class MtebPair(AbsEncoder):  # type: ignore[misc]
     model's for a name alone.
     """
 
-    def __init__(self, towers: Towers, batch_size: int) -> None:
-        self.model = towers
+    def __init__(self, encoder: DualEncoder, batch_size: int) -> None:
+        self.model = encoder
         self.batch_size = batch_size
-        both = weights_sha256(towers.text) + towers.image_weights_sha256
-        name = towers.names.text.strip("/").replace("/", "-").lstrip(".") or "model"
+        both = weights_sha256(encoder.text) + encoder.image_weights_sha256
+        name = encoder.spec.text.strip("/").replace("/", "-").lstrip(".") or "model"
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={
                 "name": f"turkish-clip/{name}",
                 "revision": hashlib.sha256(both.encode()).hexdigest(),
                 "modalities": ["text", "image"],
                 "similarity_fn_name": ScoringFunction.COSINE,
-                "embed_dim": towers.dim,
+                "embed_dim": encoder.dim,
             }
         )
 
@@ -47,21 +47,21 @@ class MtebPair(AbsEncoder):  # type: ignore[misc]
         prompt_type: Any = None,
         **_: Any,
     ) -> Vectors:
-        """The (n, dim) float32 unit vectors of a loader's batches, of texts or of pictures; prompts are not ours.
+        """The (n, dim) float32 unit vectors of a loader's batches, of texts or of images; prompts are not ours.
 
         Raises:
-            BenchmarkError: a picture of the benchmark does not open.
+            BenchmarkError: an image of the benchmark does not open.
         """
         return np.concatenate([self._batch(batch, task_metadata.name) for batch in inputs])
 
     def _batch(self, batch: dict[str, Any], task: str) -> Vectors:
-        pictures = batch.get("image")
-        if pictures is None or pictures[0] is None:
+        images = batch.get("image")
+        if images is None or images[0] is None:
             return self.model.encode_texts(batch["text"], batch_size=self.batch_size)
         parts = []
-        for embedded in self.model.embed_pictures(pictures, batch_size=self.batch_size):
+        for embedded in self.model.embed_images(images, batch_size=self.batch_size):
             if embedded.errors:
                 reason = next(iter(embedded.errors.values()))
-                raise BenchmarkError(f"expected pictures that open in {task}, got {reason}; download the data again")
+                raise BenchmarkError(f"expected images that open in {task}, got {reason}; download the data again")
             parts.append(embedded.vectors)
         return np.concatenate(parts)

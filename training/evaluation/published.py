@@ -16,12 +16,12 @@ from training.data.sources import read_captions
 from training.evaluation.report import fill_page
 from training.run.config import BenchmarkConfig
 from training.run.source import SourceConfig
+from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import Relevance
 from turkish_clip.text import nfc
-from turkish_clip.towers import Towers
 
-PEERS = Path(__file__).with_name("baselines.yaml")
+BASELINES = Path(__file__).with_name("baselines.yaml")
 TASK = re.compile(r"(?P<test>.+)(?P<direction>T2I|I2T)Retrieval")
 TESTS = {"XFlickr30kCo": "xFlickrCO"}  # MTEB's name → the paper's
 DIRECTIONS = {"T2I": "text_to_image", "I2T": "image_to_text"}
@@ -32,13 +32,13 @@ class BenchmarkError(InputError):
     """A benchmark that can't be run."""
 
 
-def read_peers() -> list[dict[str, Any]]:
+def read_baselines() -> list[dict[str, Any]]:
     """What others have published: model, test, both directions' recall@1, @5 and @10 (None: not told), source."""
-    return list(yaml.safe_load(PEERS.read_text(encoding="utf-8")))
+    return list(yaml.safe_load(BASELINES.read_text(encoding="utf-8")))
 
 
 def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of all tests that were measured, ours first in each, then the peers' of the same test.
+    """The rows of all tests that were measured, ours first in each, then the baselines' of the same test.
 
     Args:
         result: what benchmark.json holds: `tasks` by MTEB's names, `data` by the names that the maker gave.
@@ -58,18 +58,22 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
     for name, found in result["data"].items():
         if name in ours:
             raise BenchmarkError(f"expected a name of its own for {found['source']}, got {name}; add --data_name NAME")
-        mine = row(name, f"measured on {found['images']} pictures, {found['captions']} captions")
+        mine = row(name, f"measured on {found['images']} images, {found['captions']} captions")
         for direction in DIRECTIONS.values():
             mine[direction] = [found[direction][key] for key in RECALLS]
-    peers = read_peers()
-    return [line for test, mine in ours.items() for line in (mine, *(peer for peer in peers if peer["test"] == test))]
+    baselines = read_baselines()
+    return [
+        line
+        for test, mine in ours.items()
+        for line in (mine, *(baseline for baseline in baselines if baseline["test"] == test))
+    ]
 
 
 def published_tests(result: dict[str, Any]) -> set[str]:
-    """The tests of a result that others publish figures of: MTEB's, and those of the peers."""
+    """The tests of a result that others publish figures of: MTEB's, and those of the baselines."""
     tasks = (TASK.fullmatch(name) for name in result["tasks"])
     mteb = {TESTS.get(match["test"], match["test"]) for match in tasks if match}
-    return mteb | {peer["test"] for peer in read_peers()}
+    return mteb | {baseline["test"] for baseline in read_baselines()}
 
 
 def write_page(path: Path, result: dict[str, Any]) -> None:
@@ -77,34 +81,34 @@ def write_page(path: Path, result: dict[str, Any]) -> None:
     fill_page(path, "benchmark.html.jinja", result=result, directions=DIRECTIONS)
 
 
-def measure_data(towers: Towers, config: BenchmarkConfig) -> dict[str, Any]:
+def measure_data(encoder: DualEncoder, config: BenchmarkConfig) -> dict[str, Any]:
     """The figures of the configuration's `data`, by its name.
 
     Raises:
-        BenchmarkError: an id of the list is not in the source, a picture does not open, or nothing is left: a part of
+        BenchmarkError: an id of the list is not in the source, an image does not open, or nothing is left: a part of
             a benchmark is another benchmark.
-        CaptionsError: the source can't be read.
+        SourceError: the source can't be read.
     """
     rows = chosen(config)
     vectors = []
-    for batch in towers.embed_pictures((row.file for row in rows), batch_size=config.batch_size):
+    for batch in encoder.embed_images((row.file for row in rows), batch_size=config.batch_size):
         if batch.errors:
             raise BenchmarkError(
-                f"expected pictures that open in {config.data}, got {next(iter(batch.errors.values()))}; "
+                f"expected images that open in {config.data}, got {next(iter(batch.errors.values()))}; "
                 "get that file again"
             )
         vectors.append(batch.vectors)
     relevance = Relevance.of([row.captions for row in rows])
-    texts = towers.encode_texts(relevance.texts, batch_size=config.batch_size)
-    pictures = np.concatenate(vectors)
+    texts = encoder.encode_texts(relevance.texts, batch_size=config.batch_size)
+    images = np.concatenate(vectors)
     return {
         config.data_name or Path(config.data).resolve().name: {
             "source": config.data,
             "split": config.data_split or "all",
             "images": len(rows),
             "captions": len(relevance.texts),
-            "text_to_image": dataclasses.asdict(relevance.text_to_image(texts, pictures)),
-            "image_to_text": dataclasses.asdict(relevance.image_to_text(texts, pictures)),
+            "text_to_image": dataclasses.asdict(relevance.text_to_image(texts, images)),
+            "image_to_text": dataclasses.asdict(relevance.image_to_text(texts, images)),
         }
     }
 
@@ -112,7 +116,7 @@ def measure_data(towers: Towers, config: BenchmarkConfig) -> dict[str, Any]:
 def chosen(config: BenchmarkConfig) -> Sequence[Row]:
     """The rows to measure."""
     source = SourceConfig(
-        captions=config.data, caption_columns=config.data_captions, run=config.run, max_reject_share=0.0
+        captions=config.data, caption_columns=config.data_captions, run=config.run, max_skipped_fraction=0.0
     )
     captions = read_captions(source)
     rows: Sequence[Row] = captions.split(config.data_split) if config.data_split else captions.rows

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from training.data.samples import Row
-from training.evaluation.corruptions import SPELLINGS
+from training.evaluation.corruptions import CORRUPTION_LABELS
 from training.run.config import EvaluateConfig
 from turkish_clip.atomic import write_text
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from training.evaluation.retrieval import Split
 
 
-def fill_page(path: Path, template: str, **facts: Any) -> None:
+def fill_page(path: Path, template: str, **fields: Any) -> None:
     """Fills the template of that name, everything in it escaped; a fact that it misses is an error."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -31,12 +31,12 @@ def fill_page(path: Path, template: str, **facts: Any) -> None:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    write_text(path, templates.get_template(template).render(facts))
+    write_text(path, templates.get_template(template).render(fields))
 
 
 THUMBNAIL = 112  # pixels
-FOUND = 5  # pictures shown for a query
-MATRIX = 10  # pictures and captions in the similarity matrix
+FOUND = 5  # images shown for a query
+MATRIX = 10  # images and captions in the similarity matrix
 CHART = (640, 220)  # width and height of the learning curve
 DIRECTIONS = (("text_to_image", "text → image"), ("image_to_text", "image → text"))
 METRICS = (("recall_at_1", "recall@1"), ("recall_at_5", "recall@5"), ("recall_at_10", "recall@10"), ("mrr", "MRR"))
@@ -55,7 +55,7 @@ class Bar:
 def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence[Row], split: Split) -> Path:
     """Writes report.html into the run folder; returns its path."""
     thumbnails = Thumbnails(rows)
-    thumbnails.make(shown_pictures(split, config.report_queries))
+    thumbnails.make(shown_images(split, config.report_queries))
     path = config.folder / "report.html"
     fill_page(
         path,
@@ -66,32 +66,32 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         queries=queries(split, thumbnails, config.report_queries),
         matrix=matrix(split, thumbnails),
         size=CHART,
-        spellings={name: label for label, name in SPELLINGS},
+        corruptions={name: label for label, name in CORRUPTION_LABELS},
     )
     return path
 
 
 class Thumbnails:
-    """Small data: URIs of pictures, each made once."""
+    """Small data: URIs of images, each made once."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
         self.made: dict[int, str] = {}
 
     def make(self, numbers: Iterable[int]) -> None:
-        """Makes those of some pictures in the source's order, in which a streamed one is read fastest."""
+        """Makes those of some images in the source's order, in which a streamed one is read fastest."""
         for number in sorted(set(numbers)):
             self[number]
 
     def __getitem__(self, number: int) -> str:
         if number not in self.made:
-            picture = self.rows[number].open(min_side=THUMBNAIL)
-            if max(picture.size) < THUMBNAIL:
-                factor = THUMBNAIL // max(picture.size) + 1
-                picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-            picture.thumbnail((THUMBNAIL, THUMBNAIL))
+            image = self.rows[number].open(min_side=THUMBNAIL)
+            if max(image.size) < THUMBNAIL:
+                factor = THUMBNAIL // max(image.size) + 1
+                image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
             buffer = io.BytesIO()
-            picture.save(buffer, "PNG")
+            image.save(buffer, "PNG")
             self.made[number] = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
         return self.made[number]
 
@@ -137,15 +137,15 @@ def curve(path: Path) -> dict[str, Any]:
     }
 
 
-def shown_pictures(split: Split, count: int) -> list[int]:
-    """The pictures that the report shows, for its queries and in its matrix."""
+def shown_images(split: Split, count: int) -> list[int]:
+    """The images that the report shows, for its queries and in its matrix."""
     found = [_best(split, number) for number in _spread(len(split.relevance.texts), count)]
-    return [picture for best in found for picture in best] + _spread(len(split.pictures), MATRIX)
+    return [image for best in found for image in best] + _spread(len(split.images), MATRIX)
 
 
 def _best(split: Split, text: int) -> list[int]:
-    """The five pictures that fit a text best, the best first."""
-    order: list[int] = np.argsort(-(split.pictures @ split.texts[text]), kind="stable")[:FOUND].tolist()
+    """The five images that fit a text best, the best first."""
+    order: list[int] = np.argsort(-(split.images @ split.texts[text]), kind="stable")[:FOUND].tolist()
     return order
 
 
@@ -156,28 +156,26 @@ def _spread(size: int, count: int) -> list[int]:
 
 
 def queries(split: Split, thumbnails: Thumbnails, count: int) -> list[dict[str, Any]]:
-    """Turkish queries spread over the split, each with the five pictures that fit best; the right ones are marked."""
+    """Turkish queries spread over the split, each with the five images that fit best; the right ones are marked."""
     texts = split.relevance.texts
     shown = []
     for number in _spread(len(texts), count):
-        scores = split.pictures @ split.texts[number]
-        right = set(split.relevance.pictures_of[number])
-        found = [
-            {"picture": thumbnails[p], "score": float(scores[p]), "right": p in right} for p in _best(split, number)
-        ]
+        scores = split.images @ split.texts[number]
+        right = set(split.relevance.images_of[number])
+        found = [{"image": thumbnails[p], "score": float(scores[p]), "right": p in right} for p in _best(split, number)]
         shown.append({"text": texts[number], "found": found})
     return shown
 
 
 def matrix(split: Split, thumbnails: Thumbnails) -> dict[str, Any]:
-    """Cosines of ten pictures and a caption of each, with their colours: the diagonal should stand out."""
-    numbers = _spread(len(split.pictures), MATRIX)
+    """Cosines of ten images and a caption of each, with their colours: the diagonal should stand out."""
+    numbers = _spread(len(split.images), MATRIX)
     captions = [split.relevance.texts_of[number][0] for number in numbers]
-    cosines = split.pictures[numbers] @ split.texts[captions].T
+    cosines = split.images[numbers] @ split.texts[captions].T
     low, high = float(cosines.min()), float(cosines.max())
     shades = (cosines - low) / max(high - low, 1e-9)
     lines = [
-        {"picture": thumbnails[number], "cells": list(zip(cosines[row].tolist(), shades[row].tolist()))}
+        {"image": thumbnails[number], "cells": list(zip(cosines[row].tolist(), shades[row].tolist()))}
         for row, number in enumerate(numbers)
     ]
     return {"captions": [split.relevance.texts[caption] for caption in captions], "rows": lines}

@@ -12,7 +12,7 @@ Paint = tuple[int, int, int]
 
 DARK: Paint = (45, 45, 52)
 LIGHT: Paint = (245, 245, 240)
-OUTLINE_SHARE = 0.045  # of the thing's size: wide enough to part a thing from a background of its own colour
+OUTLINE_FRACTION = 0.045  # of the thing's size: wide enough to part a thing from a background of its own colour
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Pen:
     def polygon(self, points: list[Point], paint: Paint | None = None) -> None:
         placed = self.place(points)
         self.canvas.polygon(placed, fill=paint or self.colour)
-        width = max(1, round(self.size * OUTLINE_SHARE))
+        width = max(1, round(self.size * OUTLINE_FRACTION))
         self.canvas.line([*placed, placed[0], placed[1]], fill=self.outline, width=width, joint="curve")
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, paint: Paint | None = None) -> None:
         self.polygon(arc(x, y, rx, ry, 0, 360), paint)
 
-    def line(self, points: list[Point], paint: Paint | None = None, share: float = 0.07) -> None:
-        self.canvas.line(self.place(points), fill=paint or self.outline, width=max(1, round(self.size * share)))
+    def line(self, points: list[Point], paint: Paint | None = None, width: float = 0.07) -> None:
+        self.canvas.line(self.place(points), fill=paint or self.outline, width=max(1, round(self.size * width)))
 
 
 def arc(x: float, y: float, rx: float, ry: float, start: float, end: float) -> list[Point]:

@@ -1,4 +1,4 @@
-"""A scene of the miniature world: what is in the picture, how it is drawn, how people caption it."""
+"""A scene of the miniature world: what is in the image, how it is drawn, how people caption it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from training.mini.pictograms import DARK, DRAWINGS, LIGHT, Paint, Pen
-from training.mini.words import COLOURS, COUNTS, INVERSE, RELATIONS, SETTINGS, SIZES, THINGS
+from training.mini.words import COLOURS, COUNTS, INVERSE, OBJECTS, RELATIONS, SETTINGS, SIZES
 
-PICTURE_PIXELS = 64
+IMAGE_PIXELS = 64
 SUPERSAMPLING = 3  # drawn larger and shrunk, for smooth edges
 HELD_OUT_PERCENT = {"test": 12, "validation": 5}  # of all compositions
 
@@ -46,7 +46,7 @@ class Scene:
         return f"{self.first} {self.relation} {self.second}"
 
     @property
-    def things(self) -> list[str]:
+    def objects(self) -> list[str]:
         """The things in it, each once."""
         return [item[0] for item in (self.first, self.second) if item is not None]
 
@@ -63,7 +63,7 @@ class Scene:
 
 def random_scene(rng: random.Random) -> Scene:
     """Draws a scene: three in ten hold one thing (once to three times), the others two things."""
-    first = (rng.choice(list(THINGS)), rng.choice(list(COLOURS)))
+    first = (rng.choice(list(OBJECTS)), rng.choice(list(COLOURS)))
     setting = rng.choice(list(SETTINGS))
     if rng.random() < 0.3:
         count = rng.choice(list(COUNTS))
@@ -71,7 +71,7 @@ def random_scene(rng: random.Random) -> Scene:
         return Scene(first, None, "", count, size, setting)
     second = first
     while second[0] == first[0]:
-        second = (rng.choice(list(THINGS)), rng.choice(list(COLOURS)))
+        second = (rng.choice(list(OBJECTS)), rng.choice(list(COLOURS)))
     return Scene(first, second, rng.choice(list(RELATIONS)), 1, "", setting)
 
 
@@ -86,12 +86,12 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
     """Draws the scene with jitter in place, size, turn and shade.
 
     Returns:
-        An RGB picture of 64 by 64 pixels.
+        An RGB image of 64 by 64 pixels.
     """
-    side = PICTURE_PIXELS * SUPERSAMPLING
+    side = IMAGE_PIXELS * SUPERSAMPLING
     setting = SETTINGS[scene.setting]
-    picture = Image.new("RGB", (side, side), shade(setting.sky, rng))
-    canvas = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), shade(setting.sky, rng))
+    canvas = ImageDraw.Draw(image)
     horizon = side * rng.uniform(0.58, 0.74)
     canvas.rectangle([0, horizon, side, side], fill=shade(setting.ground, rng))
     outline = LIGHT if scene.setting == "night" else DARK
@@ -106,11 +106,11 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
             outline,
         )
         DRAWINGS[thing](pen)
-    return picture.resize((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.LANCZOS)
+    return image.resize((IMAGE_PIXELS, IMAGE_PIXELS), Image.Resampling.LANCZOS)
 
 
 def places(scene: Scene, rng: random.Random) -> list[tuple[tuple[str, str], tuple[float, float], float]]:
-    """Where each thing stands: (thing and colour, centre, size), in shares of the picture."""
+    """Where each thing stands: (thing and colour, centre, size), in shares of the image."""
 
     def near(x: float, y: float, spread: float) -> tuple[float, float]:
         return x + rng.uniform(-spread, spread), y + rng.uniform(-spread, spread)
@@ -133,7 +133,7 @@ def turkish_caption(scene: Scene, rng: random.Random) -> str:
     setting = rng.choice(SETTINGS[scene.setting].turkish)
 
     def coloured(item: tuple[str, str], genitive: bool = False, article: bool = True) -> str:
-        noun = rng.choice(THINGS[item[0]].turkish)
+        noun = rng.choice(OBJECTS[item[0]].turkish)
         word = noun.genitive() if genitive else noun.word
         return f"{rng.choice(COLOURS[item[1]].turkish)} {'bir ' if article else ''}{word}"
 
@@ -165,9 +165,9 @@ def short_turkish_caption(scene: Scene, rng: random.Random) -> str:
     """One wording as of a person in a hurry: the things alone or one of them, without colour, size and setting."""
     number = COUNTS[scene.count][1]
     if scene.second is None:
-        return as_typed(f"{number} {rng.choice(THINGS[scene.first[0]].turkish).word}", rng)
+        return as_typed(f"{number} {rng.choice(OBJECTS[scene.first[0]].turkish).word}", rng)
     first, relation, second = either_way(scene, scene.second, rng)
-    thing, owner = (rng.choice(THINGS[item[0]].turkish) for item in (first, second))
+    thing, owner = (rng.choice(OBJECTS[item[0]].turkish) for item in (first, second))
     where = rng.choice(RELATIONS[relation].turkish)
     wordings = [
         f"{owner.genitive()} {where} bir {thing.word}",
@@ -183,10 +183,10 @@ def english_caption(scene: Scene, rng: random.Random) -> str:
     setting = rng.choice(SETTINGS[scene.setting].english)
 
     def coloured(item: tuple[str, str]) -> str:
-        return with_article(f"{COLOURS[item[1]].english} {rng.choice(THINGS[item[0]].english)}")
+        return with_article(f"{COLOURS[item[1]].english} {rng.choice(OBJECTS[item[0]].english)}")
 
     if scene.second is None:
-        colour, thing = COLOURS[scene.first[1]].english, THINGS[scene.first[0]]
+        colour, thing = COLOURS[scene.first[1]].english, OBJECTS[scene.first[0]]
         if scene.count == 1:
             what = f"a {SIZES[scene.size][0]} {colour} {thing.english[0]}"
         else:
@@ -205,11 +205,11 @@ def english_caption(scene: Scene, rng: random.Random) -> str:
 def short_english_caption(scene: Scene, rng: random.Random) -> str:
     """One English wording of the things alone, or of one of them."""
     if scene.second is None:
-        name = THINGS[scene.first[0]]
+        name = OBJECTS[scene.first[0]]
         what = with_article(name.english[0]) if scene.count == 1 else f"{COUNTS[scene.count][0]} {name.plural}"
         return as_typed(what, rng)
     first, relation, second = either_way(scene, scene.second, rng)
-    thing, other = (with_article(rng.choice(THINGS[item[0]].english)) for item in (first, second))
+    thing, other = (with_article(rng.choice(OBJECTS[item[0]].english)) for item in (first, second))
     where = rng.choice(RELATIONS[relation].english)
     wordings = [
         f"{thing} {where} {other}",

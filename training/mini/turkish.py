@@ -14,7 +14,7 @@ HIGH_VOWEL = {"a": "ı", "ı": "ı", "o": "u", "u": "u", "e": "i", "i": "i", "ö
 
 @dataclass(frozen=True)
 class Noun:
-    """A Turkish noun with what its spelling does not tell.
+    """A Turkish noun with what its corruption does not tell.
 
     Attributes:
         word: the bare form, lower case, NFC.

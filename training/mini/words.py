@@ -9,7 +9,7 @@ from training.mini.turkish import Noun
 
 
 @dataclass(frozen=True)
-class Thing:
+class ObjectClass:
     """One pictogram: its drawing's name in English, and how people call it."""
 
     english: tuple[str, ...]
@@ -36,32 +36,32 @@ class Setting:
 
 @dataclass(frozen=True)
 class Relation:
-    """Where the first thing is, seen from the second; `offset` in shares of the picture (x right, y down)."""
+    """Where the first thing is, seen from the second; `offset` in shares of the image (x right, y down)."""
 
     offset: tuple[float, float]
     english: tuple[str, ...]
     turkish: tuple[str, ...]
 
 
-THINGS = {
-    "house": Thing(("house",), "houses", (Noun("ev"),)),
-    "tree": Thing(("tree",), "trees", (Noun("ağaç", softens=True),)),
-    "sun": Thing(("sun",), "suns", (Noun("güneş"),)),
-    "moon": Thing(("moon",), "moons", (Noun("ay"), Noun("hilal", harmony="i"))),
-    "car": Thing(("car",), "cars", (Noun("araba"), Noun("otomobil"))),
-    "boat": Thing(("boat",), "boats", (Noun("tekne"), Noun("kayık", softens=True))),
-    "fish": Thing(("fish",), "fish", (Noun("balık", softens=True),)),
-    "flower": Thing(("flower",), "flowers", (Noun("çiçek", softens=True),)),
-    "bird": Thing(("bird",), "birds", (Noun("kuş"),)),
-    "cat": Thing(("cat",), "cats", (Noun("kedi"),)),
-    "star": Thing(("star",), "stars", (Noun("yıldız"),)),
-    "heart": Thing(("heart",), "hearts", (Noun("kalp", softens=True, harmony="i"), Noun("yürek", softens=True))),
-    "ball": Thing(("ball",), "balls", (Noun("top"),)),
-    "cup": Thing(("cup",), "cups", (Noun("fincan"), Noun("bardak", softens=True))),
-    "umbrella": Thing(("umbrella",), "umbrellas", (Noun("şemsiye"),)),
-    "mushroom": Thing(("mushroom",), "mushrooms", (Noun("mantar"),)),
-    "apple": Thing(("apple",), "apples", (Noun("elma"),)),
-    "flag": Thing(("flag",), "flags", (Noun("bayrak", softens=True),)),
+OBJECTS = {
+    "house": ObjectClass(("house",), "houses", (Noun("ev"),)),
+    "tree": ObjectClass(("tree",), "trees", (Noun("ağaç", softens=True),)),
+    "sun": ObjectClass(("sun",), "suns", (Noun("güneş"),)),
+    "moon": ObjectClass(("moon",), "moons", (Noun("ay"), Noun("hilal", harmony="i"))),
+    "car": ObjectClass(("car",), "cars", (Noun("araba"), Noun("otomobil"))),
+    "boat": ObjectClass(("boat",), "boats", (Noun("tekne"), Noun("kayık", softens=True))),
+    "fish": ObjectClass(("fish",), "fish", (Noun("balık", softens=True),)),
+    "flower": ObjectClass(("flower",), "flowers", (Noun("çiçek", softens=True),)),
+    "bird": ObjectClass(("bird",), "birds", (Noun("kuş"),)),
+    "cat": ObjectClass(("cat",), "cats", (Noun("kedi"),)),
+    "star": ObjectClass(("star",), "stars", (Noun("yıldız"),)),
+    "heart": ObjectClass(("heart",), "hearts", (Noun("kalp", softens=True, harmony="i"), Noun("yürek", softens=True))),
+    "ball": ObjectClass(("ball",), "balls", (Noun("top"),)),
+    "cup": ObjectClass(("cup",), "cups", (Noun("fincan"), Noun("bardak", softens=True))),
+    "umbrella": ObjectClass(("umbrella",), "umbrellas", (Noun("şemsiye"),)),
+    "mushroom": ObjectClass(("mushroom",), "mushrooms", (Noun("mantar"),)),
+    "apple": ObjectClass(("apple",), "apples", (Noun("elma"),)),
+    "flag": ObjectClass(("flag",), "flags", (Noun("bayrak", softens=True),)),
 }
 
 COLOURS = {

@@ -18,12 +18,12 @@ from training.mini.scene import (
     short_turkish_caption,
     turkish_caption,
 )
-from training.mini.words import THINGS
-from turkish_clip.atomic import whole_folder
+from training.mini.words import OBJECTS
+from turkish_clip.atomic import atomic_folder
 
 SMALL_CLIP = Path(__file__).parent / "clip"
 EDITION = 5  # of the drawings and wordings: a folder of another one is drawn again
-CAPTIONS_PER_PICTURE = 5
+CAPTIONS_PER_IMAGE = 5
 # In train there are six: two name the things alone and two the colours. Without the first, colours win and shapes are
 # never learnt; without the second, a colour's name alone means nothing.
 WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS = 2, 2, 2
@@ -31,7 +31,7 @@ WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS = 2, 2, 2
 
 @dataclass(frozen=True)
 class WorldSize:
-    """How many pictures each split holds, and the seed they are drawn with."""
+    """How many images each split holds, and the seed they are drawn with."""
 
     train: int = 8000
     validation: int = 300
@@ -40,11 +40,11 @@ class WorldSize:
 
 
 def write_world(folder: Path, size: WorldSize) -> Path:
-    """Draws the pictures and writes them with metadata.jsonl; a folder of the same size and seed is left as it is.
+    """Draws the images and writes them with metadata.jsonl; a folder of the same size and seed is left as it is.
 
     The columns are `file_name`, `image_id`, `split`, `captions` (Turkish, a list), `captions_en` (English, a
-    list) and `labels` (the things in it, in Turkish, a list). The pictures of validation and test are of compositions
-    that no picture of train shows, each of another, and all their captions tell the whole scene; those of train name
+    list) and `labels` (the things in it, in Turkish, a list). The images of validation and test are of compositions
+    that no image of train shows, each of another, and all their captions tell the whole scene; those of train name
     things or colours alone, too.
 
     Returns:
@@ -55,7 +55,7 @@ def write_world(folder: Path, size: WorldSize) -> Path:
     if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == described:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         lines = []
         for split in ("train", "validation", "test"):
             (partial / split).mkdir()
@@ -83,7 +83,7 @@ def _scenes(split: str, count: int, seed: int) -> list[Scene]:
 
 
 def _row(name: str, split: str, scene: Scene, rng: random.Random) -> dict[str, object]:
-    whole, short, coloured = (CAPTIONS_PER_PICTURE, 0, 0)
+    whole, short, coloured = (CAPTIONS_PER_IMAGE, 0, 0)
     if split == "train":
         whole, short, coloured = WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS
     turkish = [turkish_caption(scene, rng) for _ in range(whole)]
@@ -98,5 +98,5 @@ def _row(name: str, split: str, scene: Scene, rng: random.Random) -> dict[str, o
         "split": split,
         "captions": list(dict.fromkeys(turkish)),
         "captions_en": list(dict.fromkeys(english)),
-        "labels": [THINGS[thing].turkish[0].word for thing in scene.things],
+        "labels": [OBJECTS[thing].turkish[0].word for thing in scene.objects],
     }

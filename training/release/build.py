@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import turkish_clip.verify
 from training.evaluation.published import published_tests
-from training.release.card import Named, card_facts, render, sources_of
+from training.release.card import Named, card_fields, render, sources_of
 from training.release.checks import CHECKOUT, is_tracked
-from training.release.isolated import run_as_stranger
+from training.release.isolated import run_isolated
 from training.run.config import PublishConfig
 from training.run.provenance import commit_of
 from training.run.record import RunError, sources_in
-from turkish_clip.atomic import whole_folder, write_json, write_text
+from turkish_clip.atomic import atomic_folder, write_json, write_text
+from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.resolve import MEASURED
-from turkish_clip.towers import weights_sha256
 from turkish_clip.verify import FORMAT, RECORD, TEXT_TOLERANCE, golden
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def measured(folder: Path) -> dict[str, Any]:
     return _read(folder / "results.json", "run training.evaluate first")
 
 
-def stop_at(reasons: list[str]) -> None:
+def stop_if_any(reasons: list[str]) -> None:
     """Stops where there is a reason to.
 
     Raises:
@@ -65,7 +65,7 @@ def stop_at(reasons: list[str]) -> None:
 
 
 def benchmark_of(run: Path, weights: str, image_weights: str) -> list[dict[str, Any]]:
-    """The rows of the run's benchmark.json on published Turkish tests, ours and the peers'.
+    """The rows of the run's benchmark.json on published Turkish tests, ours and the baselines'.
 
     None where there is none of these weights, or only other tests.
     """
@@ -97,16 +97,16 @@ def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]
     image = load_image_model(config, record)
     model = pair(student, image, device="cpu") if config.paired else student
     about = about_model(config, record, student, model)
-    about["pictures_are_unit"] = is_unit(image)
-    with whole_folder(config.output) as partial:
+    about["images_are_unit"] = is_unit(image)
+    with atomic_folder(config.output) as partial:
         save_text_encoder(model, partial)
         shown = published(results, record, about)
         write_json(partial / "results.json", shown)
-        facts = golden_record(config, record, shown, about, golden(student, image))
-        write_text(partial / RECORD, json.dumps(facts, ensure_ascii=False) + "\n")
+        fields = golden_record(config, record, shown, about, golden(student, image))
+        write_text(partial / RECORD, json.dumps(fields, ensure_ascii=False) + "\n")
         weights = results["weights_sha256"], record["image_model"]["weights_sha256"]
-        facts = card_facts(config, record, results, about, benchmark_of(config.folder, *weights))
-        write_text(partial / "README.md", render(facts))
+        fields = card_fields(config, record, results, about, benchmark_of(config.folder, *weights))
+        write_text(partial / "README.md", render(fields))
 
 
 def load_image_model(config: PublishConfig, record: dict[str, Any]) -> SentenceTransformer:
@@ -204,13 +204,13 @@ def published(results: dict[str, Any], record: dict[str, Any], about: dict[str, 
 
 def is_unit(image: SentenceTransformer) -> bool:
     """Whether the image model's own vectors have norm 1."""
-    from turkish_clip.verify import encode_each, golden_pictures, unit
+    from turkish_clip.verify import encode_each, golden_images, unit
 
-    vectors = encode_each(image, golden_pictures())
+    vectors = encode_each(image, golden_images())
     return bool(abs(vectors - unit(vectors)).max() < TEXT_TOLERANCE)
 
 
-def check_as_stranger(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
+def check_isolated(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
     """The checks of turkish_clip.verify in a fresh, offline process that can't import this project.
 
     Raises:
@@ -221,7 +221,7 @@ def check_as_stranger(folder: Path, record: dict[str, Any]) -> list[dict[str, An
     argv = [str(folder), "--image-model", trained_for["id"], "--json"]
     argv += ["--image-revision", trained_for["revision"]] if trained_for["revision"] else []
     try:
-        done = run_as_stranger(Path(turkish_clip.verify.__file__), *argv, offline=True)
+        done = run_isolated(Path(turkish_clip.verify.__file__), *argv, offline=True)
     except subprocess.TimeoutExpired as error:
         raise RunError(f"expected the checks of {folder} to end, got none in {error.timeout:g} s; try again") from error
     try:

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training.evaluation.corruptions import SPELLINGS
-from training.evaluation.published import read_peers
-from training.run.config import DistillConfig, EmbedConfig, PublishConfig, usual_learning_rate
+from training.evaluation.corruptions import CORRUPTION_LABELS
+from training.evaluation.published import read_baselines
+from training.run.config import DistillConfig, EmbedConfig, PublishConfig, default_learning_rate
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import full_id
 from training.run.record import sources_in
@@ -48,7 +48,7 @@ class CardError(InputError):
     """A card that can't be filled, or that the Hub would refuse."""
 
 
-def render(facts: dict[str, Any]) -> str:
+def render(fields: dict[str, Any]) -> str:
     """The card as Markdown with its YAML head.
 
     Raises:
@@ -68,8 +68,8 @@ def render(facts: dict[str, Any]) -> str:
         "cells": cells,
         "row": lambda values: " / ".join("–" if value is None else f"{value:.3f}" for value in values),
     }
-    card = templates.get_template(TEMPLATE.name).render(facts)
-    check(card, said=[facts["limits"], *(item["license"] for item in facts["data"])])
+    card = templates.get_template(TEMPLATE.name).render(fields)
+    check(card, said=[fields["limits"], *(item["license"] for item in fields["data"])])
     return card
 
 
@@ -137,7 +137,7 @@ def sources_of(record: dict[str, Any]) -> list[Named]:
     ]
 
 
-def card_facts(
+def card_fields(
     config: PublishConfig,
     record: dict[str, Any],
     results: dict[str, Any],
@@ -151,8 +151,8 @@ def card_facts(
         record: run.json.
         results: results.json.
         model: what the built model itself tells: dim, max_tokens, architecture, parameters, requires, image_model (a
-            `Named`), pictures_are_unit, record (the name of its golden file) and year.
-        benchmark: our rows and the peers' on published tests (`benchmark_table.rows_of`), where they were measured.
+            `Named`), images_are_unit, record (the name of its golden file) and year.
+        benchmark: our rows and the baselines' on published tests (`benchmark_table.rows_of`), where they were measured.
     """
     data = sources_of(record)
     measured = tests(results, record)
@@ -167,8 +167,8 @@ def card_facts(
         "text_link": Named(config.text_id, True).link,
         **based_on(config, record, model["image_model"]),
         "hub_data": [source.name for source in data if source.on_hub],
-        "own_pictures": [source.name for source in data if not source.on_hub and source.name != "mini"],
-        "has_ceiling": any("teacher_captions" in test["figures"] for test in measured),
+        "own_images": [source.name for source in data if not source.on_hub and source.name != "mini"],
+        "has_teacher_reference": any("teacher_captions" in test["figures"] for test in measured),
         "has_intervals": bool(results["text_to_image"]["ci95"]),
         "project": PROJECT,
         "data": [
@@ -180,8 +180,8 @@ def card_facts(
         "tests": measured,
         "split": results["split"],
         "clean": results["text_to_image"]["recall_at_1"],
-        "spellings": [{"label": label, **results["robustness"][name]} for label, name in SPELLINGS],
-        "peers": benchmark or read_peers(),
+        "corruptions": [{"label": label, **results["robustness"][name]} for label, name in CORRUPTION_LABELS],
+        "baselines": benchmark or read_baselines(),
         "has_benchmark": bool(benchmark),
         "training": training(record),
         "limits": " ".join(config.limits.split()),
@@ -222,12 +222,12 @@ def training(record: dict[str, Any]) -> dict[str, Any]:
     return {
         **trained,
         "method": OBJECTIVES[trained.get("objective", "mse")].words,
-        "typo_share": trained.get("typo_share", 0),
-        "learning_rate": f"{trained['learning_rate'] or usual_learning_rate(trained['backbone']):g}",
+        "typo_probability": trained.get("typo_probability", 0),
+        "learning_rate": f"{trained['learning_rate'] or default_learning_rate(trained['backbone']):g}",
         "epochs": f"{trained['epochs']:g}",
-        "pictures": summary["training_pictures"],
+        "images": summary["training_images"],
         "captions": summary["training_captions"],
-        "cut": summary["captions_cut"],
+        "cut": summary["captions_truncated"],
         "seconds": summary["train_seconds"],
         "machine": f"{record['machine']['cores']} cores ({record['machine']['processor']})",
         "libraries": {name: record["libraries"][name] for name in ("sentence-transformers", "transformers", "torch")},
@@ -244,7 +244,7 @@ def cells(figures: dict[str, Any]) -> str:
 
 
 def tests(results: dict[str, Any], record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The test sets: each source that has test pictures where there are several, else the one."""
+    """The test sets: each source that has test images where there are several, else the one."""
     by_source = results.get("sources") or {results["dataset"]: results}
     told = zip(sources_of(record), sources_in(record["config"]))
     return [
@@ -271,7 +271,7 @@ def recipe(record: dict[str, Any]) -> str:
     different = {
         name: public_values(value)
         for name, value in trained.items()
-        if name not in ("run", "targets", "device") and value != defaults.get(name)
+        if name not in ("run", "embeddings", "device") and value != defaults.get(name)
     }
     commits = {"image_model": record["image_model"]["revision"], "backbone": record.get("backbone_revision")}
     different |= {f"{name}_revision": commit for name, commit in commits.items() if commit}
@@ -298,8 +298,8 @@ def public_values(value: Any) -> Any:
 def public_name(name: str) -> str:
     """A name as others may read it: of a path that leaves the working folder, its last part.
 
-    >>> public_name("/data/someone/pictures"), public_name("../a/pictures"), public_name("owner/set")
-    ('pictures', 'pictures', 'owner/set')
+    >>> public_name("/data/someone/images"), public_name("../a/images"), public_name("owner/set")
+    ('images', 'images', 'owner/set')
     """
     leaves = Path(name).is_absolute() or name.startswith(("~", ".."))
     return Path(name).name if leaves else name

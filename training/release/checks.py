@@ -7,24 +7,24 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.corruptions import SPELLINGS
+from training.evaluation.corruptions import CORRUPTION_LABELS
 from training.release.card import licences, not_finite, public_name, sources_of
 from training.run.config import PublishConfig
 from training.run.provenance import git_state
 from training.run.record import sources_in
 
 FIGURES = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr")
-ENOUGH_PICTURES = 50  # below, chance finds much by itself
+ENOUGH_IMAGES = 50  # below, chance finds much by itself
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")  # the Hub's abbreviations
 CHECKOUT = Path(__file__).parents[2]
 
 
-def obstacles(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]) -> list[str]:
+def failed_checks(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]) -> list[str]:
     """Why this run can't be published as it is, each reason with what to do; empty where nothing stands in the way."""
-    return [*in_the_run(record, results), *in_the_recipe(config, record)]
+    return [*run_failures(record, results), *recipe_failures(config, record)]
 
 
-def in_the_run(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
+def run_failures(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
     """What is wrong with the run and its results."""
     if "image_model" not in record or "training_captions" not in record["summary"]:
         return ["run.json is not of a text encoder trained with this version; train it with training.distill"]
@@ -38,9 +38,7 @@ def in_the_run(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
     found += [f"results.json holds no fraction at {place}; measure again" for place in bad_figures(results)]
     if not found and is_chance(results):
         recall, images = results["text_to_image"]["recall_at_10"], results["images"]
-        found.append(
-            f"recall@10 {recall:.3f} among {images} pictures is what chance finds; train longer or on more data"
-        )
+        found.append(f"recall@10 {recall:.3f} among {images} images is what chance finds; train longer or on more data")
     for state, when in ((record["git"], "when it was trained"), (git_state(), "now")):
         if not state:
             found.append(f"no git commit {when}, so the card can't say what reproduces it; work in a git checkout")
@@ -55,7 +53,7 @@ def in_the_run(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
 def bad_figures(results: dict[str, Any]) -> list[str]:
     """Places of results.json that do not hold what evaluate writes there."""
     bad = list(not_finite(results))
-    for group in ("text_to_image", "image_to_text", *(f"robustness.{name}" for _, name in SPELLINGS)):
+    for group in ("text_to_image", "image_to_text", *(f"robustness.{name}" for _, name in CORRUPTION_LABELS)):
         figures: Any = results
         for name in group.split("."):
             figures = figures.get(name) if isinstance(figures, dict) else None
@@ -69,13 +67,13 @@ def bad_figures(results: dict[str, Any]) -> list[str]:
 
 
 def is_chance(results: dict[str, Any]) -> bool:
-    """Whether ten pictures drawn blindly would have found as much."""
+    """Whether ten images drawn blindly would have found as much."""
     images, found = results["images"], results["text_to_image"]
     low = found.get("ci95", {}).get("recall_at_10", (found["recall_at_10"],))[0]
-    return bool(images >= ENOUGH_PICTURES and low <= 10 / images)
+    return bool(images >= ENOUGH_IMAGES and low <= 10 / images)
 
 
-def in_the_recipe(config: PublishConfig, record: dict[str, Any]) -> list[str]:
+def recipe_failures(config: PublishConfig, record: dict[str, Any]) -> list[str]:
     """What is missing or wrong in what the maker says."""
     found = []
     if not LICENSE.fullmatch(config.license):

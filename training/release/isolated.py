@@ -14,7 +14,7 @@ BLOCK = (
 TIMEOUT_SECONDS = 600
 
 
-def run_as_stranger(script: Path, *argv: str, offline: bool = False) -> subprocess.CompletedProcess[str]:
+def run_isolated(script: Path, *argv: str, offline: bool = False) -> subprocess.CompletedProcess[str]:
     """Runs a Python file; returns the finished process with its output.
 
     Args:

@@ -11,7 +11,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from training.run.distributed import is_first, is_lost, leave_processes, local_process_number, process_count, speaks
+from training.run.distributed import (
+    exit_process_group,
+    is_lost_peer,
+    is_main_process,
+    local_rank,
+    reports_errors,
+    world_size,
+)
 from turkish_clip.errors import InputError
 
 DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
@@ -29,20 +36,20 @@ def run_command(
         argv: its arguments; None: those of the command line.
         several_processes: whether it may run in several processes at once. One of them logs and says what is wrong.
     """
-    level = logging.INFO if is_first() else logging.ERROR
+    level = logging.INFO if is_main_process() else logging.ERROR
     logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        if process_count() > 1 and not several_processes:
+        if world_size() > 1 and not several_processes:
             _exit(
-                f"expected one process, got {process_count()}; start it without a launcher (training.distill alone "
+                f"expected one process, got {world_size()}; start it without a launcher (training.distill alone "
                 "runs on several)"
             )
         _run(main, sys.argv[1:] if argv is None else argv)
     except BaseException as end:
-        leave_processes(end)
+        exit_process_group(end)
         raise
-    leave_processes(None)
+    exit_process_group(None)
 
 
 def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
@@ -52,14 +59,14 @@ def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
         _exit(" ".join(str(error).split()))
     except KeyboardInterrupt:
         _leave_the_bar()
-        if local_process_number() == 0:
+        if local_rank() == 0:
             print("interrupted; give the same command again (with --resume where it trains) to go on", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
-        if is_lost(error):
-            if not is_first():
+        if is_lost_peer(error):
+            if not is_main_process():
                 raise SystemExit(2) from None  # the one that ended, or the first, says why
-            _exit(f"expected all {process_count()} processes to go on, got one that ended; see why above, and --resume")
+            _exit(f"expected all {world_size()} processes to go on, got one that ended; see why above, and --resume")
         if is_disk_full(error):
             _exit(f"expected free disk space, got a full disk ({_first_line(error)}); free some and run it again")
         if isinstance(error, OSError):
@@ -69,7 +76,7 @@ def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
 
 def print_result(result: dict[str, Any], as_json: bool) -> None:
     """Prints a command's result to stdout, once: one JSON object, or indented lines for people."""
-    if not is_first():
+    if not is_main_process():
         return
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
@@ -122,6 +129,6 @@ def _leave_the_bar() -> None:
 
 def _exit(message: str) -> None:
     _leave_the_bar()
-    if speaks():
+    if reports_errors():
         print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)

@@ -20,42 +20,44 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetsConfig(SourceConfig):
+class EmbeddingsConfig(SourceConfig):
     """The image model and the folder of its vectors."""
 
     image_model: str = option("clip-ViT-B-32", "Hub id or folder of the image model")
     image_model_revision: str = option("", "revision of the image model; empty: the newest")
-    targets: str = option("", "folder of the targets; empty: RUN/targets")
+    embeddings: str = option("", "folder of the image embeddings; empty: RUN/embeddings")
     device: str = option("auto", "where the computation runs", choices=DEVICES)
     json: bool = option(False, "print the result as one JSON object on stdout")
 
     @property
-    def targets_folder(self) -> Path:
-        """The folder of the targets."""
-        return Path(self.targets or self.folder / "targets")
+    def embeddings_folder(self) -> Path:
+        """The folder of the image embeddings."""
+        return Path(self.embeddings or self.folder / "embeddings")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedConfig(TargetsConfig):
-    """Run the frozen image model over every picture once and keep its vectors (targets)."""
+class EmbedConfig(EmbeddingsConfig):
+    """Run the frozen image model over every image once and keep its vectors (image embeddings)."""
 
-    image_batch_size: int = option(0, "pictures per step of the tower; 0: 32 on the CPU, 64 elsewhere", low=0)
-    workers: int = option(0, "threads that decode pictures ahead of the tower; 0: one per core", low=0, high=256)
+    image_batch_size: int = option(0, "images per step of the tower; 0: 32 on the CPU, 64 elsewhere", low=0)
+    workers: int = option(0, "threads that decode images ahead of the tower; 0: one per core", low=0, high=256)
     dtype: str = option(
         "auto", "of the computation; auto: bf16 where the processor or GPU has it", choices=("auto", "float32", "bf16")
     )
     cluster: str = option("", "Ray cluster whose workers embed: auto, an address, or local (extra distributed)")
     cluster_workers: int = option(2, "processes on the cluster, each with a tower of its own", low=1)
-    shard_size: int = option(4096, "pictures per shard: what a kill loses at most", low=1)
-    target_dtype: str = option("float32", "of the stored vectors; float16 halves them", choices=("float32", "float16"))
+    shard_size: int = option(4096, "images per shard: what a kill loses at most", low=1)
+    embedding_dtype: str = option(
+        "float32", "of the stored vectors; float16 halves them", choices=("float32", "float16")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(TargetsConfig):
-    """Train the Turkish text encoder by MSE against the pictures' stored vectors."""
+class DistillConfig(EmbeddingsConfig):
+    """Train the Turkish text encoder by MSE against the images' stored vectors."""
 
     objective: str = option("mse", "what is asked of the vectors (training/objectives.py)", choices=tuple(OBJECTIVES))
-    train_pictures: int = option(0, "pictures to train on, drawn by a hash of their ids; 0: all", low=0)
+    train_images: int = option(0, "images to train on, drawn by a hash of their ids; 0: all", low=0)
     backbone: str = option("dbmdz/bert-base-turkish-cased", "Hub id or folder of a BERT, or scratch: a small new one")
     backbone_revision: str = option("", "revision of the backbone; empty: the newest")
     scratch_layers: int = option(3, "layers of a scratch backbone", low=1, high=48)
@@ -67,16 +69,18 @@ class DistillConfig(TargetsConfig):
     learning_rate: float = option(0.0, "peak of AdamW's, cosine to zero; 0: 5e-5, or 1e-3 for scratch", low=0)
     warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
     weight_decay: float = option(0.01, "AdamW's", low=0)
-    ascii_share: float = option(0.1, "of the captions seen as typed without Turkish letters", low=0, high=1)
-    case_share: float = option(0.2, "of the captions seen in upper or lower case, half each", low=0, high=1)
-    full_stop_share: float = option(0.1, "of the captions seen with their full stop taken or added", low=0, high=1)
-    typo_share: float = option(0.1, "of the captions seen with a typo", low=0, high=1)
+    ascii_probability: float = option(0.1, "of the captions seen as typed without Turkish letters", low=0, high=1)
+    case_probability: float = option(0.2, "of the captions seen in upper or lower case, half each", low=0, high=1)
+    full_stop_probability: float = option(
+        0.1, "of the captions seen with their full stop taken or added", low=0, high=1
+    )
+    typo_probability: float = option(0.1, "of the captions seen with a typo", low=0, high=1)
     group_by_length: bool = option(False, "batches of captions of similar length: faster, and noisier steps (LOG.md)")
     evaluations: int = option(10, "times the validation split is measured; the best is kept", low=1)
     gradient_accumulation: int = option(1, "micro-batches in which a process takes its share of a batch", low=1)
     bf16: bool = option(False, "mixed precision, where the device has it")
     compile: bool = option(False, "compile the encoder first (torch.compile): slow to begin, worth it for long runs")
-    seed: int = option(0, "of the weights, the order and the variants", low=0)
+    seed: int = option(0, "of the weights, the order and the augmentation", low=0)
     resume: bool = option(False, "go on from the run's last checkpoint")
 
     def __post_init__(self) -> None:
@@ -86,20 +90,20 @@ class DistillConfig(TargetsConfig):
     @property
     def peak_learning_rate(self) -> float:
         """The one given, or that which fits the backbone."""
-        return self.learning_rate or usual_learning_rate(self.backbone)
+        return self.learning_rate or default_learning_rate(self.backbone)
 
 
-def usual_learning_rate(backbone: str) -> float:
+def default_learning_rate(backbone: str) -> float:
     """AdamW's peak that fits a backbone: fresh weights want a larger one than pretrained ones."""
     return 1e-3 if backbone == "scratch" else 5e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(TargetsConfig):
-    """Measure the run's text encoder on pictures and wordings it never saw."""
+class EvaluateConfig(EmbeddingsConfig):
+    """Measure the run's text encoder on images and wordings it never saw."""
 
     model: str = option("", "the text encoder; empty: RUN/model")
-    split: str = option("test", "which pictures to measure", choices=("train", "validation", "test"))
+    split: str = option("test", "which images to measure", choices=("train", "validation", "test"))
     text_batch_size: int = option(256, "texts per step", low=1)
     bootstrap_samples: int = option(1000, "for the 95 % intervals", low=0)
     report_queries: int = option(12, "Turkish queries shown in the report", low=0)
@@ -107,10 +111,10 @@ class EvaluateConfig(TargetsConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LeakageConfig(SourceConfig):
-    """Find the pictures of a source that a benchmark tests on, by Flickr and COCO id."""
+    """Find the images of a source that a benchmark tests on, by Flickr and COCO id."""
 
-    benchmark: str = option("", "file of the benchmark's picture names or ids, one a line")
-    split: str = option("train", "which pictures of the source", choices=("train", "validation", "test"))
+    benchmark: str = option("", "file of the benchmark's image names or ids, one a line")
+    split: str = option("train", "which images of the source", choices=("train", "validation", "test"))
     json: bool = option(False, "print the result as one JSON object on stdout")
 
 
@@ -126,7 +130,7 @@ BENCHMARK_TASKS = (
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Measure a text encoder and its image model on MTEB's Turkish picture retrieval tasks (extra benchmark)."""
+    """Measure a text encoder and its image model on MTEB's Turkish image retrieval tasks (extra benchmark)."""
 
     run: str = option("", "where the results go; a training run is measured in its own folder")
     model: str = option("", "Hub id or folder of the text encoder or pair; empty: the run's")
@@ -138,7 +142,7 @@ class BenchmarkConfig:
     data_captions: tuple[str, ...] = option((), "its columns of Turkish captions; empty: captions, caption or text")
     data_split: str = option("", "of data; empty: all of it", choices=("", "train", "validation", "test"))
     data_ids: str = option("", "file of the image_ids to measure, one a line; empty: all of data")
-    batch_size: int = option(64, "texts or pictures per step", low=1)
+    batch_size: int = option(64, "texts or images per step", low=1)
     device: str = option("auto", "where the computation runs", choices=DEVICES)
     json: bool = option(False, "print the result as one JSON object on stdout")
 
@@ -156,12 +160,12 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
-    """Distil once for each objective, data size and seed from the same targets, and compare what comes out."""
+    """Distil once for each objective, data size and seed from the same image embeddings, and compare what comes out."""
 
     objectives: tuple[str, ...] = option(tuple(OBJECTIVES), "of them, with commas between (training/objectives.py)")
     split: str = option("validation", "by which they are compared", choices=("train", "validation", "test"))
     seeds: tuple[int, ...] = option((0, 1, 2), "one run each")
-    sizes: tuple[int, ...] = option((0,), "training pictures, as many steps for each; 0: all")
+    sizes: tuple[int, ...] = option((0,), "training images, as many steps for each; 0: all")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,9 +182,9 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(SourceConfig):
-    """Train a small CLIP from scratch: symmetric cross-entropy over pictures and their captions."""
+    """Train a small CLIP from scratch: symmetric cross-entropy over images and their captions."""
 
-    picture_size: int = option(64, "side in pixels, a multiple of patch_size", low=8, high=1024)
+    image_size: int = option(64, "side in pixels, a multiple of patch_size", low=8, high=1024)
     patch_size: int = option(8, "side of a patch in pixels", low=1, high=128)
     vision_layers: int = option(4, "layers of the image tower", low=1, high=48)
     vision_hidden: int = option(96, "width of the image tower, a multiple of 32", low=32, high=2048)
@@ -189,13 +193,13 @@ class PretrainConfig(SourceConfig):
     vocabulary: int = option(700, "tokens of the text tower, learnt from the captions", low=514)
     caption_tokens: int = option(32, "longer captions are cut", low=8, high=512)
     dim: int = option(512, "width of the shared space", low=8, high=4096)
-    epochs: float = option(12.0, "passes over the training pictures, a caption each", low=0.001)
-    batch_size: int = option(256, "pictures per step: each is told from all others", low=2)
+    epochs: float = option(12.0, "passes over the training images, a caption each", low=0.001)
+    batch_size: int = option(256, "images per step: each is told from all others", low=2)
     learning_rate: float = option(1e-3, "peak of AdamW's, cosine to zero", low=0)
     warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
     weight_decay: float = option(0.1, "AdamW's", low=0)
     shortest_first: float = option(
-        0.0, "of the epochs, at first, see the shorter half of each picture's captions alone (LOG.md)", low=0, high=1
+        0.0, "of the epochs, at first, see the shorter half of each image's captions alone (LOG.md)", low=0, high=1
     )
     augment: float = option(0.5, "strength of shifts, scaling, turns and shades (never mirrored)", low=0, high=1)
     evaluations: int = option(4, "checkpoints during the run", low=1)
@@ -210,13 +214,13 @@ class PretrainConfig(SourceConfig):
         super().__post_init__()
         if any(source.weight != 1 for source in self.all_sources):
             raise ConfigError(
-                "expected sources of weight 1 for pretraining, which sees each picture once an epoch, got others; "
+                "expected sources of weight 1 for pretraining, which sees each image once an epoch, got others; "
                 "leave 'weight' out"
             )
         _check_multiple_of_32(self, "vision_hidden", "text_hidden")
-        if self.picture_size % self.patch_size:
+        if self.image_size % self.patch_size:
             raise ConfigError(
-                f"expected 'picture_size' to be a multiple of patch_size {self.patch_size}, got {self.picture_size}"
+                f"expected 'image_size' to be a multiple of patch_size {self.patch_size}, got {self.image_size}"
             )
 
 

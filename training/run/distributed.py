@@ -16,7 +16,12 @@ from turkish_clip.errors import InputError
 
 PATIENCE = timedelta(hours=6)  # of those that wait while the first one reads, downloads or draws
 BAD_INPUT, DEFECT = 2, 1  # exit codes, as in `command`
-LOST_WORDS = ("connection closed by peer", "connection reset by peer", "broken pipe", "distributed evaluator failed")
+LOST_WORDS = (
+    "connection closed by baseline",
+    "connection reset by baseline",
+    "broken pipe",
+    "distributed evaluator failed",
+)
 OTHER_WAYS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 Result = TypeVar("Result")
 
@@ -25,31 +30,31 @@ class ProcessError(InputError):
     """Processes that do not find each other, or that one of them left."""
 
 
-def process_count() -> int:
+def world_size() -> int:
     """How many processes train together: 1 unless a launcher started several."""
     return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= set(os.environ) else 1
 
 
-def process_number() -> int:
+def rank() -> int:
     """The number of this process, from 0: the one that evaluates and writes."""
-    return int(os.environ["RANK"]) if process_count() > 1 else 0
+    return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
-def local_process_number() -> int:
+def local_rank() -> int:
     """The number of this process on its machine, from 0."""
-    return int(os.environ.get("LOCAL_RANK", process_number())) if process_count() > 1 else 0
+    return int(os.environ.get("LOCAL_RANK", rank())) if world_size() > 1 else 0
 
 
-def local_process_count() -> int:
+def local_world_size() -> int:
     """How many of the processes are on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", process_count())) if process_count() > 1 else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if world_size() > 1 else 1
 
 
-def is_first() -> bool:
-    return process_number() == 0
+def is_main_process() -> bool:
+    return rank() == 0
 
 
-def join_processes(device: str) -> None:
+def join_process_group(device: str) -> None:
     """Waits until all processes have found each other; one process alone joins nothing.
 
     Args:
@@ -58,7 +63,7 @@ def join_processes(device: str) -> None:
     Raises:
         ProcessError: they did not find each other, or are to share the weights, too.
     """
-    if process_count() == 1:
+    if world_size() == 1:
         return
     for name in OTHER_WAYS:
         if os.environ.get(name, "false").lower() == "true":
@@ -76,12 +81,12 @@ def join_processes(device: str) -> None:
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
         raise ProcessError(
-            f"expected {process_count()} processes to meet at {where}, got {str(error).splitlines()[0]}; start them "
+            f"expected {world_size()} processes to meet at {where}, got {str(error).splitlines()[0]}; start them "
             "with torchrun or accelerate launch"
         ) from error
 
 
-def leave_processes(end: BaseException | None) -> None:
+def exit_process_group(end: BaseException | None) -> None:
     """Ends this process at once, if it joined others; does nothing otherwise.
 
     Args:
@@ -102,7 +107,7 @@ def leave_processes(end: BaseException | None) -> None:
     os._exit(code)
 
 
-def together(action: Callable[[], Result]) -> Result:
+def all_or_none(action: Callable[[], Result]) -> Result:
     """What `action` returns in this process; where it fails in one process, all of them end.
 
     Raises:
@@ -114,20 +119,20 @@ def together(action: Callable[[], Result]) -> Result:
     return result  # type: ignore[return-value]  # None only after an error, which _agree has raised
 
 
-def in_turn(action: Callable[[], Result]) -> Result:
-    """Like `together`, but the first process comes first: what it wrote or downloaded, the others find there."""
-    if is_first():
-        result = together(action)
-        together(lambda: None)
+def main_process_first(action: Callable[[], Result]) -> Result:
+    """Like `all_or_none`, but the first process comes first: what it wrote or downloaded, the others find there."""
+    if is_main_process():
+        result = all_or_none(action)
+        all_or_none(lambda: None)
         return result
-    together(lambda: None)
-    return together(action)
+    all_or_none(lambda: None)
+    return all_or_none(action)
 
 
-def by_first(action: Callable[[], Result]) -> Result:
-    """What `action` returns in the first process, which alone runs it; fails as `together` does."""
-    result = together(action if is_first() else lambda: None)
-    if process_count() == 1:
+def broadcast_from_main(action: Callable[[], Result]) -> Result:
+    """What `action` returns in the first process, which alone runs it; fails as `all_or_none` does."""
+    result = all_or_none(action if is_main_process() else lambda: None)
+    if world_size() == 1:
         return result  # type: ignore[return-value]
     import torch
 
@@ -136,18 +141,18 @@ def by_first(action: Callable[[], Result]) -> Result:
     return told[0]  # type: ignore[return-value]
 
 
-def speaks() -> bool:
+def reports_errors() -> bool:
     """Whether an error of this process is for it to say.
 
-    Before the processes have met, the first one of each machine says it; afterwards `together` has chosen one.
+    Before the processes have met, the first one of each machine says it; afterwards `all_or_none` has chosen one.
     """
-    return local_process_number() == 0 or _joined()
+    return local_rank() == 0 or _joined()
 
 
-def is_lost(error: BaseException) -> bool:
+def is_lost_peer(error: BaseException) -> bool:
     """Whether an error only tells that another process has ended: gloo says so in a RuntimeError."""
     said = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LOST_WORDS)
-    return said and process_count() > 1
+    return said and world_size() > 1
 
 
 def _joined() -> bool:
@@ -168,13 +173,13 @@ def _agree(error: Exception | None) -> None:
     if _joined():
         import torch
 
-        told: list[Any] = [None] * process_count()
+        told: list[Any] = [None] * world_size()
         torch.distributed.all_gather_object(told, codes[0])
         codes = told
     failed = next((number for number, code in enumerate(codes) if code), None)
     if failed is None:
         return
-    if error is not None and (failed == process_number() or not _joined()):
+    if error is not None and (failed == rank() or not _joined()):
         raise error
     raise SystemExit(codes[failed])
 
@@ -187,7 +192,7 @@ def device_of(name: str) -> str:
     """
     import torch
 
-    several = process_count() > 1
+    several = world_size() > 1
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and not several, "cpu": True}
     device = next(device for device, present in has.items() if present) if name == "auto" else name
     if not has[device]:
@@ -195,12 +200,12 @@ def device_of(name: str) -> str:
         raise InputError(f"expected a device that this machine has ({there}), got {name!r}; choose with --device")
     if device != "cuda" or not several:
         return device
-    if local_process_count() > torch.cuda.device_count():
+    if local_world_size() > torch.cuda.device_count():
         raise InputError(
-            f"expected a GPU for each process, got {torch.cuda.device_count()} for {local_process_count()} processes "
+            f"expected a GPU for each process, got {torch.cuda.device_count()} for {local_world_size()} processes "
             "on this machine; start fewer, or add --device cpu"
         )
-    return f"cuda:{local_process_number()}"
+    return f"cuda:{local_rank()}"
 
 
 def training_device(name: str) -> str:

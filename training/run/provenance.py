@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from training.run.distributed import process_count
+from training.run.distributed import world_size
 
 LIBRARIES = (
     "turkish-clip",
@@ -38,13 +38,13 @@ def library_versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     about = {"processor": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
-    return {**about, "processes": process_count()}
+    return {**about, "world_size": world_size()}
 
 
 def git_state() -> dict[str, Any]:
     """The checkout's commit, whether it has uncommitted changes, and where; empty outside a checkout.
 
-    Files that git does not know count where the code lies: pictures and recipes beside it change no result that the
+    Files that git does not know count where the code lies: images and recipes beside it change no result that the
     recipe in the card does not name.
     """
     folder = Path(__file__).parents[2]

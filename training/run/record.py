@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.run.distributed import is_first, process_number
+from training.run.distributed import is_main_process, rank
 from training.run.provenance import git_state, library_versions, machine
 from turkish_clip.atomic import write_json
 from turkish_clip.errors import InputError
 
 log = logging.getLogger("training")
-NO_PART_OF_THE_RESULT = ("resume", "json", "max_reject_share", "captions_license", "captions_streaming")
+NO_PART_OF_THE_RESULT = ("resume", "json", "max_skipped_fraction", "captions_license", "captions_streaming")
 
 
 class RunError(InputError):
@@ -57,27 +57,27 @@ class Run:
         record = _read_record(self.folder)
         return record["summary"] if record.get("status") == "finished" else None
 
-    def begin(self, **facts: Any) -> None:
+    def begin(self, **inputs: Any) -> None:
         """Writes run.json, once all input has been read and before the first step; a resumed run keeps its own.
 
         Of several processes the first one writes it, and the others, which come after it, compare.
 
         Args:
-            facts: what the run depends on beside its configuration, such as hashes of what it reads.
+            inputs: what the run depends on beside its configuration, such as hashes of what it reads.
 
         Raises:
             RunError: a resumed run, or another process, has other facts, or another process finds no run.json.
         """
-        if self.resumed or not is_first():
+        if self.resumed or not is_main_process():
             before = _read_record(self.folder)
             if not before:
                 raise RunError(
                     f"expected {self.folder} on a disk that all processes share, got no run.json there in process "
-                    f"{process_number()}; put --run where all machines see it"
+                    f"{rank()}; put --run where all machines see it"
                 )
-            for name, value in facts.items():
+            for name, value in inputs.items():
                 if before.get(name) != value:
-                    where = "" if is_first() else f" in process {process_number()}"
+                    where = "" if is_main_process() else f" in process {rank()}"
                     raise RunError(
                         f"expected the {name} that {self.folder} was begun with ({before.get(name)}), got {value}"
                         f"{where}; bring the old input back, or start another --run"
@@ -87,7 +87,7 @@ class Run:
         if state.get("dirty"):
             log.warning("uncommitted changes (%s): this run can't be published", ", ".join(state["changed"]))
         about = {"git": state, "libraries": library_versions(), "machine": machine()}
-        write_json(self.folder / "run.json", {"status": "running", "config": self.settings, **facts, **about})
+        write_json(self.folder / "run.json", {"status": "running", "config": self.settings, **inputs, **about})
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Adds the result to run.json."""

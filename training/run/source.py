@@ -9,7 +9,7 @@ from training.run.recipe import ConfigError, option
 from turkish_clip.errors import InputError
 
 
-class CaptionsError(InputError):
+class SourceError(InputError):
     """A source of captions that can't be read as one."""
 
 
@@ -18,7 +18,7 @@ MAX_WEIGHT = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One source of captioned pictures: where it is, what its columns mean, and on which terms it may be used."""
+    """One source of captioned images: where it is, what its columns mean, and on which terms it may be used."""
 
     captions: str = option(
         "",
@@ -29,10 +29,10 @@ class Source:
     captions_config: str = option("", "configuration of a Hub data set, where it has several")
     captions_revision: str = option("", "revision of a Hub data set; empty: the newest")
     captions_streaming: bool = option(
-        False, "read a Hub data set over the network each time, in place of downloading it: captions, then pictures"
+        False, "read a Hub data set over the network each time, in place of downloading it: captions, then images"
     )
-    captions_license: str = option("", "licence of the pictures and captions, as the model card names it")
-    image_column: str = option("", "column of the picture; empty: file_name, image, image_path or path")
+    captions_license: str = option("", "licence of the images and captions, as the model card names it")
+    image_column: str = option("", "column of the image; empty: file_name, image, image_path or path")
     caption_columns: tuple[str, ...] = option(
         (),
         "columns of captions, text or list (name.field: inside a record); empty: captions, caption or text",
@@ -41,9 +41,9 @@ class Source:
     english_columns: tuple[str, ...] = option((), "columns of English captions; empty: captions_en, if there")
     label_column: str = option(
         "",
-        "column of what a picture shows, in Turkish, text or list, to fit the temperature on; empty: labels, if there",
+        "column of what an image shows, in Turkish, text or list, to fit the temperature on; empty: labels, if there",
     )
-    id_column: str = option("", "column that names the picture; empty: image_id, else its path or row number")
+    id_column: str = option("", "column that names the image; empty: image_id, else its path or row number")
     split_column: str = option("split", "column that says train, validation or test, if there")
     weight: float = option(
         1.0, "how often each of its training captions is seen in an epoch: 0.5 every other epoch, 2 twice in each"
@@ -52,13 +52,15 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig(Source):
-    """Where captioned pictures come from."""
+    """Where captioned images come from."""
 
     sources: tuple[Source, ...] = option((), "several sources in place of captions, as a list of them in a recipe")
-    validation_share: float = option(0.05, "of the pictures, where the source has no validation split", low=0, high=0.5)
-    test_share: float = option(0.1, "of the pictures, where the source has no test split", low=0, high=0.9)
+    validation_fraction: float = option(
+        0.05, "of the images, where the source has no validation split", low=0, high=0.5
+    )
+    test_fraction: float = option(0.1, "of the images, where the source has no test split", low=0, high=0.9)
     split_seed: int = option(0, "of the hash that cuts the splits; another one gives other splits", low=0)
-    max_reject_share: float = option(0.02, "more rejected rows or pictures than this stop the run", low=0, high=1)
+    max_skipped_fraction: float = option(0.02, "more skipped rows or images than this stop the run", low=0, high=1)
     run: str = option("", "the run folder; empty: runs/<recipe>")
 
     def __post_init__(self) -> None:

@@ -30,19 +30,19 @@ T = TypeVar("T")
 Numbers = NDArray[np.int64]
 
 
-def scratch_file(near: Path) -> IO[bytes]:
-    """An empty file without a name, on the disk where the folder `near` is or will be.
+def unnamed_file(temp_dir: Path) -> IO[bytes]:
+    """An empty file without a name, on the disk where the folder `temp_dir` is or will be.
 
     Raises:
         OSError: that place can't be written.
     """
-    folder = near.absolute()
+    folder = temp_dir.absolute()
     while not folder.is_dir():
         folder = folder.parent
     return tempfile.TemporaryFile(dir=folder)
 
 
-def scratch_array(shape: tuple[int, ...], dtype: DTypeLike, near: Path) -> NDArray[Any]:
+def unnamed_array(shape: tuple[int, ...], dtype: DTypeLike, temp_dir: Path) -> NDArray[Any]:
     """Zeros in a file without a name, mapped to be read and written.
 
     Raises:
@@ -51,14 +51,14 @@ def scratch_array(shape: tuple[int, ...], dtype: DTypeLike, near: Path) -> NDArr
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if not size:
         return np.zeros(shape, dtype)
-    with scratch_file(near) as file:
+    with unnamed_file(temp_dir) as file:
         file.truncate(size)
-        take_space(file)
+        allocate(file)
         mapped = mmap.mmap(file.fileno(), size)
     return np.frombuffer(mapped, dtype).reshape(shape)
 
 
-def take_space(file: IO[bytes]) -> None:
+def allocate(file: IO[bytes]) -> None:
     """Takes a sparse file's whole space at once: writing through a map to a full disk would kill the process.
 
     Raises:
@@ -71,11 +71,11 @@ def take_space(file: IO[bytes]) -> None:
 class TableWriter:
     """Writes a table, row by row, to a file without a name."""
 
-    def __init__(self, schema: pa.Schema, near: Path) -> None:
+    def __init__(self, schema: pa.Schema, temp_dir: Path) -> None:
         import pyarrow as pa
 
         self._schema = schema
-        self._file = scratch_file(near)
+        self._file = unnamed_file(temp_dir)
         self._stream = pa.ipc.new_stream(self._file, schema)
         self._rows: list[tuple[Any, ...]] = []
         self._bytes = 0

@@ -16,11 +16,11 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from training.data.samples import Reject, Row
-from training.data.sources import Captions, check_rejects, write_rejects
+from training.data.samples import Row, SkippedSample
+from training.data.sources import Captions, check_skipped, write_skipped
 from training.run.config import PretrainConfig
-from training.run.temp_storage import take_space
-from turkish_clip.atomic import whole_file
+from training.run.temp_storage import allocate
+from turkish_clip.atomic import atomic_write
 from turkish_clip.images import ImageError
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ class ClipBatches(Dataset[int]):
     """
 
     def __init__(
-        self, pictures: np.ndarray, captions: Sequence[Sequence[str]], processor: CLIPProcessor, config: PretrainConfig
+        self, images: np.ndarray, captions: Sequence[Sequence[str]], processor: CLIPProcessor, config: PretrainConfig
     ) -> None:
-        """Takes (n, 3, side, side) uint8 pictures and the captions of each."""
-        self.pictures = pictures
+        """Takes (n, 3, side, side) uint8 images and the captions of each."""
+        self.images = images
         self.captions = captions
         self.tokenizer = processor.tokenizer
         self.mean = torch.tensor(processor.image_processor.image_mean)[:, None, None]
@@ -50,33 +50,33 @@ class ClipBatches(Dataset[int]):
 
     @classmethod
     def read(cls, captions: Captions, processor: CLIPProcessor, cache: Path, config: PretrainConfig) -> ClipBatches:
-        """Decodes every training picture once, at the tower's size, into a file that is mapped, not held in memory.
+        """Decodes every training image once, at the tower's size, into a file that is mapped, not held in memory.
 
-        A picture that does not open goes to rejects.jsonl beside the file, and the others go on.
+        An image that does not open goes to skipped.jsonl beside the file, and the others go on.
 
         Raises:
-            CaptionsError: too many pictures do not open.
+            SourceError: too many images do not open.
         """
-        side, rows = config.picture_size, captions.split("train")
+        side, rows = config.image_size, captions.split("train")
         kept: list[Row] = []
-        rejects = list(captions.rejects)
-        with whole_file(cache) as partial:
-            pictures = open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), 3, side, side))
+        skipped = list(captions.skipped)
+        with atomic_write(cache) as partial:
+            images = open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), 3, side, side))
             with partial.open("r+b") as file:
-                take_space(file)
-            for row in tqdm(rows, desc="pictures", unit="picture", mininterval=1):
+                allocate(file)
+            for row in tqdm(rows, desc="images", unit="image", mininterval=1):
                 try:
-                    picture = row.open(min_side=side)
+                    image = row.open(min_side=side)
                 except ImageError as error:
-                    rejects.append(Reject(row.image_id, error.name, error.reason))
+                    skipped.append(SkippedSample(row.image_id, error.name, error.reason))
                     continue
-                pixels = processor.image_processor(picture, do_rescale=False, do_normalize=False)["pixel_values"][0]
-                pictures[len(kept)] = np.asarray(pixels, dtype=np.uint8)
+                pixels = processor.image_processor(image, do_rescale=False, do_normalize=False)["pixel_values"][0]
+                images[len(kept)] = np.asarray(pixels, dtype=np.uint8)
                 kept.append(row)
-            pictures.flush()
-        write_rejects(cache.with_name("rejects.jsonl"), rejects)
-        check_rejects(rejects, captions, config)
-        log.info("%d pictures, %d rejected", len(kept), len(rejects))
+            images.flush()
+        write_skipped(cache.with_name("skipped.jsonl"), skipped)
+        check_skipped(skipped, captions, config)
+        log.info("%d images, %d skipped", len(kept), len(skipped))
         return cls(np.load(cache, mmap_mode="r"), [row.captions for row in kept], processor, config)
 
     def __len__(self) -> int:
@@ -97,10 +97,10 @@ class ClipBatches(Dataset[int]):
         numbers = torch.stack([self._numbers(row) for row in rows])
         texts = [self._caption(row, number) for row, number in zip(rows, numbers[:, 0].tolist())]
         tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-        pictures = torch.from_numpy(self.pictures[rows].astype(np.float32)) / 255
+        images = torch.from_numpy(self.images[rows].astype(np.float32)) / 255
         if self.config.augment:
-            pictures = shifted(pictures, (2 * numbers[:, 1:] - 1) * self.config.augment)
-        return {**tokens, "pixel_values": (pictures - self.mean) / self.std, "labels": equal_rows(tokens["input_ids"])}
+            images = shifted(images, (2 * numbers[:, 1:] - 1) * self.config.augment)
+        return {**tokens, "pixel_values": (images - self.mean) / self.std, "labels": equal_rows(tokens["input_ids"])}
 
     def _caption(self, row: int, number: float) -> str:
         """The caption that a number in [0, 1) chooses among those of this epoch."""
@@ -121,15 +121,15 @@ def equal_rows(ids: torch.Tensor) -> torch.Tensor:
     return numbers
 
 
-def shifted(pictures: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
-    """Moves, scales, turns and shades pictures; never mirrors them, since left and right have names.
+def shifted(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
+    """Moves, scales, turns and shades images; never mirrors them, since left and right have names.
 
     Args:
-        pictures: (b, 3, side, side) float32 in 0 to 1.
+        images: (b, 3, side, side) float32 in 0 to 1.
         amounts: (b, 6) float32 in -1 to 1: shift x and y, scaling, turn, brightness, contrast.
 
     Returns:
-        Pictures of the same shape and range; what moves in from outside repeats the edge.
+        Images of the same shape and range; what moves in from outside repeats the edge.
     """
     x, y, scaling, turn, brightness, contrast = amounts.unbind(1)
     scale, angle = 1 + MAX_SCALING * scaling, MAX_TURN * turn
@@ -137,8 +137,8 @@ def shifted(pictures: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
     transform = torch.stack(
         [torch.stack([cos, -sin, 2 * MAX_SHIFT * x], 1), torch.stack([sin, cos, 2 * MAX_SHIFT * y], 1)], 1
     )
-    grid = functional.affine_grid(transform, list(pictures.shape), align_corners=False)
-    moved = functional.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+    grid = functional.affine_grid(transform, list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     middle = moved.mean((1, 2, 3), keepdim=True)
     shaded = (moved - middle) * (1 + MAX_SHADE * contrast)[:, None, None, None] + middle
     return (shaded + (MAX_SHADE / 2 * brightness)[:, None, None, None]).clamp(0, 1)

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.data.duplicates import Apart, once_by
+from training.data.duplicates import DisjointSplits, deduplicate_by_digest
 from training.data.samples import Row
 from training.data.store import SPLITS
 from training.run.config import PretrainConfig
-from training.run.source import CaptionsError
+from training.run.source import SourceError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 
-ENCODE_AT_ONCE = 512  # opened pictures held in memory
+ENCODE_AT_ONCE = 512  # opened images held in memory
 
 
-def training_arguments(config: PretrainConfig, checkpoints: Path, pictures: int) -> TrainingArguments:
+def training_arguments(config: PretrainConfig, checkpoints: Path, images: int) -> TrainingArguments:
     """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
     from transformers import TrainingArguments
 
-    steps = max(1, math.ceil(pictures / config.batch_size * config.epochs))
+    steps = max(1, math.ceil(images / config.batch_size * config.epochs))
     return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
@@ -46,13 +46,13 @@ def training_arguments(config: PretrainConfig, checkpoints: Path, pictures: int)
         seed=config.seed,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        dataloader_drop_last=pictures > config.batch_size,  # a short batch has fewer pictures to be told from
+        dataloader_drop_last=images > config.batch_size,  # a short batch has fewer images to be told from
         report_to="none",
     )
 
 
-def measure(folder: Path, apart: Apart, config: PretrainConfig) -> dict[str, Any]:
-    """Loads the saved model as a reader would and measures it on the validation and test splits, each picture once.
+def measure(folder: Path, disjoint: DisjointSplits, config: PretrainConfig) -> dict[str, Any]:
+    """Loads the saved model as a reader would and measures it on the validation and test splits, each image once.
 
     Returns:
         Per split: images, captions, text_to_image and image_to_text, as in results.json.
@@ -64,27 +64,27 @@ def measure(folder: Path, apart: Apart, config: PretrainConfig) -> dict[str, Any
     from turkish_clip.metrics import Relevance, unit
 
     model = SentenceTransformer(str(folder), device=device_of(config.device))
-    captions, digests = apart.captions, apart.digests
+    captions, digests = disjoint.captions, disjoint.digests
     results: dict[str, Any] = {}
     for split in ("validation", "test"):
         places = np.flatnonzero(captions.rows.splits == SPLITS.index(split))
         if not len(places):
             continue
-        rows = once_by(captions.rows.take(places), digests[places])
+        rows = deduplicate_by_digest(captions.rows.take(places), digests[places])
         kept, vectors = [], []
-        for some in opened(rows, config.picture_size):
+        for some in opened(rows, config.image_size):
             kept += [row for row, _ in some]
-            vectors.append(model.encode([picture for _, picture in some], show_progress_bar=False))
+            vectors.append(model.encode([image for _, image in some], show_progress_bar=False))
         if not kept:
-            raise CaptionsError(f"expected {split} pictures that open in {captions.name}, got none of {len(rows)}")
+            raise SourceError(f"expected {split} images that open in {captions.name}, got none of {len(rows)}")
         relevance = Relevance.of([row.captions for row in kept])
-        pictures = unit(np.concatenate(vectors))
+        images = unit(np.concatenate(vectors))
         texts = unit(model.encode(relevance.texts, show_progress_bar=False))
         results[split] = {
             "images": len(kept),
             "captions": len(relevance.texts),
-            "text_to_image": asdict(relevance.text_to_image(texts, pictures, bootstrap_samples=1000)),
-            "image_to_text": asdict(relevance.image_to_text(texts, pictures, bootstrap_samples=1000)),
+            "text_to_image": asdict(relevance.text_to_image(texts, images, bootstrap_samples=1000)),
+            "image_to_text": asdict(relevance.image_to_text(texts, images, bootstrap_samples=1000)),
         }
     return results
 
@@ -95,11 +95,11 @@ def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) ->
 
     write_json(folder / "results.json", results)
     lines = [
-        f"A small CLIP trained from scratch on {results['dataset']}: {config.picture_size}-pixel pictures, "
+        f"A small CLIP trained from scratch on {results['dataset']}: {config.image_size}-pixel images, "
         f"{config.dim}-wide vectors, captions of at most {config.caption_tokens} tokens.",
         "Loads with `SentenceTransformer(folder)` and with transformers' `CLIPModel`.",
         "",
-        "| split | pictures | captions | direction | recall@1 | recall@5 | recall@10 |",
+        "| split | images | captions | direction | recall@1 | recall@5 | recall@10 |",
         "|---|---|---|---|---|---|---|",
     ]
     for split in ("validation", "test"):
@@ -113,7 +113,7 @@ def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) ->
 
 
 def opened(rows: Sequence[Row], side: int) -> Iterator[list[tuple[Row, Image.Image]]]:
-    """Rows with their pictures, some at a time; those that do not open are passed over with a warning."""
+    """Rows with their images, some at a time; those that do not open are passed over with a warning."""
     from turkish_clip.images import ImageError
 
     for start in range(0, len(rows), ENCODE_AT_ONCE):

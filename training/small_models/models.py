@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from training.run.config import DistillConfig, PretrainConfig
 from training.run.objectives import INITIAL_LOGIT_SCALE
 from training.small_models.vocabularies import learn_bpe, learn_wordpiece
-from turkish_clip.atomic import whole_folder
+from turkish_clip.atomic import atomic_folder
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPProcessor
@@ -42,7 +42,7 @@ def write_scratch_backbone(folder: Path, captions: Collection[str], config: Dist
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return folder
@@ -52,16 +52,16 @@ ACTIVATION = "gelu"  # one kernel; the three of quick_gelu cost a third of a ste
 
 
 def build_processor(texts: Sequence[str], config: PretrainConfig) -> CLIPProcessor:
-    """CLIP's byte-level BPE tokenizer, learnt from the captions, and its picture processor at our size."""
+    """CLIP's byte-level BPE tokenizer, learnt from the captions, and its image processor at our size."""
     from transformers import CLIPImageProcessor, CLIPProcessor
 
     tokenizer = learn_bpe(texts, config.vocabulary, config.caption_tokens)
     half = [0.5, 0.5, 0.5]
-    side = config.picture_size
-    pictures = CLIPImageProcessor(
+    side = config.image_size
+    images = CLIPImageProcessor(
         size={"shortest_edge": side}, crop_size={"height": side, "width": side}, image_mean=half, image_std=half
     )
-    return CLIPProcessor(image_processor=pictures, tokenizer=tokenizer)
+    return CLIPProcessor(image_processor=images, tokenizer=tokenizer)
 
 
 def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
@@ -93,7 +93,7 @@ def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
                 "intermediate_size": 4 * config.vision_hidden,
                 "num_hidden_layers": config.vision_layers,
                 "num_attention_heads": config.vision_hidden // 32,
-                "image_size": config.picture_size,
+                "image_size": config.image_size,
                 "patch_size": config.patch_size,
                 "projection_dim": config.dim,
             },
@@ -103,9 +103,9 @@ def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
 
 def save_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path, *, half: bool = False) -> None:
     """Saves the model as a folder that both transformers and SentenceTransformer load, as float32 in either case."""
-    from turkish_clip.atomic import whole_folder
+    from turkish_clip.atomic import atomic_folder
 
     weights = {name: tensor.half() if half else tensor for name, tensor in model.state_dict().items()}
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         model.save_pretrained(partial, state_dict=weights)
         processor.save_pretrained(partial)

@@ -12,12 +12,12 @@ from turkish_clip.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from turkish_clip.search.files import FileReject
+    from turkish_clip.dual_encoder import DualEncoder
+    from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import ImageIndex
-    from turkish_clip.towers import Towers
-    from turkish_clip.zero_shot import PictureClassifier
+    from turkish_clip.zero_shot import ImageClassifier
 
-INDEX_FOLDER = ".turkish-clip"  # of a picture folder's index, inside it
+INDEX_FOLDER = ".turkish-clip"  # of an image folder's index, inside it
 
 
 def load(
@@ -27,19 +27,19 @@ def load(
     *,
     revision: str | None = None,
     image_revision: str | None = None,
-) -> Towers:
+) -> DualEncoder:
     """The models, with the host's bars and warnings off."""
-    from turkish_clip.resolve import check_reachable, find_names
-    from turkish_clip.towers import load_towers
+    from turkish_clip.dual_encoder import load_dual_encoder
+    from turkish_clip.resolve import check_reachable, resolve_models
     from turkish_clip.verify import quiet
 
     # What is said here is said before the host is imported, which takes seconds.
     if model is None:
-        find_names(None, image_model)
+        resolve_models(None, image_model)
     else:
         check_reachable(model, revision)
     quiet()
-    return load_towers(model, image_model, revision=revision, image_revision=image_revision, device=device)
+    return load_dual_encoder(model, image_model, revision=revision, image_revision=image_revision, device=device)
 
 
 def open_index(
@@ -54,40 +54,40 @@ def open_index(
 ) -> ImageIndex:
     """A folder's index; where no model is named, with the models that it was made with."""
     from turkish_clip.search.index import ImageIndex
-    from turkish_clip.search.storage import PictureIndexError, is_address
+    from turkish_clip.search.storage import ImageIndexError, is_uri
 
     uri = at or index_of(str(folder))
-    facts = ImageIndex.open(uri).facts if is_address(uri) or Path(uri).is_dir() else {}
-    if must_exist and not facts:
-        raise PictureIndexError(f"expected an index in {uri}, got none; make one: turkish-clip index {folder}")
+    metadata = ImageIndex.open(uri).metadata if is_uri(uri) or Path(uri).is_dir() else {}
+    if must_exist and not metadata:
+        raise ImageIndexError(f"expected an index in {uri}, got none; make one: turkish-clip index {folder}")
     revision = image_revision = None
-    if model is None and facts:
-        model, revision = facts["model"], facts["revision"]
+    if model is None and metadata:
+        model, revision = metadata["model"], metadata["revision"]
         if image_model is None:
-            image_model, image_revision = facts["image_model"] or None, facts["image_revision"]
+            image_model, image_revision = metadata["image_model"] or None, metadata["image_revision"]
     workers = None
     if cluster is not None:
         from turkish_clip.cluster import SearchCluster
 
         workers = SearchCluster(cluster)
-    towers = load(model, image_model, device, revision=revision, image_revision=image_revision)
-    return ImageIndex.open(uri, towers, cluster=workers)
+    encoder = load(model, image_model, device, revision=revision, image_revision=image_revision)
+    return ImageIndex.open(uri, encoder, cluster=workers)
 
 
 def index_of(folder: str) -> str:
-    """Where the index of a picture folder is; an index stands for itself."""
-    from turkish_clip.search.storage import is_address
+    """Where the index of an image folder is; an index stands for itself."""
+    from turkish_clip.search.storage import is_uri
 
-    pictures = not is_address(folder) and Path(folder).is_dir() and not (Path(folder) / "pictures.lance").is_dir()
-    return str(Path(folder) / INDEX_FOLDER) if pictures else folder
+    images = not is_uri(folder) and Path(folder).is_dir() and not (Path(folder) / "images.lance").is_dir()
+    return str(Path(folder) / INDEX_FOLDER) if images else folder
 
 
 def has_index(folder: str) -> bool:
     """Whether a folder was indexed, or is an index itself, or the address of one."""
-    from turkish_clip.search.storage import is_address
+    from turkish_clip.search.storage import is_uri
 
     uri = index_of(folder)
-    return is_address(uri) or (Path(uri) / "pictures.lance").is_dir()
+    return is_uri(uri) or (Path(uri) / "images.lance").is_dir()
 
 
 def classifier_of(
@@ -95,8 +95,8 @@ def classifier_of(
     examples: Path | None,
     templates: list[str],
     reject_below: float | None,
-    towers: Callable[[], Towers],
-) -> PictureClassifier:
+    encoder: Callable[[], DualEncoder],
+) -> ImageClassifier:
     """A classifier by labels or by examples; what is wrong with these is said before the models are loaded."""
     from turkish_clip.few_shot import FewShotClassifier, examples_in
     from turkish_clip.templates import PHOTOGRAPHS
@@ -106,28 +106,28 @@ def classifier_of(
     if examples is not None:
         shown = examples_in(examples)
         prompts_of(list(shown), used)
-        return FewShotClassifier.fit(towers(), shown, templates=used)
+        return FewShotClassifier.fit(encoder(), shown, templates=used)
     words = parse_labels(labels or "")
     prompts_of(words, used)
-    return ZeroShotClassifier(towers(), words, templates=used, reject_below=reject_below)
+    return ZeroShotClassifier(encoder(), words, templates=used, reject_below=reject_below)
 
 
-def files_of(pictures: list[Path]) -> tuple[list[Path], list[FileReject]]:
-    """The pictures themselves, and those in folders; and what of the folders is not to be read."""
+def files_of(images: list[Path]) -> tuple[list[Path], list[SkippedFile]]:
+    """The images themselves, and those in folders; and what of the folders is not to be read."""
     from turkish_clip.search.files import CollectionError, scan
 
     found: list[Path] = []
-    rejects: list[FileReject] = []
-    for path in pictures:
+    skipped: list[SkippedFile] = []
+    for path in images:
         if path.is_dir():
             scanned = scan(path, {})
             found += [Path(file.path) for file in scanned.pending]
-            rejects += scanned.rejects
+            skipped += scanned.skipped
         else:
             found.append(path)
     if not found:
-        raise CollectionError(f"expected pictures in {', '.join(map(str, pictures))}, got none; name files or a folder")
-    return found, rejects
+        raise CollectionError(f"expected images in {', '.join(map(str, images))}, got none; name files or a folder")
+    return found, skipped
 
 
 def lines_of(file: Path) -> list[str]:
@@ -164,5 +164,5 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; else c
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 Sheet = Annotated[Path | None, typer.Option(help="a contact sheet to write: out.png or out.html", callback=sheet_of)]
 At = Annotated[str | None, typer.Option(help=f"the index's place or URI; else FOLDER/{INDEX_FOLDER}")]
-Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode pictures")]
-Pictures = Annotated[list[Path], typer.Argument(help="pictures, or folders of pictures")]
+Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode images")]
+Images = Annotated[list[Path], typer.Argument(help="images, or folders of images")]

@@ -19,7 +19,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "search": images.search,
     "classify": images.classify,
     "compare": images.compare,
-    "filter": images.filter_pictures,
+    "filter": images.filter_images,
     "app": images.web_page,
     "info": models.info,
     "verify": models.verify,
@@ -34,7 +34,7 @@ Misused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException: type
 def turkish_clip(
     context: typer.Context, version: Annotated[bool, typer.Option("--version", help="say which version it is")] = False
 ) -> None:
-    """Turkish words and pictures in one space: search, classify, compare and filter pictures."""
+    """Turkish words and images in one space: search, classify, compare and filter images."""
     if version:
         from importlib import metadata
 

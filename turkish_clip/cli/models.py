@@ -14,16 +14,16 @@ from turkish_clip.errors import InputError
 
 def info(model: Model = None, image_model: ImageModel = None, device: Device = None, json: Json = False) -> None:
     """Say which models are used, and what is known of them."""
-    towers = load(model, image_model, device)
-    output.show_facts(
+    encoder = load(model, image_model, device)
+    output.show_metadata(
         {
-            "text": towers.names.text,
-            "images": towers.image_name,
-            "image_weights_sha256": towers.image_weights_sha256,
-            "dim": towers.dim,
-            "max_tokens": towers.text.max_seq_length,
-            **towers.temperature_facts,
-            "device": str(towers.text.device),
+            "text": encoder.spec.text,
+            "images": encoder.image_name,
+            "image_weights_sha256": encoder.image_weights_sha256,
+            "dim": encoder.dim,
+            "max_tokens": encoder.text.max_seq_length,
+            **encoder.temperature_info,
+            "device": str(encoder.text.device),
         },
         json,
     )

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from turkish_clip.filtering import Flag
     from turkish_clip.onnx.export import Exported
-    from turkish_clip.search.files import FileReject
+    from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import Hit
-    from turkish_clip.search.update import Added
+    from turkish_clip.search.update import UpdateSummary
     from turkish_clip.verify import Check
     from turkish_clip.zero_shot import Classification
 
-SHOWN_REJECTS = 20
-BEST = 3  # labels or texts shown for a picture
-COLUMNS = 8  # of texts; more are listed for each picture instead
+SHOWN_SKIPPED = 20
+BEST = 3  # labels or texts shown for an image
+COLUMNS = 8  # of texts; more are listed for each image instead
 GONE = "  (not there now)"
 FLAG_COLUMNS = ("path", "score", "cosine", "prompt")
 
@@ -53,29 +53,29 @@ def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def show_added(added: Added, uri: str, as_json: bool) -> None:
+def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(added), "index": uri})
         return
     print(
         f"{added.added} added, {added.unchanged} as they were, {added.duplicates} duplicates, {added.moved} moved, "
-        f"{added.vanished} gone; {added.pictures} pictures in {uri}"
+        f"{added.vanished} gone; {added.images} images in {uri}"
     )
     for folder, count in added.missing.items():
         say(f"{number_of(count, 'file')} of {folder} kept, which is not there now; --prune takes them out")
-    if not added.pictures:
-        say("no pictures yet: add some to the folder and give the same command again")
-    show_rejects([(reject.path, reject.reason) for reject in added.rejects])
+    if not added.images:
+        say("no images yet: add some to the folder and give the same command again")
+    show_skipped([(skipped_file.path, skipped_file.reason) for skipped_file in added.skipped])
 
 
-def show_rejects(rejects: Sequence[tuple[str, str]]) -> None:
+def show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     """What could not be read, on stderr; the first of many."""
-    if rejects:
-        say(f"{number_of(len(rejects), 'file')} could not be read:")
-        for path, reason in rejects[:SHOWN_REJECTS]:
+    if skipped:
+        say(f"{number_of(len(skipped), 'file')} could not be read:")
+        for path, reason in skipped[:SHOWN_SKIPPED]:
             say(f"  {path}: {reason}")
-        if len(rejects) > SHOWN_REJECTS:
-            say(f"  … and {len(rejects) - SHOWN_REJECTS} more; --json lists them all")
+        if len(skipped) > SHOWN_SKIPPED:
+            say(f"  … and {len(skipped) - SHOWN_SKIPPED} more; --json lists them all")
 
 
 def number_of(count: int, thing: str) -> str:
@@ -95,21 +95,21 @@ def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
         copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
         print(f"{hit.score:7.3f}  {hit.path}{copies}{'' if hit.is_there else GONE}")
     if not hits:
-        say("no picture meets the condition")
+        say("no image meets the condition")
     gone = sum(not hit.is_there for hit in hits)
     if gone:
         say(f"{gone} of them not there now; turkish-clip index, on their folder, takes out what is gone")
 
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
-    """A contact sheet's pictures with their lines."""
+    """A contact sheet's images with their lines."""
     return [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else GONE}") for hit in hits]
 
 
 def show_classes(
     paths: Sequence[Path],
     found: Sequence[Classification],
-    rejects: Sequence[tuple[str, str]],
+    skipped: Sequence[tuple[str, str]],
     temperature: dict[str, Any],
     as_json: bool,
 ) -> None:
@@ -125,7 +125,7 @@ def show_classes(
             }
             for path, result in zip(paths, found)
         ]
-        print_json({"pictures": rows, "rejects": dict(rejects), **temperature})
+        print_json({"images": rows, "skipped": dict(skipped), **temperature})
         return
     for path, result in zip(paths, found):
         if result.error is None:
@@ -133,11 +133,11 @@ def show_classes(
             shares = ", ".join(f"{label} {share:.1%}" for label, share in best)
             print(f"{result.label or 'none of these':<24}{path}  ({shares})")
     unread = [(str(path), result.error.reason) for path, result in zip(paths, found) if result.error]
-    show_rejects([*unread, *rejects])
+    show_skipped([*unread, *skipped])
 
 
-def best_pictures(scores: Mapping[str, Sequence[float]]) -> list[str]:
-    """For each text the picture that fits it best: each picture's scores have one for each text; empty for none."""
+def best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
+    """For each text the image that fits it best: each image's scores have one for each text; empty for none."""
     paths = list(scores)
     return [max(zip(column, paths), key=itemgetter(0))[1] for column in zip(*scores.values())]
 
@@ -145,10 +145,10 @@ def best_pictures(scores: Mapping[str, Sequence[float]]) -> list[str]:
 def show_scores(
     scores: Mapping[str, Sequence[float]], texts: Sequence[str], errors: dict[str, str], as_json: bool
 ) -> None:
-    best = best_pictures(scores)
+    best = best_images(scores)
     if as_json:
         result: dict[str, Any] = {
-            "pictures": list(scores),
+            "images": list(scores),
             "texts": list(texts),
             "scores": [list(row) for row in scores.values()],
         }
@@ -160,16 +160,16 @@ def show_scores(
         _print_best_texts(scores, texts)
     else:
         _print_table(scores, texts, best)
-    show_rejects(list(errors.items()))
+    show_skipped(list(errors.items()))
 
 
 def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> tuple[list[tuple[str, str]], str]:
-    """A contact sheet's pictures with their lines, and its title: as the table, by texts or, of many, by pictures."""
+    """A contact sheet's images with their lines, and its title: as the table, by texts or, of many, by images."""
     if len(texts) > COLUMNS:
         best = [(path, *max(zip(row, texts))) for path, row in scores.items()]
-        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "the best text for each picture"
-    found = zip(best_pictures(scores), range(len(texts)), texts)
-    return [(path, f"{scores[path][at]:.3f}  {text}") for path, at, text in found], "the best picture for each text"
+        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "the best text for each image"
+    found = zip(best_images(scores), range(len(texts)), texts)
+    return [(path, f"{scores[path][at]:.3f}  {text}") for path, at, text in found], "the best image for each text"
 
 
 def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> None:
@@ -180,13 +180,13 @@ def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str
 
 
 def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], best: Sequence[str]) -> None:
-    """A row for each picture, with an arrow at the best of each text; for programs with tabs between."""
+    """A row for each image, with an arrow at the best of each text; for programs with tabs between."""
     rows = [
         [path, *(f"{score:.3f}" + (" ←" if path == winner else "") for score, winner in zip(row, best))]
         for path, row in scores.items()
     ]
     if not sys.stdout.isatty():
-        for cells in (["picture", *texts], *rows):
+        for cells in (["image", *texts], *rows):
             print("\t".join(cells))
         return
     from rich.console import Console
@@ -194,7 +194,7 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
     from rich.text import Text
 
     table = Table()
-    for head in ("picture", *texts):
+    for head in ("image", *texts):
         table.add_column(Text(head), overflow="fold")
     for cells in rows:
         table.add_row(*map(Text, cells))
@@ -202,7 +202,7 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
 
 
 def show_flags(
-    paths: Sequence[Path], flags: Sequence[Flag], rejects: Sequence[FileReject], as_json: bool, as_csv: bool
+    paths: Sequence[Path], flags: Sequence[Flag], skipped: Sequence[SkippedFile], as_json: bool, as_csv: bool
 ) -> None:
     from turkish_clip.filtering import flagged_first
 
@@ -211,7 +211,7 @@ def show_flags(
         for path, flag in flagged_first(paths, flags)
     ]
     errors = [(str(path), flag.error.reason) for path, flag in zip(paths, flags) if flag.error]
-    errors += [(reject.path, reject.reason) for reject in rejects]
+    errors += [(skipped_file.path, skipped_file.reason) for skipped_file in skipped]
     looked_at = sum(flag.error is None for flag in flags)
     if as_json:
         print_json({"looked_at": looked_at, "flagged": rows, "errors": dict(errors)})
@@ -221,15 +221,15 @@ def show_flags(
     else:
         for row in rows:
             print(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']})")
-        say(f"{len(rows)} of {looked_at} pictures flagged; nothing was moved or deleted")
-    show_rejects(errors)
+        say(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
+    show_skipped(errors)
 
 
-def show_facts(facts: dict[str, Any], as_json: bool) -> None:
+def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(facts)
+        print_json(metadata)
         return
-    for name, value in facts.items():
+    for name, value in metadata.items():
         print(f"{name.replace('_', ' '):<24}{value}")
 
 
@@ -247,7 +247,7 @@ def show_export(written: Exported, as_json: bool) -> None:
     if record["image_model"] is None:
         print("its image model is not recorded; name it with --image-model")
     else:
-        print(f"to be compared with the vectors of pictures by {record['image_model']['id']}")
+        print(f"to be compared with the vectors of images by {record['image_model']['id']}")
     print(f"beside the model itself, on the golden sentences: least cosine {written.golden_cosine:.5f}")
 
 

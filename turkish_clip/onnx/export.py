@@ -12,7 +12,8 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 
-from turkish_clip.atomic import whole_folder, write_json
+from turkish_clip.atomic import atomic_folder, write_json
+from turkish_clip.dual_encoder import image_side_of, weights_sha256
 from turkish_clip.encoder import load_model
 from turkish_clip.metrics import unit
 from turkish_clip.onnx.graph import write_graph
@@ -27,8 +28,7 @@ from turkish_clip.onnx.runtime import (
     is_export,
     missing,
 )
-from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, Names, find_names
-from turkish_clip.towers import image_side_of, weights_sha256
+from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, ModelSpec, resolve_models
 from turkish_clip.verify import GOLDEN_TEXTS, TEXT_TOLERANCE, encode_each
 
 LEAST_COSINE = 0.95  # of an int8 graph's golden vectors with the model's own; small BERTs have 0.999 and more
@@ -78,25 +78,25 @@ def export_onnx(
     for library in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(library) is None:
             raise missing(library)
-    names = find_names(model, image_model, revision)
-    target = Path(folder) if folder else default_folder(str(model or names.text), int8=int8)
+    spec = resolve_models(model, image_model, revision)
+    target = Path(folder) if folder else default_folder(str(model or spec.text), int8=int8)
     check_free(target)
 
-    whole = load_model(names.text, revision=names.revision, device="cpu")
-    text = text_side(whole, names.text)
+    whole = load_model(spec.text, revision=spec.revision, device="cpu")
+    text = text_side(whole, spec.text)
     explicit = bool(image_model or os.environ.get(IMAGE_MODEL_VARIABLE))
     record = {
         "format": FORMAT,
-        "model": shown(str(model or names.text)),
-        "revision": names.revision,
+        "model": shown(str(model or spec.text)),
+        "revision": spec.revision,
         "precision": "int8" if int8 else "float32",
         **about(text),
-        "image_model": image_model_of(whole, names, explicit=explicit),
+        "image_model": image_model_of(whole, spec, explicit=explicit),
     }
-    if "temperature" in names.facts:
-        record["temperature"] = names.facts["temperature"]
+    if "temperature" in spec.metadata:
+        record["temperature"] = spec.metadata["temperature"]
 
-    with whole_folder(target) as partial:
+    with atomic_folder(target) as partial:
         write_graph(text, partial / GRAPH, int8=int8)
         write_tokenizer(text, partial / TOKENIZER)
         write_json(partial / RECORD, record)
@@ -168,15 +168,15 @@ def max_tokens_of(text: SentenceTransformer) -> int:
     return int(text[0].max_seq_length or text[0].config.max_position_embeddings)
 
 
-def image_model_of(model: SentenceTransformer, names: Names, *, explicit: bool) -> dict[str, str] | None:
+def image_model_of(model: SentenceTransformer, spec: ModelSpec, *, explicit: bool) -> dict[str, str] | None:
     """The id, revision and weights of the image model that fits, so far as known: recorded, in the pair, or given."""
-    named = names.facts.get("image_model") or {}
+    named = spec.metadata.get("image_model") or {}
     if model.supports("image"):
         weights = weights_sha256(image_side_of(model))
-        return _image_model(named.get("id") or names.text, named.get("revision"), weights)
-    if named and names.image == named["id"]:
+        return _image_model(named.get("id") or spec.text, named.get("revision"), weights)
+    if named and spec.image == named["id"]:
         return _image_model(named["id"], named.get("revision"), named.get("weights_sha256"))
-    return _image_model(names.image, names.image_revision, None) if explicit else None
+    return _image_model(spec.image, spec.image_revision, None) if explicit else None
 
 
 def _image_model(name: str, revision: str | None, weights: str | None) -> dict[str, str]:

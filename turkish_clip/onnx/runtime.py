@@ -56,7 +56,7 @@ class OnnxTextEncoder:
         dim: width of the vectors.
         max_tokens: longer text is cut there, special tokens included.
         precision: "float32" or "int8".
-        image_model: which pictures' vectors fit; None where the model did not name it.
+        image_model: which images' vectors fit; None where the model did not name it.
 
     Raises:
         OnnxError: onnxruntime or tokenizers is not installed, the folder does not exist or is not an export, or a

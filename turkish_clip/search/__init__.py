@@ -1,6 +1,6 @@
 """An index of images on disk or on object storage: kept up to date with a folder, searched by words or by an image."""
 
 from turkish_clip.search.index import Hit, ImageIndex
-from turkish_clip.search.storage import PictureIndexError
+from turkish_clip.search.storage import ImageIndexError
 
-__all__ = ["Hit", "ImageIndex", "PictureIndexError"]
+__all__ = ["Hit", "ImageIndex", "ImageIndexError"]

@@ -15,7 +15,7 @@ from turkish_clip.images import IMAGE_SUFFIXES
 
 READ_BYTES = 1 << 20
 LATEST_NS = (1 << 63) - 1  # the year 2262; disks say of some files what no table can hold
-MAX_BYTES = 1 << 30  # a larger file is no picture that anyone looks for
+MAX_BYTES = 1 << 30  # a larger file is no image that anyone looks for
 
 
 class CollectionError(InputError):
@@ -42,7 +42,7 @@ class File:
     content: str = ""
     reason: str = ""
 
-    def rejected(self, reason: str) -> File:
+    def skipped(self, reason: str) -> File:
         return replace(self, reason=reason)
 
     def as_row(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class FileReject:
+class SkippedFile:
     """A file that is left out, and why."""
 
     path: str
@@ -65,36 +65,36 @@ class Scan:
         pending: new or changed files, and those that could not be read before, in order of path.
         unchanged: paths of files that are as they were.
         vanished: paths that were known under the folder and are gone; none below a folder that can't be entered now.
-        rejects: what is not to be read at all.
+        skipped: what is not to be read at all.
         missing: paths that were known under other folders, which are not there now: moved, deleted, or not mounted.
     """
 
     pending: list[File]
     unchanged: list[str]
     vanished: list[str]
-    rejects: list[FileReject] = field(default_factory=list)
+    skipped: list[SkippedFile] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
-def scan(pictures: str | Path | Sequence[str | Path], known: Mapping[str, File]) -> Scan:
+def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File]) -> Scan:
     """Compares a folder, or a list of files, with what is known of it.
 
-    Links that lead out of the folder are rejected, and folders behind links are not entered. Files without a
-    picture's suffix are none.
+    Links that lead out of the folder are skipped, and folders behind links are not entered. Files without a
+    image's suffix are none.
 
     Raises:
         CollectionError: there is no such folder, or it is empty and was not: it may not be mounted.
     """
-    if isinstance(pictures, (str, Path)):
-        folder = Path(os.path.normpath(Path(pictures).absolute()))
+    if isinstance(images, (str, Path)):
+        folder = Path(os.path.normpath(Path(images).absolute()))
         if not folder.is_dir():
-            raise CollectionError(f"expected a folder of pictures, got {pictures}, which is none; check the path")
-        paths, rejects, closed = _walk(folder)
+            raise CollectionError(f"expected a folder of images, got {images}, which is none; check the path")
+        paths, skipped, closed = _walk(folder)
         vanished = _vanished(folder, paths, closed, known)
     else:
-        paths, rejects, vanished = dict[str, str](), list[FileReject](), list[str]()
-        for picture in pictures:
-            file = Path(os.path.normpath(Path(picture).absolute()))
+        paths, skipped, vanished = dict[str, str](), list[SkippedFile](), list[str]()
+        for image in images:
+            file = Path(os.path.normpath(Path(image).absolute()))
             paths[str(file)] = str(file.parent)
     pending: list[File] = []
     unchanged: list[str] = []
@@ -102,7 +102,7 @@ def scan(pictures: str | Path | Sequence[str | Path], known: Mapping[str, File])
         try:
             stat = Path(path).stat()
         except OSError as error:
-            rejects.append(FileReject(path, f"an unreadable file ({error.strerror})"))
+            skipped.append(SkippedFile(path, f"an unreadable file ({error.strerror})"))
             continue
         before, mtime_ns = known.get(path), min(max(stat.st_mtime_ns, -LATEST_NS), LATEST_NS)
         if before is not None and not before.reason and (before.size, before.mtime_ns) == (stat.st_size, mtime_ns):
@@ -112,7 +112,7 @@ def scan(pictures: str | Path | Sequence[str | Path], known: Mapping[str, File])
     lost = {folder for folder in {file.folder for file in known.values()} if _is_gone(folder)}
     seen = {*paths, *vanished}
     missing = sorted(path for path, file in known.items() if file.folder in lost and path not in seen)
-    return Scan(pending, unchanged, vanished, rejects, missing)
+    return Scan(pending, unchanged, vanished, skipped, missing)
 
 
 def hashed(files: Sequence[File], workers: int) -> tuple[list[File], list[File]]:
@@ -124,40 +124,42 @@ def hashed(files: Sequence[File], workers: int) -> tuple[list[File], list[File]]
 
 def _hash(file: File) -> File:
     if file.size == 0:
-        return file.rejected("an empty file")
+        return file.skipped("an empty file")
     if file.size > MAX_BYTES:
-        return file.rejected("more than 1 GB")
+        return file.skipped("more than 1 GB")
     digest = hashlib.sha256()
     try:
         with Path(file.path).open("rb") as stream:
             while part := stream.read(READ_BYTES):
                 digest.update(part)
     except OSError as error:
-        return file.rejected(f"an unreadable file ({error.strerror})")
+        return file.skipped(f"an unreadable file ({error.strerror})")
     return replace(file, content=digest.hexdigest())
 
 
-def _walk(folder: Path) -> tuple[dict[str, str], list[FileReject], list[str]]:
-    """Paths of picture files under a folder → the folder; what is not to be read; and folders that can't be entered."""
+def _walk(folder: Path) -> tuple[dict[str, str], list[SkippedFile], list[str]]:
+    """Paths of image files under a folder → the folder; what is not to be read; and folders that can't be entered."""
     root = folder.resolve()
     paths: dict[str, str] = {}
-    rejects: list[FileReject] = []
+    skipped: list[SkippedFile] = []
     closed: list[str] = []
 
     def refuse(error: OSError) -> None:
         closed.append(str(error.filename))
-        rejects.append(FileReject(printable(str(error.filename)), f"a folder that can't be entered ({error.strerror})"))
+        skipped.append(
+            SkippedFile(printable(str(error.filename)), f"a folder that can't be entered ({error.strerror})")
+        )
 
     for path in _files(folder, refuse):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         if printable(str(path)) != str(path):
-            rejects.append(FileReject(printable(str(path)), "a name that is not UTF-8"))
+            skipped.append(SkippedFile(printable(str(path)), "a name that is not UTF-8"))
         elif reason := _why_not(path, root):
-            rejects.append(FileReject(str(path), reason))
+            skipped.append(SkippedFile(str(path), reason))
         else:
             paths[str(path)] = str(folder)
-    return paths, rejects, closed
+    return paths, skipped, closed
 
 
 def _why_not(path: Path, root: Path) -> str:
@@ -173,7 +175,7 @@ def _why_not(path: Path, root: Path) -> str:
 
 
 def _vanished(folder: Path, paths: Mapping[str, str], closed: Sequence[str], known: Mapping[str, File]) -> list[str]:
-    """Known files below a folder that are no longer its pictures."""
+    """Known files below a folder that are no longer its images."""
 
     def below(path: str, top: str) -> bool:
         return path.startswith(top.rstrip(os.sep) + os.sep)
@@ -181,7 +183,7 @@ def _vanished(folder: Path, paths: Mapping[str, str], closed: Sequence[str], kno
     inside = [path for path in known if below(path, str(folder))]
     if inside and not paths and not closed:
         raise CollectionError(
-            f"expected the {len(inside)} indexed pictures in {folder}, got none: is a disk not mounted? if they are "
+            f"expected the {len(inside)} indexed images in {folder}, got none: is a disk not mounted? if they are "
             "really gone, delete the index"
         )
     gone = [path for path in inside if path not in paths and not any(below(path, top) for top in closed)]

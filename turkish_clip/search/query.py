@@ -12,7 +12,7 @@ import numpy as np
 
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import unit
-from turkish_clip.search.storage import PictureIndexError, _said, _unusable, storage_errors
+from turkish_clip.search.storage import ImageIndexError, _said, _unusable, storage_errors
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
@@ -28,7 +28,7 @@ ALL_PROBES = 1_000_000
 FOUND = ["path", "also_at"]  # the columns of an answer
 
 
-class NearestPictures:
+class NearestImages:
     """A handle of its own on one table, which sees what other processes have written since.
 
     Through LanceDB's coroutines, in a loop in the thread that asks: its plain calls hand each query to another thread
@@ -112,7 +112,7 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
     """The same for a query, in which LanceDB's SQL parser and the cluster have types of their own, too.
 
     Raises:
-        PictureIndexError: the index can't be read, or the condition is not understood.
+        ImageIndexError: the index can't be read, or the condition is not understood.
     """
     try:
         yield
@@ -122,7 +122,7 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
         if where is None or isinstance(error, OSError) or "LanceError(IO)" in str(error):
             raise _unusable(uri, "read", error) from error
         said = _said(error).partition(" Valid fields")[0][:300]  # they are the table's
-        raise PictureIndexError(
+        raise ImageIndexError(
             f"expected a condition over path, bytes, modified, got {where!r}: {said}; mend it"
         ) from error
 

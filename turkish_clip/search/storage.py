@@ -14,7 +14,7 @@ from turkish_clip.errors import InputError, one_line
 IN_SOURCES = re.compile(r",? ?\S+\.rs:\d+(:\d+)?")  # where in its own sources LanceDB met an error
 
 
-class PictureIndexError(InputError):
+class ImageIndexError(InputError):
     """An index that can't be opened, asked or written, or that is of other vectors."""
 
 
@@ -23,7 +23,7 @@ def storage_errors(uri: str, to_do: str) -> Iterator[None]:
     """What LanceDB says of a disk or of object storage, in several types, as one of ours.
 
     Raises:
-        PictureIndexError: in place of RuntimeError, OSError and ValueError.
+        ImageIndexError: in place of RuntimeError, OSError and ValueError.
     """
     try:
         yield
@@ -38,16 +38,16 @@ def _said(error: Exception) -> str:
     return IN_SOURCES.sub("", one_line(error, 1000))
 
 
-def _unusable(uri: str, to_do: str, error: Exception) -> PictureIndexError:
+def _unusable(uri: str, to_do: str, error: Exception) -> ImageIndexError:
     said = _said(error)
     said = said if len(said) <= 300 else f"{said[:100]} … {said[-200:]}"  # paths come first, the reason last
-    return PictureIndexError(
+    return ImageIndexError(
         f"expected an index to {to_do} in {uri}, got {said}; check rights and disk; "
         "if it is damaged, delete it and index again"
     )
 
 
-def is_address(uri: str) -> bool:
+def is_uri(uri: str) -> bool:
     """Whether it names object storage and no folder."""
     return "://" in uri
 
@@ -59,15 +59,15 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems w
 
 
 @contextmanager
-def writing_alone(uri: str) -> Iterator[None]:
+def exclusive_write(uri: str) -> Iterator[None]:
     """While this process alone writes. On object storage nothing sees to that: write from one machine there.
 
-    Two writers would both add a picture that is new to both, and each would mend what the other is about to finish.
+    Two writers would both add an image that is new to both, and each would mend what the other is about to finish.
 
     Raises:
-        PictureIndexError: another process writes, or the place can't be written, or is a folder of other things.
+        ImageIndexError: another process writes, or the place can't be written, or is a folder of other things.
     """
-    if is_address(uri):
+    if is_uri(uri):
         yield
         return
     from filelock import FileLock, Timeout
@@ -76,15 +76,15 @@ def writing_alone(uri: str) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PictureIndexError(
+        raise ImageIndexError(
             f"expected a place to write an index, got {uri} ({error.strerror}); check rights, or name another (--at)"
         ) from error
-    check_place(folder)
+    check_no_other_files(folder)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise PictureIndexError(
+        raise ImageIndexError(
             f"expected to write alone, got another process that writes to {uri}; try again when it is done"
         ) from error
     except (OSError, NotImplementedError) as error:
@@ -99,15 +99,15 @@ def writing_alone(uri: str) -> Iterator[None]:
         lock.release()
 
 
-def check_place(folder: Path) -> None:
+def check_no_other_files(folder: Path) -> None:
     """Sees that an index does not come among other files.
 
     Raises:
-        PictureIndexError: the folder holds something, and no index.
+        ImageIndexError: the folder holds something, and no index.
     """
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     others = [name for name in names if name != LOCK]
     if others and not any(name.endswith(TABLE) for name in others):
-        raise PictureIndexError(
+        raise ImageIndexError(
             f"expected an index or an empty folder, got {folder}, which holds {others[0]!r}; name a new folder"
         )

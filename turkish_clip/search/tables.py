@@ -16,23 +16,23 @@ from turkish_clip.search.query import (
     FOUND,
     METRIC,
     ROWS_IN_PARTITION,
-    NearestPictures,
+    NearestImages,
     nearest_on,
     query_errors,
     vectors_of,
 )
-from turkish_clip.search.storage import PictureIndexError, is_address, storage_errors
+from turkish_clip.search.storage import ImageIndexError, is_uri, storage_errors
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
     from turkish_clip.metrics import Vectors
 
-PICTURES, FILES = "pictures", "files"
-FACTS = b"turkish_clip"  # the key of the table's metadata under which the image model is recorded
+IMAGES, FILES = "images", "files"
+METADATA = b"turkish_clip"  # the key of the table's metadata under which the image model is recorded
 VECTOR_INDEX = "vector_codes"
 OLD_INDEX = "vector_idx"  # of one bit
 ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
-BITS = 5  # of RaBitQ's codes for each dimension; a text's nearest pictures are too close together for one (LOG.md)
+BITS = 5  # of RaBitQ's codes for each dimension; a text's nearest images are too close together for one (LOG.md)
 NEW_ROWS = 1_000  # that are looked at one by one before they go into partitions
 FRAGMENTS = 32  # files of rows; with more, queries get slow
 DELTAS = 8  # partitions of new rows beside the first ones; with more, queries get slow and all are built anew
@@ -40,7 +40,7 @@ KEPT_VERSIONS = timedelta(hours=1)  # for processes that still read them
 PATHS_AT_ONCE = 512  # in one condition
 
 
-class PictureTables:
+class ImageTables:
     """Reads and writes the tables; a handle sees what other processes have written since."""
 
     def __init__(self, connection: Any, uri: str, cluster: SearchCluster | None = None) -> None:
@@ -48,39 +48,35 @@ class PictureTables:
         self.uri = uri
         self._cluster = cluster
         self._open: dict[str, Any] = {}
-        self._nearest = NearestPictures(uri, PICTURES)
+        self._nearest = NearestImages(uri, IMAGES)
 
     @classmethod
-    def connect(cls, uri: str, cluster: SearchCluster | None = None) -> PictureTables:
+    def connect(cls, uri: str, cluster: SearchCluster | None = None) -> ImageTables:
         """Connects to a folder or an address on object storage; a cluster, where given, does the searching.
 
         Raises:
-            PictureIndexError: LanceDB is not installed.
+            ImageIndexError: LanceDB is not installed.
         """
         try:
             import lancedb
         except ImportError as error:
-            raise PictureIndexError(
-                'expected LanceDB, got none installed; pip install "turkish-clip[search]"'
-            ) from error
+            raise ImageIndexError('expected LanceDB, got none installed; pip install "turkish-clip[search]"') from error
         uri = uri.removeprefix("file://")
-        if not is_address(uri):
+        if not is_uri(uri):
             uri = str(Path(uri).expanduser().absolute())
         try:
             return cls(lancedb.connect(uri, read_consistency_interval=None), uri, cluster)
         except (ValueError, RuntimeError, OSError) as error:
-            raise PictureIndexError(
-                f"expected a folder or s3://… for the index, got {uri}: {one_line(error)}"
-            ) from error
+            raise ImageIndexError(f"expected a folder or s3://… for the index, got {uri}: {one_line(error)}") from error
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the index is of; empty for a new one."""
-        table = self._table(PICTURES)
-        return {} if table is None else dict(json.loads((table.schema.metadata or {}).get(FACTS, b"{}")))
+        table = self._table(IMAGES)
+        return {} if table is None else dict(json.loads((table.schema.metadata or {}).get(METADATA, b"{}")))
 
     def count(self) -> int:
-        """The number of distinct pictures."""
-        table = self._table(PICTURES)
+        """The number of distinct images."""
+        table = self._table(IMAGES)
         return 0 if table is None else int(table.count_rows())
 
     def files(self) -> dict[str, File]:
@@ -98,9 +94,9 @@ class PictureTables:
 
     def vectors(self) -> tuple[list[str], Vectors]:
         """The paths of all files and their (n, dim) float32 vectors; files with the same bytes have the same."""
-        rows = self._arrow(PICTURES, columns=[*FOUND, "vector"])
+        rows = self._arrow(IMAGES, columns=[*FOUND, "vector"])
         if not rows:
-            return [], np.empty((0, int(self.facts().get("dim", 0))), np.float32)
+            return [], np.empty((0, int(self.metadata().get("dim", 0))), np.float32)
         copies = [len(others) for others in rows["also_at"].to_pylist()]
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
         return [path for some in paths for path in some], np.repeat(vectors_of(rows), np.asarray(copies) + 1, axis=0)
@@ -109,19 +105,19 @@ class PictureTables:
         """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine; [] without a table.
 
         Raises:
-            PictureIndexError: the index can't be read, or the condition is not understood.
+            ImageIndexError: the index can't be read, or the condition is not understood.
         """
         with query_errors(self.uri, where):
             if self._cluster is None or exact:
                 return self._nearest.find(vector, k, where, exact)
-            table = self._table(PICTURES)
+            table = self._table(IMAGES)
             return [] if table is None else nearest_on(self._cluster, table, vector, k, where)
 
-    def create(self, facts: dict[str, Any], dim: int) -> None:
+    def create(self, metadata: dict[str, Any], dim: int) -> None:
         """Makes the tables where they are not there."""
         import pyarrow as pa
 
-        pictures = pa.schema(
+        images = pa.schema(
             [
                 ("content", pa.string()),
                 ("path", pa.string()),
@@ -130,17 +126,17 @@ class PictureTables:
                 ("modified", pa.timestamp("s")),
                 ("vector", pa.list_(pa.float32(), dim)),
             ],
-            metadata={FACTS: json.dumps(facts).encode()},
+            metadata={METADATA: json.dumps(metadata).encode()},
         )
         columns = [("path", pa.string()), ("folder", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())]
         files = pa.schema([*columns, ("content", pa.string()), ("reason", pa.string())])
-        for name, schema in ((PICTURES, pictures), (FILES, files)):
+        for name, schema in ((IMAGES, images), (FILES, files)):
             if self._table(name) is None:
                 with storage_errors(self.uri, "write"):
                     self._connection.create_table(name, schema=schema, exist_ok=True)
 
-    # Pictures go in before the files that name them: a kill in between is mended by the next time the file is seen, or
-    # by `mend` if it is never seen again.
+    # Images go in before the files that name them: a kill in between is mended by the next time the file is seen, or
+    # by `repair` if it is never seen again.
 
     def write(
         self, rows: list[dict[str, Any]], copies: list[File], files: list[File], changed: Sequence[File] = ()
@@ -148,13 +144,13 @@ class PictureTables:
         """Writes one batch.
 
         Args:
-            rows: new pictures.
-            copies: files with the bytes of pictures that are there, or among the rows.
+            rows: new images.
+            copies: files with the bytes of images that are there, or among the rows.
             files: every file that was looked at, as it is now.
-            changed: files whose bytes are others now, as they were: they leave the pictures that they had.
+            changed: files whose bytes are others now, as they were: they leave the images that they had.
         """
         if rows:
-            self._upsert(PICTURES, "content", rows)
+            self._upsert(IMAGES, "content", rows)
         if copies:
             self._add_copies(copies)
         self._detach(changed)
@@ -164,7 +160,7 @@ class PictureTables:
     def contents(self, contents: list[str]) -> set[str]:
         if not contents:
             return set()
-        rows = self._rows(PICTURES, f"content IN ({_quoted(contents)})", ["content"])
+        rows = self._rows(IMAGES, f"content IN ({_quoted(contents)})", ["content"])
         return {row["content"] for row in rows}
 
     def folders_of(self, paths: Sequence[str]) -> dict[str, str]:
@@ -173,7 +169,7 @@ class PictureTables:
         return {row["path"]: row["folder"] for row in rows}
 
     def remove(self, paths: Sequence[str]) -> int:
-        """Takes files out: a picture goes when the last file with its bytes goes."""
+        """Takes files out: an image goes when the last file with its bytes goes."""
         removed = 0
         for part in chunks(paths, PATHS_AT_ONCE):
             condition = f"path IN ({_quoted(part)})"
@@ -184,44 +180,44 @@ class PictureTables:
         return removed
 
     def _detach(self, files: Sequence[File]) -> None:
-        """Takes files off the pictures whose bytes they had, and pictures out that no file has any more."""
+        """Takes files off the images whose bytes they had, and images out that no file has any more."""
         gone = {(file.path, file.content) for file in files if file.content}  # a path may have other bytes by now
         if not gone:
             return
         moved, orphaned = [], []
-        for row in self._rows(PICTURES, f"content IN ({_quoted(sorted({content for _, content in gone}))})"):
+        for row in self._rows(IMAGES, f"content IN ({_quoted(sorted({content for _, content in gone}))})"):
             left = [path for path in (row["path"], *row["also_at"]) if (path, row["content"]) not in gone]
             if left:
                 moved.append({**row, "path": left[0], "also_at": left[1:]})
             else:
                 orphaned.append(row["content"])
         if moved:
-            self._upsert(PICTURES, "content", moved)
+            self._upsert(IMAGES, "content", moved)
         if orphaned:
-            self._delete(PICTURES, f"content IN ({_quoted(orphaned)})")
+            self._delete(IMAGES, f"content IN ({_quoted(orphaned)})")
 
-    def forget_lost(self, known: Mapping[str, File]) -> list[str]:
-        """Takes out those of all files that name a picture which is not there, so that they are read again."""
-        pictures = {content for (content,) in self._columns(PICTURES, "content")}
-        lost = [file.path for file in known.values() if not file.reason and file.content not in pictures]
+    def remove_orphans(self, known: Mapping[str, File]) -> list[str]:
+        """Takes out those of all files that name an image which is not there, so that they are read again."""
+        images = {content for (content,) in self._columns(IMAGES, "content")}
+        lost = [file.path for file in known.values() if not file.reason and file.content not in images]
         for part in chunks(lost, PATHS_AT_ONCE):
             self._delete(FILES, f"path IN ({_quoted(part)})")
         return lost
 
-    def mend(self) -> None:
-        """Takes paths off pictures that no file stands for: a process was killed between the two tables."""
+    def repair(self) -> None:
+        """Takes paths off images that no file stands for: a process was killed between the two tables."""
         files = {
             (path, content) for path, content, reason in self._columns(FILES, "path", "content", "reason") if not reason
         }
         lost: list[File] = []
-        for content, first, others in self._columns(PICTURES, "content", *FOUND):
+        for content, first, others in self._columns(IMAGES, "content", *FOUND):
             gone = [path for path in (first, *others) if (path, content) not in files]
             lost += [File(path, "", 0, 0, content) for path in gone]
         self._detach(lost)
 
-    def tidy(self) -> None:
+    def optimize(self) -> None:
         """Joins small fragments; builds the partitions once there are many rows, and then only adds to them."""
-        table, files, rows = self._table(PICTURES), self._table(FILES), self.count()
+        table, files, rows = self._table(IMAGES), self._table(FILES), self.count()
         with storage_errors(self.uri, "tidy up"):
             if rows < ROWS_FOR_INDEX or self._part_rows(table, rows):
                 table.optimize(cleanup_older_than=KEPT_VERSIONS)
@@ -242,19 +238,19 @@ class PictureTables:
         return bool(stats.num_unindexed_rows >= NEW_ROWS) or fragments >= FRAGMENTS
 
     def _add_copies(self, copies: list[File]) -> None:
-        """Adds the paths of files to the pictures whose bytes they have."""
+        """Adds the paths of files to the images whose bytes they have."""
         also: dict[str, list[str]] = {}
         for copy in copies:
             also.setdefault(copy.content, []).append(copy.path)
         changed = []
-        for row in self._rows(PICTURES, f"content IN ({_quoted(also)})"):
+        for row in self._rows(IMAGES, f"content IN ({_quoted(also)})"):
             known = [row["path"], *row["also_at"]]
             new = [path for path in also[row["content"]] if path not in known]
             if new:  # the first is the one that is shown: of a folder that was moved, one that is still there
                 first, *others = sorted([*known, *new], key=lambda path: not Path(path).exists())
                 changed.append({**row, "path": first, "also_at": others})
         if changed:
-            self._upsert(PICTURES, "content", changed)
+            self._upsert(IMAGES, "content", changed)
 
     def _upsert(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa

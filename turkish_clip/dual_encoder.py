@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike, Opened, open_image
-from turkish_clip.resolve import Names, check_reachable, find_names
+from turkish_clip.resolve import ModelSpec, check_reachable, resolve_models
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -27,18 +27,18 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture on its way to the tower."""
+class ImageInput:
+    """An image on its way to the tower."""
 
     source: ImageLike
 
     def load(self, min_side: int | None = None) -> Opened:
-        """The picture as RGB."""
+        """The image as RGB."""
         return Opened(open_image(self.source, min_side=min_side))
 
 
 @dataclass(frozen=True)
-class Towers:
+class DualEncoder:
     """A text encoder and its image model, loaded.
 
     Attributes:
@@ -46,20 +46,20 @@ class Towers:
         temperature_is_fitted: whether it came with the model, or is the default.
     """
 
-    names: Names
+    spec: ModelSpec
     text: SentenceTransformer
     image: SentenceTransformer
 
     @property
     def temperature(self) -> float:
-        return float(self.names.facts.get("temperature") or DEFAULT_TEMPERATURE)
+        return float(self.spec.metadata.get("temperature") or DEFAULT_TEMPERATURE)
 
     @property
     def temperature_is_fitted(self) -> bool:
-        return bool(self.names.facts.get("temperature"))
+        return bool(self.spec.metadata.get("temperature"))
 
     @property
-    def temperature_facts(self) -> dict[str, float | bool]:
+    def temperature_info(self) -> dict[str, float | bool]:
         """Both, as the commands print them."""
         return {"temperature": self.temperature, "temperature_is_fitted": self.temperature_is_fitted}
 
@@ -76,7 +76,7 @@ class Towers:
     @property
     def image_name(self) -> str:
         """The image model's name, or the pair's."""
-        return self.names.image or self.names.text
+        return self.spec.image or self.spec.text
 
     def encode_texts(self, texts: Sequence[str], *, batch_size: int = 64) -> Vectors:
         """The (n, dim) float32 unit vectors of texts."""
@@ -84,41 +84,41 @@ class Towers:
 
         return unit(self.text.encode(list(texts), batch_size=batch_size, show_progress_bar=False))
 
-    def embed_pictures(
-        self, pictures: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
+    def embed_images(
+        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
     ) -> Iterator[EmbeddedBatch]:
-        """Batches of (n, dim) float32 unit vectors of the pictures that open, and why the others do not, in order."""
+        """Batches of (n, dim) float32 unit vectors of the images that open, and why the others do not, in order."""
         from itertools import islice
 
         from turkish_clip.embed import embed_batches
         from turkish_clip.metrics import unit
 
-        stream = (Picture(picture) for picture in pictures)
+        stream = (ImageInput(image) for image in images)
         batches = iter(lambda: list(islice(stream, batch_size)), [])
         for batch in embed_batches(self.image, batches, dim=self.dim, workers=workers):
             yield replace(batch, vectors=unit(batch.vectors))
 
 
-def in_order(
+def map_in_order(
     batches: Iterable[EmbeddedBatch],
     of_vectors: Callable[[Vectors], Sequence[Result]],
     of_error: Callable[[ImageError], Result],
 ) -> Iterator[Result]:
-    """What each picture of some batches gives, in order: by its vector, or by the error where it did not open."""
+    """What each image of some batches gives, in order: by its vector, or by the error where it did not open."""
     for batch in batches:
         found = iter(of_vectors(batch.vectors) if batch.kept else [])
         for place in range(len(batch.kept) + len(batch.errors)):
             yield of_error(batch.errors[place]) if place in batch.errors else next(found)
 
 
-def load_towers(
+def load_dual_encoder(
     model: str | Path | None = None,
     image_model: str | Path | None = None,
     *,
     revision: str | None = None,
     image_revision: str | None = None,
     device: str | None = None,
-) -> Towers:
+) -> DualEncoder:
     """Loads a pair, or a text encoder and its image model.
 
     Args:
@@ -136,48 +136,48 @@ def load_towers(
     """
     from turkish_clip.encoder import ModelError, check_one_width, load_model
 
-    names = find_names(model, image_model, revision, image_revision)
-    text = load_model(names.text, revision=names.revision, device=device)
+    spec = resolve_models(model, image_model, revision, image_revision)
+    text = load_model(spec.text, revision=spec.revision, device=device)
     if not text.supports("text"):
-        raise ModelError(f"expected a text encoder or a pair, got {names.text}, which takes pictures alone")
+        raise ModelError(f"expected a text encoder or a pair, got {spec.text}, which takes images alone")
     if text.supports("image") and not image_model:
-        return Towers(Names(names.text, "", names.revision, "", names.facts), text, text)
-    image = _image_model(names, device)
+        return DualEncoder(ModelSpec(spec.text, "", spec.revision, "", spec.metadata), text, text)
+    image = _image_model(spec, device)
     if not image.supports("image"):
-        raise ModelError(f"expected an image model, got {names.image}, which takes text alone; name --image-model")
-    check_one_width(text, image, names.text, names.image)
-    towers = Towers(names, text, image)
-    _warn_of_other_weights(towers)
-    return towers
+        raise ModelError(f"expected an image model, got {spec.image}, which takes text alone; name --image-model")
+    check_one_width(text, image, spec.text, spec.image)
+    encoder = DualEncoder(spec, text, image)
+    _warn_of_other_weights(encoder)
+    return encoder
 
 
-def _image_model(names: Names, device: str | None) -> SentenceTransformer:
+def _image_model(spec: ModelSpec, device: str | None) -> SentenceTransformer:
     from turkish_clip.encoder import ModelError, load_model
 
     try:
-        check_reachable(names.image, names.image_revision)
-        return load_model(names.image, revision=names.image_revision, device=device)
+        check_reachable(spec.image, spec.image_revision)
+        return load_model(spec.image, revision=spec.image_revision, device=device)
     except InputError as error:
-        if not names.image_is_guessed:
+        if not spec.image_is_guessed:
             raise
         raise ModelError(
-            f"expected the image model of {names.text}, which names none; name it with --image-model; CLIP's own "
+            f"expected the image model of {spec.text}, which names none; name it with --image-model; CLIP's own "
             f"can't be had: {error}"
         ) from error
 
 
-def _warn_of_other_weights(towers: Towers) -> None:
+def _warn_of_other_weights(encoder: DualEncoder) -> None:
     """Says so where the folder of the image model has changed since the text encoder was trained for it."""
-    named = towers.names.facts.get("image_model") or {}
-    if named.get("id") != towers.names.image or not Path(named["id"]).is_dir():
+    named = encoder.spec.metadata.get("image_model") or {}
+    if named.get("id") != encoder.spec.image or not Path(named["id"]).is_dir():
         return
     expected = named.get("weights_sha256")
-    if expected and expected not in (towers.image_weights_sha256, weights_sha256(towers.image)):  # of a pair, all
+    if expected and expected not in (encoder.image_weights_sha256, weights_sha256(encoder.image)):  # of a pair, all
         log.warning(
             "%s has other weights than the image model that %s was trained for: scores are wrong; train anew, or name "
             "the right one with --image-model",
-            towers.names.image,
-            towers.names.text,
+            encoder.spec.image,
+            encoder.spec.text,
         )
 
 
@@ -193,6 +193,6 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def image_side_of(model: SentenceTransformer) -> Any:
-    """The modules through which pictures go: all of an image model, the image route of a pair."""
+    """The modules through which images go: all of an image model, the image route of a pair."""
     routes = getattr(model[0], "sub_modules", None)
     return routes["image"] if routes is not None and "image" in routes else model

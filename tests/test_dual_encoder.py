@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from turkish_clip.dual_encoder import load_dual_encoder, weights_sha256
 from turkish_clip.encoder import ModelError, load_model
-from turkish_clip.resolve import NoModelError, UnreachableError, find_names
-from turkish_clip.towers import load_towers, weights_sha256
+from turkish_clip.resolve import NoModelError, UnreachableError, resolve_models
 
 HERE = "models/clip"  # from the checkout's root, as `make demo` names it
 
@@ -31,29 +31,29 @@ def test_by_name_environment_and_run(
 ) -> None:
     monkeypatch.delenv("TURKISH_CLIP_MODEL", raising=False)
     with pytest.raises(NoModelError, match="expected a model, got none; name one with --model or TURKISH_CLIP_MODEL"):
-        find_names(None, None)
+        resolve_models(None, None)
     monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
-    assert find_names(None, None).text == str(pair_folder)
-    assert load_towers(device="cpu").dim == 16
+    assert resolve_models(None, None).text == str(pair_folder)
+    assert load_dual_encoder(device="cpu").dim == 16
     run = make_run(tmp_path / "run", {"id": "some/clip", "revision": "abc"})
-    names = find_names(run, None)
+    names = resolve_models(run, None)
     assert (names.text, names.image, names.image_revision) == (str(run / "model"), "some/clip", "abc")
     (run / "model" / "turkish_clip.json").write_text('{"temperature": 0.04}', encoding="utf-8")
-    assert find_names(run, str(tiny_clip)).facts["temperature"] == 0.04
+    assert resolve_models(run, str(tiny_clip)).metadata["temperature"] == 0.04
 
 
 def test_the_model_of_a_run_is_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path / "run", {"id": "some/clip", "revision": "abc"})
-    assert find_names(run / "model", None) == find_names(run, None)
+    assert resolve_models(run / "model", None) == resolve_models(run, None)
     monkeypatch.chdir(run)
-    assert (find_names("model", None).text, find_names("model", None).image) == ("model", "some/clip")
+    assert (resolve_models("model", None).text, resolve_models("model", None).image) == ("model", "some/clip")
     monkeypatch.chdir(run / "model")
-    assert not find_names(run / "model", None).image_is_guessed
+    assert not resolve_models(run / "model", None).image_is_guessed
 
 
 def test_an_encoder_that_names_no_image_model(text_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"expected the image model of .*, which names none; name it with --image-mo"):
-        load_towers(text_folder, device="cpu")
+        load_dual_encoder(text_folder, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["runs/demo/nosuch", "../nosuch"])
@@ -61,7 +61,7 @@ def test_a_folder_that_is_not_there(name: str) -> None:
     with pytest.raises(
         UnreachableError, match=f"expected a model, got {name}, which is no folder here; check the path"
     ):
-        find_names(name, None)
+        resolve_models(name, None)
 
 
 def test_a_hub_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_hub_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
 
 def test_a_device_that_is_not_here(pair_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"expected a device that this machine has \(cpu.*\), got 'gpu'; choose with"):
-        load_towers(pair_folder, device="gpu")
+        load_dual_encoder(pair_folder, device="gpu")
 
 
 def test_a_run_has_the_image_model_of_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,23 +88,23 @@ def test_a_run_has_the_image_model_of_its_own_checkout(tmp_path: Path, monkeypat
     elsewhere = make_run(tmp_path / "runs" / "demo", {"id": HERE, "revision": ""})
     for checkout, expected in (("mine", HERE), ("theirs", str(tmp_path / "mine" / HERE))):
         monkeypatch.chdir(tmp_path / checkout)
-        assert find_names(run, None).image == expected
-        assert find_names(elsewhere, None).image == HERE
-        assert find_names(run, "theirs/clip").image == "theirs/clip"
-        assert find_names(Path("../mine/runs/demo"), None).image == expected
+        assert resolve_models(run, None).image == expected
+        assert resolve_models(elsewhere, None).image == HERE
+        assert resolve_models(run, "theirs/clip").image == "theirs/clip"
+        assert resolve_models(Path("../mine/runs/demo"), None).image == expected
 
 
 def test_a_damaged_run(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"image_mo', encoding="utf-8")
     with pytest.raises(NoModelError, match=r"expected a training run, got .*, whose run.json is damaged"):
-        find_names(tmp_path, None)
+        resolve_models(tmp_path, None)
 
 
 def test_a_hub_id_is_no_folder(tmp_path: Path) -> None:
     run = make_run(tmp_path / "clip-ViT-B-32", {"id": "clip-ViT-B-32", "revision": "abc"})
     (run / "config.json").touch()
-    assert find_names(run, None).image == "clip-ViT-B-32"
-    assert find_names(make_run(tmp_path / "old", {"id": "", "revision": ""}), None).image == "clip-ViT-B-32"
+    assert resolve_models(run, None).image == "clip-ViT-B-32"
+    assert resolve_models(make_run(tmp_path / "old", {"id": "", "revision": ""}), None).image == "clip-ViT-B-32"
 
 
 @pytest.mark.parametrize("kind", ["tiny_clip", "pair_folder"])
@@ -116,11 +116,11 @@ def test_an_image_model_that_has_changed_is_told(
     run = make_run(tmp_path / "run", trained_for)
     shutil.copytree(text_folder, run / "model", dirs_exist_ok=True)
     with caplog.at_level(logging.WARNING, "turkish_clip"):
-        load_towers(run, device="cpu")
+        load_dual_encoder(run, device="cpu")
         assert not caplog.records
         trained_for["weights_sha256"] = "0" * 64
         (run / "run.json").write_text(json.dumps({"image_model": trained_for}), encoding="utf-8")
-        load_towers(run, device="cpu")
+        load_dual_encoder(run, device="cpu")
     assert [record.getMessage() for record in caplog.records] == [
         f"{image_model} has other weights than the image model that {run / 'model'} was trained for: scores are wrong; "
         "train anew, or name the right one with --image-model"
