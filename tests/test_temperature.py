@@ -57,7 +57,9 @@ def test_calibration_error_by_hand() -> None:
     sure = np.exp(2) / (np.exp(2) + 9)
     found = reliability(caption_candidates(relevance, images[swapped], images), temperature)
     assert found["accuracy"] == pytest.approx(0.7)
-    assert [found["bins"][0][name] for name in ("confidence", "accuracy", "fraction")] == pytest.approx([sure, 0.7, 1.0])
+    assert [found["bins"][0][name] for name in ("confidence", "accuracy", "fraction")] == pytest.approx(
+        [sure, 0.7, 1.0]
+    )
     assert found["expected_calibration_error"] == pytest.approx(abs(sure - 0.7))
 
 

@@ -31,7 +31,7 @@ log = logging.getLogger("training")
 def main(argv: list[str]) -> dict[str, Any]:
     """Runs what is not yet done of the ablation; writes ablation.json and ablation.html."""
     config = read(AblateConfig, argv)
-    images = prepare(config)
+    images = _prepare(config)
     cells = [
         Cell(objective, size, seed) for seed in config.seeds for size in config.sizes for objective in config.objectives
     ]
@@ -43,11 +43,11 @@ def main(argv: list[str]) -> dict[str, Any]:
         result = summary(measured, config)  # after each run: an interrupted ablation leaves what it has
         write_json(config.folder / "ablation.json", result)
         write_page(config.folder / "ablation.html", result)
-    show(result, config)
+    _show(result, config)
     return result
 
 
-def prepare(config: AblateConfig) -> int:
+def _prepare(config: AblateConfig) -> int:
     """Embeds the images, if that is not done; returns how many there are to train on.
 
     Raises:
@@ -93,7 +93,7 @@ def run(cell: Cell, images: int, config: AblateConfig) -> dict[str, Any]:
     if done.is_file():
         if json.loads(done.read_text(encoding="utf-8"))["of"] != of:
             raise RunError(f"expected {folder} with the options of now, got others; start another --run")
-        return read_cell(done)
+        return _read_cell(done)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.yaml", yaml.safe_dump(options, allow_unicode=True))
     resume = ["--resume"] if (folder / "run.json").is_file() else []
@@ -103,10 +103,10 @@ def run(cell: Cell, images: int, config: AblateConfig) -> dict[str, Any]:
     results = {**found, "train_seconds": None if resume else trained["train_seconds"]}  # unknown of a killed one
     write_json(done, {"of": of, "results": results})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return read_cell(done)
+    return _read_cell(done)
 
 
-def read_cell(done: Path) -> dict[str, Any]:
+def _read_cell(done: Path) -> dict[str, Any]:
     """What a cell measured."""
     return dict(json.loads(done.read_text(encoding="utf-8"))["results"])
 
@@ -121,7 +121,7 @@ def shared(config: AblateConfig) -> dict[str, Any]:
     }
 
 
-def show(result: dict[str, Any], config: AblateConfig) -> None:
+def _show(result: dict[str, Any], config: AblateConfig) -> None:
     """Prints the table, or all as JSON."""
     if config.json:
         print_result(result, as_json=True)

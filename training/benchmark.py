@@ -56,13 +56,13 @@ def main(argv: list[str]) -> dict[str, Any]:
         "tasks": {task.metadata.name: run(mteb, pair, task, config) for task in tasks},
         "data": data,
     }
-    before = earlier(result, config)
+    before = _earlier(result, config)
     for kind in ("tasks", "data"):
         result[kind] = before.get(kind, {}) | result[kind]
     result["table"] = rows_of(result)
     write_json(config.folder / "benchmark.json", result)
     write_page(config.folder / "benchmark.html", result)
-    show(result, config)
+    _show(result, config)
     return result
 
 
@@ -83,7 +83,7 @@ def run(mteb: Any, pair: Any, task: Any, config: BenchmarkConfig) -> dict[str, A
     return {"category": task.metadata.category, "dataset": task.metadata.dataset["path"], **figures}
 
 
-def earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
+def _earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
     """What benchmark.json holds already of the same weights and language."""
     try:
         before = json.loads((config.folder / "benchmark.json").read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ def earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
     return dict(before) if same else {"data": before.get("data", {})}
 
 
-def show(result: dict[str, Any], config: BenchmarkConfig) -> None:
+def _show(result: dict[str, Any], config: BenchmarkConfig) -> None:
     """Prints a table, or all as JSON."""
     if config.json:
         print_result(result, as_json=True)

@@ -33,16 +33,16 @@ print(text.similarity(image.encode(photos), text.encode({queries!r})))"""
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Runs the whole path; an interrupted run goes on where it was."""
-    folder = read_folder(argv)
+    folder = _read_folder(argv)
     resume = ["--resume"] if (folder / "run.json").is_file() else []
     options = ["demo", "--run", str(folder), "--image_model", image_model()]
 
-    before = earlier_seconds(folder)
+    before = _earlier_seconds(folder)
     seconds = {}
-    seconds["embed_images"] = timed("1 of 3: the image tower over every image, once", embed_images.main, options)
-    seconds["distill"] = timed("2 of 3: distilling the Turkish text encoder", distill.main, options + resume)
+    seconds["embed_images"] = _timed("1 of 3: the image tower over every image, once", embed_images.main, options)
+    seconds["distill"] = _timed("2 of 3: distilling the Turkish text encoder", distill.main, options + resume)
     results: dict[str, Any] = {}
-    seconds["evaluate"] = timed(
+    seconds["evaluate"] = _timed(
         "3 of 3: measuring on images and wordings it never saw",
         lambda argv: results.update(evaluate.main(argv)),
         options,
@@ -51,21 +51,21 @@ def main(argv: list[str]) -> dict[str, Any]:
     results["machine"] = machine()
     write_json(folder / "results.json", results)
 
-    script = six_lines(folder)
+    script = _six_lines(folder)
     print(f"\n{evaluate.table(results)}")
     print(f"\nReport: {folder / 'report.html'}\n\nSix lines that use it, and what they print:\n\n{script}\n")
-    print(use(script))
+    print(_use(script))
     return results
 
 
-def read_folder(argv: list[str]) -> Path:
+def _read_folder(argv: list[str]) -> Path:
     """The run folder from the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__)
     parser.add_argument("--run", default="runs/demo", help="where everything goes [runs/demo]")
     return Path(parser.parse_args(argv).run)
 
 
-def earlier_seconds(folder: Path) -> dict[str, float]:
+def _earlier_seconds(folder: Path) -> dict[str, float]:
     """What the steps took when they were really done: a second demo finds them finished."""
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -79,7 +79,7 @@ def image_model() -> str:
     return os.path.relpath(SMALL_CLIP)
 
 
-def timed(title: str, command: Callable[[list[str]], Any], options: list[str]) -> float:
+def _timed(title: str, command: Callable[[list[str]], Any], options: list[str]) -> float:
     """Runs one command, its printed result kept back; returns the seconds it took."""
     print(f"\n{title}", file=sys.stderr, flush=True)
     began = time.perf_counter()
@@ -88,7 +88,7 @@ def timed(title: str, command: Callable[[list[str]], Any], options: list[str]) -
     return time.perf_counter() - began
 
 
-def six_lines(folder: Path) -> str:
+def _six_lines(folder: Path) -> str:
     """The script that uses the model, on two test images and a query for each."""
     lines = (folder / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     test = [row for row in map(json.loads, lines) if row["split"] == "test"][:2]
@@ -100,7 +100,7 @@ def six_lines(folder: Path) -> str:
     )
 
 
-def use(script: str) -> str:
+def _use(script: str) -> str:
     """Runs the six lines in a fresh process that can't see this package; returns what they printed.
 
     Raises:

@@ -76,11 +76,11 @@ def main(argv: list[str]) -> dict[str, Any]:
     }
     write_json(config.folder / "results.json", results)
     write_report(config, results, rows, split)
-    show(results, config)
+    _show(results, config)
     return results
 
 
-def show(results: dict[str, Any], config: EvaluateConfig) -> None:
+def _show(results: dict[str, Any], config: EvaluateConfig) -> None:
     """Prints the results: as one JSON object, or as a table and where the rest is."""
     if config.json:
         print_result(results, as_json=True)

@@ -30,8 +30,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     summary: dict[str, Any] = {"folder": str(config.output), "repository": config.repository, "files": files}
     summary |= {"checks": checks, "uploaded": None}
     if config.push:
-        summary["uploaded"] = push(config.output, upload_of(config, results))
-    show(summary, config)
+        summary["uploaded"] = push(config.output, _upload_of(config, results))
+    _show(summary, config)
     return summary
 
 
@@ -39,7 +39,7 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def upload_of(config: PublishConfig, results: dict[str, Any]) -> Upload:
+def _upload_of(config: PublishConfig, results: dict[str, Any]) -> Upload:
     """Where the folder goes."""
     return Upload(
         config.push,
@@ -50,7 +50,7 @@ def upload_of(config: PublishConfig, results: dict[str, Any]) -> Upload:
     )
 
 
-def show(summary: dict[str, Any], config: PublishConfig) -> None:
+def _show(summary: dict[str, Any], config: PublishConfig) -> None:
     """Prints what goes up, for people or as one JSON object."""
     if config.json:
         print_result(summary, as_json=True)

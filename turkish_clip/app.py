@@ -216,7 +216,7 @@ class Page:
             vectors.append(next(self.encoder.embed_images([image], workers=1)).vectors)
             image.thumbnail((HEAD, HEAD))
             small.append(image)
-        return heat_map(small, lines, np.concatenate(vectors) @ self.encoder.encode_texts(lines).T)
+        return _heat_map(small, lines, np.concatenate(vectors) @ self.encoder.encode_texts(lines).T)
 
     def about(self) -> str:
         """Which models, and what is in the index."""
@@ -244,7 +244,7 @@ class Page:
         )
 
 
-def heat_map(images: list[Image.Image], texts: list[str], scores: Any) -> str:
+def _heat_map(images: list[Image.Image], texts: list[str], scores: Any) -> str:
     """The scores as an HTML table, darker for higher, with the images as its rows' heads."""
     low, high = float(scores.min()), float(scores.max())
     best = scores.argmax(axis=0)

@@ -181,14 +181,14 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str | N
     Raises:
         ModelError: it can't be loaded, or this machine has no such device; says why in one line.
     """
-    check_device(device)
+    _check_device(device)
     try:
         return SentenceTransformer(str(name), revision=revision or None, device=device, trust_remote_code=False)
     except Exception as error:  # the Hub's client, transformers and safetensors each raise their own
         raise _unloadable("model", str(name), error) from error
 
 
-def check_device(device: str | None) -> None:
+def _check_device(device: str | None) -> None:
     """Sees that this machine has a torch device such as cpu, cuda, cuda:1 or mps.
 
     Raises:

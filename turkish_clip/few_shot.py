@@ -99,9 +99,7 @@ class FewShotClassifier(ImageClassifier):
         for row, shares in zip(scores, softmax(scores)):
             best = int(row.argmax())
             probabilities = dict(zip(self.labels, map(float, shares)))
-            results.append(
-                Classification(self.labels[best], float(shares[best]), float(row[best]), probabilities)
-            )
+            results.append(Classification(self.labels[best], float(shares[best]), float(row[best]), probabilities))
         return results
 
     def save(self, folder: str | Path) -> None:

@@ -70,7 +70,7 @@ def ranks(queries: Vectors, candidates: Vectors, right: Sequence[Sequence[int]])
     return result
 
 
-def per_query(rank: Ranks) -> dict[str, NDArray[np.float64]]:
+def _per_query(rank: Ranks) -> dict[str, NDArray[np.float64]]:
     """What each query adds to each averaged metric: (q,) float64 per metric."""
     values = {f"recall_at_{k}": (rank <= k).astype(np.float64) for k in RECALL_AT}
     return {**values, "mrr": 1.0 / rank}
@@ -96,7 +96,7 @@ def summarise(rank: Ranks, cluster: Sequence[int], *, bootstrap_samples: int = 0
     """
     if len(rank) == 0:
         raise ValueError("expected at least one query to measure, got none")
-    values = per_query(rank)
+    values = _per_query(rank)
     means = {name: float(value.mean()) for name, value in values.items()}
     intervals: dict[str, tuple[float, float]] = {}
     if bootstrap_samples:

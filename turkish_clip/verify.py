@@ -99,9 +99,9 @@ def verify(
         The checks in order; they end at the first one without which the others can't be made.
     """
     try:
-        record = read_record(str(model), revision)
+        record = _read_record(str(model), revision)
         checks = [Check("record", True, f"{RECORD}: a {record['kind']} model of {record['dim']}-wide vectors")]
-        checks += [check_versions(record), check_files(str(model), revision)]
+        checks += [_check_versions(record), _check_files(str(model), revision)]
     except Exception as error:  # noqa: BLE001 - the Hub's client, the file system and JSON each raise their own
         found = f"expected {RECORD} in {model}, got {first_line(error)}; check the id or folder"
         return [Check("record", False, found)]
@@ -112,9 +112,9 @@ def verify(
         text_encoder = load(model, revision, device)
     except Exception as error:  # noqa: BLE001 - likewise transformers and safetensors
         return [*checks, Check("loads", False, f"expected a model in {model}, got {first_line(error)}")]
-    checks += [check_modules(text_encoder, time.perf_counter() - began), *check_texts(text_encoder, record)]
+    checks += [_check_modules(text_encoder, time.perf_counter() - began), *_check_texts(text_encoder, record)]
     if record["kind"] == "paired":
-        return [*checks, *check_images(text_encoder, text_encoder, record, str(model))]
+        return [*checks, *_check_images(text_encoder, text_encoder, record, str(model))]
     chosen = str(image_model or record["image_model"]["id"])
     if image_revision is None and chosen == record["image_model"]["id"]:
         image_revision = record["image_model"]["revision"]
@@ -123,10 +123,10 @@ def verify(
     except Exception as error:  # noqa: BLE001 - likewise
         found = f"expected the image model {chosen}, got {first_line(error)}; name a folder or id with --image-model"
         return [*checks, Check("pairs", False, found)]
-    return [*checks, *check_images(text_encoder, image_encoder, record, chosen)]
+    return [*checks, *_check_images(text_encoder, image_encoder, record, chosen)]
 
 
-def read_record(model: str, revision: str | None) -> dict[str, Any]:
+def _read_record(model: str, revision: str | None) -> dict[str, Any]:
     """A model's record, with what the checks need of it.
 
     Raises:
@@ -160,7 +160,7 @@ def load(model: str | Path, revision: str | None, device: str | None) -> Sentenc
     return SentenceTransformer(str(model), revision=revision or None, device=device, trust_remote_code=False)
 
 
-def check_versions(record: dict[str, Any]) -> Check:
+def _check_versions(record: dict[str, Any]) -> Check:
     """The installed libraries against the oldest that the model was loaded under."""
     found, old = [], []
     for library, least in record["requires"].items():
@@ -171,7 +171,7 @@ def check_versions(record: dict[str, Any]) -> Check:
     return Check("versions", not old, "; ".join(old) if old else ", ".join(found))
 
 
-def check_files(model: str, revision: str | None) -> Check:
+def _check_files(model: str, revision: str | None) -> Check:
     """No pickle and no code among the files of a folder or of a Hub repository."""
     if Path(model).is_dir():
         names = [path.name for path in Path(model).rglob("*")]
@@ -188,7 +188,7 @@ def check_files(model: str, revision: str | None) -> Check:
     return Check("files", True, "weights in safetensors, no pickle, no code")
 
 
-def check_modules(model: SentenceTransformer, seconds: float) -> Check:
+def _check_modules(model: SentenceTransformer, seconds: float) -> Check:
     """Only the host's own modules."""
     names = [type(module).__module__ for module in model]
     foreign = [name for name in names if name.split(".")[0] != "sentence_transformers"]
@@ -197,7 +197,7 @@ def check_modules(model: SentenceTransformer, seconds: float) -> Check:
     return Check("loads", True, f"in {seconds:.1f} s: {' → '.join(type(module).__name__ for module in model)}")
 
 
-def check_texts(model: SentenceTransformer, record: dict[str, Any]) -> list[Check]:
+def _check_texts(model: SentenceTransformer, record: dict[str, Any]) -> list[Check]:
     """Width, norm, golden vectors, and decomposed letters."""
     import numpy as np
 
@@ -225,7 +225,7 @@ def check_texts(model: SentenceTransformer, record: dict[str, Any]) -> list[Chec
     ]
 
 
-def check_images(
+def _check_images(
     text_encoder: SentenceTransformer, image_encoder: SentenceTransformer, record: dict[str, Any], name: str
 ) -> list[Check]:
     """The image model is the one that the text encoder was trained for, and both compare."""

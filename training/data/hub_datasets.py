@@ -49,7 +49,7 @@ def hub_records(name: str, config: str | None, revision: str | None) -> Iterator
     try:
         loaded = load_dataset(name, config, revision=revision)
     except Exception as error:  # the client raises its own, the network's and the file system's errors alike
-        raise no_data_set(name, error) from error
+        raise _no_data_set(name, error) from error
     splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict({"": loaded})
     for split, dataset in splits.items():
         for column, feature in dataset.features.items():
@@ -63,7 +63,7 @@ def hub_records(name: str, config: str | None, revision: str | None) -> Iterator
             yield Record({**values, **stored}, None, True, number, split=str(split))
 
 
-def no_data_set(name: str, error: Exception) -> SourceError:
+def _no_data_set(name: str, error: Exception) -> SourceError:
     """What is said where a data set can't be had."""
     reason = one_line(error)
     return SourceError(
@@ -161,7 +161,7 @@ def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
     try:
         builder = load_dataset_builder(name, config or None, revision=revision or None)
     except Exception as error:  # the client raises its own, the network's and the file system's errors alike
-        raise no_data_set(name, error) from error
+        raise _no_data_set(name, error) from error
     files = getattr(builder.config, "data_files", None)
     if builder.name == "parquet" and files:
         root = Path(name) if Path(name).is_dir() else None
@@ -201,7 +201,7 @@ def _splits(name: str, config: str, revision: str) -> list[str]:
     try:
         return [str(split) for split in load_dataset(name, config or None, revision=revision or None, streaming=True)]
     except Exception as error:  # as above
-        raise no_data_set(name, error) from error
+        raise _no_data_set(name, error) from error
 
 
 def _split(name: str, config: str, revision: str, split: str) -> IterableDataset:

@@ -74,7 +74,7 @@ class FrozenImageLoss(nn.Module):
         distance = (texts - images).square().sum(dim=1).mean() / 2
         loss: Tensor = self.objective.mse * distance * self.step_state.weight
         if self.progress >= self.objective.contrastive_after and any(self.step_state.sizes):
-            all_texts, all_images = gather_ranks(texts, images, self.step_state)
+            all_texts, all_images = _gather_ranks(texts, images, self.step_state)
             in_batch = contrastive_loss(all_texts, all_images, self.logit_scale.exp())
             loss = loss + self.objective.contrastive * in_batch * self.step_state.weight_of_all
         return loss
@@ -88,10 +88,10 @@ def contrastive_loss(texts: Tensor, images: Tensor, scale: Tensor) -> Tensor:
         images: (b, dim) of norm 1; equal rows are one image.
         scale: by which cosines are multiplied, 1 / temperature.
     """
-    return symmetric_cross_entropy(scale * texts @ images.T, images @ images.T > SAME_IMAGE)
+    return _symmetric_cross_entropy(scale * texts @ images.T, images @ images.T > SAME_IMAGE)
 
 
-def symmetric_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
+def _symmetric_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
     """CLIP's loss (Source: Radford et al. 2021, figure 3), where what is the same is no negative.
 
     Args:
@@ -114,10 +114,10 @@ def clip_loss(outputs: CLIPOutput, labels: Tensor, **_: Any) -> Tensor:
         outputs: with logits_per_text (b, b).
         labels: (b,) equal numbers for equal captions.
     """
-    return symmetric_cross_entropy(outputs.logits_per_text, labels[:, None] == labels)
+    return _symmetric_cross_entropy(outputs.logits_per_text, labels[:, None] == labels)
 
 
-def gather_ranks(texts: Tensor, images: Tensor, step_state: StepState) -> tuple[Tensor, Tensor]:
+def _gather_ranks(texts: Tensor, images: Tensor, step_state: StepState) -> tuple[Tensor, Tensor]:
     """The rows of all processes in this micro-batch, in the order of the processes; the same in each.
 
     This process's rows alone carry a gradient, as many times as there are processes: the gradients' mean, which the

@@ -64,15 +64,15 @@ def regression_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillC
         EmbeddingsError: an image has no target.
     """
     objective = OBJECTIVES[config.objective]
-    make = translation_targets if objective.aligned else image_targets
+    make = _translation_targets if objective.aligned else _image_targets
     targets = make(rows, embeddings, config, objective)
     if not objective.raw:
-        for some in blocks(len(targets)):
+        for some in _blocks(len(targets)):
             targets[some] = unit(targets[some])
     return targets
 
 
-def image_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective) -> Vectors:
+def _image_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective) -> Vectors:
     """One label for each image, not yet scaled: (n, dim) float32."""
     targets: Vectors = unnamed_array((len(rows), embeddings.manifest.dim), np.float32, config.folder)
     if objective.image:
@@ -86,7 +86,7 @@ def image_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig
     return targets
 
 
-def translation_targets(
+def _translation_targets(
     rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective
 ) -> Vectors:
     """One label for each caption, not yet scaled, of the English text that it translates: (captions, dim) float32.
@@ -166,7 +166,7 @@ class EnglishEmbeddings:
 
     def means(self) -> Iterator[tuple[slice, Vectors]]:
         """The mean of each image's: some of the images, and for them (k, dim) float32."""
-        for some in blocks(len(self.counts)):
+        for some in _blocks(len(self.counts)):
             images = range(*some.indices(len(self.counts)))
             yield some, np.stack([self.vectors[self.places(image)].mean(axis=0) for image in images])
 
@@ -185,6 +185,6 @@ def _encoded(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillC
         yield vectors if raw else unit(vectors)
 
 
-def blocks(length: int) -> Iterator[slice]:
+def _blocks(length: int) -> Iterator[slice]:
     """The slices of so many rows that are held in memory at once."""
     return (slice(start, start + AT_ONCE) for start in range(0, length, AT_ONCE))

@@ -179,7 +179,7 @@ def remove_cross_split_duplicates(captions: Captions, embeddings: ImageEmbedding
     Raises:
         SourceError: nothing is left of a split.
     """
-    digests = digests_of(embeddings, captions.rows.image_ids())
+    digests = _digests_of(embeddings, captions.rows.image_ids())
     if digests is None:
         log.info("%s holds no hashes of the images' files: images in two splits are not found", embeddings.folder)
         return DisjointSplits(captions, {}, {})
@@ -192,11 +192,11 @@ def deduplicate(rows: Sequence[Row], embeddings: ImageEmbeddings) -> Sequence[Ro
     Otherwise a caption of one row would find the other, which is the same image and scores the same, and count as
     wrong.
     """
-    digests = digests_of(embeddings, [row.image_id for row in rows])
+    digests = _digests_of(embeddings, [row.image_id for row in rows])
     return rows if digests is None else deduplicate_by_digest(rows, digests)
 
 
-def digests_of(embeddings: ImageEmbeddings, image_ids: Sequence[str]) -> Digests | None:
+def _digests_of(embeddings: ImageEmbeddings, image_ids: Sequence[str]) -> Digests | None:
     """The (n,) digests of images' files; for one without a target, of its name. None where the image embeddings have none."""
     stored = embeddings.contents(DIGEST_BYTES)
     if stored is None:

@@ -37,10 +37,10 @@ def nfd(text: str) -> str:
     return unicodedata.normalize("NFD", text)
 
 
-def without_ending(text: str) -> str:
+def _without_ending(text: str) -> str:
     """Takes the case ending off the first word that has one, as hurried people do.
 
-    >>> without_ending("Ağacın üstünde bir kuş.")
+    >>> _without_ending("Ağacın üstünde bir kuş.")
     'Ağac üstünde bir kuş.'
     """
 
@@ -55,10 +55,10 @@ def without_ending(text: str) -> str:
     return text
 
 
-def other_order(text: str) -> str:
+def _other_order(text: str) -> str:
     """Puts the second half of the words first.
 
-    >>> other_order("kırmızı bir evin üstünde bir kuş.")
+    >>> _other_order("kırmızı bir evin üstünde bir kuş.")
     'üstünde bir kuş kırmızı bir evin.'
     """
     words = text.rstrip(".").split()
@@ -66,20 +66,20 @@ def other_order(text: str) -> str:
     return " ".join(words[half:] + words[:half]) + "." * text.endswith(".")
 
 
-def keywords(text: str) -> str:
+def _keywords(text: str) -> str:
     """Leaves words out that search queries leave out, and the full stop.
 
-    >>> keywords("Evin üstünde bir kuş var.")
+    >>> _keywords("Evin üstünde bir kuş var.")
     'Evin üstünde kuş'
     """
     kept = [word for word in text.rstrip(".").split() if lower(word.strip(",")) not in FUNCTION_WORDS]
     return " ".join(kept) or text
 
 
-def synonyms(text: str) -> str:
+def _synonyms(text: str) -> str:
     """Puts another word in the place of each bare one that has one in a short list.
 
-    >>> synonyms("Kırmızı bir araba, gece")
+    >>> _synonyms("Kırmızı bir araba, gece")
     'al bir otomobil, geceleyin'
     """
     return re.sub(r"\w+", lambda match: OTHER_WORD.get(lower(match[0]), match[0]), text)
@@ -91,8 +91,8 @@ CORRUPTIONS: dict[str, Callable[[str], str]] = {
     "lower": lower,
     "nfd": nfd,
     "typo": one_typo,
-    "suffix": without_ending,
-    "order": other_order,
-    "keywords": keywords,
-    "synonyms": synonyms,
+    "suffix": _without_ending,
+    "order": _other_order,
+    "keywords": _keywords,
+    "synonyms": _synonyms,
 }

@@ -89,7 +89,7 @@ def measure_data(encoder: DualEncoder, config: BenchmarkConfig) -> dict[str, Any
             a benchmark is another benchmark.
         SourceError: the source can't be read.
     """
-    rows = chosen(config)
+    rows = _chosen(config)
     vectors = []
     for batch in encoder.embed_images((row.file for row in rows), batch_size=config.batch_size):
         if batch.errors:
@@ -113,7 +113,7 @@ def measure_data(encoder: DualEncoder, config: BenchmarkConfig) -> dict[str, Any
     }
 
 
-def chosen(config: BenchmarkConfig) -> Sequence[Row]:
+def _chosen(config: BenchmarkConfig) -> Sequence[Row]:
     """The rows to measure."""
     source = SourceConfig(
         captions=config.data, caption_columns=config.data_captions, run=config.run, max_skipped_fraction=0.0

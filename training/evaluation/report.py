@@ -55,7 +55,7 @@ class Bar:
 def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence[Row], split: Split) -> Path:
     """Writes report.html into the run folder; returns its path."""
     thumbnails = Thumbnails(rows)
-    thumbnails.make(shown_images(split, config.report_queries))
+    thumbnails.make(_shown_images(split, config.report_queries))
     path = config.folder / "report.html"
     fill_page(
         path,
@@ -137,7 +137,7 @@ def curve(path: Path) -> dict[str, Any]:
     }
 
 
-def shown_images(split: Split, count: int) -> list[int]:
+def _shown_images(split: Split, count: int) -> list[int]:
     """The images that the report shows, for its queries and in its matrix."""
     found = [_best(split, number) for number in _spread(len(split.relevance.texts), count)]
     return [image for best in found for image in best] + _spread(len(split.images), MATRIX)

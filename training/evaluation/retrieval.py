@@ -75,7 +75,7 @@ def figures(
         "captions": len(split.relevance.texts),
         "text_to_image": dataclasses.asdict(split.text_to_image),
         "image_to_text": dataclasses.asdict(split.image_to_text),
-        **(measure_teacher(teacher, rows, split, config) if teacher is not None else {}),
+        **(_measure_teacher(teacher, rows, split, config) if teacher is not None else {}),
     }
 
 
@@ -95,7 +95,7 @@ def measure_sources(
     return {"sources": sources} if sources else {}
 
 
-def measure_teacher(
+def _measure_teacher(
     teacher: SentenceTransformer, rows: Sequence[Row], split: Split, config: EvaluateConfig
 ) -> dict[str, Any]:
     """The image model's own text tower on the same images' English captions.

@@ -42,13 +42,13 @@ class Pen:
         self.canvas.line([*placed, placed[0], placed[1]], fill=self.outline, width=width, joint="curve")
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, paint: Paint | None = None) -> None:
-        self.polygon(arc(x, y, rx, ry, 0, 360), paint)
+        self.polygon(_arc(x, y, rx, ry, 0, 360), paint)
 
     def line(self, points: list[Point], paint: Paint | None = None, width: float = 0.07) -> None:
         self.canvas.line(self.place(points), fill=paint or self.outline, width=max(1, round(self.size * width)))
 
 
-def arc(x: float, y: float, rx: float, ry: float, start: float, end: float) -> list[Point]:
+def _arc(x: float, y: float, rx: float, ry: float, start: float, end: float) -> list[Point]:
     """Points along an ellipse's arc, degrees clockwise from the right."""
     steps = 28
     angles = [math.radians(start + (end - start) * step / steps) for step in range(steps + 1)]
@@ -75,7 +75,7 @@ def sun(pen: Pen) -> None:
 
 
 def moon(pen: Pen) -> None:
-    pen.polygon(arc(0.5, 0.5, 0.46, 0.46, 50, 310) + arc(0.72, 0.5, 0.36, 0.36, 285, 75))
+    pen.polygon(_arc(0.5, 0.5, 0.46, 0.46, 50, 310) + _arc(0.72, 0.5, 0.36, 0.36, 285, 75))
 
 
 def car(pen: Pen) -> None:
@@ -146,8 +146,8 @@ def heart(pen: Pen) -> None:
 
 def ball(pen: Pen) -> None:
     pen.ellipse(0.5, 0.5, 0.46, 0.46)
-    pen.line(arc(0.5, 0.5, 0.18, 0.45, 90, 270), LIGHT, 0.07)
-    pen.line(arc(0.5, 0.5, 0.18, 0.45, -90, 90), LIGHT, 0.07)
+    pen.line(_arc(0.5, 0.5, 0.18, 0.45, 90, 270), LIGHT, 0.07)
+    pen.line(_arc(0.5, 0.5, 0.18, 0.45, -90, 90), LIGHT, 0.07)
 
 
 def cup(pen: Pen) -> None:
@@ -159,12 +159,12 @@ def cup(pen: Pen) -> None:
 
 def umbrella(pen: Pen) -> None:
     pen.line([(0.5, 0.4), (0.5, 0.92), (0.64, 0.96), (0.68, 0.84)], DARK)
-    pen.polygon(arc(0.5, 0.5, 0.48, 0.44, 180, 360))
+    pen.polygon(_arc(0.5, 0.5, 0.48, 0.44, 180, 360))
 
 
 def mushroom(pen: Pen) -> None:
     pen.polygon([(0.38, 0.5), (0.62, 0.5), (0.68, 0.95), (0.32, 0.95)], LIGHT)
-    pen.polygon(arc(0.5, 0.52, 0.46, 0.44, 180, 360))
+    pen.polygon(_arc(0.5, 0.52, 0.46, 0.44, 180, 360))
     pen.ellipse(0.35, 0.34, 0.07, 0.07, LIGHT)
     pen.ellipse(0.63, 0.3, 0.08, 0.08, LIGHT)
 
@@ -173,7 +173,7 @@ def apple(pen: Pen) -> None:
     pen.line([(0.5, 0.3), (0.58, 0.05)], DARK)
     pen.ellipse(0.35, 0.58, 0.29, 0.35)
     pen.ellipse(0.65, 0.58, 0.29, 0.35)
-    pen.canvas.polygon(pen.place(arc(0.5, 0.6, 0.32, 0.28, 0, 360)), fill=pen.colour)
+    pen.canvas.polygon(pen.place(_arc(0.5, 0.6, 0.32, 0.28, 0, 360)), fill=pen.colour)
     pen.polygon([(0.58, 0.2), (0.86, 0.06), (0.78, 0.26)], LIGHT)
 
 

@@ -146,7 +146,7 @@ def turkish_caption(scene: Scene, rng: random.Random) -> str:
             thing = f"{number} {coloured(scene.first, article=False)}"
         wordings = [f"{setting} {thing}", f"{thing}, {setting}", f"{setting} {thing} var", f"{setting} duran {thing}"]
     else:
-        first, relation, second = either_way(scene, scene.second, rng)
+        first, relation, second = _either_way(scene, scene.second, rng)
         where = rng.choice(RELATIONS[relation].turkish)
         owner = coloured(second, genitive=True, article=rng.random() < 0.5)
         thing = coloured(first)
@@ -158,15 +158,15 @@ def turkish_caption(scene: Scene, rng: random.Random) -> str:
             f"{setting}, {thing} {owner} {where} duruyor",
             f"{owner} {where} {thing}",
         ]
-    return as_typed(rng.choice(wordings), rng)
+    return _as_typed(rng.choice(wordings), rng)
 
 
 def short_turkish_caption(scene: Scene, rng: random.Random) -> str:
     """One wording as of a person in a hurry: the things alone or one of them, without colour, size and setting."""
     number = COUNTS[scene.count][1]
     if scene.second is None:
-        return as_typed(f"{number} {rng.choice(OBJECTS[scene.first[0]].turkish).word}", rng)
-    first, relation, second = either_way(scene, scene.second, rng)
+        return _as_typed(f"{number} {rng.choice(OBJECTS[scene.first[0]].turkish).word}", rng)
+    first, relation, second = _either_way(scene, scene.second, rng)
     thing, owner = (rng.choice(OBJECTS[item[0]].turkish) for item in (first, second))
     where = rng.choice(RELATIONS[relation].turkish)
     wordings = [
@@ -175,7 +175,7 @@ def short_turkish_caption(scene: Scene, rng: random.Random) -> str:
         f"{thing.word} ve {owner.word}",
         f"bir {thing.word}",
     ]
-    return as_typed(rng.choice(wordings), rng)
+    return _as_typed(rng.choice(wordings), rng)
 
 
 def english_caption(scene: Scene, rng: random.Random) -> str:
@@ -183,7 +183,7 @@ def english_caption(scene: Scene, rng: random.Random) -> str:
     setting = rng.choice(SETTINGS[scene.setting].english)
 
     def coloured(item: tuple[str, str]) -> str:
-        return with_article(f"{COLOURS[item[1]].english} {rng.choice(OBJECTS[item[0]].english)}")
+        return _with_article(f"{COLOURS[item[1]].english} {rng.choice(OBJECTS[item[0]].english)}")
 
     if scene.second is None:
         colour, thing = COLOURS[scene.first[1]].english, OBJECTS[scene.first[0]]
@@ -195,21 +195,21 @@ def english_caption(scene: Scene, rng: random.Random) -> str:
         if scene.count == 1:
             wordings[2] = f"there is {what} {setting}"
     else:
-        first, relation, second = either_way(scene, scene.second, rng)
+        first, relation, second = _either_way(scene, scene.second, rng)
         where = rng.choice(RELATIONS[relation].english)
         what = f"{coloured(first)} {where} {coloured(second)}"
         wordings = [f"{what} {setting}", f"{setting}, {what}", f"there is {what} {setting}", what]
-    return as_typed(rng.choice(wordings), rng)
+    return _as_typed(rng.choice(wordings), rng)
 
 
 def short_english_caption(scene: Scene, rng: random.Random) -> str:
     """One English wording of the things alone, or of one of them."""
     if scene.second is None:
         name = OBJECTS[scene.first[0]]
-        what = with_article(name.english[0]) if scene.count == 1 else f"{COUNTS[scene.count][0]} {name.plural}"
-        return as_typed(what, rng)
-    first, relation, second = either_way(scene, scene.second, rng)
-    thing, other = (with_article(rng.choice(OBJECTS[item[0]].english)) for item in (first, second))
+        what = _with_article(name.english[0]) if scene.count == 1 else f"{COUNTS[scene.count][0]} {name.plural}"
+        return _as_typed(what, rng)
+    first, relation, second = _either_way(scene, scene.second, rng)
+    thing, other = (_with_article(rng.choice(OBJECTS[item[0]].english)) for item in (first, second))
     where = rng.choice(RELATIONS[relation].english)
     wordings = [
         f"{thing} {where} {other}",
@@ -217,41 +217,41 @@ def short_english_caption(scene: Scene, rng: random.Random) -> str:
         f"{thing} and {other}",
         thing,
     ]
-    return as_typed(rng.choice(wordings), rng)
+    return _as_typed(rng.choice(wordings), rng)
 
 
 def colour_caption(scene: Scene, rng: random.Random) -> str:
     """One Turkish wording that names colours, or one of two, and the setting, and no thing."""
     setting = rng.choice(SETTINGS[scene.setting].turkish)
-    colours = [rng.choice(COLOURS[name].turkish) for name in some_colours(scene, rng)]
+    colours = [rng.choice(COLOURS[name].turkish) for name in _some_colours(scene, rng)]
     if scene.count > 1:
         what = f"{COUNTS[scene.count][1]} {colours[0]} şey"
     else:
         what = " ve ".join(f"{colour} bir şey" for colour in colours)
         what += " ve başka bir şey" if scene.second is not None and len(colours) == 1 else ""
-    return as_typed(rng.choice([f"{setting} {what}", f"{what}, {setting}", f"{setting} {what} var"]), rng)
+    return _as_typed(rng.choice([f"{setting} {what}", f"{what}, {setting}", f"{setting} {what} var"]), rng)
 
 
 def english_colour_caption(scene: Scene, rng: random.Random) -> str:
     """One English wording of colours, or one of them, and the setting."""
     setting = rng.choice(SETTINGS[scene.setting].english)
-    colours = [COLOURS[name].english for name in some_colours(scene, rng)]
+    colours = [COLOURS[name].english for name in _some_colours(scene, rng)]
     if scene.count > 1:
         what = f"{COUNTS[scene.count][0]} {colours[0]} things"
     else:
         what = " and ".join(f"something {colour}" for colour in colours)
         what += " and something else" if scene.second is not None and len(colours) == 1 else ""
-    return as_typed(rng.choice([f"{what} {setting}", f"{setting}, {what}"]), rng)
+    return _as_typed(rng.choice([f"{what} {setting}", f"{setting}, {what}"]), rng)
 
 
-def some_colours(scene: Scene, rng: random.Random) -> list[str]:
+def _some_colours(scene: Scene, rng: random.Random) -> list[str]:
     """The names of the scene's colours in any order; half the time the first of them alone."""
     names = [item[1] for item in (scene.first, scene.second) if item is not None]
     rng.shuffle(names)
     return names[:1] if rng.random() < 0.5 else names
 
 
-def either_way(
+def _either_way(
     scene: Scene, second: tuple[str, str], rng: random.Random
 ) -> tuple[tuple[str, str], str, tuple[str, str]]:
     """What is where, seen from what: half the time the other way round."""
@@ -260,12 +260,12 @@ def either_way(
     return scene.first, scene.relation, second
 
 
-def with_article(words: str) -> str:
+def _with_article(words: str) -> str:
     """English words behind their article."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def as_typed(caption: str, rng: random.Random) -> str:
+def _as_typed(caption: str, rng: random.Random) -> str:
     """Gives some captions a capital letter, some a full stop, as people do."""
     if rng.random() < 0.5:
         # Turkish capital of i; no English caption here begins with an i that is not "in".

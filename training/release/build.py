@@ -94,22 +94,22 @@ def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]
         raise RunError(
             f"expected the weights that results.json is of, got others in {config.folder / 'model'}; evaluate it again"
         )
-    image = load_image_model(config, record)
+    image = _load_image_model(config, record)
     model = pair(student, image, device="cpu") if config.paired else student
-    about = about_model(config, record, student, model)
+    about = _about_model(config, record, student, model)
     about["images_are_unit"] = is_unit(image)
     with atomic_folder(config.output) as partial:
         save_text_encoder(model, partial)
         shown = published(results, record, about)
         write_json(partial / "results.json", shown)
-        fields = golden_record(config, record, shown, about, golden(student, image))
+        fields = _golden_record(config, record, shown, about, golden(student, image))
         write_text(partial / RECORD, json.dumps(fields, ensure_ascii=False) + "\n")
         weights = results["weights_sha256"], record["image_model"]["weights_sha256"]
         fields = card_fields(config, record, results, about, benchmark_of(config.folder, *weights))
         write_text(partial / "README.md", render(fields))
 
 
-def load_image_model(config: PublishConfig, record: dict[str, Any]) -> SentenceTransformer:
+def _load_image_model(config: PublishConfig, record: dict[str, Any]) -> SentenceTransformer:
     """The image model under the name that the card will have.
 
     Raises:
@@ -129,7 +129,7 @@ def load_image_model(config: PublishConfig, record: dict[str, Any]) -> SentenceT
     return image
 
 
-def about_model(
+def _about_model(
     config: PublishConfig, record: dict[str, Any], student: SentenceTransformer, model: SentenceTransformer
 ) -> dict[str, Any]:
     """What the model itself tells, for its card and its record."""
@@ -143,13 +143,13 @@ def about_model(
         "architecture": f"{type(transformer.auto_model).__name__} → mean pooling → dense {hidden} → {dim} → normalise"
         + (f", beside {_class_of(model[0].sub_modules['image'][0])}" if config.paired else ""),
         "requires": REQUIRES_PAIRED if config.paired else REQUIRES,
-        "image_model": image_model_of(config, record["image_model"]),
+        "image_model": _image_model_of(config, record["image_model"]),
         "record": RECORD,
         "year": datetime.datetime.now(tz=datetime.timezone.utc).year,
     }
 
 
-def image_model_of(config: PublishConfig, trained_for: dict[str, Any]) -> Named:
+def _image_model_of(config: PublishConfig, trained_for: dict[str, Any]) -> Named:
     """The image model as others find it."""
     if config.image_model_id:
         return Named(config.image_model_id, True, commit_of(config.image_model_id))
@@ -159,7 +159,7 @@ def image_model_of(config: PublishConfig, trained_for: dict[str, Any]) -> Named:
     return Named(str(path.relative_to(CHECKOUT)) if is_tracked(path) else path.name, False)
 
 
-def golden_record(
+def _golden_record(
     config: PublishConfig,
     record: dict[str, Any],
     results: dict[str, Any],

@@ -165,7 +165,7 @@ def card_fields(
         "paired": config.paired,
         "paired_id": config.paired_id,
         "text_link": Named(config.text_id, True).link,
-        **based_on(config, record, model["image_model"]),
+        **_based_on(config, record, model["image_model"]),
         "hub_data": [source.name for source in data if source.on_hub],
         "own_images": [source.name for source in data if not source.on_hub and source.name != "mini"],
         "has_teacher_reference": any("teacher_captions" in test["figures"] for test in measured),
@@ -194,7 +194,7 @@ def card_fields(
     }
 
 
-def based_on(config: PublishConfig, record: dict[str, Any], image_model: Named) -> dict[str, Any]:
+def _based_on(config: PublishConfig, record: dict[str, Any], image_model: Named) -> dict[str, Any]:
     """The models that this one is made from: in words, and as the Hub's head names them."""
     trained = record["config"]
     backbone = None
@@ -269,7 +269,7 @@ def recipe(record: dict[str, Any]) -> str:
         for field in dataclasses.fields(kind)
     }
     different = {
-        name: public_values(value)
+        name: _public_values(value)
         for name, value in trained.items()
         if name not in ("run", "embeddings", "device") and value != defaults.get(name)
     }
@@ -286,12 +286,12 @@ def recipe(record: dict[str, Any]) -> str:
     return yaml.safe_dump(different, allow_unicode=True, sort_keys=False, width=120).strip()
 
 
-def public_values(value: Any) -> Any:
+def _public_values(value: Any) -> Any:
     """A configuration's value without empty fields and without paths of this machine."""
     if isinstance(value, dict):
-        return {key: public_values(item) for key, item in value.items() if item not in ("", [], None)}
+        return {key: _public_values(item) for key, item in value.items() if item not in ("", [], None)}
     if isinstance(value, list):
-        return [public_values(item) for item in value]
+        return [_public_values(item) for item in value]
     return public_name(value) if isinstance(value, str) else value
 
 

@@ -21,10 +21,10 @@ CHECKOUT = Path(__file__).parents[2]
 
 def failed_checks(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]) -> list[str]:
     """Why this run can't be published as it is, each reason with what to do; empty where nothing stands in the way."""
-    return [*run_failures(record, results), *recipe_failures(config, record)]
+    return [*_run_failures(record, results), *_recipe_failures(config, record)]
 
 
-def run_failures(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
+def _run_failures(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
     """What is wrong with the run and its results."""
     if "image_model" not in record or "training_captions" not in record["summary"]:
         return ["run.json is not of a text encoder trained with this version; train it with training.distill"]
@@ -35,8 +35,8 @@ def run_failures(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
         found.append(f"results.json is of other data ({results.get('dataset')}) than the run's; evaluate on the run's")
     if results.get("split") != "test":
         found.append(f"results.json is of the {results.get('split')} split; run training.evaluate on the test split")
-    found += [f"results.json holds no fraction at {place}; measure again" for place in bad_figures(results)]
-    if not found and is_chance(results):
+    found += [f"results.json holds no fraction at {place}; measure again" for place in _bad_figures(results)]
+    if not found and _is_chance(results):
         recall, images = results["text_to_image"]["recall_at_10"], results["images"]
         found.append(f"recall@10 {recall:.3f} among {images} images is what chance finds; train longer or on more data")
     for state, when in ((record["git"], "when it was trained"), (git_state(), "now")):
@@ -50,7 +50,7 @@ def run_failures(record: dict[str, Any], results: dict[str, Any]) -> list[str]:
     return found
 
 
-def bad_figures(results: dict[str, Any]) -> list[str]:
+def _bad_figures(results: dict[str, Any]) -> list[str]:
     """Places of results.json that do not hold what evaluate writes there."""
     bad = list(not_finite(results))
     for group in ("text_to_image", "image_to_text", *(f"robustness.{name}" for _, name in CORRUPTION_LABELS)):
@@ -66,14 +66,14 @@ def bad_figures(results: dict[str, Any]) -> list[str]:
     return [*bad, *counts]
 
 
-def is_chance(results: dict[str, Any]) -> bool:
+def _is_chance(results: dict[str, Any]) -> bool:
     """Whether ten images drawn blindly would have found as much."""
     images, found = results["images"], results["text_to_image"]
     low = found.get("ci95", {}).get("recall_at_10", (found["recall_at_10"],))[0]
     return bool(images >= ENOUGH_IMAGES and low <= 10 / images)
 
 
-def recipe_failures(config: PublishConfig, record: dict[str, Any]) -> list[str]:
+def _recipe_failures(config: PublishConfig, record: dict[str, Any]) -> list[str]:
     """What is missing or wrong in what the maker says."""
     found = []
     if not LICENSE.fullmatch(config.license):
@@ -84,7 +84,7 @@ def recipe_failures(config: PublishConfig, record: dict[str, Any]) -> list[str]:
             for source, terms in zip(sources_of(record), licences(config, record))
             if not terms
         ]
-        if not config.paired and not config.image_model_id and not others_have(record["image_model"]):
+        if not config.paired and not config.image_model_id and not _others_have(record["image_model"]):
             found.append(
                 f"the image model is the folder {public_name(record['image_model']['id'])}, which nobody else has; "
                 "publish the pair with --paired, or upload it and name it with --image_model_id"
@@ -105,7 +105,7 @@ def recipe_failures(config: PublishConfig, record: dict[str, Any]) -> list[str]:
     return found
 
 
-def others_have(image_model: dict[str, Any]) -> bool:
+def _others_have(image_model: dict[str, Any]) -> bool:
     """Whether the image model is on the Hub, or in this checkout for anyone who clones it."""
     return bool(image_model["revision"]) or is_tracked(Path(image_model["id"]))
 

@@ -45,7 +45,7 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", rank())) if world_size() > 1 else 0
 
 
-def local_world_size() -> int:
+def _local_world_size() -> int:
     """How many of the processes are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if world_size() > 1 else 1
 
@@ -200,9 +200,9 @@ def device_of(name: str) -> str:
         raise InputError(f"expected a device that this machine has ({there}), got {name!r}; choose with --device")
     if device != "cuda" or not several:
         return device
-    if local_world_size() > torch.cuda.device_count():
+    if _local_world_size() > torch.cuda.device_count():
         raise InputError(
-            f"expected a GPU for each process, got {torch.cuda.device_count()} for {local_world_size()} processes "
+            f"expected a GPU for each process, got {torch.cuda.device_count()} for {_local_world_size()} processes "
             "on this machine; start fewer, or add --device cpu"
         )
     return f"cuda:{local_rank()}"

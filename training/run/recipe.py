@@ -71,7 +71,7 @@ def read_config(
     options = [(key, value) for key, value in options if key in fields]
     values: dict[str, Any] = {}
     if recipe:
-        path = find_recipe(recipe)
+        path = _find_recipe(recipe)
         for key, value in _load(path).items():
             if key in names:
                 values[names[key]] = _convert(value, names[key], types, str(path))
@@ -88,7 +88,7 @@ def read_config(
     return config_type(**values)
 
 
-def find_recipe(name: str) -> Path:
+def _find_recipe(name: str) -> Path:
     """A recipe by path, or by its path below training/ or training/recipes/, with or without .yaml; or a run folder."""
     if (Path(name) / RUN_RECORD).is_file():
         return Path(name) / RUN_RECORD

@@ -30,7 +30,7 @@ T = TypeVar("T")
 Numbers = NDArray[np.int64]
 
 
-def unnamed_file(temp_dir: Path) -> IO[bytes]:
+def _unnamed_file(temp_dir: Path) -> IO[bytes]:
     """An empty file without a name, on the disk where the folder `temp_dir` is or will be.
 
     Raises:
@@ -51,7 +51,7 @@ def unnamed_array(shape: tuple[int, ...], dtype: DTypeLike, temp_dir: Path) -> N
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if not size:
         return np.zeros(shape, dtype)
-    with unnamed_file(temp_dir) as file:
+    with _unnamed_file(temp_dir) as file:
         file.truncate(size)
         allocate(file)
         mapped = mmap.mmap(file.fileno(), size)
@@ -75,7 +75,7 @@ class TableWriter:
         import pyarrow as pa
 
         self._schema = schema
-        self._file = unnamed_file(temp_dir)
+        self._file = _unnamed_file(temp_dir)
         self._stream = pa.ipc.new_stream(self._file, schema)
         self._rows: list[tuple[Any, ...]] = []
         self._bytes = 0

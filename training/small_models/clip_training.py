@@ -72,7 +72,7 @@ def measure(folder: Path, disjoint: DisjointSplits, config: PretrainConfig) -> d
             continue
         rows = deduplicate_by_digest(captions.rows.take(places), digests[places])
         kept, vectors = [], []
-        for some in opened(rows, config.image_size):
+        for some in _opened(rows, config.image_size):
             kept += [row for row, _ in some]
             vectors.append(model.encode([image for _, image in some], show_progress_bar=False))
         if not kept:
@@ -112,7 +112,7 @@ def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) ->
     write_text(folder / "README.md", "\n".join(lines) + "\n")
 
 
-def opened(rows: Sequence[Row], side: int) -> Iterator[list[tuple[Row, Image.Image]]]:
+def _opened(rows: Sequence[Row], side: int) -> Iterator[list[tuple[Row, Image.Image]]]:
     """Rows with their images, some at a time; those that do not open are passed over with a warning."""
     from turkish_clip.images import ImageError
 

@@ -56,7 +56,7 @@ def open_index(
     from turkish_clip.search.index import ImageIndex
     from turkish_clip.search.storage import ImageIndexError, is_uri
 
-    uri = at or index_of(str(folder))
+    uri = at or _index_of(str(folder))
     metadata = ImageIndex.open(uri).metadata if is_uri(uri) or Path(uri).is_dir() else {}
     if must_exist and not metadata:
         raise ImageIndexError(f"expected an index in {uri}, got none; make one: turkish-clip index {folder}")
@@ -74,7 +74,7 @@ def open_index(
     return ImageIndex.open(uri, encoder, cluster=workers)
 
 
-def index_of(folder: str) -> str:
+def _index_of(folder: str) -> str:
     """Where the index of an image folder is; an index stands for itself."""
     from turkish_clip.search.storage import is_uri
 
@@ -86,7 +86,7 @@ def has_index(folder: str) -> bool:
     """Whether a folder was indexed, or is an index itself, or the address of one."""
     from turkish_clip.search.storage import is_uri
 
-    uri = index_of(folder)
+    uri = _index_of(folder)
     return is_uri(uri) or (Path(uri) / "images.lance").is_dir()
 
 
@@ -143,7 +143,7 @@ def lines_of(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def sheet_of(sheet: Path | None) -> Path | None:
+def _sheet_of(sheet: Path | None) -> Path | None:
     """A sheet's name, looked at before the work that fills it."""
     if sheet is not None:
         from turkish_clip.sheet import check_name
@@ -162,7 +162,7 @@ ImageModel = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; else chosen by itself")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-Sheet = Annotated[Path | None, typer.Option(help="a contact sheet to write: out.png or out.html", callback=sheet_of)]
+Sheet = Annotated[Path | None, typer.Option(help="a contact sheet to write: out.png or out.html", callback=_sheet_of)]
 At = Annotated[str | None, typer.Option(help=f"the index's place or URI; else FOLDER/{INDEX_FOLDER}")]
 Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode images")]
 Images = Annotated[list[Path], typer.Argument(help="images, or folders of images")]

@@ -46,7 +46,7 @@ def index(
     with output.progress("indexing", quiet=json) as advance:
         added = images.add(folder, workers=workers, prune=prune, progress=advance)
     output.show_added(added, images.uri, json)
-    leave(bool(added.skipped) or not added.images)
+    _leave(bool(added.skipped) or not added.images)
 
 
 def search(
@@ -117,7 +117,7 @@ def classify(
         if r.error is None
     ]
     output.write_sheet(sheet, tiles, labels or str(examples))
-    leave(bool(left_out) or any(result.error is not None for result in found))
+    _leave(bool(left_out) or any(result.error is not None for result in found))
 
 
 def compare(
@@ -151,7 +151,7 @@ def compare(
     scores = {str(path): row.tolist() for path, row in zip(paths, found) if not isinstance(row, ImageError)}
     output.show_scores(scores, words, errors, json)
     output.write_sheet(sheet, *output.tiles_of_scores(scores, words))
-    leave(bool(errors))
+    _leave(bool(errors))
 
 
 def filter_images(
@@ -196,7 +196,7 @@ def filter_images(
     output.show_flags(paths, flags, skipped, json, csv)
     tiles = [(str(path), f"{flag.score:.2f}  {path.name}") for path, flag in flagged_first(paths, flags)]
     output.write_sheet(sheet, tiles, ", ".join(prompt))
-    leave(bool(skipped) or any(flag.error is not None for flag in flags))
+    _leave(bool(skipped) or any(flag.error is not None for flag in flags))
 
 
 def web_page(
@@ -221,5 +221,5 @@ def web_page(
     serve(build_page(encoder, images), host=host, port=port)
 
 
-def leave(imperfect: bool) -> None:
+def _leave(imperfect: bool) -> None:
     raise typer.Exit(1 if imperfect else 0)

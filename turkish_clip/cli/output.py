@@ -34,7 +34,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def print_json(value: Any) -> None:
+def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
@@ -55,7 +55,7 @@ def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
     if as_json:
-        print_json({**asdict(added), "index": uri})
+        _print_json({**asdict(added), "index": uri})
         return
     print(
         f"{added.added} added, {added.unchanged} as they were, {added.duplicates} duplicates, {added.moved} moved, "
@@ -65,10 +65,10 @@ def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
         say(f"{number_of(count, 'file')} of {folder} kept, which is not there now; --prune takes them out")
     if not added.images:
         say("no images yet: add some to the folder and give the same command again")
-    show_skipped([(skipped_file.path, skipped_file.reason) for skipped_file in added.skipped])
+    _show_skipped([(skipped_file.path, skipped_file.reason) for skipped_file in added.skipped])
 
 
-def show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+def _show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     """What could not be read, on stderr; the first of many."""
     if skipped:
         say(f"{number_of(len(skipped), 'file')} could not be read:")
@@ -89,7 +89,7 @@ def number_of(count: int, thing: str) -> str:
 
 def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
     if as_json:
-        print_json({"query": query, "hits": [{**asdict(hit), "is_there": hit.is_there} for hit in hits]})
+        _print_json({"query": query, "hits": [{**asdict(hit), "is_there": hit.is_there} for hit in hits]})
         return
     for hit in hits:
         copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
@@ -125,7 +125,7 @@ def show_classes(
             }
             for path, result in zip(paths, found)
         ]
-        print_json({"images": rows, "skipped": dict(skipped), **temperature})
+        _print_json({"images": rows, "skipped": dict(skipped), **temperature})
         return
     for path, result in zip(paths, found):
         if result.error is None:
@@ -133,10 +133,10 @@ def show_classes(
             shares = ", ".join(f"{label} {share:.1%}" for label, share in best)
             print(f"{result.label or 'none of these':<24}{path}  ({shares})")
     unread = [(str(path), result.error.reason) for path, result in zip(paths, found) if result.error]
-    show_skipped([*unread, *skipped])
+    _show_skipped([*unread, *skipped])
 
 
-def best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
+def _best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
     """For each text the image that fits it best: each image's scores have one for each text; empty for none."""
     paths = list(scores)
     return [max(zip(column, paths), key=itemgetter(0))[1] for column in zip(*scores.values())]
@@ -145,7 +145,7 @@ def best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
 def show_scores(
     scores: Mapping[str, Sequence[float]], texts: Sequence[str], errors: dict[str, str], as_json: bool
 ) -> None:
-    best = best_images(scores)
+    best = _best_images(scores)
     if as_json:
         result: dict[str, Any] = {
             "images": list(scores),
@@ -154,13 +154,13 @@ def show_scores(
         }
         found = dict(zip(texts, best)) if best else dict.fromkeys(texts)
         best_text = {path: texts[row.index(max(row))] for path, row in zip(scores, result["scores"])}
-        print_json({**result, "best": found, "best_text": best_text, "errors": errors})
+        _print_json({**result, "best": found, "best_text": best_text, "errors": errors})
         return
     if len(texts) > COLUMNS:
         _print_best_texts(scores, texts)
     else:
         _print_table(scores, texts, best)
-    show_skipped(list(errors.items()))
+    _show_skipped(list(errors.items()))
 
 
 def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> tuple[list[tuple[str, str]], str]:
@@ -168,7 +168,7 @@ def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str])
     if len(texts) > COLUMNS:
         best = [(path, *max(zip(row, texts))) for path, row in scores.items()]
         return [(path, f"{score:.3f}  {text}") for path, score, text in best], "the best text for each image"
-    found = zip(best_images(scores), range(len(texts)), texts)
+    found = zip(_best_images(scores), range(len(texts)), texts)
     return [(path, f"{scores[path][at]:.3f}  {text}") for path, at, text in found], "the best image for each text"
 
 
@@ -214,7 +214,7 @@ def show_flags(
     errors += [(skipped_file.path, skipped_file.reason) for skipped_file in skipped]
     looked_at = sum(flag.error is None for flag in flags)
     if as_json:
-        print_json({"looked_at": looked_at, "flagged": rows, "errors": dict(errors)})
+        _print_json({"looked_at": looked_at, "flagged": rows, "errors": dict(errors)})
         return
     if as_csv:
         print(to_csv(rows, FLAG_COLUMNS), end="")
@@ -222,12 +222,12 @@ def show_flags(
         for row in rows:
             print(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']})")
         say(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
-    show_skipped(errors)
+    _show_skipped(errors)
 
 
 def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(metadata)
+        _print_json(metadata)
         return
     for name, value in metadata.items():
         print(f"{name.replace('_', ' '):<24}{value}")
@@ -238,7 +238,7 @@ def show_export(written: Exported, as_json: bool) -> None:
     if as_json:
         figures = {"bytes": written.bytes, "golden_cosine": written.golden_cosine}
         figures["golden_difference"] = written.golden_difference
-        print_json({"folder": str(written.folder), **record, **figures})
+        _print_json({"folder": str(written.folder), **record, **figures})
         return
     print(
         f"{written.folder}: {record['model']} in {record['precision']}, {written.bytes / 1e6:.1f} MB; texts of up to "
@@ -254,7 +254,7 @@ def show_export(written: Exported, as_json: bool) -> None:
 def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
     if as_json:
         passed = all(check.passed for check in checks)
-        print_json({"model": model, "passed": passed, "checks": [asdict(check) for check in checks]})
+        _print_json({"model": model, "passed": passed, "checks": [asdict(check) for check in checks]})
         return
     from turkish_clip.verify import as_lines
 

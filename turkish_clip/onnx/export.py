@@ -64,7 +64,7 @@ def export_onnx(
 
     Args:
         model: Hub id or folder of either, or the folder of a training run; None takes TURKISH_CLIP_MODEL.
-        folder: where to; an older export there is replaced. None takes `default_folder`.
+        folder: where to; an older export there is replaced. None takes `_default_folder`.
         int8: weights of the layers and the embedding tables in 8 bits: a quarter of the size, and faster on processors.
         image_model: Hub id or folder, where the model does not name it.
         revision: of the model on the Hub.
@@ -79,19 +79,19 @@ def export_onnx(
         if find_spec(library) is None:
             raise missing(library)
     spec = resolve_models(model, image_model, revision)
-    target = Path(folder) if folder else default_folder(str(model or spec.text), int8=int8)
-    check_free(target)
+    target = Path(folder) if folder else _default_folder(str(model or spec.text), int8=int8)
+    _check_free(target)
 
     whole = load_model(spec.text, revision=spec.revision, device="cpu")
-    text = text_side(whole, spec.text)
+    text = _text_side(whole, spec.text)
     explicit = bool(image_model or os.environ.get(IMAGE_MODEL_VARIABLE))
     record = {
         "format": FORMAT,
-        "model": shown(str(model or spec.text)),
+        "model": _shown(str(model or spec.text)),
         "revision": spec.revision,
         "precision": "int8" if int8 else "float32",
         **about(text),
-        "image_model": image_model_of(whole, spec, explicit=explicit),
+        "image_model": _image_model_of(whole, spec, explicit=explicit),
     }
     if "temperature" in spec.metadata:
         record["temperature"] = spec.metadata["temperature"]
@@ -101,12 +101,12 @@ def export_onnx(
         write_tokenizer(text, partial / TOKENIZER)
         write_json(partial / RECORD, record)
         cosine, difference = compare(whole, partial)
-        check_same(cosine, difference, int8=int8)
+        _check_same(cosine, difference, int8=int8)
         size = sum(path.stat().st_size for path in partial.iterdir())
     return Exported(target, record, size, cosine, difference)
 
 
-def default_folder(model: str, *, int8: bool) -> Path:
+def _default_folder(model: str, *, int8: bool) -> Path:
     """NAME-onnx or NAME-onnx-int8: beside a folder, in the working directory for a Hub id."""
     ending = "-onnx-int8" if int8 else "-onnx"
     path = Path(model)
@@ -116,7 +116,7 @@ def default_folder(model: str, *, int8: bool) -> Path:
     return path.with_name(path.name + ending)
 
 
-def check_free(folder: Path) -> None:
+def _check_free(folder: Path) -> None:
     """Sees that nothing but an older export would be replaced.
 
     Raises:
@@ -129,7 +129,7 @@ def check_free(folder: Path) -> None:
         )
 
 
-def text_side(model: SentenceTransformer, name: str) -> SentenceTransformer:
+def _text_side(model: SentenceTransformer, name: str) -> SentenceTransformer:
     """The modules through which texts go, in float32, with normalisation at the end.
 
     Raises:
@@ -158,17 +158,17 @@ def about(text: SentenceTransformer) -> dict[str, Any]:
     return {
         "weights_sha256": weights_sha256(text),
         "dim": int(text.encode("a").shape[-1]),
-        "max_tokens": max_tokens_of(text),
+        "max_tokens": _max_tokens_of(text),
         "normalised": True,
     }
 
 
-def max_tokens_of(text: SentenceTransformer) -> int:
+def _max_tokens_of(text: SentenceTransformer) -> int:
     """Where texts are cut: the model's limit, or its number of positions."""
     return int(text[0].max_seq_length or text[0].config.max_position_embeddings)
 
 
-def image_model_of(model: SentenceTransformer, spec: ModelSpec, *, explicit: bool) -> dict[str, str] | None:
+def _image_model_of(model: SentenceTransformer, spec: ModelSpec, *, explicit: bool) -> dict[str, str] | None:
     """The id, revision and weights of the image model that fits, so far as known: recorded, in the pair, or given."""
     named = spec.metadata.get("image_model") or {}
     if model.supports("image"):
@@ -180,10 +180,10 @@ def image_model_of(model: SentenceTransformer, spec: ModelSpec, *, explicit: boo
 
 
 def _image_model(name: str, revision: str | None, weights: str | None) -> dict[str, str]:
-    return asdict(ImageModel(shown(name), revision or "", weights or ""))
+    return asdict(ImageModel(_shown(name), revision or "", weights or ""))
 
 
-def shown(name: str) -> str:
+def _shown(name: str) -> str:
     """A Hub id as it is; of a folder its name alone, for its path means nothing elsewhere: mine/model for a run's."""
     if not Path(name).is_dir():
         return name
@@ -204,7 +204,7 @@ def write_tokenizer(text: SentenceTransformer, path: Path) -> None:
     if inner is None:
         raise OnnxError(f"expected a fast tokenizer, got {type(host).__name__}; convert it to tokenizer.json")
     tokenizer = Tokenizer.from_str(inner.to_str())
-    tokenizer.enable_truncation(max_tokens_of(text), direction=host.truncation_side)
+    tokenizer.enable_truncation(_max_tokens_of(text), direction=host.truncation_side)
     tokenizer.enable_padding(
         direction=host.padding_side, pad_id=host.pad_token_id, pad_type_id=0, pad_token=host.pad_token
     )
@@ -218,7 +218,7 @@ def compare(model: SentenceTransformer, folder: Path) -> tuple[float, float]:
     return float((own * exported).sum(axis=1).min()), float(np.abs(own - exported).max())
 
 
-def check_same(cosine: float, difference: float, *, int8: bool) -> None:
+def _check_same(cosine: float, difference: float, *, int8: bool) -> None:
     """Sees that a graph does what its model does.
 
     Raises:

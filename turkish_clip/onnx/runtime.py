@@ -66,7 +66,7 @@ class OnnxTextEncoder:
     def __init__(
         self, folder: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None
     ) -> None:
-        record = read_record(Path(folder))
+        record = _read_record(Path(folder))
         self.folder = Path(folder)
         self.dim: int = record["dim"]
         self.max_tokens: int = record["max_tokens"]
@@ -112,7 +112,7 @@ def is_export(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def _read_record(folder: Path) -> dict[str, Any]:
     """What the export says of itself, its image model as `ImageModel`.
 
     Raises:

@@ -147,14 +147,14 @@ def _walk(folder: Path) -> tuple[dict[str, str], list[SkippedFile], list[str]]:
     def refuse(error: OSError) -> None:
         closed.append(str(error.filename))
         skipped.append(
-            SkippedFile(printable(str(error.filename)), f"a folder that can't be entered ({error.strerror})")
+            SkippedFile(_printable(str(error.filename)), f"a folder that can't be entered ({error.strerror})")
         )
 
     for path in _files(folder, refuse):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        if printable(str(path)) != str(path):
-            skipped.append(SkippedFile(printable(str(path)), "a name that is not UTF-8"))
+        if _printable(str(path)) != str(path):
+            skipped.append(SkippedFile(_printable(str(path)), "a name that is not UTF-8"))
         elif reason := _why_not(path, root):
             skipped.append(SkippedFile(str(path), reason))
         else:
@@ -201,10 +201,10 @@ def _is_gone(path: str) -> bool:
     return False
 
 
-def printable(path: str) -> str:
+def _printable(path: str) -> str:
     r"""A path as text that can be stored and printed; bytes that are not UTF-8 become escapes.
 
-    >>> print(printable(os.fsdecode(b"kar/\xe7i\xe7ek.jpg")))
+    >>> print(_printable(os.fsdecode(b"kar/\xe7i\xe7ek.jpg")))
     kar/\xe7i\xe7ek.jpg
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -56,7 +56,7 @@ class NearestImages:
             query = query.bypass_vector_index().select([*FOUND, "_distance"]).limit(k)
             return list((await query.to_arrow()).to_pylist())
         # LanceDB's own refining would read the vectors first and the other columns then, which takes longer.
-        query = query.nprobes(probes(await table.count_rows())).select([*FOUND, "vector", "_distance"])
+        query = query.nprobes(_probes(await table.count_rows())).select([*FOUND, "vector", "_distance"])
         return _refined(await query.limit(k * refined(k)).to_arrow(), vector, k)
 
     async def _latest(self) -> Any:
@@ -74,7 +74,7 @@ class NearestImages:
 def nearest_on(cluster: SearchCluster, table: Any, vector: Vectors, k: int, where: str | None) -> list[dict[str, Any]]:
     """The same rows, looked for by a cluster in a LanceDB table."""
     asked = {"column": "vector", "q": vector, "k": k, "metric": METRIC, "refine_factor": refined(k)}
-    asked["nprobes"] = ALL_PROBES if where else probes(table.count_rows())
+    asked["nprobes"] = ALL_PROBES if where else _probes(table.count_rows())
     return list(cluster.nearest(table.to_lance(), asked, FOUND, where).to_pylist())
 
 
@@ -97,7 +97,7 @@ def _refined(rows: Any, vector: Vectors, k: int) -> list[dict[str, Any]]:
     ]
 
 
-def probes(rows: int) -> int:
+def _probes(rows: int) -> int:
     """How many partitions to look into."""
     return max(PROBES, rows // ROWS_IN_PARTITION // SHARE_PROBED)
 

@@ -79,7 +79,7 @@ def exclusive_write(uri: str) -> Iterator[None]:
         raise ImageIndexError(
             f"expected a place to write an index, got {uri} ({error.strerror}); check rights, or name another (--at)"
         ) from error
-    check_no_other_files(folder)
+    _check_no_other_files(folder)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -99,7 +99,7 @@ def exclusive_write(uri: str) -> Iterator[None]:
         lock.release()
 
 
-def check_no_other_files(folder: Path) -> None:
+def _check_no_other_files(folder: Path) -> None:
     """Sees that an index does not come among other files.
 
     Raises:
