@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +12,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from samples import paint
 
 if TYPE_CHECKING:
     from turkish_clip.dual_encoder import DualEncoder
-    from turkish_clip.metrics import Vectors
     from turkish_clip.search.index import ImageIndex
 
 WORDS = (
@@ -138,29 +135,6 @@ def rng() -> random.Random:
     return random.Random(0)
 
 
-def write_rows(folder: Path, rows: list[dict[str, object]]) -> Path:
-    """Writes metadata.jsonl; returns the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
-
-
-def run_killed(module: str, target: str, nth: int, argv: list[str]) -> None:
-    """Runs a command in a process that dies by SIGKILL at the nth call of `target` (see killing.py)."""
-    killing = Path(__file__).with_name("killing.py")
-    command = [sys.executable, str(killing), module, target, str(nth), *argv]
-    killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-
-
-def run_killed_at_random(module: str, result: Path, argv: list[str]) -> None:
-    """Runs a command in processes of which ten die by SIGKILL at random moments (see random_kills.py)."""
-    program = [sys.executable, str(Path(__file__).with_name("random_kills.py")), module, "10", "0"]
-    done = subprocess.run([*program, str(result), *argv], capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Six images, half of them in a subfolder."""
@@ -178,32 +152,6 @@ def index(tmp_path: Path, encoder: DualEncoder, photos: Path) -> ImageIndex:
     made = ImageIndex.open(tmp_path / "index", encoder)
     made.add(photos)
     return made
-
-
-def paint(path: Path, number: int) -> Path:
-    """An image of noise, another for each number."""
-    import numpy as np
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(number)
-    Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
-    return path
-
-
-def stored_ids(folder: Path) -> list[str]:
-    """The image_ids in the shards, in order."""
-    import pyarrow.parquet as pq
-
-    shards = [pq.read_table(path) for path in sorted(folder.glob("shard-*.parquet"))]
-    return [image_id for shard in shards for image_id in shard["image_id"].to_pylist()]
-
-
-def stored_vectors(folder: Path) -> Vectors:
-    """The (images, dim) vectors in the shards, in order."""
-    from training.embeddings.store import read_embeddings
-
-    return read_embeddings(folder).unit_rows(stored_ids(folder))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "turkish_clip").rglob("*.py"))
 TRAINING = sorted((ROOT / "training").rglob("*.py"))
 COMMANDS = {path.stem for path in (ROOT / "training").glob("*.py")} - {"__init__"}

@@ -17,7 +17,7 @@ from stand_in_hub import READER, StandInHub
 from turkish_clip.encoder import load_model
 from turkish_clip.verify import GOLDEN_TEXTS, encode_each, golden_images, unit
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 TEXT, PAIR, STOCK = "org/turkish-clip-text", "org/turkish-clip", "clip-ViT-B-32"
 TRAIN = """
 import sys

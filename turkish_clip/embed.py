@@ -99,7 +99,7 @@ def fast_dtype(device: str) -> str:
     """The dtype of the computation that suits a device: bf16 where a processor or GPU computes in it, else float32.
 
     On a processor without it bf16 is emulated, and slower. What it does to the vectors is measured in
-    tests/test_embed.py.
+    tests/turkish_clip/test_embed.py.
     """
     import torch
 

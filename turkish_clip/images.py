@@ -16,7 +16,7 @@ from turkish_clip.errors import InputError
 MAX_PIXELS = 178_956_970  # Pillow's own line between a large photograph and a decompression bomb
 MAX_BYTES = 4 * MAX_PIXELS  # what the largest image takes without any compression, in four channels of a byte
 REDUCING_GAP = (
-    1.5  # times the side asked for, at which a JPEG is decoded at least; what it changes: tests/test_embed.py
+    1.5  # times the side asked for, at which a JPEG is decoded at least; what it changes: tests/turkish_clip/test_embed.py
 )
 # Raster formats alone: no vector format that starts an interpreter (EPS, PDF, WMF).
 FORMATS = frozenset("PNG JPEG GIF WEBP AVIF BMP DIB TIFF PPM ICO ICNS TGA JPEG2000 PCX".split())

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,18 @@ import pytest
 import torch
 from datasets import Dataset
 from PIL import Image
-from ratios import report
+from ratios import report, seconds_of
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.losses import MSELoss
-from transformers import BertConfig, BertModel, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+from transformers import BertConfig, BertModel
 
 from training.distillation.augment import Augmentation
 from training.distillation.callbacks import SaveLog, SetEpoch, with_progress_bar
 from training.distillation.setup import training_arguments
 from training.mini.scene import random_scene, turkish_caption
 from training.run.config import DistillConfig
-from training.small_models.vocabularies import learn_bpe, learn_wordpiece
+from training.small_models.vocabularies import learn_wordpiece
 from turkish_clip import build_text_encoder, open_image
-from turkish_clip.encoder import load_model
 from turkish_clip.metrics import unit
 
 pytestmark = pytest.mark.bench
@@ -63,16 +61,6 @@ def text_encoder_folder(captions: list[str], tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-@pytest.fixture(scope="module")
-def image_model(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
-    folder = tmp_path_factory.mktemp("vit-b-32")
-    torch.manual_seed(0)
-    CLIPModel(CLIPConfig()).save_pretrained(folder)
-    tokenizer = learn_bpe(["a photo"], 514, 77)
-    CLIPProcessor(image_processor=CLIPImageProcessor(), tokenizer=tokenizer).save_pretrained(folder)
-    return load_model(folder, device="cpu")
-
-
 def trainer_of(
     folder: Path,
     transform: Callable[[dict[str, Any]], dict[str, Any]],
@@ -101,12 +89,6 @@ def trainer_of(
         callbacks=[SetEpoch(lambda epoch: None), SaveLog(runs / "log.jsonl")],
     )
     return with_progress_bar(trainer)
-
-
-def seconds_of(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageChops
-from ratios import report
+from ratios import report, seconds_of
 from sentence_transformers import SentenceTransformer
-from test_distillation import image_model, seconds_of  # noqa: F401  the first is a fixture
 
 from training.data.samples import Row
 from training.embeddings.shard_writer import BATCH_ON_CPU
@@ -98,7 +97,7 @@ def measured(way: Way, action: object) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 def test_embedding_against_plain_encode_and_the_bare_tower(
-    image_model: SentenceTransformer,  # noqa: F811
+    image_model: SentenceTransformer,
     files: list[Path],
     dtype: str,
 ) -> None:

@@ -70,7 +70,7 @@ def peaks(rows: int, clip: Path, folder: Path) -> dict[str, Peak]:
     student = "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32"
     epochs = max(0.001, STEPS * BATCH / (2 * rows))
     training = f"{student} --batch_size {BATCH} --evaluations 1 --epochs {epochs}".split()
-    stub = str(Path(__file__).parent.parent / "memory.py")
+    stub = str(Path(__file__).parents[1] / "helpers" / "memory.py")
     return {
         "embed_images": peak_of([sys.executable, stub, "embed_images", *base]),
         "distill": peak_of([sys.executable, "-m", "training.distill", *base, *training]),

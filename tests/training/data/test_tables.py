@@ -1,0 +1,224 @@
+"""Tables as people save them: every encoding and line end is read right, or refused with the fix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from samples import paint, write_rows
+
+from training.data.hub_datasets import hub_records
+from training.data.sources import read_captions
+from training.run.source import SourceConfig, SourceError
+
+CAPTIONS = ["kırmızı şeker", "İki ağaç ve bir göl"]
+
+
+def source(captions: object, **options: Any) -> SourceConfig:
+    return SourceConfig(captions=str(captions), run="unused", max_skipped_fraction=1.0, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(3):
+        paint(tmp_path / f"{number}.png", number)
+    return tmp_path
+
+
+def csv_of(end: str = "\n") -> str:
+    return end.join(["file_name,caption", *(f"{n}.png,{text}" for n, text in enumerate(CAPTIONS)), ""])
+
+
+def read(folder: Path, **options: Any) -> list[tuple[str, ...]]:
+    return [row.captions for row in read_captions(source(folder, **options)).rows]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_line_ends_and_byte_order_marks(folder: Path, end: str, encoding: str) -> None:
+    (folder / "metadata.csv").write_bytes(csv_of(end).encode(encoding))
+    assert read(folder) == [(text,) for text in CAPTIONS]
+    lines = [json.dumps({"file_name": f"{n}.png", "caption": text}) for n, text in enumerate(CAPTIONS)]
+    (folder / "metadata.jsonl").write_bytes(end.join(lines).encode(encoding))
+    assert read(folder) == [(text,) for text in CAPTIONS]
+
+
+def test_line_ends_mixed_in_one_file(folder: Path) -> None:
+    (folder / "metadata.csv").write_bytes(b'file_name,caption\r\n0.png,bir\n1.png,iki\r2.png,"bir\r\niki\nuc"\r\n')
+    assert read(folder) == [("bir",), ("iki",), ("bir iki uc",)]
+    (folder / "metadata.jsonl").write_bytes(
+        b'{"file_name": "0.png", "caption": "bir"}\r\n\r\n{"file_name": "1.png", "caption": "i\\nki"}\n'
+    )
+    assert read(folder) == [("bir",), ("i ki",)]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("cp1254", "expected UTF-8, got the byte 0x.*iconv -f WINDOWS-1254 -t UTF-8 metadata"),
+        ("utf-16", "expected UTF-8, got UTF-16 in .*; convert it: iconv -f UTF-16 -t UTF-8 metadata"),
+        ("utf-16-le", "got a NUL character in .*, line 1; .*iconv -f UTF-16LE -t UTF-8 metadata"),
+    ],
+)
+def test_other_encodings_are_refused_with_the_fix(folder: Path, name: str, encoding: str, message: str) -> None:
+    table = csv_of() if name.endswith("csv") else '{"file_name": "0.png", "caption": "çiçek"}\n'
+    if encoding == "utf-16-le":
+        table = table.encode("ascii", "ignore").decode()
+    (folder / name).write_bytes(table.encode(encoding))
+    with pytest.raises(SourceError, match=message):
+        read(folder)
+
+
+def test_a_nul_in_the_middle_of_a_table_is_named(folder: Path) -> None:
+    (folder / "metadata.csv").write_bytes(b"file_name,caption\n0.png,bir\n1.png,i\0ki\n")
+    with pytest.raises(SourceError, match=r"NUL character in .*metadata.csv, line 3; .*if not, it is damaged"):
+        read(folder)
+
+
+def test_a_nul_inside_a_caption_is_a_space_and_inside_a_path_no_file(folder: Path) -> None:
+    write_rows(folder, [{"file_name": "0.png", "caption": "bir\0ev"}, {"file_name": "1\0.png", "caption": "ev"}])
+    captions = read_captions(source(folder))
+    assert [row.captions for row in captions.rows] == [("bir ev",)]
+    assert [sample.reason for sample in captions.skipped] == ["no file"]
+
+
+def test_a_caption_in_the_place_of_the_path_is_no_file(folder: Path) -> None:
+    write_rows(folder, [{"file_name": "0.png", "caption": "ev"}, {"file_name": "uzun " * 2000, "caption": "ev"}])
+    assert [sample.reason for sample in read_captions(source(folder)).skipped] == ["no file"]
+
+
+def test_captions_that_are_no_text(folder: Path) -> None:
+    write_rows(
+        folder,
+        [
+            {"file_name": "0.png", "image_id": "x", "caption": "ev"},
+            {"file_name": "1.png", "image_id": "y", "caption": 7},
+            {"file_name": "2.png", "image_id": "z", "caption": None},
+            {"file_name": "0.png", "image_id": "a", "caption": [3, None, "iki", {"x": 1}]},
+            {"file_name": "0.png", "image_id": "b", "caption": {"raw": "ev"}},
+            {"file_name": "0.png", "image_id": "c", "caption": [1.5, float("nan")]},
+        ],
+    )
+    captions = read_captions(source(folder))
+    assert [row.captions for row in captions.rows] == [("ev",), ("iki",)]
+    assert [sample.reason for sample in captions.skipped] == [
+        "no caption, but a number",
+        "no caption",
+        "no caption, but a record",
+        "no caption, but a number",
+    ]
+
+
+def test_a_column_of_numbers_alone_says_so(folder: Path) -> None:
+    write_rows(folder, [{"file_name": f"{n}.png", "caption": n} for n in range(3)])
+    with pytest.raises(SourceError, match=r"got none left of 3 rows \(3 × no caption, but a number\); look at its"):
+        read(folder)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_list_in_place_of_lines_is_refused_with_the_fix(folder: Path, indent: int | None) -> None:
+    rows = [{"file_name": "0.png", "caption": "ev"}]
+    for name in ("metadata.jsonl", "table.json"):
+        (folder / name).write_text(json.dumps(rows, indent=indent), encoding="utf-8")
+    with pytest.raises(SourceError, match=r"line 1; make lines of it: jq -c '\.\[\]' metadata.jsonl > lines-"):
+        read(folder)
+    with pytest.raises(SourceError, match=r"got .*table.json; make lines of it: jq -c '\.\[\]' table.json > lines-"):
+        read(folder / "table.json")
+
+
+def test_json_that_nests_too_deep_or_is_cut_is_one_line(folder: Path) -> None:
+    for text in ('{"caption": ' + "[" * 100_000, '{"caption": "ev', "{"):
+        (folder / "metadata.jsonl").write_text(text, encoding="utf-8")
+        with pytest.raises(SourceError, match="line 1; mend it"):
+            read(folder)
+
+
+def parquet(path: Path, cells: list[Any], kind: pa.DataType, **options: Any) -> Path:
+    captions = [f"resim {number}" for number in range(len(cells))]
+    table = pa.table({"image": pa.array(cells, kind), "caption": captions})
+    pq.write_table(table, path, **options)
+    return path
+
+
+RECORD = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def test_images_in_parquet_as_bytes_as_records_and_as_paths(folder: Path) -> None:
+    content = [(folder / f"{n}.png").read_bytes() for n in range(3)]
+    colours = [Image.open(folder / f"{n}.png").getpixel((0, 0)) for n in range(3)]
+    records = [{"bytes": bytes_, "path": f"{n}.png"} for n, bytes_ in enumerate(content)]
+    tables = {
+        "bytes": parquet(folder / "a.parquet", content, pa.large_binary()),
+        "records": parquet(folder / "b.parquet", records, RECORD, row_group_size=2),
+        "record paths": parquet(folder / "c.parquet", [{"path": f"{n}.png"} for n in range(3)], RECORD),
+        "paths": parquet(folder / "d.parquet", [f"{n}.png" for n in range(3)], pa.string()),
+        "mixed": parquet(folder / "e.parquet", [records[0], {"path": "1.png"}, records[2]], RECORD),
+    }
+    for name, table in tables.items():
+        rows = read_captions(source(table)).rows
+        assert [row.open().getpixel((0, 0)) for row in rows] == colours, name
+        numbers = [f"{n:08d}" for n in (1, 2, 3)]
+        assert [row.image_id for row in rows] == (numbers if name == "bytes" else [f"{n}.png" for n in range(3)]), name
+
+
+def test_a_parquet_table_without_other_columns_than_the_image(folder: Path) -> None:
+    path = folder / "x.parquet"
+    pq.write_table(pa.table({"image": [b"x"] * 3}), path)
+    with pytest.raises(SourceError, match="expected a column captions or caption or text in .*, got image"):
+        read(path)
+
+
+def test_images_that_are_missing_from_parquet_are_told_when_they_are_opened(folder: Path) -> None:
+    content = (folder / "0.png").read_bytes()
+    cells = [{"bytes": content}, {"bytes": None, "path": None}, {"path": "../x.png"}, {"path": "http://x/y.png"}, None]
+    rows = read_captions(source(parquet(folder / "metadata.parquet", cells, RECORD).parent)).rows
+    assert rows[0].open().size == (40, 40)
+    from turkish_clip.images import ImageError
+
+    reasons = []
+    for row in rows[1:]:
+        with pytest.raises(ImageError) as caught:
+            row.open()
+        reasons.append(caught.value.reason)
+    assert reasons == ["no image", "a path that leaves the folder", "a URL, not a file", "no image"]
+
+
+def test_no_parquet_and_a_parquet_that_is_cut_off(folder: Path) -> None:
+    whole = parquet(folder / "a.parquet", [b"x" * 1000] * 50, pa.binary())
+    for content in (b"", b"PAR1", b"file_name,caption\n", whole.read_bytes()[:-20]):
+        (folder / "b.parquet").write_bytes(content)
+        with pytest.raises(SourceError, match=r"expected .*b.parquet"):
+            read(folder / "b.parquet")
+
+
+def test_columns_of_a_data_set_by_every_kind(folder: Path) -> None:
+    """Captions as text, several columns, lists and fields; images as bytes and as records without the Hub's kind."""
+    content = [(folder / f"{n}.png").read_bytes() for n in range(3)]
+    data = folder / "org" / "set"
+    data.mkdir(parents=True)
+    table = pa.table(
+        {
+            "raw": content,
+            "cell": pa.array([{"bytes": one, "path": None} for one in content], RECORD),
+            "one": ["a", "b", "c"],
+            "more": [["d", "e"], [], None],
+            "deep": [[{"raw": "f", "n": 1}]] * 3,
+        }
+    )
+    pq.write_table(table, data / "train.parquet")
+    captions = (("one",), ("one", "more"), ("more",), ("deep.raw",))
+    expected = [("a",), ("a", "d", "e"), ("d", "e"), ("f",)]
+    for columns, first in zip(captions, expected, strict=True):
+        for image in ("raw", "cell"):
+            rows = read_captions(source(data, image_column=image, caption_columns=columns)).rows
+            assert rows[0].captions == first
+            assert rows[0].open().size == (40, 40)
+    records = list(hub_records(str(data), None, None))
+    assert [record.image("raw").read() for record in records] == content  # type: ignore[union-attr]
+    assert [record.image("cell").read() for record in records] == content  # type: ignore[union-attr]

@@ -1,0 +1,206 @@
+"""The objectives, each against a computation by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from killing import run_killed
+from sentence_transformers import SentenceTransformer
+from transformers.models.clip.modeling_clip import CLIPOutput
+
+from training import distill, embed_images
+from training.data.samples import Row
+from training.data.sources import read_captions
+from training.data.store import Rows
+from training.distillation.dataset import load_pairs
+from training.distillation.losses import FrozenImageLoss, clip_loss, contrastive_loss
+from training.distillation.sharding import BatchSharding, StepState
+from training.distillation.targets import regression_targets
+from training.embeddings.store import read_embeddings
+from training.run.config import DistillConfig, read
+from training.run.objectives import OBJECTIVES
+from training.run.provenance import sha256_of
+from training.run.source import SourceError
+from training.small_models.clip_dataset import equal_rows
+from turkish_clip.metrics import unit
+
+
+def by_hand(texts: np.ndarray, images: np.ndarray, scale: float) -> float:
+    """CLIP's loss written out, with other captions of the same image left out of each sum."""
+    count, total = len(texts), 0.0
+    for i in range(count):
+        others = [j for j in range(count) if j == i or not np.allclose(images[i], images[j], atol=1e-6)]
+        own = math.exp(scale * float(texts[i] @ images[i]))
+        total -= math.log(own / sum(math.exp(scale * float(texts[i] @ images[j])) for j in others))
+        total -= math.log(own / sum(math.exp(scale * float(texts[j] @ images[i])) for j in others))
+    return total / (2 * count)
+
+
+@pytest.fixture
+def vectors() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    images = unit(rng.standard_normal((5, 8)))[[0, 1, 2, 0, 3]]  # the first and the fourth caption one image
+    return unit(rng.standard_normal((5, 8))), images
+
+
+def test_cross_entropy_is_clips_without_false_negatives(vectors: tuple[np.ndarray, np.ndarray]) -> None:
+    texts, images = vectors
+    found = contrastive_loss(torch.from_numpy(texts), torch.from_numpy(images), torch.tensor(5.0))
+    assert found.item() == pytest.approx(by_hand(texts, images, 5.0), rel=1e-5)
+
+
+class Fixed(torch.nn.Module):
+    """A text tower that gives what it was told."""
+
+    def __init__(self, texts: np.ndarray) -> None:
+        super().__init__()
+        self.texts = torch.nn.Parameter(torch.from_numpy(texts))
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        return {"sentence_embedding": self.texts}
+
+
+@pytest.mark.parametrize("name", [name for name, objective in OBJECTIVES.items() if objective.contrastive])
+def test_each_mix(name: str, vectors: tuple[np.ndarray, np.ndarray]) -> None:
+    texts, images = vectors
+    objective = OBJECTIVES[name]
+    loss = FrozenImageLoss(Fixed(texts), objective, StepState(BatchSharding(5, 5)))  # type: ignore[arg-type]
+    distance = float(np.mean(1 - (texts * images).sum(axis=1)))
+    in_batch = by_hand(texts, images, 1 / 0.07)
+    for progress in (0.0, 0.99):
+        loss.progress = progress
+        expected = objective.mse * distance
+        expected += objective.contrastive * in_batch if progress >= objective.contrastive_after else 0
+        found = loss([{}], torch.from_numpy(images))
+        assert found.item() == pytest.approx(expected, rel=1e-4)
+    found.backward()
+    assert loss.logit_scale.grad is not None
+    assert not torch.from_numpy(images).requires_grad
+
+
+def test_images_of_one_caption_are_no_negatives_of_it() -> None:
+    logits = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    captions = [[1, 5, 2], [1, 6, 7], [1, 5, 2], [1, 8, 2]]
+    expected = []
+    for own in range(4):
+        others = [other for other in range(4) if other == own or captions[other] != captions[own]]
+        for scores in (logits[own], logits[:, own]):
+            expected.append(np.log(np.exp(scores[others]).sum()) - scores[own])
+    outputs = CLIPOutput(logits_per_text=torch.from_numpy(logits))
+    assert clip_loss(outputs, equal_rows(torch.tensor(captions))).item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def embeddings(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("embeddings")
+    embed_images.main(f"--captions {captioned_folder} --image_model {tiny_clip} --run {run} --device cpu".split())
+    return run / "embeddings"
+
+
+def arguments(source: Path, clip: Path, embeddings: Path, run: Path, objective: str) -> list[str]:
+    return (
+        f"--captions {source} --image_model {clip} --embeddings {embeddings} --run {run} --objective {objective} "
+        "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
+        "--batch_size 16 --epochs 2 --evaluations 4 --device cpu"
+    ).split()
+
+
+def test_labels_of_each_objective(captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path) -> None:
+    stored = read_embeddings(embeddings)
+    english = {"a": ("a red house", "two yellow suns"), "b": ("a blue bird",)}
+    ids = ["train-00000", "train-00001"]
+    rows = [Row(name, None, ("bir",), english[key], "train") for name, key in zip(ids, english)]
+    model = SentenceTransformer(str(tiny_clip), device="cpu")
+    raw = np.stack([model.encode(list(texts)).mean(axis=0) for texts in english.values()])
+    texts = np.stack([unit(model.encode(list(texts))).mean(axis=0) for texts in english.values()])
+    images = stored.unit_rows(ids)
+    expected = {
+        "mse": images,
+        "mse_text": unit(texts),
+        "mse_both": unit((images + texts) / 2),
+        "mse_text_raw": raw,
+        "centred": unit(images - images.mean(axis=0)),
+        "contrastive": images,
+    }
+    for objective, wanted in expected.items():
+        for _ in range(2):  # the second time from what was kept beside the image embeddings
+            argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path, objective)
+            np.testing.assert_allclose(
+                regression_targets(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv)), wanted, atol=1e-5
+            )
+    without = [replace(rows[0], english=()), rows[1]]
+    config = read(DistillConfig, arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "mse_text"))
+    with pytest.raises(SourceError, match=r"expected English captions for objective 'mse_text', got none for 1 of 2"):
+        regression_targets(Rows.of(without, tmp_path), stored, config)
+
+
+def test_labels_of_translations(
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = read_embeddings(embeddings)
+    english = [("a red house", "two yellow suns"), ("a blue bird", "a red house", "a fish"), ("a fish",)]
+    turkish = [("kırmızı bir ev", "iki sarı güneş"), ("mavi bir kuş", "kırmızı bir ev"), ("bir balık",)]
+    places = [(0, 1), (), (0,)]
+    rows = [
+        Row(f"train-{n:05d}", None, *texts, "train", translations=of)
+        for n, (*texts, of) in enumerate(zip(turkish, english, places))
+    ]
+    model = SentenceTransformer(str(tiny_clip), device="cpu")
+    of = {text: model.encode([text])[0] for texts in english for text in texts}
+    means = [(unit(np.stack([of[text] for text in english[1]]))).mean(axis=0)] * 2
+    wanted = unit(np.stack([of["a red house"], of["two yellow suns"], *means, of["a fish"]]))
+    argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "mse_translation")
+    with caplog.at_level("WARNING", logger="training"):
+        found = regression_targets(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert "2 of 5 captions have no English one in their place" in caplog.text
+    argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "mse_translation_raw")
+    raw = regression_targets(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv))
+    np.testing.assert_allclose(raw[[0, 1, 4]], [of["a red house"], of["two yellow suns"], of["a fish"]], atol=1e-5)
+
+
+def test_a_translations_label_goes_with_its_caption(
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "mse_translation")
+    config, stored = read(DistillConfig, argv), read_embeddings(embeddings)
+    captions = read_captions(config)
+    pairs = load_pairs(captions, stored, config)
+    wanted = regression_targets(captions.split("train"), stored, config)
+    numbers = [7, 0, 3]
+    for number, label in zip(numbers, pairs.train[numbers]["label"]):
+        np.testing.assert_array_equal(label, wanted[number])
+    assert len(wanted) == len(pairs.texts)
+
+
+def test_killed_in_the_contrastive_part_it_goes_on_to_the_same_weights(
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    def argv(name: str) -> list[str]:
+        return arguments(captioned_folder, tiny_clip, embeddings, tmp_path / name, "mse_then_contrastive")
+
+    whole = distill.main(argv("whole"))
+    run_killed("training.distill", "training.distillation.losses:TrackProgress.on_step_begin", 15, argv("killed"))
+    resumed = distill.main([*argv("killed"), "--resume"])
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    steps = [int(path.name.split("-")[1]) for path in (tmp_path / "whole" / "checkpoints").glob("checkpoint-*")]
+    last = [tmp_path / name / "checkpoints" / f"checkpoint-{max(steps)}" for name in ("whole", "killed")]
+    assert sha256_of(last[0] / "model.safetensors") == sha256_of(last[1] / "model.safetensors")
+    states = [json.loads((folder / "trainer_state.json").read_text(encoding="utf-8")) for folder in last]
+    scales = [state["stateful_callbacks"]["TrackProgress"]["attributes"]["logit_scale"] for state in states]
+    assert scales[0] == scales[1] != pytest.approx(math.log(1 / 0.07), abs=1e-7)
+
+
+def test_the_peers_way_saves_a_linear_head(
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    distill.main(arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "mse_text_raw"))
+    model = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    assert [type(module).__name__ for module in model] == ["Transformer", "Pooling", "Dense"]

@@ -1,0 +1,97 @@
+"""The ablation: every cell once, a table with spreads, resumed where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from killing import run_killed
+
+from training import ablate, distill
+from training.data.samples import Row
+from training.data.store import Rows
+from training.distillation.dataset import drawn
+from training.run.config import DistillConfig, read
+from training.run.recipe import ConfigError
+from training.run.record import RunError
+
+SMALL = (
+    "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
+    "--batch_size 16 --epochs 1 --evaluations 1 --bootstrap_samples 10 --device cpu"
+)
+
+
+def test_a_table_of_objectives_sizes_and_seeds(
+    captioned_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = tmp_path / "ablation"
+    argv = f"--captions {captioned_folder} --image_model {tiny_clip} --run {run} {SMALL}".split()
+    argv += "--objectives mse,contrastive --seeds 0,1 --sizes 16,0".split()
+    result = ablate.main(argv)
+    assert [(row["objective"], row["images"], row["seeds"]) for row in result["rows"]] == [
+        ("mse", 16, 2),
+        ("mse", 0, 2),
+        ("contrastive", 16, 2),
+        ("contrastive", 0, 2),
+    ]
+    cell = json.loads((run / "contrastive-16-1" / "run.json").read_text(encoding="utf-8"))
+    assert cell["summary"]["training_images"] == 16
+    assert cell["config"]["epochs"] == pytest.approx(32 / 16)
+    figures = result["rows"][0]["text→image @1"]
+    assert figures["mean"] == pytest.approx(sum(figures["values"]) / 2)
+    assert not (run / "mse-all-0" / "checkpoints").exists()
+    page = (run / "ablation.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert "contrastive" in page
+    assert "contrastive, all training images, 2 seeds" in capsys.readouterr().out
+
+    def never(_: list[str]) -> None:
+        raise RuntimeError("trained again")
+
+    monkeypatch.setattr(distill, "main", never)
+    assert ablate.main(argv) == result
+    with pytest.raises(RunError, match="expected .*mse-16-0 with the options of now, got others"):
+        ablate.main([*argv, "--max_tokens", "30"])
+    with pytest.raises(RunError, match="expected 'sizes' of at most 32 training images, got 33"):
+        ablate.main([*argv, "--sizes", "33"])
+
+
+def test_killed_before_a_cell_is_told_it_goes_on(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    def argv(name: str) -> list[str]:
+        base = f"--captions {captioned_folder} --image_model {tiny_clip} --run {tmp_path / name} {SMALL}"
+        return [*base.split(), "--objectives", "mse", "--seeds", "0"]
+
+    whole = ablate.main(argv("whole"))
+    run_killed("training.ablate", "training.ablate:write_page", 1, argv("told"))
+    run_killed("training.ablate", "training.evaluation.retrieval:measure_robustness", 1, argv("killed"))
+    for name, timed in (("told", True), ("killed", False)):
+        (row,) = ablate.main(argv(name))["rows"]
+        assert row["image→text MRR"] == whole["rows"][0]["image→text MRR"]
+        assert (row["training seconds"]["mean"] is not None) == timed
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--objectives mse,msa", "expected 'objectives' out of mse, .*got"),
+        ("--sizes -1", "expected 'seeds' and 'sizes'"),
+    ],
+)
+def test_what_can_not_be_compared(more: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ablate.main(["--captions", "x", "--run", str(tmp_path), *more.split()])
+
+
+def test_a_larger_part_holds_the_smaller_one(tmp_path: Path) -> None:
+    rows = Rows.of((Row(str(number), None, ("a",), (), "train") for number in range(50)), tmp_path)
+
+    def part(images: int) -> list[str]:
+        config = read(DistillConfig, ["--captions", "x", "--run", str(tmp_path), "--train_images", str(images)])
+        return [row.image_id for row in drawn(rows, config)]
+
+    assert len(part(0)) == len(part(70)) == 50
+    assert set(part(5)) < set(part(20))
+    assert len(part(20)) == 20
+    assert part(20) == sorted(part(20), key=int)

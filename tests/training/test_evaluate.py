@@ -1,0 +1,185 @@
+"""results.json holds what it says, and the report shows it without reaching out."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from random_kills import run_killed_at_random
+
+from training import distill, embed_images, evaluate
+from training.embeddings.manifest import EmbeddingsError
+from training.embeddings.store import read_embeddings
+from training.evaluation.corruptions import CORRUPTIONS
+from training.run.record import RunError
+from turkish_clip import build_text_encoder, save_text_encoder
+from turkish_clip.encoder import load_model
+from turkish_clip.metrics import unit
+
+DIRECTIONS = ("text_to_image", "image_to_text", "teacher_text_to_image", "teacher_image_to_text")
+
+
+@pytest.fixture(scope="module")
+def run(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    base = f"--captions {captioned_folder} --image_model {tiny_clip} --run {folder} --device cpu"
+    embed_images.main(base.split())
+    small = (
+        "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 --epochs 1"
+    )
+    distill.main(f"{base} {small}".split())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def argv(captioned_folder: Path, tiny_clip: Path, run: Path) -> list[str]:
+    return f"--captions {captioned_folder} --image_model {tiny_clip} --run {run} --device cpu".split()
+
+
+@pytest.fixture(scope="module")
+def results(argv: list[str]) -> dict[str, Any]:
+    return evaluate.main(argv)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_it_ends_with_the_same_results(
+    results: dict[str, Any], run: Path, argv: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    before = names(tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    (tmp_path / "run" / "report.html").unlink()
+    elsewhere = [str(tmp_path / "run") if word == str(run) else word for word in argv]
+    run_killed_at_random("training.evaluate", tmp_path / "run" / "results.json", elsewhere)
+    of_this_run = {"model", "wall_seconds"}
+    again = {name: value for name, value in evaluate.main(elsewhere).items() if name not in of_this_run}
+    assert again == {name: value for name, value in results.items() if name not in of_this_run}
+    assert names(tmp_path / "run") == before
+
+
+def names(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*")}
+
+
+def test_results_have_the_contracts_form(results: dict[str, Any], run: Path) -> None:
+    written = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(results))
+    assert (written["images"], written["split"]) == (10, "test")
+    assert set(written["robustness"]) == set(CORRUPTIONS)
+    assert set(written["hubness"]) == {"text_to_image", "image_to_text"}
+    for direction in DIRECTIONS:
+        measured = written[direction]
+        assert set(measured) == {"recall_at_1", "recall_at_5", "recall_at_10", "mrr", "median_rank", "ci95"}
+        assert all(0 <= measured[name] <= 1 for name in ("recall_at_1", "recall_at_5", "recall_at_10", "mrr"))
+        low, high = measured["ci95"]["recall_at_5"]
+        assert low <= measured["recall_at_5"] <= high
+    numbers = re.findall(r"-?\d+\.\d+|NaN|Infinity", json.dumps(written))
+    assert all(math.isfinite(float(number)) for number in numbers)
+
+
+def test_recall_equals_a_naive_count(results: dict[str, Any], captioned_folder: Path, run: Path) -> None:
+    lines = (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["split"] == "test"]
+    model = load_model(run / "model", device="cpu")
+    images = read_embeddings(run / "embeddings").unit_rows([row["image_id"] for row in rows])
+    hits = []
+    for number, row in enumerate(rows):
+        for caption in row["captions"]:
+            scores = images @ unit(model.encode([caption]))[0]
+            hits.append(np.argmax(scores) == number)
+    assert results["text_to_image"]["recall_at_1"] == pytest.approx(np.mean(hits), abs=1e-9)
+
+
+def test_nfd_keeps_exactly_all(results: dict[str, Any]) -> None:
+    nfd = dict(results["robustness"]["nfd"])
+    assert nfd.pop("retention") in (1.0, 0.0)
+    assert 0 < nfd.pop("changed") < 1
+    assert nfd == results["text_to_image"]
+
+
+def test_the_report_is_self_contained(results: dict[str, Any], run: Path) -> None:
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+    assert "<polyline" in page
+    assert page.count("data:image/png;base64,") > 50
+    assert f"{results['text_to_image']['recall_at_1']:.3f}" in page
+
+
+def test_captions_are_escaped_in_the_report(captioned_folder: Path, tiny_clip: Path, run: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(captioned_folder, source)
+    path = source / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row["captions"] = ["<script>alert(1)</script> ev"]
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    evaluate.main(f"--captions {source} --image_model {tiny_clip} --run {copied} --device cpu".split())
+    page = (copied / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_without_english_captions_there_is_no_ceiling(captioned_folder: Path, run: Path, argv: list[str]) -> None:
+    source = run.parent / "turkish-only"
+    shutil.copytree(captioned_folder, source, dirs_exist_ok=True)
+    path = source / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        del row["captions_en"]
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    copied = run.parent / "copied"
+    shutil.copytree(run, copied, dirs_exist_ok=True)
+    results = evaluate.main([*argv, "--captions", str(source), "--run", str(copied)])
+    assert "teacher_text_to_image" not in results
+    assert "teacher" not in (copied / "results.json").read_text(encoding="utf-8")
+
+
+def test_no_model_and_a_model_of_another_width(argv: list[str], tiny_bert: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="expected a trained model in"):
+        evaluate.main([*argv, "--run", str(tmp_path), "--embeddings", str(run / "embeddings")])
+    save_text_encoder(build_text_encoder(tiny_bert, dim=12, max_tokens=24), tmp_path / "narrow")
+    with pytest.raises(EmbeddingsError, match="expected image embeddings of width 12, got 16"):
+        evaluate.main(
+            [
+                *argv,
+                "--model",
+                str(tmp_path / "narrow"),
+                "--run",
+                str(tmp_path),
+                "--embeddings",
+                str(run / "embeddings"),
+            ]
+        )
+
+
+def test_splits_other_than_those_of_the_training(argv: list[str], results: dict[str, Any]) -> None:
+    with pytest.raises(
+        RunError, match="got test_fraction = 0.3 instead of 0.1, which could measure on training images"
+    ):
+        evaluate.main([*argv, "--test_fraction", "0.3"])
+
+
+def test_another_models_results_do_not_overwrite_the_runs(argv: list[str], results: dict[str, Any], run: Path) -> None:
+    with pytest.raises(RunError, match="add --run OTHER --embeddings"):
+        evaluate.main([*argv, "--model", str(run / "model")])
+
+
+def test_an_image_model_that_has_changed_since(
+    argv: list[str], results: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    manifest = copied / "embeddings" / "manifest.json"
+    values = json.loads(manifest.read_text(encoding="utf-8"))
+    values["weights_sha256"] = "0" * 64
+    manifest.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(RunError, match="got other weights in"):
+        evaluate.main([*argv, "--run", str(copied)])

@@ -1,0 +1,156 @@
+"""Contrastive training from scratch: on any captioned folder, repeatable, resumable."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from killing import run_killed
+from sentence_transformers import SentenceTransformer
+
+from training import distill, pretrain
+from training.run.config import PretrainConfig, read
+from training.run.provenance import sha256_of
+from training.run.record import RunError
+from training.run.source import SourceError
+from training.small_models.clip_dataset import ClipBatches, shifted
+from training.small_models.models import build_processor
+from turkish_clip.errors import InputError
+
+SMALL = (
+    "--image_size 32 --vision_layers 1 --vision_hidden 32 --text_layers 1 --text_hidden 32 --vocabulary 530 "
+    "--caption_tokens 24 --dim 16 --epochs 6 --batch_size 16 --evaluations 4 --device cpu"
+)
+
+
+def arguments(source: Path, run: Path, *more: str) -> list[str]:
+    return f"images={source} captions_columns=captions_en --run {run} {SMALL}".split() + list(more)
+
+
+@pytest.fixture(scope="module")
+def finished(captioned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("clip-run")
+    pretrain.main(arguments(captioned_folder, run))
+    return run
+
+
+def test_it_leaves_a_model_that_takes_both_sides(finished: Path) -> None:
+    model = SentenceTransformer(str(finished / "model"), device="cpu")
+    assert model.modalities == ["text", "image"]
+    assert model.encode(["a red house"]).shape == (1, 16)
+    results = json.loads((finished / "model" / "results.json").read_text(encoding="utf-8"))
+    assert results["test"]["images"] == 10
+    losses = [
+        json.loads(line).get("loss") for line in (finished / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    losses = [float(loss) for loss in losses if loss is not None]
+    assert losses[-1] < losses[0]
+
+
+def test_same_seed_same_files_in_another_process(finished: Path, captioned_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training.pretrain", *arguments(captioned_folder, tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert sha256_of(tmp_path / "model" / name) == sha256_of(finished / "model" / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "nth"),
+    [
+        ("torch.optim:AdamW.step", 5),
+        ("torch.optim:AdamW.step", 9),
+        ("transformers:Trainer._save_rng_state", 2),
+        ("training.small_models.models:save_clip", 1),
+        ("training.small_models.clip_training:measure", 1),
+    ],
+)
+def test_killed_and_resumed_gives_the_same_weights(
+    finished: Path, captioned_folder: Path, tmp_path: Path, target: str, nth: int
+) -> None:
+    argv = arguments(captioned_folder, tmp_path)
+    run_killed("training.pretrain", target, nth, argv)
+    with pytest.raises(RunError, match="add --resume"):
+        pretrain.main(argv)
+    pretrain.main([*argv, "--resume"])
+    weights = "model/model.safetensors"
+    assert sha256_of(tmp_path / weights) == sha256_of(finished / weights)
+
+
+def test_weights_in_float16_load_as_float32(finished: Path, captioned_folder: Path, tmp_path: Path) -> None:
+    pretrain.main(arguments(captioned_folder, tmp_path, "--half", "true"))
+    weights = "model/model.safetensors"
+    assert (tmp_path / weights).stat().st_size < 0.6 * (finished / weights).stat().st_size
+    half, whole = (SentenceTransformer(str(run / "model"), device="cpu") for run in (tmp_path, finished))
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+    texts = ["a red house", "two yellow suns"]
+    np.testing.assert_allclose(half.encode(texts), whole.encode(texts), atol=1e-2)
+
+
+@pytest.mark.parametrize("command", [pretrain, distill])
+def test_several_gpus_in_one_process_are_refused(
+    command: Any, captioned_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    argv = f"--captions {captioned_folder} --run {tmp_path} --device cuda".split()
+    with pytest.raises(InputError, match=r"expected one GPU for this process, got 2; set CUDA_VISIBLE_DEVICES=0"):
+        command.main(argv)
+
+
+def test_a_finished_run_is_only_told_again(
+    finished: Path, captioned_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = pretrain.main(arguments(captioned_folder, finished, "--resume", "--json"))
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(again))
+
+
+def test_images_that_do_not_open_are_listed(captioned_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    source = tmp_path / "source"
+    shutil.copytree(captioned_folder, source)
+    (source / "train" / "00001.png").write_bytes(b"no")
+    with pytest.raises(SourceError, match="1 × a file that is not an image"):
+        pretrain.main(arguments(source, tmp_path / "strict"))
+    pretrain.main(arguments(source, tmp_path / "run", "--max_skipped_fraction", "0.1", "--epochs", "0.5"))
+    skipped = (tmp_path / "run" / "skipped.jsonl").read_text(encoding="utf-8")
+    assert '"train-00001"' in skipped
+
+
+def test_the_shorter_captions_come_first(tmp_path: Path) -> None:
+    texts = ["a red house by day", "a house", "a red house", "house in snow, at night"]
+    options = ["--captions", "nothing", "--run", str(tmp_path), "--epochs", "4", "--shortest_first", "0.5"]
+    config = read(PretrainConfig, [*options, "--image_size", "8", "--patch_size", "8"])
+    images = np.zeros((64, 3, 8, 8), np.uint8)
+    batches = ClipBatches(images, [texts] * 64, build_processor(texts, config), config)
+    seen = []
+    for epoch in range(4):
+        batches.set_epoch(epoch)
+        seen.append({tuple(row) for row in batches.collate(list(range(64)))["input_ids"].tolist()})
+    assert [len(kinds) for kinds in seen] == [2, 2, 4, 4]
+    assert seen[0] == seen[1]
+
+
+def test_no_shift_changes_nothing_and_shifts_never_mirror() -> None:
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.allclose(shifted(images, torch.zeros(2, 6)), images, atol=1e-5)
+    left = torch.zeros(1, 3, 16, 16)
+    left[..., :4] = 1
+    amounts = torch.tensor(np.random.default_rng(0).uniform(-1, 1, size=(64, 6)), dtype=torch.float32)
+    moved = shifted(left.expand(64, -1, -1, -1), amounts)
+    assert (moved[..., :8].mean((1, 2, 3)) > moved[..., 8:].mean((1, 2, 3))).all()
+
+
+def results_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "run.json").read_text(encoding="utf-8"))["summary"]
+
+
+def test_the_run_record_holds_the_results(finished: Path) -> None:
+    assert results_of(finished)["test"]["text_to_image"]["ci95"]

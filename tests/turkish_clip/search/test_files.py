@@ -1,0 +1,212 @@
+"""Keeping up with a folder as people treat folders: touched, moved, unmounted, oddly named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from samples import paint
+
+from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.encoder import image_side, load_model
+from turkish_clip.search.files import CollectionError, scan
+from turkish_clip.search.index import ImageIndex
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for number in range(4):
+        paint(tmp_path / "photos" / f"{'sub/' if number % 2 else ''}{number}.png", number)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def index(tmp_path: Path, encoder: DualEncoder, photos: Path) -> ImageIndex:
+    made = ImageIndex.open(tmp_path / "index", encoder)
+    made.add(photos)
+    return made
+
+
+def paths_in(index: ImageIndex) -> set[str]:
+    return {Path(path).name for path in index.vectors()[0]}
+
+
+def test_files_with_a_new_time_or_name_and_old_bytes_are_not_embedded_again(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in photos.rglob("*.png"):
+        os.utime(path, ns=(1, 1))
+    (photos / "sub").rename(photos / "renamed")
+
+    asked: list[object] = []
+
+    def counting(_: DualEncoder, images: list[Path], **__: object) -> Iterator[object]:
+        asked.extend(images)
+        return iter([])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DualEncoder, "embed_images", counting)
+        added = index.add(photos)
+        assert (added.added, added.unchanged, added.duplicates, added.vanished, added.images) == (0, 2, 0, 0, 4)
+        assert added.moved == 2
+    assert asked == []
+    assert scan(photos, index._tables.files()).pending == []
+
+
+def test_bytes_that_wander_from_file_to_file(index: ImageIndex, photos: Path) -> None:
+    """0 gets new bytes in the same go in which its old ones come to a new file: both are found."""
+    old = (photos / "0.png").read_bytes()
+    (photos / "new.png").write_bytes(old)
+    paint(photos / "0.png", 50)
+    os.utime(photos / "0.png", ns=(5, 5))
+    added = index.add(photos)
+    assert added.images == 5
+    for name in ("0.png", "new.png"):
+        best = index.search(photos / name, k=1)[0]
+        assert (Path(best.path).name, best.also_at) == (name, [])
+        assert best.score > 0.999
+
+
+def test_an_image_that_is_broken_now_is_out(index: ImageIndex, photos: Path) -> None:
+    (photos / "0.png").write_bytes(b"broken")
+    added = index.add(photos)
+    assert [Path(sample.path).name for sample in added.skipped] == ["0.png"]
+    assert (added.images, "0.png" in paths_in(index)) == (3, False)
+    paint(photos / "0.png", 0)
+    stat = (photos / "0.png").stat()
+    (photos / "0.png").write_bytes(b"broken again")
+    index.add(photos)
+    paint(photos / "0.png", 0)
+    os.utime(photos / "0.png", ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    assert index.add(photos).images == 4
+
+
+def test_what_could_not_be_read_is_tried_again(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = paint(photos / "new.png", 9)
+    real = Path.open
+
+    def refused(self: Path, *args: object, **kwargs: object) -> object:
+        if self == new:
+            raise PermissionError(13, "Permission denied")
+        return real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refused)
+        assert index.add(photos).skipped[0].reason == "an unreadable file (Permission denied)"
+    added = index.add(photos)
+    assert (added.added, added.skipped, added.images) == (1, [], 5)
+
+
+def test_a_folder_that_can_not_be_entered_loses_nothing(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def refused(path: object) -> object:
+        if str(path) == str(photos / "sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refused)
+    added = index.add(photos)
+    assert (added.vanished, added.images) == (0, 4)
+    assert added.skipped[0].reason == "a folder that can't be entered (Permission denied)"
+
+
+def test_a_folder_that_is_suddenly_empty_is_not_believed(index: ImageIndex, photos: Path) -> None:
+    shutil.rmtree(photos)
+    photos.mkdir()
+    with pytest.raises(CollectionError, match=r"expected the 4 indexed images in .*, got none: is a disk not mounted"):
+        index.add(photos)
+    assert len(index) == 4
+
+
+def test_one_folder_by_several_names(index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    again = index.add("../photos")
+    assert (again.unchanged, again.duplicates) == (4, 0)
+    index.add(photos / "sub")
+    (photos / "sub" / "1.png").unlink()
+    assert index.add(photos).vanished == 1
+    assert paths_in(index) == {"0.png", "2.png", "3.png"}
+
+
+def test_a_moved_folder_is_shown_where_it_is(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    photos.rename(tmp_path / "archive")
+    added = index.add(tmp_path / "archive")
+    assert (added.moved, added.duplicates, added.vanished, added.missing) == (4, 0, 0, {})
+    best = index.search(tmp_path / "archive" / "0.png", k=1)[0]
+    assert (best.path, best.also_at, best.is_there) == (str(tmp_path / "archive" / "0.png"), [], True)
+    assert index.inside(best) == tmp_path / "archive" / "0.png"
+    assert index.folders() == [str(tmp_path / "archive")]
+
+
+def test_what_a_moved_folder_has_lost_stays_until_it_is_pruned(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    """Its disk may come back; and an image goes only if none of its files is left."""
+    archive = photos.rename(tmp_path / "archive")
+    (archive / "0.png").unlink()
+    paint(archive / "new.png", 9)
+    added = index.add(archive)
+    assert (added.added, added.moved, added.missing, added.images) == (1, 3, {str(photos): 1}, 5)
+    gone = next(hit for hit in index.search("ev", k=5) if not hit.is_there)
+    assert gone.path == str(photos / "0.png")
+    assert index.add(archive).missing == {str(photos): 1}
+    pruned = index.add(archive, prune=True)
+    assert (pruned.unchanged, pruned.vanished, pruned.missing, pruned.images) == (4, 1, {}, 4)
+    assert index.folders() == [str(archive)]
+
+
+def test_a_backup_that_is_not_plugged_in_is_kept(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    """Its images are elsewhere too, but it was not moved."""
+    shutil.copytree(photos, tmp_path / "backup")
+    index.add(tmp_path / "backup")
+    (tmp_path / "backup").rename(tmp_path / "drawer")
+    added = index.add(photos)
+    assert (added.unchanged, added.moved, added.vanished) == (4, 0, 0)
+    assert added.missing == {str(tmp_path / "backup"): 4}
+
+
+def test_a_copy_that_goes_with_its_folder_takes_no_other_with_it(
+    index: ImageIndex, photos: Path, tmp_path: Path
+) -> None:
+    """The last two files of an image go at once: one deleted, one in a folder that is not there."""
+    away = tmp_path / "away"
+    away.mkdir()
+    shutil.copy(photos / "0.png", away / "copy.png")
+    index.add(away)
+    away.rename(tmp_path / "unplugged")
+    (photos / "0.png").unlink()
+    added = index.add(photos)
+    assert (added.vanished, added.missing, added.images) == (1, {str(away): 1}, 4)
+    (tmp_path / "unplugged").rename(away)
+    assert index.add(away).unchanged == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_a_name_that_is_not_utf8_is_listed(index: ImageIndex, photos: Path) -> None:
+    odd = photos / os.fsdecode("çiçek.png".encode("iso-8859-9"))
+    shutil.copy(photos / "0.png", odd)
+    added = index.add(photos)
+    assert [(Path(sample.path).name, sample.reason) for sample in added.skipped] == [
+        ("\\xe7i\\xe7ek.png", "a name that is not UTF-8")
+    ]
+    assert added.images == 4
+
+
+def test_a_hit_outside_its_folder_is_not_shown(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    best = index.search(photos / "0.png", k=1)[0]
+    assert index.inside(best) == photos / "0.png"
+    (photos / "0.png").unlink()
+    (photos / "0.png").symlink_to(paint(tmp_path / "secret.png", 1))
+    assert index.inside(best) is None
+
+
+def test_a_pair_decodes_no_more_of_an_image_than_its_image_model(pair_folder: Path, tiny_clip: Path) -> None:
+    sides = {image_side(load_model(folder, device="cpu")) for folder in (pair_folder, tiny_clip)}
+    assert sides == {32}

@@ -1,0 +1,37 @@
+"""Contact sheets: every Turkish letter is drawn, or replaced by one that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageFont
+from samples import paint
+
+from turkish_clip import sheet
+from turkish_clip.sheet import TURKISH, SheetError, Tile, drawable, missing, turkish_font, write_sheet
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["machine's font", "Pillow's font"])
+def test_no_letter_is_drawn_as_a_box(own: bool) -> None:
+    font = turkish_font() if own else ImageFont.load_default(14)
+    assert not missing(drawable(f"gece mavi bir balık – {TURKISH} 雪", font), font)
+
+
+def test_letters_are_kept_where_the_font_has_them() -> None:
+    font = turkish_font()
+    if missing(TURKISH, font):
+        pytest.skip("no font with Turkish letters on this machine")
+    assert drawable("çocuğun şemsiyesi", font) == "çocuğun şemsiyesi"
+
+
+def test_sheets_by_suffix_and_not_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = [Tile(paint(tmp_path / f"{number}.png", number), "ağaç") for number in range(4)]
+    with Image.open(write_sheet(tmp_path / "OUT.PNG", tiles, "dört")) as image:
+        assert image.size[0] > 480
+    monkeypatch.setattr(sheet, "MOST", 3)
+    page = write_sheet(tmp_path / "out.html", tiles, "dört").read_text(encoding="utf-8")
+    assert page.count("<figure>") == 3
+    assert "dört (3 / 4)" in page
+    with pytest.raises(SheetError, match=r"expected a sheet named .png or .html, got out.jpg"):
+        write_sheet(tmp_path / "out.jpg", tiles, "dört")
