@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: written beside their place, then renamed onto it."""
+"""Atomic writes: a file or folder is written beside its path, then renamed to it, so that it is whole or absent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ READABLE = 0o644
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling to write; renames it onto `path` when the block ends well, removes it otherwise."""
+    """Yields a temporary sibling to write to; renames it to `path` if the block succeeds, removes it otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
@@ -29,7 +29,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Like `atomic_write` for a folder, which takes the place of an older one of that name."""
+    """Does what `atomic_write` does for a folder, which replaces an existing one at `path`."""
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -37,7 +37,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield partial
         for file in partial.rglob("*"):
             if file.is_file():
-                file.chmod(READABLE)  # some writers make their files the owner's alone
+                file.chmod(READABLE)  # some writers let only the owner read their files
                 _sync(file)
         if path.exists():
             shutil.rmtree(path)
@@ -47,12 +47,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as readable JSON, whole or not at all."""
+    """Writes a value as indented JSON, atomically.
+
+    Args:
+        path: the file; missing folders above it are made.
+        value: what `json.dumps` takes.
+    """
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text, whole or not at all."""
+    """Writes text as UTF-8, atomically.
+
+    Args:
+        path: the file; missing folders above it are made.
+        text: the whole content.
+    """
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

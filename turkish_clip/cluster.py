@@ -1,4 +1,4 @@
-"""Search of an index by the workers of a Ray cluster (extra `distributed`): each its part, the best of all kept."""
+"""Searches an index on a Ray cluster (extra `distributed`): each worker a part, whose best rows are merged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from turkish_clip.errors import InputError, one_line
 
-LOCAL = "local"  # in place of an address: a cluster of its own on this machine
+LOCAL = "local"  # in place of an address: a new cluster on this machine
 
 
 class ClusterError(InputError):
@@ -18,11 +18,10 @@ class ClusterError(InputError):
 
 
 class SearchCluster:
-    """Workers that look through parts of a Lance table; they stay for the next query.
+    """Workers that search the parts of a Lance table, and keep running between queries.
 
     Args:
-        address: "auto" for the cluster that this machine is a node of, or "local" for one of its own, which listens on
-            127.0.0.1 alone; or the address that ray.init takes.
+        address: "auto" for this machine's cluster, "local" for a new one on 127.0.0.1, or an address for ray.init.
         workers: processes that search.
 
     Raises:
@@ -44,22 +43,21 @@ class SearchCluster:
         self._pool: Any = pool.Pool(processes=workers, ray_remote_args={"num_cpus": 0.5})
 
     def nearest(self, table: Any, nearest: dict[str, Any], columns: Sequence[str], where: str | None) -> Any:
-        """The nearest rows of all parts.
+        """Returns the nearest rows of all parts as a pyarrow Table, by ascending distance.
+
+        The metric must not be dot: lance-ray 0.5 measures it from another zero in parts without an index partition,
+        and merges wrongly.
 
         Args:
-            table: a LanceDataset; its address goes to the workers, not its rows.
-            nearest: column, q, k, metric and the like, as Lance's scanner takes them. The metric must not be dot: there
-                lance-ray 0.5 counts parts without partitions from another zero than the others, and merges wrongly.
-            columns: to return, beside _distance.
-            where: a condition in SQL, or None.
-
-        Returns:
-            A pyarrow Table, the nearest first.
+            table: a LanceDataset; the workers get its address, not its rows.
+            nearest: column, q, k, metric and the like, as Lance's scanner takes them.
+            columns: to return besides _distance.
+            where: a condition in SQL; None searches all rows.
         """
         from lance_ray import vector_search
         from lance_ray.pool import set_global_pool
 
-        set_global_pool(self._pool)  # else each query starts and stops processes of its own
+        set_global_pool(self._pool)  # otherwise each query starts and stops its own processes
         try:
             return vector_search(
                 table,
@@ -73,14 +71,18 @@ class SearchCluster:
             set_global_pool(None)
 
     def close(self) -> None:
-        """Stops the workers; a cluster that others use goes on."""
+        """Stops the workers; the cluster keeps running."""
         self._pool.terminate()
         self._pool.join()
 
 
 @contextmanager
 def joined(address: str, workers: int) -> Iterator[Any]:
-    """Ray, joined to a cluster, and left at the end; one of our own is stopped.
+    """Yields Ray, connected to a cluster; a connection made here ends with the block, and a local cluster with it.
+
+    Args:
+        address: as in `SearchCluster`.
+        workers: CPUs of a local cluster; other clusters have their own.
 
     Raises:
         ClusterError: Ray is not installed, or there is no cluster at the address.
@@ -102,14 +104,22 @@ def joined(address: str, workers: int) -> Iterator[Any]:
 
 
 def _before_import(address: str) -> None:
-    """What Ray reads from the environment as it is imported."""
+    """Sets the environment variables that Ray reads when it is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address == LOCAL:  # without it, Ray listens on all of the machine's addresses
+    if address == LOCAL:  # otherwise Ray listens on all network addresses of the machine
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 def join(address: str, workers: int) -> None:
-    """Joins a cluster, or starts one."""
+    """Connects to a Ray cluster, or starts a local one.
+
+    Args:
+        address: as in `SearchCluster`.
+        workers: CPUs of a local cluster; other clusters have their own.
+
+    Raises:
+        ClusterError: there is no cluster at the address.
+    """
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

@@ -1,4 +1,4 @@
-"""Images to vectors in bulk: decoded ahead in threads, one pass, and no image that stops the others."""
+"""Embeds images in bulk and in one pass: threads decode ahead, and an image that does not open stops no other."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ if TYPE_CHECKING:
     from PIL import Image
     from sentence_transformers import SentenceTransformer
 
-COMPUTE_DTYPES = ("float32", "bf16")
-# What a processor must have for bf16 to be faster than float32, as torch calls it; ARM's has not been measured.
+# With one of these CPU capabilities, as torch names them, bf16 is faster than float32; ARM's have not been measured.
 FAST_BF16 = ("avx512_bf16", "amx_bf16")
 
 
 class Openable(Protocol):
-    """Something that opens as an image, at a reduced size where a reader needs no more than `min_side` pixels."""
+    """Anything that opens as an image, at a reduced size if no more than `min_side` pixels are needed."""
 
     def load(self, min_side: int | None = None) -> Opened: ...
 
 
 @dataclass(frozen=True)
 class EmbeddedBatch:
-    """What one batch became.
+    """The result of one batch.
 
     Attributes:
-        kept: the places in the batch of the images that opened.
-        vectors: (len(kept), dim) float32, as the image model leaves them: raw or unit.
-        errors: for each other place why it did not open.
-        contents: for each of `kept` what `load` said of its file.
+        kept: the positions in the batch of the images that opened.
+        vectors: (len(kept), dim) float32, raw or unit as the image model gives them.
+        errors: for each other position why the image did not open.
+        contents: for each of `kept` the SHA-256 of its file, or empty, as `load` returned it.
     """
 
     kept: list[int]
@@ -62,17 +61,18 @@ def embed_batches(
     compute_threads: int = 0,
     dtype: str = "float32",
 ) -> Iterator[EmbeddedBatch]:
-    """Embeds batches in order; workers open and preprocess those that come next while the tower computes.
+    """Embeds batches in order, while workers open and preprocess the next ones.
+
+    With `compute_threads`, each thread computes a batch of its own on one CPU core. Where workers need the cores too,
+    this is faster than one batch on all cores, and the vectors do not depend on the number of cores.
 
     Args:
-        model: an image model, or a pair; with `bf16_weights` for bf16.
+        model: an image model, or a pair; for bf16, after `bf16_weights`.
         batches: read as they are needed, `workers` + `compute_threads` + 2 ahead at most.
-        dim: width of the vectors, for a batch in which nothing opened.
-        workers: threads that open; Pillow decodes outside the interpreter lock.
-        compute_threads: threads that compute, on a processor: each a batch of its own, on one core. Where workers need the cores,
-            too, this is faster than one batch on all cores, each of which waits for the slowest at every step, and the
-            vectors do not depend on the number of cores. 0: the caller's thread computes, with all that torch uses.
-        dtype: of the computation, one of COMPUTE_DTYPES; vectors come as float32 from both.
+        dim: width of the vectors, for a batch in which no image opened.
+        workers: threads that open images; Pillow decodes outside the interpreter lock.
+        compute_threads: threads that compute; 0 computes in the caller's thread, with all of torch's threads.
+        dtype: of the computation, "float32" or "bf16"; the vectors are float32 in both cases.
     """
     decode, compute = _decoder(model), _computer(model, dim, dtype)
     model.eval()
@@ -96,25 +96,24 @@ def embed_batches(
 
 
 def fast_dtype(device: str) -> str:
-    """The dtype of the computation that suits a device: bf16 where a processor or GPU computes in it, else float32.
+    """Returns the dtype in which a device computes fastest: "bf16" where the hardware has it, else "float32".
 
-    On a processor without it bf16 is emulated, and slower. What it does to the vectors is measured in
-    tests/turkish_clip/test_embed.py.
+    A CPU without bf16 emulates it, more slowly. The effect on vectors is measured in tests/turkish_clip/test_embed.py.
     """
     import torch
 
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older ones can't say
+    has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch don't list them
     return "bf16" if device == "cpu" and any(has.get(name) for name in FAST_BF16) else "float32"
 
 
 def bf16_weights(model: SentenceTransformer) -> None:
-    """Keeps the weights of linear and convolutional layers in bf16, as autocast would make them for every batch."""
+    """Converts the weights of linear and convolutional layers to bf16, once, as autocast would for every batch."""
     import torch
 
     for module in model.modules():
-        if type(module) in (torch.nn.Linear, torch.nn.Conv2d):  # not what is built on them and reads their weights
+        if type(module) in (torch.nn.Linear, torch.nn.Conv2d):  # not subclasses, which may read their weights
             module.to(torch.bfloat16)
 
 
@@ -128,7 +127,7 @@ def _decoder(model: SentenceTransformer) -> Callable[[Sequence[Openable]], _Deco
         decoded = _Decoded([], {}, {}, [])
 
         def opened() -> Iterator[Image.Image]:
-            """One at a time: a batch of large scans together would fill the memory."""
+            """Yields one image at a time: a whole batch of large scans would fill the memory."""
             for place, source in enumerate(batch):
                 try:
                     image = source.load(min_side=side)
@@ -154,7 +153,7 @@ def _computer(model: SentenceTransformer, dim: int, dtype: str) -> Callable[[_De
         vectors = np.empty((0, dim), np.float32)
         if decoded.kept:
             autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bf16")
-            with torch.inference_mode(), autocast:  # both are a thread's own
+            with torch.inference_mode(), autocast:  # both hold for one thread only
                 features = batch_to_device(decoded.features, model.device)
                 vectors = model(features)["sentence_embedding"].float().cpu().numpy()
         return EmbeddedBatch(decoded.kept, vectors, decoded.errors, decoded.contents)
@@ -164,7 +163,7 @@ def _computer(model: SentenceTransformer, dim: int, dtype: str) -> Callable[[_De
 
 @contextmanager
 def _pool(threads: int, name: str, begin: Callable[[], None] | None = None) -> Iterator[ThreadPoolExecutor]:
-    """Threads; what they have not begun when the block ends is dropped."""
+    """Yields a pool of threads; what has not started when the block ends is cancelled."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=begin)
     try:
         yield pool
@@ -174,12 +173,12 @@ def _pool(threads: int, name: str, begin: Callable[[], None] | None = None) -> I
 
 @contextmanager
 def _single_threaded(compute_threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads in each of which torch uses that one alone."""
+    """Yields a pool of threads, in each of which torch computes on that thread only."""
     import torch
 
     threads = torch.get_num_threads()
     try:
-        with _pool(compute_threads, "lane", lambda: torch.set_num_threads(1)) as pool:
+        with _pool(compute_threads, "compute", lambda: torch.set_num_threads(1)) as pool:
             yield pool
     finally:
-        torch.set_num_threads(threads)  # of threads that come later, too
+        torch.set_num_threads(threads)  # the setting also holds for threads started later

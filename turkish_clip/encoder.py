@@ -1,7 +1,7 @@
 """Assembles models: the Turkish text encoder, and one model that routes text to it and images to CLIP.
 
-The one place that puts sentence-transformers modules together. What comes out is plain: it loads with
-`SentenceTransformer(folder_or_id)`, without this package.
+The models are plain compositions of sentence-transformers modules, which `SentenceTransformer(folder_or_id)` loads
+without this package.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from turkish_clip.errors import InputError
 from turkish_clip.text import turkish_normalizer
 
-DIM = 512  # of CLIP ViT-B/32's shared space
+DIM = 512  # width of CLIP ViT-B/32's shared space
 MAX_TOKENS = 128
-# What the host writes today and older versions do not know → the name that old and new ones resolve alike.
+# Names that current versions write and older ones do not know → names that both resolve.
 OLDER_NAMES = {
     "sentence_transformers.base.modules.normalize.Normalize": "sentence_transformers.models.Normalize",  # moved in 6
-    "TokenizersBackend": "PreTrainedTokenizerFast",  # transformers 5's name of the class that takes tokenizer.json
+    "TokenizersBackend": "PreTrainedTokenizerFast",  # renamed in transformers 5
 }
 NAMING_FILES = ("modules.json", "router_config.json", "tokenizer_config.json")
-PROBE = Image.new("RGB", (32, 32), "white")  # shows a model's width where its configuration does not say
+PROBE = Image.new("RGB", (32, 32), "white")  # embedded to see a model's width, which its configuration may not give
 
 
 class ModelError(InputError):
-    """A backbone or model that can't be loaded, or does not fit its partner."""
+    """A backbone or model that can't be loaded, or does not fit the model that it is paired with."""
 
 
 def build_text_encoder(
@@ -48,16 +48,16 @@ def build_text_encoder(
 
     Args:
         backbone: Hub id or folder of a transformers text encoder with its tokenizer.
-        dim: width of the vectors: that of the image model's space.
-        max_tokens: longer text is cut there, [CLS] and [SEP] included.
+        dim: width of the vectors, that of the image model's space.
+        max_tokens: longer text is truncated to this many tokens, [CLS] and [SEP] included.
         revision: branch, tag or commit of a Hub id.
-        device: where to put the model; None lets sentence-transformers choose.
-        normalise: whether the vectors have norm 1; without it, the last module is left out.
+        device: torch device of the model; None lets sentence-transformers choose.
+        normalise: whether the vectors have norm 1; if not, the last module is left out.
 
     Returns:
         Transformer → Pooling(mean) → Dense(hidden → dim, no activation) → Normalize, whose `encode` gives (n, dim)
-        float32 unit vectors. The dense layer is fresh: it is drawn from torch's random generator. The tokenizer
-        composes NFD text, straightens apostrophes and carries both rules in tokenizer.json.
+        float32 unit vectors. The dense layer is initialised from torch's random generator. The tokenizer composes NFD
+        text and straightens apostrophes; both rules are stored in tokenizer.json.
 
     Raises:
         ModelError: the backbone can't be loaded, is no text encoder, has a slow tokenizer, or has fewer positions
@@ -90,16 +90,16 @@ def pair(
     """Joins a text encoder and an image model in one SentenceTransformer.
 
     Args:
-        text_encoder: ours, or its Hub id or folder.
+        text_encoder: the text encoder, or its Hub id or folder.
         image_encoder: the image model, or its Hub id or folder, for example "clip-ViT-B-32".
-        device: where to put the result; None lets sentence-transformers choose.
+        device: torch device of the result; None lets sentence-transformers choose.
 
     Returns:
-        A model whose `encode` takes texts or images (not both in one call) and gives each the vector that its own
-        encoder gives, bit for bit: (n, dim) float32. Each route keeps its own token limit. Image vectors are as the
-        image model leaves them, raw or unit, so compare by cosine, as `similarity` does. What was measured of the text
-        encoder, a fitted temperature included, is no part of the modules: where the pair is saved by hand, copy the
-        encoder's turkish_clip.json beside it.
+        A model whose `encode` takes texts or images (not both in one call) and returns (n, dim) float32, bit-identical
+        to those of the text encoder or the image model. Each route keeps its own token limit. Image vectors are raw or
+        unit, as the image model gives them, so compare by cosine, as `similarity` does. The modules do not include the
+        text encoder's metadata, such as a fitted temperature: if you save the pair yourself, copy the encoder's
+        turkish_clip.json beside it.
 
     Raises:
         ModelError: a model can't be loaded, the first has no text side, the second no image side, or the widths differ.
@@ -127,10 +127,16 @@ def check_one_width(
     text_name: str = "the text encoder",
     image_name: str = "the image model",
 ) -> None:
-    """Sees that texts and images get vectors of one width.
+    """Checks that texts and images get vectors of one width.
+
+    Args:
+        text: a model with a text side.
+        image: a model with an image side.
+        text_name: what an error calls the first.
+        image_name: what an error calls the second.
 
     Raises:
-        ModelError: they do not; names both.
+        ModelError: the widths differ.
     """
     widths = text.encode("a").shape[-1], image.encode(PROBE).shape[-1]
     if widths[0] != widths[1]:
@@ -141,9 +147,13 @@ def check_one_width(
 
 
 def save_text_encoder(model: SentenceTransformer, folder: str | Path) -> None:
-    """Saves a text encoder, or a pair, so that sentence-transformers 5.4 and transformers 4.57 load it as well.
+    """Saves a text encoder or a pair in a form that sentence-transformers 5.4 and transformers 4.57 load as well.
 
-    Weights go into safetensors. The automatic model card is left out: it would describe the model wrongly.
+    Weights are saved as safetensors. The automatic model card is left out: it would describe the model wrongly.
+
+    Args:
+        model: a text encoder, or a pair.
+        folder: the model's folder, made if it does not exist.
     """
     model.save(str(folder), create_model_card=False, safe_serialization=True)
     for path in Path(folder).rglob("*.json"):
@@ -155,14 +165,14 @@ def save_text_encoder(model: SentenceTransformer, folder: str | Path) -> None:
 
 
 def image_processor(model: SentenceTransformer) -> Any:
-    """What brings images to a model's (or a pair's) image tower: a processor of transformers, or None."""
+    """Returns the transformers processor of a model's (or a pair's) images, or None if it has none."""
     routes = getattr(model[0], "sub_modules", {})
     processor = getattr(routes["image"][0] if "image" in routes else model, "processor", None)
     return getattr(processor, "image_processor", processor)
 
 
 def image_side(model: SentenceTransformer) -> int | None:
-    """The side in pixels to which a model's (or a pair's) processor brings an image; None where it does not say."""
+    """Returns the side in pixels to which a model's (or a pair's) processor resizes images; None if it gives none."""
     images = image_processor(model)
     for name in ("crop_size", "size"):
         size = getattr(images, name, None)
@@ -176,32 +186,42 @@ def image_side(model: SentenceTransformer) -> int | None:
 
 
 def load_model(name: str | Path, *, revision: str | None = None, device: str | None = None) -> SentenceTransformer:
-    """Loads a SentenceTransformer by Hub id or folder, without remote code.
+    """Loads a SentenceTransformer without remote code.
+
+    Args:
+        name: Hub id or folder.
+        revision: branch, tag or commit of a Hub id.
+        device: torch device of the model; None lets sentence-transformers choose.
 
     Raises:
-        ModelError: it can't be loaded, or this machine has no such device; says why in one line.
+        ModelError: the model can't be loaded, or this machine has no such device.
     """
     _check_device(device)
     try:
         return SentenceTransformer(str(name), revision=revision or None, device=device, trust_remote_code=False)
-    except Exception as error:  # the Hub's client, transformers and safetensors each raise their own
+    except Exception as error:  # the Hub client, transformers and safetensors raise unrelated types
         raise _unloadable("model", str(name), error) from error
 
 
+def available_devices() -> dict[str, bool]:
+    """Returns for each torch device type that is supported (cpu, cuda, mps) whether this machine has one."""
+    return {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+
+
 def _check_device(device: str | None) -> None:
-    """Sees that this machine has a torch device such as cpu, cuda, cuda:1 or mps.
+    """Checks that this machine has a torch device such as cpu, cuda, cuda:1 or mps.
 
     Raises:
-        ModelError: it has not.
+        ModelError: it has none.
     """
-    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    devices = available_devices()
     try:
-        known = device is None or has.get(torch.device(device).type, True)  # of others, loading says
+        usable = device is None or devices.get(torch.device(device).type, True)  # other types fail when loading
     except RuntimeError:
-        known = False
-    if not known:
-        there = ", ".join(name for name, present in has.items() if present)
-        raise ModelError(f"expected a device that this machine has ({there}), got {device!r}; choose with --device")
+        usable = False
+    if not usable:
+        available = ", ".join(name for name, present in devices.items() if present)
+        raise ModelError(f"expected a device that this machine has ({available}), got {device!r}; choose with --device")
 
 
 def _load_model(model: SentenceTransformer | str | Path, device: str | None) -> SentenceTransformer:
@@ -227,10 +247,10 @@ def _load_backbone(backbone: str, revision: str | None, max_tokens: int) -> Tran
 
 
 def _turkish_tokenizer(tokenizer: PreTrainedTokenizerBase, backbone: str, max_tokens: int) -> PreTrainedTokenizerFast:
-    """The backbone's tokenizer with our normalizer in front.
+    """Returns the backbone's tokenizer with `turkish_normalizer` in front of its own normalizer.
 
-    A class of its own kind (BertTokenizer) would build its own normalizer on loading and drop ours, so the result is
-    the general class, which takes tokenizer.json as it is.
+    The result is of the general class, which takes tokenizer.json as it is: a class such as BertTokenizer builds its
+    own normalizer on loading, and would drop ours.
     """
     inner = getattr(tokenizer, "backend_tokenizer", None)
     if inner is None:

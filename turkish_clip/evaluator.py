@@ -1,8 +1,9 @@
-"""Retrieval during training: both directions, on a validation split, without opening an image."""
+"""Measures retrieval during training, in both directions, from the stored image embeddings of a validation split."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,14 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from turkish_clip.errors import InputError
-from turkish_clip.metrics import Relevance, Retrieval, unit
+from turkish_clip.metrics import Relevance, unit
 
 
 class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
-    """Ranks images for captions and captions for images; plugs into the trainer's `evaluator`.
+    """Ranks images for captions and captions for images, as an `evaluator` of the trainer.
 
-    The primary metric, by which the trainer keeps the best checkpoint, is `mrr`: the mean of both directions' mean
-    reciprocal ranks, which moves more smoothly than recall@1 on a small split.
+    The primary metric, by which the trainer selects the best checkpoint, is `mrr`: the mean of both directions' mean
+    reciprocal ranks, which is smoother than recall@1 on a small split.
     """
 
     def __init__(
@@ -34,11 +35,11 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
         Args:
             captions: the captions of each image, at least one.
             image_vectors: (images, dim), raw or unit.
-            name: put before each metric's name.
+            name: prefix of each metric's name.
             batch_size: texts encoded at a time.
 
         Raises:
-            ValueError: captions and vectors are not of the same images.
+            ValueError: there is no image, or not one entry of captions for each.
         """
         super().__init__()
         if len(captions) != len(image_vectors) or not len(captions):
@@ -52,10 +53,10 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
     def __call__(
         self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
-        """Measures the model; the metrics are fractions of 1 (median ranks from 1), each prefixed by the name.
+        """Returns the metrics of a model as fractions of 1, and median ranks from 1, each prefixed by the name.
 
         Raises:
-            InputError: the model gives vectors that are not finite.
+            InputError: the model returns vectors that are not finite.
         """
         texts = unit(model.encode(self.relevance.texts, batch_size=self.batch_size, show_progress_bar=False))
         if not np.isfinite(texts).all():
@@ -67,17 +68,8 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
         back = self.relevance.image_to_text(texts, self.unit_images)
         metrics: dict[str, Any] = {"mrr": (forth.mrr + back.mrr) / 2}
         for direction, retrieval in (("text_to_image", forth), ("image_to_text", back)):
-            metrics |= {f"{direction}_{metric}": value for metric, value in _numbers(retrieval).items()}
+            numbers = {metric: value for metric, value in asdict(retrieval).items() if metric != "ci95"}
+            metrics |= {f"{direction}_{metric}": value for metric, value in numbers.items()}
         prefixed: dict[str, float] = self.prefix_name_to_metrics(metrics, self.name)
         self.store_metrics_in_model_card_data(model, prefixed, epoch, steps)
         return prefixed
-
-
-def _numbers(retrieval: Retrieval) -> dict[str, float]:
-    return {
-        "recall_at_1": retrieval.recall_at_1,
-        "recall_at_5": retrieval.recall_at_5,
-        "recall_at_10": retrieval.recall_at_10,
-        "mrr": retrieval.mrr,
-        "median_rank": retrieval.median_rank,
-    }

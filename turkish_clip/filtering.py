@@ -1,4 +1,4 @@
-"""Looks through images for something, or for something unwanted, by prompts and contrast prompts. Moves nothing."""
+"""Flags images that show something wanted or unwanted, by prompts and contrast prompts; no file is moved."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
 from turkish_clip.zero_shot import softmax
 
-CONTRAST = ("bir fotoğraf", "bir resim", "herhangi bir şey")  # what an image is taken for that shows nothing special
+CONTRAST = ("bir fotoğraf", "bir resim", "herhangi bir şey")  # what fits an image of anything else best
 
 
 class PromptError(InputError):
-    """Prompts that can't be looked for."""
+    """Prompts or a threshold that can't be used."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """How well one image fits what was looked for.
+    """How well one image fits the prompts of a filter.
 
     Attributes:
-        score: the probability of the prompts against the contrast prompts, 0 to 1; 0 where it did not open.
-        cosine: to the best prompt.
+        score: the probability of the prompts against the contrast prompts, 0 to 1; 0 if the image did not open.
+        cosine: of the image and the best prompt.
         prompt: the prompt that fits best.
         flagged: whether `score` reaches the threshold.
         error: why the image did not open.
@@ -42,10 +42,10 @@ class Flag:
 
 
 class ImageFilter:
-    """Flags images that fit prompts better than their contrast.
+    """Flags images that fit prompts better than contrast prompts.
 
-    A filter can't promise to find everything, nor that what it flags is what was meant: look at the flagged images,
-    and at some of the others, before anything is done with them.
+    A filter misses some images and flags others wrongly: look at the flagged images, and at some of the others, before
+    you act on them.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class ImageFilter:
 
         Args:
             encoder: from `load_dual_encoder`.
-            prompts: what is looked for, as whole phrases.
-            contrast: what stands against it; the closer it is, the sharper the line ("bıçak" against "mutfak").
-            threshold: images from this score on are flagged, 0 to 1.
-            temperature: of the softmax; None takes the model's own.
+            prompts: what to look for, as whole phrases.
+            contrast: what else an image may show; closer phrases separate better ("mutfak" for the prompt "bıçak").
+            threshold: images with at least this score are flagged, 0 to 1.
+            temperature: of the softmax over cosines; None takes the model's own.
 
         Raises:
             PromptError: no prompt or no contrast, or a threshold outside 0 to 1.
@@ -84,20 +84,31 @@ class ImageFilter:
     def flag_vectors(self, vectors: Vectors) -> list[Flag]:
         """Flags (n, dim) float32 unit vectors of images."""
         scores = vectors @ self._vectors.T
-        wanted: NDArray[np.float64] = softmax(scores / self.temperature)[:, : len(self.prompts)].sum(axis=1)
+        totals: NDArray[np.float64] = softmax(scores / self.temperature)[:, : len(self.prompts)].sum(axis=1)
         best = scores[:, : len(self.prompts)].argmax(axis=1)
         return [
             Flag(float(score), float(row[place]), self.prompts[place], bool(score >= self.threshold))
-            for score, row, place in zip(wanted, scores, best)
+            for score, row, place in zip(totals, scores, best)
         ]
 
     def flag(self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> Iterator[Flag]:
-        """Flags images as they come, in order; one that does not open is an entry with its error."""
+        """Flags images in order, as they are read; one that does not open gives a `Flag` with its error.
+
+        Args:
+            images: paths, bytes of files, or PIL images.
+            batch_size: images embedded at a time.
+            workers: threads that open images.
+        """
         batches = self._encoder.embed_images(images, batch_size=batch_size, workers=workers)
         return map_in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
 
 
 def flagged_first(paths: Iterable[Path], flags: Iterable[Flag]) -> list[tuple[Path, Flag]]:
-    """The flagged images, the best first; of equal scores, those of the larger cosine."""
+    """Returns the flagged images by descending score, then by descending cosine.
+
+    Args:
+        paths: of the images.
+        flags: one for each path, in order.
+    """
     flagged = [(path, flag) for path, flag in zip(paths, flags) if flag.flagged]
     return sorted(flagged, key=lambda pair: (-pair[1].score, -pair[1].cosine, str(pair[0])))

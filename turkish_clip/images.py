@@ -1,4 +1,4 @@
-"""Any image to RGB, safely: one door for files, bytes and PIL images, one error for whatever does not open."""
+"""Opens files, bytes and PIL images as RGB, safely, with one error for everything that does not open."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from PIL import Image, ImageOps
 
 from turkish_clip.errors import InputError
 
-MAX_PIXELS = 178_956_970  # Pillow's own line between a large photograph and a decompression bomb
-MAX_BYTES = 4 * MAX_PIXELS  # what the largest image takes without any compression, in four channels of a byte
-REDUCING_GAP = (
-    1.5  # times the side asked for, at which a JPEG is decoded at least; what it changes: tests/turkish_clip/test_embed.py
-)
-# Raster formats alone: no vector format that starts an interpreter (EPS, PDF, WMF).
+MAX_PIXELS = 178_956_970  # above this, Pillow takes an image for a decompression bomb
+MAX_BYTES = 4 * MAX_PIXELS  # the size of the largest image without compression, in four 8-bit channels
+REDUCING_GAP = 1.5  # a JPEG is decoded at no less than this times `min_side`; effect: tests/turkish_clip/test_embed.py
+# Raster formats only: vector formats (EPS, PDF, WMF) start an interpreter.
 FORMATS = frozenset("PNG JPEG GIF WEBP AVIF BMP DIB TIFF PPM ICO ICNS TGA JPEG2000 PCX".split())
 IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .gif .webp .avif .bmp .dib .tif .tiff .ppm .pgm .ico .icns .tga .jp2 .pcx".split()
@@ -32,8 +30,8 @@ class ImageError(InputError):
     """An image that does not open.
 
     Attributes:
-        name: the file's path, or "<n bytes>", or the PIL image's file name.
-        reason: why, in a few words: the same words for the same cause.
+        name: the file's path, "<n bytes>", or the PIL image's file name.
+        reason: what was there instead, in a few words, the same for the same cause.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -43,23 +41,27 @@ class ImageError(InputError):
 
 
 class UnreadError(ImageError):
-    """An image whose file is gone or can't be read: what it holds nobody knows, and it may be back another time."""
+    """An image whose file is missing or unreadable: its content is unknown, and a later attempt may succeed."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An image as upright 8-bit RGB, and the SHA-256 of its file: 32 bytes, or none where it was not asked for."""
+    """An image as upright 8-bit RGB, and the SHA-256 of its file: 32 bytes, or empty if it was not asked for."""
 
     image: Image.Image
     content: bytes = b""
 
 
 def open_hashed(source: Path | bytes, *, min_side: int | None = None) -> Opened:
-    """Opens an image as `open_image` does, and hashes its file; the file is read once.
+    """Opens an image as `open_image` does, and hashes its file, which is read once.
+
+    Args:
+        source: a path, or the bytes of a file.
+        min_side: as in `open_image`.
 
     Raises:
-        ImageError: as in `open_image`, and for a file of more than MAX_BYTES; an `UnreadError` where the file is gone
-            or can't be read.
+        ImageError: as in `open_image`, and for a file of more than MAX_BYTES.
+        UnreadError: the file is missing or unreadable.
     """
     if isinstance(source, bytes):
         return Opened(open_image(source, min_side=min_side), hashlib.sha256(source).digest())
@@ -77,16 +79,17 @@ def open_image(
 
     Args:
         source: a path, the bytes of a file, or a PIL image (which is not changed).
-        min_side: the side in pixels that the reader needs. A larger JPEG is decoded at a reduced size, with both
-            sides still at least one and a half times this, which is several times faster for photographs.
+        min_side: the side in pixels that the caller needs: larger JPEGs are decoded at a reduced size, several times
+            faster, with both sides at least REDUCING_GAP times this; None decodes at full size.
         max_pixels: images of more pixels than this are refused before they are decoded.
-        name: what an error calls it; empty: its path, or what it is.
+        name: what an error calls the image; empty means its path, or what it is.
 
     Returns:
         A new PIL image of mode "RGB".
 
     Raises:
-        ImageError: there is no such file, or it is empty, truncated, not an image, or too large.
+        ImageError: the file is empty, truncated, not an image, or too large.
+        UnreadError: the file is missing or unreadable.
     """
     if isinstance(source, Image.Image):
         name = name or getattr(source, "filename", "") or f"<{source.mode} image>"
@@ -116,7 +119,7 @@ def open_image(
 
 @functools.cache
 def _readable_formats() -> tuple[str, ...]:
-    """Those of FORMATS that this build of Pillow has; AVIF and JPEG 2000 are optional in it."""
+    """Returns those of FORMATS that this build of Pillow reads; AVIF and JPEG 2000 are optional in it."""
     Image.init()
     return tuple(sorted(FORMATS & set(Image.OPEN)))
 
@@ -134,7 +137,7 @@ def _read(path: Path) -> bytes:
     size = _file_size(path)
     if size > MAX_BYTES:
         raise ImageError(str(path), f"a file of more than {MAX_BYTES} bytes")
-    if size == 0:  # a pipe or a device, too, which could be read for ever
+    if size == 0:  # also pipes and devices, which could be read without end
         return b""
     try:
         return path.read_bytes()
@@ -156,7 +159,7 @@ def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
         image.load()
-    except Exception as error:  # as above: the decoders raise whatever the bytes led them into
+    except Exception as error:  # as above: decoders raise many unrelated types
         raise ImageError(name, "a truncated or damaged image") from error
     upright = _upright(image)
     if upright.mode.startswith("I") or upright.mode == "F":
@@ -173,12 +176,12 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  damaged EXIF says nothing about the pixels, which did decode
+    except Exception:  # noqa: BLE001  damaged EXIF says nothing about the pixels, which were decoded
         return image
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Grey images of 16 or 32 bits, or of floats, to 8 bits."""
+    """Scales a grey image of 16 or 32 bits, or of floats, to 8 bits."""
     _, high = image.convert("F").getextrema()
     if not isinstance(high, float):  # typing: the extrema of a one-band image are two numbers
         raise TypeError(f"expected one band, got the extrema {high!r}")

@@ -1,4 +1,4 @@
-"""Retrieval metrics over unit vectors: ranks, recall@k, MRR, median rank, bootstrap intervals. NumPy alone."""
+"""Retrieval metrics over unit vectors: ranks, recall@k, MRR, median rank, bootstrap intervals, hubness."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 RECALL_AT = (1, 5, 10)
+# The metrics that are averaged over queries, as fields and JSON keys → as people read them.
+METRIC_LABELS = {"recall_at_1": "recall@1", "recall_at_5": "recall@5", "recall_at_10": "recall@10", "mrr": "MRR"}
+METRIC_NAMES = tuple(METRIC_LABELS)
 SCORES_PER_CHUNK = 16_000_000  # float32 scores held at a time: 64 MB
 
 Vectors = NDArray[np.float32]
@@ -17,10 +20,10 @@ Ranks = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How well one direction retrieves; fractions of 1, ranks from 1.
+    """The retrieval metrics of one direction: fractions of 1, and the median of ranks from 1.
 
     Attributes:
-        ci95: per metric the 2.5th and 97.5th percentile of a bootstrap over images; empty where none was asked for.
+        ci95: for each of METRIC_NAMES the 2.5th and 97.5th percentile of a bootstrap over images; empty without one.
     """
 
     recall_at_1: float
@@ -38,15 +41,15 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
 
 
 def ranks(queries: Vectors, candidates: Vectors, right: Sequence[Sequence[int]]) -> Ranks:
-    """The rank of each query's best right candidate among all wrong ones.
+    """Returns the rank of each query's best relevant candidate among all irrelevant ones.
 
-    A wrong candidate that scores the same as the right one is ranked before it, so an encoder that maps everything to
-    one vector finds nothing; a vector that is not finite finds nothing either.
+    An irrelevant candidate with the same score ranks before the relevant one, so an encoder that maps everything to
+    one vector finds nothing. A vector that is not finite finds nothing either.
 
     Args:
         queries: (q, dim) float32 unit vectors.
         candidates: (c, dim) float32 unit vectors.
-        right: for each query the candidates' row numbers that answer it, at least one.
+        right: for each query the row numbers of its relevant candidates, at least one.
 
     Returns:
         (q,) int64 ranks, 1 is best.
@@ -66,30 +69,27 @@ def ranks(queries: Vectors, candidates: Vectors, right: Sequence[Sequence[int]])
         best = np.full(len(chunk), -np.inf, dtype=scores.dtype)
         np.fmax.at(best, query_of, scores[query_of, right_of])
         scores[query_of, right_of] = -np.inf
-        result[start : start + step] = 1 + (~(scores < best[:, None])).sum(axis=1)  # NaN is never below: ranked before
+        result[start : start + step] = 1 + (~(scores < best[:, None])).sum(axis=1)  # NaN is never less
     return result
 
 
 def _per_query(rank: Ranks) -> dict[str, NDArray[np.float64]]:
-    """What each query adds to each averaged metric: (q,) float64 per metric."""
-    values = {f"recall_at_{k}": (rank <= k).astype(np.float64) for k in RECALL_AT}
-    return {**values, "mrr": 1.0 / rank}
+    """Returns what each query contributes to each averaged metric: (q,) float64 per metric."""
+    hits = [(rank <= k).astype(np.float64) for k in RECALL_AT]
+    return dict(zip(METRIC_NAMES, [*hits, 1.0 / rank], strict=True))
 
 
 def summarise(rank: Ranks, cluster: Sequence[int], *, bootstrap_samples: int = 0, seed: int = 0) -> Retrieval:
-    """Averages ranks into metrics, with intervals from a bootstrap over clusters.
+    """Averages ranks into metrics, with percentile intervals from a bootstrap over clusters.
 
-    Queries about one image are not independent, so whole images are drawn, not queries.
+    Queries about one image are not independent, so the bootstrap draws images, not queries.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
 
     Args:
         rank: (q,) int64 from `ranks`.
         cluster: for each query the number of its image, from 0.
         bootstrap_samples: how many times to resample; 0 leaves the intervals out.
         seed: of the resampling.
-
-    Returns:
-        The metrics; `ci95` holds percentile intervals (Source: Efron and Tibshirani, An Introduction to the
-        Bootstrap, 1993, section 13.3).
 
     Raises:
         ValueError: there is no query.
@@ -118,15 +118,19 @@ def summarise(rank: Ranks, cluster: Sequence[int], *, bootstrap_samples: int = 0
 
 
 def hubness(queries: Vectors, candidates: Vectors, k: int = 10) -> float:
-    """The skewness of how often each candidate is among the k nearest of a query: 0 is even, above 1 some are hubs.
+    """Returns the skewness of how often each candidate is among a query's k nearest: above 1, some are hubs.
+
+    It is 0 where all candidates are retrieved equally often.
 
     Source: Radovanović et al., Hubs in Space, Journal of Machine Learning Research 11, 2010, section 2.
 
     Args:
         queries: (q, dim) float32 unit vectors, at least one.
         candidates: (c, dim) float32 unit vectors, at least one.
-        k: at most the number of candidates is taken.
+        k: neighbours of each query; at most the number of candidates is used.
     """
+    from scipy.stats import skew  # half a second, which the other metrics do not need
+
     k = min(k, len(candidates))
     counts = np.zeros(len(candidates), dtype=np.int64)
     step = max(1, SCORES_PER_CHUNK // len(candidates))
@@ -134,16 +138,14 @@ def hubness(queries: Vectors, candidates: Vectors, k: int = 10) -> float:
         scores = queries[start : start + step] @ candidates.T
         nearest = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         counts += np.bincount(nearest.ravel(), minlength=len(candidates))
-    deviations = counts - counts.mean()
-    spread = float(np.sqrt(np.mean(deviations**2)))
-    return float(np.mean(deviations**3)) / spread**3 if spread else 0.0
+    return float(skew(counts)) if np.ptp(counts) else 0.0
 
 
 @dataclass(frozen=True)
 class Relevance:
-    """Which distinct texts belong to which distinct images.
+    """Which distinct texts are relevant to which distinct images.
 
-    A text that captions several images is right for each of them; an image is found by any of its texts.
+    A text that captions several images is relevant to each of them; an image is found by any of its texts.
 
     Attributes:
         texts: the distinct texts, in order of first use.
@@ -157,7 +159,7 @@ class Relevance:
 
     @classmethod
     def of(cls, captions: Sequence[Sequence[str]]) -> Relevance:
-        """From each image's captions.
+        """Builds the relation from the captions of each image.
 
         >>> Relevance.of([["bir kuş", "mavi kuş"], ["bir kuş"]]).images_of
         [[0, 1], [0]]
@@ -177,12 +179,26 @@ class Relevance:
         return cls(list(number), images_of, texts_of)
 
     def text_to_image(self, texts: Vectors, images: Vectors, *, bootstrap_samples: int = 0, seed: int = 0) -> Retrieval:
-        """Each text looks for one of its images among all images: (t, dim) and (p, dim) unit float32."""
+        """Measures how well each text finds one of its images among all images.
+
+        Args:
+            texts: (t, dim) float32 unit vectors of `texts`, in order.
+            images: (i, dim) float32 unit vectors of the images, in order.
+            bootstrap_samples: as in `summarise`.
+            seed: as in `summarise`.
+        """
         rank = ranks(texts, images, self.images_of)
         cluster = [owners[0] for owners in self.images_of]
         return summarise(rank, cluster, bootstrap_samples=bootstrap_samples, seed=seed)
 
     def image_to_text(self, texts: Vectors, images: Vectors, *, bootstrap_samples: int = 0, seed: int = 0) -> Retrieval:
-        """Each image looks for any of its texts among all texts: (t, dim) and (p, dim) unit float32."""
+        """Measures how well each image finds any of its texts among all texts.
+
+        Args:
+            texts: (t, dim) float32 unit vectors of `texts`, in order.
+            images: (i, dim) float32 unit vectors of the images, in order.
+            bootstrap_samples: as in `summarise`.
+            seed: as in `summarise`.
+        """
         rank = ranks(images, texts, self.texts_of)
         return summarise(rank, range(len(rank)), bootstrap_samples=bootstrap_samples, seed=seed)

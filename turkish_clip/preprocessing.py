@@ -1,4 +1,4 @@
-"""Images to the numbers that the image tower takes, on a shorter way than the processor's, to the same numbers."""
+"""Preprocesses images for the image tower: a fast path that gives the same bits as the model's processor."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-LEVELS = 256  # of a channel
-PROBE_SIZES = ((97, 61), (50, 131), (33, 33), (700, 515))  # lying, upright, to be enlarged, to be reduced
-LONGEST = 100  # times as long as wide: of a longer strip the middle is taken before it is enlarged
+LEVELS = 256  # of an 8-bit channel
+PROBE_SIZES = ((97, 61), (50, 131), (33, 33), (700, 515))  # landscape, portrait, enlarged, reduced
+LONGEST = 100  # the largest aspect ratio that is resized whole; of a longer strip only the middle is used
 Prepare = Callable[[Iterable[Image.Image]], dict[str, Any]]
 
 
 def preprocessing_for(model: SentenceTransformer) -> Prepare:
-    """What makes features for a model (or a pair) of RGB images: the short way where it gives the same as the long.
+    """Returns the fast preprocessing path if it is bit-identical to the model's processor, else the processor itself.
 
-    A processor that resizes by Pillow, crops, and maps each level of a channel to a number goes through float64 and
-    many copies; one resize and one look-up do the same, and let go of each image before the next is opened. Whether
-    they do is tried on images of noise; a processor that gives anything else, by a single bit, is used itself.
+    A processor that resizes with Pillow, crops and normalises goes through float64 and many copies. One resize and one
+    look-up table give the same features, and release each image before the next is opened. Both are compared on images
+    of noise. The model may be a pair; the result maps RGB images to its input features.
     """
-    short = _FastPreprocessing.of(model)
+    fast = _FastPreprocessing.of(model)
     probes = [_noise(*size) for size in PROBE_SIZES]
-    if short is not None and _equal(short(probes), model.preprocess(probes)):
-        return short
+    if fast is not None and _equal(fast(probes), model.preprocess(probes)):
+        return fast
     return lambda images: dict(model.preprocess(every)) if (every := list(images)) else {}
 
 
 @dataclass(frozen=True)
 class _FastPreprocessing:
-    """One resize, one crop, one look-up.
+    """One resize, one crop and one look-up table.
 
     Attributes:
-        shortest: the side that an image's shorter one becomes, or None where all become of `size`.
-        size: width and height that all images get.
-        levels: (3, 256) float32, the number that each level of each channel becomes.
-        rest: the features beside the pixels.
+        shortest: what the shorter side becomes before the crop; None resizes to `size` without one.
+        size: width and height of every result.
+        levels: (3, 256) float32, the value of each level of each channel.
+        rest: the features other than pixel_values.
     """
 
     shortest: int | None
@@ -52,7 +52,7 @@ class _FastPreprocessing:
 
     @classmethod
     def of(cls, model: SentenceTransformer) -> _FastPreprocessing | None:
-        """The short way of a model's processor; None where it is of another kind."""
+        """Builds the fast path for a model's processor; returns None if the processor is of another kind."""
         from turkish_clip.encoder import image_processor
 
         processor = image_processor(model)
@@ -75,7 +75,7 @@ class _FastPreprocessing:
         return cls(shortest, (width, height), Image.Resampling(int(resample)), levels, features)
 
     def __call__(self, images: Iterable[Image.Image]) -> dict[str, Any]:
-        """The features of RGB images: pixel_values (n, 3, height, width) float32, and the rest; nothing for none."""
+        """Returns the features of RGB images: (n, 3, height, width) float32 pixel_values and the rest; {} for none."""
         import torch
 
         pixels = [self._pixels(image) for image in images]
@@ -94,15 +94,15 @@ class _FastPreprocessing:
         image = _middle(image)
         short, long = sorted(image.size)
         longer = int(self.shortest * long / short)
-        lying = image.width > image.height
-        resized = image.resize((longer, self.shortest) if lying else (self.shortest, longer), self.resample)
+        size = (longer, self.shortest) if image.width > image.height else (self.shortest, longer)
+        resized = image.resize(size, self.resample)
         width, height = self.size
         left, top = (resized.width - width) // 2, (resized.height - height) // 2
         return resized.crop((left, top, left + width, top + height))
 
 
 def _middle(image: Image.Image) -> Image.Image:
-    """The middle of a strip, of which an enlarged whole would fill the memory; any other image as it is."""
+    """Returns the middle of a long strip, which would fill the memory once enlarged, or any other image unchanged."""
     width, height = image.size
     across, down = min(width, LONGEST * height), min(height, LONGEST * width)
     if (across, down) == image.size:
@@ -112,7 +112,7 @@ def _middle(image: Image.Image) -> Image.Image:
 
 
 def _side(size: Any, name: str) -> int | None:
-    """A side of a processor's size, which is a mapping, an object or, in older ones, a number."""
+    """Returns one entry of a processor's size, which is a mapping, an object or, in older versions, a number."""
     value = size.get(name) if isinstance(size, Mapping) else getattr(size, name, None)
     return value if isinstance(value, int) else None
 
@@ -123,7 +123,7 @@ def _noise(width: int, height: int) -> Image.Image:
 
 
 def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two sets of features have the same names and values, to the bit."""
+    """Returns whether two sets of features have the same names and bit-identical values."""
     import torch
 
     if one.keys() != other.keys():

@@ -1,12 +1,11 @@
-"""Turkish templates for zero-shot labels, as data.
+"""Turkish prompt templates for zero-shot labels.
 
 No template inflects the label: a suffix would have to follow vowel harmony and consonant softening (köpek → köpeğin),
-and a template can't know. So labels stand as they are, before a noun (köpek fotoğrafı) or alone.
+which a template can't. So a label stays as it is, before a noun (köpek fotoğrafı) or alone.
 """
 
 from __future__ import annotations
 
-PLAIN = ("{}",)
 PHOTOGRAPHS = (
     "{}",
     "bir {}",
@@ -32,13 +31,17 @@ PHOTOGRAPHS = (
 
 
 def fill(template: str, label: str) -> str:
-    """A template with a label in its place.
+    """Returns a template with a label in place of its braces.
 
     >>> fill("bir {} fotoğrafı", "köpek")
     'bir köpek fotoğrafı'
 
+    Args:
+        template: text with one {}.
+        label: one or more words, uninflected.
+
     Raises:
-        ValueError: the template does not have one pair of braces, or a letter follows them: a suffix.
+        ValueError: the template has not exactly one {}, or a suffix follows it.
     """
     before, braces, after = template.partition("{}")
     if not braces or "{}" in after:

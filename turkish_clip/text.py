@@ -1,6 +1,6 @@
-"""Turkish text: canonical composition, Turkish letter case, typing without Turkish letters.
+"""Rules of Turkish text: canonical composition, letter case, and spelling in ASCII letters.
 
-The tokenizer carries the rules it needs (`turkish_normalizer`), so a published model needs nothing of this to run.
+The tokenizer stores the rules that it needs (`turkish_normalizer`), so a published model runs without this module.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from tokenizers.normalizers import Normalizer
 
 COMBINING_DOT = "\u0307"
-APOSTROPHES = "\u2018\u2019\u02bc\u02b9\uff07\u00b4"  # what word processors and phones type for '
+APOSTROPHES = "\u2018\u2019\u02bc\u02b9\uff07\u00b4"  # what word processors and phones write in place of '
 ASCII_FOLD = str.maketrans("çğıöşüâîûÇĞİÖŞÜÂÎÛ", "cgiosuaiuCGIOSUAIU")
 
 
 def nfc(text: str) -> str:
-    r"""Composes text (NFC); an i with a combining dot, which has no composed form, becomes a plain i.
+    r"""Composes text (NFC) and makes an i with a combining dot, which has no composed form, a plain i.
 
-    macOS file names and text taken out of PDFs come decomposed; ``"İ".lower()`` leaves the combining dot.
+    macOS file names and text extracted from PDFs are decomposed; ``"İ".lower()`` leaves a combining dot.
 
     >>> nfc("s\u0327eker"), nfc("i\u0307stanbul")
     ('şeker', 'istanbul')
@@ -28,7 +28,7 @@ def nfc(text: str) -> str:
 
 
 def lower(text: str) -> str:
-    """Lower case by Turkish rules: I → ı, İ → i.
+    """Lowercases text by Turkish rules: I → ı, İ → i.
 
     >>> lower("ISPARTA'DA İKİ KEDİ")
     "ısparta'da iki kedi"
@@ -37,7 +37,7 @@ def lower(text: str) -> str:
 
 
 def upper(text: str) -> str:
-    """Upper case by Turkish rules: i → İ, ı → I.
+    """Uppercases text by Turkish rules: i → İ, ı → I.
 
     >>> upper("ılık bir gün, iki kedi")
     'ILIK BİR GÜN, İKİ KEDİ'
@@ -46,7 +46,7 @@ def upper(text: str) -> str:
 
 
 def ascii_fold(text: str) -> str:
-    """Writes Turkish letters as people type them without a Turkish keyboard.
+    """Replaces Turkish letters by those that people type without a Turkish keyboard.
 
     >>> ascii_fold("Kırmızı çiçeğin üstünde bir kuş")
     'Kirmizi cicegin ustunde bir kus'
@@ -54,20 +54,14 @@ def ascii_fold(text: str) -> str:
     return nfc(text).translate(ASCII_FOLD)
 
 
-def straight_apostrophes(text: str) -> str:
-    r"""Turns curly and other look-alike apostrophes into the one that Turkish tokenizers know.
-
-    >>> straight_apostrophes("Ankara\u2019da")
-    "Ankara'da"
-    """
-    return text.translate(str.maketrans(APOSTROPHES, "'" * len(APOSTROPHES)))
-
-
 def turkish_normalizer(inner: Normalizer | None = None) -> Normalizer:
-    """`nfc` and `straight_apostrophes` as a `tokenizers` normalizer, to be stored in tokenizer.json.
+    r"""Returns a normalizer for tokenizer.json that composes text as `nfc` does and straightens apostrophes.
 
-    Args:
-        inner: the tokenizer's own normalizer, applied after ours.
+    Curly and other look-alike apostrophes become the one that Turkish tokenizers know. `inner`, the tokenizer's own
+    normalizer, is applied last.
+
+    >>> turkish_normalizer().normalize_str("Ankara\u2019da")
+    "Ankara'da"
     """
     from tokenizers import normalizers
 
@@ -77,7 +71,7 @@ def turkish_normalizer(inner: Normalizer | None = None) -> Normalizer:
 
 
 def turkish_lowercase() -> Normalizer:
-    """`lower` for composed text as a `tokenizers` normalizer, for a vocabulary without capitals."""
+    """Returns a normalizer for tokenizer.json that lowercases composed text as `lower` does."""
     from tokenizers import normalizers
 
     return normalizers.Sequence([normalizers.Replace("I", "ı"), normalizers.Replace("İ", "i"), normalizers.Lowercase()])

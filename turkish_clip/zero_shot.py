@@ -1,4 +1,4 @@
-"""Zero-shot classification: Turkish labels, without training, become probabilities for each image."""
+"""Zero-shot classification: the probabilities of Turkish labels for each image, without training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from turkish_clip.dual_encoder import DualEncoder, map_in_order
 from turkish_clip.errors import InputError
@@ -16,7 +17,7 @@ from turkish_clip.metrics import Vectors, unit
 from turkish_clip.templates import PHOTOGRAPHS, fill
 from turkish_clip.text import nfc
 
-PROMPTS_AT_ONCE = 10_000  # encoded together: bounds memory for long lists of labels
+PROMPTS_AT_ONCE = 10_000  # encoded at a time: bounds the memory for long lists of labels
 
 
 class LabelError(InputError):
@@ -25,13 +26,13 @@ class LabelError(InputError):
 
 @dataclass(frozen=True)
 class Classification:
-    """What one image was taken for.
+    """The classification of one image.
 
     Attributes:
-        label: the best label, or None where the image did not open or fits none well enough.
-        probability: of that label among the labels; 0 where there is none.
-        score: the best label's cosine, which `reject_below` looks at.
-        probabilities: of all labels, summing to 1; empty where the image did not open.
+        label: the best label, or None if the image did not open or its `score` is below `reject_below`.
+        probability: of `label` among all labels; 0 without one.
+        score: the cosine of the image and the best label.
+        probabilities: of all labels, summing to 1; empty if the image did not open.
         error: why the image did not open.
     """
 
@@ -43,10 +44,10 @@ class Classification:
 
 
 class ImageClassifier(ABC):
-    """Labels images by their vectors: by words, or by examples.
+    """Base class of classifiers of image vectors, by words or by examples.
 
     Attributes:
-        left_out: why some of the examples did not open.
+        left_out: the errors of the examples that did not open.
     """
 
     encoder: DualEncoder
@@ -57,19 +58,31 @@ class ImageClassifier(ABC):
         """Classifies (n, dim) float32 unit vectors of images."""
 
     def classify(self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> list[Classification]:
-        """Classifies images in one pass; one that does not open is an entry with its error."""
+        """Classifies images in order; one that does not open gives a `Classification` with its error.
+
+        Args:
+            images: paths, bytes of files, or PIL images.
+            batch_size: images embedded at a time.
+            workers: threads that open images.
+        """
         return list(self.classify_each(images, batch_size=batch_size, workers=workers))
 
     def classify_each(
         self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
     ) -> Iterator[Classification]:
-        """Like `classify`, as the images come."""
+        """Yields the results of `classify` one by one, while the next images are read.
+
+        Args:
+            images: as in `classify`.
+            batch_size: as in `classify`.
+            workers: as in `classify`.
+        """
         batches = self.encoder.embed_images(images, batch_size=batch_size, workers=workers)
         return map_in_order(batches, self.classify_vectors, lambda error: Classification(None, 0.0, 0.0, {}, error))
 
 
 class ZeroShotClassifier(ImageClassifier):
-    """Says which of some Turkish labels an image fits, and how sure the model is among them.
+    """Classifies images by the cosines of their vectors and those of Turkish labels.
 
     >>> ZeroShotClassifier(load_dual_encoder("org/turkish-clip"), ["kedi", "köpek"]).classify([photo])  # doctest: +SKIP
     [Classification(label='kedi', probability=0.98, ...)]
@@ -88,14 +101,13 @@ class ZeroShotClassifier(ImageClassifier):
 
         Args:
             encoder: from `load_dual_encoder`.
-            labels: words, or a word with its synonyms, such as {"araba": ["araba", "otomobil"]}.
+            labels: words, or labels with their synonyms, such as {"araba": ["araba", "otomobil"]}.
             templates: each with one {} that takes the label as it is.
             temperature: of the softmax over cosines; None takes the model's own, or CLIP's 0.01.
-            reject_below: an image whose best cosine is lower fits none of the labels; probabilities can't tell that,
-                since they always sum to 1.
+            reject_below: the cosine below which an image fits no label, which probabilities that sum to 1 can't show.
 
         Raises:
-            LabelError: fewer than two labels, an empty or doubled one, a word of two labels, no template, a bad
+            LabelError: fewer than two labels, an empty or repeated one, a word of two labels, no template, a bad
                 template, or a temperature that is not above 0.
         """
         prompts = prompts_of(labels, templates)
@@ -126,22 +138,25 @@ class ZeroShotClassifier(ImageClassifier):
 
 
 def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Rows that sum to 1.
+    """Returns the softmax of each row, in float64.
 
     >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
     [[0.5, 0.5], [1.0, 0.0]]
     """
-    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    return np.asarray(special.softmax(scores.astype(np.float64), axis=1))
 
 
 def prompts_of(
     labels: Sequence[str] | Mapping[str, Sequence[str]], templates: Sequence[str] = PHOTOGRAPHS
 ) -> dict[str, list[str]]:
-    """Each label's words in each template.
+    """Returns the prompts of each label: each of its words in each template.
+
+    Args:
+        labels: as in `ZeroShotClassifier`.
+        templates: as in `ZeroShotClassifier`.
 
     Raises:
-        LabelError: what `ZeroShotClassifier` says of labels and templates.
+        LabelError: the labels or templates can't be used, as in `ZeroShotClassifier`.
     """
     if not templates:
         raise LabelError("expected at least one template, got none; '{}' stands for the label alone")
@@ -161,25 +176,28 @@ def _synonyms(labels: Sequence[str] | Mapping[str, Sequence[str]]) -> Iterable[t
             raise LabelError(f"expected a list of synonyms for {label!r}, got the text {words!r}; put it into a list")
         synonyms[nfc(label)] = [nfc(word) for word in words if word.strip()] or [nfc(label)]
     if len(synonyms) < 2 or len(synonyms) < len(labels):
-        raise LabelError(f"expected at least two different labels, got {list(labels)!r:.200}; add or mend some")
+        raise LabelError(f"expected at least two different labels, got {list(labels)!r:.200}; add or change some")
     if not all(label.strip() for label in synonyms):
-        raise LabelError("expected labels with letters, got an empty one; take it out")
+        raise LabelError("expected labels with letters, got an empty one; remove it")
     label_of: dict[str, str] = {}
     for label, words in synonyms.items():
         for word in words:
             if label_of.setdefault(word, label) != label:
                 raise LabelError(
-                    f"expected each word under one label, got {word!r} under {label_of[word]!r} and {label!r}"
+                    f"expected each word under one label, got {word!r} under {label_of[word]!r} and {label!r}; "
+                    "remove it from one of them"
                 )
     return synonyms.items()
 
 
 def prompt_averages(encode: Callable[[list[str]], Vectors], prompts: Sequence[Sequence[str]]) -> Vectors:
-    """A unit vector per label: the mean of its prompts' unit vectors (Source: Radford et al. 2021, section 3.1.4).
+    """Returns the (labels, dim) float32 unit vectors of labels: each the normalised mean of its prompts' vectors.
+
+    Source: Radford et al. 2021, section 3.1.4.
 
     Args:
-        encode: texts → (n, dim) float32 unit vectors.
-        prompts: of each label at least one.
+        encode: maps texts to (n, dim) float32 unit vectors.
+        prompts: of each label, at least one.
     """
     flat = [prompt for label in prompts for prompt in label]
     label_of = np.repeat(np.arange(len(prompts)), [len(label) for label in prompts])
@@ -191,13 +209,13 @@ def prompt_averages(encode: Callable[[list[str]], Vectors], prompts: Sequence[Se
 
 
 def parse_labels(text: str) -> dict[str, list[str]]:
-    """Labels with commas between, synonyms with bars: the first synonym is the label.
+    """Parses labels separated by commas, and their synonyms separated by bars; the first synonym is the label.
 
     >>> parse_labels("araba|otomobil, kedi")
     {'araba': ['araba', 'otomobil'], 'kedi': ['kedi']}
 
     Raises:
-        InputError: a label twice.
+        InputError: a label occurs twice.
     """
     labels: dict[str, list[str]] = {}
     for item in nfc(text).split(","):

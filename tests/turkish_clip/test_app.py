@@ -1,4 +1,4 @@
-"""The web page in headless Chromium: it finds, classifies, compares, refuses, and lives on."""
+"""The web page in headless Chromium: it searches, classifies, compares, and goes on after bad input."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from turkish_clip.app import Page, _of_uploads_alone
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.search.index import ImageIndex
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page as BrowserPage
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: set CHROMIUM to its path")
@@ -63,8 +64,8 @@ def comma(score: float) -> str:
     return f"{score:.3f}".replace(".", ",")
 
 
-def told(page: Page, message: str) -> None:
-    """Waits for a message, and takes it away, so that the next one is not taken for it."""
+def expect_message(page: BrowserPage, message: str) -> None:
+    """Waits for a message and closes it, so that the next one is not mistaken for it."""
     from playwright.sync_api import expect
 
     toast = page.get_by_text(message).first
@@ -98,30 +99,32 @@ def test_the_page(address: str, indexed: Path, encoder: DualEncoder, tmp_path: P
         image.set_input_files(first)
         page.wait_for_timeout(1500)
         page.locator("#search").click()
-        told(page, "ikisi birlikte aranamaz")
+        expect_message(page, "ikisi birlikte aranamaz")
         page.get_by_label("Ne arıyorsunuz?").fill("")
         page.locator("#search").click()
         expect(page.locator("#found").get_by_text(f"1,000 · {first.name}").first).to_be_visible(timeout=30_000)
 
         page.get_by_role("tab", name="Sınıflandır").click()
         page.locator("#classify").click()
-        told(page, "Bir resim yükleyin.")
+        expect_message(page, "Bir resim yükleyin.")
         for upload in (bad, tmp_path / "huge.png", first):
             page.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files(upload)
             page.wait_for_timeout(1500)
             if upload != first:
                 page.locator("#classify").click()
-                told(page, "resim olarak açılamadı")
+                expect_message(page, "resim olarak açılamadı")
                 page.locator("[role=tabpanel]:visible").get_by_label("Remove Image").first.click()
         page.get_by_label("Etiketler").fill(", ".join(f"e{number}" for number in range(10_000)))
         page.locator("#classify").click()
-        expect(page.locator("#shares").get_by_text("Hata")).to_be_visible(timeout=20_000)  # refused by Gradio itself
+        expect(page.locator("#probabilities").get_by_text("Hata")).to_be_visible(
+            timeout=20_000
+        )  # refused by Gradio itself
         page.get_by_label("Etiketler").fill("|".join(f"e{number}" for number in range(300)) + ", ev")
         page.locator("#classify").click()
-        told(page, "En çok 200 etiket verin; 301 tane var.")
+        expect_message(page, "En çok 200 etiket verin; 301 tane var.")
         page.get_by_label("Etiketler").fill("ev, kedi")
         page.locator("#classify").click()
-        expect(page.locator("#shares").get_by_text("%").first).to_be_visible(timeout=20_000)
+        expect(page.locator("#probabilities").get_by_text("%").first).to_be_visible(timeout=20_000)
 
         page.get_by_role("tab", name="Karşılaştır").click()
         page.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files(
@@ -140,30 +143,40 @@ def test_the_page(address: str, indexed: Path, encoder: DualEncoder, tmp_path: P
         browser.close()
 
 
+def test_results_without_a_browser(indexed: Path, encoder: DualEncoder) -> None:
+    page = Page(encoder, ImageIndex.open(indexed / ".turkish-clip", encoder))
+    images = [str(path) for path in sorted(indexed.glob("*.png"))[:2]]
+    found = page.search("", images[0])
+    assert found[0][1] == f"1,000 · {Path(images[0]).name}"
+    assert all(max(image.size) <= 192 for image, _ in found)
+    assert abs(sum(page.classify(images[0], "ev, kedi").values()) - 1) < 1e-6
+    table = page.compare(images, "kırmızı ev\n<b>kuş</b>")
+    assert (table.count("data:image/jpeg;base64,"), table.count("★")) == (2, 2)
+    assert "&lt;b&gt;kuş" in table
+
+
 def test_no_file_of_the_machine_is_served(address: str, indexed: Path) -> None:
     for path in ("/file=/etc/passwd", "/gradio_api/file=/etc/passwd", f"/gradio_api/file={indexed}/../world.json"):
         with pytest.raises(urllib.error.HTTPError, match="403|404"):
             urllib.request.urlopen(address + path, timeout=10)
 
 
-def test_no_address_is_fetched() -> None:
+def test_no_url_is_fetched() -> None:
     import gradio as gr
 
-    from turkish_clip.app import _of_uploads_alone
-
-    class Place:
+    class Component:
         async def async_move_resource_to_block_cache(self, path: str) -> str:
             return f"moved {path}"
 
-    place = _of_uploads_alone(Place())
-    assert asyncio.run(place.async_move_resource_to_block_cache("/uploads/a.png")) == "moved /uploads/a.png"
+    component = _of_uploads_alone(Component())
+    assert asyncio.run(component.async_move_resource_to_block_cache("/uploads/a.png")) == "moved /uploads/a.png"
     with pytest.raises(gr.Error, match="adresler açılmaz"):
-        asyncio.run(place.async_move_resource_to_block_cache("http://example.com/big.png"))
+        asyncio.run(component.async_move_resource_to_block_cache("http://example.com/big.png"))
 
 
 @needs_browser
-def test_the_page_takes_no_address(address: str) -> None:
-    """As Gradio's own client would send it: an address in the place of an upload."""
+def test_the_page_refuses_a_url(address: str) -> None:
+    """Sends what Gradio's own client would: a URL in place of an upload."""
     data = {"path": "http://example.com/big.png", "meta": {"_type": "gradio.FileData"}}
     joined = {"data": ["", data], "fn_index": 0, "session_hash": "anyone"}
     body = json.dumps(joined).encode()
@@ -177,7 +190,7 @@ def test_the_page_takes_no_address(address: str) -> None:
     assert "adresler açılmaz" in str(events)
 
 
-def test_it_listens_on_loopback_alone(address: str) -> None:
+def test_it_listens_on_loopback_only(address: str) -> None:
     port = int(address.rpartition(":")[2])
     listening = Path("/proc/net/tcp")
     if not listening.exists():

@@ -1,4 +1,4 @@
-"""Files and folders are whole or absent."""
+"""An atomic write that fails leaves the earlier file or folder unchanged, and nothing temporary."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from turkish_clip import InputError
 from turkish_clip.atomic import atomic_folder, atomic_write, write_json
 
 
-def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     write_json(path, {"a": 1})
 
-    def torn() -> None:
+    def interrupted() -> None:
         with atomic_write(path) as partial:
             partial.write_text("{", encoding="utf-8")
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        torn()
+        interrupted()
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_earlier_folder(tmp_path: Path) -> None:
     path = tmp_path / "model"
 
     def write(text: str, *, fails: bool) -> None:

@@ -1,4 +1,4 @@
-"""An index on object storage, and its search by a Ray cluster: the same answers as a folder and one process give."""
+"""An index on object storage, searched by a Ray cluster, gives the same hits as a folder and one process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIM = 32
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty bucket of a stand-in object store on loopback; the address of a place in it."""
+    """Yields the address of an index in an empty bucket of a mock object store on loopback."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -40,11 +40,11 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv(name, value)
     store = boto3.resource("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="photos")
     yield "s3://photos/index"
-    store.objects.delete()  # all servers in a process share what they hold
+    store.objects.delete()  # all servers in a process share their buckets
     server.stop()
 
 
-def test_an_index_on_object_storage(bucket: str, encoder: DualEncoder, tmp_path: Path) -> None:
+def test_an_index_on_object_storage_equals_one_in_a_folder(bucket: str, encoder: DualEncoder, tmp_path: Path) -> None:
     for number in range(6):
         paint(tmp_path / f"{number}.png", number)
     here = ImageIndex.open(tmp_path / "index", encoder)
@@ -55,10 +55,10 @@ def test_an_index_on_object_storage(bucket: str, encoder: DualEncoder, tmp_path:
     paint(tmp_path / "7.png", 7)
     assert there.add(tmp_path).vanished == 1
     here.add(tmp_path)
-    again = ImageIndex.open(bucket, encoder)
-    assert again.metadata == here.metadata
+    reopened = ImageIndex.open(bucket, encoder)
+    assert reopened.metadata == here.metadata
     expected = [(hit.path, pytest.approx(hit.score, abs=1e-5)) for hit in here.search("kırmızı ev", k=6)]
-    assert [(hit.path, hit.score) for hit in again.search("kırmızı ev", k=6)] == expected
+    assert [(hit.path, hit.score) for hit in reopened.search("kırmızı ev", k=6)] == expected
     assert not list(tmp_path.glob("s3*"))
 
 
@@ -73,7 +73,7 @@ def write(tables: ImageTables, vectors: np.ndarray, first: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # Ray leaves sockets open, and Lance warns of every fork
+@pytest.mark.filterwarnings("ignore")  # Ray leaves sockets open, and Lance warns at every fork
 def test_a_cluster_finds_what_one_process_finds(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_tables, "ROWS_FOR_INDEX", 1000)
     vectors = unit(np.random.default_rng(0).standard_normal((1500, DIM), np.float32))
@@ -87,25 +87,25 @@ def test_a_cluster_finds_what_one_process_finds(bucket: str, monkeypatch: pytest
         def found(tables: ImageTables, query: np.ndarray, where: str | None = None) -> list[tuple[str, float]]:
             return [(row["path"], row["_distance"]) for row in tables.nearest(query, 5, where, False)]
 
-        def agree(upto: int, where: str | None = None) -> None:
+        def compare(upto: int, where: str | None = None) -> None:
             for query in vectors[:upto:100]:
                 expected = [(path, pytest.approx(distance, abs=1e-5)) for path, distance in found(alone, query, where)]
                 assert found(shared, query, where) == expected
 
-        agree(700)
+        compare(700)
         write(alone, vectors[700:1400], 700)
         alone.optimize()
-        agree(1400)
-        write(alone, vectors[1400:], 1400)  # a part that is in no partition yet, beside the partitions
+        compare(1400)
+        write(alone, vectors[1400:], 1400)  # a part that is in no index partition yet
         assert found(shared, vectors[1450])[0][0] == "/photos/01450.jpg"
         assert found(shared, vectors[50])[0][0] == "/photos/00050.jpg"
-        agree(1500, "bytes < 5")
+        compare(1500, "bytes < 5")
     finally:
         cluster.close()
 
 
-def test_no_cluster_at_the_address() -> None:
+def test_an_address_without_a_cluster_is_refused() -> None:
     ray = pytest.importorskip("ray", reason="the extra distributed is not installed")
-    ray.shutdown()  # what the tests before may have started in this process
+    ray.shutdown()  # earlier tests may have started it in this process
     with pytest.raises(ClusterError, match=r"expected a Ray cluster at 'auto', got .*; give auto on a node"):
         SearchCluster("auto")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -16,14 +15,23 @@ import pytest
 from turkish_clip.dual_encoder import load_dual_encoder, weights_sha256
 from turkish_clip.encoder import ModelError, load_model
 from turkish_clip.resolve import NoModelError, UnreachableError, resolve_models
+from turkish_clip.verify import RECORD, ModelRecord
 
 HERE = "models/clip"  # from the checkout's root, as `make demo` names it
 
 
 def make_run(folder: Path, image_model: dict[str, str]) -> Path:
     (folder / "model").mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"image_model": image_model}), encoding="utf-8")
+    (folder / "run.json").touch()
+    write_model_record(folder, image_model)
     return folder
+
+
+def write_model_record(run: Path, image_model: dict[str, str], temperature: float | None = None) -> None:
+    record = ModelRecord(
+        kind="text", dim=16, max_tokens=32, weights_sha256="", image_model=image_model, temperature=temperature
+    )
+    (run / "model" / RECORD).write_text(record.to_json(), encoding="utf-8")
 
 
 def test_by_name_environment_and_run(
@@ -38,8 +46,10 @@ def test_by_name_environment_and_run(
     run = make_run(tmp_path / "run", {"id": "some/clip", "revision": "abc"})
     names = resolve_models(run, None)
     assert (names.text, names.image, names.image_revision) == (str(run / "model"), "some/clip", "abc")
-    (run / "model" / "turkish_clip.json").write_text('{"temperature": 0.04}', encoding="utf-8")
-    assert resolve_models(run, str(tiny_clip)).metadata["temperature"] == 0.04
+    write_model_record(run, {"id": "some/clip", "revision": "abc"}, temperature=0.04)
+    record = resolve_models(run, str(tiny_clip)).record
+    assert record is not None
+    assert record.temperature == 0.04
 
 
 def test_the_model_of_a_run_is_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,9 +105,11 @@ def test_a_run_has_the_image_model_of_its_own_checkout(tmp_path: Path, monkeypat
 
 
 def test_a_damaged_run(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{"image_mo', encoding="utf-8")
-    with pytest.raises(NoModelError, match=r"expected a training run, got .*, whose run.json is damaged"):
-        resolve_models(tmp_path, None)
+    run = make_run(tmp_path / "run", {"id": "some/clip"})
+    for text in ('{"image_mo', '{"temperature": 0.04}', '{"format": 1, "pictures": 3}'):
+        (run / "model" / RECORD).write_text(text, encoding="utf-8")
+        with pytest.raises(NoModelError, match=r"expected turkish_clip.json of this version in .*run/model, got "):
+            resolve_models(run, None)
 
 
 def test_a_hub_id_is_no_folder(tmp_path: Path) -> None:
@@ -115,11 +127,12 @@ def test_an_image_model_that_has_changed_is_told(
     trained_for = {"id": str(image_model), "revision": "", "weights_sha256": weights_sha256(load_model(image_model))}
     run = make_run(tmp_path / "run", trained_for)
     shutil.copytree(text_folder, run / "model", dirs_exist_ok=True)
+    write_model_record(run, trained_for)
     with caplog.at_level(logging.WARNING, "turkish_clip"):
         load_dual_encoder(run, device="cpu")
         assert not caplog.records
         trained_for["weights_sha256"] = "0" * 64
-        (run / "run.json").write_text(json.dumps({"image_model": trained_for}), encoding="utf-8")
+        write_model_record(run, trained_for)
         load_dual_encoder(run, device="cpu")
     assert [record.getMessage() for record in caplog.records] == [
         f"{image_model} has other weights than the image model that {run / 'model'} was trained for: scores are wrong; "

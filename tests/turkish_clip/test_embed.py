@@ -1,4 +1,4 @@
-"""Bulk embedding: the same vectors in any number of threads, a bounded queue, what bf16 and small decoding change."""
+"""Bulk embedding gives the same vectors in any number of threads; bf16 and reduced decoding change them little."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ WORKERS = 2
 
 
 @dataclass(frozen=True)
-class Given:
-    """An image of noise, or one that does not open, or one whose reading is a defect of ours."""
+class NoiseImage:
+    """An image of noise, one that does not open, or one that raises an error of the program."""
 
     number: int
     reason: str = ""
@@ -43,8 +43,8 @@ class Given:
 
 
 @dataclass(frozen=True)
-class File:
-    """The bytes of a JPEG, decoded whole or as small as the reader can take it."""
+class JpegFile:
+    """The bytes of a JPEG, decoded at full or at reduced size."""
 
     data: bytes
     whole: bool
@@ -58,15 +58,15 @@ def model(tiny_clip: Path) -> SentenceTransformer:
     return load_model(tiny_clip, device="cpu")
 
 
-def embedded(model: SentenceTransformer, batches: list[list[Given]], **options: int) -> list[EmbeddedBatch]:
+def embedded(model: SentenceTransformer, batches: list[list[NoiseImage]], **options: int) -> list[EmbeddedBatch]:
     return list(embed_batches(model, batches, dim=16, **options))
 
 
-def test_any_number_of_lanes_gives_the_same_vectors_in_order(model: SentenceTransformer) -> None:
+def test_any_number_of_compute_threads_gives_the_same_vectors_in_order(model: SentenceTransformer) -> None:
     batches = [
-        [Given(5 * batch + place, "bad" if place == batch % 6 else "") for place in range(5)] for batch in range(9)
+        [NoiseImage(5 * batch + place, "bad" if place == batch % 6 else "") for place in range(5)] for batch in range(9)
     ]
-    batches.append([Given(90, "bad"), Given(91, "worse")])
+    batches.append([NoiseImage(90, "bad"), NoiseImage(91, "worse")])
     threads = torch.get_num_threads()
     found = {
         compute_threads: embedded(model, batches, compute_threads=compute_threads, workers=WORKERS)
@@ -91,22 +91,22 @@ def test_any_number_of_lanes_gives_the_same_vectors_in_order(model: SentenceTran
 def test_no_more_batches_are_read_than_are_needed(model: SentenceTransformer, compute_threads: int) -> None:
     read = 0
 
-    def batches() -> Iterator[list[Given]]:
+    def batches() -> Iterator[list[NoiseImage]]:
         nonlocal read
         for number in range(200):
             read += 1
-            yield [Given(number)]
+            yield [NoiseImage(number)]
 
     results = embed_batches(model, batches(), dim=16, workers=WORKERS, compute_threads=compute_threads)
     for taken, _ in zip(range(1, 50), results):
         assert read <= taken + WORKERS + compute_threads + 1
     results.close()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("lane", "decode"))]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("compute", "decode"))]
 
 
 @pytest.mark.parametrize("compute_threads", [0, 2])
-def test_a_defect_is_not_taken_for_a_bad_image(model: SentenceTransformer, compute_threads: int) -> None:
-    batches = [[Given(0)], [Given(1, "defect")], [Given(2)]]
+def test_an_error_of_the_program_is_not_taken_for_a_bad_image(model: SentenceTransformer, compute_threads: int) -> None:
+    batches = [[NoiseImage(0)], [NoiseImage(1, "defect")], [NoiseImage(2)]]
     with pytest.raises(ZeroDivisionError, match="a defect"):
         embedded(model, batches, compute_threads=compute_threads)
 
@@ -120,28 +120,28 @@ def test_a_defect_is_not_taken_for_a_bad_image(model: SentenceTransformer, compu
         ("mps", {"avx512_bf16": True}, "float32"),
     ],
 )
-def test_bf16_where_the_processor_has_it(
+def test_bf16_is_used_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, device: str, has: dict[str, bool], dtype: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType(has), raising=False)
     assert fast_dtype(device) == dtype
 
 
-def test_a_torch_that_can_not_say_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_that_does_not_list_the_capabilities_uses_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert fast_dtype("cpu") == "float32"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a CLIP's own text tower finds among images that were embedded in some way."""
+    """Image vectors, and how well the text tower of the same CLIP finds them."""
 
     vectors: Vectors
     retrieval: Retrieval
 
 
 class Gallery:
-    """Scenes of the miniature world as photographs: JPEGs six times as large as the small CLIP takes them."""
+    """Scenes of the toy dataset as JPEGs six times as large as the small CLIP's input."""
 
     def __init__(self, images: int) -> None:
         rng = random.Random(7)
@@ -160,7 +160,7 @@ class Gallery:
         model = load_model(SMALL_CLIP, device="cpu")
         if dtype == "bf16":
             bf16_weights(model)
-        files = [File(data, whole) for data in self.files]
+        files = [JpegFile(data, whole) for data in self.files]
         batches = [files[start : start + 20] for start in range(0, len(files), 20)]
         parts = embed_batches(model, batches, dim=512, workers=1, compute_threads=1, dtype=dtype)
         vectors = unit(np.concatenate([part.vectors for part in parts]))
@@ -180,14 +180,14 @@ def exact(gallery: Gallery) -> Measured:
     return gallery.measure(whole=True)
 
 
-def test_a_jpeg_that_is_decoded_small_keeps_its_vector(gallery: Gallery, exact: Measured) -> None:
+def test_a_jpeg_that_is_decoded_at_reduced_size_keeps_its_vector(gallery: Gallery, exact: Measured) -> None:
     assert open_hashed(gallery.files[0], min_side=64).image.size == (100, 100)
     found = gallery.measure(whole=False)
     cosines = (found.vectors * exact.vectors).sum(axis=1)
     assert 0.999 < cosines.min() < 1 - 1e-6
     assert abs(found.retrieval.recall_at_1 - exact.retrieval.recall_at_1) <= 0.005
     assert abs(found.retrieval.recall_at_10 - exact.retrieval.recall_at_10) <= 0.005
-    print(f"\ndecoded small: cosine {cosines.min():.6f} at least, median {np.median(cosines):.6f}; recall@1, @10:")
+    print(f"\nreduced size: cosine {cosines.min():.6f} at least, median {np.median(cosines):.6f}; recall@1, @10:")
     print(*((one.recall_at_1, one.recall_at_10) for one in (exact.retrieval, found.retrieval)))
 
 

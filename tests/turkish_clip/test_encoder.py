@@ -1,4 +1,4 @@
-"""The assembled modules are pinned, plain, and equal after save and load; what does not fit is refused clearly."""
+"""The assembled modules are pinned, plain and equal after save and load; what does not fit is refused."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_long_text_is_cut_at_max_tokens(encoder: SentenceTransformer) -> None:
     assert np.array_equal(encoder.encode([long]), encoder.encode([" ".join(["ev"] * 30)]))
 
 
-def test_a_stranger_loads_it_without_this_package(encoder: SentenceTransformer, tmp_path: Path) -> None:
+def test_a_process_without_this_package_loads_it(encoder: SentenceTransformer, tmp_path: Path) -> None:
     save_text_encoder(encoder, tmp_path / "model")
     program = (
         "import sys; sys.modules['turkish_clip'] = None\n"
@@ -114,43 +114,43 @@ def test_pair_takes_folders(encoder: SentenceTransformer, tiny_clip: Path, tmp_p
     assert pair(tmp_path / "model", str(tiny_clip), device="cpu").encode("ev").shape == (16,)
 
 
-def test_widths_that_do_not_fit(tiny_bert: Path, tiny_clip: Path) -> None:
+def test_models_of_different_widths_are_refused(tiny_bert: Path, tiny_clip: Path) -> None:
     with pytest.raises(ModelError, match="got 12 from the text encoder and 16 from the image model"):
         pair(build_text_encoder(tiny_bert, dim=12, max_tokens=24), tiny_clip)
 
 
-def test_an_image_model_without_an_image_side(encoder: SentenceTransformer) -> None:
+def test_an_image_model_without_an_image_side_is_refused(encoder: SentenceTransformer) -> None:
     with pytest.raises(ModelError, match="no image side"):
         pair(encoder, encoder)
 
 
-def test_a_text_model_handed_images(encoder: SentenceTransformer) -> None:
+def test_a_text_model_refuses_images(encoder: SentenceTransformer) -> None:
     with pytest.raises(ValueError, match="Modality 'image' is not supported"):
         encoder.encode([IMAGE])
 
 
-def test_more_tokens_than_positions(tiny_bert: Path) -> None:
+def test_more_tokens_than_positions_are_refused(tiny_bert: Path) -> None:
     with pytest.raises(ModelError, match="at most 512"):
         build_text_encoder(tiny_bert, max_tokens=600)
 
 
-def test_a_backbone_that_is_not_there() -> None:
+def test_a_missing_backbone_is_refused() -> None:
     with pytest.raises(ModelError, match="expected a backbone at '/not/there'"):
         build_text_encoder("/not/there")
 
 
-def test_a_clip_as_the_backbone(tiny_clip: Path) -> None:
+def test_a_clip_as_the_backbone_is_refused(tiny_clip: Path) -> None:
     with pytest.raises(ModelError, match="expected a text encoder such as a BERT"):
         build_text_encoder(tiny_clip)
 
 
-def test_the_side_a_model_wants(encoder: SentenceTransformer, tiny_clip: Path) -> None:
+def test_image_side_is_that_of_the_processor(encoder: SentenceTransformer, tiny_clip: Path) -> None:
     assert image_side(load_model(tiny_clip)) == 32
     assert image_side(encoder) is None
 
 
-def test_full_size_towers_pair(tmp_path: Path) -> None:
-    """BERT-base and CLIP ViT-B/32 from their configurations, random weights, 768 → 512."""
+def test_full_size_models_pair(tmp_path: Path) -> None:
+    """Pairs BERT-base and CLIP ViT-B/32 with random weights, 768 → 512."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "karda", "oynayan", "iki", "köpek"]
     bert = tmp_path / "bert"
     BertModel(BertConfig(vocab_size=32000)).save_pretrained(bert)

@@ -1,4 +1,4 @@
-"""The evaluator plugs into the trainer's slot and measures what the metrics say."""
+"""The evaluator gives the trainer the metrics of both directions under its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from turkish_clip import InputError, RetrievalEvaluator, build_text_encoder
 CAPTIONS = [["kırmızı ev", "ev"], ["mavi kuş"], ["iki köpek", "köpek var"]]
 
 
-def test_perfect_targets_give_a_perfect_score(tiny_bert: Path) -> None:
+def test_image_embeddings_equal_to_the_texts_give_a_perfect_score(tiny_bert: Path) -> None:
     torch.manual_seed(0)
     encoder = build_text_encoder(tiny_bert, dim=16, max_tokens=24, device="cpu")
     vectors = 3 * encoder.encode([captions[0] for captions in CAPTIONS])
@@ -25,7 +25,7 @@ def test_perfect_targets_give_a_perfect_score(tiny_bert: Path) -> None:
     assert all(isinstance(value, float) for value in metrics.values())
 
 
-def test_a_name_of_its_own(tiny_bert: Path) -> None:
+def test_the_name_prefixes_every_metric(tiny_bert: Path) -> None:
     encoder = build_text_encoder(tiny_bert, dim=16, max_tokens=24, device="cpu")
     evaluator = RetrievalEvaluator(CAPTIONS, np.eye(3, 16), name="deneme")
     assert set(evaluator(encoder)) >= {"deneme_mrr", "deneme_image_to_text_recall_at_10"}
@@ -40,6 +40,6 @@ def test_a_diverged_encoder_stops_the_run(tiny_bert: Path) -> None:
         RetrievalEvaluator(CAPTIONS, np.eye(3, 16))(encoder, steps=7)
 
 
-def test_captions_and_vectors_of_other_images() -> None:
+def test_captions_and_vectors_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="each of 2 images, got 3"):
         RetrievalEvaluator(CAPTIONS, np.eye(2, 16))

@@ -1,4 +1,4 @@
-"""Any image to RGB, and a typed error for what is none."""
+"""Every image opens as upright RGB, and everything else is an ImageError with the file and the reason."""
 
 from __future__ import annotations
 
@@ -66,19 +66,19 @@ def test_exif_orientation_is_applied() -> None:
     image = Image.new("RGB", (8, 4), "white")
     image.putpixel((0, 0), RED)
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn clockwise to be upright
+    exif[0x0112] = 6  # upright after a quarter turn clockwise
     upright = open_image(encoded(image, exif=exif))
     assert upright.size == (4, 8)
     assert upright.getpixel((3, 0)) == RED
 
 
-def test_the_first_frame_of_an_animation() -> None:
+def test_the_first_frame_of_an_animation_is_taken() -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     animation = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert open_image(animation).getpixel((0, 0)) == RED
 
 
-def test_a_large_jpeg_is_decoded_small_enough_and_large_enough() -> None:
+def test_a_large_jpeg_is_decoded_at_the_smallest_sufficient_size() -> None:
     photograph = encoded(Image.effect_noise((2048, 1536), 60).convert("RGB"), "JPEG")
     assert open_image(photograph, min_side=224).size == (512, 384)
     assert open_image(photograph, min_side=257).size == (1024, 768)
@@ -94,7 +94,7 @@ def test_a_pil_image_is_not_changed() -> None:
 
 
 def bomb() -> bytes:
-    """A PNG whose header says 60,000 by 60,000 pixels."""
+    """Returns a PNG whose header claims 60,000 by 60,000 pixels."""
     png = bytearray(encoded(Image.new("L", (1, 1))))
     png[16:24] = struct.pack(">II", 60_000, 60_000)
     import zlib
@@ -113,7 +113,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_what_does_not_open_is_a_typed_error_with_the_path(reason: str, tmp_path: Path) -> None:
+def test_a_file_that_does_not_open_is_an_error_with_its_path_and_reason(reason: str, tmp_path: Path) -> None:
     path = tmp_path / "resim.jpg"
     content = BROKEN[reason]
     if content is not None:
@@ -125,19 +125,19 @@ def test_what_does_not_open_is_a_typed_error_with_the_path(reason: str, tmp_path
     assert isinstance(caught.value, InputError)
 
 
-def test_a_folder_and_bytes_are_named() -> None:
+def test_errors_name_folders_and_bytes() -> None:
     with pytest.raises(ImageError, match="a folder"):
         open_image(Path())
     with pytest.raises(ImageError, match="<5 bytes>"):
         open_image(b"short")
 
 
-def test_max_pixels_applies_to_open_images_too() -> None:
+def test_max_pixels_applies_to_pil_images_too() -> None:
     with pytest.raises(ImageError, match="more than 10 pixels"):
         open_image(Image.new("RGB", (4, 4)), max_pixels=10)
 
 
-def test_max_pixels_counts_those_of_the_file_not_of_the_draft() -> None:
+def test_max_pixels_counts_the_pixels_of_the_file_not_of_the_reduced_image() -> None:
     photograph = encoded(Image.new("RGB", (2000, 1000)), "JPEG")
     with pytest.raises(ImageError, match="more than 1000000 pixels"):
         open_image(photograph, min_side=64, max_pixels=1_000_000)
@@ -153,7 +153,7 @@ def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_a_hashed_image_fails_with_the_same_words(reason: str, tmp_path: Path) -> None:
+def test_open_hashed_gives_the_same_reasons(reason: str, tmp_path: Path) -> None:
     path = tmp_path / "resim.jpg"
     content = BROKEN[reason]
     if content is not None:
@@ -164,21 +164,21 @@ def test_a_hashed_image_fails_with_the_same_words(reason: str, tmp_path: Path) -
     assert isinstance(caught.value, UnreadError) == (reason == "no file")
 
 
-def test_what_is_no_file_is_not_read_for_ever(tmp_path: Path) -> None:
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     for path in (tmp_path / "pipe.jpg", Path("/dev/zero")):
         with pytest.raises(ImageError, match="an empty file"):
             open_hashed(path)
 
 
-def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+def test_a_file_too_large_for_memory_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(ImageError, match="a file of more than 715827880 bytes"):
         open_hashed(tmp_path / "huge.png")
 
 
-def test_a_file_that_may_not_be_read_can_be_there_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_fails_to_be_read_is_an_unread_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "resim.png").write_bytes(encoded(Image.new("RGB", (4, 4))))
 
     def refuse(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""The short way from an image to the tower's numbers gives the processor's, to the bit; else it is not taken."""
+"""The fast preprocessing path is bit-identical to the model's processor, or is not used."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def short_way(model: SentenceTransformer) -> preprocessing.Prepare:
-    way = preprocessing_for(model)
-    assert isinstance(way, preprocessing._FastPreprocessing)
-    return way
+def fast_path(model: SentenceTransformer) -> preprocessing.Prepare:
+    prepare = preprocessing_for(model)
+    assert isinstance(prepare, preprocessing._FastPreprocessing)
+    return prepare
 
 
-def test_every_size_gives_the_numbers_of_the_processor(model: SentenceTransformer, rng: random.Random) -> None:
+def test_every_size_gives_the_features_of_the_processor(model: SentenceTransformer, rng: random.Random) -> None:
     sizes = [(1, 1), (32, 32), (33, 32), (32, 33), (31, 500), (500, 31), (640, 480)]
     sizes += [(rng.randint(1, 300), rng.randint(1, 300)) for _ in range(40)]
     images = [noise(*size) for size in sizes if max(size) <= preprocessing.LONGEST * min(size)]
-    ours, theirs = short_way(model)(images), model.preprocess(images)
-    assert ours.keys() == theirs.keys()
-    assert ours["pixel_values"].dtype == torch.float32
-    assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
+    found, expected = fast_path(model)(images), model.preprocess(images)
+    assert found.keys() == expected.keys()
+    assert found["pixel_values"].dtype == torch.float32
+    assert torch.equal(found["pixel_values"], expected["pixel_values"])
 
 
-def test_a_processor_that_squeezes_images_into_a_size(model: SentenceTransformer) -> None:
+def test_a_processor_that_resizes_without_a_crop(model: SentenceTransformer) -> None:
     processor = image_processor(model)
     processor.size, processor.do_center_crop = type(processor.size)(height=24, width=40), False
     images = [noise(100, 60), noise(7, 9)]
-    found = short_way(model)(images)["pixel_values"]
+    found = fast_path(model)(images)["pixel_values"]
     assert found.shape == (2, 3, 24, 40)
     assert torch.equal(found, model.preprocess(images)["pixel_values"])
 
 
-def test_a_pair_takes_it_too(pair_folder: Path) -> None:
+def test_a_pair_has_the_fast_path_too(pair_folder: Path) -> None:
     model = load_model(pair_folder, device="cpu")
     images = [noise(100, 60)]
-    assert torch.equal(short_way(model)(images)["pixel_values"], model.preprocess(images)["pixel_values"])
+    assert torch.equal(fast_path(model)(images)["pixel_values"], model.preprocess(images)["pixel_values"])
 
 
 @pytest.mark.parametrize("name", ["pads", "another filter", "one pixel aside", "no resizing"])
@@ -84,8 +84,8 @@ def test_a_processor_that_does_anything_else_is_used_itself(
     assert not isinstance(preprocessing_for(model), preprocessing._FastPreprocessing)
 
 
-def test_a_strip_does_not_fill_the_memory(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    way, resize, largest = short_way(model), Image.Image.resize, 0
+def test_a_long_strip_does_not_fill_the_memory(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare, resize, largest = fast_path(model), Image.Image.resize, 0
 
     def watched(image: Image.Image, size: tuple[int, int], *more: object) -> Image.Image:
         nonlocal largest
@@ -95,8 +95,8 @@ def test_a_strip_does_not_fill_the_memory(model: SentenceTransformer, monkeypatc
     monkeypatch.setattr(Image.Image, "resize", watched)
     middle = Image.new("RGB", (200_000, 2))
     middle.paste((255, 0, 0), (99_900, 0, 100_100, 2))
-    found = way([middle, middle.transpose(Image.Transpose.ROTATE_90)])["pixel_values"]
+    found = prepare([middle, middle.transpose(Image.Transpose.ROTATE_90)])["pixel_values"]
     assert largest == 32 * preprocessing.LONGEST
     assert torch.equal(
-        found[:, :, 16, 16], way([Image.new("RGB", (32, 32), (255, 0, 0))] * 2)["pixel_values"][:, :, 0, 0]
+        found[:, :, 16, 16], prepare([Image.new("RGB", (32, 32), (255, 0, 0))] * 2)["pixel_values"][:, :, 0, 0]
     )

@@ -1,4 +1,4 @@
-"""Contact sheets: every Turkish letter is drawn, or replaced by one that is."""
+"""Contact sheets: every Turkish letter is drawn, or replaced by a letter that the font has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_letters_are_kept_where_the_font_has_them() -> None:
     assert drawable("çocuğun şemsiyesi", font) == "çocuğun şemsiyesi"
 
 
-def test_sheets_by_suffix_and_not_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suffix_sets_the_format_and_long_sheets_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = [Tile(paint(tmp_path / f"{number}.png", number), "ağaç") for number in range(4)]
     with Image.open(write_sheet(tmp_path / "OUT.PNG", tiles, "dört")) as image:
         assert image.size[0] > 480

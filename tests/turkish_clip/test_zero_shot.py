@@ -1,4 +1,4 @@
-"""Labels, examples, prompts: probabilities that sum to one, words that count, nothing that a bad image stops."""
+"""Classifiers by labels and by examples, the image filter, and their tables and contact sheets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from turkish_clip.zero_shot import LabelError, ZeroShotClassifier, softmax
 IMAGES = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue", "yellow")]
 
 
-def test_about_twenty_templates_that_never_inflect_the_label() -> None:
+def test_no_template_inflects_the_label() -> None:
     assert 18 <= len(PHOTOGRAPHS) == len(set(PHOTOGRAPHS)) <= 24
     for template in PHOTOGRAPHS:
         filled = fill(template, "köpek")
@@ -31,7 +31,7 @@ def test_about_twenty_templates_that_never_inflect_the_label() -> None:
             fill(bad, "köpek")
 
 
-def test_labels_are_the_mean_of_their_prompts(encoder: DualEncoder) -> None:
+def test_label_vectors_are_the_mean_of_their_prompts(encoder: DualEncoder) -> None:
     classifier = ZeroShotClassifier(encoder, {"ev": ["ev", "ağaç"], "kuş": ["kuş"]}, templates=["{}", "bir {}"])
     prompts = encoder.encode_texts(["ev", "bir ev", "ağaç", "bir ağaç"])
     mean = prompts.mean(axis=0)
@@ -42,15 +42,15 @@ def test_probabilities_are_a_softmax_over_cosines(encoder: DualEncoder) -> None:
     classifier = ZeroShotClassifier(encoder, ["ev", "kuş", "köpek"], temperature=0.1)
     found = classifier.classify(IMAGES)
     vectors = next(encoder.embed_images(IMAGES)).vectors
-    wanted = softmax(vectors @ classifier.label_vectors.T / 0.1)
-    for result, row in zip(found, wanted):
+    expected = softmax(vectors @ classifier.label_vectors.T / 0.1)
+    for result, row in zip(found, expected):
         assert np.allclose(list(result.probabilities.values()), row)
         assert result.label == classifier.labels[int(row.argmax())]
         assert result.probability == pytest.approx(row.max())
         assert sum(result.probabilities.values()) == pytest.approx(1)
 
 
-def test_none_of_these_and_bad_images(encoder: DualEncoder, tmp_path: Path) -> None:
+def test_images_that_fit_no_label_or_do_not_open_have_no_label(encoder: DualEncoder, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_text("x", encoding="utf-8")
     found = ZeroShotClassifier(encoder, ["ev", "kuş"], reject_below=2.0).classify([IMAGES[0], bad, IMAGES[1]])
@@ -72,7 +72,7 @@ def test_none_of_these_and_bad_images(encoder: DualEncoder, tmp_path: Path) -> N
         (["ev", "kuş"], {"temperature": 0.0}, "a temperature above 0"),
     ],
 )
-def test_labels_that_can_not_be_used(
+def test_unusable_labels_and_templates_are_refused(
     encoder: DualEncoder, labels: object, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(LabelError, match=message):
@@ -92,7 +92,7 @@ COLOURS = {"kırmızı": (200, 30, 30), "mavi": (30, 30, 200), "sarı": (220, 21
 
 @pytest.mark.parametrize("count", [8, 12])
 @pytest.mark.parametrize("labels", [("kırmızı", "mavi"), ("kırmızı", "mavi", "sarı")])
-def test_a_few_examples_are_learnt_and_kept(
+def test_a_few_examples_are_learnt_and_saved(
     encoder: DualEncoder, tmp_path: Path, count: int, labels: tuple[str, ...]
 ) -> None:
     examples = {label: shades(COLOURS[label], count) for label in labels}
@@ -103,20 +103,20 @@ def test_a_few_examples_are_learnt_and_kept(
         assert sum(found[0].probabilities.values()) == pytest.approx(1)
     classifier.save(tmp_path / "mine")
     assert {path.suffix for path in (tmp_path / "mine").iterdir()} == {".safetensors", ".json"}
-    again = FewShotClassifier.load(tmp_path / "mine", encoder)
-    assert again.classify(IMAGES) == classifier.classify(IMAGES)
+    loaded = FewShotClassifier.load(tmp_path / "mine", encoder)
+    assert loaded.classify(IMAGES) == classifier.classify(IMAGES)
 
 
-def test_without_enough_examples_the_words_hold(encoder: DualEncoder) -> None:
+def test_too_few_examples_leave_the_label_vectors_in_force(encoder: DualEncoder) -> None:
     labels = ["ev", "kuş", "köpek"]
-    one = FewShotClassifier.fit(encoder, dict(zip(labels, ([image] for image in IMAGES))))
+    classifier = FewShotClassifier.fit(encoder, dict(zip(labels, ([image] for image in IMAGES))))
     words = ZeroShotClassifier(encoder, labels).label_vectors
-    cosines = (one.weights * words).sum(axis=1) / np.linalg.norm(one.weights, axis=1)
-    assert one.metadata["prior"] == PRIORS[0]
+    cosines = (classifier.weights * words).sum(axis=1) / np.linalg.norm(classifier.weights, axis=1)
+    assert classifier.metadata.prior == PRIORS[0]
     assert cosines.min() > 0.9
 
 
-def test_examples_that_can_not_be_learnt_from(encoder: DualEncoder, tmp_path: Path) -> None:
+def test_unusable_examples_and_saved_classifiers_are_refused(encoder: DualEncoder, tmp_path: Path) -> None:
     with pytest.raises(ExampleError, match="at least two labels"):
         FewShotClassifier.fit(encoder, {"ev": IMAGES})
     with pytest.raises(ExampleError, match="expected images of 'kuş' that open, got none of 1"):
@@ -132,7 +132,7 @@ def test_examples_that_can_not_be_learnt_from(encoder: DualEncoder, tmp_path: Pa
         examples_in(tmp_path)
     IMAGES[1].save(tmp_path / "kuş" / "1.png")
     assert list(examples_in(tmp_path)) == ["ev", "kuş"]
-    with pytest.raises(ExampleError, match="expected a saved classifier"):
+    with pytest.raises(ExampleError, match="expected few_shot.json of format 1 in"):
         FewShotClassifier.load(tmp_path, encoder)
     classifier = FewShotClassifier.fit(encoder, {"a": IMAGES[:1], "b": IMAGES[1:]})
     classifier.save(tmp_path)
@@ -142,14 +142,14 @@ def test_examples_that_can_not_be_learnt_from(encoder: DualEncoder, tmp_path: Pa
         FewShotClassifier.load(tmp_path, encoder)
 
 
-def test_a_filter_weighs_prompts_against_their_contrast(encoder: DualEncoder) -> None:
-    looking = ImageFilter(encoder, ["kırmızı ev", "kuş"], contrast=["mavi ağaç"], threshold=0.5, temperature=0.05)
+def test_a_filter_scores_prompts_against_contrast_prompts(encoder: DualEncoder) -> None:
+    image_filter = ImageFilter(encoder, ["kırmızı ev", "kuş"], contrast=["mavi ağaç"], threshold=0.5, temperature=0.05)
     vectors = next(encoder.embed_images(IMAGES)).vectors
     texts = encoder.encode_texts(["kırmızı ev", "kuş", "mavi ağaç"])
-    wanted = softmax(vectors @ texts.T / 0.05)[:, :2].sum(axis=1)
-    flags = list(looking.flag([*IMAGES, b"x"]))
-    assert np.allclose([flag.score for flag in flags[:3]], wanted)
-    assert [flag.flagged for flag in flags[:3]] == [score >= 0.5 for score in wanted]
+    expected = softmax(vectors @ texts.T / 0.05)[:, :2].sum(axis=1)
+    flags = list(image_filter.flag([*IMAGES, b"x"]))
+    assert np.allclose([flag.score for flag in flags[:3]], expected)
+    assert [flag.flagged for flag in flags[:3]] == [score >= 0.5 for score in expected]
     assert flags[3].error is not None
     with pytest.raises(PromptError, match="something to look for"):
         ImageFilter(encoder, [" "])
@@ -157,7 +157,7 @@ def test_a_filter_weighs_prompts_against_their_contrast(encoder: DualEncoder) ->
         ImageFilter(encoder, ["ev"], threshold=2)
 
 
-def test_csv_for_spreadsheets_runs_no_formula() -> None:
+def test_csv_holds_no_formula() -> None:
     text = to_csv([{"path": "=HYPERLINK(1)", "score": 0.5}, {"path": "a,b.png", "score": 1.0}], ["path", "score"])
     rows = list(csv.DictReader(text.splitlines()))
     assert [row["path"] for row in rows] == ["'=HYPERLINK(1)", "a,b.png"]
@@ -165,7 +165,7 @@ def test_csv_for_spreadsheets_runs_no_formula() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".html"])
-def test_contact_sheets(tmp_path: Path, suffix: str) -> None:
+def test_a_contact_sheet_shows_images_and_escapes_captions(tmp_path: Path, suffix: str) -> None:
     image = tmp_path / "a.png"
     Image.new("RGB", (30, 20), "red").save(image)
     tiles = [Tile(image, "0.9 <b>kırmızı</b>"), Tile(tmp_path / "none.png", "x" * 200)] * 4
@@ -185,14 +185,16 @@ def test_contact_sheets(tmp_path: Path, suffix: str) -> None:
         write_sheet(tmp_path / "sheet.png", [], "")
 
 
-def test_labels_in_decomposed_letters_are_the_same_labels(encoder: DualEncoder) -> None:
+def test_labels_are_composed_and_synonyms_are_lists(encoder: DualEncoder) -> None:
     classifier = ZeroShotClassifier(encoder, ["ko\u0308pek", "kuş"])
     assert classifier.labels == ["köpek", "kuş"]
     with pytest.raises(LabelError, match=r"expected a list of synonyms for 'araba', got the text 'otomobil'"):
         ZeroShotClassifier(encoder, {"araba": "otomobil", "kuş": ["kuş"]})
 
 
-def test_prompts_are_averaged_the_same_in_parts(encoder: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_that_are_encoded_in_parts_have_the_same_mean(
+    encoder: DualEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels = {"araba": ["araba", "otomobil"], "kuş": ["kuş"]}
     whole = ZeroShotClassifier(encoder, labels).label_vectors
     monkeypatch.setattr("turkish_clip.zero_shot.PROMPTS_AT_ONCE", 7)

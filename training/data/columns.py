@@ -1,4 +1,4 @@
-"""Which columns of a source mean what, and the row that a record becomes."""
+"""The meaning of a source's columns, and how a record becomes a row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turkish_clip.text import nfc
 
 IMAGE_COLUMNS = ("file_name", "image", "image_path", "path")
 CAPTION_COLUMNS = ("captions", "caption", "text")
-SAMPLE_IMAGE_COLUMNS = (SAMPLE_IMAGE, "jpg", "png", "webp")  # the last as the Hub's client reads WebDataset shards
+SAMPLE_IMAGE_COLUMNS = (SAMPLE_IMAGE, "jpg", "png", "webp")  # the last three: WebDataset shards on the Hub
 SAMPLE_CAPTION_COLUMNS = ("txt",)
 ENGLISH_COLUMNS = ("captions_en", "caption_en")
 LABEL_COLUMNS = ("labels",)
@@ -26,7 +26,7 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a source mean what: from the configuration, or by their usual names."""
+    """The columns of a source that hold images, captions, English captions, class labels and ids."""
 
     source: Source
     image: str
@@ -37,14 +37,18 @@ class Columns:
 
     @classmethod
     def of(cls, record: Record, source: Source) -> Columns:
-        """Chooses among the columns of a source's first record.
+        """Returns the columns that the configuration names, and for the others those with the usual names.
+
+        Args:
+            record: the source's first record; its keys are the source's columns.
+            source: the source's configuration; empty options mean the usual names.
 
         Raises:
-            SourceError: one that was named, or that is needed, is not there; lists those that are.
+            SourceError: a named or required column is missing; the message lists the columns there are.
         """
         names = tuple(name for name in record.values if name != SAMPLE_IMAGE)
 
-        def there(chosen: tuple[str, ...]) -> tuple[str, ...]:
+        def existing(chosen: tuple[str, ...]) -> tuple[str, ...]:
             for name in chosen:
                 if name not in record.values and name.partition(".")[0] not in names:
                     raise SourceError(
@@ -52,8 +56,8 @@ class Columns:
                     )
             return chosen
 
-        def usual(candidates: tuple[str, ...], of_samples: tuple[str, ...], option: str) -> str:
-            for name in (*of_samples, *candidates):
+        def usual(candidates: tuple[str, ...], in_shards: tuple[str, ...], option: str) -> str:
+            for name in (*in_shards, *candidates):
                 if name in record.values:
                     return name
             raise SourceError(
@@ -64,15 +68,15 @@ class Columns:
         image = source.image_column or usual(IMAGE_COLUMNS, SAMPLE_IMAGE_COLUMNS, "image_column")
         return cls(
             source,
-            there((image,))[0],
-            there(source.caption_columns) or (usual(CAPTION_COLUMNS, SAMPLE_CAPTION_COLUMNS, "caption_columns"),),
-            there(source.english_columns) or ENGLISH_COLUMNS,
-            there((source.label_column,)) if source.label_column else LABEL_COLUMNS,
-            there((source.id_column,))[0] if source.id_column else next((n for n in ID_COLUMNS if n in names), ""),
+            existing((image,))[0],
+            existing(source.caption_columns) or (usual(CAPTION_COLUMNS, SAMPLE_CAPTION_COLUMNS, "caption_columns"),),
+            existing(source.english_columns) or ENGLISH_COLUMNS,
+            existing((source.label_column,)) if source.label_column else LABEL_COLUMNS,
+            existing((source.id_column,))[0] if source.id_column else next((n for n in ID_COLUMNS if n in names), ""),
         )
 
     def row(self, record: Record) -> Row | SkippedSample:
-        """The row that a record makes, or why it makes none."""
+        """Returns the row that a record becomes, or a skipped sample with the reason why it becomes none."""
         image = record.image(self.image)
         image_id = record.values.get(self.image_id) if self.image_id else None
         image_id = nfc(str(image_id) if image_id not in (None, "") else record.prefix + record.name(self.image))
@@ -94,7 +98,11 @@ class Columns:
         )
 
     def split(self, record: Record) -> str:
-        """The record's split: its split column, else the source's layout; empty where neither says one that we know."""
+        """Returns the split by the record's split column, else by the source's layout; empty where neither gives one.
+
+        Raises:
+            SourceError: the split column holds another word than the usual names of splits.
+        """
         named = str(record.values.get(self.source.split_column) or "")
         if named and named.lower() not in SPLIT_NAMES:
             raise SourceError(
@@ -105,19 +113,20 @@ class Columns:
 
 
 def translations(captions: Sequence[str], turkish: Sequence[str], english: Sequence[str]) -> tuple[int, ...]:
-    """For each caption the place of its translation among the distinct English texts, -1 where it has none.
+    """Returns for each caption the index of its translation among the distinct English texts, -1 where it has none.
 
     >>> translations(["ev", "kuş"], ["ev", "", "kuş", "kuş"], ["house", "tree", "", "bird"])
     (0, -1)
 
     Args:
-        captions: distinct.
-        turkish: these captions, in any order and number, and empty ones.
-        english: the translation of each of those; empty: none.
+        captions: the distinct captions.
+        turkish: the same captions in any order, repeated or with empty texts between them.
+        english: the translation of each text of `turkish`; an empty one means none.
     """
-    place_of = {text: place for place, text in enumerate(_distinct(english))}
-    of = {text: place_of.get(other, -1) for text, other in zip(reversed(turkish), reversed(english))}  # the first wins
-    return tuple(of[text] for text in captions)
+    index_of = {text: index for index, text in enumerate(_distinct(english))}
+    pairs = zip(reversed(turkish), reversed(english))  # reversed: the first translation of a caption wins
+    translation_of = {text: index_of.get(other, -1) for text, other in pairs}
+    return tuple(translation_of[text] for text in captions)
 
 
 def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
@@ -125,20 +134,20 @@ def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _texts(record: Record, columns: tuple[str, ...]) -> list[str]:
-    """The texts of columns, tidied; empty where there is none."""
+    """Returns the texts of columns in NFC, spaces collapsed; an empty text where a cell holds another type."""
     items = [item.replace("\0", " ") if isinstance(item, str) else "" for item in _items(record, columns)]
     return [" ".join(nfc(item).split()) for item in items]
 
 
 def _items(record: Record, columns: tuple[str, ...]) -> list[Any]:
-    """What the cells of columns hold, lists and single values alike."""
-    there = [column for column in columns if column in record.values or column.partition(".")[0] in record.values]
-    values = [_value(record.values, column) for column in there]
+    """Returns the values in the cells of columns, with lists unpacked."""
+    existing = [column for column in columns if column in record.values or column.partition(".")[0] in record.values]
+    values = [_value(record.values, column) for column in existing]
     return [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
 
 
 def _why_none(record: Record, columns: tuple[str, ...]) -> str:
-    """Why a record has no caption: it has nothing, or something else in its place."""
+    """Returns why a record has no caption: its cells are empty, or hold another type than text."""
     others = [item for item in _items(record, columns) if item is not None and not isinstance(item, str)]
     if not others:
         return "no caption"
@@ -147,7 +156,7 @@ def _why_none(record: Record, columns: tuple[str, ...]) -> str:
 
 
 def _value(values: dict[str, Any], column: str) -> Any:
-    """A column's value; `name.field` is that field of the column's record, or of each record of its list."""
+    """Returns a column's value; `name.field` means that field of the column's record, or of each record in its list."""
     name, dot, field = column.partition(".")
     if column in values or not dot:
         return values.get(column)

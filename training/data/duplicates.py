@@ -1,4 +1,4 @@
-"""The same image under several names, by the hash of its file: in one split alone, and once where it is measured."""
+"""Duplicate images, recognized by the hash of their file: kept in one split only, and counted once in evaluation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +15,23 @@ from tqdm import tqdm
 from training.data.samples import Row, merged
 from training.data.sources import Captions
 from training.data.store import SPLITS
+from training.run.record import Duplicates
 from training.run.source import SourceError
 from turkish_clip.images import ImageError
 
 log = logging.getLogger("training")
-DIGEST_BYTES = 16  # of the hash, held per image: two of a billion files agree in them with a probability below 1e-20
+DIGEST_BYTES = 16  # of the hash, kept per image: two of a billion files share them with a probability below 1e-20
 Digests = NDArray[np.bytes_]
 
 
 @dataclass(frozen=True)
 class DisjointSplits:
-    """A source of which no image is in more than one split.
+    """A source whose splits have no image in common.
 
     Attributes:
-        removed: per split how many rows are left out, because their images are in validation or test.
-        repeated: per split how many rows are left that show an image of an earlier row again.
-        digests: (n,) of the rows that are left, or none where they are not known.
+        removed: per split, how many rows were removed because a later split has their image.
+        repeated: per split, how many of the remaining rows show the same image as an earlier row.
+        digests: (n,) digests of the remaining rows; empty where they are unknown.
     """
 
     captions: Captions
@@ -39,27 +39,32 @@ class DisjointSplits:
     repeated: dict[str, int]
     digests: Digests = field(default_factory=lambda: np.empty(0, np.bytes_))
 
-    def as_json(self) -> dict[str, Any]:
-        """The counts, as a run keeps them; empty where the image embeddings hold no hashes."""
-        return {"duplicates": {"removed": self.removed, "repeated": self.repeated}} if self.removed else {}
+    @property
+    def duplicates(self) -> Duplicates | None:
+        """The counts as run.json records them; None where the image embeddings have no hashes."""
+        return Duplicates(self.removed, self.repeated) if self.removed else None
 
 
 def disjoint_splits(captions: Captions, digests: Digests) -> DisjointSplits:
-    """`remove_cross_split_duplicates` by the digest of each row: (n,).
+    """Removes each image from all splits but its last (of train, validation, test), and logs what it removes.
+
+    Args:
+        captions: the source.
+        digests: (n,) digests of the files of its rows.
 
     Raises:
         SourceError: nothing is left of a split.
     """
     splits = captions.rows.splits
     kept = in_last_split(digests, splits)
-    again = kept & (first_places(digests, splits) != np.arange(len(digests)))
+    repeats = kept & (first_places(digests, splits) != np.arange(len(digests)))
     removed = {name: int((~kept & (splits == number)).sum()) for number, name in enumerate(SPLITS) if name}
-    repeated = {name: int((again & (splits == number)).sum()) for number, name in enumerate(SPLITS) if name}
+    repeated = {name: int((repeats & (splits == number)).sum()) for number, name in enumerate(SPLITS) if name}
     for number, name in enumerate(SPLITS):
         if name and removed[name] and not (kept & (splits == number)).any():
             raise SourceError(
                 f"expected images of its own in the {name} split of {captions.name}, got {removed[name]} that are "
-                "all in validation or test, too; give it others"
+                "all in validation or test too; add other images to it"
             )
     if any(removed.values()):
         log.warning("left out, because the same image is in validation or test: %s", _counted(removed))
@@ -72,19 +77,28 @@ def disjoint_splits(captions: Captions, digests: Digests) -> DisjointSplits:
 
 
 def deduplicate_by_digest(rows: Sequence[Row], digests: Digests) -> Sequence[Row]:
-    """`deduplicate` by the digest of each row: (n,)."""
+    """Returns the rows with those of the same image merged into the first of them.
+
+    Args:
+        rows: the rows; returned as they are where no image repeats.
+        digests: (n,) digests of their files.
+    """
     firsts = first_places(digests, np.zeros(len(rows), np.uint8)).tolist()
     images: dict[int, Row] = {}
-    for place, row in zip(firsts, rows):
-        first = images.get(place)
-        images[place] = row if first is None else merged(first, row)
+    for number, row in zip(firsts, rows):
+        first = images.get(number)
+        images[number] = row if first is None else merged(first, row)
     return rows if len(images) == len(rows) else list(images.values())
 
 
 def digests_of_files(rows: Iterable[Row], count: int) -> Digests:
-    """The (count,) digests of the files of so many rows; for one that does not open, of its name: it is no other's.
+    """Returns the (count,) digests of the rows' files; of the image_id where a file does not open as an image.
 
-    Every image is opened, since files that are none are often the same (an empty one, a page that says 404).
+    Every image is opened, since broken files are often identical (empty, or a 404 page) without being one image.
+
+    Args:
+        rows: the rows; each is read once.
+        count: their number.
     """
     digests = np.empty(count, f"S{DIGEST_BYTES}")
     for number, row in enumerate(tqdm(rows, total=count, desc="hashes", unit="image", mininterval=1)):
@@ -97,10 +111,14 @@ def digests_of_files(rows: Iterable[Row], count: int) -> Digests:
 
 
 def in_last_split(digests: Digests, splits: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """For each image whether no later split has it: (n,).
+    """Returns for each row whether no later split has its image: (n,) bool.
 
     >>> in_last_split(np.array([b"a", b"b", b"a"]), np.array([0, 0, 2], np.uint8)).tolist()
     [False, True, True]
+
+    Args:
+        digests: (n,) digests of the rows' files.
+        splits: (n,) number of each row's split, as in SPLITS.
     """
     order = np.lexsort((splits, digests))
     ends = np.ones(len(order), bool)
@@ -112,12 +130,16 @@ def in_last_split(digests: Digests, splits: NDArray[np.uint8]) -> NDArray[np.boo
 
 
 def first_places(digests: Digests, splits: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """For each image the place where its split has it first: (n,).
+    """Returns for each row the number of the first row that has the same image in the same split: (n,) int64.
 
     >>> first_places(np.array([b"a", b"b", b"a", b"a"]), np.array([0, 0, 0, 2], np.uint8)).tolist()
     [0, 1, 0, 3]
+
+    Args:
+        digests: (n,) digests of the rows' files.
+        splits: (n,) number of each row's split, as in SPLITS.
     """
-    order = np.lexsort((splits, digests))  # stable: equal ones stay in the order of the source
+    order = np.lexsort((splits, digests))  # stable: duplicates stay in the order of the source
     begins = np.ones(len(order), bool)
     begins[1:] = (digests[order[1:]] != digests[order[:-1]]) | (splits[order[1:]] != splits[order[:-1]])
     firsts = np.empty(len(order), np.int64)

@@ -1,4 +1,4 @@
-"""Data sets of the Hub, and folders in their layout: downloaded, or streamed row by row without a copy."""
+"""Readers of Hub data sets and of folders in their layout: downloaded, or streamed row by row without a local copy."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from turkish_clip.images import ImageError
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
+HUB_FILE = "hf://"
+NO_FILES = "a path in a data set without files"
+
 
 @dataclass(frozen=True)
 class DatasetImage(LazyImage):
-    """An image inside a data set, read when it is wanted."""
+    """An image in a row of a downloaded data set."""
 
     dataset: Any
     row: int
     column: str
 
     def read(self) -> bytes | Path:
-        """The bytes of the file, or its path."""
         value = self.dataset[self.row][self.column]
         if isinstance(value, dict):
             value = value["path"] if value["bytes"] is None else value["bytes"]
@@ -39,10 +41,15 @@ class DatasetImage(LazyImage):
 
 
 def hub_records(name: str, config: str | None, revision: str | None) -> Iterator[Record]:
-    """Reads a data set of the Hub (or of the local cache, offline), images left undecoded.
+    """Reads a data set of the Hub, downloaded or from the local cache, and leaves its images undecoded.
+
+    Args:
+        name: Hub id, or a folder in the layout of one.
+        config: configuration of the data set; None means its only one.
+        revision: branch, tag or commit; None means main.
 
     Raises:
-        SourceError: it can't be had; says why and what else `captions` may be.
+        SourceError: the data set can't be loaded; the message gives the reason.
     """
     from datasets import DatasetDict, Image, load_dataset
 
@@ -64,16 +71,14 @@ def hub_records(name: str, config: str | None, revision: str | None) -> Iterator
 
 
 def _no_data_set(name: str, error: Exception) -> SourceError:
-    """What is said where a data set can't be had."""
-    reason = one_line(error)
     return SourceError(
-        f"expected a folder, a table or a Hub data set, got {name!r}: {type(error).__name__}: {reason}; "
+        f"expected a folder, a table or a Hub data set, got {name!r}: {type(error).__name__}: {one_line(error)}; "
         "check the name and the connection"
     )
 
 
 def _holds_images(feature: Any) -> bool:
-    """Whether a data set's column is of images: the Hub's own kind, bytes, or records of bytes and path."""
+    """Returns whether a column holds images: the Hub's image type, bytes, or records of bytes and path."""
     from datasets import Image, Value
 
     if isinstance(feature, dict):
@@ -81,22 +86,13 @@ def _holds_images(feature: Any) -> bool:
     return isinstance(feature, Image) or (isinstance(feature, Value) and "binary" in feature.dtype)
 
 
-HUB_FILE = "hf://"
-NO_FILES = "a path in a data set without files"
-
-
 @dataclass(frozen=True)
 class HubFileImage(LazyImage):
-    """An image that is a file of a repository on the Hub, by itself or inside an archive."""
+    """An image that is a file of a Hub repository, alone or inside an archive; `address` is its hf:// address."""
 
     address: str
 
     def read(self) -> bytes:
-        """The bytes of the file.
-
-        Raises:
-            SourceError: it can't be had.
-        """
         import fsspec
 
         with reading(self.address), fsspec.open(self.address, "rb") as file:
@@ -105,7 +101,7 @@ class HubFileImage(LazyImage):
 
 @dataclass(frozen=True)
 class HubImageStore:
-    """A column of images that stand in the rows of a data set, which can be read from its start alone."""
+    """A column of images in a streamed Hub data set, which can only be read from its first row on."""
 
     name: str
     config: str
@@ -117,21 +113,22 @@ class HubImageStore:
         return self.name
 
     def start(self, number: int) -> int:
-        """The first row, whatever row is wanted."""
         return 0
 
     def size(self) -> int:
-        """0: a data set on the Hub has a revision."""
         return 0
 
     def cells(self, start: int) -> Iterator[Any]:
-        """The cells of all rows."""
         with reading(self.name):
             for values in _split(self.name, self.config, self.revision, self.split):
                 yield values[self.column]
 
     def image(self, cell: Any, number: int) -> bytes | Path:
-        """The bytes in a cell.
+        """Returns the bytes in a cell.
+
+        Args:
+            cell: bytes, or a record of bytes and path.
+            number: its row, from 0, for the message.
 
         Raises:
             ImageError: it holds none.
@@ -143,18 +140,18 @@ class HubImageStore:
 
 
 def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
-    """Reads a data set without downloading or copying it whole.
+    """Reads a data set row by row, without a local copy of it.
 
-    Of Parquet files, only the columns that are no images are read here; other files pass through, but nothing of
-    them is kept. Each `StreamedImage` image is read when it is wanted; asked for in order, they come in one more pass.
+    Of Parquet files only the columns without images are read; other files are read whole, and their images dropped.
+    The records hold `StreamedImage`s, which are read when needed: in order, that takes one more pass over the files.
 
     Args:
         name: Hub id, or a folder in the layout of one.
-        config: empty: the only one.
-        revision: branch, tag or commit; empty: main.
+        config: configuration of the data set; empty means its only one.
+        revision: branch, tag or commit; empty means main.
 
     Raises:
-        SourceError: it can't be had; says why.
+        SourceError: the data set can't be loaded; the message gives the reason.
     """
     from datasets import load_dataset_builder
 
@@ -170,9 +167,9 @@ def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
             for number, values in enumerate(itertools.chain.from_iterable(parts), start=1):
                 yield Record(values, root, True, number, split=str(split))
         return
-    commit = commit_of(name, revision, "dataset") or revision  # the rows and the images of one state
+    commit = commit_of(name, revision, "dataset") or revision  # rows and images of one commit
     for split in _splits(name, config, commit):
-        stores: dict[str, HubImageStore] = {}  # one object a column, whatever the number of rows
+        stores: dict[str, HubImageStore] = {}  # one object per column, shared by all rows
         with reading(name):
             for number, values in enumerate(_split(name, config, commit, split), start=1):
                 for column in values:
@@ -182,7 +179,7 @@ def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
 
 
 def _cell(value: Any, number: int, store: HubImageStore) -> Any:
-    """A cell as it is; if it is an image's, the way to it, without its bytes."""
+    """Returns a cell as it is, or a lazy image without the bytes if it holds an image."""
     if isinstance(value, bytes):
         return StreamedImage(store, number - 1)
     if not (isinstance(value, dict) and set(value) == {"bytes", "path"}):
@@ -205,7 +202,7 @@ def _splits(name: str, config: str, revision: str) -> list[str]:
 
 
 def _split(name: str, config: str, revision: str, split: str) -> IterableDataset:
-    """The rows of one split, images undecoded."""
+    """Returns the rows of one split with undecoded images."""
     from datasets import load_dataset
 
     rows = load_dataset(name, config or None, revision=revision or None, split=split, streaming=True)

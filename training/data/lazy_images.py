@@ -1,7 +1,7 @@
-"""Images that are read when they are wanted, such as those in a Parquet file or in a data set that streams.
+"""Images that are read only when needed, such as those in a Parquet file or in a streamed data set.
 
-A row keeps the place of its image, not its bytes. Readers ask for images nearly in order, from several threads;
-what is passed on the way to a later image is kept for the thread that comes for it.
+A row holds the address of its image, not its bytes. Threads ask for images nearly in order: the cells that a cursor
+reads on its way to a later image are buffered for the threads that ask for them next.
 """
 
 from __future__ import annotations
@@ -19,45 +19,50 @@ from turkish_clip.errors import InputError, one_line
 
 
 class LazyImage:
-    """The way to an image that is no file of its own: `read()` gives the bytes of the file, or its path."""
+    """An image that is read when needed: from a table, a shard, a data set or the network."""
 
     def read(self) -> bytes | Path:
-        """The bytes of the file, or its path.
+        """Returns the bytes of the image's file, or its path.
 
         Raises:
-            ImageError: there is none.
+            ImageError: there is no image.
+            SourceError: the source can't be read any more.
         """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class MissingImage:
-    """What stands in the place of an image that can't be had, and why."""
+    """Takes the place of an image that can't be read; `reason` says why."""
 
     name: str
     reason: str
 
 
-KEPT_BYTES = 64 << 20  # of images that were passed and not asked for yet
-NEAR = 1024  # rows that are rather passed than jumped over: another thread may be about to ask for them
-OPEN_PLACES = 4  # of one store that are read at the same time
-OPEN_STORES = 3  # files of a data set are read one after the other
+KEPT_BYTES = 64 << 20  # of the cells that a cursor buffers
+NEAR = 1024  # cells that a cursor reads and buffers rather than skips: another thread may be about to ask for them
+OPEN_PLACES = 4  # cursors over one store
+OPEN_STORES = 3  # stores with cursors: the files of a data set are read one after the other
 
 
 class Store(Protocol):
-    """Numbered images that can be read from some places on."""
+    """A sequence of cells with one image each, which can be read in order from certain cells on."""
 
     def size(self) -> int:
-        """Bytes of the file that it is in; 0 where that has a revision."""
+        """Returns the bytes of the store's file; 0 where a revision identifies its content."""
 
     def start(self, number: int) -> int:
-        """The last place at or before an image from which reading can begin."""
+        """Returns the number of the last cell, at or before the given one, from which reading can begin."""
 
     def cells(self, start: int) -> Iterator[Any]:
-        """The cells from a place on: bytes, a record of bytes and path, or None."""
+        """Yields the cells from that one on: bytes, a record of bytes and path, or None."""
 
     def image(self, cell: Any, number: int) -> bytes | Path:
-        """A cell's image.
+        """Returns the bytes of a cell's image, or the path of its file.
+
+        Args:
+            cell: what `cells` yielded.
+            number: the cell's number, from 0, for messages.
 
         Raises:
             ImageError: it holds none.
@@ -66,11 +71,11 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class StreamedImage(LazyImage):
-    """An image in a store, read when it is wanted; small, and the same in another process.
+    """An image in a store: a small object that can be sent to another process.
 
     Attributes:
-        number: its place in the store, from 0.
-        name: its path, where the store tells one.
+        number: the number of its cell in the store, from 0.
+        name: its path, where the store gives one.
     """
 
     store: Store
@@ -79,78 +84,73 @@ class StreamedImage(LazyImage):
 
     @property
     def size(self) -> int:
-        """Bytes of the file that the store is in, so that a store that was written again is read again."""
+        """Bytes of the store's file, so that a store that was rewritten is noticed."""
         return self.store.size()
 
     def read(self) -> bytes | Path:
-        """The bytes of the file, or its path.
-
-        Raises:
-            ImageError: there is none.
-            SourceError: the store can't be read any more.
-        """
         return self.store.image(_reader(self.store).read(self.number), self.number)
 
 
-class _Place:
-    """One iterator over a store, where it stands, and what it has passed."""
+class _Cursor:
+    """A cursor over a store: an iterator of cells, its position, and buffered cells that it has read past."""
 
     def __init__(self, store: Store, start: int) -> None:
         self.position = start
         self.cells = store.cells(start)
-        self.passed: OrderedDict[int, Any] = OrderedDict()
-        self.passed_bytes = 0
+        self.buffered: OrderedDict[int, Any] = OrderedDict()
+        self.buffered_bytes = 0
 
     def take(self, number: int) -> Any:
-        if number in self.passed:
-            cell = self.passed.pop(number)
-            self.passed_bytes -= _size(cell)
+        """Returns a cell from the buffer, or reads on to it and buffers the last cells before it."""
+        if number in self.buffered:
+            cell = self.buffered.pop(number)
+            self.buffered_bytes -= _size(cell)
             return cell
         while self.position < number:
             cell = next(self.cells)
             if number - self.position <= NEAR:
-                self.passed[self.position] = cell
-                self.passed_bytes += _size(cell)
+                self.buffered[self.position] = cell
+                self.buffered_bytes += _size(cell)
             self.position += 1
-            while self.passed_bytes > KEPT_BYTES:
-                self.passed_bytes -= _size(self.passed.popitem(last=False)[1])
+            while self.buffered_bytes > KEPT_BYTES:
+                self.buffered_bytes -= _size(self.buffered.popitem(last=False)[1])
         cell = next(self.cells)
         self.position += 1
         return cell
 
 
 class _Reader:
-    """Reads one store for all threads of the process."""
+    """Reads one store for all threads of the process, with a few cursors."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.lock = threading.Lock()
-        self.places: list[_Place] = []  # the last used last
+        self.cursors: list[_Cursor] = []  # the most recently used last
 
     def read(self, number: int) -> Any:
         with self.lock:
-            place = self._place(number)
+            cursor = self._take_cursor(number)
             try:
-                cell = place.take(number)
+                cell = cursor.take(number)
             except StopIteration:
                 raise SourceError(
                     f"expected row {number + 1} in {self.store}, got its end; it has changed: start again"
                 ) from None
-            self.places.append(place)  # one that failed is not used again
+            self.cursors.append(cursor)  # one that failed is not used again
             return cell
 
-    def _place(self, number: int) -> _Place:
-        """Takes the place to read on from out of the list: one that kept the image, the nearest before, or a new."""
-        best = next((place for place in self.places if number in place.passed), None)
+    def _take_cursor(self, number: int) -> _Cursor:
+        """Removes a cursor from the list: the one that buffered the cell, the nearest before it, or a new one."""
+        best = next((cursor for cursor in self.cursors if number in cursor.buffered), None)
         if best is None:
-            before = [place for place in self.places if place.position <= number]
-            best = max(before, key=lambda place: place.position, default=None)
+            before = [cursor for cursor in self.cursors if cursor.position <= number]
+            best = max(before, key=lambda cursor: cursor.position, default=None)
             if best and number - best.position > NEAR and self.store.start(number) > best.position:
                 best = None
         if best is None:
-            del self.places[: max(0, len(self.places) + 1 - OPEN_PLACES)]
-            return _Place(self.store, self.store.start(number))
-        self.places.remove(best)
+            del self.cursors[: max(0, len(self.cursors) + 1 - OPEN_PLACES)]
+            return _Cursor(self.store, self.store.start(number))
+        self.cursors.remove(best)
         return best
 
 
@@ -175,10 +175,10 @@ def _size(cell: Any) -> int:
 
 @contextmanager
 def reading(place: object) -> Iterator[None]:
-    """Says which store could not be read, in one line, whatever the library or the network raised.
+    """Turns any error of a library or of the network while a place is read into a SourceError of one line.
 
     Raises:
-        SourceError: for every error but our own.
+        SourceError: reading failed; an `InputError` passes unchanged.
     """
     try:
         yield
@@ -186,6 +186,6 @@ def reading(place: object) -> Iterator[None]:
         raise
     except Exception as error:  # parsers, file systems and the network raise dozens of unrelated types
         raise SourceError(
-            f"expected to read {place}, got {type(error).__name__}: {one_line(error)}; see that it "
-            "is there, and give the same command again: what was finished is kept"
+            f"expected to read {place}, got {type(error).__name__}: {one_line(error)}; check that it "
+            "is there, and give the same command again: finished work is kept"
         ) from error

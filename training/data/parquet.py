@@ -1,4 +1,4 @@
-"""Parquet tables, on the disk or on the Hub, whose images stay in the file until they are wanted."""
+"""A reader of Parquet tables, on disk or on the Hub, that leaves images in the file until they are needed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-IMAGES_AT_ONCE = 16  # decoded together
-ROWS_AT_ONCE = 1024  # of the other columns
-READ_BYTES = 4 << 20  # asked for in one request; pyarrow would else take a row group's whole column
+IMAGES_AT_ONCE = 16  # in a batch of the image column
+ROWS_AT_ONCE = 1024  # in a batch of the other columns
+READ_BYTES = 4 << 20  # in one request; by default pyarrow reads a row group's whole column
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class ParquetImageStore:
 
     Attributes:
         file: a path, or an address on the Hub (hf://…).
-        column: of bytes, or of records of bytes and path.
-        folder: where a path in a cell starts; empty where there are no files beside the table.
-        confined: whether a path may not leave the folder.
+        column: its name; it holds bytes, or records of bytes and path.
+        folder: what paths in cells are relative to; empty where there are no files beside the table.
+        confined: whether paths that leave the folder are refused.
     """
 
     file: str
@@ -46,12 +46,11 @@ class ParquetImageStore:
         return self.file
 
     def start(self, number: int) -> int:
-        """The first row of the row group that holds a row."""
+        """Returns the first row of the row group that holds a row."""
         starts = self._starts()
         return starts[bisect.bisect_right(starts, number) - 1]
 
     def cells(self, start: int) -> Iterator[Any]:
-        """The cells from the first row of a row group on."""
         first = self._starts().index(start)
         with _opened(self.file) as table:
             for group in range(first, table.num_row_groups):
@@ -65,14 +64,17 @@ class ParquetImageStore:
             return _group_starts(self.file, _stamp(self.file))
 
     def size(self) -> int:
-        """Bytes of the file; 0 on the Hub, where its address has its commit."""
         return _stamp(self.file)[0]
 
     def image(self, cell: Any, number: int) -> bytes | Path:
-        """The bytes in a cell, or the path to the file that it names.
+        """Returns the bytes in a cell, or the path of the file that it names.
+
+        Args:
+            cell: bytes, or a record of bytes and path.
+            number: its row, from 0, for the message.
 
         Raises:
-            ImageError: it holds neither, or no path that may be opened.
+            ImageError: it holds neither, or a path that may not be opened.
         """
         if isinstance(cell, dict):
             cell = cell.get("bytes") or cell.get("path")
@@ -87,26 +89,27 @@ class ParquetImageStore:
 
 
 def parquet_rows(file: str, folder: Path | None, *, confined: bool, named: bool) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, without the bytes of its images: those are `StreamedImage`.
+    """Yields the rows of a Parquet file as column → value, each image as a `StreamedImage` without its bytes.
 
     Args:
         file: a path, or an address on the Hub (hf://…).
-        folder: where paths in cells start; None where there are no files.
-        confined: whether a path may not leave the folder.
-        named: whether the path beside an image's bytes is its name; in parts of a data set, names come twice.
+        folder: what paths in cells are relative to; None where there are no files beside the table.
+        confined: whether paths that leave the folder are refused.
+        named: whether the path beside an image's bytes is its name; the files of one data set may repeat names.
 
     Raises:
-        SourceError: it is no Parquet file, or can't be read any more.
+        SourceError: the file is not a Parquet file, or can't be read.
     """
     with _opened(file) as table:
         images = {field.name: field.type for field in table.schema_arrow if _holds_images(field, table.metadata)}
         stores = {name: ParquetImageStore(file, name, str(folder or ""), confined) for name in images}
-        told = [name for name, kind in images.items() if named and _has_path(kind)]
-        columns = [name for name in table.schema_arrow.names if name not in images] + [f"{name}.path" for name in told]
+        with_path = [name for name, kind in images.items() if named and _has_path(kind)]
+        columns = [name for name in table.schema_arrow.names if name not in images]
+        columns += [f"{name}.path" for name in with_path]
         number = 0
         for group in range(table.num_row_groups):
             for values in _group_rows(table, group, columns):
-                paths = {name: (values[name] or {}).get("path") or "" for name in told}
+                paths = {name: (values[name] or {}).get("path") or "" for name in with_path}
                 yield values | {
                     name: StreamedImage(store, number, paths.get(name, "")) for name, store in stores.items()
                 }
@@ -122,7 +125,7 @@ def _group_rows(table: pq.ParquetFile, group: int, columns: list[str]) -> Iterat
 
 
 def _holds_images(field: pa.Field, metadata: pq.FileMetaData) -> bool:
-    """Whether a column is of bytes, or of records that have any: those of paths alone are read like other columns."""
+    """Returns whether a column holds bytes or records with bytes; records of paths are read like other columns."""
     import pyarrow.types as kinds
 
     def is_binary(kind: pa.DataType) -> bool:
@@ -132,8 +135,8 @@ def _holds_images(field: pa.Field, metadata: pq.FileMetaData) -> bool:
         return True
     if not kinds.is_struct(field.type):
         return False
-    place = field.type.get_field_index("bytes")
-    return place >= 0 and is_binary(field.type.field(place).type) and not _all_null(f"{field.name}.bytes", metadata)
+    index = field.type.get_field_index("bytes")
+    return index >= 0 and is_binary(field.type.field(index).type) and not _all_null(f"{field.name}.bytes", metadata)
 
 
 def _has_path(kind: pa.DataType) -> bool:
@@ -143,10 +146,10 @@ def _has_path(kind: pa.DataType) -> bool:
 
 
 def _all_null(leaf: str, metadata: pq.FileMetaData) -> bool:
-    """Whether the file's statistics say that a column holds nothing."""
-    places = [place for place in range(metadata.num_columns) if metadata.schema.column(place).path == leaf]
-    for group, place in itertools.product(range(metadata.num_row_groups), places):
-        chunk = metadata.row_group(group).column(place)
+    """Returns whether the file's statistics say that a column holds nulls only."""
+    columns = [number for number in range(metadata.num_columns) if metadata.schema.column(number).path == leaf]
+    for group, number in itertools.product(range(metadata.num_row_groups), columns):
+        chunk = metadata.row_group(group).column(number)
         counted = chunk.is_stats_set and chunk.statistics.has_null_count
         if not counted or chunk.statistics.null_count < chunk.num_values:
             return False
@@ -164,7 +167,7 @@ def _opened(file: str) -> Iterator[pq.ParquetFile]:
 
 
 def _source(file: str) -> AbstractContextManager[Any]:
-    """What pyarrow reads: a path, or an open file of the Hub that asks for no more than it is asked for."""
+    """Returns what pyarrow reads: the path, or an open file of the Hub that requests only the bytes pyarrow needs."""
     if "://" not in file:
         return nullcontext(file)
     from fsspec.core import url_to_fs
@@ -175,16 +178,16 @@ def _source(file: str) -> AbstractContextManager[Any]:
 
 
 def _stamp(file: str) -> tuple[int, int]:
-    """What tells one state of a file from the next; an address on the Hub has its commit in it."""
+    """Returns a file's size in bytes and modification time in ns; zeros on the Hub, where addresses have the commit."""
     if "://" in file:
         return 0, 0
-    found = Path(file).stat()
-    return found.st_size, found.st_mtime_ns
+    status = Path(file).stat()
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=64)
 def _metadata(file: str, stamp: tuple[int, int]) -> pq.FileMetaData:
-    """The end of a file, where its parts are listed: read once, not each time that it is opened."""
+    """Returns a file's metadata; read once for each `stamp`, not each time that the file is opened."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""What a source gives: records, the rows that they become, and skipped samples with their reasons."""
+"""The records of a source, the rows that they become, and skipped samples with their reasons."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from PIL import Image
 from training.data.lazy_images import LazyImage, MissingImage
 from turkish_clip.images import Opened, open_hashed, open_image
 
+SAMPLE_IMAGE = "__image__"  # the key of a record's image where the source's layout, and no column name, determines it
+
 
 @dataclass(frozen=True)
 class Record:
     """One row of a source, before its columns have a meaning.
 
     Attributes:
-        values: column → value; an image inside the table is a `LazyImage`, or `MissingImage`.
-        folder: where a relative path starts, or None where there are no files.
-        confined: whether a path may not leave the folder.
-        number: the row's number, from 1, for messages and as the name of an image that has none.
-        split: the split where the source's layout gives it.
-        prefix: put before the image's path to make its name.
+        values: column → value; an image inside the source is a `LazyImage` or a `MissingImage`.
+        folder: what relative paths start from; None where there are no files.
+        confined: whether paths that leave the folder are refused.
+        number: the row's number, from 1, for messages and as the name of an unnamed image.
+        split: the split by the source's layout; empty where that gives none.
+        prefix: what precedes the image's path in its image_id.
     """
 
     values: dict[str, Any]
@@ -34,7 +36,7 @@ class Record:
     prefix: str = ""
 
     def name(self, column: str) -> str:
-        """The image's path as written, or the row's number."""
+        """Returns the image's path as written, or the row's number in eight digits, after its split if there is one."""
         value = self.values.get(column)
         if isinstance(value, dict):
             value = value.get("path")
@@ -45,24 +47,24 @@ class Record:
         )
 
     def image(self, column: str) -> Path | LazyImage | str:
-        """The way to the image, or why there is none."""
+        """Returns the image's path or lazy image, or as text the reason why there is none."""
         value = self.values.get(column)
         if isinstance(value, LazyImage):
             return value
         if isinstance(value, MissingImage):
             return value.reason
-        if isinstance(value, dict):  # the Hub's own layout of an image in Parquet
+        if isinstance(value, dict):  # the Hub's layout of an image in Parquet
             value = value.get("path")
         return inside(self.folder, value, confined=self.confined)
 
 
 def inside(folder: Path | None, name: object, *, confined: bool) -> Path | str:
-    """The file that a cell names, or why it is none.
+    """Returns the path of the file that a cell names, or as text the reason why it names none.
 
     Args:
-        folder: where a relative path starts, or None where there are no files.
+        folder: what relative paths start from; None where there are no files.
         name: what the cell holds.
-        confined: whether a path may not leave the folder.
+        confined: whether a path that leaves the folder is refused.
     """
     if not isinstance(name, str) or not name:
         return "no image named"
@@ -88,6 +90,7 @@ class SkippedSample:
     reason: str
 
     def as_json(self) -> str:
+        """Returns the sample as a line of skipped.jsonl."""
         return json.dumps({"image_id": self.image_id, "path": self.path, "reason": self.reason}, ensure_ascii=False)
 
 
@@ -96,12 +99,13 @@ class Row:
     """One image with its captions.
 
     Attributes:
-        image: a path, or an object whose `read()` gives the bytes of the file.
-        split: "train", "validation" or "test".
-        source: the source's name, as the configuration has it.
-        labels: what the image shows, in Turkish, as a classifier would be asked.
-        translations: for each caption the place in `english` of the text that it translates, -1 where none is known;
-            empty: of none of them.
+        image: a path, or a `LazyImage`.
+        captions: distinct Turkish texts.
+        english: distinct English captions.
+        split: "train", "validation" or "test"; empty where the source gives none.
+        source: the source's name, as configured.
+        labels: the Turkish names of the classes that the image shows.
+        translations: for each caption the index of its translation in `english`, -1 where none is known; or empty.
     """
 
     image_id: str
@@ -114,12 +118,12 @@ class Row:
     translations: tuple[int, ...] = ()
 
     def translated(self) -> dict[str, str]:
-        """The captions of which it is known what they translate, with that English text."""
+        """Returns caption → English text for the captions whose translation is known."""
         return {text: self.english[place] for text, place in zip(self.captions, self.translations) if place >= 0}
 
     @property
     def size(self) -> int:
-        """Bytes of the image's file, or of the table that it is in; 0 in a data set of the Hub, or if it is gone."""
+        """Bytes of the image's file, or of the table that holds it; 0 in a Hub data set, or if the file is gone."""
         try:
             return self.image.stat().st_size if isinstance(self.image, Path) else getattr(self.image, "size", 0)
         except OSError:
@@ -131,28 +135,36 @@ class Row:
 
         Raises:
             ImageError: there is none.
+            SourceError: the source can't be read any more.
         """
         return self.image if isinstance(self.image, Path) else self.image.read()
 
     def open(self, min_side: int | None = None) -> Image.Image:
-        """The image as RGB.
+        """Opens the image as RGB; `min_side` as in `open_image`.
 
         Raises:
             ImageError: it does not open.
+            SourceError: the source can't be read any more.
         """
         return open_image(self.file, min_side=min_side)
 
     def load(self, min_side: int | None = None) -> Opened:
-        """The image as RGB, and the hash of its file.
+        """Opens the image as `open` does, and hashes its file.
 
         Raises:
             ImageError: it does not open.
+            SourceError: the source can't be read any more.
         """
         return open_hashed(self.file, min_side=min_side)
 
 
 def merged(first: Row, second: Row) -> Row:
-    """One image with the captions of two rows, those of the first before those of the second."""
+    """Merges two rows of one image.
+
+    Args:
+        first: gives the image_id, image, split and source, and comes first in captions and labels.
+        second: gives further captions, English captions, translations and labels.
+    """
     english = tuple(dict.fromkeys(first.english + second.english))
     translated = second.translated() | first.translated()
     captions = tuple(dict.fromkeys(first.captions + second.captions))
@@ -163,6 +175,3 @@ def merged(first: Row, second: Row) -> Row:
         translations=tuple(english.index(translated[text]) if text in translated else -1 for text in captions),
         labels=tuple(dict.fromkeys(first.labels + second.labels)),
     )
-
-
-SAMPLE_IMAGE = "__image__"  # where a source's layout, not a name, says which part is the image

@@ -1,4 +1,4 @@
-"""Any source of captioned images → rows of (image_id, image, captions); counts what it drops, and why."""
+"""Reads any source of captioned images into rows, and keeps what it skips with the reasons."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Captions:
     """A source that has been read.
 
     Attributes:
-        name: as the user named it, for reports.
-        rows: in the source's order, one per image; on disk until the process ends.
-        skipped: what was left out; likewise.
+        name: the source as the user named it, for reports.
+        rows: one per image, in the source's order; on disk until the process ends.
+        skipped: the skipped samples; on disk likewise.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Captions:
     skipped: Sequence[SkippedSample] = ()
 
     def split(self, name: str) -> Rows:
-        """The rows of one split.
+        """Returns the rows of one split.
 
         Raises:
-            SourceError: there are none.
+            SourceError: the split is empty.
         """
         rows = self.rows.of_split(name)
         if not rows:
@@ -52,20 +52,20 @@ class Captions:
             sizes = {split: count for split, count in zip(SPLITS, counts) if count}
             raise SourceError(
                 f"expected images in the {name} split of {self.name}, got none (splits: {sizes}); "
-                + ("give it images to train on" if name == "train" else f"raise --{name}_share, or give it that split")
+                + ("add images to train on" if name == "train" else f"raise --{name}_fraction, or add that split to it")
             )
         return rows
 
 
 def read_captions(config: SourceConfig) -> Captions:
-    """Reads the sources that the configuration names, in one pass, holding no more of them than a few thousand rows.
+    """Reads the configured sources in one pass, with at most a few thousand rows in memory.
 
-    Rows of one image_id are one image with all their captions; where there are several sources, an image_id begins
-    with its source's name. Splits come from the source (a split column, Hub splits, or subfolders with metadata of
-    their own); a split that a source lacks is cut from its train by a seeded hash of image_id.
+    Rows of one image_id are merged into one with all their captions; with several sources, an image_id begins with
+    its source's name. Splits come from the source (a split column, Hub splits, or subfolders with their own metadata);
+    a split that a source lacks is cut from its train split by a seeded hash of the image_id.
 
     Raises:
-        SourceError: no such source, a column that is not there, no caption left, or too many skipped.
+        SourceError: a source or column does not exist, no caption is left, or too many samples were skipped.
     """
     codec, skipped = LazyImageCodec(), SkippedWriter(config.folder)
     parts = [_read_source(source, config, codec, skipped) for source in config.all_sources]
@@ -75,6 +75,7 @@ def read_captions(config: SourceConfig) -> Captions:
 
 
 def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, skipped: SkippedWriter) -> Rows:
+    """Reads one source, and adds what it skips to `skipped`."""
     prefix = f"{source.captions}/" if config.sources else ""
     writer = RowWriter(config.folder, codec)
     reasons: Counter[str] = Counter()
@@ -98,8 +99,8 @@ def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, sk
             last = outcome
     if last is None:
         raise SourceError(
-            f"expected captions in {source.captions}, got none left of {total} rows "
-            f"({_commonest(reasons) or 'empty'}); look at its caption columns"
+            f"expected captions in {source.captions}, got none in {total} rows "
+            f"({_commonest(reasons) or 'empty'}); check its caption columns"
         )
     writer.add(last)
     rows = _one_per_image(writer.finish(), lambda: RowWriter(config.folder, codec))
@@ -107,17 +108,22 @@ def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, sk
 
 
 def check_skipped(skipped: Sequence[SkippedSample], captions: Captions, config: SourceConfig) -> None:
-    """Stops a run of which too much was skipped, rows and images together.
+    """Stops a run that skips too many samples.
+
+    Args:
+        skipped: the samples that were skipped so far, when rows were read or images opened.
+        captions: the source; its rows and skipped samples are the whole.
+        config: gives `max_skipped_fraction`.
 
     Raises:
-        SourceError: the share of skipped is above `max_skipped_fraction`; names the commonest reasons.
+        SourceError: the fraction is above `max_skipped_fraction`; the message gives the commonest reasons.
     """
     count, total = len(skipped), len(captions.rows) + len(captions.skipped)
     if count > config.max_skipped_fraction * total:
         reasons = Counter(sample.reason for sample in skipped)
         raise SourceError(
             f"expected at most {config.max_skipped_fraction:.1%} skipped in {captions.name}, got {count} of {total} "
-            f"({_commonest(reasons)}; the first: {skipped[0].path}); mend the source or raise --max_skipped_fraction"
+            f"({_commonest(reasons)}; the first: {skipped[0].path}); fix the source or raise --max_skipped_fraction"
         )
 
 
@@ -126,13 +132,18 @@ def _commonest(reasons: Counter[str]) -> str:
 
 
 def write_skipped(path: Path, skipped: Iterable[SkippedSample]) -> None:
-    """Writes skipped.jsonl: image_id, path and reason a line."""
+    """Writes skipped.jsonl atomically: one JSON object a line, with image_id, path and reason.
+
+    Args:
+        path: the file.
+        skipped: the samples, in order.
+    """
     with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(sample.as_json() + "\n" for sample in skipped)
 
 
 def read_skipped(path: Path) -> list[SkippedSample]:
-    """Reads skipped.jsonl; empty where there is none."""
+    """Reads a skipped.jsonl; a missing file means no skipped samples."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8") as file:
@@ -140,14 +151,20 @@ def read_skipped(path: Path) -> list[SkippedSample]:
 
 
 def hash_fraction(seed: int, image_id: str) -> float:
-    """A number in [0, 1) that depends on the seed and the image's name alone: the law of the splits."""
+    """Returns a fraction in [0, 1) that depends on the seed and the image_id only; it decides an image's split.
+
+    Args:
+        seed: another one gives an independent fraction.
+        image_id: the name of the image in its source.
+    """
     digest = hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _records(source: Source, run: Path) -> Iterator[Record]:
-    world, _, size = source.captions.partition(":")
-    if world == "mini":
+    """Reads a source's records, whatever kind of source its name means."""
+    name, _, size = source.captions.partition(":")
+    if name == "mini":
         from training.mini.world import WorldSize, write_world
 
         if size and not size.isdecimal():
@@ -157,8 +174,8 @@ def _records(source: Source, run: Path) -> Iterator[Record]:
     path = Path(source.captions)
     if source.captions_streaming and (path.exists() or is_shards(source.captions)):
         raise SourceError(
-            f"expected a Hub data set to stream, got {path}, which is here; leave captions_streaming out: its images "
-            "are read one by one anyway"
+            f"expected a Hub data set to stream, got the local {path}; leave captions_streaming out: local images are "
+            "read one by one anyway"
         )
     if path.is_dir():
         return _folder_records(path)
@@ -166,7 +183,11 @@ def _records(source: Source, run: Path) -> Iterator[Record]:
         return shard_records(shards_of(source.captions))
     if path.is_file():
         if not is_table(path):
-            convert = f"make lines of it: {json_lines(path)}" if path.suffix == ".json" else "convert it to one"
+            convert = (
+                f"write one record a line: {json_lines(path)}"
+                if path.suffix == ".json"
+                else "convert it to one of them"
+            )
             raise SourceError(f"expected a .csv, .tsv, .jsonl or .parquet table or a .tar, got {path}; {convert}")
         return table_records(path, confined=False)
     if source.captions.count("/") != 1 or source.captions.startswith((".", "/", "~")) or is_table(path):
@@ -182,18 +203,18 @@ def _records(source: Source, run: Path) -> Iterator[Record]:
 
 
 def _folder_records(folder: Path) -> Iterator[Record]:
-    """Records of a folder: of images with metadata at its top or in train/, validation/ and test/, or of shards."""
+    """Reads a folder of images with metadata (or train/, validation/, test/ with theirs), of shards or of Parquet."""
     tables = [folder / name for name in METADATA_NAMES if (folder / name).is_file()][:1]
     if tables:
         yield from table_records(tables[0], confined=True)
         return
-    found = False
+    has_splits = False
     for subfolder in sorted(path for path in folder.iterdir() if path.name in SPLIT_NAMES):
         for table in [subfolder / name for name in METADATA_NAMES if (subfolder / name).is_file()][:1]:
-            found = True
+            has_splits = True
             for record in table_records(table, confined=True):
                 yield replace(record, split=SPLIT_NAMES[subfolder.name], prefix=f"{subfolder.name}/")
-    if found:
+    if has_splits:
         return
     if shards := shards_below(folder):
         yield from shard_records(shards, folder)
@@ -204,35 +225,35 @@ def _folder_records(folder: Path) -> Iterator[Record]:
     else:
         raise SourceError(
             f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), or .tar or "
-            ".parquet files, got none; write one"
+            ".parquet files, got none; write the metadata"
         )
 
 
-def _one_per_image(records: Rows, new_writer: Callable[[], RowWriter]) -> Rows:
-    """Rows of which each image_id has one, where its first record stands, out of records that may repeat one."""
-    firsts = IdIndex(records.image_ids()).firsts()
+def _one_per_image(rows: Rows, new_writer: Callable[[], RowWriter]) -> Rows:
+    """Merges the rows of each image_id into one, in the position of the first of them."""
+    firsts = IdIndex(rows.image_ids()).firsts()
     if (firsts == np.arange(len(firsts))).all():
-        return records
+        return rows
     writer, order = new_writer(), np.argsort(firsts, kind="stable")
-    for _, group in groupby(zip(firsts[order].tolist(), records.take(order)), key=itemgetter(0)):
+    for _, group in groupby(zip(firsts[order].tolist(), rows.take(order)), key=itemgetter(0)):
         writer.add(reduce(merged, (row for _, row in group)))
     return writer.finish()
 
 
 def _splits(rows: Rows, prefix: int, config: SourceConfig) -> SplitNumbers:
-    """Each row's split, where those that the source lacks are cut out of train: (n,) uint8, as in SPLITS.
+    """Returns the number of each row's split, with the splits that the source lacks cut from train: (n,) uint8.
 
-    The share of a row depends on its image_id without the `prefix` letters that name the source.
+    What is hashed is a row's image_id without its first `prefix` characters, which name the source.
     """
     given = {SPLITS[number] for number in np.unique(rows.splits).tolist()}
     train = SPLITS.index("train")
     splits = np.where(rows.splits == 0, np.uint8(train), rows.splits)
     cut = {"test": config.test_fraction, "validation": config.validation_fraction}
-    cut = {name: share for name, share in cut.items() if name not in given}
+    cut = {name: fraction for name, fraction in cut.items() if name not in given}
     if cut:
         ids = (image_id[prefix:] for image_id in rows.image_ids())
-        shares = np.fromiter((hash_fraction(config.split_seed, image_id) for image_id in ids), np.float64, len(rows))
-        for name, share in cut.items():
-            splits[(splits == train) & (shares < share)] = SPLITS.index(name)
-            shares -= share
+        hashes = np.fromiter((hash_fraction(config.split_seed, image_id) for image_id in ids), np.float64, len(rows))
+        for name, fraction in cut.items():
+            splits[(splits == train) & (hashes < fraction)] = SPLITS.index(name)
+            hashes -= fraction
     return splits

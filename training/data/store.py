@@ -1,4 +1,4 @@
-"""The rows of a source of any size: on disk, in columns, one at a time in memory; and an index of their ids."""
+"""Rows of a source of any size, stored on disk in columns and read in batches; and an index of their ids."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from typing_extensions import Self
 
-DIGEST_BYTES = 16  # two of a trillion names agree in them with a probability below 1e-14
+DIGEST_BYTES = 16  # two of a trillion names share them with a probability below 1e-14
 Places = NDArray[np.int64]
 
 
 class IdIndex:
-    """Names of a sequence, 24 bytes each: their digests in order, and where each stands."""
+    """An index of the names in a sequence, 24 bytes each: their digests, sorted, with their positions."""
 
     def __init__(self, names: Iterable[str]) -> None:
         digests = _digests(names)
@@ -37,15 +37,15 @@ class IdIndex:
         return len(self._order)
 
     def find(self, names: Iterable[str]) -> Places:
-        """The last place of each name, (n,) int64; -1 where it is none of them."""
-        wanted = _digests(names)
+        """Returns the last position of each name in the sequence, (n,) int64; -1 for a name that is not in it."""
+        digests = _digests(names)
         if not len(self):
-            return np.full(len(wanted), -1, np.int64)
-        found = np.searchsorted(self._digests, wanted, side="right") - 1
-        return np.where(self._digests[found] == wanted, self._order[found], -1)  # place -1 is the last: another name
+            return np.full(len(digests), -1, np.int64)
+        nearest = np.searchsorted(self._digests, digests, side="right") - 1  # -1 is the largest digest, which differs
+        return np.where(self._digests[nearest] == digests, self._order[nearest], -1)
 
     def firsts(self) -> Places:
-        """For each name of the sequence the place where it comes first: (n,) int64."""
+        """Returns for each name of the sequence the position of its first occurrence: (n,) int64."""
         begins = np.ones(len(self), bool)
         begins[1:] = self._digests[1:] != self._digests[:-1]
         result = np.empty(len(self), np.int64)
@@ -60,15 +60,15 @@ def _digests(names: Iterable[str]) -> NDArray[np.bytes_]:
     return np.frombuffer(joined, f"S{DIGEST_BYTES}")
 
 
-SPLITS = ("", "train", "validation", "test")  # a split's number is its place; "": the source says none
-NO_IMAGE, PATH = 0, 1  # kinds of images; from 2 on, the classes of tables.py
+SPLITS = ("", "train", "validation", "test")  # a split's number is its index here; "": the source gives none
+NO_IMAGE, PATH = 0, 1  # kinds of packed images; the classes of lazy images follow from 2 on
 SplitNumbers = NDArray[np.uint8]
 
 
 class LazyImageCodec:
-    """The ways to images as bytes, and back: paths as they are, the objects of tables.py by their fields.
+    """Packs paths and lazy images into bytes, and unpacks them in the same process.
 
-    What such an object shares with others, as the data set that it reads, stays in memory, once.
+    A field that many lazy images have in common, such as the data set that they read, is kept in memory once.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class LazyImageCodec:
         self._number_of: dict[Any, int] = {}
 
     def pack(self, image: Any) -> tuple[int, bytes]:
-        """An image's kind, and what names it."""
+        """Returns an image's kind, and its path or the JSON of its fields as bytes."""
         if image is None or isinstance(image, Path):
             return (NO_IMAGE, b"") if image is None else (PATH, os.fsencode(image))
         if type(image) not in self._kinds:
@@ -90,16 +90,21 @@ class LazyImageCodec:
             elif value is None or isinstance(value, (str, int, float)):
                 values.append(value)
             else:
-                values.append({"shared": self._share(value)})
+                values.append({"shared": self._shared_number(value)})
         return self._kinds.index(type(image)) + PATH + 1, json.dumps(values).encode()
 
     def unpack(self, kind: int, name: bytes) -> Any:
-        """The image that was packed."""
+        """Returns the image that `pack` was given.
+
+        Args:
+            kind: the first value that `pack` returned.
+            name: the second.
+        """
         if kind in (NO_IMAGE, PATH):
             return Path(os.fsdecode(name)) if kind == PATH else None
         return self._kinds[kind - PATH - 1](*(self._value(value) for value in json.loads(name)))
 
-    def _share(self, value: Any) -> int:
+    def _shared_number(self, value: Any) -> int:
         if value not in self._number_of:
             self._number_of[value] = len(self._shared)
             self._shared.append(value)
@@ -114,7 +119,7 @@ class LazyImageCodec:
 
 
 class RowWriter:
-    """Writes the rows of one source, in order."""
+    """Writes the rows of one source to temporary storage, in order."""
 
     def __init__(self, temp_dir: Path, codec: LazyImageCodec) -> None:
         import pyarrow as pa
@@ -134,15 +139,15 @@ class RowWriter:
         self._writer.add((row.image_id, *self._codec.pack(row.image), *texts, row.source, row.labels), size)
 
     def finish(self) -> Rows:
-        """The rows that were added."""
+        """Returns the rows that were added."""
         return Rows(self._writer.finish(), np.frombuffer(bytes(self._splits), np.uint8), self._codec)
 
 
 class Rows(TableRows[Row]):
-    """Rows of a source, or some of them. A slice, `take` and `of_split` hold numbers of rows alone."""
+    """Rows of a source, or a selection of them: a slice, `take` and `of_split` copy row numbers only."""
 
     def __init__(self, table: pa.Table, splits: SplitNumbers, codec: LazyImageCodec) -> None:
-        """Takes the table of RowWriter and the split of each of its rows, (n,) uint8 as in SPLITS."""
+        """Takes a RowWriter's table, the (n,) uint8 split numbers of its rows as in SPLITS, and its codec."""
         super().__init__(table)
         self._table = table
         self._splits = splits
@@ -150,7 +155,12 @@ class Rows(TableRows[Row]):
 
     @classmethod
     def of(cls, rows: Iterable[Row], temp_dir: Path) -> Rows:
-        """Rows that are in memory, on disk."""
+        """Writes rows to temporary storage.
+
+        Args:
+            rows: the rows, in order.
+            temp_dir: the folder on whose disk they are stored.
+        """
         writer = RowWriter(temp_dir, LazyImageCodec())
         for row in rows:
             writer.add(row)
@@ -158,29 +168,29 @@ class Rows(TableRows[Row]):
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """The rows of several sources, one after the other; their images were packed by one codec."""
+        """Concatenates the rows of several sources, whose images were packed by one codec."""
         import pyarrow as pa
 
         if len(parts) == 1:
             return parts[0]
-        tables = pa.concat_tables([part._table for part in parts])
-        return cls(tables, np.concatenate([part._splits for part in parts]), parts[0]._codec)
+        table = pa.concat_tables([part._table for part in parts])
+        return cls(table, np.concatenate([part._splits for part in parts]), parts[0]._codec)
 
     @property
     def splits(self) -> SplitNumbers:
-        """The split of each of these rows: (n,) uint8, as in SPLITS."""
+        """The split numbers of these rows: (n,) uint8, as in SPLITS."""
         return self._splits[self.numbers]
 
     def with_splits(self, splits: SplitNumbers) -> Rows:
-        """All rows of the table, with other splits."""
+        """Returns all rows of the table with other split numbers: (n,) uint8, as in SPLITS."""
         return Rows(self._table, splits, self._codec)
 
     def of_split(self, name: str) -> Self:
-        """Those of one split; there may be none."""
+        """Returns the rows of one split; there may be none."""
         return self.take(np.flatnonzero(self.splits == SPLITS.index(name)))
 
     def image_ids(self) -> Texts:
-        """The image_id of each, without the rest of it."""
+        """Returns the image_ids of these rows without reading the other columns."""
         return Texts(self._table.select(["image_id"]), self._numbers)
 
     def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterator[Row]:
@@ -188,20 +198,21 @@ class Rows(TableRows[Row]):
         names, sources = (batch.column(name).to_pylist() for name in ("image_id", "source"))
         lists = (_tuples(batch.column(name)) for name in ("captions", "english", "labels", "translations"))
         splits = [SPLITS[number] for number in self._splits[numbers]]
-        for name, image, split, source, *of in zip(names, images, splits, sources, *lists):
-            captions, english, labels, translations = of
+        for name, image, split, source, captions, english, labels, translations in zip(
+            names, images, splits, sources, *lists
+        ):
             yield Row(name, self._codec.unpack(*image), captions, english, split, source, labels, translations)
 
 
 def _tuples(lists: pa.ListArray) -> Iterator[tuple[Any, ...]]:
-    """The lists of a column as tuples; four times as fast as its own to_pylist."""
+    """Returns the lists of a column as tuples, four times as fast as its own to_pylist."""
     values, ends = lists.flatten().to_pylist(), lists.offsets.to_numpy()
     edges = (ends - ends[0]).tolist()
     return (tuple(values[start:end]) for start, end in pairwise(edges))
 
 
 class SkippedWriter:
-    """Writes skipped in order, and counts their reasons."""
+    """Writes skipped samples to temporary storage, in order."""
 
     def __init__(self, temp_dir: Path) -> None:
         import pyarrow as pa
@@ -214,12 +225,12 @@ class SkippedWriter:
         self._writer.add((sample.image_id, sample.path, sample.reason))
 
     def finish(self) -> SkippedSamples:
-        """The skipped that were added."""
+        """Returns the samples that were added."""
         return SkippedSamples(self._writer.finish())
 
 
 class SkippedSamples(TableRows[SkippedSample]):
-    """The skipped of a source."""
+    """The skipped samples of a source, on disk."""
 
     def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterator[SkippedSample]:
         return (SkippedSample(*values) for values in zip(*(column.to_pylist() for column in batch.columns)))

@@ -1,4 +1,4 @@
-"""Records out of CSV, TSV, JSONL and Parquet files."""
+"""A reader of CSV, TSV, JSONL and Parquet files of captioned images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ def is_table(path: Path) -> bool:
 
 
 def table_records(path: Path, *, confined: bool) -> Iterator[Record]:
-    """Reads a table file, UTF-8 with or without a byte order mark.
+    """Reads a table file; text is UTF-8 with or without a byte order mark.
+
+    Args:
+        path: the file; its suffix gives its format, and relative paths in it start from its folder.
+        confined: whether paths that leave the folder are refused.
 
     Raises:
-        SourceError: not UTF-8, or a line that is not JSON; names the place.
+        SourceError: the file is not UTF-8, CSV, JSON lines or Parquet; the message gives the line.
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -44,7 +48,7 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
             names = reader.fieldnames or []
             if len(names) == 1 and ";" in names[0]:
                 raise SourceError(
-                    f"expected columns parted by {delimiter!r}, got {names[0]!r} in {path}; save it with commas"
+                    f"expected columns separated by {delimiter!r}, got {names[0]!r} in {path}; save it with commas"
                 )
             for row in reader:
                 if None in row:
@@ -54,7 +58,7 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
                     )
                 yield row
     except csv.Error as error:
-        raise SourceError(f"expected a table, got {error} in {path}, line {reader.line_num}; mend that line") from error
+        raise SourceError(f"expected a table, got {error} in {path}, line {reader.line_num}; fix that line") from error
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
 
@@ -87,13 +91,14 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
 
 
 def _no_json_line(path: Path, number: int, line: str) -> SourceError:
-    """A line that is no record; where a list begins with it, how to make lines of that."""
-    mend = f"make lines of it: {json_lines(path)}" if number == 1 and line.lstrip().startswith("[") else "mend it"
-    return SourceError(f"expected one JSON object a line, got {line.strip()[:60]!r} in {path}, line {number}; {mend}")
+    """Returns the error of a line that is no JSON object; at the start of a list it says how to convert that."""
+    is_list = number == 1 and line.lstrip().startswith("[")
+    advice = f"write one record a line: {json_lines(path)}" if is_list else "fix it"
+    return SourceError(f"expected one JSON object a line, got {line.strip()[:60]!r} in {path}, line {number}; {advice}")
 
 
 def json_lines(path: Path) -> str:
-    """The command that makes a list in a JSON file a record a line."""
+    """Returns the shell command that converts a list in a JSON file to one record a line."""
     return f"jq -c '.[]' {path.name} > lines-{path.stem}.jsonl"
 
 
@@ -101,9 +106,9 @@ def _not_utf8(path: Path, error: UnicodeDecodeError) -> SourceError:
     with path.open("rb") as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return SourceError(f"expected UTF-8, got UTF-16 in {path}; convert it: {_converted(path, 'UTF-16')}")
-    found = error.object[error.start : error.start + 1].hex()
+    byte = error.object[error.start : error.start + 1].hex()
     return SourceError(
-        f"expected UTF-8, got the byte 0x{found} in {path}; if it was saved in the Turkish Windows code page, convert "
+        f"expected UTF-8, got the byte 0x{byte} in {path}; if it was saved in the Turkish Windows code page, convert "
         f"it: {_converted(path, 'WINDOWS-1254')}"
     )
 

@@ -1,7 +1,7 @@
-"""WebDataset shards: tar files whose members of one name before the first dot are one captioned image.
+"""A reader of WebDataset shards: tar files whose members of one name before the first dot are one captioned image.
 
-A shard is read once, from its front to its end, and images are passed over: of each, the place in the file is kept,
-so that it can be read later by itself. Nothing is ever unpacked; a member's name is a name and no path.
+A shard is read once from start to end for its captions; of an image only the offset in the file is noted, so that the
+image can be read later. Nothing is unpacked: a member's name is used as a name, never as a path.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ log = logging.getLogger("training")
 IMAGES = frozenset("jpg jpeg png webp gif bmp tif tiff avif jp2 ppm".split())
 TEXTS = frozenset(["txt"])
 FIELDS = "json"
-MAX_IMAGE_BYTES = 4 * MAX_PIXELS  # what the largest image that is opened takes without any compression
-MAX_TEXT_BYTES = 1_000_000  # of a caption or a .json; no caption is a tenth of it
-MAX_HEADER_BYTES = 1_000_000  # of a long name or of extended attributes, which tarfile reads at once
+MAX_IMAGE_BYTES = 4 * MAX_PIXELS  # the largest image that `open_image` accepts, uncompressed
+MAX_TEXT_BYTES = 1_000_000  # of a .txt or .json; no caption is a tenth as long
+MAX_HEADER_BYTES = 1_000_000  # of a long name or of extended attributes, which tarfile reads into memory
 MAX_SHARDS = 100_000  # of one pattern
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 SPLIT_WORD = re.compile(r"[^\W\d_]+")
@@ -42,7 +42,7 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 @dataclass(frozen=True)
 class ShardImage(LazyImage):
-    """An image in a shard: so many bytes from a place on."""
+    """An image in a shard: `size` bytes from `offset` on."""
 
     shard: str
     offset: int
@@ -50,18 +50,13 @@ class ShardImage(LazyImage):
     name: str
 
     def read(self) -> bytes:
-        """The bytes of the file.
-
-        Raises:
-            SourceError: the shard is gone, or shorter than it was.
-        """
         try:
             with Path(self.shard).open("rb") as file:
                 file.seek(self.offset)
                 content = file.read(self.size)
         except OSError as error:
             raise SourceError(
-                f"expected the shard {self.shard}, got {error.strerror}; bring it back, and give the same command again"
+                f"expected the shard {self.shard}, got {error.strerror}; restore it, and give the same command again"
             ) from error
         if len(content) < self.size:
             raise SourceError(
@@ -71,55 +66,62 @@ class ShardImage(LazyImage):
 
 
 def is_shards(name: str) -> bool:
-    """Whether a source's name is that of shards: a tar file, or a pattern of them."""
+    """Returns whether a source's name is that of a tar file, or a pattern of such names."""
     return name.endswith((".tar", *COMPRESSED))
 
 
 def shards_of(name: str) -> list[Path]:
-    """The tar files of a name or of a pattern such as ``shard-{000000..000009}.tar``, in order.
+    """Returns the tar files of a name or of a pattern such as ``shard-{000000..000009}.tar``, in order.
 
     Raises:
-        SourceError: compressed ones, one that is not there, or too many.
+        SourceError: a file is compressed or missing, or the pattern gives none or more than MAX_SHARDS.
     """
     if name.endswith(COMPRESSED):
         raise SourceError(
-            f"expected an uncompressed .tar, got {name}, in which no image can be read by itself; uncompress it "
+            f"expected an uncompressed .tar, got {name}, in which no single image can be read; uncompress it "
             "(images hardly shrink)"
         )
-    paths = [Path(found) for found in itertools.islice(_expanded(name), MAX_SHARDS + 1)]
+    paths = [Path(path) for path in itertools.islice(_expanded(name), MAX_SHARDS + 1)]
     if not 0 < len(paths) <= MAX_SHARDS:
-        raise SourceError(f"expected 1 to {MAX_SHARDS} shards, got none or more from {name}; mend the pattern")
+        raise SourceError(f"expected 1 to {MAX_SHARDS} shards, got none or more from {name}; correct the pattern")
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise SourceError(
             f"expected {len(paths)} shards by the name {name}, got {len(paths) - len(missing)}, without {missing[0]}; "
-            "fetch the others, or write a narrower pattern"
+            "fetch the missing ones, or give a narrower pattern"
         )
     return paths
 
 
 def shards_below(folder: Path) -> list[Path]:
-    """The shards in a folder, or in its subfolders named after splits; in order, and there may be none."""
-    inside = [path for path in folder.iterdir() if path.is_dir() and path.name.lower() in SPLIT_NAMES]
-    found = [path for place in (folder, *inside) for path in place.glob("*.tar") if not path.name.startswith(".")]
-    if not found and any(path.name.endswith(COMPRESSED) for path in folder.iterdir()):
+    """Returns the shards in a folder and in its subfolders named after splits, sorted; there may be none.
+
+    Raises:
+        SourceError: the folder has only compressed ones.
+    """
+    splits = [path for path in folder.iterdir() if path.is_dir() and path.name.lower() in SPLIT_NAMES]
+    shards = [path for parent in (folder, *splits) for path in parent.glob("*.tar") if not path.name.startswith(".")]
+    if not shards and any(path.name.endswith(COMPRESSED) for path in folder.iterdir()):
         raise SourceError(
-            f"expected uncompressed .tar files in {folder}, got compressed ones, in which no image can be read by "
-            "itself; uncompress them (images hardly shrink)"
+            f"expected uncompressed .tar files in {folder}, got compressed ones, in which no single image can "
+            "be read; uncompress them (images hardly shrink)"
         )
-    return sorted(found)
+    return sorted(shards)
 
 
 def shard_records(shards: list[Path], folder: Path | None = None) -> Iterator[Record]:
-    """The samples of shards as records: the fields of .json, the text of .txt in the column txt, and the image.
+    """Yields the samples of shards as records: the fields of .json, the text of .txt as column txt, and the image.
 
-    The whole of a .txt is one caption, as img2dataset writes it. Several are .tr.txt and .en.txt, or fields of .json.
+    A .txt is one caption, as img2dataset writes it; several captions are .tr.txt and .en.txt, or fields of .json.
     An image is named after its shard and its key, since shards may use the same keys. Its split is the word train,
-    validation or test (or another of their usual names) in the name of its shard, or of the shard's folder. Names begin
-    at `folder`, or at the folder that all shards share.
+    validation or test (or another of their usual names) in the name of its shard, or of the shard's folder.
+
+    Args:
+        shards: the tar files, in order.
+        folder: what the names of shards are relative to; None means their common folder.
 
     Raises:
-        SourceError: a shard that is no tar file, or is cut off or damaged: says where.
+        SourceError: a shard is no tar file, or is cut off or damaged; the message says after how many members.
     """
     root = folder or Path(os.path.commonpath([shard.parent for shard in shards]))
     number = 0
@@ -134,11 +136,7 @@ def shard_records(shards: list[Path], folder: Path | None = None) -> Iterator[Re
 
 @dataclass
 class _Sample:
-    """What is known of one sample so far.
-
-    Attributes:
-        fault: why it can't be used, in words.
-    """
+    """One sample of a shard, filled while its members are read; `fault` says why it can't be used."""
 
     key: str
     images: dict[str, ShardImage] = field(default_factory=dict)
@@ -148,9 +146,11 @@ class _Sample:
 
     @property
     def is_whole(self) -> bool:
+        """Whether no further member is needed."""
         return bool(self.fault or (self.images and (self.texts or self.fields)))
 
     def values(self) -> dict[str, Any]:
+        """Returns the sample as column → value."""
         image: LazyImage | MissingImage
         if self.fault or not self.images:
             image = MissingImage(self.key, self.fault or "no image beside the caption")
@@ -160,7 +160,7 @@ class _Sample:
 
 
 def _samples(shard: Path) -> Iterator[_Sample]:
-    """The samples of a shard, each when its last part has been read; those with parts missing come last."""
+    """Yields the samples of a shard as soon as they are complete; incomplete ones come last."""
     incomplete: dict[str, _Sample] = {}
     sample: _Sample | None = None
     with shard.open("rb") as file:
@@ -181,7 +181,7 @@ def _samples(shard: Path) -> Iterator[_Sample]:
 
 
 def _add(sample: _Sample, member: tarfile.TarInfo, kind: str, shard: Path, file: Any) -> None:
-    """Adds a member to its sample: an image by its place, a text or record by its content."""
+    """Adds a member to its sample: the offset of an image, or the content of a text or record."""
     last = kind.rpartition(".")[2]
     if last in IMAGES:
         if member.issparse():
@@ -221,11 +221,11 @@ LONG_HEADERS = (
 
 
 class _BrokenError(Exception):
-    """A tar file that can't be read on."""
+    """A tar file that can't be read further."""
 
 
 class _Header(tarfile.TarInfo):
-    """A header that says what is wrong with it: tarfile would take a damaged one for the end of the archive."""
+    """A tar header that raises if it is damaged: tarfile would take it for the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -241,10 +241,10 @@ class _Header(tarfile.TarInfo):
 
 
 def _members(shard: Path, file: Any) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar file, one at a time in memory.
+    """Yields the members of a tar file, of which only one is in memory.
 
     Raises:
-        SourceError: it is no tar file, or is cut off or damaged.
+        SourceError: the file is no tar file, or is cut off or damaged.
     """
     size = shard.stat().st_size
     count = end = 0
@@ -257,19 +257,19 @@ def _members(shard: Path, file: Any) -> Iterator[tarfile.TarInfo]:
                 end = member.offset_data + member.size
                 count += 1
                 yield member
-                archive.members.clear()  # or each header would stay in memory
+                archive.members.clear()  # tarfile would keep every header in memory
     except (_BrokenError, tarfile.TarError, OSError, ValueError, RecursionError) as error:
-        where = f"is cut off or damaged after {count} members" if count else "is none"
+        where = f"is cut off or damaged after {count} members" if count else "is not one"
         raise SourceError(
             f"expected a whole tar file, got {shard}, which {where} ({one_line(error, 80)}); fetch it "
-            "again, or take it away"
+            "again, or remove it"
         ) from error
     if size < (-(-end // tarfile.BLOCKSIZE) + 1) * tarfile.BLOCKSIZE:
         log.warning("%s has no end mark: if it was cut off, its last images are missing", shard)
 
 
 def _expanded(pattern: str) -> Iterator[str]:
-    """Names for a pattern of braces.
+    """Yields the names that a pattern with braces stands for, in order.
 
     >>> list(_expanded("a-{08..10}.tar")), list(_expanded("{a,b}/{0..1}.tar"))
     (['a-08.tar', 'a-09.tar', 'a-10.tar'], ['a/0.tar', 'a/1.tar', 'b/0.tar', 'b/1.tar'])

@@ -1,1 +1,1 @@
-"""Distillation: captions and their , the losses, and what the trainer is told."""
+"""Distillation: captions and their regression targets, losses, the order of the rows, and trainer callbacks."""

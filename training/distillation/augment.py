@@ -1,4 +1,4 @@
-"""Augmentation of the training captions: typed without Turkish letters, in other case, with a typo."""
+"""Augmentation of the training captions: no Turkish letters, another case, no full stop, or a typo."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from turkish_clip.text import ascii_fold, lower, upper
 
 
 def one_typo(text: str, number: int | None = None) -> str:
-    """Swaps, drops or doubles one letter inside a word; a number decides which, or else the text itself.
+    """Swaps, drops or doubles one letter inside a word of three letters or more; without one, changes nothing.
 
     >>> one_typo("kırmızı bir araba") != "kırmızı bir araba"
     True
+
+    Args:
+        text: a caption.
+        number: non-negative; decides which letter and which typo; None: the CRC-32 of the text.
     """
     places = [i for i in range(1, len(text) - 1) if text[i - 1 : i + 2].isalpha()]
     if not places:
@@ -30,7 +34,7 @@ def one_typo(text: str, number: int | None = None) -> str:
 
 
 def other_full_stop(text: str) -> str:
-    """Takes the full stop away, or adds one.
+    """Removes the full stop at the end, or adds one.
 
     >>> other_full_stop("bir kuş."), other_full_stop("bir kuş")
     ('bir kuş', 'bir kuş.')
@@ -40,7 +44,7 @@ def other_full_stop(text: str) -> str:
 
 @dataclass
 class Augmentation:
-    """Rewrites a share of the training captions; which, depends on the seed, the epoch and the row alone.
+    """Rewrites training captions with the given probabilities; seed, epoch and row alone decide which and how.
 
     Attributes:
         epoch: set by the trainer as each epoch begins.
@@ -54,26 +58,31 @@ class Augmentation:
     epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the captions of this epoch."""
+        """Sets the epoch, for which the rewritten captions are drawn anew."""
         self.epoch = epoch
 
     def of(self, texts: Sequence[str], rows: Sequence[int]) -> list[str]:
-        """The captions of the given rows, some of them rewritten."""
+        """Returns the captions in order, some of them rewritten.
+
+        Args:
+            texts: captions as written.
+            rows: the row number of each in the training data set.
+        """
         return [self._one(text, row) for text, row in zip(texts, rows)]
 
     def _one(self, text: str, row: int) -> str:
-        def share(name: str) -> float:
-            # not CRC32, which is linear: whoever had a typo would always be in capitals
+        def draw(name: str) -> float:
+            # not CRC-32: it is linear, so the draws of one row would depend on each other
             digest = hashlib.blake2b(f"{self.seed} {self.epoch} {row} {name}".encode(), digest_size=8).digest()
             return int.from_bytes(digest, "big") / 2**64
 
-        if share("typo") < self.typo_probability:
-            text = one_typo(text, int(share("which typo") * 2**32))
-        if share("full stop") < self.full_stop_probability:
+        if draw("typo") < self.typo_probability:
+            text = one_typo(text, int(draw("which typo") * 2**32))
+        if draw("full stop") < self.full_stop_probability:
             text = other_full_stop(text)
-        case = share("case")
+        case = draw("case")
         if case < self.case_probability:
             text = upper(text) if case < self.case_probability / 2 else lower(text)
-        if share("ascii") < self.ascii_probability:
+        if draw("ascii") < self.ascii_probability:
             text = ascii_fold(text)
         return text

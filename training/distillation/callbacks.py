@@ -1,4 +1,4 @@
-"""What our commands add to the trainer: epochs and steps told on, the learning curve on disk, the loss on the bar."""
+"""Callbacks for the trainer: epoch and micro-batch numbers, the log file, the logit scale's bound, the progress bar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable
 
 
 class SetEpoch(TrainerCallback):  # type: ignore[misc]
-    """Tells the number of each epoch as it begins, after a resume too, to us and to the order of the rows."""
+    """Passes the number of each epoch as it begins, also after a resume, to a function and to the batch sampler."""
 
     def __init__(self, on_epoch: Callable[[int], None]) -> None:
         self.on_epoch = on_epoch
@@ -28,22 +28,20 @@ class SetEpoch(TrainerCallback):  # type: ignore[misc]
         self.on_epoch(epoch)
         sampler = getattr(train_dataloader, "batch_sampler", None)
         while (inner := getattr(sampler, "batch_sampler", None)) is not None:
-            sampler = inner  # a resumed loader of several processes wraps it twice; the trainer looks under one
+            sampler = inner  # a resumed loader of several ranks wraps it twice; the trainer unwraps it once
         if sampler is not None and hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
 
 
 class TrackStepState(TrainerCallback):  # type: ignore[misc]
-    """Tells which part of an update is being computed, and gives each of several processes dropout of its own."""
+    """Keeps the step state at the micro-batch that is being computed, and seeds dropout differently on each rank."""
 
     def __init__(self, step_state: StepState) -> None:
         self.step_state = step_state
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         sharding = self.step_state.sharding
-        if (
-            sharding.world_size > 1
-        ):  # a resumed run of as many processes takes their states from the checkpoint afterwards
+        if sharding.world_size > 1:  # a resume with as many ranks restores the generators' states afterwards
             torch.manual_seed(args.seed + sharding.rank + sharding.world_size * (1 + state.global_step))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -54,9 +52,9 @@ class TrackStepState(TrainerCallback):  # type: ignore[misc]
 
 
 class SaveLog(TrainerCallback):  # type: ignore[misc]
-    """Keeps the learning curve in a file, one JSON object a logged step.
+    """Writes the trainer's log to a JSONL file, one line per logged step.
 
-    The whole history is written each time: the trainer restores it on resume, so no line comes twice.
+    The whole history is written each time; the trainer restores it on resume, so no line is doubled.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,14 +66,14 @@ class SaveLog(TrainerCallback):  # type: ignore[misc]
 
 
 class ClampLogitScale(TrainerCallback):  # type: ignore[misc]
-    """Keeps a CLIP's temperature from falling below 1/100, as CLIP does."""
+    """Keeps the temperature of a CLIP model at 1/100 or above, as CLIP's training does."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
 
 
 class LossProgressBar(ProgressCallback):  # type: ignore[misc]
-    """The trainer's progress bar with the last figures on it, instead of a line of figures every few steps."""
+    """The trainer's progress bar, with the last loss and validation MRR on it instead of a printed line per log."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if self.training_bar is not None and logs:
@@ -84,7 +82,7 @@ class LossProgressBar(ProgressCallback):  # type: ignore[misc]
 
 
 def with_progress_bar(trainer: Trainer) -> Trainer:
-    """The trainer with our bar in place of its own bar or lines."""
+    """Replaces the trainer's own progress bar or printed lines by `LossProgressBar`; returns the trainer."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(LossProgressBar())

@@ -1,4 +1,4 @@
-"""Captions × regression targets → what the trainer and the evaluator take."""
+"""The training data set of captions and regression targets, and the evaluator of the validation split."""
 
 from __future__ import annotations
 
@@ -39,16 +39,15 @@ log = logging.getLogger("training")
 
 @dataclass(frozen=True)
 class Pairs:
-    """What distillation runs on.
+    """The training captions with their regression targets, and the evaluator.
 
     Attributes:
-        train: a row a caption; read, it has the columns caption (str, some of them rewritten by `augmentation`) and label
-            ((dim,) float32, looked up: what the objective asks for).
-        images: how many training images they are of.
+        train: one row per caption, with columns caption (augmented) and label (its regression target, (dim,) float32).
+        images: number of training images.
         texts: the training captions as written.
-        targets_sha256: of the labels' bytes.
-        evaluator: on the validation split, or None where there is none.
-        augmentation: tell it each epoch.
+        targets_sha256: of the bytes of all regression targets.
+        evaluator: on the validation split; None where there is none.
+        augmentation: of the captions; its epoch is to be set as each begins.
     """
 
     train: Dataset
@@ -60,11 +59,17 @@ class Pairs:
 
 
 def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig) -> Pairs:
-    """Joins the splits' captions with their images' image embeddings; both stay on disk.
+    """Joins the captions with their images' embeddings; both stay on disk.
+
+    Args:
+        captions: the splits' captions.
+        embeddings: of all their images that were not skipped.
+        config: names the objective, the sampling weights, the augmentation and the folder of temporary files.
 
     Raises:
-        SourceError: no training images.
-        EmbeddingsError: an image has no target and was not skipped when the image embeddings were made.
+        SourceError: there are no training images, or the objective's English captions or text tower are missing.
+        RunError: the objective needs the image model, which has other weights now.
+        EmbeddingsError: an image has no embedding and was not skipped when the embeddings were made.
     """
     import pyarrow as pa
     from datasets import Dataset
@@ -87,7 +92,7 @@ def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
         config.typo_probability,
         config.seed,
     )
-    dataset = Dataset(InMemoryTable(table), fingerprint=sha256_of_texts(texts)[:16])  # mapped, whatever the class says
+    dataset = Dataset(InMemoryTable(table), fingerprint=sha256_of_texts(texts)[:16])  # memory-mapped despite its name
     return Pairs(
         dataset.with_transform(TargetLookup(targets, targets_sha256, augmentation, each)),
         len(train),
@@ -99,7 +104,12 @@ def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
 
 
 def caption_table(rows: Rows, temp_dir: Path) -> pa.Table:
-    """The captions of rows, one after the other, on disk: caption, the place of its image, its own, its length."""
+    """Returns a memory-mapped table of captions: caption, image (its row's number), row (its own), length (characters).
+
+    Args:
+        rows: images with their captions.
+        temp_dir: where the table's unnamed file lies.
+    """
     import pyarrow as pa
 
     columns = [("caption", pa.string()), ("image", pa.int64()), ("row", pa.int64()), ("length", pa.int64())]
@@ -111,84 +121,104 @@ def caption_table(rows: Rows, temp_dir: Path) -> pa.Table:
 
 
 class TargetLookup:
-    """A few rows of `caption_table` → what the trainer takes: the columns caption and label."""
+    """The data set's transform: rows of `caption_table` become the columns caption (augmented) and label."""
 
     def __init__(self, targets: Vectors, targets_sha256: str, augmentation: Augmentation, each: str = "image") -> None:
-        """Takes labels of which there is one for each image or each row of the table."""
+        """Keeps the regression targets as a tensor that shares their memory.
+
+        Args:
+            targets: (n, dim) float32 regression targets.
+            targets_sha256: of their bytes.
+            augmentation: of the captions.
+            each: column of the table that numbers the targets: image, or row where each caption has its own.
+        """
         import torch
 
         self._targets = torch.from_numpy(targets)
         self._each = each
         self._targets_sha256 = targets_sha256
-        self._variants = augmentation
+        self._augmentation = augmentation
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         if "caption" in batch:
-            result["caption"] = self._variants.of(batch["caption"], batch["row"])
+            result["caption"] = self._augmentation.of(batch["caption"], batch["row"])
             result["label"] = list(self._targets[batch[self._each]])
         return result
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Its name: the host would serialise all labels to tell one transform from another."""
+        """Pickles as the targets' hash: `datasets` pickles a transform for its fingerprint, with all targets in it."""
         return str, (self._targets_sha256,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TargetLookup:
-        """Itself, as for a function: the host copies the data set's settings."""
+        """Returns itself, as functions do: `datasets` copies a data set's transform with its format."""
         return self
 
 
 def drawn(rows: Rows, config: DistillConfig) -> Rows:
-    """As many of the rows as the run trains on; a larger number holds the images of a smaller one."""
+    """Returns the rows that the run trains on, drawn by a hash of their ids; a larger draw contains a smaller one.
+
+    Args:
+        rows: of the training split.
+        config: has their number (0: all) and the seed.
+    """
     if not config.train_images or config.train_images >= len(rows):
         return rows
-    shares = (hash_fraction(config.split_seed + 1, image_id) for image_id in rows.image_ids())
-    order = np.argsort(np.fromiter(shares, np.float64, len(rows)), kind="stable")
+    fractions = (hash_fraction(config.split_seed + 1, image_id) for image_id in rows.image_ids())
+    order = np.argsort(np.fromiter(fractions, np.float64, len(rows)), kind="stable")
     return rows.take(np.sort(order[: config.train_images]))
 
 
 def with_embeddings(rows: Rows, embeddings: ImageEmbeddings) -> Rows:
-    """The rows whose images opened when the image embeddings were made.
+    """Returns the rows whose images were not skipped when the image embeddings were made.
+
+    Args:
+        rows: of one split.
+        embeddings: with the ids of the skipped images.
 
     Raises:
-        SourceError: none of them did.
+        SourceError: all of them were skipped.
     """
     if not embeddings.skipped:
         return rows
-    kept = np.flatnonzero([image_id not in embeddings.skipped for image_id in rows.image_ids()])
-    if rows and not len(kept):
-        raise SourceError(f"expected images that open, got {len(rows)} that are all in {embeddings.folder / SKIPPED}")
-    return rows.take(kept)
+    places = np.flatnonzero([image_id not in embeddings.skipped for image_id in rows.image_ids()])
+    if rows and not len(places):
+        raise SourceError(
+            f"expected images that open, got {len(rows)} that are all in {embeddings.folder / SKIPPED}; "
+            "see the reasons there"
+        )
+    return rows.take(places)
 
 
 def warn_truncated(model: SentenceTransformer, texts: Iterable[str]) -> int:
-    """Says once how many captions are longer than the encoder reads; returns that number."""
+    """Returns how many captions are longer than the encoder reads, after a warning where there are any.
+
+    Args:
+        model: with the tokenizer and max_seq_length in tokens; None: of no limit.
+        texts: captions, read once.
+    """
     max_tokens: int | None = model.max_seq_length
     if max_tokens is None:
         return 0
     cut = longest = total = 0
     remaining = iter(texts)
-    while some := list(islice(remaining, TOKENISED_AT_ONCE)):
-        lengths = [len(ids) for ids in model.tokenizer(some, truncation=False, verbose=False)["input_ids"]]
+    while batch := list(islice(remaining, TOKENISED_AT_ONCE)):
+        lengths = [len(ids) for ids in model.tokenizer(batch, truncation=False, verbose=False)["input_ids"]]
         cut += sum(length > max_tokens for length in lengths)
-        longest, total = max(longest, *lengths), total + len(some)
+        longest, total = max(longest, *lengths), total + len(batch)
     if cut:
-        log.warning(
-            "%d of %d captions are longer than %d tokens and are cut (longest: %d); raise --max_tokens to keep them",
-            cut,
-            total,
-            max_tokens,
-            longest,
-        )
+        message = "%d of %d captions are longer than %d tokens and are cut (longest: %d); raise --max_tokens"
+        log.warning(message, cut, total, max_tokens, longest)
     return cut
 
 
 def _evaluator(captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig) -> RetrievalEvaluator | None:
+    """Returns the evaluator of the validation split, each image once; None, after a warning, where it has no images."""
     from turkish_clip.evaluator import RetrievalEvaluator
 
     rows = deduplicate(with_embeddings(captions.rows.of_split("validation"), embeddings), embeddings)
     if not rows:
-        log.warning("no validation images: the last weights are kept, not the best")
+        log.warning("no validation images: the weights of the last step are saved, not the best ones")
         return None
     return RetrievalEvaluator(
         [row.captions for row in rows],

@@ -1,4 +1,4 @@
-"""The losses: a text tower against frozen image vectors, of which each rank and micro-batch has its part."""
+"""The losses: captions against regression targets or in-batch negatives, over ranks and micro-batches."""
 
 from __future__ import annotations
 
@@ -23,39 +23,47 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers.models.clip.modeling_clip import CLIPOutput
 
-SAME_IMAGE = 1 - 1e-5  # cosine from which two labels are of one image
+SAME_IMAGE = 1 - 1e-5  # cosine above which two regression targets are of one image
 
 
 def loss_for(model: SentenceTransformer, objective: Objective, step_state: StepState) -> nn.Module:
-    """The host's own MSELoss where it is all that is asked for, else `FrozenImageLoss`."""
+    """Returns the loss of an objective: `FrozenImageLoss` where it has a contrastive part, else `ShardedMSELoss`.
+
+    Args:
+        model: the text encoder that is trained.
+        objective: the weights of its parts.
+        step_state: the micro-batch that is being computed.
+    """
     return FrozenImageLoss(model, objective, step_state) if objective.contrastive else ShardedMSELoss(model, step_state)
 
 
 class ShardedMSELoss(MSELoss):  # type: ignore[misc]
-    """The host's MSELoss, times what the rows at hand weigh in their update: 1 where they are all of it."""
+    """The MSELoss of Sentence Transformers, times the weight of this shard in its optimizer step (1 without shards)."""
 
     def __init__(self, model: SentenceTransformer, step_state: StepState) -> None:
         super().__init__(model)
         self.step_state = step_state
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """From one column of tokenised captions and (b, dim) labels: a scalar."""
+        """Returns the scalar loss.
+
+        Args:
+            sentence_features: one column of b tokenised captions.
+            labels: (b, dim) regression targets, of norm 1 unless the objective is raw.
+        """
         loss: Tensor = super().forward(sentence_features, labels)
         return loss * self.step_state.weight
 
 
 class FrozenImageLoss(nn.Module):
-    """Squared distance to the image's vector, and the cross-entropy of telling it from the batch's other images.
+    """The squared distance to the regression target, plus a contrastive (InfoNCE) loss against in-batch negatives.
 
-    The cross-entropy is CLIP's, symmetric, with a learnt temperature (Source: Radford et al. 2021, figure 3), where the
-    image side gets no gradient. Captions of one image, and images of one vector, are no negatives of each other.
-    The squared distance is summed over the components and halved: 1 - cosine for unit vectors.
-
-    Several processes tell an image from those of all of them: each computes the cross-entropy of all their rows. An
-    update in several micro-batches tells it from those of the micro-batch alone.
+    The squared distance is summed over the components and halved: 1 - cosine for unit vectors. The contrastive loss is
+    `contrastive_loss` with a learnt temperature; the frozen image side gets no gradient. Its negatives are those of the
+    micro-batch, over all ranks: each rank computes it over the rows of all.
 
     Attributes:
-        progress: of the training, 0 to 1; `TrackProgress` sets it.
+        progress: fraction of the training that is done, set by `TrackProgress`.
     """
 
     def __init__(self, model: SentenceTransformer, objective: Objective, step_state: StepState) -> None:
@@ -67,7 +75,12 @@ class FrozenImageLoss(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """From one column of tokenised captions and (b, dim) labels of norm 1: a scalar."""
+        """Returns the scalar loss.
+
+        Args:
+            sentence_features: one column of b tokenised captions.
+            labels: (b, dim) regression targets of norm 1.
+        """
         (features,) = sentence_features
         texts = self.model(features)["sentence_embedding"].float()
         images = labels.to(texts)
@@ -81,79 +94,81 @@ class FrozenImageLoss(nn.Module):
 
 
 def contrastive_loss(texts: Tensor, images: Tensor, scale: Tensor) -> Tensor:
-    """The mean of both directions' cross-entropies.
+    """Returns the symmetric InfoNCE loss of captions and images; images of equal embedding are no negatives.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021, figure 3.
 
     Args:
         texts: (b, dim) of norm 1; row i captions image i.
         images: (b, dim) of norm 1; equal rows are one image.
-        scale: by which cosines are multiplied, 1 / temperature.
+        scale: scalar factor of the cosines, 1 / temperature.
     """
     return _symmetric_cross_entropy(scale * texts @ images.T, images @ images.T > SAME_IMAGE)
 
 
 def _symmetric_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
-    """CLIP's loss (Source: Radford et al. 2021, figure 3), where what is the same is no negative.
+    """Returns the mean of the cross-entropies of the rows and of the columns, without false negatives.
+
+    For logits l: -1/(2b) Σ_i log(exp(2 l_ii) / (Σ_j exp(l_ij) · Σ_j exp(l_ji))), where the sums leave out every j ≠ i
+    that is the same as i. Source: Radford et al. 2021, figure 3, whose sums leave out none.
 
     Args:
-        logits: (b, b) float; row i is caption i against all images, and the diagonal is right.
-        same: (b, b) bool, which pairs off the diagonal are right, too; they are left out of the sums.
-
-    Returns:
-        The mean of the cross-entropies of the rows and of the columns.
+        logits: (b, b) float; row i has caption i against all images, its own on the diagonal.
+        same: (b, b) bool; pairs that belong together: off the diagonal, these are the false negatives.
     """
-    own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    logits = logits.masked_fill(same & ~own, -math.inf)
-    right = torch.arange(len(logits), device=logits.device)
-    return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
+    diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    logits = logits.masked_fill(same & ~diagonal, -math.inf)
+    positives = torch.arange(len(logits), device=logits.device)
+    return (functional.cross_entropy(logits, positives) + functional.cross_entropy(logits.T, positives)) / 2
 
 
 def clip_loss(outputs: CLIPOutput, labels: Tensor, **_: Any) -> Tensor:
-    """The trainer's slot for a loss of both towers: images of one caption are no negatives of it.
+    """Returns CLIP's loss (`compute_loss_func` of the trainer); images with equal captions are no negatives.
 
     Args:
-        outputs: with logits_per_text (b, b).
-        labels: (b,) equal numbers for equal captions.
+        outputs: with logits_per_text, (b, b).
+        labels: (b,) integers, equal for equal captions.
     """
     return _symmetric_cross_entropy(outputs.logits_per_text, labels[:, None] == labels)
 
 
 def _gather_ranks(texts: Tensor, images: Tensor, step_state: StepState) -> tuple[Tensor, Tensor]:
-    """The rows of all processes in this micro-batch, in the order of the processes; the same in each.
+    """Returns the (n, dim) texts and images of all ranks in this micro-batch, in the order of the ranks.
 
-    This process's rows alone carry a gradient, as many times as there are processes: the gradients' mean, which the
-    trainer takes, is then that of one process with all rows. The values are those of one process.
+    Only this rank's rows carry a gradient, times world_size: the mean of the gradients over the ranks, which the
+    trainer takes, is then the gradient of a single process with all rows.
 
     Args:
-        texts: (b, dim) of this process.
+        texts: (b, dim) of this rank.
         images: (b, dim) that belong to them.
-        step_state: how many rows each process has.
-
-    Returns:
-        (n, dim) texts and images.
+        step_state: how many rows each rank has.
     """
     sharding, sizes = step_state.sharding, step_state.sizes
     if sharding.world_size == 1:
         return texts, images
-    most, own = max(sizes), sizes[sharding.rank]
+    own = sizes[sharding.rank]
     rows = torch.cat([texts.detach(), images], dim=1)[:own]
-    padded = functional.pad(rows, (0, 0, 0, most - own))  # gathering wants equal shapes
+    padded = functional.pad(rows, (0, 0, 0, max(sizes) - own))  # all_gather needs equal shapes
     gathered = [torch.empty_like(padded) for _ in sizes]
     torch.distributed.all_gather(gathered, padded)
-    parts = [part[:size].tensor_split(2, dim=1) for part, size in zip(gathered, sizes)]
+    shards = [shard[:size].tensor_split(2, dim=1) for shard, size in zip(gathered, sizes)]
     with_gradient = texts[:own].detach() + sharding.world_size * (texts[:own] - texts[:own].detach())
-    all_texts = [with_gradient if number == sharding.rank else part[0] for number, part in enumerate(parts)]
-    return torch.cat(all_texts), torch.cat([part[1] for part in parts])
+    all_texts = [with_gradient if rank == sharding.rank else shard[0] for rank, shard in enumerate(shards)]
+    return torch.cat(all_texts), torch.cat([shard[1] for shard in shards])
 
 
 class TrackProgress(TrainerCallback, ExportableState):  # type: ignore[misc]
-    """Tells a loss how far the training is, bounds its temperature, and keeps it in the checkpoints' trainer state."""
+    """Passes the progress of the training to a loss, and keeps its temperature in bounds and in the checkpoints.
+
+    The logit scale is no weight of the model: it is saved with the trainer's state, and read from there on resume.
+    """
 
     def __init__(self, loss: FrozenImageLoss, resume_from: str | None) -> None:
         self.loss = loss
         if resume_from is not None:
             state = json.loads((Path(resume_from) / "trainer_state.json").read_text(encoding="utf-8"))
-            kept = state["stateful_callbacks"][type(self).__name__]["attributes"]
-            loss.logit_scale.data.fill_(kept["logit_scale"])
+            saved = state["stateful_callbacks"][type(self).__name__]["attributes"]
+            loss.logit_scale.data.fill_(saved["logit_scale"])
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.loss.progress = state.global_step / state.max_steps
@@ -162,5 +177,5 @@ class TrackProgress(TrainerCallback, ExportableState):  # type: ignore[misc]
         self.loss.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
 
     def state(self) -> dict[str, Any]:
-        """What the trainer writes with its own state."""
+        """Returns what the trainer writes into trainer_state.json."""
         return {"args": {}, "attributes": {"logit_scale": self.loss.logit_scale.item()}}

@@ -1,4 +1,4 @@
-"""Weighted sources: which training captions an epoch sees, how often, and in which order."""
+"""Sampling weights of sources: which training captions an epoch sees, how often, and in which order."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-WEIGHT = "weight"  # the column of a data set that says how often a row is seen in an epoch; without it, once
+WEIGHT = "weight"  # data set column: how often an epoch sees a row on average; without the column, once
 Weights = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
 
 def weight_column(sources: Iterable[tuple[str, int]], weight_of: Mapping[str, float]) -> dict[str, Weights]:
-    """The column of the training captions' weights; none where each is seen once.
+    """Returns the column of the captions' sampling weights by its name, or nothing where all weights are 1.
 
     Args:
-        sources: of each image its source, and how many captions it has.
-        weight_of: of each source.
+        sources: for each image its source and its number of captions.
+        weight_of: sampling weight of each source.
     """
     if all(weight == 1 for weight in weight_of.values()):
         return {}
@@ -31,7 +31,14 @@ def weight_column(sources: Iterable[tuple[str, int]], weight_of: Mapping[str, fl
 
 
 def order_of_epoch(dataset: Any, seed: int, epoch: int, generator: torch.Generator) -> torch.Tensor:
-    """The rows that an epoch sees by their weights, some twice and some not, shuffled by the generator: int64."""
+    """Returns the numbers of the rows that an epoch sees by their sampling weights, shuffled: (n,) int64.
+
+    Args:
+        dataset: with or without the column `weight`.
+        seed: decides, with the epoch, which rows are seen.
+        epoch: from 0.
+        generator: shuffles them.
+    """
     import torch
 
     weights = _weights(dataset)
@@ -42,7 +49,7 @@ def order_of_epoch(dataset: Any, seed: int, epoch: int, generator: torch.Generat
 
 
 def seen_in_epoch(dataset: Any) -> int:
-    """How many rows an epoch sees of a data set."""
+    """Returns how many rows of a data set an epoch sees."""
     weights = _weights(dataset)
     return len(dataset) if weights is None else rows_in_epoch(weights)
 
@@ -54,29 +61,29 @@ def _weights(dataset: Any) -> Weights | None:
 
 
 def rows_in_epoch(weights: Weights) -> int:
-    """How many rows an epoch sees: the same in each.
+    """Returns how many rows each epoch sees, given how often it sees each row on average, (n,).
 
     >>> rows_in_epoch(np.array([1, 1, 1, 0.5, 0.5, 2.0]))
     6
     """
-    return sum(_share(stop - start, weight) for start, stop, weight in _stretches(weights))
+    return sum(_rows_seen(stop - start, weight) for start, stop, weight in _blocks(weights))
 
 
 def rows_of_epoch(weights: Weights, seed: int, epoch: int) -> Numbers:
-    """The rows that an epoch sees, some of them more than once, in the order of the rows: (rows_in_epoch,) int64.
+    """Returns the numbers of the rows that an epoch sees, some more than once, ascending: (rows_in_epoch,) int64.
 
-    Neighbours of one weight are a stretch. Each epoch takes the next part of an endless row of its shuffles, so that
-    after any number of epochs no two of its rows differ by more than one in how often they were seen.
+    Consecutive rows of one weight are a block. Shuffles of a block follow each other without end, and each epoch takes
+    the next rows of that sequence: after any epoch, how often two rows of a block were seen differs by one at most.
 
     Args:
-        weights: of each row, (n,): how often it is seen in an epoch.
+        weights: (n,): how often an epoch sees each row on average.
         seed: of the shuffles.
         epoch: from 0.
     """
     parts = []
-    for start, stop, weight in _stretches(weights):
-        rows, share = stop - start, _share(stop - start, weight)
-        first, last = epoch * share, (epoch + 1) * share
+    for start, stop, weight in _blocks(weights):
+        rows, seen = stop - start, _rows_seen(stop - start, weight)
+        first, last = epoch * seen, (epoch + 1) * seen
         taken = [
             np.random.default_rng((seed, start, shuffle)).permutation(rows)[
                 max(0, first - shuffle * rows) : last - shuffle * rows
@@ -87,11 +94,13 @@ def rows_of_epoch(weights: Weights, seed: int, epoch: int) -> Numbers:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def _share(rows: int, weight: float) -> int:
+def _rows_seen(rows: int, weight: float) -> int:
+    """Returns how many rows of a block an epoch sees: at least one."""
     return max(1, round(rows * weight))
 
 
-def _stretches(weights: Weights) -> Iterator[tuple[int, int, float]]:
+def _blocks(weights: Weights) -> Iterator[tuple[int, int, float]]:
+    """Yields start, stop and weight of each block of consecutive rows of one weight."""
     edges = [0, *(np.flatnonzero(np.diff(weights)) + 1).tolist(), len(weights)]
     for start, stop in itertools.pairwise(edges):
         if stop > start:

@@ -8,7 +8,7 @@ import os
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from training.data.sources import Captions, read_captions
 from training.distillation.sharding import BatchSharding
@@ -19,6 +19,8 @@ from training.run.distributed import is_main_process, join_process_group, rank, 
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import commit_of, sha256_of, sha256_of_texts
 from training.run.recipe import ConfigError
+from training.run.record import Duplicates, RunInputs
+from turkish_clip.records import ImageModel
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformerTrainingArguments
@@ -64,23 +66,29 @@ def read_sources(config: DistillConfig) -> tuple[Captions, ImageEmbeddings]:
     )
 
 
-def inputs(config: DistillConfig, pairs: Pairs, embeddings: ImageEmbeddings) -> dict[str, Any]:
-    """What the run depends on beside its configuration, for run.json."""
+def inputs(
+    config: DistillConfig, pairs: Pairs, embeddings: ImageEmbeddings, duplicates: Duplicates | None
+) -> RunInputs:
+    """Returns what the run depends on beside its configuration.
+
+    Args:
+        config: the run's.
+        pairs: the captions and regression targets.
+        embeddings: that the targets are made of.
+        duplicates: how many rows were left out or are repeated; None where that is not known.
+    """
     manifest = embeddings.manifest
-    return {
-        "captions_sha256": sha256_of_texts(pairs.texts),
-        "targets_sha256": pairs.targets_sha256,
-        "manifest_sha256": sha256_of(embeddings.folder / MANIFEST),
-        "backbone_revision": commit_of(config.backbone, config.backbone_revision),
-        "captions_revisions": [
+    return RunInputs(
+        captions_sha256=sha256_of_texts(pairs.texts),
+        targets_sha256=pairs.targets_sha256,
+        manifest_sha256=sha256_of(embeddings.folder / MANIFEST),
+        backbone_revision=commit_of(config.backbone, config.backbone_revision),
+        captions_revisions=tuple(
             commit_of(source.captions, source.captions_revision, "dataset") for source in config.all_sources
-        ],
-        "image_model": {
-            "id": manifest.image_model,
-            "revision": manifest.revision,
-            "weights_sha256": manifest.weights_sha256,
-        },
-    }
+        ),
+        image_model=ImageModel(manifest.image_model, manifest.revision, manifest.weights_sha256),
+        duplicates=duplicates,
+    )
 
 
 def sharding_of(config: DistillConfig, captions: int) -> BatchSharding:

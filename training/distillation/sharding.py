@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BatchSharding:
-    """How updates are shared out: `batch_size` is what one update sees, however many processes there are.
+    """The shards of an optimizer step: one for each rank and micro-batch, as equal in size as they can be.
 
-    An update's rows are dealt as cards are, to the micro-batches, and each micro-batch's to the processes. So the parts
-    differ by one row at most, each has its share of long and short rows, and a micro-batch holds the same rows however
-    many processes there are.
+    The rows of a step are dealt one by one to its micro-batches, and the rows of a micro-batch one by one to the ranks.
+    So shards differ by one row at most, long and short rows are spread evenly over them, and neither a step nor a
+    micro-batch depends on the number of ranks.
 
     Attributes:
-        rows: of an epoch.
-        batch_size: rows of an update; the last update of an epoch has what is left.
-        world_size: that train together.
-        rank: the number of this one.
-        micro_batches: in which a process takes its share of an update.
+        rows: rows of an epoch.
+        batch_size: rows of a step, over all ranks and micro-batches; the last step of an epoch has what is left.
+        world_size: number of ranks.
+        rank: number of this process, from 0.
+        micro_batches: number of micro-batches of a step (gradient accumulation).
     """
 
     rows: int
@@ -31,21 +31,21 @@ class BatchSharding:
 
     @property
     def parts(self) -> int:
-        """Of an update, over processes and micro-batches."""
+        """The number of shards of an optimizer step: one for each rank and micro-batch."""
         return self.world_size * self.micro_batches
 
     @property
     def largest(self) -> int:
-        """Rows of the largest part."""
+        """The number of rows of the largest shard."""
         return math.ceil(self.batch_size / self.parts)
 
     @property
     def steps(self) -> int:
-        """Of an epoch."""
+        """The number of optimizer steps of an epoch."""
         return math.ceil(self.rows / self.batch_size)
 
     def rows_in_step(self, step: int) -> int:
-        """How many rows the update of that number sees, counted from the training's beginning.
+        """Returns how many rows a step sees, by its number from the beginning of the training.
 
         >>> sharding = BatchSharding(rows=250, batch_size=100)
         >>> [sharding.rows_in_step(step) for step in range(4)]
@@ -54,18 +54,23 @@ class BatchSharding:
         return min(self.batch_size, self.rows - step % self.steps * self.batch_size)
 
     def size(self, rows: int, micro_batch: int, rank: int) -> int:
-        """How many of an update's rows are in one part.
+        """Returns how many rows of a step are in one shard.
 
         >>> sharding = BatchSharding(rows=250, batch_size=100, world_size=2, micro_batches=2)
         >>> [[sharding.size(51, micro_batch, rank) for rank in (0, 1)] for micro_batch in (0, 1)]
         [[13, 13], [13, 12]]
+
+        Args:
+            rows: rows of the step.
+            micro_batch: number of the shard's micro-batch within the step, from 0.
+            rank: number of the shard's rank, from 0.
         """
         return rows // self.parts + (self._offset(micro_batch, rank) < rows % self.parts)
 
     def deal(self, rows: Sequence[int]) -> Iterator[list[int]]:
-        """Deals the rows of an update to its parts, in the order in which processes take them.
+        """Yields the rows of each shard of a step: micro-batch by micro-batch, and in each of them rank by rank.
 
-        A part for which there is no row gets one that weighs nothing (`StepState.weight`), since every process has to take
+        A shard without rows gets the step's first row, with weight 0 (`StepState.weight`), since every rank has to take
         every step.
 
         >>> list(BatchSharding(rows=5, batch_size=5, world_size=2).deal([7, 3, 9, 1, 4]))
@@ -76,17 +81,18 @@ class BatchSharding:
                 yield list(rows[self._offset(micro_batch, rank) :: self.parts]) or [rows[0]]
 
     def _offset(self, micro_batch: int, rank: int) -> int:
-        """The place in an update of a part's first row; the others follow at distances of `parts`."""
+        """Returns the place in a step of a shard's first row; the others follow at distances of `parts`."""
         return micro_batch + self.micro_batches * rank
 
 
 @dataclass
 class StepState:
-    """The micro-batch that is being computed: what part of its update it is. `TrackStepState` moves it on.
+    """Which micro-batch of which optimizer step is being computed; `TrackStepState` keeps it up to date.
 
     Attributes:
-        step: its number, from the training's beginning.
-        micro_batch: its number within the update.
+        sharding: of the steps.
+        step: number of the step from the beginning of the training.
+        micro_batch: number of the micro-batch within the step.
     """
 
     sharding: BatchSharding
@@ -95,16 +101,16 @@ class StepState:
 
     @property
     def sizes(self) -> list[int]:
-        """The rows that each process has in this micro-batch."""
+        """The number of rows of each rank in this micro-batch."""
         rows = self.sharding.rows_in_step(self.step)
         return [self.sharding.size(rows, self.micro_batch, rank) for rank in range(self.sharding.world_size)]
 
     @property
     def weight(self) -> float:
-        """By which this process multiplies the mean over its rows.
+        """The factor of this rank's mean loss over its rows.
 
-        The trainer averages over processes and micro-batches; with this weight, that is the mean over the update's
-        rows, though its parts differ.
+        The trainer averages over ranks and micro-batches. With this factor, that average is the mean over the rows of
+        the step, though its shards differ in size.
 
         >>> [StepState(BatchSharding(rows=5, batch_size=5, world_size=2, rank=number)).weight for number in (0, 1)]
         [1.2, 0.8]
@@ -113,5 +119,5 @@ class StepState:
 
     @property
     def weight_of_all(self) -> float:
-        """By which a mean over the rows of all processes in this micro-batch is multiplied."""
+        """The factor of a mean loss over the rows of all ranks in this micro-batch."""
         return sum(self.sizes) * self.sharding.micro_batches / self.sharding.rows_in_step(self.step)

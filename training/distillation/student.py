@@ -9,16 +9,22 @@ from training.run.config import DistillConfig
 from training.run.distributed import is_main_process
 from training.run.objectives import OBJECTIVES
 from turkish_clip.dual_encoder import weights_sha256
+from turkish_clip.verify import RECORD, ModelRecord
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from training.distillation.dataset import Pairs
-    from training.run.record import Run
+    from training.run.record import Run, RunInputs
 
 
 def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTransformer:
-    """The text encoder to train, with weights that the seed decides.
+    """Builds the text encoder to train, with weights that the seed decides.
+
+    Args:
+        config: the backbone, its size where it is new, and the seed.
+        pairs: whose captions a new vocabulary is learnt from.
+        dim: width of the image embeddings.
 
     Raises:
         ModelError: the backbone can't be loaded or does not fit.
@@ -48,23 +54,39 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
 
 
 def save(
-    student: SentenceTransformer, run: Run, history: list[dict[str, Any]], trained_on: dict[str, int]
+    student: SentenceTransformer, run: Run, inputs: RunInputs, history: list[dict[str, Any]], trained_on: dict[str, int]
 ) -> dict[str, Any]:
-    """Saves the model whole and closes run.json; returns what it recorded."""
+    """Saves the model with its record, atomically, and closes run.json; returns the summary that it recorded.
+
+    Args:
+        student: the trained text encoder.
+        run: its run.
+        inputs: as run.json has them: which image model the vectors belong to.
+        history: the trainer's log.
+        trained_on: counts for the summary.
+    """
     from turkish_clip.atomic import atomic_folder
     from turkish_clip.encoder import save_text_encoder
 
+    weights = weights_sha256(student)
+    record = ModelRecord(
+        kind="text",
+        dim=int(student.get_embedding_dimension() or 0),
+        max_tokens=int(student.max_seq_length or 0),
+        weights_sha256=weights,
+        image_model=dict(vars(inputs.image_model)) if inputs.image_model else {},
+    )
     with atomic_folder(run.model) as partial:
         save_text_encoder(student, partial)
+        (partial / RECORD).write_text(record.to_json(), encoding="utf-8")
     scores = [entry["eval_validation_mrr"] for entry in history if "eval_validation_mrr" in entry]
+    seconds = [entry["train_runtime"] for entry in history if "train_runtime" in entry]
     summary = {
         "model": str(run.model),
-        "weights_sha256": weights_sha256(student),
-        "best_validation_mrr": max(scores) if scores else None,
+        "weights_sha256": weights,
+        "best_validation_mrr": max(scores, default=None),
         **trained_on,
-        "train_seconds": next(
-            (entry["train_runtime"] for entry in reversed(history) if "train_runtime" in entry), None
-        ),
+        "train_seconds": seconds[-1] if seconds else None,
     }
     run.finish(summary)
     return summary

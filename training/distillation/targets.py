@@ -1,4 +1,4 @@
-"""Regression targets: what captions should become, made of image embeddings and of the teacher's English texts."""
+"""Regression targets: the embeddings that captions should get, from images and from the teacher's English texts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,20 @@ if TYPE_CHECKING:
     from training.embeddings.store import ImageEmbeddings
     from training.run.config import DistillConfig, EmbeddingsConfig
 
+log = logging.getLogger("training")
+TEXTS_A_STEP = 256
+AT_ONCE = 16384  # rows or texts held in memory: 32 MB of float32 embeddings of width 512
+
 
 def load_teacher(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> SentenceTransformer | None:
-    """The image model that the image embeddings are of; None where it has no text tower.
+    """Loads the image model that made the image embeddings; returns None where it has no text tower.
+
+    Args:
+        embeddings: with the hash of the model's weights.
+        config: names the image model, its revision and the device.
 
     Raises:
-        RunError: it is no longer the one that the image embeddings are of.
+        RunError: the image model has other weights now.
     """
     from training.run.distributed import device_of
     from turkish_clip.encoder import load_model
@@ -41,46 +49,47 @@ def load_teacher(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> Sente
     teacher = load_model(config.image_model, revision=config.image_model_revision, device=device)
     if weights_sha256(teacher) != embeddings.manifest.weights_sha256:
         raise RunError(
-            f"expected the image model that {embeddings.folder} was made with, got other weights in {config.image_model}; "
-            "embed again with another --embeddings"
+            f"expected the image model that {embeddings.folder} was made with, got other weights in "
+            f"{config.image_model}; embed again with another --embeddings"
         )
     return teacher if teacher.supports("text") else None
 
 
-log = logging.getLogger("training")
-TEXTS_A_STEP = 256
-AT_ONCE = 16384  # rows, or texts: 32 MB of vectors that are 512 wide
-
-
 def regression_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig) -> Vectors:
-    """What the captions should become: (n, dim) float32, of norm 1 unless the objective is raw.
+    """Returns the memory-mapped regression targets: (n, dim) float32, of norm 1 unless the objective is raw.
 
-    A row is of an image, for all its captions; where the objective is aligned, of a caption, in the order of the rows.
-    A mix of two labels is their mean: the squared distances to both differ from the one to the mean by a constant.
-    They lie in a file without a name, mapped.
+    There is one per image for all its captions, or, where the objective is aligned, one per caption, in the order of
+    the rows. A mix of two targets is their mean: the mean squared distance to both is the squared distance to their
+    mean plus a constant.
+
+    Args:
+        rows: training images with their captions.
+        embeddings: of all these images.
+        config: names the objective, the image model and the folder of temporary files.
 
     Raises:
-        SourceError: the objective wants English captions, and an image has none.
-        EmbeddingsError: an image has no target.
+        SourceError: the objective needs English captions or a text tower, and there are none.
+        RunError: the image model has other weights now.
+        EmbeddingsError: an image has no embedding.
     """
     objective = OBJECTIVES[config.objective]
     make = _translation_targets if objective.aligned else _image_targets
     targets = make(rows, embeddings, config, objective)
     if not objective.raw:
-        for some in _blocks(len(targets)):
-            targets[some] = unit(targets[some])
+        for block in _blocks(len(targets)):
+            targets[block] = unit(targets[block])
     return targets
 
 
 def _image_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective) -> Vectors:
-    """One label for each image, not yet scaled: (n, dim) float32."""
+    """Returns one regression target per image, not yet of norm 1: (n, dim) float32."""
     targets: Vectors = unnamed_array((len(rows), embeddings.manifest.dim), np.float32, config.folder)
     if objective.image:
         for places, vectors in embeddings.by_shard(embeddings.rows(rows.image_ids())):
             targets[places] += np.float32(objective.image) * unit(vectors.astype(np.float32))
     if objective.text:
-        for some, means in EnglishEmbeddings.of(rows, embeddings, config, raw=objective.raw).means():
-            targets[some] += np.float32(objective.text) * means
+        for block, means in EnglishEmbeddings.of(rows, embeddings, config, raw=objective.raw).means():
+            targets[block] += np.float32(objective.text) * means
     if objective.centred:
         targets -= targets.mean(axis=0)
     return targets
@@ -89,10 +98,10 @@ def _image_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfi
 def _translation_targets(
     rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective
 ) -> Vectors:
-    """One label for each caption, not yet scaled, of the English text that it translates: (captions, dim) float32.
+    """Returns one regression target per caption, not yet of norm 1: (captions, dim) float32.
 
-    Where that is not known, as in an image with more captions in one language than in the other, it is the mean of all
-    English ones of the image.
+    It is the embedding of the English caption that the caption translates. Where that is not known, as for images with
+    more captions in one language than in the other, it is the mean over the image's English captions.
     """
     english = EnglishEmbeddings.of(rows, embeddings, config, raw=objective.raw)
     count = sum(len(row.captions) for row in rows)
@@ -104,23 +113,20 @@ def _translation_targets(
             targets[number] = vectors[place] if place >= 0 else vectors.mean(axis=0)
             number, unknown = number + 1, unknown + (place < 0)
     if unknown:
-        log.warning(
-            "%d of %d captions have no English one in their place: the mean of their image's is the label",
-            unknown,
-            count,
-        )
+        message = "%d of %d captions have no English original: their target is the mean of the image's English ones"
+        log.warning(message, unknown, count)
     return targets
 
 
 @dataclass(frozen=True)
 class EnglishEmbeddings:
-    """The image model's vectors of the English captions of images.
+    """The image model's text embeddings of the English captions of n images.
 
     Attributes:
-        vectors: (k, dim) float32 of the distinct captions, in a mapped file beside the image embeddings.
-        number_of: (m,) for each caption of each image which of them.
-        counts: (n,) how many captions each image has.
-        ends: (n,) where they end in number_of.
+        vectors: (k, dim) float32 of the distinct captions, memory-mapped from a file beside the image embeddings.
+        number_of: (m,) the row of vectors of each caption, image by image.
+        counts: (n,) the number of captions of each image.
+        ends: (n,) where each image's captions end in number_of.
     """
 
     vectors: Vectors
@@ -130,10 +136,17 @@ class EnglishEmbeddings:
 
     @classmethod
     def of(cls, rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, *, raw: bool) -> EnglishEmbeddings:
-        """Computes them, or takes those that were kept.
+        """Computes and saves the embeddings, or reads those of an earlier run with the same texts and weights.
+
+        Args:
+            rows: images with English captions.
+            embeddings: of the same image model; their folder holds the file.
+            config: names the image model and the device.
+            raw: leave the embeddings as the model gives them, instead of norm 1.
 
         Raises:
-            SourceError: an image has no English caption.
+            SourceError: an image has no English caption, or the image model no text tower.
+            RunError: the image model has other weights now.
         """
         counts = np.fromiter((len(row.english) for row in rows), np.int64, len(rows))
         without = np.flatnonzero(counts == 0)
@@ -149,7 +162,7 @@ class EnglishEmbeddings:
 
         firsts = IdIndex(texts()).firsts()
         new = firsts == np.arange(len(firsts))
-        number_of = (np.cumsum(new) - 1)[firsts]  # among the distinct texts, in the order in which they come first
+        number_of = (np.cumsum(new) - 1)[firsts]  # distinct texts are numbered in the order of their first occurrence
         key = sha256_of_texts(chain([embeddings.manifest.weights_sha256, str(raw)], compress(texts(), new)))[:16]
         path = embeddings.folder / f"english-{key}.npy"
         if not path.is_file():
@@ -161,30 +174,29 @@ class EnglishEmbeddings:
         return cls(np.load(path, mmap_mode="r"), number_of, counts, np.cumsum(counts))
 
     def places(self, image: int) -> NDArray[np.int64]:
-        """Where in vectors those of one image are."""
+        """Returns the rows of vectors that are of one image, by its number: (captions,) int64."""
         return self.number_of[self.ends[image] - self.counts[image] : self.ends[image]]
 
     def means(self) -> Iterator[tuple[slice, Vectors]]:
-        """The mean of each image's: some of the images, and for them (k, dim) float32."""
-        for some in _blocks(len(self.counts)):
-            images = range(*some.indices(len(self.counts)))
-            yield some, np.stack([self.vectors[self.places(image)].mean(axis=0) for image in images])
+        """Yields, block by block, a slice of the images and the mean embedding of each of them, (k, dim) float32."""
+        for block in _blocks(len(self.counts)):
+            images = range(*block.indices(len(self.counts)))
+            yield block, np.stack([self.vectors[self.places(image)].mean(axis=0) for image in images])
 
 
 def _encoded(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillConfig, raw: bool) -> Iterator[Vectors]:
-    pass
-
+    """Yields the teacher's embeddings of texts, raw or of norm 1, in order and AT_ONCE at a time: (k, dim) float32."""
     teacher = load_teacher(embeddings, config)
     if teacher is None:
         raise SourceError(
             f"expected an image model with a text tower for objective {config.objective!r}, got {config.image_model}, "
             "which has none; choose objective mse"
         )
-    while some := list(islice(texts, AT_ONCE)):
-        vectors = np.asarray(teacher.encode(some, batch_size=TEXTS_A_STEP, show_progress_bar=False), np.float32)
+    while batch := list(islice(texts, AT_ONCE)):
+        vectors = np.asarray(teacher.encode(batch, batch_size=TEXTS_A_STEP, show_progress_bar=False), np.float32)
         yield vectors if raw else unit(vectors)
 
 
 def _blocks(length: int) -> Iterator[slice]:
-    """The slices of so many rows that are held in memory at once."""
+    """Yields slices of at most AT_ONCE rows that cover a length."""
     return (slice(start, start + AT_ONCE) for start in range(0, length, AT_ONCE))

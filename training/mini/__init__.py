@@ -1,1 +1,1 @@
-"""The miniature world: small drawn images with Turkish and English captions, and the small CLIP that sees them."""
+"""The miniature world: small drawn images with Turkish and English captions, and a small CLIP trained on them."""

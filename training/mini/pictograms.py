@@ -1,4 +1,4 @@
-"""The things of the miniature world, drawn with Pillow: each a few shapes in a unit square."""
+"""The object classes of the miniature world, drawn with Pillow: each a few shapes in a unit square."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Paint = tuple[int, int, int]
 
 DARK: Paint = (45, 45, 52)
 LIGHT: Paint = (245, 245, 240)
-OUTLINE_FRACTION = 0.045  # of the thing's size: wide enough to part a thing from a background of its own colour
+OUTLINE_FRACTION = 0.045  # of the object's size: wide enough to separate an object from a background of its own colour
 
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws unit-square shapes onto a canvas: scaled, turned and moved to where the thing stands."""
+    """Draws shapes of the unit square ((0, 0) top left) onto a canvas, scaled, rotated and moved to the object."""
 
     canvas: ImageDraw.ImageDraw
     centre: Point
@@ -27,7 +27,7 @@ class Pen:
     outline: Paint
 
     def place(self, points: list[Point]) -> list[Point]:
-        """Maps points of the unit square ((0, 0) top left) to canvas pixels."""
+        """Maps points of the unit square to canvas pixels."""
         cos, sin = math.cos(self.turn), math.sin(self.turn)
         placed = []
         for x, y in points:
@@ -36,20 +36,42 @@ class Pen:
         return placed
 
     def polygon(self, points: list[Point], paint: Paint | None = None) -> None:
+        """Draws a filled polygon with an outline.
+
+        Args:
+            points: its corners.
+            paint: the fill; None means the object's colour.
+        """
         placed = self.place(points)
         self.canvas.polygon(placed, fill=paint or self.colour)
         width = max(1, round(self.size * OUTLINE_FRACTION))
         self.canvas.line([*placed, placed[0], placed[1]], fill=self.outline, width=width, joint="curve")
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, paint: Paint | None = None) -> None:
+        """Draws a filled ellipse with an outline.
+
+        Args:
+            x: the horizontal position of its centre.
+            y: the vertical position of its centre.
+            rx: half its width.
+            ry: half its height.
+            paint: the fill; None means the object's colour.
+        """
         self.polygon(_arc(x, y, rx, ry, 0, 360), paint)
 
     def line(self, points: list[Point], paint: Paint | None = None, width: float = 0.07) -> None:
+        """Draws a line.
+
+        Args:
+            points: the points that it connects.
+            paint: its colour; None means that of outlines.
+            width: its width, in object sizes.
+        """
         self.canvas.line(self.place(points), fill=paint or self.outline, width=max(1, round(self.size * width)))
 
 
 def _arc(x: float, y: float, rx: float, ry: float, start: float, end: float) -> list[Point]:
-    """Points along an ellipse's arc, degrees clockwise from the right."""
+    """Returns points along an arc of an ellipse; `start` and `end` are degrees clockwise from the right."""
     steps = 28
     angles = [math.radians(start + (end - start) * step / steps) for step in range(steps + 1)]
     return [(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles]
@@ -185,23 +207,7 @@ def flag(pen: Pen) -> None:
 DRAWINGS = {
     drawing.__name__: drawing
     for drawing in (
-        house,
-        tree,
-        sun,
-        moon,
-        car,
-        boat,
-        fish,
-        flower,
-        bird,
-        cat,
-        star,
-        heart,
-        ball,
-        cup,
-        umbrella,
-        mushroom,
-        apple,
-        flag,
+        house, tree, sun, moon, car, boat, fish, flower, bird,
+        cat, star, heart, ball, cup, umbrella, mushroom, apple, flag,
     )
-}
+}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The little Turkish grammar that the miniature world's captions need: harmony, softening, two cases."""
+"""The Turkish grammar that the miniature world's captions need: vowel harmony, softening and two cases."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HIGH_VOWEL = {"a": "ı", "ı": "ı", "o": "u", "u": "u", "e": "i", "i": "i", "ö
 
 @dataclass(frozen=True)
 class Noun:
-    """A Turkish noun with what its corruption does not tell.
+    """A Turkish noun with what its spelling does not show.
 
     Attributes:
         word: the bare form, lower case, NFC.
         softens: whether the last consonant softens before a vowel (ağaç → ağacın, but top → topun).
-        harmony: the vowel that suffixes follow where it is not the last one written (kalp → kalbin: "i").
+        harmony: the vowel that suffixes harmonize with, where it is not the last one written (kalp → kalbin: "i").
     """
 
     word: str
@@ -31,7 +31,7 @@ class Noun:
         return self.harmony or next(letter for letter in reversed(self.word) if letter in VOWELS)
 
     def genitive(self) -> str:
-        """The form that owns something.
+        """Returns the genitive: the form of an owner.
 
         >>> [Noun("ev").genitive(), Noun("ağaç", softens=True).genitive(), Noun("araba").genitive()]
         ['evin', 'ağacın', 'arabanın']
@@ -43,7 +43,7 @@ class Noun:
         return f"{stem}{vowel}n"
 
     def locative(self) -> str:
-        """The form that says where.
+        """Returns the locative: the form of a place.
 
         >>> [Noun("deniz").locative(), Noun("kar").locative(), Noun("çimenlik").locative()]
         ['denizde', 'karda', 'çimenlikte']

@@ -1,4 +1,4 @@
-"""The words of the miniature world: each thing, colour, number, place and relation, Turkish and English."""
+"""The Turkish and English words of the miniature world: object classes, colours, numbers, settings and relations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training.mini.turkish import Noun
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """One pictogram: its drawing's name in English, and how people call it."""
+    """The names of one pictogram: in English, the English plural, and in Turkish."""
 
     english: tuple[str, ...]
     plural: str
@@ -36,7 +36,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Relation:
-    """Where the first thing is, seen from the second; `offset` in shares of the image (x right, y down)."""
+    """Where the first object is, seen from the second; `offset` in fractions of the image (x right, y down)."""
 
     offset: tuple[float, float]
     english: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Writes the miniature world as an ordinary captioned image folder, which the ordinary reader then reads."""
+"""Writes the miniature world as a folder of images with metadata.jsonl, which is read like any other source."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from training.mini.words import OBJECTS
 from turkish_clip.atomic import atomic_folder
 
 SMALL_CLIP = Path(__file__).parent / "clip"
-EDITION = 5  # of the drawings and wordings: a folder of another one is drawn again
+EDITION = 5  # of drawings and wordings: a folder of another edition is drawn again
 CAPTIONS_PER_IMAGE = 5
-# In train there are six: two name the things alone and two the colours. Without the first, colours win and shapes are
-# never learnt; without the second, a colour's name alone means nothing.
+# An image of train has six: two name only the objects, two only the colours. Without the former, a model learns colours
+# and never shapes; without the latter, it does not learn what a colour's name alone means.
 WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS = 2, 2, 2
 
 
 @dataclass(frozen=True)
 class WorldSize:
-    """How many images each split holds, and the seed they are drawn with."""
+    """The number of images in each split, and the seed that they are drawn with."""
 
     train: int = 8000
     validation: int = 300
@@ -40,15 +40,15 @@ class WorldSize:
 
 
 def write_world(folder: Path, size: WorldSize) -> Path:
-    """Draws the images and writes them with metadata.jsonl; a folder of the same size and seed is left as it is.
+    """Draws the images, writes them with metadata.jsonl, and returns the folder.
 
-    The columns are `file_name`, `image_id`, `split`, `captions` (Turkish, a list), `captions_en` (English, a
-    list) and `labels` (the things in it, in Turkish, a list). The images of validation and test are of compositions
-    that no image of train shows, each of another, and all their captions tell the whole scene; those of train name
-    things or colours alone, too.
+    The columns are `file_name`, `image_id`, `split`, and the lists `captions` (Turkish), `captions_en` (English) and
+    `labels` (the object classes in Turkish). Each image of validation and test has a composition of its own, which no
+    image of train shows, and captions of the whole scene; some captions of train name only objects or only colours.
 
-    Returns:
-        The folder.
+    Args:
+        folder: the folder; one of the same edition, size and seed is left as it is, another is replaced.
+        size: the number of images in each split, and the seed.
     """
     marker = folder / "world.json"
     described = {"edition": EDITION, **asdict(size)}
@@ -98,5 +98,5 @@ def _row(name: str, split: str, scene: Scene, rng: random.Random) -> dict[str, o
         "split": split,
         "captions": list(dict.fromkeys(turkish)),
         "captions_en": list(dict.fromkeys(english)),
-        "labels": [OBJECTS[thing].turkish[0].word for thing in scene.objects],
+        "labels": [OBJECTS[object_class].turkish[0].word for object_class in scene.objects],
     }

@@ -1,4 +1,4 @@
-"""The objectives of distillation: which vector a caption's should become, and what else is asked of it."""
+"""The objectives of distillation: the regression targets, and the weights of the two losses."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import math
 from dataclasses import dataclass
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, 2.5
-LABELS = "the frozen image model's vectors of their images, scaled to norm 1, are the labels"
-IMAGES = f"MSE distillation: captions go in, {LABELS}"
-ENGLISH = "the mean of the frozen image model's text vectors of the image's English captions"
-TRANSLATION = "the frozen image model's text vector of the English caption in its place (else of all of them)"
-IN_BATCH_CONTRASTIVE = (
-    "a cross-entropy of telling the caption's image from the batch's others, with a learnt temperature"
+REGRESSION = "MSE distillation: captions go in, the regression target is"
+IMAGES = f"{REGRESSION} the frozen image model's embedding of the caption's image, scaled to norm 1"
+ENGLISH = "the mean of the frozen image model's text embeddings of the image's English captions"
+TRANSLATION = (
+    "the frozen image model's text embedding of the English caption that the caption translates (where that is not "
+    "known, the mean over the image's English captions)"
 )
+IN_BATCH_CONTRASTIVE = "a contrastive (InfoNCE) loss against in-batch negatives, with a learnt temperature"
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What distillation asks for.
+    """A regression target and the weights of the losses.
 
     Attributes:
-        image: the share of a label that is the image's unit vector.
-        text: the share that is the mean of the image model's unit vectors of the image's English captions.
-        mse: the weight of the squared distance to the label.
-        contrastive: the weight of the cross-entropy of telling the image from the batch's others.
-        contrastive_after: the share of the training after which the cross-entropy comes in.
-        centred: whether the mean of the training labels is taken away from each.
-        aligned: whether the label is of the English text alone that a caption translates, where that is known.
-        raw: the text tower's vectors as they are, and no normalisation of ours: as the baselines do it.
-        words: what the model card says of it.
+        image: weight in the target of the image's embedding, of norm 1.
+        text: weight in the target of the mean text embedding of the image's English captions, each of norm 1.
+        mse: weight of the squared distance to the target.
+        contrastive: weight of the contrastive (InfoNCE) loss against in-batch negatives.
+        contrastive_after: fraction of the training after which the contrastive loss is added.
+        centred: whether the mean of all training targets is subtracted from each.
+        aligned: whether the target is of the English caption alone that a caption translates, where that is known.
+        raw: whether targets and student embeddings keep the norm that the models give them, as for the baselines.
+        words: the model card's description.
     """
 
     image: float = 1.0
@@ -49,29 +50,26 @@ class Objective:
 # Learning, 2015).
 OBJECTIVES = {
     "mse": Objective(),
-    "mse_text": Objective(image=0, text=1, words=f"MSE distillation: captions go in, {ENGLISH} is the label."),
+    "mse_text": Objective(image=0, text=1, words=f"{REGRESSION} {ENGLISH}, scaled to norm 1."),
     "mse_both": Objective(
-        image=0.5, text=0.5, words=f"MSE distillation: a label is the mean of the image's vector and {ENGLISH}."
+        image=0.5, text=0.5, words=f"{REGRESSION} the mean of the image's embedding and {ENGLISH}, scaled to norm 1."
     ),
-    "mse_text_raw": Objective(
-        image=0, text=1, raw=True, words=f"MSE distillation: captions go in, {ENGLISH}, not scaled, is the label."
-    ),
-    "mse_translation": Objective(
-        image=0, text=1, aligned=True, words=f"MSE distillation: captions go in, {TRANSLATION} is the label of each."
-    ),
+    "mse_text_raw": Objective(image=0, text=1, raw=True, words=f"{REGRESSION} {ENGLISH}, not scaled."),
+    "mse_translation": Objective(image=0, text=1, aligned=True, words=f"{REGRESSION} {TRANSLATION}, scaled to norm 1."),
     "mse_translation_raw": Objective(
-        image=0,
-        text=1,
-        aligned=True,
-        raw=True,
-        words=f"MSE distillation: captions go in, {TRANSLATION}, not scaled, is the label of each.",
+        image=0, text=1, aligned=True, raw=True, words=f"{REGRESSION} {TRANSLATION}, not scaled."
     ),
-    "centred": Objective(centred=True, words=f"{IMAGES}, after their mean was taken away."),
-    "contrastive": Objective(mse=0, contrastive=1, words=f"Against the image model's vectors: {IN_BATCH_CONTRASTIVE}."),
-    "mse_contrastive": Objective(
-        contrastive=0.1, words=f"{IMAGES}; to it is added, with weight 0.1, {IN_BATCH_CONTRASTIVE}."
+    "centred": Objective(centred=True, words=f"{IMAGES}, minus the mean of all of them, scaled to norm 1 again."),
+    "contrastive": Objective(
+        mse=0,
+        contrastive=1,
+        words="Contrastive distillation: captions go in, the frozen image model's embeddings of their images are the "
+        f"positives of {IN_BATCH_CONTRASTIVE}.",
     ),
+    "mse_contrastive": Objective(contrastive=0.1, words=f"{IMAGES}; plus, with weight 0.1, {IN_BATCH_CONTRASTIVE}."),
     "mse_then_contrastive": Objective(
-        contrastive=1, contrastive_after=0.5, words=f"{IMAGES}; in the second half is added {IN_BATCH_CONTRASTIVE}."
+        contrastive=1,
+        contrastive_after=0.5,
+        words=f"{IMAGES}; plus, in the second half of the training, {IN_BATCH_CONTRASTIVE}.",
     ),
 }

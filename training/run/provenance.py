@@ -8,8 +8,8 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from training.run.distributed import world_size
 
@@ -26,7 +26,26 @@ LIBRARIES = (
 CODE = ("training", "turkish_clip")
 
 
+@dataclass(frozen=True)
+class Machine:
+    """Where a run was made: processor, system, cores of the machine, and how many processes trained together."""
+
+    processor: str
+    system: str
+    world_size: int
+    cores: int | None = None
+
+
+@dataclass(frozen=True)
+class GitState:
+    """The checkout's commit (empty outside a checkout), and the first files with uncommitted changes."""
+
+    commit: str = ""
+    changed: tuple[str, ...] = ()
+
+
 def library_versions() -> dict[str, str]:
+    """Returns the installed version of each library that a result can depend on, and Python's."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -36,13 +55,13 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def machine() -> dict[str, Any]:
-    about = {"processor": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
-    return {**about, "world_size": world_size()}
+def machine() -> Machine:
+    """Describes this machine."""
+    return Machine(platform.machine(), platform.system(), world_size(), os.cpu_count())
 
 
-def git_state() -> dict[str, Any]:
-    """The checkout's commit, whether it has uncommitted changes, and where; empty outside a checkout.
+def git_state() -> GitState:
+    """Looks at the checkout's commit and its uncommitted changes.
 
     Files that git does not know count where the code lies: images and recipes beside it change no result that the
     recipe in the card does not name.
@@ -58,11 +77,11 @@ def git_state() -> dict[str, Any]:
 
     commit = git("rev-parse", "HEAD")
     if commit is None:
-        return {}
+        return GitState()
     changed = (git("status", "--porcelain", "--untracked-files=no") or "").splitlines()
     changed += (git("status", "--porcelain", "--untracked-files=all", "--", *CODE) or "").splitlines()
-    names = list(dict.fromkeys(line.strip().partition(" ")[2].strip() for line in changed))
-    return {"commit": commit, "dirty": bool(names), **({"changed": names[:5]} if names else {})}
+    names = dict.fromkeys(line.strip().partition(" ")[2].strip() for line in changed)
+    return GitState(commit, tuple(names)[:5])
 
 
 def sha256_of(path: Path) -> str:

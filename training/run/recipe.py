@@ -13,12 +13,13 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 
+from training.run.record import RunRecord
 from turkish_clip.errors import InputError
+from turkish_clip.resolve import RUN_RECORD
 
 Config = TypeVar("Config")
 log = logging.getLogger("training")
 RECIPES = Path(__file__).parents[1] / "recipes"
-RUN_RECORD = "run.json"
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -132,14 +133,14 @@ def _split(argv: list[str], names: dict[str, str], types: dict[str, Any]) -> tup
 
 
 def _load(path: Path) -> dict[str, Any]:
+    if path.name == RUN_RECORD:
+        return RunRecord.read(path.parent, "give a recipe, or the folder of a run of this version").config
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"expected YAML in UTF-8 in {path}, got: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
-    if path.name == RUN_RECORD and isinstance(content, dict):
-        content = content.get("config")
     if not isinstance(content, dict):
         raise ConfigError(f"expected `field: value` lines in {path}, got a {type(content).__name__}")
     return content

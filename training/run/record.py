@@ -7,19 +7,90 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from training.run.distributed import is_main_process, rank
-from training.run.provenance import git_state, library_versions, machine
-from turkish_clip.atomic import write_json
+from training.run.provenance import GitState, Machine, git_state, library_versions, machine
 from turkish_clip.errors import InputError
+from turkish_clip.records import ImageModel, read_record, write_record
+from turkish_clip.resolve import MODEL_FOLDER, RUN_RECORD
 
 log = logging.getLogger("training")
-NO_PART_OF_THE_RESULT = ("resume", "json", "max_skipped_fraction", "captions_license", "captions_streaming")
+NOT_COMPARED = ("resume", "json", "max_skipped_fraction", "captions_license", "captions_streaming")  # no effect on it
 
 
 class RunError(InputError):
     """A run folder that can't be used as asked."""
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Rows whose image is in a source more than once, per split.
+
+    Attributes:
+        removed: rows that were left out because their images are in validation or test.
+        repeated: rows that stay and show an image of an earlier row again.
+    """
+
+    removed: dict[str, int]
+    repeated: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInputs:
+    """What a run depends on beside its configuration: hashes of what it reads, and commits on the Hub (empty: none)."""
+
+    captions_sha256: str
+    targets_sha256: str = ""
+    manifest_sha256: str = ""
+    backbone_revision: str = ""
+    captions_revisions: tuple[str, ...] = ()
+    image_model: ImageModel | None = None
+    duplicates: Duplicates | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What run.json holds.
+
+    Attributes:
+        status: "running" or "finished".
+        config: the options, as a recipe has them.
+        libraries: name → installed version.
+        summary: what the command recorded at the end; None before.
+    """
+
+    FORMAT: ClassVar[int] = 2  # 1 carried no number
+
+    status: str
+    config: dict[str, Any]
+    inputs: RunInputs
+    git: GitState
+    libraries: dict[str, str]
+    machine: Machine
+    summary: dict[str, Any] | None = None
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """The options of each source: those listed, or the one that `captions` names."""
+        return self.config.get("sources") or [self.config]
+
+    @classmethod
+    def read(cls, folder: Path, advice: str = "move it away, or start another --run") -> RunRecord:
+        """Reads the run.json of a folder.
+
+        Args:
+            folder: the run folder.
+            advice: what to do where it can't be read.
+
+        Raises:
+            RunError: there is none, or none of this format.
+        """
+        return read_record(cls, folder / RUN_RECORD, advice, RunError)
+
+    def write(self, folder: Path) -> None:
+        """Writes run.json into a folder, atomically."""
+        write_record(folder / RUN_RECORD, self)
 
 
 @dataclass(frozen=True)
@@ -41,11 +112,11 @@ class Run:
 
     @property
     def model(self) -> Path:
-        return self.folder / "model"
+        return self.folder / MODEL_FOLDER
 
     @property
     def last_checkpoint(self) -> str | None:
-        """The newest whole checkpoint of a resumed run; one cut off while it was written is passed over."""
+        """The newest complete checkpoint of a resumed run; one cut off while it was written is passed over."""
         if not self.resumed:
             return None
         numbered = {int(path.name.rpartition("-")[2]): path for path in self.checkpoints.glob("checkpoint-*")}
@@ -54,44 +125,48 @@ class Run:
     @property
     def summary(self) -> dict[str, Any] | None:
         """What a finished run recorded as its result, or None while there is something left to do."""
-        record = _read_record(self.folder)
-        return record["summary"] if record.get("status") == "finished" else None
+        record = _record_if_any(self.folder)
+        return record.summary if record and record.status == "finished" else None
 
-    def begin(self, **inputs: Any) -> None:
+    def begin(self, inputs: RunInputs) -> None:
         """Writes run.json, once all input has been read and before the first step; a resumed run keeps its own.
 
-        Of several processes the first one writes it, and the others, which come after it, compare.
-
-        Args:
-            inputs: what the run depends on beside its configuration, such as hashes of what it reads.
+        Of several processes the main one writes it, and the others, which come after it, compare.
 
         Raises:
-            RunError: a resumed run, or another process, has other facts, or another process finds no run.json.
+            RunError: a resumed run, or another process, has other inputs, or another process finds no run.json.
         """
-        if self.resumed or not is_main_process():
-            before = _read_record(self.folder)
-            if not before:
-                raise RunError(
-                    f"expected {self.folder} on a disk that all processes share, got no run.json there in process "
-                    f"{rank()}; put --run where all machines see it"
-                )
-            for name, value in inputs.items():
-                if before.get(name) != value:
-                    where = "" if is_main_process() else f" in process {rank()}"
-                    raise RunError(
-                        f"expected the {name} that {self.folder} was begun with ({before.get(name)}), got {value}"
-                        f"{where}; bring the old input back, or start another --run"
-                    )
+        if not self.resumed and is_main_process():
+            state = git_state()
+            if state.changed:
+                log.warning("uncommitted changes (%s): this run can't be published", ", ".join(state.changed))
+            RunRecord(
+                status="running",
+                config=self.settings,
+                inputs=inputs,
+                git=state,
+                libraries=library_versions(),
+                machine=machine(),
+            ).write(self.folder)
             return
-        state = git_state()
-        if state.get("dirty"):
-            log.warning("uncommitted changes (%s): this run can't be published", ", ".join(state["changed"]))
-        about = {"git": state, "libraries": library_versions(), "machine": machine()}
-        write_json(self.folder / "run.json", {"status": "running", "config": self.settings, **inputs, **about})
+        record = _record_if_any(self.folder)
+        if record is None:
+            raise RunError(
+                f"expected {self.folder} on a disk that all processes share, got no run.json there in process "
+                f"{rank()}; put --run where all machines see it"
+            )
+        for field in dataclasses.fields(inputs):
+            before, now = getattr(record.inputs, field.name), getattr(inputs, field.name)
+            if before != now:
+                where = "" if is_main_process() else f" in process {rank()}"
+                raise RunError(
+                    f"expected the {field.name} that {self.folder} was begun with ({before}), got {now}{where}; bring "
+                    "the old input back, or start another --run"
+                )
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Adds the result to run.json."""
-        write_json(self.folder / "run.json", {**_read_record(self.folder), "status": "finished", "summary": summary})
+        dataclasses.replace(RunRecord.read(self.folder), status="finished", summary=summary).write(self.folder)
 
 
 def open_run(config: Any) -> Run:
@@ -106,30 +181,35 @@ def open_run(config: Any) -> Run:
     folder: Path = config.folder
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     for options in (settings, *settings.get("sources", ())):
-        for key in NO_PART_OF_THE_RESULT:
+        for key in NOT_COMPARED:
             options.pop(key, None)
-    before = _read_record(folder).get("config")
-    if before is not None:
-        if not config.resume:
-            raise RunError(f"expected a new run folder, got {folder}, which holds a run; add --resume or --run OTHER")
-        begun = _with_defaults(before, config)
-        changed = [key for key in settings if settings[key] != begun.get(key)]
-        if changed:
-            key = changed[0]
+    record = _record_if_any(folder)
+    if record is None:
+        return Run(folder, False, settings)
+    if not config.resume:
+        raise RunError(f"expected a new run folder, got {folder}, which holds a run; add --resume or --run OTHER")
+    begun = _with_defaults(record.config, config)
+    for key, value in settings.items():
+        if value != begun.get(key):
             raise RunError(
-                f"expected the configuration that {folder} was begun with, got {key} = {settings[key]!r} instead of "
-                f"{before.get(key)!r}; resume with the same, or start another --run"
+                f"expected the configuration that {folder} was begun with, got {key} = {value!r} instead of "
+                f"{record.config.get(key)!r}; resume with the same, or start another --run"
             )
-    return Run(folder, before is not None, settings)
+    return Run(folder, True, settings)
 
 
 def check_no_run(folder: Path, model: str, more: str = "") -> None:
     """Sees that the results of a model that was named do not go where a run's are.
 
+    Args:
+        folder: where the results would go.
+        model: the model's name, for the message.
+        more: further options that the message advises.
+
     Raises:
-        RunError: the folder holds a run; tells to add another, and the options `more`.
+        RunError: the folder holds a run.
     """
-    if (folder / "run.json").is_file():
+    if (folder / RUN_RECORD).is_file():
         raise RunError(
             f"expected a folder of its own for the results of {model}, got {folder}, which holds a run; "
             f"add --run OTHER{more}"
@@ -137,12 +217,10 @@ def check_no_run(folder: Path, model: str, more: str = "") -> None:
 
 
 def _with_defaults(before: dict[str, Any], config: Any) -> dict[str, Any]:
-    """A run's configuration with the options that have come since, at their defaults."""
+    """Returns a run's configuration with the options that have come since at their defaults."""
 
     def defaults(kind: Any) -> dict[str, Any]:
-        known = {field.name: field.default for field in dataclasses.fields(kind)}
-        for key in NO_PART_OF_THE_RESULT:
-            known.pop(key, None)
+        known = {field.name: field.default for field in dataclasses.fields(kind) if field.name not in NOT_COMPARED}
         return dict(json.loads(json.dumps(known, default=lambda _: None)))
 
     sources = before.get("sources") or []
@@ -151,20 +229,8 @@ def _with_defaults(before: dict[str, Any], config: Any) -> dict[str, Any]:
     return defaults(config) | before
 
 
-def sources_in(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The sources in a run's configuration: those listed, or the one that `captions` names."""
-    return settings.get("sources") or [settings]
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise RunError(f"expected the record of a run in {path}, got {error}; move it away") from error
-    return dict(record)
+def _record_if_any(folder: Path) -> RunRecord | None:
+    return RunRecord.read(folder) if (folder / RUN_RECORD).is_file() else None
 
 
 def _is_whole(checkpoint: Path) -> bool:

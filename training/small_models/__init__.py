@@ -1,1 +1,1 @@
-"""Models trained from scratch where none can be had: a small BERT, a small CLIP, and their vocabularies."""
+"""Models trained from scratch where no pretrained one is available: a small BERT, a small CLIP, their vocabularies."""

@@ -27,19 +27,26 @@ if TYPE_CHECKING:
     from transformers import CLIPProcessor
 
 log = logging.getLogger("training")
-MAX_SHIFT, MAX_SCALING, MAX_TURN, MAX_SHADE = 0.12, 0.2, math.radians(12), 0.25  # at strength 1
+MAX_SHIFT, MAX_SCALING, MAX_TURN, MAX_SHADE = 0.12, 0.2, math.radians(12), 0.25  # at --augment 1; shift: of the side
 
 
 class ClipBatches(Dataset[int]):
-    """The trainer's data set (of row numbers) and its collator (row numbers to tensors).
+    """The trainer's data set (of row numbers) and its collator (from row numbers to tensors).
 
-    What a row looks like depends on the seed, the epoch and the row alone, so a resumed run sees the same.
+    The caption and the augmentation of a row depend on seed, epoch and row alone, so that a resumed run sees the same.
     """
 
     def __init__(
         self, images: np.ndarray, captions: Sequence[Sequence[str]], processor: CLIPProcessor, config: PretrainConfig
     ) -> None:
-        """Takes (n, 3, side, side) uint8 images and the captions of each."""
+        """Keeps the images and captions.
+
+        Args:
+            images: (n, 3, side, side) uint8.
+            captions: captions of each image, at least one.
+            processor: of the model that is trained.
+            config: has the seed, the strength of the augmentation and for how long short captions come first.
+        """
         self.images = images
         self.captions = captions
         self.tokenizer = processor.tokenizer
@@ -50,15 +57,19 @@ class ClipBatches(Dataset[int]):
 
     @classmethod
     def read(cls, captions: Captions, processor: CLIPProcessor, cache: Path, config: PretrainConfig) -> ClipBatches:
-        """Decodes every training image once, at the tower's size, into a file that is mapped, not held in memory.
+        """Decodes every training image once, at the tower's size, into a memory-mapped file.
 
-        An image that does not open goes to skipped.jsonl beside the file, and the others go on.
+        Args:
+            captions: of all splits; those of the training split are used.
+            processor: of the model that is trained.
+            cache: the file, beside which skipped.jsonl lists the images that do not open.
+            config: has the image size and the fraction of images that may be skipped.
 
         Raises:
             SourceError: too many images do not open.
         """
         side, rows = config.image_size, captions.split("train")
-        kept: list[Row] = []
+        opened: list[Row] = []
         skipped = list(captions.skipped)
         with atomic_write(cache) as partial:
             images = open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), 3, side, side))
@@ -71,13 +82,13 @@ class ClipBatches(Dataset[int]):
                     skipped.append(SkippedSample(row.image_id, error.name, error.reason))
                     continue
                 pixels = processor.image_processor(image, do_rescale=False, do_normalize=False)["pixel_values"][0]
-                images[len(kept)] = np.asarray(pixels, dtype=np.uint8)
-                kept.append(row)
+                images[len(opened)] = np.asarray(pixels, dtype=np.uint8)
+                opened.append(row)
             images.flush()
         write_skipped(cache.with_name("skipped.jsonl"), skipped)
         check_skipped(skipped, captions, config)
-        log.info("%d images, %d skipped", len(kept), len(skipped))
-        return cls(np.load(cache, mmap_mode="r"), [row.captions for row in kept], processor, config)
+        log.info("%d images, %d skipped", len(opened), len(skipped))
+        return cls(np.load(cache, mmap_mode="r"), [row.captions for row in opened], processor, config)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -86,50 +97,50 @@ class ClipBatches(Dataset[int]):
         return index
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the captions and shifts of this epoch."""
+        """Sets the epoch, for which captions and augmentation are drawn anew."""
         self.epoch = epoch
 
     def collate(self, rows: list[int]) -> dict[str, Any]:
-        """The tensors of one batch, as CLIPModel takes them: pixel_values (b, 3, side, side) float32 and tokens.
+        """Returns the tensors of a batch, as CLIPModel takes them: tokens, pixel_values (b, 3, side, side) float32.
 
-        `labels` (b,) int64 goes to the loss: equal numbers are captions that are equal to the tower.
+        `labels`, (b,) int64, are for the loss: equal where the captions' tokens are equal.
         """
-        numbers = torch.stack([self._numbers(row) for row in rows])
-        texts = [self._caption(row, number) for row, number in zip(rows, numbers[:, 0].tolist())]
+        draws = torch.stack([self._draws(row) for row in rows])
+        texts = [self._caption(row, draw) for row, draw in zip(rows, draws[:, 0].tolist())]
         tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         images = torch.from_numpy(self.images[rows].astype(np.float32)) / 255
         if self.config.augment:
-            images = shifted(images, (2 * numbers[:, 1:] - 1) * self.config.augment)
+            images = shifted(images, (2 * draws[:, 1:] - 1) * self.config.augment)
         return {**tokens, "pixel_values": (images - self.mean) / self.std, "labels": equal_rows(tokens["input_ids"])}
 
-    def _caption(self, row: int, number: float) -> str:
-        """The caption that a number in [0, 1) chooses among those of this epoch."""
+    def _caption(self, row: int, draw: float) -> str:
+        """Returns the caption that a draw from [0, 1) chooses among those that a row has in this epoch."""
         choices = self.captions[row]
         if self.epoch < self.config.shortest_first * self.config.epochs:
             choices = sorted(choices, key=len)[: max(1, len(choices) // 2)]
-        return choices[int(number * len(choices))]
+        return choices[int(draw * len(choices))]
 
-    def _numbers(self, row: int) -> torch.Tensor:
+    def _draws(self, row: int) -> torch.Tensor:
+        """Returns a row's random numbers of this epoch, uniform in [0, 1): one for the caption, six for the image."""
         generator = torch.Generator()
         generator.manual_seed(zlib.crc32(f"{self.config.seed} {self.epoch} {row}".encode()))
         return torch.rand(7, generator=generator)
 
 
 def equal_rows(ids: torch.Tensor) -> torch.Tensor:
-    """A number for each row of (b, n) ids, equal where the rows are: (b,) int64."""
+    """Returns a number for each row of (b, n) ids, equal where the rows are: (b,) int64."""
     numbers: torch.Tensor = torch.unique(ids, dim=0, return_inverse=True)[1]
     return numbers
 
 
 def shifted(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
-    """Moves, scales, turns and shades images; never mirrors them, since left and right have names.
+    """Shifts, scales, rotates and shades images; never mirrors them, since captions name left and right.
+
+    Pixels from outside the image repeat its edge.
 
     Args:
         images: (b, 3, side, side) float32 in 0 to 1.
-        amounts: (b, 6) float32 in -1 to 1: shift x and y, scaling, turn, brightness, contrast.
-
-    Returns:
-        Images of the same shape and range; what moves in from outside repeats the edge.
+        amounts: (b, 6) float32 in -1 to 1: shift x and y, scaling, rotation, brightness, contrast.
     """
     x, y, scaling, turn, brightness, contrast = amounts.unbind(1)
     scale, angle = 1 + MAX_SCALING * scaling, MAX_TURN * turn

@@ -1,4 +1,4 @@
-"""How a small CLIP is trained and measured: the trainer's arguments, its figures and its README."""
+"""Training and evaluation of a small CLIP: the trainer's arguments, the retrieval metrics and the README."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 
-ENCODE_AT_ONCE = 512  # opened images held in memory
+ENCODE_AT_ONCE = 512  # decoded images held in memory
 
 
 def training_arguments(config: PretrainConfig, checkpoints: Path, images: int) -> TrainingArguments:
-    """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
+    """Returns the trainer's arguments; nothing else maps the configuration onto them.
+
+    Args:
+        config: of the run.
+        checkpoints: the trainer's output folder.
+        images: number of training images, one caption of each in an epoch.
+    """
     from transformers import TrainingArguments
 
     steps = max(1, math.ceil(images / config.batch_size * config.epochs))
@@ -46,16 +52,24 @@ def training_arguments(config: PretrainConfig, checkpoints: Path, images: int) -
         seed=config.seed,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        dataloader_drop_last=images > config.batch_size,  # a short batch has fewer images to be told from
+        dataloader_drop_last=images > config.batch_size,  # a smaller batch has fewer negatives
         report_to="none",
     )
 
 
 def measure(folder: Path, disjoint: DisjointSplits, config: PretrainConfig) -> dict[str, Any]:
-    """Loads the saved model as a reader would and measures it on the validation and test splits, each image once.
+    """Loads the saved model as its users do, and measures retrieval on the validation and test splits, each image once.
+
+    Args:
+        folder: of the saved model.
+        disjoint: captions and the digests of their images.
+        config: has the image size and the device.
 
     Returns:
-        Per split: images, captions, text_to_image and image_to_text, as in results.json.
+        For each split that has rows: images, captions, text_to_image and image_to_text, as in results.json.
+
+    Raises:
+        SourceError: no image of a split opens.
     """
     import numpy as np
     from sentence_transformers import SentenceTransformer
@@ -71,17 +85,17 @@ def measure(folder: Path, disjoint: DisjointSplits, config: PretrainConfig) -> d
         if not len(places):
             continue
         rows = deduplicate_by_digest(captions.rows.take(places), digests[places])
-        kept, vectors = [], []
-        for some in _opened(rows, config.image_size):
-            kept += [row for row, _ in some]
-            vectors.append(model.encode([image for _, image in some], show_progress_bar=False))
-        if not kept:
+        opened, vectors = [], []
+        for batch in _opened_batches(rows, config.image_size):
+            opened += [row for row, _ in batch]
+            vectors.append(model.encode([image for _, image in batch], show_progress_bar=False))
+        if not opened:
             raise SourceError(f"expected {split} images that open in {captions.name}, got none of {len(rows)}")
-        relevance = Relevance.of([row.captions for row in kept])
+        relevance = Relevance.of([row.captions for row in opened])
         images = unit(np.concatenate(vectors))
         texts = unit(model.encode(relevance.texts, show_progress_bar=False))
         results[split] = {
-            "images": len(kept),
+            "images": len(opened),
             "captions": len(relevance.texts),
             "text_to_image": asdict(relevance.text_to_image(texts, images, bootstrap_samples=1000)),
             "image_to_text": asdict(relevance.image_to_text(texts, images, bootstrap_samples=1000)),
@@ -90,7 +104,13 @@ def measure(folder: Path, disjoint: DisjointSplits, config: PretrainConfig) -> d
 
 
 def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) -> None:
-    """Puts results.json and a README with its figures beside the weights."""
+    """Writes results.json, and a README with the recalls, into the model's folder.
+
+    Args:
+        folder: of the saved model.
+        results: of `measure`, with the names of model and dataset.
+        config: of the run.
+    """
     from turkish_clip.atomic import write_json, write_text
 
     write_json(folder / "results.json", results)
@@ -112,16 +132,16 @@ def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) ->
     write_text(folder / "README.md", "\n".join(lines) + "\n")
 
 
-def _opened(rows: Sequence[Row], side: int) -> Iterator[list[tuple[Row, Image.Image]]]:
-    """Rows with their images, some at a time; those that do not open are passed over with a warning."""
+def _opened_batches(rows: Sequence[Row], side: int) -> Iterator[list[tuple[Row, Image.Image]]]:
+    """Yields batches of rows with their decoded images; those that do not open are left out with a warning."""
     from turkish_clip.images import ImageError
 
     for start in range(0, len(rows), ENCODE_AT_ONCE):
-        some = []
+        batch = []
         for row in rows[start : start + ENCODE_AT_ONCE]:
             try:
-                some.append((row, row.open(min_side=side)))
+                batch.append((row, row.open(min_side=side)))
             except ImageError as error:
                 log.warning("left out: %s", error)
-        if some:
-            yield some
+        if batch:
+            yield batch

@@ -1,4 +1,4 @@
-"""Small models from scratch: a BERT as the backbone where none can be had, and a CLIP."""
+"""Small models with fresh weights: a BERT as the student's backbone, and a CLIP."""
 
 from __future__ import annotations
 
@@ -16,15 +16,12 @@ if TYPE_CHECKING:
 
 
 def write_scratch_backbone(folder: Path, captions: Collection[str], config: DistillConfig) -> Path:
-    """Builds the backbone and saves it as an ordinary transformers folder.
+    """Builds a BERT and its tokenizer, and saves them as a transformers folder, which it returns.
 
     Args:
-        folder: where it goes.
-        captions: of the training split alone: nothing of the test split enters the vocabulary.
-        config: its size, and the seed of its weights.
-
-    Returns:
-        The folder.
+        folder: where they go; replaced if it is there.
+        captions: of the training split alone, so that nothing of the test split enters the vocabulary.
+        config: has the model's size and the seed of its weights.
     """
     from transformers import BertConfig, BertModel, set_seed
 
@@ -38,7 +35,7 @@ def write_scratch_backbone(folder: Path, captions: Collection[str], config: Dist
             num_attention_heads=config.scratch_hidden // 32,
             intermediate_size=2 * config.scratch_hidden,
             max_position_embeddings=config.max_tokens,
-            hidden_dropout_prob=0.0,  # the target is fixed: noise on the way to it only blurs it (LOG.md)
+            hidden_dropout_prob=0.0,  # regression to fixed targets gets worse with dropout (LOG.md)
             pad_token_id=tokenizer.pad_token_id,
         )
     )
@@ -52,7 +49,12 @@ ACTIVATION = "gelu"  # one kernel; the three of quick_gelu cost a third of a ste
 
 
 def build_processor(texts: Sequence[str], config: PretrainConfig) -> CLIPProcessor:
-    """CLIP's byte-level BPE tokenizer, learnt from the captions, and its image processor at our size."""
+    """Returns CLIP's processor: a tokenizer learnt from captions, and the image processor at the configured size.
+
+    Args:
+        texts: captions of the training split.
+        config: has the vocabulary's size, the tokens of a caption and the image size.
+    """
     from transformers import CLIPImageProcessor, CLIPProcessor
 
     tokenizer = learn_bpe(texts, config.vocabulary, config.caption_tokens)
@@ -65,7 +67,12 @@ def build_processor(texts: Sequence[str], config: PretrainConfig) -> CLIPProcess
 
 
 def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
-    """A CLIPModel of the configured size with fresh weights."""
+    """Returns a CLIPModel with fresh weights that the seed decides.
+
+    Args:
+        processor: whose tokenizer gives the size of the vocabulary and the special tokens.
+        config: has the model's size and the seed.
+    """
     from transformers import CLIPConfig, CLIPModel, set_seed
 
     set_seed(config.seed)
@@ -102,9 +109,14 @@ def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
 
 
 def save_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path, *, half: bool = False) -> None:
-    """Saves the model as a folder that both transformers and SentenceTransformer load, as float32 in either case."""
-    from turkish_clip.atomic import atomic_folder
+    """Saves a folder that transformers and SentenceTransformer load as float32.
 
+    Args:
+        model: to save.
+        processor: saved with it.
+        folder: where they go; replaced if it is there.
+        half: write the weights in float16, for half the size.
+    """
     weights = {name: tensor.half() if half else tensor for name, tensor in model.state_dict().items()}
     with atomic_folder(folder) as partial:
         model.save_pretrained(partial, state_dict=weights)

@@ -1,4 +1,9 @@
-"""Vocabularies learnt from captions: WordPiece for a small BERT, byte-level BPE for a small CLIP."""
+"""Vocabularies learnt from captions: WordPiece for a small BERT, byte-level BPE for a small CLIP.
+
+The trainers of `tokenizers` number the letters that continue (WordPiece) or end (BPE) a word in the order of a hash
+map, which differs from process to process, and break ties between merges by those numbers. Both learners here therefore
+pass all letters as special tokens, which are numbered in the order given: the same texts give the same vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +26,15 @@ ALPHABET = list("abcçdefgğhıijklmnoöpqrsştuüvwxyzâîû0123456789'.,;:!?()
 
 
 def learn_wordpiece(captions: Collection[str], size: int, max_tokens: int) -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer without capitals, lower-cased by Turkish rules.
+    """Learns a WordPiece tokenizer that lower-cases by Turkish rules.
 
-    It learns from each caption as written and as typed without Turkish letters, so that both stay whole words. The
-    same captions give the same vocabulary.
+    It learns from each caption as written and as typed without Turkish letters, so that either form of a word can be
+    one token.
+
+    Args:
+        captions: of the training split, gone through twice.
+        size: number of tokens at most; special tokens and letters are all in it, even beyond that number.
+        max_tokens: of a text; longer ones are truncated.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -51,33 +61,31 @@ def learn_wordpiece(captions: Collection[str], size: int, max_tokens: int) -> Pr
 
 
 def _learn_pieces(texts: Callable[[], Iterator[str]], size: int) -> dict[str, int]:
-    """Word pieces and their numbers, from texts that are gone through twice.
-
-    The trainer numbers the inner letters (##a) in the order of a hash map that differs from run to run, and breaks
-    ties between merges by those numbers. Handing them over as its special tokens fixes both.
-    """
+    """Returns the number of each word piece; goes through the texts twice."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     letters = sorted({letter for text in texts() for letter in text if not letter.isspace()} | set(ALPHABET))
-    first = [*SPECIAL_TOKENS.values(), *letters, *(f"##{letter}" for letter in letters)]
+    special = [*SPECIAL_TOKENS.values(), *letters, *(f"##{letter}" for letter in letters)]
     learner = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=max(size, len(first)), special_tokens=first, initial_alphabet=letters, show_progress=False
+        vocab_size=max(size, len(special)), special_tokens=special, initial_alphabet=letters, show_progress=False
     )
     learner.train_from_iterator(texts(), trainer)
     pieces: dict[str, int] = learner.get_vocab()
     return dict(sorted(pieces.items(), key=lambda item: item[1]))
 
 
-WORD_END = "</w>"  # CLIP's mark of a token that ends a word
+WORD_END = "</w>"  # CLIP's suffix of a token that ends a word
 
 
 def learn_bpe(texts: Sequence[str], size: int, max_tokens: int) -> CLIPTokenizer:
-    """CLIP's byte-level BPE tokenizer over tokens learnt from texts; the same texts give the same tokens.
+    """Learns a byte-level BPE tokenizer of CLIP's form.
 
-    As in `backbone`, the trainer would number the letters that end words in the order of a hash map; handing them
-    over as its special tokens fixes their numbers, and with them the ties between merges.
+    Args:
+        texts: captions of the training split.
+        size: number of tokens at most; special tokens and bytes are all in it, even beyond that number.
+        max_tokens: of a text; longer ones are truncated.
     """
     import json
 
@@ -86,12 +94,12 @@ def learn_bpe(texts: Sequence[str], size: int, max_tokens: int) -> CLIPTokenizer
 
     empty = CLIPTokenizer()
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    first = [empty.bos_token, empty.eos_token, *letters, *(letter + WORD_END for letter in letters)]
+    special = [empty.bos_token, empty.eos_token, *letters, *(letter + WORD_END for letter in letters)]
     learner = Tokenizer(models.BPE(unk_token=empty.unk_token, end_of_word_suffix=WORD_END))
     learner.normalizer = empty.backend_tokenizer.normalizer
     learner.pre_tokenizer = empty.backend_tokenizer.pre_tokenizer
     trainer = trainers.BpeTrainer(
-        vocab_size=max(size, len(first)), special_tokens=first, end_of_word_suffix=WORD_END, show_progress=False
+        vocab_size=max(size, len(special)), special_tokens=special, end_of_word_suffix=WORD_END, show_progress=False
     )
     learner.train_from_iterator(texts, trainer)
     learnt = json.loads(learner.to_str())["model"]

@@ -1,4 +1,4 @@
-"""StreamedImage data sets: the same rows, images and vectors as downloaded ones, without the download."""
+"""Streamed data sets: the same rows, images and embeddings as downloaded ones, without the download."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RECORD = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 @dataclass(frozen=True)
 class Numbers:
-    """A store of numbers as bytes that can be read from each hundred on, and notes what was read."""
+    """A store of numbers as bytes that can be read from each hundred on, and records what was read."""
 
     size: int
 
@@ -84,12 +84,12 @@ def test_threads_that_read_ahead_of_each_other_read_nothing_twice() -> None:
         return [StreamedImage(store, number).read() for number in numbers]
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(chunk, chunks))
-    assert [one for part in found for one in part] == [str(n).encode() for part in chunks for n in part]
+        parts = list(pool.map(chunk, chunks))
+    assert [content for part in parts for content in part] == [str(n).encode() for part in chunks for n in part]
     assert len(PRODUCED) == len(set(PRODUCED))
 
 
-def test_a_resumed_run_begins_at_its_place_and_any_order_is_right() -> None:
+def test_reading_begins_near_the_first_image_and_any_order_is_right() -> None:
     store = Numbers(50_000)
     assert StreamedImage(store, 40_050).read() == b"40050"
     assert OPENED == [40_000]
@@ -98,22 +98,22 @@ def test_a_resumed_run_begins_at_its_place_and_any_order_is_right() -> None:
     assert [StreamedImage(store, n).read() for n in numbers] == [str(n).encode() for n in numbers]
 
 
-def test_what_nobody_comes_for_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_buffer_of_a_cursor_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lazy_images, "KEPT_BYTES", 50)
     store = Numbers(1000)
     assert StreamedImage(store, 900).read() == b"900"
-    (place,) = lazy_images._readers[store].places
-    assert list(place.passed) == []
+    (cursor,) = lazy_images._readers[store].cursors
+    assert list(cursor.buffered) == []
     assert StreamedImage(store, 990).read() == b"990"
-    assert place.passed_bytes == sum(map(len, place.passed.values())) <= 50
+    assert cursor.buffered_bytes == sum(map(len, cursor.buffered.values())) <= 50
     assert StreamedImage(store, 905).read() == b"905"
     assert OPENED == [900, 900]
 
 
-def test_a_store_that_has_shrunk_or_fails_is_one_line() -> None:
+def test_a_store_that_has_shrunk_or_fails_is_an_error_of_one_line() -> None:
     with pytest.raises(SourceError, match=r"expected row 31 in Numbers.*, got its end; it has changed: start again"):
         StreamedImage(Numbers(30), 30).read()
-    again = r"expected to read x, got ValueError: a b; see .* the same command again"
+    again = r"expected to read x, got ValueError: a b; check .* the same command again"
     with pytest.raises(SourceError, match=again), reading("x"):
         raise ValueError("a\nb")
     with pytest.raises(SourceError, match="ours"), reading("x"):
@@ -215,7 +215,7 @@ print("RESULT" + json.dumps(result))
 
 @dataclass
 class Streaming:
-    """What a process with a Hub of its own did."""
+    """What a process did with a stand-in Hub."""
 
     hub: StandInHub
     folder: Path
@@ -223,7 +223,7 @@ class Streaming:
     result: dict[str, Any]
     sent: dict[str, list[tuple[str, int]]]
 
-    def targets_of(self, run: str) -> dict[str, bytes]:
+    def shards_of(self, run: str) -> dict[str, bytes]:
         shards = sorted((self.folder / run / "embeddings").glob("*.parquet"))
         return {path.name: path.read_bytes() for path in shards}
 
@@ -263,13 +263,13 @@ def streaming(
 
 
 def expected(rows: list[dict[str, Any]]) -> list[list[Any]]:
-    """What the parquet files hold, in the order of their splits' names."""
-    found = []
+    """Returns the sorted rows of the parquet files."""
+    result = []
     for split in ("train", "validation", "test"):
         for number, row in enumerate([row for row in rows if row["split"] == split], start=1):
             digest = hashlib.sha256(row["noise"]).hexdigest()
-            found.append([f"{split}-{number:08d}", list(dict.fromkeys(row["captions"])), split, digest])
-    return sorted(found)
+            result.append([f"{split}-{number:08d}", list(dict.fromkeys(row["captions"])), split, digest])
+    return sorted(result)
 
 
 def test_streamed_rows_and_images_are_the_downloaded_ones(streaming: Streaming, rows: list[dict[str, Any]]) -> None:
@@ -278,8 +278,8 @@ def test_streamed_rows_and_images_are_the_downloaded_ones(streaming: Streaming, 
     assert streaming.result["parquet"] == streaming.result["downloaded"]
 
 
-def test_vectors_are_those_of_the_downloaded_images_bit_for_bit(streaming: Streaming) -> None:
-    one, other = (streaming.targets_of(name) for name in ("run", "run-whole"))
+def test_embeddings_are_those_of_the_downloaded_images_bit_for_bit(streaming: Streaming) -> None:
+    one, other = (streaming.shards_of(name) for name in ("run", "run-whole"))
     assert one == other
     assert len(one) == 5
 
@@ -293,10 +293,10 @@ def test_captions_are_read_without_the_images_and_images_once(streaming: Streami
     assert streaming.bytes_of("downloads") > images
 
 
-def test_a_run_on_a_streamed_data_set_is_whole_and_says_its_commit(streaming: Streaming) -> None:
+def test_a_run_on_a_streamed_data_set_is_complete_and_records_its_commit(streaming: Streaming) -> None:
     run = streaming.folder / "run"
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    assert record["captions_revisions"] == [streaming.hub.repositories["datasets", "org/set"].refs["main"]]
+    assert record["inputs"]["captions_revisions"] == [streaming.hub.repositories["datasets", "org/set"].refs["main"]]
     assert "captions_streaming" not in record["config"]
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert (results["dataset"], results["images"]) == ("org/set", 10)
@@ -306,12 +306,12 @@ def test_a_run_on_a_streamed_data_set_is_whole_and_says_its_commit(streaming: St
 def test_other_layouts_of_the_hub_stream_too(streaming: Streaming, rows: list[dict[str, Any]]) -> None:
     for name in ("tars", "folder"):
         found = {(captions[0], digest) for _, captions, _, digest in streaming.result[name]}
-        wanted = {(row["captions"][0], hashlib.sha256(row["noise"]).hexdigest()) for row in rows[:9]}
-        assert found == wanted, name
+        expected_images = {(row["captions"][0], hashlib.sha256(row["noise"]).hexdigest()) for row in rows[:9]}
+        assert found == expected_images, name
         assert len({image_id for image_id, *_ in streaming.result[name]}) == 9
 
 
-def test_what_can_not_be_streamed_is_one_line(streaming: Streaming) -> None:
+def test_what_can_not_be_streamed_is_an_error_of_one_line(streaming: Streaming) -> None:
     assert streaming.result["none"].startswith("expected a folder, a table or a Hub data set, got 'org/none': ")
     assert "expected to read hf://datasets/org/broken@" in streaming.result["broken"]
     assert "503" in streaming.result["broken"]
@@ -319,7 +319,9 @@ def test_what_can_not_be_streamed_is_one_line(streaming: Streaming) -> None:
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_reads_what_is_missing_alone(streaming: Streaming, rows: list[dict[str, Any]]) -> None:
+def test_a_killed_run_that_is_repeated_reads_only_what_is_missing(
+    streaming: Streaming, rows: list[dict[str, Any]]
+) -> None:
     argv = [*streaming.argv, "--run", str(streaming.folder / "cut"), "--captions_streaming"]
     environment = streaming.hub.environment(streaming.folder / "cache")
     options: dict[str, Any] = {"cwd": ROOT, "env": environment, "capture_output": True, "timeout": 300, "check": False}
@@ -335,10 +337,10 @@ def test_killed_and_started_again_reads_what_is_missing_alone(streaming: Streami
     assert done.returncode == 0, done.stderr
     sent = sum(size for path, size in streaming.hub.sent[before:] if path.endswith(".parquet"))
     assert sent < 0.6 * sum(len(row["noise"]) for row in rows)
-    assert streaming.targets_of("cut") == streaming.targets_of("run")
+    assert streaming.shards_of("cut") == streaming.shards_of("run")
 
 
-def test_a_folder_of_parquet_files_is_read_where_it_lies(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+def test_a_folder_of_parquet_files_is_read_in_place(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     for name, content in parquet_files(rows).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -360,10 +362,10 @@ def test_paths_in_a_folder_of_parquet_files_stay_inside(tmp_path: Path) -> None:
     assert [sample.reason for sample in captions.skipped] == ["a path that leaves the folder", "no file"]
 
 
-def test_what_is_here_is_not_streamed(captioned_folder: Path, tmp_path: Path) -> None:
+def test_a_local_source_is_not_streamed(captioned_folder: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "x.yaml"
     recipe.write_text(
         json.dumps({"sources": [{"captions": str(captioned_folder), "captions_streaming": True}]}), encoding="utf-8"
     )
-    with pytest.raises(SourceError, match="expected a Hub data set to stream, got .*, which is here; leave"):
+    with pytest.raises(SourceError, match="expected a Hub data set to stream, got the local .*; leave"):
         read_captions(read(EmbedConfig, [str(recipe)]))

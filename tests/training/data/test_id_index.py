@@ -1,4 +1,4 @@
-"""Names by their digests: as a dictionary has them."""
+"""An index of ids finds what a dictionary finds."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import random
 from training.data.store import IdIndex
 
 
-def test_found_where_a_dictionary_finds_them(rng: random.Random) -> None:
+def test_positions_are_those_of_a_dictionary(rng: random.Random) -> None:
     names = [f"resim-{rng.randrange(300)}" for _ in range(500)]
     asked = [f"resim-{number}" for number in range(400)] + ["", "İstanbul"]
-    last = {name: place for place, name in enumerate(names)}
+    last = {name: position for position, name in enumerate(names)}
     assert IdIndex(names).find(asked).tolist() == [last.get(name, -1) for name in asked]
     firsts: dict[str, int] = {}
-    for place, name in enumerate(names):
-        firsts.setdefault(name, place)
+    for position, name in enumerate(names):
+        firsts.setdefault(name, position)
     assert IdIndex(names).firsts().tolist() == [firsts[name] for name in names]
 
 
-def test_none_at_all() -> None:
+def test_an_empty_index() -> None:
     empty = IdIndex([])
     assert (len(empty), empty.firsts().tolist(), empty.find(["a"]).tolist()) == (0, [], [-1])
     assert IdIndex(["a"]).find([]).tolist() == []

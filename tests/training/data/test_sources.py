@@ -1,4 +1,4 @@
-"""Any source becomes rows: columns, splits, drops with reasons, errors that name the place."""
+"""Any source becomes rows: columns, splits, skipped samples with reasons, errors that name the place."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def test_tables_with_a_path_column(tmp_path: Path, suffix: str) -> None:
 
         pq.write_table(pa.Table.from_pylist(rows), table)
     else:
-        mark = "," if suffix == "csv" else "\t"
+        delimiter = "," if suffix == "csv" else "\t"
         table.write_text(
-            "\n".join([f"path{mark}açıklama", *(mark.join(row.values()) for row in rows)]), encoding="utf-8"
+            "\n".join([f"path{delimiter}açıklama", *(delimiter.join(row.values()) for row in rows)]), encoding="utf-8"
         )
     captions = read_captions(source(table, caption_columns=("açıklama",)))
     assert sorted(row.captions[0] for row in captions.rows) == ["resim 0.png", "resim 1.png", "resim 2.png"]
@@ -111,11 +111,11 @@ def test_a_data_set_with_images_inside(tmp_path: Path) -> None:
         ([(["ev"], []), (["ev"], ["house"])], {"ev": "house"}),
     ],
 )  # fmt: skip
-def test_what_a_caption_translates(
+def test_which_english_caption_a_caption_translates(
     tmp_path: Path, records: list[tuple[list[str], list[str]]], expected: dict[str, str]
 ) -> None:
     images(tmp_path, 1)
-    rows = [{"file_name": "0.png", "captions": ours, "captions_en": theirs} for ours, theirs in records]
+    rows = [{"file_name": "0.png", "captions": turkish, "captions_en": english} for turkish, english in records]
     write_rows(tmp_path, [dict(row) for row in rows])
     (row,) = read_captions(source(tmp_path, test_fraction=0.0, validation_fraction=0.0)).rows
     assert row.translated() == expected
@@ -127,7 +127,7 @@ def test_rows_of_one_image_are_merged(tmp_path: Path) -> None:
     assert [row.captions for row in read_captions(source(tmp_path)).rows] == [("bir ev", "ev")]
 
 
-def test_captions_are_composed_and_trimmed(tmp_path: Path) -> None:
+def test_captions_are_normalized_and_trimmed(tmp_path: Path) -> None:
     images(tmp_path, 1)
     write_rows(tmp_path, [{"file_name": "0.png", "captions": ["  s\u0327eker \n bir ", "", None, 3]}])
     assert read_captions(source(tmp_path)).rows[0].captions == ("şeker bir",)
@@ -164,13 +164,13 @@ def test_missing_splits_are_cut_by_hash_and_stay(tmp_path: Path) -> None:
     assert other != second
 
 
-def test_hash_share_is_even() -> None:
-    shares = [hash_fraction(0, str(number)) for number in range(2000)]
-    assert 0 <= min(shares) < max(shares) < 1
-    assert abs(sum(shares) / 2000 - 0.5) < 0.02
+def test_hash_fractions_are_uniform() -> None:
+    fractions = [hash_fraction(0, str(number)) for number in range(2000)]
+    assert 0 <= min(fractions) < max(fractions) < 1
+    assert abs(sum(fractions) / 2000 - 0.5) < 0.02
 
 
-def test_too_many_rejects_stop(tmp_path: Path) -> None:
+def test_too_many_skipped_samples_stop_the_run(tmp_path: Path) -> None:
     images(tmp_path, 3)
     write_rows(tmp_path, [{"file_name": f"{n}.png", "caption": "ev"} for n in range(5)])
     config = SourceConfig(captions=str(tmp_path), run="unused", max_skipped_fraction=0.1)
@@ -192,7 +192,7 @@ def test_too_many_rejects_stop(tmp_path: Path) -> None:
             {"caption_columns": ("başlık",)},
             "the column 'başlık' in .* got file_name, caption",
         ),
-        ([{"file_name": "0.png", "caption": " "}], {}, "got none left of 1 rows .*no caption"),
+        ([{"file_name": "0.png", "caption": " "}], {}, "got none in 1 rows .*no caption"),
         (
             [{"file_name": "0.png", "caption": "ev", "split": "üç"}],
             {},
@@ -200,7 +200,7 @@ def test_too_many_rejects_stop(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_can_not_be_read_says_what_is_there(
+def test_errors_say_what_the_source_has(
     tmp_path: Path, rows: list[dict[str, object]], options: dict[str, object], message: str
 ) -> None:
     images(tmp_path, 1)
@@ -242,18 +242,18 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     ("table", "message"),
     [
         ("file_name,caption\n0.png,kar, kar ve kar\n", "expected 2 columns, got 3 in .* line 2; put captions"),
-        ("file_name;caption\n0.png;kar\n", "expected columns parted by ','"),
+        ("file_name;caption\n0.png;kar\n", "expected columns separated by ','"),
         ('file_name,caption\n0.png,"kar\n', "expected a table, got unexpected end of data"),
     ],
 )
-def test_a_crooked_csv_is_not_cut_in_silence(tmp_path: Path, table: str, message: str) -> None:
+def test_a_malformed_csv_is_not_truncated_silently(tmp_path: Path, table: str, message: str) -> None:
     images(tmp_path, 1)
     (tmp_path / "metadata.csv").write_text(table, encoding="utf-8")
     with pytest.raises(SourceError, match=message):
         read_captions(source(tmp_path))
 
 
-def test_a_row_that_lacks_a_column_is_dropped_not_fatal(tmp_path: Path) -> None:
+def test_a_row_that_lacks_a_column_is_skipped(tmp_path: Path) -> None:
     images(tmp_path, 3)
     rows: list[dict[str, object]] = [
         {"file_name": "0.png", "caption": "ev"},
@@ -278,7 +278,7 @@ def test_a_parquet_table_with_the_images_inside(tmp_path: Path) -> None:
     assert rows[1].open().getpixel((0, 0)) == (1, 0, 0)
 
 
-def test_the_split_column_goes_before_the_layout(tmp_path: Path) -> None:
+def test_the_split_column_overrides_the_layout(tmp_path: Path) -> None:
     names = images(tmp_path / "train", 2)
     splits = ["test", "train"]
     write_rows(
@@ -290,12 +290,12 @@ def test_the_split_column_goes_before_the_layout(tmp_path: Path) -> None:
 
 def test_an_empty_split_is_named(captioned_folder: Path) -> None:
     captions = read_captions(source(captioned_folder, split_column="none", test_fraction=0.0))
-    with pytest.raises(SourceError, match="images in the test split"):
+    with pytest.raises(SourceError, match=r"images in the test split .* raise --test_fraction, or add that split"):
         captions.split("test")
 
 
 def two_sources(folder: Path) -> list[dict[str, object]]:
-    """Two tables of the same file names with other columns, as a recipe lists them."""
+    """Writes two tables of the same file names with different columns, and returns them as a recipe lists them."""
     for name in ("a", "b"):
         images(folder / name, 20)
     rows = [
@@ -336,7 +336,7 @@ def test_a_field_of_a_single_record(tmp_path: Path) -> None:
     write_rows(tmp_path, [{"file_name": "0.png", "about": {"tr": "bir ev", "en": "a house"}}])
     captions = read_captions(source(tmp_path, caption_columns=("about.tr",), english_columns=("about.en",)))
     assert (captions.rows[0].captions, captions.rows[0].english) == (("bir ev",), ("a house",))
-    with pytest.raises(SourceError, match="expected captions in .* got none left"):
+    with pytest.raises(SourceError, match="expected captions in .* got none in 1 rows"):
         read_captions(source(tmp_path, caption_columns=("about.de",)))
 
 
@@ -356,7 +356,7 @@ def test_sources_that_are_no_list_of_sources(tmp_path: Path, recipe: object, mes
 
 
 def naive(table: Path, config: SourceConfig) -> tuple[list[tuple[object, ...]], list[tuple[str, str]]]:
-    """Rows and skipped of a table of images `path`, captions `a` and `b`, and `split`: by a dictionary in memory."""
+    """Returns rows and skipped samples of a table with the columns path, a, b (captions) and split, read in memory."""
     rows: dict[str, dict[str, list[str]]] = {}
     skipped = []
     for line in table.read_text(encoding="utf-8").splitlines():
@@ -369,18 +369,18 @@ def naive(table: Path, config: SourceConfig) -> tuple[list[tuple[object, ...]], 
         else:
             row = rows.setdefault(record["path"], {"captions": [], "split": [record["split"] or "train"]})
             row["captions"] += [caption for caption in dict.fromkeys(captions) if caption not in row["captions"]]
-    found = []
+    result = []
     for name, row in rows.items():
-        split, share = row["split"][0], hash_fraction(config.split_seed, name)
-        if split == "train" and share < config.validation_fraction:
+        split, fraction = row["split"][0], hash_fraction(config.split_seed, name)
+        if split == "train" and fraction < config.validation_fraction:
             split = "validation"
-        found.append((name, tuple(row["captions"]), split))
-    return found, skipped
+        result.append((name, tuple(row["captions"]), split))
+    return result, skipped
 
 
 @pytest.mark.parametrize("batch", [3, 8192])
 @pytest.mark.parametrize("adjacent", [True, False])
-def test_rows_are_those_of_a_naive_reading(
+def test_rows_equal_those_of_a_naive_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, adjacent: bool
 ) -> None:
     monkeypatch.setattr("training.run.temp_storage.BATCH_ROWS", batch)
@@ -415,7 +415,7 @@ def test_a_source_that_changed_is_read_again(tmp_path: Path) -> None:
     assert [row.captions for row in before.rows] == [("ev",), ("ev",)]
 
 
-def test_half_an_emoji_stops_nothing(tmp_path: Path) -> None:
+def test_half_an_emoji_becomes_a_question_mark(tmp_path: Path) -> None:
     images(tmp_path, 2)
     lines = [
         '{"file_name": "0.png", "captions": ["kedi \\ud83d", "\\ud83d\\ude00 köpek"]}',

@@ -1,4 +1,4 @@
-"""Rows on disk are the rows that were written, with every kind of image; and they are cheap."""
+"""Rows on disk are the rows that were written, with every kind of image, and take little memory."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from training.run import temp_storage
 MB = 1_000_000
 
 
-def some_rows(rng: random.Random, count: int) -> list[Row]:
-    """Rows with images of every kind, captions of any number and Turkish letters."""
+def random_rows(rng: random.Random, count: int) -> list[Row]:
+    """Returns rows with images of every kind, several captions and Turkish letters."""
     data_set = object()
     rows = []
     for number in range(count):
@@ -34,16 +34,16 @@ def some_rows(rng: random.Random, count: int) -> list[Row]:
         )
         captions = tuple(f"başlık {number} {k}" for k in range(rng.randrange(1, 4)))
         english = tuple(f"caption {number} {k}" for k in range(rng.randrange(3)))
-        places = tuple(rng.randrange(-1, len(english)) for _ in captions) if rng.random() < 0.5 else ()
+        indices = tuple(rng.randrange(-1, len(english)) for _ in captions) if rng.random() < 0.5 else ()
         rows.append(
-            Row(f"resim-{number}", image, captions, english, rng.choice(SPLITS), rng.choice("ab"), translations=places)
+            Row(f"resim-{number}", image, captions, english, rng.choice(SPLITS), rng.choice("ab"), translations=indices)
         )
     return rows
 
 
-def test_rows_come_back(tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_read_as_written(tmp_path: Path, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(temp_storage, "BATCH_ROWS", 16)
-    expected = some_rows(rng, 100)
+    expected = random_rows(rng, 100)
     rows = Rows.of(expected, tmp_path)
     assert list(rows) == expected
     assert list(rows.image_ids()) == [row.image_id for row in expected]
@@ -58,7 +58,7 @@ def test_rows_come_back(tmp_path: Path, rng: random.Random, monkeypatch: pytest.
 
 
 def test_sources_are_joined(tmp_path: Path, rng: random.Random) -> None:
-    first, second = some_rows(rng, 10), some_rows(rng, 10)
+    first, second = random_rows(rng, 10), random_rows(rng, 10)
     joined = Rows.joined([Rows.of(first, tmp_path)])
     assert list(joined) == first
     splits = np.full(len(second), SPLITS.index("test"), np.uint8)
@@ -66,7 +66,7 @@ def test_sources_are_joined(tmp_path: Path, rng: random.Random) -> None:
     assert {row.split for row in moved} == {"test"}
 
 
-def test_rejects_come_back(tmp_path: Path) -> None:
+def test_skipped_samples_are_read_as_written(tmp_path: Path) -> None:
     expected = [SkippedSample(f"{number}", f"{number}.png", "no file") for number in range(20)]
     writer = SkippedWriter(tmp_path)
     for sample in expected:
@@ -87,10 +87,10 @@ def test_two_hundred_thousand_rows_take_little_memory(tmp_path: Path) -> None:
         "assert len(captions.split('train')) + 200 == len(captions.rows) == int(sys.argv[-1].rpartition('/')[2])\n"
         "assert sum(len(row.captions) for row in captions.rows) == 2 * len(captions.rows)\n"
     )
-    held = []
+    peaks = []
     for rows in (1_000, 200_000):
         table = write_source(tmp_path / "source" / str(rows), rows)
         argv = ["--captions", str(table), "--run", str(tmp_path / "run" / str(rows))]
-        held.append(peak_of([sys.executable, "-c", program, *argv]).own)
-    assert held[1] - held[0] < 60 * MB
+        peaks.append(peak_of([sys.executable, "-c", program, *argv]).own)
+    assert peaks[1] - peaks[0] < 60 * MB
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Tables as people save them: every encoding and line end is read right, or refused with the fix."""
+"""Tables as people save them: every encoding and line end is read correctly, or refused with the fix."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def test_a_nul_inside_a_caption_is_a_space_and_inside_a_path_no_file(folder: Pat
     assert [sample.reason for sample in captions.skipped] == ["no file"]
 
 
-def test_a_caption_in_the_place_of_the_path_is_no_file(folder: Path) -> None:
+def test_a_caption_in_place_of_the_path_is_no_file(folder: Path) -> None:
     write_rows(folder, [{"file_name": "0.png", "caption": "ev"}, {"file_name": "uzun " * 2000, "caption": "ev"}])
     assert [sample.reason for sample in read_captions(source(folder)).skipped] == ["no file"]
 
 
-def test_captions_that_are_no_text(folder: Path) -> None:
+def test_captions_that_are_not_text(folder: Path) -> None:
     write_rows(
         folder,
         [
@@ -115,9 +115,9 @@ def test_captions_that_are_no_text(folder: Path) -> None:
     ]
 
 
-def test_a_column_of_numbers_alone_says_so(folder: Path) -> None:
+def test_a_caption_column_of_numbers_is_refused_by_name(folder: Path) -> None:
     write_rows(folder, [{"file_name": f"{n}.png", "caption": n} for n in range(3)])
-    with pytest.raises(SourceError, match=r"got none left of 3 rows \(3 × no caption, but a number\); look at its"):
+    with pytest.raises(SourceError, match=r"got none in 3 rows \(3 × no caption, but a number\); check its"):
         read(folder)
 
 
@@ -126,16 +126,18 @@ def test_a_list_in_place_of_lines_is_refused_with_the_fix(folder: Path, indent: 
     rows = [{"file_name": "0.png", "caption": "ev"}]
     for name in ("metadata.jsonl", "table.json"):
         (folder / name).write_text(json.dumps(rows, indent=indent), encoding="utf-8")
-    with pytest.raises(SourceError, match=r"line 1; make lines of it: jq -c '\.\[\]' metadata.jsonl > lines-"):
+    with pytest.raises(SourceError, match=r"line 1; write one record a line: jq -c '\.\[\]' metadata.jsonl > lines-"):
         read(folder)
-    with pytest.raises(SourceError, match=r"got .*table.json; make lines of it: jq -c '\.\[\]' table.json > lines-"):
+    with pytest.raises(
+        SourceError, match=r"got .*table.json; write one record a line: jq -c '\.\[\]' table.json > lines-"
+    ):
         read(folder / "table.json")
 
 
-def test_json_that_nests_too_deep_or_is_cut_is_one_line(folder: Path) -> None:
+def test_json_that_nests_too_deep_or_is_cut_off_names_its_line(folder: Path) -> None:
     for text in ('{"caption": ' + "[" * 100_000, '{"caption": "ev', "{"):
         (folder / "metadata.jsonl").write_text(text, encoding="utf-8")
-        with pytest.raises(SourceError, match="line 1; mend it"):
+        with pytest.raises(SourceError, match="line 1; fix it"):
             read(folder)
 
 
@@ -174,7 +176,7 @@ def test_a_parquet_table_without_other_columns_than_the_image(folder: Path) -> N
         read(path)
 
 
-def test_images_that_are_missing_from_parquet_are_told_when_they_are_opened(folder: Path) -> None:
+def test_images_missing_from_parquet_are_errors_when_opened(folder: Path) -> None:
     content = (folder / "0.png").read_bytes()
     cells = [{"bytes": content}, {"bytes": None, "path": None}, {"path": "../x.png"}, {"path": "http://x/y.png"}, None]
     rows = read_captions(source(parquet(folder / "metadata.parquet", cells, RECORD).parent)).rows
@@ -189,7 +191,7 @@ def test_images_that_are_missing_from_parquet_are_told_when_they_are_opened(fold
     assert reasons == ["no image", "a path that leaves the folder", "a URL, not a file", "no image"]
 
 
-def test_no_parquet_and_a_parquet_that_is_cut_off(folder: Path) -> None:
+def test_a_file_that_is_not_parquet_or_is_cut_off(folder: Path) -> None:
     whole = parquet(folder / "a.parquet", [b"x" * 1000] * 50, pa.binary())
     for content in (b"", b"PAR1", b"file_name,caption\n", whole.read_bytes()[:-20]):
         (folder / "b.parquet").write_bytes(content)
@@ -198,7 +200,7 @@ def test_no_parquet_and_a_parquet_that_is_cut_off(folder: Path) -> None:
 
 
 def test_columns_of_a_data_set_by_every_kind(folder: Path) -> None:
-    """Captions as text, several columns, lists and fields; images as bytes and as records without the Hub's kind."""
+    """Captions are text, several columns, lists and fields; images are bytes and records without the Hub's type."""
     content = [(folder / f"{n}.png").read_bytes() for n in range(3)]
     data = folder / "org" / "set"
     data.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""WebDataset shards: samples by key, images by their place, and no tar that escapes, floods or is cut in silence."""
+"""WebDataset shards: samples by key, images by offset, and no tar that escapes, exhausts memory or loses samples."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def reasons(captions: Captions) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_samples_of_img2dataset(tmp_path: Path, kind: int) -> None:
-    """Its layout: 00000.tar with 000000000.jpg, .json, .txt beside 00000.parquet and 00000_stats.json."""
+    """The layout of img2dataset: 00000.tar of 000000000.jpg, .json, .txt, beside 00000.parquet and 00000_stats.json."""
     parts: list[Part] = []
     for number in range(3):
         about = {"caption": f"resim {number}", "url": "http://x", "key": f"{number:09d}", "status": "success"}
@@ -81,7 +81,7 @@ def test_samples_of_img2dataset(tmp_path: Path, kind: int) -> None:
     assert not reasons(captions)
 
 
-def test_json_alone_gives_captions_ids_and_splits(tmp_path: Path) -> None:
+def test_json_without_txt_gives_captions_ids_and_splits(tmp_path: Path) -> None:
     fields = [
         {"captions": ["bir ev", "ev"], "captions_en": ["a house"], "image_id": "ev", "split": "test"},
         {"captions": ["kuş"], "image_id": "kus", "split": "train"},
@@ -127,14 +127,14 @@ def test_patterns_single_files_and_folders_give_the_same(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("shard-{0..3}.tar", r"expected 4 shards by the name .*, got 1, without .*shard-1.tar; fetch the others"),
+        ("shard-{0..3}.tar", r"expected 4 shards by the name .*, got 1, without .*shard-1.tar; fetch the missing ones"),
         ("shard-{3..0}.tar", "expected 1 to 100000 shards, got none or more from"),
         ("shard-{0..99999999}.tar", "expected 1 to 100000 shards, got none or more from"),
         ("shard-0.tar.gz", "expected an uncompressed .tar, got .*; uncompress it"),
         ("none.tar", r"expected 1 shards by the name .*none.tar, got 0"),
     ],
 )
-def test_shards_that_are_not_there(tmp_path: Path, name: str, message: str) -> None:
+def test_missing_or_too_many_shards(tmp_path: Path, name: str, message: str) -> None:
     write_shard(tmp_path / "shard-0.tar", sample("0", 0, "ev"))
     with pytest.raises(SourceError, match=message):
         read(tmp_path / name)
@@ -167,7 +167,7 @@ def test_one_key_in_two_shards_is_two_images(tmp_path: Path) -> None:
     assert [row.captions for row in read(tmp_path).rows] == [("resim 0",), ("resim 1",)]
 
 
-def test_names_are_no_paths_and_nothing_is_unpacked(tmp_path: Path) -> None:
+def test_names_are_not_paths_and_nothing_is_unpacked(tmp_path: Path) -> None:
     outside = paint(tmp_path / "secret.png", 1)
     inside = tmp_path / "in"
     parts = [*sample("../../x", 1, "bir"), *sample("/etc/y", 2, "iki"), *sample("a/../../z", 3, "üç")]
@@ -221,7 +221,7 @@ def test_samples_that_can_not_be_used_are_counted_by_reason(tmp_path: Path) -> N
     }
 
 
-def test_parts_that_are_not_neighbours_still_make_their_sample(tmp_path: Path) -> None:
+def test_members_of_a_sample_need_not_be_neighbours(tmp_path: Path) -> None:
     keys = [f"{number:02d}" for number in range(20)]
     parts = [(f"{key}.png", png(number)) for number, key in enumerate(keys)]
     parts += [(f"{key}.txt", f"resim {key}".encode()) for key in reversed(keys)]
@@ -231,21 +231,21 @@ def test_parts_that_are_not_neighbours_still_make_their_sample(tmp_path: Path) -
     assert found == {f"resim {key}": (number, 0, 0) for number, key in enumerate(keys)}
 
 
-def sparse_member(name: str, size: int) -> bytes:
-    """A header that claims a file of any size."""
+def header_of(name: str, size: int) -> bytes:
+    """Returns the header of a member of any size."""
     member = tarfile.TarInfo(name)
     member.size = size
     return member.tobuf(tarfile.GNU_FORMAT)
 
 
 def test_an_image_of_absurd_size_is_counted_not_read(tmp_path: Path) -> None:
-    """A sparse file on the disk: its members are as large as they say."""
+    """The tar is a sparse file on disk, so that its members are as large as their headers say."""
     huge = 2 << 30
     path = tmp_path / "a.tar"
     with path.open("wb") as file:
-        file.write(sparse_member("0.png", huge))
+        file.write(header_of("0.png", huge))
         file.seek(huge, 1)
-        file.write(sparse_member("0.txt", 2) + b"ev".ljust(512, b"\0") + bytes(1024))
+        file.write(header_of("0.txt", 2) + b"ev".ljust(512, b"\0") + bytes(1024))
     with pytest.raises(SourceError, match=r"1 × an image of more than 715827880 bytes"):
         read(path)
 
@@ -259,14 +259,14 @@ def test_a_header_of_absurd_size_is_refused_before_it_is_read(tmp_path: Path) ->
             file.write(member.tobuf(tarfile.GNU_FORMAT))
             file.truncate(1 << 31)
         tracemalloc.start()
-        with pytest.raises(SourceError, match=r"which is none \(a header of 1073741824 bytes\); fetch it again"):
+        with pytest.raises(SourceError, match=r"which is not one \(a header of 1073741824 bytes\); fetch it again"):
             read(path)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 10_000_000
 
 
-def test_headers_that_lead_back_or_never_end_are_refused(tmp_path: Path) -> None:
+def test_headers_of_negative_size_or_without_end_are_refused(tmp_path: Path) -> None:
     negative = tarfile.TarInfo("0.png")
     negative.pax_headers = {"size": "-1024"}
     endless = b"".join(_pax_header() for _ in range(3000))
@@ -292,14 +292,14 @@ def whole(tmp_path: Path) -> bytes:
 def test_a_shard_cut_anywhere_is_an_error_or_a_warning(
     whole: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Never fewer samples in silence: a cut between two members can't be told from a missing end mark."""
+    """Samples are never lost silently; a cut between two members looks like a missing end mark, hence the warning."""
     end = len(whole.rstrip(b"\0"))
     path = tmp_path / "cut" / "a.tar"
     path.parent.mkdir()
     for cut in [*range(1, end, 611), *range(512, end, 512), end - 1]:
         path.write_bytes(whole[:cut])
         caplog.clear()
-        with contextlib.suppress(SourceError, SourceError):
+        with contextlib.suppress(SourceError):
             read(path)
             assert "has no end mark" in caplog.text, cut
 
@@ -313,9 +313,9 @@ def test_a_damaged_header_is_not_taken_for_the_end(whole: bytes, tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"file_name,caption\n" * 100, bytes(range(256)) * 8])
-def test_no_tar_at_all(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_tar(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(SourceError, match=r"expected a whole tar file, got .*a.tar, which is none"):
+    with pytest.raises(SourceError, match=r"expected a whole tar file, got .*a.tar, which is not one"):
         read(tmp_path / "a.tar")
 
 
@@ -327,7 +327,7 @@ def test_a_shard_that_vanishes_or_shrinks_stops_the_run(whole: bytes, tmp_path: 
     with pytest.raises(SourceError, match="got a shorter file; start again"):
         row.open()
     path.unlink()
-    with pytest.raises(SourceError, match=r"expected the shard .*a.tar, got No such file .*; bring it back"):
+    with pytest.raises(SourceError, match=r"expected the shard .*a.tar, got No such file .*; restore it"):
         row.open()
 
 
@@ -337,9 +337,9 @@ def test_memory_does_not_grow_with_the_members_of_a_shard(tmp_path: Path) -> Non
         path = write_shard(tmp_path / f"{samples}.tar", parts, tarfile.USTAR_FORMAT)
         tracemalloc.start()
         assert sum(isinstance(r.values["png"], ShardImage) for r in shard_records([path])) == samples
-        found = tracemalloc.get_traced_memory()[1]
+        most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found
+        return most
 
     peak(10)
     assert peak(2000) < peak(100) + 100_000
@@ -347,7 +347,7 @@ def test_memory_does_not_grow_with_the_members_of_a_shard(tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module")
 def shards(captioned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The captioned folder as three shards."""
+    """Writes the captioned folder as three shards."""
     folder = tmp_path_factory.mktemp("shards")
     lines = (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
@@ -366,7 +366,7 @@ def embed(captions: Path, clip: Path, run: Path) -> Path:
     return run / "embeddings"
 
 
-def test_shards_are_embedded_as_the_folder_they_were_made_of(
+def test_shards_give_the_embeddings_of_the_folder_they_were_made_of(
     captioned_folder: Path, shards: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
     one, other = (embed(source, tiny_clip, tmp_path / source.name) for source in (captioned_folder, shards))
@@ -376,7 +376,7 @@ def test_shards_are_embedded_as_the_folder_they_were_made_of(
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_a_shard_that_vanishes_while_it_is_embedded_loses_no_work(
+def test_no_work_is_lost_when_a_shard_vanishes_while_it_is_embedded(
     shards: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "source"
@@ -384,12 +384,12 @@ def test_a_shard_that_vanishes_while_it_is_embedded_loses_no_work(
     written: list[int] = []
     write = shard_writer.write_shard
 
-    def write_and_lose(folder: Path, number: int, *rest: Any, **more: Any) -> Any:
+    def write_and_remove(folder: Path, number: int, *rest: Any, **more: Any) -> Any:
         written.append(number)
         (source / "40.tar").unlink(missing_ok=True)
         return write(folder, number, *rest, **more)
 
-    monkeypatch.setattr(shard_writer, "write_shard", write_and_lose)
+    monkeypatch.setattr(shard_writer, "write_shard", write_and_remove)
     with pytest.raises(SourceError, match=r"expected the shard .*40.tar, got No such file"):
         embed(source, tiny_clip, tmp_path / "run")
     done = len(written)

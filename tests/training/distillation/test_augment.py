@@ -1,4 +1,4 @@
-"""Perturbations and training augmentation are what they say, and always the same."""
+"""The augmentation of training captions and the corruptions of the evaluation do what their names say, repeatably."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def test_a_typo_is_one_small_change(text: str) -> None:
     assert difflib.SequenceMatcher(None, text, changed).ratio() > 0.8
 
 
-def test_a_typo_needs_a_word() -> None:
+def test_a_typo_needs_a_word_of_three_letters() -> None:
     assert one_typo("ev") == "ev"
     assert one_typo("") == ""
 
 
-def test_perturbations() -> None:
+def test_corruptions() -> None:
     text = "İki ılık çay"
-    perturbed = {name: corrupt(text) for name, corrupt in CORRUPTIONS.items()}
-    assert perturbed["ascii"] == "Iki ilik cay"
-    assert perturbed["upper"] == "İKİ ILIK ÇAY"
-    assert perturbed["lower"] == "iki ılık çay"
-    assert len(perturbed["nfd"]) > len(text)
+    corrupted = {name: corrupt(text) for name, corrupt in CORRUPTIONS.items()}
+    assert corrupted["ascii"] == "Iki ilik cay"
+    assert corrupted["upper"] == "İKİ ILIK ÇAY"
+    assert corrupted["lower"] == "iki ılık çay"
+    assert len(corrupted["nfd"]) > len(text)
 
 
-def test_full_stop_comes_and_goes() -> None:
+def test_a_full_stop_is_added_and_removed() -> None:
     assert other_full_stop(other_full_stop("bir kuş")) == "bir kuş"
 
 
-def test_variants_keep_their_shares_and_depend_on_epoch_and_row_alone() -> None:
+def test_augmentation_keeps_its_probabilities_and_depends_on_epoch_and_row_alone() -> None:
     texts = ["Çiçekli bir ev."] * 4000
     rows = range(4000)
     augmentation = Augmentation(
@@ -47,7 +47,7 @@ def test_variants_keep_their_shares_and_depend_on_epoch_and_row_alone() -> None:
     )
     first = augmentation.of(texts, rows)
     assert abs(sum(text.isascii() for text in first) / 4000 - 0.2) < 0.03
-    assert not any("CİCEK" in text for text in first)  # who types ASCII has no İ in capitals either
+    assert not any("CİCEK" in text for text in first)  # ASCII text has no İ in upper case either
     assert abs(sum(text.isupper() or text.islower() for text in first) / 4000 - 0.3) < 0.03
     assert abs(sum(not text.endswith(".") for text in first) / 4000 - 0.1) < 0.03
     assert augmentation.of(texts[10:20], rows[10:20]) == first[10:20]
@@ -56,7 +56,7 @@ def test_variants_keep_their_shares_and_depend_on_epoch_and_row_alone() -> None:
     assert Augmentation(0, 0, 0, 0, seed=5).of(texts, rows) == texts
 
 
-def test_typos_to_train_on_differ_by_epoch() -> None:
+def test_typos_differ_by_epoch() -> None:
     texts = ["Çiçekli bir ev."] * 2000
     augmentation = Augmentation(
         ascii_probability=0, case_probability=0, full_stop_probability=0, typo_probability=0.25, seed=5
@@ -68,20 +68,11 @@ def test_typos_to_train_on_differ_by_epoch() -> None:
     assert augmentation.of(texts, range(2000)) != first
 
 
-def test_variants_are_drawn_independently_of_each_other_and_of_epochs_and_seeds() -> None:
+def test_augmentations_are_drawn_independently_of_each_other_and_of_epochs_and_seeds() -> None:
     texts, rows = ["Çiçekli bir ev."] * 10_000, range(10_000)
 
-    def changed(seed: int, epoch: int, **shares: float) -> set[int]:
-        augmentation = Augmentation(
-            **{
-                "ascii_probability": 0,
-                "case_probability": 0,
-                "full_stop_probability": 0,
-                "typo_probability": 0,
-                **shares,
-            },
-            seed=seed,
-        )  # type: ignore[arg-type]
+    def changed(seed: int, epoch: int, *, case_probability: float = 0, typo_probability: float = 0) -> set[int]:
+        augmentation = Augmentation(0, case_probability, 0, typo_probability, seed)
         augmentation.set_epoch(epoch)
         return {row for row, text in enumerate(augmentation.of(texts, rows)) if text != texts[0]}
 
@@ -95,18 +86,18 @@ def test_variants_are_drawn_independently_of_each_other_and_of_epochs_and_seeds(
 
 
 @pytest.mark.parametrize(
-    ("text", "bare"),
+    ("text", "stem"),
     [
         ("denizde bir top", "deniz bir top"),
-        ("bir evin üstünde", "bir evin üstü"),  # evin is too short to be sure of
+        ("bir evin üstünde", "bir evin üstü"),  # evin is too short for its ending to be certain
         ("arabanın solunda", "araba solunda"),
         ("kırmızı top", "kırmızı top"),
         ("için altın", "için altın"),
     ],
 )
-def test_endings(text: str, bare: str) -> None:
-    assert CORRUPTIONS["suffix"](text) == bare
+def test_suffixes_are_removed(text: str, stem: str) -> None:
+    assert CORRUPTIONS["suffix"](text) == stem
 
 
-def test_every_spelling_has_a_name() -> None:
+def test_every_corruption_has_a_label() -> None:
     assert [name for _, name in CORRUPTION_LABELS] == list(CORRUPTIONS)

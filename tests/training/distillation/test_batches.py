@@ -1,4 +1,4 @@
-"""The order of rows: each once in an epoch, the same for any number of processes and micro-batches."""
+"""The order of rows: each once in an epoch, the same for any number of ranks and micro-batches."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from training.distillation.sharding import BatchSharding, StepState
 
 
 def sampler(
-    rows: int = 1000, batch_size: int = 8, *, by_length: bool = True, seed: int = 0, **of: int
+    rows: int = 1000, batch_size: int = 8, *, by_length: bool = True, seed: int = 0, **shards: int
 ) -> ShardedBatchSampler:
     rng = random.Random(0)
     dataset = Dataset.from_dict({"length": [rng.randint(5, 80) for _ in range(rows)]})
-    sharding = BatchSharding(rows, batch_size, **of)
+    sharding = BatchSharding(rows, batch_size, **shards)
     dataset = dataset.with_transform(lambda batch: {})
     return ShardedBatchSampler(dataset, 1, False, seed=seed, sharding=sharding, by_length=by_length)
 
@@ -33,7 +33,7 @@ def lengths_in(batches: ShardedBatchSampler) -> list[int]:
 
 
 @pytest.mark.parametrize("by_length", [False, True])
-def test_every_row_once_and_the_length_is_told(by_length: bool) -> None:
+def test_every_row_comes_once_and_the_length_is_right(by_length: bool) -> None:
     batches = list(sampler(1003, by_length=by_length))
     assert sorted(row for batch in batches for row in batch) == list(range(1003))
     assert len(batches) == len(sampler(1003, by_length=by_length)) == 126
@@ -66,59 +66,59 @@ def test_seed_and_epoch_decide_the_order(by_length: bool) -> None:
     ("rows", "batch_size", "world_size", "micro_batches"),
     [
         (64, 8, 2, 1),
-        (67, 8, 2, 1),  # three rows are left: two and one
-        (65, 8, 2, 2),  # one row is left for four parts
-        (100, 7, 3, 1),  # parts of three and two
+        (67, 8, 2, 1),  # the last step has three rows: two and one
+        (65, 8, 2, 2),  # the last step has one row for four shards
+        (100, 7, 3, 1),  # shards of three and two
         (100, 12, 2, 3),
         (5, 8, 4, 1),
         (1, 8, 4, 2),
     ],
 )
-def test_processes_share_the_updates_of_one(
+def test_ranks_and_micro_batches_shard_the_steps_of_one_process(
     rows: int, batch_size: int, world_size: int, micro_batches: int, by_length: bool
 ) -> None:
-    """Through accelerate's own sharding: what each process gets, in step with the others, and what it weighs."""
-    alone = list(sampler(rows, batch_size, by_length=by_length))
-    shared = sampler(rows, batch_size, by_length=by_length, world_size=world_size, micro_batches=micro_batches)
-    taken = [list(BatchSamplerShard(shared, world_size, number, even_batches=False)) for number in range(world_size)]
-    assert {len(batches) for batches in taken} == {len(alone) * micro_batches}
-    for update, whole in enumerate(alone):
+    """Through accelerate's sharding: the rows of each rank, as many batches for each, and the weight of each row."""
+    unsharded = list(sampler(rows, batch_size, by_length=by_length))
+    sharded = sampler(rows, batch_size, by_length=by_length, world_size=world_size, micro_batches=micro_batches)
+    of_ranks = [list(BatchSamplerShard(sharded, world_size, rank, even_batches=False)) for rank in range(world_size)]
+    assert {len(batches) for batches in of_ranks} == {len(unsharded) * micro_batches}
+    for step, expected in enumerate(unsharded):
         seen: list[int] = []
         weights: dict[int, float] = {}
-        for number, batches in enumerate(taken):
-            sharding = BatchSharding(rows, batch_size, world_size, number, micro_batches)
+        for rank, batches in enumerate(of_ranks):
+            sharding = BatchSharding(rows, batch_size, world_size, rank, micro_batches)
             for micro_batch in range(micro_batches):
-                batch = batches[update * micro_batches + micro_batch]
-                step_state = StepState(sharding, update, micro_batch)
-                assert batch  # a process without a row would not take the step
-                if step_state.sizes[number]:
-                    assert len(batch) == step_state.sizes[number]
+                batch = batches[step * micro_batches + micro_batch]
+                step_state = StepState(sharding, step, micro_batch)
+                assert batch  # a rank without a row would not take the step
+                if step_state.sizes[rank]:
+                    assert len(batch) == step_state.sizes[rank]
                     seen += batch
                 else:
                     assert step_state.weight == 0
-                for row in batch:  # as the trainer counts it: a mean of means of means
-                    share = step_state.weight / len(batch) / world_size / micro_batches
-                    weights[row] = weights.get(row, 0) + share
-        assert sorted(seen) == sorted(whole)
-        assert weights == pytest.approx({row: 1 / len(whole) for row in whole})
+                for row in batch:  # as the trainer averages: over rows, ranks and micro-batches
+                    weight = step_state.weight / len(batch) / world_size / micro_batches
+                    weights[row] = weights.get(row, 0) + weight
+        assert sorted(seen) == sorted(expected)
+        assert weights == pytest.approx({row: 1 / len(expected) for row in expected})
 
 
-def test_parts_of_batches_by_length_are_alike() -> None:
-    """No process waits for one that has all the long captions."""
+def test_shards_of_batches_by_length_take_equally_long() -> None:
+    """No rank waits for one that has all the long captions."""
     grouped = sampler(1024, 32, world_size=2)
     lengths = lengths_in(grouped)
-    parts = [sum(lengths[row] for row in part) for part in grouped]
-    assert abs(sum(parts[::2]) - sum(parts[1::2])) < 0.02 * sum(parts)
+    totals = [sum(lengths[row] for row in shard) for shard in grouped]
+    assert abs(sum(totals[::2]) - sum(totals[1::2])) < 0.02 * sum(totals)
 
 
-def test_it_goes_into_a_checkpoint() -> None:
+def test_it_fits_into_a_checkpoint() -> None:
     """The trainer pickles its arguments."""
-    kept = partial(ShardedBatchSampler, sharding=BatchSharding(10, 4), by_length=True)
-    assert len(pickle.dumps(kept)) < 500
+    argument = partial(ShardedBatchSampler, sharding=BatchSharding(10, 4), by_length=True)
+    assert len(pickle.dumps(argument)) < 500
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_shuffled_is_the_hosts_own_order(tiny_bert: Path, tmp_path: Path, seed: int) -> None:
+def test_the_plain_shuffle_is_the_trainers_own_order(tiny_bert: Path, tmp_path: Path, seed: int) -> None:
     model = SentenceTransformer(str(tiny_bert), device="cpu")
 
     def epochs(batch_sampler: Any) -> list[list[list[int]]]:
@@ -133,11 +133,11 @@ def test_shuffled_is_the_hosts_own_order(tiny_bert: Path, tmp_path: Path, seed: 
         rows = Dataset.from_dict({"caption": ["ev"] * 101, "label": [0.0] * 101})
         trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows)
         loader = trainer.get_train_dataloader()
-        found = []
+        orders = []
         for epoch in (0, 1, 5):
             loader.set_epoch(epoch)
-            found.append(list(loader.batch_sampler))
-        return found
+            orders.append(list(loader.batch_sampler))
+        return orders
 
     shuffled = epochs(partial(ShardedBatchSampler, sharding=BatchSharding(101, 8)))
     assert shuffled == epochs("batch_sampler")

@@ -1,4 +1,4 @@
-"""The objectives, each against a computation by hand."""
+"""The losses and regression targets of each objective, against naive computations."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from training.small_models.clip_dataset import equal_rows
 from turkish_clip.metrics import unit
 
 
-def by_hand(texts: np.ndarray, images: np.ndarray, scale: float) -> float:
-    """CLIP's loss written out, with other captions of the same image left out of each sum."""
+def naive_contrastive_loss(texts: np.ndarray, images: np.ndarray, scale: float) -> float:
+    """CLIP's loss in loops, with other captions of the same image left out of each sum."""
     count, total = len(texts), 0.0
     for i in range(count):
         others = [j for j in range(count) if j == i or not np.allclose(images[i], images[j], atol=1e-6)]
@@ -46,18 +46,18 @@ def by_hand(texts: np.ndarray, images: np.ndarray, scale: float) -> float:
 @pytest.fixture
 def vectors() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    images = unit(rng.standard_normal((5, 8)))[[0, 1, 2, 0, 3]]  # the first and the fourth caption one image
+    images = unit(rng.standard_normal((5, 8)))[[0, 1, 2, 0, 3]]  # the first and the fourth caption have one image
     return unit(rng.standard_normal((5, 8))), images
 
 
-def test_cross_entropy_is_clips_without_false_negatives(vectors: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_contrastive_loss_is_clips_without_false_negatives(vectors: tuple[np.ndarray, np.ndarray]) -> None:
     texts, images = vectors
-    found = contrastive_loss(torch.from_numpy(texts), torch.from_numpy(images), torch.tensor(5.0))
-    assert found.item() == pytest.approx(by_hand(texts, images, 5.0), rel=1e-5)
+    loss = contrastive_loss(torch.from_numpy(texts), torch.from_numpy(images), torch.tensor(5.0))
+    assert loss.item() == pytest.approx(naive_contrastive_loss(texts, images, 5.0), rel=1e-5)
 
 
-class Fixed(torch.nn.Module):
-    """A text tower that gives what it was told."""
+class FixedTextTower(torch.nn.Module):
+    """A text tower that gives the same embeddings for any captions."""
 
     def __init__(self, texts: np.ndarray) -> None:
         super().__init__()
@@ -68,31 +68,31 @@ class Fixed(torch.nn.Module):
 
 
 @pytest.mark.parametrize("name", [name for name, objective in OBJECTIVES.items() if objective.contrastive])
-def test_each_mix(name: str, vectors: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_loss_of_each_objective(name: str, vectors: tuple[np.ndarray, np.ndarray]) -> None:
     texts, images = vectors
     objective = OBJECTIVES[name]
-    loss = FrozenImageLoss(Fixed(texts), objective, StepState(BatchSharding(5, 5)))  # type: ignore[arg-type]
+    loss = FrozenImageLoss(FixedTextTower(texts), objective, StepState(BatchSharding(5, 5)))  # type: ignore[arg-type]
     distance = float(np.mean(1 - (texts * images).sum(axis=1)))
-    in_batch = by_hand(texts, images, 1 / 0.07)
+    contrastive = naive_contrastive_loss(texts, images, 1 / 0.07)
     for progress in (0.0, 0.99):
         loss.progress = progress
         expected = objective.mse * distance
-        expected += objective.contrastive * in_batch if progress >= objective.contrastive_after else 0
-        found = loss([{}], torch.from_numpy(images))
-        assert found.item() == pytest.approx(expected, rel=1e-4)
-    found.backward()
+        expected += objective.contrastive * contrastive if progress >= objective.contrastive_after else 0
+        value = loss([{}], torch.from_numpy(images))
+        assert value.item() == pytest.approx(expected, rel=1e-4)
+    value.backward()
     assert loss.logit_scale.grad is not None
     assert not torch.from_numpy(images).requires_grad
 
 
-def test_images_of_one_caption_are_no_negatives_of_it() -> None:
+def test_images_with_equal_captions_are_no_negatives() -> None:
     logits = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
     captions = [[1, 5, 2], [1, 6, 7], [1, 5, 2], [1, 8, 2]]
     expected = []
     for own in range(4):
-        others = [other for other in range(4) if other == own or captions[other] != captions[own]]
+        summed = [other for other in range(4) if other == own or captions[other] != captions[own]]
         for scores in (logits[own], logits[:, own]):
-            expected.append(np.log(np.exp(scores[others]).sum()) - scores[own])
+            expected.append(np.log(np.exp(scores[summed]).sum()) - scores[own])
     outputs = CLIPOutput(logits_per_text=torch.from_numpy(logits))
     assert clip_loss(outputs, equal_rows(torch.tensor(captions))).item() == pytest.approx(np.mean(expected), rel=1e-5)
 
@@ -112,7 +112,9 @@ def arguments(source: Path, clip: Path, embeddings: Path, run: Path, objective: 
     ).split()
 
 
-def test_labels_of_each_objective(captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path) -> None:
+def test_the_regression_targets_of_each_objective(
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
+) -> None:
     stored = read_embeddings(embeddings)
     english = {"a": ("a red house", "two yellow suns"), "b": ("a blue bird",)}
     ids = ["train-00000", "train-00001"]
@@ -129,11 +131,11 @@ def test_labels_of_each_objective(captioned_folder: Path, tiny_clip: Path, embed
         "centred": unit(images - images.mean(axis=0)),
         "contrastive": images,
     }
-    for objective, wanted in expected.items():
-        for _ in range(2):  # the second time from what was kept beside the image embeddings
+    for objective, targets in expected.items():
+        for _ in range(2):  # the second time from the file beside the image embeddings
             argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path, objective)
             np.testing.assert_allclose(
-                regression_targets(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv)), wanted, atol=1e-5
+                regression_targets(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv)), targets, atol=1e-5
             )
     without = [replace(rows[0], english=()), rows[1]]
     config = read(DistillConfig, arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "mse_text"))
@@ -141,7 +143,7 @@ def test_labels_of_each_objective(captioned_folder: Path, tiny_clip: Path, embed
         regression_targets(Rows.of(without, tmp_path), stored, config)
 
 
-def test_labels_of_translations(
+def test_the_regression_targets_of_translations(
     captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stored = read_embeddings(embeddings)
@@ -149,38 +151,38 @@ def test_labels_of_translations(
     turkish = [("kırmızı bir ev", "iki sarı güneş"), ("mavi bir kuş", "kırmızı bir ev"), ("bir balık",)]
     places = [(0, 1), (), (0,)]
     rows = [
-        Row(f"train-{n:05d}", None, *texts, "train", translations=of)
-        for n, (*texts, of) in enumerate(zip(turkish, english, places))
+        Row(f"train-{n:05d}", None, *texts, "train", translations=translations)
+        for n, (*texts, translations) in enumerate(zip(turkish, english, places))
     ]
     model = SentenceTransformer(str(tiny_clip), device="cpu")
-    of = {text: model.encode([text])[0] for texts in english for text in texts}
-    means = [(unit(np.stack([of[text] for text in english[1]]))).mean(axis=0)] * 2
-    wanted = unit(np.stack([of["a red house"], of["two yellow suns"], *means, of["a fish"]]))
+    embedded = {text: model.encode([text])[0] for texts in english for text in texts}
+    house, suns, fish = (embedded[text] for text in ("a red house", "two yellow suns", "a fish"))
+    mean = unit(np.stack([embedded[text] for text in english[1]])).mean(axis=0)
     argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "mse_translation")
     with caplog.at_level("WARNING", logger="training"):
-        found = regression_targets(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv))
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
-    assert "2 of 5 captions have no English one in their place" in caplog.text
+        targets = regression_targets(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv))
+    np.testing.assert_allclose(targets, unit(np.stack([house, suns, mean, mean, fish])), atol=1e-5)
+    assert "2 of 5 captions have no English original" in caplog.text
     argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "mse_translation_raw")
     raw = regression_targets(Rows.of(rows, tmp_path), stored, read(DistillConfig, argv))
-    np.testing.assert_allclose(raw[[0, 1, 4]], [of["a red house"], of["two yellow suns"], of["a fish"]], atol=1e-5)
+    np.testing.assert_allclose(raw[[0, 1, 4]], [house, suns, fish], atol=1e-5)
 
 
-def test_a_translations_label_goes_with_its_caption(
+def test_each_caption_has_the_regression_target_of_its_translation(
     captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "mse_translation")
     config, stored = read(DistillConfig, argv), read_embeddings(embeddings)
     captions = read_captions(config)
     pairs = load_pairs(captions, stored, config)
-    wanted = regression_targets(captions.split("train"), stored, config)
+    targets = regression_targets(captions.split("train"), stored, config)
     numbers = [7, 0, 3]
-    for number, label in zip(numbers, pairs.train[numbers]["label"]):
-        np.testing.assert_array_equal(label, wanted[number])
-    assert len(wanted) == len(pairs.texts)
+    for number, target in zip(numbers, pairs.train[numbers]["label"]):
+        np.testing.assert_array_equal(target, targets[number])
+    assert len(targets) == len(pairs.texts)
 
 
-def test_killed_in_the_contrastive_part_it_goes_on_to_the_same_weights(
+def test_killed_with_the_contrastive_loss_and_resumed_gives_the_same_weights(
     captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     def argv(name: str) -> list[str]:
@@ -198,7 +200,7 @@ def test_killed_in_the_contrastive_part_it_goes_on_to_the_same_weights(
     assert scales[0] == scales[1] != pytest.approx(math.log(1 / 0.07), abs=1e-7)
 
 
-def test_the_peers_way_saves_a_linear_head(
+def test_a_raw_objective_saves_a_linear_head_without_normalisation(
     captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     distill.main(arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "mse_text_raw"))

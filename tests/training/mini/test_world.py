@@ -34,7 +34,7 @@ GENITIVES = (
 
 
 def test_every_genitive() -> None:
-    nouns = [noun for thing in OBJECTS.values() for noun in thing.turkish]
+    nouns = [noun for object_class in OBJECTS.values() for noun in object_class.turkish]
     assert [noun.genitive() for noun in nouns] == GENITIVES
 
 
@@ -53,7 +53,7 @@ def test_locatives(noun: str, locative: str) -> None:
     assert Noun(noun).locative() == locative
 
 
-def test_the_world_is_as_wide_as_it_should_be() -> None:
+def test_the_world_has_enough_objects_colours_and_settings() -> None:
     assert len(OBJECTS) >= 16
     assert len(COLOURS) >= 8
     assert len(SETTINGS) >= 4
@@ -94,7 +94,7 @@ def test_one_caption_has_many_images(rng: random.Random) -> None:
     assert draw_scene(scene, random.Random(1)).tobytes() != draw_scene(scene, random.Random(2)).tobytes()
 
 
-def test_captions_say_what_is_there() -> None:
+def test_captions_describe_the_whole_scene() -> None:
     scene = Scene(("tree", "green"), ("heart", "red"), "above", 1, "", "night")
     turkish = {turkish_caption(scene, random.Random(seed)) for seed in range(60)}
     english = {english_caption(scene, random.Random(seed)) for seed in range(60)}
@@ -108,7 +108,7 @@ def test_captions_say_what_is_there() -> None:
     assert all("green tree" in caption.lower() and "red heart" in caption.lower() for caption in english)
 
 
-def test_short_captions_name_the_things_and_no_more() -> None:
+def test_short_captions_name_only_the_objects() -> None:
     scene = Scene(("tree", "green"), ("heart", "red"), "above", 1, "", "night")
     turkish = {short_turkish_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(200)}
     assert {"ağaç ve kalp", "yürek ve ağaç", "bir ağacın altında kalp", "yüreğin üzerinde bir ağaç"} <= turkish
@@ -130,7 +130,7 @@ def test_short_captions_name_the_things_and_no_more() -> None:
     assert short_english_caption(apple, random.Random(0)).lower().strip(".") == "an apple"
 
 
-def test_colour_captions_name_no_thing() -> None:
+def test_colour_captions_name_no_object() -> None:
     scene = Scene(("tree", "green"), ("heart", "red"), "above", 1, "", "night")
     turkish = {colour_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(200)}
     assert {"gece yeşil bir şey ve al bir şey", "kırmızı bir şey ve yeşil bir şey, geceleyin"} <= turkish
@@ -142,7 +142,7 @@ def test_colour_captions_name_no_thing() -> None:
     )
 
 
-def test_only_images_to_train_on_have_short_captions(tmp_path: Path) -> None:
+def test_only_images_of_train_have_short_captions(tmp_path: Path) -> None:
     write_world(tmp_path / "data", WorldSize(train=60, validation=20, test=20))
     colours = [word for colour in COLOURS.values() for word in colour.turkish]
     for line in (tmp_path / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
@@ -161,15 +161,15 @@ def test_a_world_of_an_older_edition_is_drawn_again(tmp_path: Path) -> None:
     assert (folder / "metadata.jsonl").read_text(encoding="utf-8")
 
 
-def test_two_birds_begin_with_a_turkish_capital() -> None:
+def test_iki_is_capitalized_with_a_dotted_i() -> None:
     scene = Scene(("bird", "blue"), None, "", 2, "", "day")
     captions = {turkish_caption(scene, random.Random(seed)) for seed in range(80)}
     assert any(caption.startswith("İki mavi kuş") for caption in captions)
     assert not any(caption.startswith("Iki") for caption in captions)
 
 
-def test_the_committed_small_clip_reaches_its_card(tmp_path: Path) -> None:
-    """On the card's own test images, drawn again, through the code that wrote the card."""
+def test_the_committed_small_clip_reaches_the_results_of_its_card(tmp_path: Path) -> None:
+    """Measured on the card's test images, drawn again, with the code that wrote the card."""
     from training.data.duplicates import digests_of_files, disjoint_splits
     from training.data.sources import read_captions
     from training.run.config import PretrainConfig, read
@@ -180,11 +180,11 @@ def test_the_committed_small_clip_reaches_its_card(tmp_path: Path) -> None:
     assert weights.stat().st_size <= 3_000_000
     config = read(PretrainConfig, ["mini-clip", "--run", str(tmp_path), "--captions", "mini:1"])
     captions = read_captions(config)
-    apart = disjoint_splits(captions, digests_of_files(captions.rows, len(captions.rows)))
-    measured = measure(SMALL_CLIP, apart, config)["test"]
+    disjoint = disjoint_splits(captions, digests_of_files(captions.rows, len(captions.rows)))
+    measured = measure(SMALL_CLIP, disjoint, config)["test"]
     for direction in ("text_to_image", "image_to_text"):
         for metric in ("recall_at_1", "recall_at_5", "recall_at_10"):
-            # another processor may turn a near tie
+            # another processor may round a near tie differently
             assert measured[direction][metric] == pytest.approx(card["test"][direction][metric], abs=0.003)
     readme = (SMALL_CLIP / "README.md").read_text(encoding="utf-8")
     assert f"{card['test']['text_to_image']['recall_at_1']:.4f}" in readme

@@ -1,4 +1,4 @@
-"""The scratch backbone: learnt words stay whole, Turkish case is right, the same captions give the same file."""
+"""The scratch backbone: learnt words are single tokens, Turkish case is right, and the vocabulary is reproducible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CAPTIONS = [
 ] * 5
 
 
-def test_words_of_the_captions_are_known_in_every_spelling() -> None:
+def test_words_of_the_captions_are_single_tokens_in_every_spelling() -> None:
     tokenizer = learn_wordpiece(CAPTIONS, 500, 32)
     assert tokenizer.tokenize("KIRMIZI kırmızı kirmizi çiçek cicek") == "kırmızı kırmızı kirmizi çiçek cicek".split()
     assert tokenizer.tokenize("İKİ iki") == ["iki", "iki"]
@@ -38,7 +38,7 @@ def test_the_vocabulary_is_the_same_in_every_process() -> None:
     assert texts[0].strip() == texts[1].strip() == learn_wordpiece(CAPTIONS, 260, 32).backend_tokenizer.to_str()
 
 
-def test_it_serves_as_an_ordinary_backbone(tmp_path: Path) -> None:
+def test_it_loads_as_any_backbone(tmp_path: Path) -> None:
     config = DistillConfig(
         captions="x", run="x", scratch_layers=2, scratch_hidden=64, scratch_vocabulary=300, max_tokens=20
     )
