@@ -30,8 +30,9 @@ PUBLISH = """
 import sys
 from training import publish
 from training.release import checks
+from training.run.provenance import GitState
 from training.run.command import run_command
-checks.git_state = lambda: {"commit": "0" * 40, "dirty": False}
+checks.git_state = lambda: GitState("0" * 40)
 run_command(publish.main)
 """
 # As above, with the folder as it was built before.
@@ -84,7 +85,7 @@ class Journey:
         small = "--device cpu --epochs 1 --batch_size 32 --evaluations 1 --bf16 false --bootstrap_samples 50"
         self.python(TRAIN, recipe, "--run", str(run), *small.split())
         record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        record["git"] = {"commit": "0" * 40, "dirty": False}
+        record["git"] = {"commit": "0" * 40}
         (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
     def publish(self, *argv: str, program: str = PUBLISH) -> dict[str, Any]:
@@ -144,9 +145,11 @@ def test_the_run_was_trained_on_both_sources_by_their_ids(journey: Journey) -> N
     assert "teacher_text_to_image" not in both["atasoglu/flickr8k-turkish"]
     record = json.loads((journey.run_folder / "run.json").read_text(encoding="utf-8"))
     commits = {name: repository.refs["main"] for (_, name), repository in journey.hub.repositories.items()}
-    assert record["backbone_revision"] == commits["dbmdz/bert-base-turkish-cased"]
-    assert record["image_model"]["revision"] == commits[f"sentence-transformers/{STOCK}"]
-    assert record["captions_revisions"] == [commits[f"atasoglu/flickr{size}-turkish"] for size in ("30k", "8k")]
+    assert record["inputs"]["backbone_revision"] == commits["dbmdz/bert-base-turkish-cased"]
+    assert record["inputs"]["image_model"]["revision"] == commits[f"sentence-transformers/{STOCK}"]
+    assert record["inputs"]["captions_revisions"] == [
+        commits[f"atasoglu/flickr{size}-turkish"] for size in ("30k", "8k")
+    ]
 
 
 def test_what_is_published_is_on_the_hub_as_it_was_built(journey: Journey, published: dict[str, Any]) -> None:

@@ -11,16 +11,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from training import distill, embed_images, evaluate
+from training.evaluation.results import Results
 from training.mini.world import SMALL_CLIP
 from training.release.isolated import run_isolated
 from training.run.command import run_command
 from training.run.provenance import machine
 from training.run.record import RunError
-from turkish_clip.atomic import write_json
 
 USE = """\
 from PIL import Image
@@ -41,21 +42,16 @@ def main(argv: list[str]) -> dict[str, Any]:
     seconds = {}
     seconds["embed_images"] = _timed("1 of 3: the image tower over every image, once", embed_images.main, options)
     seconds["distill"] = _timed("2 of 3: distilling the Turkish text encoder", distill.main, options + resume)
-    results: dict[str, Any] = {}
-    seconds["evaluate"] = _timed(
-        "3 of 3: measuring on images and wordings it never saw",
-        lambda argv: results.update(evaluate.main(argv)),
-        options,
-    )
-    results["wall_seconds"] = {name: round(max(value, before.get(name, 0)), 1) for name, value in seconds.items()}
-    results["machine"] = machine()
-    write_json(folder / "results.json", results)
+    seconds["evaluate"] = _timed("3 of 3: measuring on images and wordings it never saw", evaluate.main, options)
+    walls = {name: round(max(value, before.get(name, 0)), 1) for name, value in seconds.items()}
+    results = replace(Results.read(folder), wall_seconds=walls, machine=machine())
+    results.write(folder)
 
     script = _six_lines(folder)
-    print(f"\n{evaluate.table(results)}")
+    print(f"\n{evaluate.table(results.as_json())}")
     print(f"\nReport: {folder / 'report.html'}\n\nSix lines that use it, and what they print:\n\n{script}\n")
     print(_use(script))
-    return results
+    return results.as_json()
 
 
 def _read_folder(argv: list[str]) -> Path:
@@ -66,12 +62,11 @@ def _read_folder(argv: list[str]) -> Path:
 
 
 def _earlier_seconds(folder: Path) -> dict[str, float]:
-    """What the steps took when they were really done: a second demo finds them finished."""
+    """Returns what the steps took when they were really done: a second demo finds them finished."""
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return Results.read(folder).wall_seconds
+    except RunError:
         return {}
-    return dict(results["wall_seconds"])
 
 
 def image_model() -> str:

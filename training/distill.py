@@ -41,7 +41,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config))
     student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest.dim))
     cut = warn_truncated(student, pairs.texts) if is_main_process() else 0
-    main_process_first(lambda: run.begin(**inputs(config, pairs, embeddings), **disjoint.as_json()))
+    depends_on = inputs(config, pairs, embeddings, disjoint.duplicates)
+    main_process_first(lambda: run.begin(depends_on))
 
     step_state = StepState(sharding_of(config, seen_in_epoch(pairs.train)))
     loss = loss_for(student, OBJECTIVES[config.objective], step_state)
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
     trained_on = {"training_images": pairs.images, "training_captions": len(pairs.texts), "captions_truncated": cut}
-    summary = broadcast_from_main(lambda: save(student, run, trainer.state.log_history, trained_on))
+    summary = broadcast_from_main(lambda: save(student, run, depends_on, trainer.state.log_history, trained_on))
     print_result(summary, config.json)
     return summary
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from functools import partial
@@ -11,25 +10,23 @@ from typing import Any
 
 from training.data.sources import read_captions
 from training.embeddings.store import deduplicate, remove_cross_split_duplicates
-from training.evaluation.retrieval import about, encode, figures, measure, measure_robustness, measure_sources
+from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits
+from training.evaluation.retrieval import encode, figures, measure, measure_robustness, measure_sources
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EvaluateConfig, read
-from training.run.record import RunError, check_no_run, sources_in
-from training.run.source import Source
-from turkish_clip.atomic import write_json
+from training.run.record import RunError
+from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import hubness
+from turkish_clip.resolve import MODEL_FOLDER
 
 log = logging.getLogger("training")
 FEW_IMAGES = 100
-# What decides which images of a source are its test images.
-SPLIT_FIELDS = ("split_seed", "test_fraction", "validation_fraction")
-SOURCE_SPLIT_FIELDS = ("split_column", "id_column", "image_column", "captions_config", "captions_revision")
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Measures a text encoder, writes results.json and report.html; returns what results.json holds."""
     config = read(EvaluateConfig, argv)
-    _check_run(config)
+    check_same_splits(config)
     quiet_hosts()
     captions = read_captions(config)
 
@@ -60,24 +57,28 @@ def main(argv: list[str]) -> dict[str, Any]:
     teacher = load_teacher(embeddings, config) if any(row.english for row in rows) else None
     robustness = measure_robustness(student, split, config)
 
-    results = {
-        **about(student, embeddings, captions.name, config),
-        **figures(split, teacher, rows, config),
-        **measure_sources(student, teacher, named, embeddings, config),
-        **disjoint.as_json(),
-        "hubness": {
-            "text_to_image": hubness(split.texts, split.images),
-            "image_to_text": hubness(split.images, split.texts),
-        },
-        "robustness": robustness,
-        **calibrate(partial(encode, student, config=config), captions, rows, embeddings, config),
-        "cosines": cosine_percentiles(split.relevance, split.texts, split.images),
-        "wall_seconds": {"evaluate": round(time.perf_counter() - began, 2)},
-    }
-    write_json(config.folder / "results.json", results)
-    write_report(config, results, rows, split)
-    _show(results, config)
-    return results
+    results = Results(
+        model=str(config.model or config.folder / MODEL_FOLDER),
+        weights_sha256=weights_sha256(student),
+        image_model=embeddings.manifest.image_model,
+        dataset=captions.name,
+        split=config.split,
+        **vars(figures(split, teacher, rows, config)),
+        sources=measure_sources(student, teacher, named, embeddings, config),
+        duplicates=disjoint.duplicates,
+        hubness=Hubness(hubness(split.texts, split.images), hubness(split.images, split.texts)),
+        robustness=robustness,
+        temperature=calibrate(partial(encode, student, config=config), captions, rows, embeddings, config),
+        cosines=cosine_percentiles(split.relevance, split.texts, split.images),
+        wall_seconds={"evaluate": round(time.perf_counter() - began, 2)},
+    )
+    results.write(config.folder)
+    if not config.model:
+        add_to_model_record(config.folder / MODEL_FOLDER, results)
+    found = results.as_json()
+    write_report(config, found, rows, split)
+    _show(found, config)
+    return found
 
 
 def _show(results: dict[str, Any], config: EvaluateConfig) -> None:
@@ -117,33 +118,6 @@ def _model_folder(config: EvaluateConfig) -> str:
     if not folder.is_dir():
         raise RunError(f"expected a trained model in {folder}, got none; run training.distill first, or name --model")
     return str(folder)
-
-
-def _check_run(config: EvaluateConfig) -> None:
-    """Sees that the split is the one that the run was trained beside, and that its results are not another model's.
-
-    Raises:
-        RunError: the run was trained with other splits of this source, or the model is not the run's.
-    """
-    path = config.folder / "run.json"
-    if not path.is_file():
-        return
-    if config.model:
-        check_no_run(config.folder, config.model, f" --embeddings {config.embeddings_folder}")
-    trained = json.loads(path.read_text(encoding="utf-8"))["config"]
-    before = sources_in(trained)
-    if [source["captions"] for source in before] != [source.captions for source in config.all_sources]:
-        return
-    compared: list[tuple[dict[str, Any], Source, tuple[str, ...]]] = [(trained, config, SPLIT_FIELDS)]
-    compared += [(then, now, SOURCE_SPLIT_FIELDS) for then, now in zip(before, config.all_sources)]
-    for then, now, fields in compared:
-        for name in fields:
-            if then.get(name, "") != getattr(now, name):
-                raise RunError(
-                    f"expected the splits that {config.folder} was trained with, got {name} = {getattr(now, name)!r} "
-                    f"instead of {then.get(name)!r}, which could measure on training images; use the same, or the "
-                    "same recipe"
-                )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from training.data.sources import read_captions
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PretrainConfig, read
 from training.run.provenance import sha256_of_texts
-from training.run.record import open_run
+from training.run.record import RunInputs, open_run
 from training.small_models.clip_training import measure, training_arguments, write_card
 from training.small_models.models import build_clip, build_processor, save_clip
 
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     model = build_clip(processor, config)
     batches = ClipBatches.read(captions, processor, run.folder / "images.npy", config)
 
-    run.begin(captions_sha256=sha256_of_texts(texts), **disjoint.as_json())
+    run.begin(RunInputs(captions_sha256=sha256_of_texts(texts), duplicates=disjoint.duplicates))
     trainer = Trainer(
         model=model,
         args=training_arguments(config, run.checkpoints, len(batches)),

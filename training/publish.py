@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from training.release.build import build, check_isolated, finished_run, measured, stop_if_any
+from training.evaluation.results import Results
+from training.release.build import build, check_isolated, finished_run, stop_if_any
 from training.release.checks import failed_checks
 from training.release.hub import Upload, need_token, push
 from training.run.command import print_result, quiet_hosts, run_command
@@ -16,7 +17,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     """Builds, checks and, if asked, uploads; returns what was made."""
     config = read(PublishConfig, argv)
     record = finished_run(config.folder)
-    results = measured(config.folder)
+    results = Results.read(config.folder)
     stop_if_any(failed_checks(config, record, results))
     quiet_hosts()
     if config.push:
@@ -39,14 +40,14 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _upload_of(config: PublishConfig, results: dict[str, Any]) -> Upload:
+def _upload_of(config: PublishConfig, results: Results) -> Upload:
     """Where the folder goes."""
     return Upload(
         config.push,
         private=config.private,
         revision=config.revision,
         create_pr=config.create_pr,
-        message=f"Weights {results['weights_sha256'][:12]}",
+        message=f"Weights {results.weights_sha256[:12]}",
     )
 
 

@@ -1,19 +1,20 @@
-"""python -m training.readme [runs/demo]: writes the demo's figures into README.md, and keeps them as measured.
+"""python -m training.readme [runs/demo]: writes the demo's results into README.md.
 
-The figures are copied to training/mini/demo_results.json, from which a test renders the block again.
+They are also copied to training/mini/demo_results.json, from which a test renders the block again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from training.evaluation.corruptions import CORRUPTION_LABELS
+from training.evaluation.results import Results
 from training.run.command import run_command
 from training.run.record import RunError
 from turkish_clip.atomic import write_json, write_text
+from turkish_clip.metrics import METRIC_NAMES
 
 README = Path(__file__).parent.parent / "README.md"
 MEASURED = Path(__file__).parent / "mini" / "demo_results.json"
@@ -27,13 +28,10 @@ ROWS = (
 
 
 def main(argv: list[str]) -> str:
-    """Rewrites the block; returns it."""
+    """Rewrites the block in README.md and returns it."""
     parser = argparse.ArgumentParser(prog="python -m training.readme", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", nargs="?", default="runs/demo", help="a finished run of the demo [runs/demo]")
-    path = Path(parser.parse_args(argv).run) / "results.json"
-    if not path.is_file():
-        raise RunError(f"expected a finished demo in {path.parent}, got no results.json; run make demo first")
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = Results.read(Path(parser.parse_args(argv).run), "run make demo first").as_json()
     write_json(MEASURED, results)
     text = README.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
@@ -45,7 +43,7 @@ def main(argv: list[str]) -> str:
 
 
 def block(results: dict[str, Any]) -> str:
-    """The figures as Markdown, marks included."""
+    """Renders the results as Markdown, with the marks around them."""
     seconds, cores = sum(results["wall_seconds"].values()), results["machine"]["cores"]
     lines = [
         BEGIN,
@@ -58,7 +56,7 @@ def block(results: dict[str, Any]) -> str:
     ]
     for title, key in ROWS:
         cells = []
-        for metric in ("recall_at_1", "recall_at_5", "recall_at_10"):
+        for metric in METRIC_NAMES[:3]:
             low, high = results[key]["ci95"][metric]
             cells.append(f"{results[key][metric]:.3f} ({low:.3f}–{high:.3f})")
         lines.append(f"| {title} | {' | '.join(cells)} |")

@@ -1,15 +1,13 @@
-"""The web page: search, classify and compare in the browser, with Turkish words. On this machine alone unless asked.
+"""The web page, in Turkish: search, classify and compare in the browser; served on 127.0.0.1 by default.
 
-Built on Gradio (extra `app`); Streamlit was looked at: it runs a whole script again for each click. Of the indexed
-images only thumbnails made here are served; these and uploads lie in a folder of the process's own, and go with it.
+Built on Gradio (extra `app`), not on Streamlit, which runs a whole script again for each click. Of the indexed images
+only thumbnails are served. They and the uploads lie in a temporary folder of the process, which removes it at its end.
 """
 
 from __future__ import annotations
 
 import atexit
-import base64
 import html
-import io
 import logging
 import os
 import shutil
@@ -24,7 +22,7 @@ import numpy as np
 
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, open_image
-from turkish_clip.sheet import thumbnail
+from turkish_clip.thumbnails import data_uri, thumbnail, thumbnail_or_grey
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 
 if TYPE_CHECKING:
@@ -39,28 +37,28 @@ MAX_UPLOAD = "20mb"
 MAX_PIXELS = 50_000_000  # of an uploaded image
 MAX_LABELS, MAX_TEXTS, MAX_IMAGES, MAX_LETTERS = 200, 30, 20, 500  # synonyms count as labels
 MAX_LABEL_LETTERS = 8000
-KEPT_SECONDS = 3600  # uploads and thumbnails
-SHOWN = 24
-HEAD = 96  # pixels of an image in the heat map
+KEPT_SECONDS = 3600  # how long uploads and thumbnails stay in the temporary folder
+SHOWN = 24  # images found by a search
+FOUND_SIDE, HEAD_SIDE = 192, 96  # pixels of the square of an image in the gallery and in the heat map
 DROP = "Resmi buraya bırakın ya da tıklayıp seçin"
 
 
 class AppError(InputError):
-    """A page that can't be built."""
+    """A page that can't be built or served."""
 
 
 def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
-    """The page as Gradio blocks.
+    """Builds the page as Gradio blocks.
 
     Args:
         encoder: from `load_dual_encoder`.
-        index: what the search tab looks into; None leaves that tab out.
+        index: the index that the search tab searches; None leaves that tab out.
 
     Raises:
         AppError: Gradio is not installed.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    if "GRADIO_TEMP_DIR" not in os.environ:  # else one that all pages of this user share, and each serves
+    if "GRADIO_TEMP_DIR" not in os.environ:  # Gradio's default folder is served by every page of this user
         os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="turkish-clip-")
         atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
     try:
@@ -70,10 +68,10 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
     page = Page(encoder, index)
 
     def upload(label: str, height: int) -> Any:
-        """A place for an image that comes to us as it was uploaded: Gradio would decode it before we have looked."""
-        place = gr.Image(label=label, height=height, type="filepath", sources=["upload"], placeholder=DROP)
-        place.preprocess = lambda payload: None if payload is None else payload.path
-        return _of_uploads_alone(place)
+        """Returns an image component that gives the path of the upload: Gradio's own decodes it, of any size."""
+        component = gr.Image(label=label, height=height, type="filepath", sources=["upload"], placeholder=DROP)
+        component.preprocess = lambda payload: None if payload is None else payload.path
+        return _of_uploads_alone(component)
 
     with gr.Blocks(
         title="turkish-clip", analytics_enabled=False, delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS)
@@ -86,7 +84,7 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
                 )
                 like = upload("ya da buna benzer resimler", 160)
                 button = gr.Button("Ara", variant="primary", elem_id="search")
-                gr.Markdown("Bulunanlar, en iyisi başta")  # a label inside the gallery would lie over the best one
+                gr.Markdown("Bulunanlar, en iyisi başta")  # a label of the gallery would cover the best image
                 found = gr.Gallery(show_label=False, columns=6, elem_id="found", format="png")
                 button.click(page.search, [words, like], found, api_name=False)
                 words.submit(page.search, [words, like], found, api_name=False)
@@ -98,7 +96,7 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
                 max_length=MAX_LABEL_LETTERS,
             )
             button = gr.Button("Sınıflandır", variant="primary", elem_id="classify")
-            probabilities = gr.Label(label="Olasılıklar", num_top_classes=10, elem_id="shares")
+            probabilities = gr.Label(label="Olasılıklar", num_top_classes=10, elem_id="probabilities")
             button.click(page.classify, [image, labels], probabilities, api_name=False)
         with gr.Tab("Karşılaştır"):
             files = _of_uploads_alone(gr.File(label="Resimler", file_count="multiple", file_types=["image"]))
@@ -112,17 +110,17 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
     return blocks
 
 
-def _of_uploads_alone(place: Any) -> Any:
-    """A component that takes no address in the place of a file: Gradio would fetch what is there, of any size."""
-    move = place.async_move_resource_to_block_cache
+def _of_uploads_alone(component: Any) -> Any:
+    """Makes a component refuse a URL given as a file: Gradio would fetch what is there, of any size."""
+    move = component.async_move_resource_to_block_cache
 
     async def moved(path: str | Path | None) -> Any:
         if path is not None and "://" in str(path):
             raise _refused("Bir resim yükleyin; adresler açılmaz.")
         return await move(path)
 
-    place.async_move_resource_to_block_cache = moved
-    return place
+    component.async_move_resource_to_block_cache = moved
+    return component
 
 
 def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = False) -> None:
@@ -130,15 +128,15 @@ def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = 
 
     Args:
         blocks: from `build_page`.
-        host: 127.0.0.1 is this machine alone; 0.0.0.0 is everyone who reaches it.
-        port: of the address.
-        quiet: print nothing.
+        host: the address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for everyone who reaches it.
+        port: the TCP port, 1 to 65535.
+        quiet: whether to leave the address unprinted.
 
     Raises:
-        AppError: the port is taken.
+        AppError: the port is taken or not allowed.
     """
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that thumbnails and uploads go then, too
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that thumbnails and uploads are removed
     try:
         _launch(blocks, host, port, quiet)
     except OSError as error:
@@ -155,8 +153,8 @@ def _launch(blocks: Any, host: str, port: int, quiet: bool) -> None:
         server_port=port,
         share=False,
         inbrowser=False,
-        quiet=True,  # else it advises to share the page with the world
-        show_error=False,  # ours are shown all the same; others may hold paths
+        quiet=True,  # else it advises to share the page publicly
+        show_error=False,  # gr.Error is shown all the same; other errors may hold paths
         max_file_size=MAX_UPLOAD,
         allowed_paths=[],
         footer_links=[],
@@ -164,13 +162,26 @@ def _launch(blocks: Any, host: str, port: int, quiet: bool) -> None:
 
 
 class Page:
-    """What the buttons do; messages are for the page's reader, in Turkish."""
+    """What the page's buttons run; errors are Turkish messages for its reader.
+
+    Args:
+        encoder: from `load_dual_encoder`.
+        index: the index to search, or None.
+    """
 
     def __init__(self, encoder: DualEncoder, index: ImageIndex | None) -> None:
         self.encoder, self.index = encoder, index
 
     def search(self, words: str, like: str | None) -> list[tuple[Image.Image, str]]:
-        """Thumbnails of the images that fit words or an image, with their scores."""
+        """Returns thumbnails of the best images for words or for an image, each with its score and file name.
+
+        Args:
+            words: the query; empty where an image is given.
+            like: path of an uploaded image, or None.
+
+        Raises:
+            gradio.Error: no query or two, the upload does not open, or the index can't be searched.
+        """
         words = words.strip()[:MAX_LETTERS]
         if self.index is None or not (words or like):
             raise _refused("Aranacak sözleri yazın ya da bir resim yükleyin.")
@@ -183,10 +194,22 @@ class Page:
             log.warning("search: %s", error)
             raise _refused("Arama yapılamadı: dizin boş ya da bozuk. Resimleri yeniden dizine alın.") from error
         found = ((self.index.inside(hit), hit.score) for hit in hits)
-        return [(thumbnail(path), f"{number(score)} · {path.name}") for path, score in found if path is not None]
+        return [
+            (thumbnail_or_grey(path, FOUND_SIDE), f"{number(score)} · {path.name}")
+            for path, score in found
+            if path is not None
+        ]
 
     def classify(self, image: str | None, labels: str) -> dict[str, float]:
-        """Probabilities by label."""
+        """Returns the probability of each label for an image.
+
+        Args:
+            image: path of an upload, or None.
+            labels: separated by commas or lines, synonyms by |.
+
+        Raises:
+            gradio.Error: too many labels, fewer than two, one given twice, or the upload does not open.
+        """
         if len(labels) > MAX_LABEL_LETTERS:
             raise _refused(f"Etiketler için en çok {MAX_LABEL_LETTERS} harf yazın; {len(labels)} harf var.")
         try:
@@ -204,22 +227,29 @@ class Page:
         return found.probabilities
 
     def compare(self, files: list[str] | None, texts: str) -> str:
-        """A table of cosines: a row per image, a column per text; the best of each column is marked."""
+        """Returns an HTML table of cosines: a row per image, a column per text, the best of each column marked.
+
+        Args:
+            files: paths of uploads, or None.
+            texts: one a line.
+
+        Raises:
+            gradio.Error: too few or too many images or texts, or an upload does not open.
+        """
         lines = [line.strip()[:MAX_LETTERS] for line in texts.splitlines() if line.strip()]
         if not files or not lines:
             raise _refused("En az bir resim yükleyin ve en az bir metin yazın.")
         if len(files) > MAX_IMAGES or len(lines) > MAX_TEXTS:
             raise _refused(f"En çok {MAX_IMAGES} resim ve {MAX_TEXTS} metin verin.")
-        small, vectors = [], []
+        heads, vectors = [], []
         for file in files:  # one at a time: twenty large ones would fill the memory
             image = _opened(file)
             vectors.append(next(self.encoder.embed_images([image], workers=1)).vectors)
-            image.thumbnail((HEAD, HEAD))
-            small.append(image)
-        return _heat_map(small, lines, np.concatenate(vectors) @ self.encoder.encode_texts(lines).T)
+            heads.append(thumbnail(image, HEAD_SIDE))
+        return _heat_map(heads, lines, np.concatenate(vectors) @ self.encoder.encode_texts(lines).T)
 
     def about(self) -> str:
-        """Which models, and what is in the index."""
+        """Returns an HTML table of the models, what was measured of them, and the index."""
         encoder = self.encoder
         rows = {
             "Metin kodlayıcı": encoder.spec.text,
@@ -229,7 +259,7 @@ class Page:
             "Sıcaklık": f"{encoder.temperature:g}".replace(".", ",")
             + ("" if encoder.temperature_is_fitted else " (ölçülmedi, varsayılan)"),
         }
-        measured = encoder.spec.metadata.get("measured")
+        measured = encoder.spec.record and encoder.spec.record.measured
         if measured:
             rows["Ölçüldüğü veri"] = f"{measured['dataset']}: {measured['images']} resim, {measured['captions']} metin"
             rows["Metinden resme, ilk sırada"] = percent(measured["text_to_image"]["recall_at_1"])
@@ -245,26 +275,26 @@ class Page:
 
 
 def _heat_map(images: list[Image.Image], texts: list[str], scores: Any) -> str:
-    """The scores as an HTML table, darker for higher, with the images as its rows' heads."""
+    """Returns (images, texts) cosines as an HTML table, darker for higher; the images are the heads of the rows."""
     low, high = float(scores.min()), float(scores.max())
     best = scores.argmax(axis=0)
     head = "".join(f"<th>{html.escape(text)}</th>" for text in texts)
     rows = []
-    for place, (image, row) in enumerate(zip(images, scores)):
+    for row_number, (image, row) in enumerate(zip(images, scores)):
         cells = []
         for column, score in enumerate(row.tolist()):
-            percent = (score - low) / max(high - low, 1e-9)
-            mark = " ★" if best[column] == place else ""
+            shade = (score - low) / max(high - low, 1e-9)
+            mark = " ★" if best[column] == row_number else ""
             cells.append(
-                f'<td style="background:rgba(30,110,200,{percent:.2f});color:{"#fff" if percent > 0.55 else "#222"};'
+                f'<td style="background:rgba(30,110,200,{shade:.2f});color:{"#fff" if shade > 0.55 else "#222"};'
                 f'text-align:center">{number(score)}{mark}</td>'
             )
-        rows.append(f'<tr><td><img src="{_data_uri(image)}" alt="resim {place + 1}"></td>{"".join(cells)}</tr>')
+        rows.append(f'<tr><td><img src="{data_uri(image)}" alt="resim {row_number + 1}"></td>{"".join(cells)}</tr>')
     return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
 
 def number(value: float) -> str:
-    """A number as Turkish writes it.
+    """Returns a number with three decimals in Turkish notation.
 
     >>> number(0.25)
     '0,250'
@@ -273,18 +303,12 @@ def number(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share of 1 as Turkish writes it.
+    """Returns a fraction as a percentage in Turkish notation.
 
     >>> percent(0.946)
     '%94,6'
     """
     return f"%{100 * value:.1f}".replace(".", ",")
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _opened(path: str | None) -> Image.Image:
@@ -297,7 +321,7 @@ def _opened(path: str | None) -> Image.Image:
 
 
 def _refused(message: str) -> Exception:
-    """An error that the page shows, and lives on."""
+    """Returns an error that the page shows as a message, after which it goes on."""
     import gradio as gr
 
     return gr.Error(message, title="Olmadı", print_exception=False)  # type: ignore[no-any-return]

@@ -52,11 +52,11 @@ class DualEncoder:
 
     @property
     def temperature(self) -> float:
-        return float(self.spec.metadata.get("temperature") or DEFAULT_TEMPERATURE)
+        return (self.spec.record and self.spec.record.temperature) or DEFAULT_TEMPERATURE
 
     @property
     def temperature_is_fitted(self) -> bool:
-        return bool(self.spec.metadata.get("temperature"))
+        return bool(self.spec.record and self.spec.record.temperature)
 
     @property
     def temperature_info(self) -> dict[str, float | bool]:
@@ -141,7 +141,7 @@ def load_dual_encoder(
     if not text.supports("text"):
         raise ModelError(f"expected a text encoder or a pair, got {spec.text}, which takes images alone")
     if text.supports("image") and not image_model:
-        return DualEncoder(ModelSpec(spec.text, "", spec.revision, "", spec.metadata), text, text)
+        return DualEncoder(ModelSpec(spec.text, "", spec.revision, "", spec.record), text, text)
     image = _image_model(spec, device)
     if not image.supports("image"):
         raise ModelError(f"expected an image model, got {spec.image}, which takes text alone; name --image-model")
@@ -168,7 +168,7 @@ def _image_model(spec: ModelSpec, device: str | None) -> SentenceTransformer:
 
 def _warn_of_other_weights(encoder: DualEncoder) -> None:
     """Says so where the folder of the image model has changed since the text encoder was trained for it."""
-    named = encoder.spec.metadata.get("image_model") or {}
+    named = encoder.spec.record.image_model if encoder.spec.record is not None else {}
     if named.get("id") != encoder.spec.image or not Path(named["id"]).is_dir():
         return
     expected = named.get("weights_sha256")

@@ -7,25 +7,24 @@ weights near zero alone, and was worse than the words with five images a class; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from turkish_clip.atomic import atomic_write, write_json
+from turkish_clip.atomic import atomic_write
 from turkish_clip.dual_encoder import DualEncoder, map_in_order
 from turkish_clip.errors import InputError
 from turkish_clip.images import IMAGE_SUFFIXES, ImageError, ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.records import read_record, write_record
 from turkish_clip.templates import PHOTOGRAPHS
 from turkish_clip.text import nfc
 from turkish_clip.zero_shot import Classification, ImageClassifier, ZeroShotClassifier, softmax
 
-FORMAT = 1
 WEIGHTS, METADATA = "few_shot.safetensors", "few_shot.json"
 WORDS_SCALE = 10.0  # of the zero-shot weights, as logits of unit vectors
 # How hard the words hold, against the sum over images. The first one by itself where there are few: it was chosen on
@@ -36,6 +35,27 @@ FEWEST_FOR_FOLDS, MOST_FOLDS = 8, 5  # images in each class
 
 class ExampleError(InputError):
     """Examples that can't be learnt from, or a saved classifier that can't be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotMetadata:
+    """What few_shot.json holds.
+
+    Attributes:
+        labels: in the order of the rows of the weights.
+        image_model: name of the image model whose vectors the classifier takes.
+        weights_sha256: of that image model.
+        examples: label → how many images it was fitted on.
+        prior: the precision of the Gaussian prior around the zero-shot weights.
+    """
+
+    FORMAT: ClassVar[int] = 1
+
+    labels: list[str]
+    image_model: str
+    weights_sha256: str
+    examples: dict[str, int]
+    prior: float
 
 
 @dataclass(frozen=True)
@@ -49,10 +69,14 @@ class FewShotClassifier(ImageClassifier):
     """
 
     encoder: DualEncoder
-    labels: list[str]
     weights: Vectors
-    metadata: dict[str, Any]
+    metadata: FewShotMetadata
     left_out: tuple[ImageError, ...] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels, in the order of the rows of the weights."""
+        return self.metadata.labels
 
     @classmethod
     def fit(
@@ -82,15 +106,14 @@ class FewShotClassifier(ImageClassifier):
         started = ZeroShotClassifier(encoder, synonyms, templates=templates).label_vectors.astype(np.float64)
         start = started * WORDS_SCALE
         prior = _best_prior(vectors, numbers, start, seed)
-        metadata = {
-            "format": FORMAT,
-            "labels": labels,
-            "image_model": encoder.image_name,
-            "weights_sha256": encoder.image_weights_sha256,
-            "examples": dict(zip(labels, np.bincount(numbers).tolist())),
-            "prior": prior,
-        }
-        return cls(encoder, labels, _learnt(vectors, numbers, start, prior).astype(np.float32), metadata, left_out)
+        metadata = FewShotMetadata(
+            labels=labels,
+            image_model=encoder.image_name,
+            weights_sha256=encoder.image_weights_sha256,
+            examples=dict(zip(labels, np.bincount(numbers).tolist())),
+            prior=prior,
+        )
+        return cls(encoder, _learnt(vectors, numbers, start, prior).astype(np.float32), metadata, left_out)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of images; `score` is the label's logit."""
@@ -110,7 +133,7 @@ class FewShotClassifier(ImageClassifier):
         target.mkdir(parents=True, exist_ok=True)
         with atomic_write(target / WEIGHTS) as partial:
             save_file({"weights": np.ascontiguousarray(self.weights)}, partial)
-        write_json(target / METADATA, self.metadata)
+        write_record(target / METADATA, self.metadata)
 
     @classmethod
     def load(cls, folder: str | Path, encoder: DualEncoder) -> FewShotClassifier:
@@ -123,17 +146,17 @@ class FewShotClassifier(ImageClassifier):
         from safetensors.numpy import load_file
 
         source = Path(folder)
+        metadata = read_record(FewShotMetadata, source / METADATA, "fit and save a classifier there", ExampleError)
         try:
-            metadata = json.loads((source / METADATA).read_text(encoding="utf-8"))
             tensors = load_file(source / WEIGHTS)
         except (OSError, ValueError, SafetensorError) as error:
             raise ExampleError(f"expected a saved classifier in {folder}, got {error}; save one there first") from error
-        if metadata["weights_sha256"] != encoder.image_weights_sha256:
+        if metadata.weights_sha256 != encoder.image_weights_sha256:
             raise ExampleError(
-                f"expected the image model {metadata['image_model']}, on which {folder} was learnt, got other weights in "
-                f"{encoder.image_name}; name that model, or learn again"
+                f"expected the image model {metadata.image_model}, on which {folder} was fitted, got other weights in "
+                f"{encoder.image_name}; name that model, or fit again"
             )
-        return cls(encoder, list(metadata["labels"]), tensors["weights"], metadata)
+        return cls(encoder, tensors["weights"], metadata)
 
 
 def examples_in(folder: str | Path) -> dict[str, list[Path]]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from turkish_clip.errors import InputError, one_line
 
+if TYPE_CHECKING:
+    from turkish_clip.verify import ModelRecord
+
 MODEL_VARIABLE, IMAGE_MODEL_VARIABLE = "TURKISH_CLIP_MODEL", "TURKISH_CLIP_IMAGE_MODEL"
 STOCK_IMAGE_MODEL = "clip-ViT-B-32"
-MEASURED = ("dataset", "split", "images", "captions", "text_to_image", "image_to_text")  # of a run's results.json
 RUN_RECORD, MODEL_FOLDER = "run.json", "model"  # in a training run, whose folder serves as a model, too
 
 
@@ -27,7 +28,9 @@ class ModelSpec:
     Attributes:
         text: Hub id or folder of the text encoder, or of a pair.
         image: of the image model; empty for a pair.
-        metadata: what the model's record says beside its weights, such as a fitted temperature.
+        revision: of the text encoder or pair on the Hub; empty: the newest.
+        image_revision: of the image model.
+        record: what stands beside the weights, such as a fitted temperature; None where there is no record.
         image_is_guessed: whether nobody named the image model, so that it is CLIP's own.
     """
 
@@ -35,7 +38,7 @@ class ModelSpec:
     image: str
     revision: str
     image_revision: str
-    metadata: dict[str, Any]
+    record: ModelRecord | None = None
     image_is_guessed: bool = False
 
 
@@ -64,42 +67,26 @@ def resolve_models(
             f"expected a model, got {text}, an ONNX export, which turkish_clip.onnx runs; give the model that "
             "it was made from"
         )
-    named: dict[str, Any] = {}
-    measured: dict[str, Any] = {}
     check_reachable(text, revision)
     run = _run_of(Path(text))
-    if run is not None:
-        named, measured = _of_run(run)
-        text = str(run / MODEL_FOLDER) if run == Path(text) else text
-    metadata = ({"image_model": named} if named else {}) | measured | _metadata_beside(text, revision)
-    named = metadata.get("image_model") or named
+    if run is not None and run == Path(text):
+        text = str(run / MODEL_FOLDER)
+    record = _record_beside(text, revision)
+    named = dict(record.image_model) if record is not None else {}
+    if run is not None and named.get("id") and not named.get("revision"):  # with a revision, it is on the Hub
+        named["id"] = _from_where_it_was_trained(run, named["id"])
     chosen = image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id")
     image = str(chosen or STOCK_IMAGE_MODEL)
     if image_revision is None and image == named.get("id"):
         image_revision = named.get("revision")
-    return ModelSpec(text, image, revision or "", image_revision or "", metadata, image_is_guessed=not chosen)
+    record = record and replace(record, image_model=named)
+    return ModelSpec(text, image, revision or "", image_revision or "", record, image_is_guessed=not chosen)
 
 
 def _run_of(model: Path) -> Path | None:
     """The training run that a folder is, or whose model it is."""
     runs = [model, model.absolute().parent] if model.name == MODEL_FOLDER else [model]
     return next((run for run in runs if (run / RUN_RECORD).is_file()), None)
-
-
-def _of_run(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A training run's image model, and what was measured of its model."""
-    try:
-        record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise NoModelError(f"expected a training run, got {run}, whose {RUN_RECORD} is damaged: {error}") from error
-    named = dict(record.get("image_model") or {})
-    if named.get("id") and not named.get("revision"):  # with one, it is on the Hub
-        named["id"] = _from_where_it_was_trained(run, named["id"])
-    try:
-        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-        return named, {"measured": {name: results[name] for name in MEASURED}}
-    except (OSError, ValueError, KeyError):  # not measured yet
-        return named, {}
 
 
 def _from_where_it_was_trained(run: Path, folder: str) -> str:
@@ -116,15 +103,22 @@ def _from_where_it_was_trained(run: Path, folder: str) -> str:
     return folder
 
 
-def _metadata_beside(text: str, revision: str | None) -> dict[str, Any]:
-    """The record beside a model's weights; empty where it has none."""
-    from turkish_clip.verify import find_record
+def _record_beside(text: str, revision: str | None) -> ModelRecord | None:
+    """Reads the record beside a model's weights; None where there is none.
+
+    Raises:
+        NoModelError: it is of another format.
+    """
+    from turkish_clip.verify import RECORD, ModelRecord, find_record
 
     try:
-        path = find_record(text, revision)
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        content = find_record(text, revision).read_text(encoding="utf-8")
     except Exception:  # noqa: BLE001 - a model without a record is a model; loading it says what else is wrong
-        return {}
+        return None
+    try:
+        return ModelRecord.from_json(content)
+    except (ValueError, TypeError) as error:
+        raise NoModelError(f"expected {RECORD} of this version in {text}, got {one_line(error)}") from error
 
 
 HOST = "sentence-transformers"  # whose models have names without an owner, such as clip-ViT-B-32

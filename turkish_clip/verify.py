@@ -14,7 +14,7 @@ import time
 import unicodedata
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 RECORD = "turkish_clip.json"
-FORMAT = 1
 TEXT_TOLERANCE = 1e-4  # largest difference of a component; float32 kernels of other processors differ by about 1e-6
 IMAGE_COSINE = 0.99  # resizing differs between versions; another image model of the same width gives about 0
 NORM_TOLERANCE = 1e-3
@@ -42,6 +41,56 @@ GOLDEN_TEXTS = (
     "%100 pamuk, 3,5 km, saat 12:30",
     " ".join(["Deniz kıyısında, gün batımında yürüyen insanlar ve uçan martılar."] * 20),  # longer than any limit
 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """What turkish_clip.json holds beside a model's weights; a run's own model has no golden vectors.
+
+    Attributes:
+        kind: "text" for a text encoder, "paired" for text encoder and image model in one.
+        image_model: id, revision (empty: none) and weights_sha256 of the image model that it was trained for.
+        requires: the oldest versions of libraries that the published folder was loaded under.
+        tolerance: largest allowed difference of a component of a golden text vector.
+        golden: texts, text_vectors and image_vectors, as `golden` makes them; None before publication.
+        measured: dataset, split, counts and retrieval figures, as in results.json; None before they are measured.
+        temperature: of zero-shot probabilities; None where none was fitted.
+    """
+
+    FORMAT: ClassVar[int] = 2  # 1 had golden vectors of "pictures"
+
+    kind: str
+    dim: int
+    max_tokens: int
+    weights_sha256: str
+    image_model: dict[str, str]
+    requires: dict[str, str] = dataclasses.field(default_factory=dict)
+    tolerance: float = TEXT_TOLERANCE
+    golden: dict[str, Any] | None = None
+    measured: dict[str, Any] | None = None
+    temperature: float | None = None
+
+    def to_json(self) -> str:
+        """Returns the text of the file."""
+        values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return json.dumps({"format": self.FORMAT, **values}, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelRecord:
+        """Reads the text of the file.
+
+        Raises:
+            ValueError: no JSON object, or another format.
+            TypeError: a field that is unknown, or one missing.
+        """
+        values = json.loads(text)
+        found = values.pop("format", None) if isinstance(values, dict) else None
+        if found != cls.FORMAT:
+            raise ValueError(
+                f"format {found}, not {cls.FORMAT}: it is of another version of turkish-clip; update turkish-clip, or "
+                "train and publish again"
+            )
+        return cls(**values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +149,7 @@ def verify(
     """
     try:
         record = _read_record(str(model), revision)
-        checks = [Check("record", True, f"{RECORD}: a {record['kind']} model of {record['dim']}-wide vectors")]
+        checks = [Check("record", True, f"{RECORD}: a {record.kind} model of {record.dim}-wide vectors")]
         checks += [_check_versions(record), _check_files(str(model), revision)]
     except Exception as error:  # noqa: BLE001 - the Hub's client, the file system and JSON each raise their own
         found = f"expected {RECORD} in {model}, got {first_line(error)}; check the id or folder"
@@ -113,11 +162,11 @@ def verify(
     except Exception as error:  # noqa: BLE001 - likewise transformers and safetensors
         return [*checks, Check("loads", False, f"expected a model in {model}, got {first_line(error)}")]
     checks += [_check_modules(text_encoder, time.perf_counter() - began), *_check_texts(text_encoder, record)]
-    if record["kind"] == "paired":
+    if record.kind == "paired":
         return [*checks, *_check_images(text_encoder, text_encoder, record, str(model))]
-    chosen = str(image_model or record["image_model"]["id"])
-    if image_revision is None and chosen == record["image_model"]["id"]:
-        image_revision = record["image_model"]["revision"]
+    chosen = str(image_model or record.image_model["id"])
+    if image_revision is None and chosen == record.image_model["id"]:
+        image_revision = record.image_model["revision"]
     try:
         image_encoder = load(chosen, image_revision, device)
     except Exception as error:  # noqa: BLE001 - likewise
@@ -126,20 +175,19 @@ def verify(
     return [*checks, *_check_images(text_encoder, image_encoder, record, chosen)]
 
 
-def _read_record(model: str, revision: str | None) -> dict[str, Any]:
-    """A model's record, with what the checks need of it.
+def _read_record(model: str, revision: str | None) -> ModelRecord:
+    """Reads a published model's record.
 
     Raises:
-        ValueError: another format, or golden vectors that do not match their texts.
-        KeyError: something is missing. The Hub's client and the file system raise their own.
+        ValueError: another format, no golden vectors, or some that do not match their texts.
+        TypeError: something is missing. The Hub's client and the file system raise their own.
     """
-    record = json.loads(find_record(model, revision).read_text(encoding="utf-8"))
-    if record["format"] != FORMAT:
-        raise ValueError(f"format {record['format']}, which this version can't read; update turkish-clip")
-    goldens, _ = record["golden"], (record["kind"], record["dim"], record["image_model"]["id"], record["requires"])
-    if len(goldens["texts"]) != len(goldens["text_vectors"]) or not goldens["image_vectors"]:
+    record = ModelRecord.from_json(find_record(model, revision).read_text(encoding="utf-8"))
+    if record.golden is None:
+        raise ValueError("a record without golden vectors, as of a training run: publish it first")
+    if len(record.golden["texts"]) != len(record.golden["text_vectors"]) or not record.golden["image_vectors"]:
         raise ValueError("golden vectors that do not match their texts")
-    return dict(record)
+    return record
 
 
 def find_record(model: str, revision: str | None) -> Path:
@@ -160,10 +208,10 @@ def load(model: str | Path, revision: str | None, device: str | None) -> Sentenc
     return SentenceTransformer(str(model), revision=revision or None, device=device, trust_remote_code=False)
 
 
-def _check_versions(record: dict[str, Any]) -> Check:
+def _check_versions(record: ModelRecord) -> Check:
     """The installed libraries against the oldest that the model was loaded under."""
     found, old = [], []
-    for library, least in record["requires"].items():
+    for library, least in record.requires.items():
         installed = version(library)
         found.append(f"{library} {installed}")
         if numbers(installed) < numbers(least):
@@ -197,18 +245,19 @@ def _check_modules(model: SentenceTransformer, seconds: float) -> Check:
     return Check("loads", True, f"in {seconds:.1f} s: {' → '.join(type(module).__name__ for module in model)}")
 
 
-def _check_texts(model: SentenceTransformer, record: dict[str, Any]) -> list[Check]:
+def _check_texts(model: SentenceTransformer, record: ModelRecord) -> list[Check]:
     """Width, norm, golden vectors, and decomposed letters."""
     import numpy as np
 
-    texts = record["golden"]["texts"]
+    golden = record.golden or {}
+    texts = golden["texts"]
     vectors = encode_each(model, texts)
-    width, wanted = vectors.shape[1], record["dim"]
+    width, wanted = vectors.shape[1], record.dim
     if width != wanted:
         return [Check("width", False, f"expected {wanted}, got {width}; this is another model")]
     off = float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max())
-    difference = float(np.abs(vectors - np.asarray(record["golden"]["text_vectors"], np.float32)).max())
-    limit = record["tolerance"]
+    difference = float(np.abs(vectors - np.asarray(golden["text_vectors"], np.float32)).max())
+    limit = record.tolerance
     decomposed = encode_each(model, [unicodedata.normalize("NFD", text) for text in texts])
     composed = encode_each(model, [unicodedata.normalize("NFC", text) for text in texts])
     equal = int((decomposed == composed).all(axis=1).sum())
@@ -226,13 +275,13 @@ def _check_texts(model: SentenceTransformer, record: dict[str, Any]) -> list[Che
 
 
 def _check_images(
-    text_encoder: SentenceTransformer, image_encoder: SentenceTransformer, record: dict[str, Any], name: str
+    text_encoder: SentenceTransformer, image_encoder: SentenceTransformer, record: ModelRecord, name: str
 ) -> list[Check]:
     """The image model is the one that the text encoder was trained for, and both compare."""
     import numpy as np
 
-    wanted = np.asarray(record["golden"]["image_vectors"], np.float32)
-    trained_for = record["image_model"]["id"]
+    wanted = np.asarray((record.golden or {})["image_vectors"], np.float32)
+    trained_for = record.image_model["id"]
     try:
         vectors = unit(encode_each(image_encoder, golden_images()))
     except Exception as error:  # noqa: BLE001 - a text model that is given images raises what its tokenizer does

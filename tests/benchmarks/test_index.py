@@ -15,10 +15,14 @@ from ratios import report
 
 from turkish_clip.metrics import unit
 from turkish_clip.search.files import File
-from turkish_clip.search.tables import NEW_ROWS, ImageTables
+from turkish_clip.search.tables import NEW_ROWS, ImageTables, IndexMetadata
 
 IMAGES, DIM, CLUSTERS, QUERIES, K = 100_000, 512, 2_000, 200, 10
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def metadata_of(dim: int) -> IndexMetadata:
+    return IndexMetadata(model="x", revision="", image_model="y", image_revision="", weights_sha256="", dim=dim)
 
 
 def clustered(count: int, seed: int, centres: np.ndarray) -> np.ndarray:
@@ -91,7 +95,7 @@ def test_the_index_at_100_000_images(tmp_path: Path, one_core: None) -> None:
     centres = unit(centres)
     vectors = clustered(IMAGES, 1, centres)
     tables = ImageTables.connect(str(tmp_path / "index"))
-    tables.create({"format": 1}, DIM)
+    tables.create(metadata_of(DIM))
     writing, _ = timed(lambda: write(tables, vectors, 0))
     building, _ = timed(tables.optimize)
 
@@ -119,7 +123,7 @@ def test_the_index_at_100_000_images(tmp_path: Path, one_core: None) -> None:
 def test_the_index_where_texts_lie_apart_from_images(tmp_path: Path, one_core: None) -> None:
     vectors, texts = apart(4)
     tables = ImageTables.connect(str(tmp_path / "index"))
-    tables.create({"format": 1}, DIM)
+    tables.create(metadata_of(DIM))
     write(tables, vectors, 0)
     tables.optimize()
     recall, fast, slow = queried(tables, vectors, texts)

@@ -1,4 +1,4 @@
-"""The ablation: every cell once, a table with spreads, resumed where it was."""
+"""The ablation measures every cell once, makes a table with spreads, and resumes where it was interrupted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_table_of_objectives_sizes_and_seeds(
     argv = f"--captions {captioned_folder} --image_model {tiny_clip} --run {run} {SMALL}".split()
     argv += "--objectives mse,contrastive --seeds 0,1 --sizes 16,0".split()
     result = ablate.main(argv)
-    assert [(row["objective"], row["images"], row["seeds"]) for row in result["rows"]] == [
+    assert [(row["objective"], row["train_images"], row["seeds"]) for row in result["rows"]] == [
         ("mse", 16, 2),
         ("mse", 0, 2),
         ("contrastive", 16, 2),
@@ -39,7 +39,7 @@ def test_a_table_of_objectives_sizes_and_seeds(
     cell = json.loads((run / "contrastive-16-1" / "run.json").read_text(encoding="utf-8"))
     assert cell["summary"]["training_images"] == 16
     assert cell["config"]["epochs"] == pytest.approx(32 / 16)
-    figures = result["rows"][0]["text→image @1"]
+    figures = result["rows"][0]["text→image recall@1"]
     assert figures["mean"] == pytest.approx(sum(figures["values"]) / 2)
     assert not (run / "mse-all-0" / "checkpoints").exists()
     page = (run / "ablation.html").read_text(encoding="utf-8")
@@ -52,21 +52,21 @@ def test_a_table_of_objectives_sizes_and_seeds(
 
     monkeypatch.setattr(distill, "main", never)
     assert ablate.main(argv) == result
-    with pytest.raises(RunError, match="expected .*mse-16-0 with the options of now, got others"):
+    with pytest.raises(RunError, match="expected .*mse-16-0 to be of these options and embeddings, got others"):
         ablate.main([*argv, "--max_tokens", "30"])
     with pytest.raises(RunError, match="expected 'sizes' of at most 32 training images, got 33"):
         ablate.main([*argv, "--sizes", "33"])
 
 
-def test_killed_before_a_cell_is_told_it_goes_on(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
+def test_a_killed_ablation_resumes_its_cell(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
     def argv(name: str) -> list[str]:
         base = f"--captions {captioned_folder} --image_model {tiny_clip} --run {tmp_path / name} {SMALL}"
         return [*base.split(), "--objectives", "mse", "--seeds", "0"]
 
     whole = ablate.main(argv("whole"))
-    run_killed("training.ablate", "training.ablate:write_page", 1, argv("told"))
+    run_killed("training.ablate", "training.ablate:write_page", 1, argv("measured"))
     run_killed("training.ablate", "training.evaluation.retrieval:measure_robustness", 1, argv("killed"))
-    for name, timed in (("told", True), ("killed", False)):
+    for name, timed in (("measured", True), ("killed", False)):
         (row,) = ablate.main(argv(name))["rows"]
         assert row["image→text MRR"] == whole["rows"][0]["image→text MRR"]
         assert (row["training seconds"]["mean"] is not None) == timed
@@ -79,19 +79,19 @@ def test_killed_before_a_cell_is_told_it_goes_on(captioned_folder: Path, tiny_cl
         ("--sizes -1", "expected 'seeds' and 'sizes'"),
     ],
 )
-def test_what_can_not_be_compared(more: str, message: str, tmp_path: Path) -> None:
+def test_options_that_cannot_be_compared(more: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         ablate.main(["--captions", "x", "--run", str(tmp_path), *more.split()])
 
 
-def test_a_larger_part_holds_the_smaller_one(tmp_path: Path) -> None:
+def test_a_larger_subset_contains_the_smaller_one(tmp_path: Path) -> None:
     rows = Rows.of((Row(str(number), None, ("a",), (), "train") for number in range(50)), tmp_path)
 
-    def part(images: int) -> list[str]:
+    def subset(images: int) -> list[str]:
         config = read(DistillConfig, ["--captions", "x", "--run", str(tmp_path), "--train_images", str(images)])
         return [row.image_id for row in drawn(rows, config)]
 
-    assert len(part(0)) == len(part(70)) == 50
-    assert set(part(5)) < set(part(20))
-    assert len(part(20)) == 20
-    assert part(20) == sorted(part(20), key=int)
+    assert len(subset(0)) == len(subset(70)) == 50
+    assert set(subset(5)) < set(subset(20))
+    assert len(subset(20)) == 20
+    assert subset(20) == sorted(subset(20), key=int)

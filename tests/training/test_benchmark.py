@@ -1,4 +1,4 @@
-"""MTEB's own task classes over a small local data set in the real layout: its figures and ours agree."""
+"""MTEB's own task classes on a small local data set in the real layout give the same metrics as ours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ mteb = pytest.importorskip("mteb")
 
 @pytest.fixture
 def xm3600(captioned_folder: Path, tmp_path: Path) -> Path:
-    """mteb/xm3600's layout: a Parquet file per language, images as bytes, captions as a list."""
+    """A folder in mteb/xm3600's layout: a Parquet file per language, images as bytes, captions as a list."""
     folder = tmp_path / "xm3600"
     (folder / "data").mkdir(parents=True)
     rows = []
@@ -49,7 +49,7 @@ def xm3600(captioned_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def offline(xm3600: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MTEB's tasks, pointed at the local folder."""
+    """Points MTEB's tasks at the local folder."""
     for name in ("XM3600T2IRetrieval", "XM3600I2TRetrieval"):
         metadata = type(mteb.get_task(name)).metadata
         monkeypatch.setitem(metadata.dataset, "path", str(xm3600))
@@ -57,7 +57,7 @@ def offline(xm3600: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # MTEB's own use of its libraries
-def test_mteb_and_we_agree(
+def test_metrics_agree_with_mteb(
     offline: None, xm3600: Path, captioned_folder: Path, encoder: DualEncoder, pair_folder: Path, tmp_path: Path
 ) -> None:
     argv = ["--run", str(tmp_path / "run"), "--model", str(pair_folder), "--device", "cpu"]
@@ -67,10 +67,8 @@ def test_mteb_and_we_agree(
     rows = [json.loads(line) for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     (batch,) = encoder.embed_images([captioned_folder / row["file_name"] for row in rows], batch_size=100)
     captions = [row["captions"][:2] for row in rows]
-    distinct = Relevance.of(
-        [[f"{number} {place}" for place in range(len(some))] for number, some in enumerate(captions)]
-    )
-    texts = encoder.encode_texts([text for some in captions for text in some])
+    distinct = Relevance.of([[f"{number} {place}" for place in range(len(own))] for number, own in enumerate(captions)])
+    texts = encoder.encode_texts([text for own in captions for text in own])
     for task, ours in (
         ("XM3600T2IRetrieval", distinct.text_to_image(texts, batch.vectors)),
         ("XM3600I2TRetrieval", distinct.image_to_text(texts, batch.vectors)),
@@ -79,7 +77,7 @@ def test_mteb_and_we_agree(
             assert found[task][metric] == pytest.approx(getattr(ours, metric), abs=1e-4)
     written = json.loads((tmp_path / "run" / "benchmark.json").read_text(encoding="utf-8"))
     assert written["tasks"] == found
-    assert benchmark.main(argv)["tasks"] == found  # out of what MTEB kept
+    assert benchmark.main(argv)["tasks"] == found  # from MTEB's cache
     ours, *baselines = written["table"]
     assert (ours["model"], ours["test"]) == ("this model", "XM3600")
     assert ours["text_to_image"][0] == found["XM3600T2IRetrieval"]["recall_at_1"]
@@ -91,7 +89,7 @@ def test_mteb_and_we_agree(
     assert "M-CLIP" in page
 
 
-def test_a_benchmark_out_of_files_measures_the_listed_images(
+def test_a_local_benchmark_measures_the_listed_images(
     captioned_folder: Path, pair_folder: Path, encoder: DualEncoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [json.loads(line) for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -115,7 +113,7 @@ def test_a_benchmark_out_of_files_measures_the_listed_images(
     ids.write_text("nobody\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"got 1 of 1 that are not there, the first 'nobody'; correct the list"):
         benchmark.main([*argv, "--data_ids", str(ids)])
-    with pytest.raises(InputError, match="one a line, got .*absent"):
+    with pytest.raises(InputError, match="one per line, got no file .*absent"):
         benchmark.main([*argv, "--data_ids", str(tmp_path / "absent")])
     (ids.parent / "broken").mkdir()
     (ids.parent / "broken" / "a.png").write_bytes(b"no image")
@@ -127,17 +125,17 @@ def test_a_benchmark_out_of_files_measures_the_listed_images(
         benchmark.main(argv)
 
 
-def test_neither_tasks_nor_data() -> None:
+def test_neither_tasks_nor_data_is_an_error() -> None:
     with pytest.raises(InputError, match="expected 'tasks' or 'data'"):
         benchmark.main(["--run", "runs/x", "--tasks", "none"])
 
 
-def test_an_unknown_task_is_one_line(pair_folder: Path, tmp_path: Path) -> None:
+def test_an_unknown_task_is_a_one_line_error(pair_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected tasks of MTEB, got"):
         benchmark.main(["--run", str(tmp_path), "--model", str(pair_folder), "--tasks", "NoSuchTask"])
 
 
-def test_images_that_do_not_open_stop_it(encoder: DualEncoder) -> None:
+def test_images_that_do_not_open_stop_the_benchmark(encoder: DualEncoder) -> None:
     from training.evaluation.mteb_encoder import BenchmarkError, MtebPair
 
     class Task:

@@ -134,7 +134,7 @@ def test_no_targets_and_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingsError, match="run training.embed_images first"):
         read_embeddings(tmp_path)
     (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(EmbeddingsError, match="expected a manifest of image embeddings"):
+    with pytest.raises(EmbeddingsError, match=r"expected manifest.json of format 2 in .*, got an older one; delete the folder and embed again"):
         read_embeddings(tmp_path)
 
 

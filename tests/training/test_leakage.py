@@ -21,22 +21,22 @@ from training.run.source import SourceError
         ("COCO_val2014_000000391895.jpg", {"coco 391895"}),
         ("000000391895", {"coco 391895"}),
         ("train-00012", set()),
-        ("00000012", set()),  # a row's number, no id
+        ("00000012", set()),  # a row number, not an id
         ("12345", set()),
         ("train\\1009434119_febe49276a.jpg", {"flickr 1009434119"}),
         ("0a1b2c3d4e5f6071", set()),  # Open Images
     ],
 )
-def test_ids(name: str, found: set[str]) -> None:
+def test_ids_in_file_names(name: str, found: set[str]) -> None:
     assert ids_of([name]) == found
 
 
-def test_ids_as_annotations_have_them() -> None:
+def test_bare_ids_as_in_annotations() -> None:
     assert ids_of(["139"], bare=True) == {"coco 139"}
     assert ids_of(["391895"], bare=True) == {"coco 391895", "flickr 391895"}
 
 
-def test_what_leaks_is_listed(tmp_path: Path) -> None:
+def test_leaked_images_are_listed(tmp_path: Path) -> None:
     source = tmp_path / "source"
     names = ["1009434119_febe49276a.jpg", "1022454332_6af2c1449a.jpg", "COCO_train2014_000000000139.jpg", "mine.jpg"]
     for number, name in enumerate(names):

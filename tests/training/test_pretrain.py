@@ -1,4 +1,4 @@
-"""Contrastive training from scratch: on any captioned folder, repeatable, resumable."""
+"""Contrastive training of a small CLIP from scratch: on any captioned folder, reproducible and resumable."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def finished(captioned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     return run
 
 
-def test_it_leaves_a_model_that_takes_both_sides(finished: Path) -> None:
+def test_the_saved_model_encodes_texts_and_images(finished: Path) -> None:
     model = SentenceTransformer(str(finished / "model"), device="cpu")
     assert model.modalities == ["text", "image"]
     assert model.encode(["a red house"]).shape == (1, 16)
@@ -53,7 +53,9 @@ def test_it_leaves_a_model_that_takes_both_sides(finished: Path) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_same_seed_same_files_in_another_process(finished: Path, captioned_folder: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_files_in_another_process(
+    finished: Path, captioned_folder: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "training.pretrain", *arguments(captioned_folder, tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     for name in ("model.safetensors", "tokenizer.json"):
@@ -104,7 +106,7 @@ def test_several_gpus_in_one_process_are_refused(
         command.main(argv)
 
 
-def test_a_finished_run_is_only_told_again(
+def test_a_finished_run_is_printed_again_and_not_repeated(
     finished: Path, captioned_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = pretrain.main(arguments(captioned_folder, finished, "--resume", "--json"))
@@ -124,7 +126,7 @@ def test_images_that_do_not_open_are_listed(captioned_folder: Path, tmp_path: Pa
     assert '"train-00001"' in skipped
 
 
-def test_the_shorter_captions_come_first(tmp_path: Path) -> None:
+def test_shorter_captions_come_first(tmp_path: Path) -> None:
     texts = ["a red house by day", "a house", "a red house", "house in snow, at night"]
     options = ["--captions", "nothing", "--run", str(tmp_path), "--epochs", "4", "--shortest_first", "0.5"]
     config = read(PretrainConfig, [*options, "--image_size", "8", "--patch_size", "8"])
@@ -134,11 +136,11 @@ def test_the_shorter_captions_come_first(tmp_path: Path) -> None:
     for epoch in range(4):
         batches.set_epoch(epoch)
         seen.append({tuple(row) for row in batches.collate(list(range(64)))["input_ids"].tolist()})
-    assert [len(kinds) for kinds in seen] == [2, 2, 4, 4]
+    assert [len(captions) for captions in seen] == [2, 2, 4, 4]
     assert seen[0] == seen[1]
 
 
-def test_no_shift_changes_nothing_and_shifts_never_mirror() -> None:
+def test_augmentation_of_strength_zero_changes_nothing_and_none_mirrors() -> None:
     images = torch.rand(2, 3, 16, 16)
     assert torch.allclose(shifted(images, torch.zeros(2, 6)), images, atol=1e-5)
     left = torch.zeros(1, 3, 16, 16)
@@ -148,9 +150,6 @@ def test_no_shift_changes_nothing_and_shifts_never_mirror() -> None:
     assert (moved[..., :8].mean((1, 2, 3)) > moved[..., 8:].mean((1, 2, 3))).all()
 
 
-def results_of(run: Path) -> dict[str, Any]:
-    return json.loads((run / "run.json").read_text(encoding="utf-8"))["summary"]
-
-
 def test_the_run_record_holds_the_results(finished: Path) -> None:
-    assert results_of(finished)["test"]["text_to_image"]["ci95"]
+    record = json.loads((finished / "run.json").read_text(encoding="utf-8"))
+    assert record["summary"]["test"]["text_to_image"]["ci95"]

@@ -14,20 +14,22 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images, evaluate, publish
+from training.evaluation.results import Results
 from training.release import build
 from training.release import checks as pre_publish_checks
-from training.release.card import CardError, check, public_name, sources_of
+from training.release.card import CardError, check, public_name, sources_of, trained_image_model
 from training.release.hub import PushError
 from training.run.command import run_command
 from training.run.config import PublishConfig
+from training.run.provenance import GitState, machine
 from training.run.recipe import ConfigError
-from training.run.record import RunError
+from training.run.record import RunError, RunInputs, RunRecord
 from turkish_clip.encoder import load_model
 from turkish_clip.verify import RECORD, as_lines, encode_each, golden_images, unit, verify
 
 IDS = ["--model_id", "me/text", "--paired_id", "me/pair", "--image_model_id", "me/image"]
 LICENSES = ["--license", "apache-2.0", "--captions_license", "cc0-1.0"]
-CLEAN = {"commit": "0" * 40, "dirty": False}
+CLEAN = GitState("0" * 40)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def trained(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.Te
     small = "--scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 --epochs 1"
     distill.main([*base, "--backbone", "scratch", *small.split()])
     evaluate.main([*base, "--bootstrap_samples", "20"])
-    change(folder / "run.json", lambda record: record.update(git=CLEAN))
+    change(folder / "run.json", lambda record: record.update(git={"commit": "0" * 40}))
     return folder
 
 
@@ -59,11 +61,11 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 
 def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    results = publish.measured(run)
+    results = Results.read(run)
     row = {"model": "this model", "test": "XM3600", "text_to_image": [0.1234, None, None], "source": "measured"}
     table = [row | {"image_to_text": [None] * 3}]
-    image = publish.finished_run(run)["image_model"]["weights_sha256"]
-    benchmark = {"weights_sha256": results["weights_sha256"], "image_weights_sha256": image, "subset": "tr"}
+    image = trained_image_model(publish.finished_run(run)).weights_sha256
+    benchmark = {"weights_sha256": results.weights_sha256, "image_weights_sha256": image, "subset": "tr"}
     benchmark |= {"tasks": {"XM3600T2IRetrieval": {}}, "table": [*table, row | {"test": "my holiday"}]}
     (run / "benchmark.json").write_text(json.dumps(benchmark), encoding="utf-8")
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
@@ -74,16 +76,17 @@ def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: 
     assert "my holiday" not in card
     for other in ({"weights_sha256": "0"}, {"image_weights_sha256": "0"}, {"subset": "de"}):
         (run / "benchmark.json").write_text(json.dumps(benchmark | other), encoding="utf-8")
-        assert build.benchmark_of(run, results["weights_sha256"], image) == []
+        assert build.benchmark_of(run, results.weights_sha256, image) == []
     assert "of other weights" in caplog.text
 
 
 def test_the_card_tells_the_objective_that_was_trained(run: Path) -> None:
     change(run / "run.json", lambda record: record["config"].update(objective="contrastive", typo_probability=0.25))
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
-    publish.build(config, publish.finished_run(run), publish.measured(run))
+    publish.build(config, publish.finished_run(run), Results.read(run))
     card = (config.output / "README.md").read_text(encoding="utf-8")
-    assert "Against the image model's vectors: a cross-entropy" in card
+    assert "Contrastive distillation: captions go in" in card
+    assert "positives of a contrastive (InfoNCE) loss against in-batch negatives" in card
     assert "MSE distillation: captions go in" not in card
     assert "25 % with a typo" in card
 
@@ -91,7 +94,7 @@ def test_the_card_tells_the_objective_that_was_trained(run: Path) -> None:
 @pytest.fixture(scope="module")
 def built(trained: Path) -> dict[str, Path]:
     """The text encoder's folder and the pair's, built without the fresh process that checks them."""
-    record, results = publish.finished_run(trained), publish.measured(trained)
+    record, results = publish.finished_run(trained), Results.read(trained)
     folders = {}
     for kind, more in (("text", []), ("paired", ["--paired"])):
         config = publish.read(PublishConfig, [str(trained), *IDS, *LICENSES, *more])
@@ -144,15 +147,19 @@ def test_names_that_older_libraries_know(built: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("file", "how", "reason"),
     [
-        ("run.json", {"git": {"commit": "1" * 40, "dirty": True}}, "uncommitted changes when it was trained"),
+        ("run.json", {"git": {"commit": "1" * 40, "changed": ["a.py"]}}, "uncommitted changes when it was trained"),
         ("run.json", {"git": {}}, "no git commit when it was trained"),
         ("results.json", {"weights_sha256": "0"}, "results.json is of other weights than the run's model"),
         ("results.json", {"split": "train"}, "results.json is of the train split"),
         ("results.json", {"images": "many"}, "no fraction at images"),
         ("results.json", {"dataset": "mini"}, r"results.json is of other data \(mini\)"),
         ("results.json", {"weights_sha256": None}, "results.json is of other weights"),
-        ("run.json", {"image_model": {"id": "x", "revision": "", "weights_sha256": "0"}}, None),
-        ("results.json", {"ascii": {"retention": float("nan")}}, "no fraction at ascii.retention"),
+        ("run.json", {"inputs": {"captions_sha256": "", "image_model": {"id": "x", "weights_sha256": "0"}}}, None),
+        (
+            "results.json",
+            {"hubness": {"text_to_image": float("nan"), "image_to_text": 0.0}},
+            "no fraction at hubness.text_",
+        ),
     ],
 )
 def test_what_stands_in_the_way(run: Path, file: str, how: dict[str, Any], reason: str | None) -> None:
@@ -166,7 +173,7 @@ def test_what_stands_in_the_way(run: Path, file: str, how: dict[str, Any], reaso
 
 
 def test_all_reasons_are_said_at_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pre_publish_checks, "git_state", lambda: {"commit": "1" * 40, "dirty": True})
+    monkeypatch.setattr(pre_publish_checks, "git_state", lambda: GitState("1" * 40, ("training/distill.py",)))
     with pytest.raises(RunError) as caught:
         publish.main([str(run)])
     for part in (
@@ -233,13 +240,13 @@ def test_the_makers_own_words_are_no_gaps(run: Path) -> None:
     publish.build(
         publish.read(PublishConfig, [str(run), *IDS, *LICENSES, *words]),
         publish.finished_run(run),
-        publish.measured(run),
+        Results.read(run),
     )
     assert "None of the images" in (run / "publish" / "text" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_run_of_something_else_is_no_text_encoder(run: Path) -> None:
-    change(run / "run.json", lambda record: record.pop("image_model"))
+    change(run / "run.json", lambda record: record["inputs"].pop("image_model"))
     with pytest.raises(RunError, match="run.json is not of a text encoder"):
         publish.main([str(run), *IDS, *LICENSES])
 
@@ -350,7 +357,14 @@ def test_paths_of_the_machine_stay_here() -> None:
     for path in ("/a/b/images", "../b/images", "~/images"):
         assert public_name(path) == "images"
     sources = [{"captions": path} for path in ("/a/images", "/b/images", "owner/set", "data/set.csv")]
-    record = {"config": {"sources": sources}, "captions_revisions": ["", "", "c0ffee", ""]}
+    record = RunRecord(
+        status="finished",
+        config={"sources": sources},
+        inputs=RunInputs(captions_sha256="", captions_revisions=("", "", "c0ffee", "")),
+        git=CLEAN,
+        libraries={},
+        machine=machine(),
+    )
     assert [(source.name, source.on_hub) for source in sources_of(record)] == [
         ("images (1)", False),
         ("images (2)", False),
@@ -372,8 +386,12 @@ def test_verify_passes_what_was_built(built: dict[str, Path], tiny_clip: Path) -
     [
         (lambda r: r["requires"].update(transformers="99.0"), "versions", r"expected at least 99.0; pip install -U"),
         (lambda r: r.update(dim=17), "width", "expected 17, got 16; this is another model"),
-        (lambda r: r.update(format=2), "record", "format 2, which this version can't read"),
-        (lambda r: r.pop("golden"), "record", "KeyError: 'golden'"),
+        (lambda r: r.update(format=1), "record", "format 1, not 2: it is of another version of turkish-clip"),
+        (
+            lambda r: r.pop("golden"),
+            "record",
+            "a record without golden vectors, as of a training run: publish it first",
+        ),
         (lambda r: r["golden"]["texts"].pop(), "record", "golden vectors that do not match their texts"),
         (lambda r: r["golden"]["image_vectors"].reverse(), "pairs", "another image model: pair it with me/image"),
     ],

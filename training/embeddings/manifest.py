@@ -7,15 +7,16 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.data.samples import SkippedSample
 from training.run.provenance import sha256_of
-from turkish_clip.atomic import atomic_write, write_json
+from turkish_clip.atomic import atomic_write
 from turkish_clip.errors import InputError
+from turkish_clip.records import read_record, write_record
 
 MANIFEST = "manifest.json"
 SKIPPED = "skipped.jsonl"
@@ -25,7 +26,7 @@ UNIT_TOLERANCE = 1e-3  # float16 rounds a norm of 1 by less than this
 
 
 class EmbeddingsError(InputError):
-    """ImageEmbeddings that are missing, incomplete, damaged, or of another image model."""
+    """Image embeddings that are missing, incomplete, damaged, or of another image model."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ class Manifest:
         weights_sha256: of the image model's weights.
         normalised: whether the stored vectors have norm 1.
         complete: false while shards are missing.
-        compute_dtype: dtype of the image model's computation, "float32" or "bf16"; `dtype` is that of the stored vectors.
-        content: hash of the images' files in the column of that name, "sha256"; empty: older shards have no such
-            column.
+        dtype: of the stored vectors.
+        compute_dtype: of the image model's computation, "float32" or "bf16".
+        content: which hash of the images' files the column of that name holds, "sha256"; empty: no such column.
     """
+
+    FORMAT: ClassVar[int] = 2  # 1 carried no number, and counted "pictures"
 
     image_model: str
     revision: str
@@ -82,28 +85,28 @@ class Manifest:
     shards: list[Shard] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
-        write_json(folder / MANIFEST, dataclasses.asdict(self))
+        """Writes manifest.json into a folder, atomically."""
+        write_record(folder / MANIFEST, self)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
-        """The manifest in a folder, or None where there is none.
+        """Reads the manifest of a folder; None where there is none.
 
         Raises:
-            EmbeddingsError: it is not a manifest.
+            EmbeddingsError: it is no manifest of this format.
         """
         path = folder / MANIFEST
-        if not path.is_file():
-            return None
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**values, "shards": [Shard(**shard) for shard in values["shards"]]})
-        except (ValueError, TypeError, KeyError) as error:
-            raise EmbeddingsError(
-                f"expected a manifest of image embeddings in {path}, got {error}; delete the folder"
-            ) from error
+        advice = "delete the folder and embed again"
+        return read_record(cls, path, advice, EmbeddingsError) if path.is_file() else None
 
     def grown(self, shards: Iterable[Shard], skipped: int, last_is_unit: bool) -> Manifest:
-        """The manifest after one more shard."""
+        """Returns the manifest after one more shard.
+
+        Args:
+            shards: all that are finished.
+            skipped: how many samples have been skipped so far.
+            last_is_unit: whether the vectors of the new shard have norm 1.
+        """
         ordered = sorted(shards, key=lambda shard: shard.number)
         return dataclasses.replace(
             self,
@@ -114,7 +117,7 @@ class Manifest:
         )
 
     def same_work(self, other: Manifest) -> str:
-        """The first thing in which two manifests' work differs, in words; empty if they are of the same work."""
+        """Returns the first difference between the work of two manifests, in words; empty if there is none."""
         for name in ("image_model", "weights_sha256", "dim", "dtype", "compute_dtype", "shard_size", "batch_size"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs and not (name == "image_model" and self.weights_sha256 == other.weights_sha256):
@@ -132,7 +135,7 @@ def write_shard(
     contents: Sequence[bytes] | None = None,
     skipped: Sequence[SkippedSample] = (),
 ) -> Shard:
-    """Writes one shard whole.
+    """Writes one shard atomically.
 
     Args:
         folder: where to.
@@ -159,7 +162,15 @@ def write_shard(
 
 
 def skipped_in(folder: Path, shard: Shard) -> list[SkippedSample] | None:
-    """The images of a shard's part that did not open; None for an older shard, which does not say."""
+    """Reads the samples that a shard's part of the images skipped.
+
+    Args:
+        folder: of the image embeddings.
+        shard: one of its manifest.
+
+    Returns:
+        The skipped samples; None for a shard that does not say.
+    """
     import pyarrow.parquet as pq
 
     lines = (pq.read_schema(folder / shard.file).metadata or {}).get(SKIPPED_KEY.encode())
@@ -167,7 +178,12 @@ def skipped_in(folder: Path, shard: Shard) -> list[SkippedSample] | None:
 
 
 def is_intact(folder: Path, shard: Shard) -> bool:
-    """Whether a shard's file is there with the bytes that were written."""
+    """Whether a shard's file is there with the bytes that were written.
+
+    Args:
+        folder: of the image embeddings.
+        shard: one of its manifest.
+    """
     path = folder / shard.file
     return path.is_file() and sha256_of(path) == shard.sha256
 

@@ -1,4 +1,4 @@
-"""The temperature of zero-shot probabilities, fitted on validation images; how far these can be believed."""
+"""The temperature of zero-shot probabilities, fitted on validation images, and how well calibrated they are."""
 
 from __future__ import annotations
 
@@ -15,29 +15,27 @@ from training.data.sources import Captions
 from training.distillation.dataset import with_embeddings
 from training.embeddings.store import ImageEmbeddings, deduplicate
 from training.run.config import EvaluateConfig
-from turkish_clip.atomic import write_json
 from turkish_clip.dual_encoder import DEFAULT_TEMPERATURE
 from turkish_clip.metrics import Relevance, Vectors
 from turkish_clip.templates import PHOTOGRAPHS, fill
-from turkish_clip.verify import RECORD
 from turkish_clip.zero_shot import prompt_averages, softmax
 
-CANDIDATES_PER_IMAGE = 10  # captions that an image chooses among, where there are no labels
-ROUNDS = 20  # of drawing a caption for each image, and groups of images
-LOWEST, HIGHEST = 1e-3, 1.0
-STEPS = 40  # of the golden section: the bracket shrinks to a billionth
+CANDIDATES_PER_IMAGE = 10  # captions per choice where there are no labels
+ROUNDS = 20  # each draws a caption for every image and puts the images into groups
+LOWEST, HIGHEST = 1e-3, 1.0  # temperatures that are tried
 BINS = 15
-PAIRS = 20_000  # of images and captions of others, drawn
+PAIRS = 20_000  # drawn pairs of an image and another image's caption
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-GOLDEN = (5**0.5 - 1) / 2
+
+Encode = Callable[[list[str]], Vectors]  # texts → (n, dim) float32 unit vectors
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What images chose among: of each choice the cosines, and which of them is right.
+    """The candidate texts of n choices: their cosines to the image, and which of them is right.
 
     Attributes:
-        cosines: (n, c) float64; -inf where a text would be right, too, and is not on offer.
+        cosines: (n, c) float64; -inf where another text would be right, too, and is no candidate.
         right: (n,) int64, the column of the right text.
         kind: "labels" or "captions".
     """
@@ -48,12 +46,12 @@ class Candidates:
 
 
 def label_candidates(labels: Vectors, images: Vectors, right: Sequence[Sequence[int]]) -> Candidates:
-    """A choice for each image and each label that is right for it, among that one and all that are not.
+    """Returns one choice for each image and each of its labels: among that label and all that are not the image's.
 
     Args:
         labels: (c, dim) float32 unit vectors.
         images: (p, dim) float32 unit vectors.
-        right: of each image its labels' numbers.
+        right: for each image the rows of its labels.
     """
     cosines, columns = [], []
     for scores, own in zip((images @ labels.T).astype(np.float64), right):
@@ -66,13 +64,13 @@ def label_candidates(labels: Vectors, images: Vectors, right: Sequence[Sequence[
 
 
 def caption_candidates(relevance: Relevance, texts: Vectors, images: Vectors, *, seed: int = 0) -> Candidates:
-    """Images choose among ten captions, their own and those of nine others, drawn twenty times.
+    """Draws twenty times for each image ten candidate captions: one of its own and one of each of nine other images.
 
     Args:
         relevance: which texts belong to which images.
         texts: (t, dim) float32 unit vectors.
         images: (p, dim) float32 unit vectors, at least ten.
-        seed: of the drawing.
+        seed: of the draws.
     """
     rng = np.random.default_rng(seed)
     groups = []
@@ -82,7 +80,7 @@ def caption_candidates(relevance: Relevance, texts: Vectors, images: Vectors, *,
             rows = order[start : start + CANDIDATES_PER_IMAGE]
             columns = [int(rng.choice(relevance.texts_of[row])) for row in rows]
             scores = (images[rows] @ texts[columns].T).astype(np.float64)
-            for place, row in enumerate(rows):  # another image's caption that is right for this one, too
+            for place, row in enumerate(rows):  # another image's caption may be right for this one, too
                 for other, column in enumerate(columns):
                     if other != place and column in relevance.texts_of[row]:
                         scores[place, other] = -np.inf
@@ -91,114 +89,108 @@ def caption_candidates(relevance: Relevance, texts: Vectors, images: Vectors, *,
 
 
 def fit_temperature(candidates: Candidates) -> float:
-    """The temperature at which the right texts negative_log_likelihood least.
+    """Returns the temperature that minimises the mean negative log-likelihood of softmax(cosines / temperature).
 
-    Returns:
-        What minimises the mean negative log-likelihood of softmax(cosine / temperature).
-        Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
+    Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
 
     def negative_log_likelihood(log_temperature: float) -> float:
         logits = candidates.cosines / np.exp(log_temperature)
-        highest = logits.max(axis=1)
-        total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-        return float((total - logits[np.arange(len(logits)), candidates.right]).mean())
+        return float((logsumexp(logits, axis=1) - logits[np.arange(len(logits)), candidates.right]).mean())
 
-    return float(np.exp(_lowest_point(negative_log_likelihood, float(np.log(LOWEST)), float(np.log(HIGHEST)))))
+    bounds = (np.log(LOWEST), np.log(HIGHEST))
+    found = minimize_scalar(negative_log_likelihood, method="bounded", bounds=bounds, options={"xatol": 1e-9})
+    return float(np.exp(found.x))
 
 
 def reliability(candidates: Candidates, temperature: float) -> dict[str, Any]:
-    """How sure images are of the best text, and how often it is right, at one temperature.
+    """Compares the probabilities of the most probable candidates at one temperature with how often these are right.
+
+    Args:
+        candidates: n choices.
+        temperature: by which cosines are divided before the softmax.
 
     Returns:
         `accuracy`, `expected_calibration_error` (Source: Guo et al. 2017, equation 3; 15 bins of equal width) and
-        `bins`: of each that is not empty the mean confidence, the accuracy and the share of the choices, all fractions
-        of 1.
+        `bins`: for each non-empty one the mean `confidence`, the `accuracy` and the `fraction` of the choices in it.
     """
     probabilities = softmax(candidates.cosines / temperature)
     confidence = probabilities.max(axis=1)
     accuracy = (probabilities.argmax(axis=1) == candidates.right).astype(np.float64)
-    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    bin_of = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     bins = [
         {
-            "confidence": float(confidence[place == number].mean()),
-            "accuracy": float(accuracy[place == number].mean()),
-            "fraction": float((place == number).mean()),
+            "confidence": float(confidence[bin_of == number].mean()),
+            "accuracy": float(accuracy[bin_of == number].mean()),
+            "fraction": float((bin_of == number).mean()),
         }
-        for number in sorted(set(place.tolist()))
+        for number in sorted(set(bin_of.tolist()))
     ]
-    error = sum(found["fraction"] * abs(found["confidence"] - found["accuracy"]) for found in bins)
+    error = sum(one["fraction"] * abs(one["confidence"] - one["accuracy"]) for one in bins)
     return {"accuracy": float(accuracy.mean()), "expected_calibration_error": float(error), "bins": bins}
 
 
 def cosine_percentiles(relevance: Relevance, texts: Vectors, images: Vectors, *, seed: int = 0) -> dict[str, Any]:
-    """What a cosine means: percentiles of those of images with their own captions, and with captions of others.
+    """Returns percentiles of the cosines of images with their own captions, and with captions of other images.
+
+    Args:
+        relevance: which texts belong to which images.
+        texts: (t, dim) float32 unit vectors.
+        images: (p, dim) float32 unit vectors.
+        seed: of the draws of non-matching pairs.
 
     Returns:
-        `percentiles`, and at each the cosine of `right` and of `wrong` pairs; empty where every text is right.
+        `percentiles`, and at each the cosine of `matching` and of `non_matching` pairs (empty where all texts match).
     """
     rng = np.random.default_rng(seed)
     own = [(image, text) for image, mine in enumerate(relevance.texts_of) for text in mine]
-    right = np.array([float(images[image] @ texts[text]) for image, text in own])
+    matching = np.array([float(images[image] @ texts[text]) for image, text in own])
     image, text = rng.integers(0, len(images), PAIRS), rng.integers(0, len(texts), PAIRS)
-    wrong = (images[image] * texts[text]).sum(axis=1)
-    wrong = wrong[[one not in relevance.texts_of[other] for one, other in zip(text.tolist(), image.tolist())]]
+    others = (images[image] * texts[text]).sum(axis=1)
+    others = others[[one not in relevance.texts_of[other] for one, other in zip(text.tolist(), image.tolist())]]
     return {
         "percentiles": list(PERCENTILES),
-        "right": [float(value) for value in np.percentile(right, PERCENTILES)],
-        "wrong": [float(value) for value in np.percentile(wrong, PERCENTILES)] if len(wrong) else [],
+        "matching": [float(value) for value in np.percentile(matching, PERCENTILES)],
+        "non_matching": [float(value) for value in np.percentile(others, PERCENTILES)] if len(others) else [],
     }
-
-
-def _lowest_point(value: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function with one valley is lowest, by the golden section.
-
-    >>> round(_lowest_point(lambda x: (x - 2) ** 2, 0, 5), 6)
-    2.0
-    """
-    for _ in range(STEPS):
-        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-        if value(left) < value(right):
-            high = right
-        else:
-            low = left
-    return (low + high) / 2
-
-
-Encode = Callable[[list[str]], Vectors]  # texts → (n, dim) float32 unit vectors
 
 
 def calibrate(
     encode: Encode, captions: Captions, rows: Sequence[Row], embeddings: ImageEmbeddings, config: EvaluateConfig
 ) -> dict[str, Any]:
-    """The temperature of zero-shot probabilities, fitted on the validation split; left beside the run's own model.
+    """Fits the temperature of zero-shot probabilities on the validation split and measures it on `rows`.
 
-    It is measured on `rows`, those of the measured split.
+    The candidates are the source's labels, filled into the zero-shot templates, where the rows have any; else captions,
+    which describe an image more fully, so that a temperature fitted on captions is overconfident for labels.
 
-    Images choose among the source's labels, put into the templates of zero-shot classification, where the rows have
-    any; among captions where not, which tell more than a label does, so that the temperature comes out too sure for
-    labels.
+    Args:
+        encode: texts → (n, dim) float32 unit vectors.
+        captions: the source, of which the validation split is used.
+        rows: those of the measured split.
+        embeddings: the image embeddings of both splits.
+        config: names the measured split.
 
     Returns:
-        `temperature`: its value, the images that it was fitted on, among what these chose, how many choices there
-        were, and on the measured split the share of choices that are right, and how far probabilities can be believed
-        with the default temperature (`before`) and with it (`after`); empty where either split has too few images.
+        The temperature's `value`, the number of `images` that it was fitted on, the `candidate_kind`, the number of
+        `candidates` per choice, the `accuracy` on the measured split, and `calibration` there with the default
+        temperature (`before`) and with the fitted one (`after`), left out where it was fitted on that split. Empty
+        where either split has too few images.
     """
     fitted_on = deduplicate(with_embeddings(captions.rows.of_split("validation"), embeddings), embeddings)
     labels = list(dict.fromkeys(label for row in (*fitted_on, *rows) for label in row.labels))
-    named = [[row for row in some if 0 < len(row.labels) < len(labels)] for some in (fitted_on, rows)]
-    if min(map(len, named)) < CANDIDATES_PER_IMAGE:
+    labelled = [[row for row in part if 0 < len(row.labels) < len(labels)] for part in (fitted_on, rows)]
+    if min(map(len, labelled)) < CANDIDATES_PER_IMAGE:
         labels = []
     else:
-        fitted_on, rows = named
+        fitted_on, rows = labelled
     candidates_of = partial(_candidates, encode, embeddings, labels)
     fitting, measured = candidates_of(fitted_on), candidates_of(rows)
     if fitting is None or measured is None:
         return {}
     temperature = round(fit_temperature(fitting), 6)
-    if not config.model:
-        write_json(config.folder / "model" / RECORD, {"temperature": temperature})
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "value": temperature,
         "images": len(fitted_on),
         "candidate_kind": fitting.kind,
@@ -206,17 +198,17 @@ def calibrate(
         "accuracy": reliability(measured, temperature)["accuracy"],
     }
     if config.split != "validation":  # on which it was fitted
-        found["calibration"] = {
+        result["calibration"] = {
             "before": reliability(measured, DEFAULT_TEMPERATURE),
             "after": reliability(measured, temperature),
         }
-    return {"temperature": found}
+    return result
 
 
 def _candidates(
     encode: Encode, embeddings: ImageEmbeddings, labels: list[str], rows: Sequence[Row]
 ) -> Candidates | None:
-    """What images choose among: labels if there are any, else captions; None where there are too few of them."""
+    """Returns the rows' candidates: labels if there are any, else captions; None where there are too few rows."""
     if len(rows) < CANDIDATES_PER_IMAGE:
         return None
     images = embeddings.unit_rows([row.image_id for row in rows])

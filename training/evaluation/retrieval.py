@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from training.data.samples import Row
 from training.embeddings.store import deduplicate
 from training.evaluation.corruptions import CORRUPTIONS
+from training.evaluation.results import Corrupted, Figures
 from training.run.config import EvaluateConfig
-from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, ranks, unit
 
 if TYPE_CHECKING:
@@ -23,19 +22,6 @@ if TYPE_CHECKING:
     from training.embeddings.store import ImageEmbeddings
 
 log = logging.getLogger("training")
-
-
-def about(
-    student: SentenceTransformer, embeddings: ImageEmbeddings, dataset: str, config: EvaluateConfig
-) -> dict[str, Any]:
-    """Which weights were measured, on what."""
-    return {
-        "model": str(config.model or config.folder / "model"),
-        "weights_sha256": weights_sha256(student),
-        "image_model": embeddings.manifest.image_model,
-        "dataset": dataset,
-        "split": config.split,
-    }
 
 
 @dataclass(frozen=True)
@@ -52,7 +38,14 @@ class Split:
 def measure(
     student: SentenceTransformer, rows: Sequence[Row], embeddings: ImageEmbeddings, config: EvaluateConfig
 ) -> Split:
-    """Both directions, with intervals."""
+    """Encodes and measures a split in both directions, with intervals.
+
+    Args:
+        student: the text encoder.
+        rows: of the split, each image once.
+        embeddings: of their images.
+        config: batch size, and how many bootstrap samples.
+    """
     relevance = Relevance.of([row.captions for row in rows])
     images = embeddings.unit_rows([row.image_id for row in rows])
     texts = encode(student, relevance.texts, config)
@@ -66,17 +59,35 @@ def measure(
     )
 
 
-def figures(
-    split: Split, teacher: SentenceTransformer | None, rows: Sequence[Row], config: EvaluateConfig
-) -> dict[str, Any]:
-    """The figures of some images and their captions, the teacher's beside them where it can be measured."""
-    return {
-        "images": len(split.images),
-        "captions": len(split.relevance.texts),
-        "text_to_image": dataclasses.asdict(split.text_to_image),
-        "image_to_text": dataclasses.asdict(split.image_to_text),
-        **(_measure_teacher(teacher, rows, split, config) if teacher is not None else {}),
-    }
+def figures(split: Split, teacher: SentenceTransformer | None, rows: Sequence[Row], config: EvaluateConfig) -> Figures:
+    """Returns the figures of a split, with the teacher's where every image has an English caption.
+
+    Args:
+        split: from `measure`.
+        teacher: the image model with its own text tower; None leaves it out.
+        rows: those that the split was measured on.
+        config: batch size, and how many bootstrap samples.
+    """
+    relevance, samples = split.relevance, config.bootstrap_samples
+    student = Figures(
+        images=len(split.images),
+        captions=len(relevance.texts),
+        text_to_image=split.text_to_image,
+        image_to_text=split.image_to_text,
+    )
+    without = sum(not row.english for row in rows)
+    if teacher is None or without:
+        if teacher is not None:
+            log.info("no teacher reference: %d of %d images have no English caption", without, len(rows))
+        return student
+    english = Relevance.of([row.english for row in rows])
+    texts = encode(teacher, english.texts, config)
+    return replace(
+        student,
+        teacher_captions=len(english.texts),
+        teacher_text_to_image=english.text_to_image(texts, split.images, bootstrap_samples=samples),
+        teacher_image_to_text=english.image_to_text(texts, split.images, bootstrap_samples=samples),
+    )
 
 
 def measure_sources(
@@ -85,66 +96,53 @@ def measure_sources(
     rows: Sequence[Row],
     embeddings: ImageEmbeddings,
     config: EvaluateConfig,
-) -> dict[str, Any]:
-    """Each of several sources by itself, as it would be in a table of published results; nothing for a single one."""
+) -> dict[str, Figures]:
+    """Measures each of several sources by itself, as published results are; returns none for a single source.
+
+    Args:
+        student: the text encoder.
+        teacher: the image model with its own text tower; None leaves it out.
+        rows: the rows of the split, of all sources.
+        embeddings: of their images.
+        config: with the sources.
+    """
     sources = {}
     for source in config.sources:
         own = deduplicate([row for row in rows if row.source == source.captions], embeddings)
         if own:
             sources[source.captions] = figures(measure(student, own, embeddings, config), teacher, own, config)
-    return {"sources": sources} if sources else {}
+    return sources
 
 
-def _measure_teacher(
-    teacher: SentenceTransformer, rows: Sequence[Row], split: Split, config: EvaluateConfig
-) -> dict[str, Any]:
-    """The image model's own text tower on the same images' English captions.
+def measure_robustness(student: SentenceTransformer, split: Split, config: EvaluateConfig) -> dict[str, Corrupted]:
+    """Measures text → image retrieval with each corruption of the captions.
 
-    Returns:
-        teacher_captions, teacher_text_to_image and teacher_image_to_text; empty where an image has no English caption.
-    """
-    without = sum(not row.english for row in rows)
-    if without:
-        log.info("no teacher_reference: %d of %d images have no English caption", without, len(rows))
-        return {}
-    relevance = Relevance.of([row.english for row in rows])
-    texts = encode(teacher, relevance.texts, config)
-    samples = config.bootstrap_samples
-    forth = relevance.text_to_image(texts, split.images, bootstrap_samples=samples)
-    back = relevance.image_to_text(texts, split.images, bootstrap_samples=samples)
-    return {
-        "teacher_captions": len(relevance.texts),
-        "teacher_text_to_image": dataclasses.asdict(forth),
-        "teacher_image_to_text": dataclasses.asdict(back),
-    }
-
-
-def measure_robustness(student: SentenceTransformer, split: Split, config: EvaluateConfig) -> dict[str, Any]:
-    """Text→image with each caption typed otherwise.
-
-    Returns:
-        Per corruption the figures of all captions, the share that it changed, and `retention`: of the changed ones' clean
-        recall@1 the share that is left.
+    Args:
+        student: the text encoder.
+        split: as it was measured with clean captions.
+        config: batch size, and how many bootstrap samples.
     """
     relevance = split.relevance
     clean = ranks(split.texts, split.images, relevance.images_of) == 1
     results = {}
     for name, corrupt in CORRUPTIONS.items():
-        typed = [corrupt(text) for text in relevance.texts]
-        texts = encode(student, typed, config)
+        corrupted = [corrupt(text) for text in relevance.texts]
+        texts = encode(student, corrupted, config)
         found = relevance.text_to_image(texts, split.images, bootstrap_samples=config.bootstrap_samples)
-        changed = np.array([one != other for one, other in zip(typed, relevance.texts)])
+        changed = np.array([one != other for one, other in zip(corrupted, relevance.texts)])
         hit = ranks(texts, split.images, relevance.images_of) == 1
-        results[name] = {
-            **dataclasses.asdict(found),
-            "changed": float(changed.mean()),
-            "retention": float(hit[changed].sum() / clean[changed].sum())
-            if clean[changed].any()
-            else float(not changed.any()),
-        }
+        before = clean[changed].sum()
+        retention = float(hit[changed].sum() / before) if before else float(not changed.any())
+        results[name] = Corrupted(**vars(found), changed=float(changed.mean()), retention=retention)
     return results
 
 
 def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig) -> Vectors:
-    """The (n, dim) float32 unit vectors of texts."""
+    """Returns the (n, dim) float32 unit vectors of texts.
+
+    Args:
+        model: any text encoder.
+        texts: encoded in their order.
+        config: with the batch size.
+    """
     return unit(model.encode(texts, batch_size=config.text_batch_size, show_progress_bar=len(texts) > 20_000))

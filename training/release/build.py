@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import logging
@@ -11,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import turkish_clip.verify
 from training.evaluation.published import published_tests
-from training.release.card import Named, card_fields, render, sources_of
+from training.evaluation.results import Results, measured_part
+from training.release.card import AboutModel, Named, card_fields, render, sources_of, trained_image_model
 from training.release.checks import CHECKOUT, is_tracked
 from training.release.isolated import run_isolated
 from training.run.config import PublishConfig
 from training.run.provenance import commit_of
-from training.run.record import RunError, sources_in
-from turkish_clip.atomic import atomic_folder, write_json, write_text
+from training.run.record import RunError, RunRecord
+from turkish_clip.atomic import atomic_folder, write_text
 from turkish_clip.dual_encoder import weights_sha256
-from turkish_clip.resolve import MEASURED
-from turkish_clip.verify import FORMAT, RECORD, TEXT_TOLERANCE, golden
+from turkish_clip.records import ImageModel
+from turkish_clip.resolve import MODEL_FOLDER
+from turkish_clip.verify import RECORD, TEXT_TOLERANCE, ModelRecord, golden
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -32,29 +35,20 @@ REQUIRES = {"sentence-transformers": "5.4.0", "transformers": "4.57.1"}
 REQUIRES_PAIRED = {"sentence-transformers": "5.4.0", "transformers": "5.0.0"}
 
 
-def finished_run(folder: Path) -> dict[str, Any]:
-    """The run.json of a finished run.
+def finished_run(folder: Path) -> RunRecord:
+    """Reads the run.json of a finished run.
 
     Raises:
         RunError: there is none, or it is not finished.
     """
-    record = _read(folder / "run.json", "run training.distill first")
-    if record.get("status") != "finished":
-        raise RunError(f"expected a finished run in {folder}, got one that is {record.get('status')}; --resume it")
+    record = RunRecord.read(folder, "run training.distill first")
+    if record.status != "finished":
+        raise RunError(f"expected a finished run in {folder}, got one that is {record.status}; --resume it")
     return record
 
 
-def measured(folder: Path) -> dict[str, Any]:
-    """The results.json of a run.
-
-    Raises:
-        RunError: there is none.
-    """
-    return _read(folder / "results.json", "run training.evaluate first")
-
-
 def stop_if_any(reasons: list[str]) -> None:
-    """Stops where there is a reason to.
+    """Stops the command where there is a reason to.
 
     Raises:
         RunError: with all the reasons, one after another.
@@ -65,14 +59,20 @@ def stop_if_any(reasons: list[str]) -> None:
 
 
 def benchmark_of(run: Path, weights: str, image_weights: str) -> list[dict[str, Any]]:
-    """The rows of the run's benchmark.json on published Turkish tests, ours and the baselines'.
+    """Returns the rows of a run's benchmark.json on published Turkish tests, ours and the baselines'.
 
-    None where there is none of these weights, or only other tests.
+    Args:
+        run: the run folder.
+        weights: hash of the text encoder; rows of other weights are left out.
+        image_weights: hash of the image model; likewise.
     """
     path = run / "benchmark.json"
     if not path.is_file():
         return []
-    result = _read(path, "run training.benchmark again")
+    try:
+        result = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise RunError(f"expected JSON in {path}, got {error}; run training.benchmark again") from error
     measured = (result.get("weights_sha256"), result.get("image_weights_sha256"), result.get("subset"))
     if measured != (weights, image_weights, "tr"):
         log.warning("%s is of other weights or another language, and is left out of the card; measure again", path)
@@ -81,36 +81,55 @@ def benchmark_of(run: Path, weights: str, image_weights: str) -> list[dict[str, 
     return [row for row in result["table"] if row["test"] in known]
 
 
-def build(config: PublishConfig, record: dict[str, Any], results: dict[str, Any]) -> None:
-    """Writes the folder that goes up, whole or not at all.
+def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
+    """Writes the folder that goes up, atomically.
+
+    Args:
+        config: ids, licences, and whether the pair is published.
+        record: of the finished run.
+        results: of its model.
 
     Raises:
         RunError: the model in the run is not the one that was measured.
     """
     from turkish_clip.encoder import load_model, pair, save_text_encoder
 
-    student = load_model(config.folder / "model", device="cpu")
-    if weights_sha256(student) != results["weights_sha256"]:
+    student = load_model(config.folder / MODEL_FOLDER, device="cpu")
+    if weights_sha256(student) != results.weights_sha256:
         raise RunError(
-            f"expected the weights that results.json is of, got others in {config.folder / 'model'}; evaluate it again"
+            f"expected the weights that results.json is of, got others in {config.folder / MODEL_FOLDER}; evaluate it "
+            "again"
         )
-    image = _load_image_model(config, record)
+    trained_for = trained_image_model(record)
+    image = _load_image_model(config, trained_for)
     model = pair(student, image, device="cpu") if config.paired else student
-    about = _about_model(config, record, student, model)
-    about["images_are_unit"] = is_unit(image)
+    about = _about_model(config, trained_for, student, model, images_are_unit=is_unit(image))
     with atomic_folder(config.output) as partial:
         save_text_encoder(model, partial)
         shown = published(results, record, about)
-        write_json(partial / "results.json", shown)
-        fields = _golden_record(config, record, shown, about, golden(student, image))
-        write_text(partial / RECORD, json.dumps(fields, ensure_ascii=False) + "\n")
-        weights = results["weights_sha256"], record["image_model"]["weights_sha256"]
-        fields = card_fields(config, record, results, about, benchmark_of(config.folder, *weights))
-        write_text(partial / "README.md", render(fields))
+        shown.write(partial)
+        own = ModelRecord(
+            kind="paired" if config.paired else "text",
+            dim=about.dim,
+            max_tokens=about.max_tokens,
+            weights_sha256=results.weights_sha256,
+            image_model={
+                "id": about.image_model.name,
+                "revision": about.image_model.revision,
+                "weights_sha256": trained_for.weights_sha256,
+            },
+            requires=about.requires,
+            golden=golden(student, image),
+            measured=measured_part(shown),
+            temperature=results.temperature.get("value"),
+        )
+        write_text(partial / RECORD, own.to_json())
+        rows = benchmark_of(config.folder, results.weights_sha256, trained_for.weights_sha256)
+        write_text(partial / "README.md", render(card_fields(config, record, results, about, rows)))
 
 
-def _load_image_model(config: PublishConfig, record: dict[str, Any]) -> SentenceTransformer:
-    """The image model under the name that the card will have.
+def _load_image_model(config: PublishConfig, trained_for: ImageModel) -> SentenceTransformer:
+    """Loads the image model under the name that the card will have.
 
     Raises:
         RunError: it has other weights than the one that the run was trained with.
@@ -118,10 +137,9 @@ def _load_image_model(config: PublishConfig, record: dict[str, Any]) -> Sentence
     """
     from turkish_clip.encoder import load_model
 
-    trained_for = record["image_model"]
-    name = config.image_model_id or trained_for["id"]
-    image = load_model(name, revision="" if config.image_model_id else trained_for["revision"], device="cpu")
-    if weights_sha256(image) != trained_for["weights_sha256"]:
+    name = config.image_model_id or trained_for.id
+    image = load_model(name, revision="" if config.image_model_id else trained_for.revision, device="cpu")
+    if weights_sha256(image) != trained_for.weights_sha256:
         raise RunError(
             f"expected the image model that the run was trained with, got other weights in {name}; "
             "bring that one back, or embed and train again"
@@ -130,76 +148,61 @@ def _load_image_model(config: PublishConfig, record: dict[str, Any]) -> Sentence
 
 
 def _about_model(
-    config: PublishConfig, record: dict[str, Any], student: SentenceTransformer, model: SentenceTransformer
-) -> dict[str, Any]:
-    """What the model itself tells, for its card and its record."""
+    config: PublishConfig,
+    trained_for: ImageModel,
+    student: SentenceTransformer,
+    model: SentenceTransformer,
+    *,
+    images_are_unit: bool,
+) -> AboutModel:
+    """Describes the model for its card and its record."""
     transformer = student[0]
     hidden, dim = transformer.get_embedding_dimension(), student.get_embedding_dimension()
-    return {
-        "repository": config.repository,
-        "dim": dim,
-        "max_tokens": student.max_seq_length,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "architecture": f"{type(transformer.auto_model).__name__} → mean pooling → dense {hidden} → {dim} → normalise"
+    return AboutModel(
+        repository=config.repository,
+        dim=int(dim or 0),
+        max_tokens=int(student.max_seq_length or 0),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        architecture=f"{type(transformer.auto_model).__name__} → mean pooling → dense {hidden} → {dim} → normalise"
         + (f", beside {_class_of(model[0].sub_modules['image'][0])}" if config.paired else ""),
-        "requires": REQUIRES_PAIRED if config.paired else REQUIRES,
-        "image_model": _image_model_of(config, record["image_model"]),
-        "record": RECORD,
-        "year": datetime.datetime.now(tz=datetime.timezone.utc).year,
-    }
+        requires=REQUIRES_PAIRED if config.paired else REQUIRES,
+        image_model=_published_image_model(config, trained_for),
+        images_are_unit=images_are_unit,
+        year=datetime.datetime.now(tz=datetime.timezone.utc).year,
+    )
 
 
-def _image_model_of(config: PublishConfig, trained_for: dict[str, Any]) -> Named:
-    """The image model as others find it."""
+def _published_image_model(config: PublishConfig, trained_for: ImageModel) -> Named:
+    """Returns the image model as others find it."""
     if config.image_model_id:
         return Named(config.image_model_id, True, commit_of(config.image_model_id))
-    if trained_for["revision"]:
-        return Named(trained_for["id"], True, trained_for["revision"])
-    path = Path(trained_for["id"]).resolve()
+    if trained_for.revision:
+        return Named(trained_for.id, True, trained_for.revision)
+    path = Path(trained_for.id).resolve()
     return Named(str(path.relative_to(CHECKOUT)) if is_tracked(path) else path.name, False)
 
 
-def _golden_record(
-    config: PublishConfig,
-    record: dict[str, Any],
-    results: dict[str, Any],
-    about: dict[str, Any],
-    vectors: dict[str, Any],
-) -> dict[str, Any]:
-    """What `turkish-clip verify` reads beside the weights."""
-    trained_for = about["image_model"]
-    return {
-        "format": FORMAT,
-        "kind": "paired" if config.paired else "text",
-        "dim": about["dim"],
-        "max_tokens": about["max_tokens"],
-        "weights_sha256": record["summary"]["weights_sha256"],
-        "image_model": {
-            "id": trained_for.name,
-            "revision": trained_for.revision,
-            "weights_sha256": record["image_model"]["weights_sha256"],
-        },
-        "requires": about["requires"],
-        "tolerance": TEXT_TOLERANCE,
-        "golden": vectors,
-        "measured": {name: results[name] for name in MEASURED},
-        **({"temperature": results["temperature"]["value"]} if "temperature" in results else {}),
-    }
+def published(results: Results, record: RunRecord, about: AboutModel) -> Results:
+    """Returns results.json without paths of the machine that it was measured on.
 
-
-def published(results: dict[str, Any], record: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
-    """results.json without paths of the machine that it was measured on."""
+    Args:
+        results: as measured.
+        record: of the run, whose sources get their public names.
+        about: the model as it is published.
+    """
     data = sources_of(record)
-    measured = results.get("sources", {})
-    told = zip(data, sources_in(record["config"]))
-    named = {source.name: measured[own["captions"]] for source, own in told if own["captions"] in measured}
-    return {
-        **results,
-        "model": about["repository"],
-        "image_model": about["image_model"].name,
-        "dataset": " + ".join(source.name for source in data),
-        **({"sources": named} if named else {}),
+    named = {
+        source.name: results.sources[own["captions"]]
+        for source, own in zip(data, record.sources)
+        if own["captions"] in results.sources
     }
+    return dataclasses.replace(
+        results,
+        model=about.repository,
+        image_model=about.image_model.name,
+        dataset=" + ".join(source.name for source in data),
+        sources=named,
+    )
 
 
 def is_unit(image: SentenceTransformer) -> bool:
@@ -210,16 +213,20 @@ def is_unit(image: SentenceTransformer) -> bool:
     return bool(abs(vectors - unit(vectors)).max() < TEXT_TOLERANCE)
 
 
-def check_isolated(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The checks of turkish_clip.verify in a fresh, offline process that can't import this project.
+def check_isolated(folder: Path, record: RunRecord) -> list[dict[str, Any]]:
+    """Runs the checks of turkish_clip.verify in a fresh, offline process that can't import this project.
+
+    Args:
+        folder: the built folder.
+        record: of the run, which names the image model.
 
     Raises:
         RunError: the process itself failed.
     """
     log.info("checking %s in a fresh process, offline, with plain sentence-transformers", folder)
-    trained_for = record["image_model"]
-    argv = [str(folder), "--image-model", trained_for["id"], "--json"]
-    argv += ["--image-revision", trained_for["revision"]] if trained_for["revision"] else []
+    trained_for = trained_image_model(record)
+    argv = [str(folder), "--image-model", trained_for.id, "--json"]
+    argv += ["--image-revision", trained_for.revision] if trained_for.revision else []
     try:
         done = run_isolated(Path(turkish_clip.verify.__file__), *argv, offline=True)
     except subprocess.TimeoutExpired as error:
@@ -235,15 +242,3 @@ def check_isolated(folder: Path, record: dict[str, Any]) -> list[dict[str, Any]]
 def _class_of(module: Any) -> str:
     """The name of the transformers model inside a module of the host."""
     return type(getattr(module, "model", module)).__name__
-
-
-def _read(path: Path, what_to_do: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError(f"a {type(value).__name__}")
-        return value
-    except FileNotFoundError as error:
-        raise RunError(f"expected {path.name} in {path.parent}, got none; {what_to_do}") from error
-    except ValueError as error:
-        raise RunError(f"expected JSON in {path}, got {error}; {what_to_do}") from error

@@ -15,17 +15,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.evaluation.corruptions import CORRUPTION_LABELS
 from training.evaluation.published import read_baselines
+from training.evaluation.results import Results
 from training.run.config import DistillConfig, EmbedConfig, PublishConfig, default_learning_rate
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import full_id
-from training.run.record import sources_in
+from training.run.record import RunRecord
 from training.run.source import Source
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.metrics import METRIC_LABELS, Retrieval
+from turkish_clip.records import ImageModel
+from turkish_clip.verify import RECORD
 
 TEMPLATE = Path(__file__).parents[2] / "model_card.md"
 PROJECT = "https://github.com/turkish-clip/turkish-clip"
 HUB = "https://huggingface.co"
-METRICS = (("recall_at_1", "recall@1"), ("recall_at_5", "recall@5"), ("recall_at_10", "recall@10"), ("mrr", "MRR"))
 DIRECTIONS = (
     {
         "key": "text_to_image",
@@ -120,16 +123,49 @@ class Named:
         return f"[{self.name}]({self.root}/{full_id(self.name)})" if self.on_hub else f"`{self.name}`"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AboutModel:
+    """What a built model says of itself, for its card and its record.
+
+    Attributes:
+        parameters: how many it has.
+        requires: the oldest library versions that load it.
+        image_model: as others find it.
+        images_are_unit: whether the image model's own vectors have norm 1.
+        year: of publication.
+    """
+
+    repository: str
+    dim: int
+    max_tokens: int
+    parameters: int
+    architecture: str
+    requires: dict[str, str]
+    image_model: Named
+    images_are_unit: bool
+    year: int
+
+
+def trained_image_model(record: RunRecord) -> ImageModel:
+    """Returns the image model that a run was trained for.
+
+    Raises:
+        CardError: run.json names none, as of a run that trained no text encoder.
+    """
+    if record.inputs.image_model is None:
+        raise CardError("expected a run of training.distill, got one without an image model; train a text encoder")
+    return record.inputs.image_model
+
+
 def named(name: str, commit: str | None, root: str = HUB) -> Named:
     """What run.json recorded under a name: on the Hub where it recorded a commit."""
     return Named(name if commit else public_name(name), bool(commit), commit or "", root)
 
 
-def sources_of(record: dict[str, Any]) -> list[Named]:
+def sources_of(record: RunRecord) -> list[Named]:
     """The data that a run was trained on, numbered where two have one name."""
-    sources = sources_in(record["config"])
-    commits = record.get("captions_revisions") or [""] * len(sources)
-    found = [named(source["captions"], commit, f"{HUB}/datasets") for source, commit in zip(sources, commits)]
+    commits = record.inputs.captions_revisions or [""] * len(record.sources)
+    found = [named(source["captions"], commit, f"{HUB}/datasets") for source, commit in zip(record.sources, commits)]
     names = [source.name for source in found]
     return [
         dataclasses.replace(source, name=f"{source.name} ({number})") if names.count(source.name) > 1 else source
@@ -139,9 +175,9 @@ def sources_of(record: dict[str, Any]) -> list[Named]:
 
 def card_fields(
     config: PublishConfig,
-    record: dict[str, Any],
-    results: dict[str, Any],
-    model: dict[str, Any],
+    record: RunRecord,
+    results: Results,
+    model: AboutModel,
     benchmark: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """What the template is filled with.
@@ -158,51 +194,52 @@ def card_fields(
     measured = tests(results, record)
     owner, _, name = config.repository.partition("/")
     return {
-        **model,
+        **vars(model),
+        "record": RECORD,
         "repository": config.repository,
         "name": name,
         "license": config.license,
         "paired": config.paired,
         "paired_id": config.paired_id,
         "text_link": Named(config.text_id, True).link,
-        **_based_on(config, record, model["image_model"]),
+        **_based_on(config, record, model.image_model),
         "hub_data": [source.name for source in data if source.on_hub],
         "own_images": [source.name for source in data if not source.on_hub and source.name != "mini"],
-        "has_teacher_reference": any("teacher_captions" in test["figures"] for test in measured),
-        "has_intervals": bool(results["text_to_image"]["ci95"]),
+        "has_teacher_reference": any(test["figures"].teacher_captions for test in measured),
+        "has_intervals": bool(results.text_to_image.ci95),
         "project": PROJECT,
         "data": [
             {"source": source, "license": terms.replace("|", "/")}
             for source, terms in zip(data, licences(config, record))
         ],
-        "metrics": [{"key": key, "label": label} for key, label in METRICS],
+        "metrics": [{"key": key, "label": label} for key, label in METRIC_LABELS.items()],
         "directions": DIRECTIONS,
         "tests": measured,
-        "split": results["split"],
-        "clean": results["text_to_image"]["recall_at_1"],
-        "corruptions": [{"label": label, **results["robustness"][name]} for label, name in CORRUPTION_LABELS],
+        "split": results.split,
+        "clean": results.text_to_image.recall_at_1,
+        "corruptions": [{"label": label, **vars(results.robustness[name])} for label, name in CORRUPTION_LABELS],
         "baselines": benchmark or read_baselines(),
         "has_benchmark": bool(benchmark),
         "training": training(record),
         "limits": " ".join(config.limits.split()),
-        "commit": record["git"]["commit"],
+        "commit": record.git.commit,
         "recipe": recipe(record),
-        "weights_sha256": results["weights_sha256"],
-        "captions_sha256": record["captions_sha256"],
+        "weights_sha256": results.weights_sha256,
+        "captions_sha256": record.inputs.captions_sha256,
         "author": config.author or owner,
         "citation_key": re.sub(r"\W+", "_", name),
     }
 
 
-def _based_on(config: PublishConfig, record: dict[str, Any], image_model: Named) -> dict[str, Any]:
+def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> dict[str, Any]:
     """The models that this one is made from: in words, and as the Hub's head names them."""
-    trained = record["config"]
+    trained = record.config
     backbone = None
     if trained["backbone"] == "scratch":
         size = f"{trained['scratch_layers']} layers, {trained['scratch_hidden']} wide"
         words = f"a new BERT of {size}, with a vocabulary learnt from the training captions"
     else:
-        backbone = named(trained["backbone"], record.get("backbone_revision"))
+        backbone = named(trained["backbone"], record.inputs.backbone_revision)
         words = backbone.link + (f", revision `{backbone.revision}`" if backbone.revision else "")
     models = [backbone] if backbone else []
     models += [image_model] if config.paired else []
@@ -210,15 +247,15 @@ def _based_on(config: PublishConfig, record: dict[str, Any], image_model: Named)
     return {"backbone": words, "base_models": ids, "base_model_relation": "merge" if len(ids) > 1 else "finetune"}
 
 
-def licences(config: PublishConfig, record: dict[str, Any]) -> list[str]:
+def licences(config: PublishConfig, record: RunRecord) -> list[str]:
     """The licence of each source of the run, as the recipe has it; empty where it names none."""
     known = {source.captions: source.captions_license for source in config.all_sources}
-    return [known.get(source["captions"], "") for source in sources_in(record["config"])]
+    return [known.get(source["captions"], "") for source in record.sources]
 
 
-def training(record: dict[str, Any]) -> dict[str, Any]:
+def training(record: RunRecord) -> dict[str, Any]:
     """The procedure: the run's options, what it saw, how long it took, on what."""
-    trained, summary = record["config"], record["summary"]
+    trained, summary = record.config, record.summary or {}
     return {
         **trained,
         "method": OBJECTIVES[trained.get("objective", "mse")].words,
@@ -229,24 +266,23 @@ def training(record: dict[str, Any]) -> dict[str, Any]:
         "captions": summary["training_captions"],
         "cut": summary["captions_truncated"],
         "seconds": summary["train_seconds"],
-        "machine": f"{record['machine']['cores']} cores ({record['machine']['processor']})",
-        "libraries": {name: record["libraries"][name] for name in ("sentence-transformers", "transformers", "torch")},
+        "machine": f"{record.machine.cores} cores ({record.machine.processor})",
+        "libraries": {name: record.libraries[name] for name in ("sentence-transformers", "transformers", "torch")},
     }
 
 
-def cells(figures: dict[str, Any]) -> str:
+def cells(figures: Retrieval) -> str:
     """The cells of a result's line: value and interval."""
     shown = []
-    for key, _ in METRICS:
-        low, high = figures["ci95"].get(key, (None, None))
-        shown.append(f"{figures[key]:.3f}" + ("" if low is None else f" ({low:.3f}–{high:.3f})"))
-    return " | ".join([*shown, f"{figures['median_rank']:g}"])
+    for key in METRIC_LABELS:
+        low, high = figures.ci95.get(key, (None, None))
+        shown.append(f"{getattr(figures, key):.3f}" + ("" if low is None else f" ({low:.3f}–{high:.3f})"))
+    return " | ".join([*shown, f"{figures.median_rank:g}"])
 
 
-def tests(results: dict[str, Any], record: dict[str, Any]) -> list[dict[str, Any]]:
+def tests(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     """The test sets: each source that has test images where there are several, else the one."""
-    by_source = results.get("sources") or {results["dataset"]: results}
-    told = zip(sources_of(record), sources_in(record["config"]))
+    by_source = results.sources or {results.dataset: results}
     return [
         {
             "name": source.name,
@@ -255,14 +291,14 @@ def tests(results: dict[str, Any], record: dict[str, Any]) -> list[dict[str, Any
             "revision": source.revision,
             "figures": by_source[options["captions"]],
         }
-        for source, options in told
+        for source, options in zip(sources_of(record), record.sources)
         if options["captions"] in by_source
     ]
 
 
-def recipe(record: dict[str, Any]) -> str:
+def recipe(record: RunRecord) -> str:
     """The run's options that are not the defaults, as a recipe, with the commits that were loaded."""
-    trained = record["config"]
+    trained = record.config
     defaults: dict[str, Any] = {
         field.name: list(field.default) if isinstance(field.default, tuple) else field.default
         for kind in (EmbedConfig, DistillConfig)
@@ -273,7 +309,7 @@ def recipe(record: dict[str, Any]) -> str:
         for name, value in trained.items()
         if name not in ("run", "embeddings", "device") and value != defaults.get(name)
     }
-    commits = {"image_model": record["image_model"]["revision"], "backbone": record.get("backbone_revision")}
+    commits = {"image_model": trained_image_model(record).revision, "backbone": record.inputs.backbone_revision}
     different |= {f"{name}_revision": commit for name, commit in commits.items() if commit}
     usual = {field.name: field.default for field in dataclasses.fields(Source)}
     if "sources" in different:

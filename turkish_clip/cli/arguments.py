@@ -1,4 +1,4 @@
-"""The options that subcommands share, and what they name: models, indexes and images, opened when called."""
+"""The options that several subcommands have, and functions that open the models, indexes and images they name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turkish_clip.errors import InputError
+from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, MODEL_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from turkish_clip.search.index import ImageIndex
     from turkish_clip.zero_shot import ImageClassifier
 
-INDEX_FOLDER = ".turkish-clip"  # of an image folder's index, inside it
+INDEX_FOLDER = ".turkish-clip"  # the index of an image folder, inside it
+TABLE = "images.lance"  # a folder that every index has
+MODEL_HELP = "text encoder, image-text pair or training run: a Hub id or a folder"
 
 
 def load(
@@ -28,12 +31,25 @@ def load(
     revision: str | None = None,
     image_revision: str | None = None,
 ) -> DualEncoder:
-    """The models, with the host's bars and warnings off."""
+    """Loads the models, with the progress bars and warnings of the libraries off.
+
+    Args:
+        model: Hub id or folder of a text encoder, an image-text pair or a training run; None takes TURKISH_CLIP_MODEL.
+        image_model: Hub id or folder; None takes TURKISH_CLIP_IMAGE_MODEL, then the one that the model names.
+        device: a torch device; None takes the best that there is.
+        revision: branch, tag or commit of the model on the Hub.
+        image_revision: branch, tag or commit of the image model.
+
+    Raises:
+        NoModelError: no model is named anywhere.
+        UnreachableError: one is no folder, and the Hub does not answer.
+        ModelError: one can't be loaded, they do not fit together, or this machine has no such device.
+    """
     from turkish_clip.dual_encoder import load_dual_encoder
     from turkish_clip.resolve import check_reachable, resolve_models
     from turkish_clip.verify import quiet
 
-    # What is said here is said before the host is imported, which takes seconds.
+    # These checks come first: importing sentence-transformers takes seconds.
     if model is None:
         resolve_models(None, image_model)
     else:
@@ -52,19 +68,34 @@ def open_index(
     must_exist: bool = False,
     cluster: str | None = None,
 ) -> ImageIndex:
-    """A folder's index; where no model is named, with the models that it was made with."""
+    """Opens the index of a folder; without a named model, with the models that the index was made with.
+
+    Args:
+        folder: the images, or the index itself: a folder or a URI.
+        at: folder or URI of the index; None takes `INDEX_FOLDER` inside the folder.
+        model: as in `load`, and likewise image_model and device.
+        image_model: None takes the index's, then as in `load`.
+        device: a torch device; None takes the best that there is.
+        must_exist: raise an error where there is no index yet.
+        cluster: address of a Ray cluster that searches; None searches in this process.
+
+    Raises:
+        ImageIndexError: there is none although it must exist, LanceDB is missing, or it is of another image model.
+        ClusterError: Ray is not installed, or no cluster answers at the address.
+        InputError: as in `load`.
+    """
     from turkish_clip.search.index import ImageIndex
     from turkish_clip.search.storage import ImageIndexError, is_uri
 
     uri = at or _index_of(str(folder))
-    metadata = ImageIndex.open(uri).metadata if is_uri(uri) or Path(uri).is_dir() else {}
-    if must_exist and not metadata:
+    metadata = ImageIndex.open(uri).metadata if is_uri(uri) or Path(uri).is_dir() else None
+    if must_exist and metadata is None:
         raise ImageIndexError(f"expected an index in {uri}, got none; make one: turkish-clip index {folder}")
     revision = image_revision = None
-    if model is None and metadata:
-        model, revision = metadata["model"], metadata["revision"]
+    if model is None and metadata is not None:
+        model, revision = metadata.model, metadata.revision
         if image_model is None:
-            image_model, image_revision = metadata["image_model"] or None, metadata["image_revision"]
+            image_model, image_revision = metadata.image_model or None, metadata.image_revision
     workers = None
     if cluster is not None:
         from turkish_clip.cluster import SearchCluster
@@ -75,19 +106,19 @@ def open_index(
 
 
 def _index_of(folder: str) -> str:
-    """Where the index of an image folder is; an index stands for itself."""
+    """Returns the place of an image folder's index; of an index or a URI, itself."""
     from turkish_clip.search.storage import is_uri
 
-    images = not is_uri(folder) and Path(folder).is_dir() and not (Path(folder) / "images.lance").is_dir()
+    images = not is_uri(folder) and Path(folder).is_dir() and not (Path(folder) / TABLE).is_dir()
     return str(Path(folder) / INDEX_FOLDER) if images else folder
 
 
 def has_index(folder: str) -> bool:
-    """Whether a folder was indexed, or is an index itself, or the address of one."""
+    """Returns whether a folder was indexed or is an index; any URI counts as one."""
     from turkish_clip.search.storage import is_uri
 
     uri = _index_of(folder)
-    return is_uri(uri) or (Path(uri) / "images.lance").is_dir()
+    return is_uri(uri) or (Path(uri) / TABLE).is_dir()
 
 
 def classifier_of(
@@ -97,44 +128,60 @@ def classifier_of(
     reject_below: float | None,
     encoder: Callable[[], DualEncoder],
 ) -> ImageClassifier:
-    """A classifier by labels or by examples; what is wrong with these is said before the models are loaded."""
+    """Builds a classifier by labels or by examples, after checking them, since loading the models takes seconds.
+
+    Args:
+        labels: separated by commas, synonyms by |; None where there are examples.
+        examples: a folder with a subfolder of images per label, or None.
+        templates: each with one {} for the label; empty takes `PHOTOGRAPHS`.
+        reject_below: cosine below which an image has none of the labels; None gives every image one.
+        encoder: loads the models.
+
+    Raises:
+        LabelError: fewer than two labels, a repeated one, or a template that does not fit.
+        ExampleError: fewer than two subfolders, or one without an image that opens.
+    """
     from turkish_clip.few_shot import FewShotClassifier, examples_in
     from turkish_clip.templates import PHOTOGRAPHS
     from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels, prompts_of
 
     used = templates or PHOTOGRAPHS
     if examples is not None:
-        shown = examples_in(examples)
-        prompts_of(list(shown), used)
-        return FewShotClassifier.fit(encoder(), shown, templates=used)
-    words = parse_labels(labels or "")
-    prompts_of(words, used)
-    return ZeroShotClassifier(encoder(), words, templates=used, reject_below=reject_below)
+        images_of = examples_in(examples)
+        prompts_of(list(images_of), used)
+        return FewShotClassifier.fit(encoder(), images_of, templates=used)
+    synonyms = parse_labels(labels or "")
+    prompts_of(synonyms, used)
+    return ZeroShotClassifier(encoder(), synonyms, templates=used, reject_below=reject_below)
 
 
 def files_of(images: list[Path]) -> tuple[list[Path], list[SkippedFile]]:
-    """The images themselves, and those in folders; and what of the folders is not to be read."""
+    """Returns the given files and the image files in the given folders, and the files skipped in the folders.
+
+    Raises:
+        CollectionError: there is no image among them.
+    """
     from turkish_clip.search.files import CollectionError, scan
 
-    found: list[Path] = []
+    files: list[Path] = []
     skipped: list[SkippedFile] = []
     for path in images:
         if path.is_dir():
             scanned = scan(path, {})
-            found += [Path(file.path) for file in scanned.pending]
+            files += [Path(file.path) for file in scanned.pending]
             skipped += scanned.skipped
         else:
-            found.append(path)
-    if not found:
+            files.append(path)
+    if not files:
         raise CollectionError(f"expected images in {', '.join(map(str, images))}, got none; name files or a folder")
-    return found, skipped
+    return files, skipped
 
 
 def lines_of(file: Path) -> list[str]:
-    """The texts in a file, one a line.
+    """Reads the texts of a file, one a line; empty lines are left out.
 
     Raises:
-        InputError: no such file, or not of UTF-8.
+        InputError: the file can't be read, or is not in UTF-8.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -144,7 +191,7 @@ def lines_of(file: Path) -> list[str]:
 
 
 def _sheet_of(sheet: Path | None) -> Path | None:
-    """A sheet's name, looked at before the work that fills it."""
+    """Returns the path of a contact sheet after checking its suffix, before the work that fills the sheet."""
     if sheet is not None:
         from turkish_clip.sheet import check_name
 
@@ -154,15 +201,31 @@ def _sheet_of(sheet: Path | None) -> Path | None:
 
 Model = Annotated[
     str | None,
-    typer.Option(help="a pair, a text encoder or a training run: Hub id or folder", envvar="TURKISH_CLIP_MODEL"),
+    typer.Option(help=MODEL_HELP, envvar=MODEL_VARIABLE),
 ]
 ImageModel = Annotated[
     str | None,
-    typer.Option(help="the text encoder's image model; else the one that it names", envvar="TURKISH_CLIP_IMAGE_MODEL"),
+    typer.Option(
+        help="image model of a text encoder: a Hub id or a folder",
+        envvar=IMAGE_MODEL_VARIABLE,
+        show_default="the one that the text encoder names",
+    ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; else chosen by itself")]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-Sheet = Annotated[Path | None, typer.Option(help="a contact sheet to write: out.png or out.html", callback=_sheet_of)]
-At = Annotated[str | None, typer.Option(help=f"the index's place or URI; else FOLDER/{INDEX_FOLDER}")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="torch device that computes: cpu, cuda, cuda:1, mps", show_default="a GPU where there is one, else cpu"
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="branch, tag or commit of the model on the Hub")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")]
+Sheet = Annotated[
+    Path | None,
+    typer.Option(help="file for a contact sheet of the images, named .png or .html", callback=_sheet_of),
+]
+At = Annotated[
+    str | None,
+    typer.Option(help="place of the index: a folder or a URI (s3://…)", show_default=f"FOLDER/{INDEX_FOLDER}"),
+]
 Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode images")]
-Images = Annotated[list[Path], typer.Argument(help="images, or folders of images")]
+Images = Annotated[list[Path], typer.Argument(help="image files, or folders of images with their subfolders")]

@@ -1,4 +1,4 @@
-"""A text encoder as a folder that `OnnxTextEncoder` runs: one ONNX graph, its tokenizer, and what pairs with it."""
+"""Exports a text encoder as a folder that `OnnxTextEncoder` runs: an ONNX graph, its tokenizer and a JSON record."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from turkish_clip.onnx.runtime import (
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, ModelSpec, resolve_models
 from turkish_clip.verify import GOLDEN_TEXTS, TEXT_TOLERANCE, encode_each
 
-LEAST_COSINE = 0.95  # of an int8 graph's golden vectors with the model's own; small BERTs have 0.999 and more
+LEAST_COSINE = 0.95  # between golden vectors of an int8 graph and of its model; small BERTs reach 0.999 and more
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """A finished export, compared with its model on the golden sentences.
 
     Attributes:
-        record: what turkish_clip_onnx.json says.
-        bytes: of all files.
-        golden_cosine: the least one between the graph's vectors and the model's own, over the golden sentences.
-        golden_difference: the largest of a component.
+        record: the content of turkish_clip_onnx.json.
+        bytes: size of all files together.
+        golden_cosine: least cosine between a vector of the graph and the model's.
+        golden_difference: largest absolute difference of a component.
     """
 
     folder: Path
@@ -60,20 +60,21 @@ def export_onnx(
     image_model: str | Path | None = None,
     revision: str | None = None,
 ) -> Exported:
-    """Writes a text encoder, or the text side of a pair, as an ONNX folder; whole or not at all.
+    """Exports a text encoder, or the text side of an image-text pair, atomically.
 
     Args:
         model: Hub id or folder of either, or the folder of a training run; None takes TURKISH_CLIP_MODEL.
-        folder: where to; an older export there is replaced. None takes `_default_folder`.
-        int8: weights of the layers and the embedding tables in 8 bits: a quarter of the size, and faster on processors.
-        image_model: Hub id or folder, where the model does not name it.
-        revision: of the model on the Hub.
+        folder: where to write; an older export there is replaced. None takes `_default_folder`.
+        int8: store layers and embedding tables in 8 bits: a quarter of the size, and faster on processors.
+        image_model: Hub id or folder of the image model, where the model does not name it.
+        revision: branch, tag or commit of the model on the Hub.
 
     Raises:
         OnnxError: a library is missing, the folder holds something else, the model has no text side that can be
             exported, or its graph gives other vectors.
         ModelError: the model can't be loaded.
-        NoModelError: none is named.
+        NoModelError: no model is named.
+        UnreachableError: the model is no folder, and the Hub does not answer.
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(library) is None:
@@ -93,8 +94,8 @@ def export_onnx(
         **about(text),
         "image_model": _image_model_of(whole, spec, explicit=explicit),
     }
-    if "temperature" in spec.metadata:
-        record["temperature"] = spec.metadata["temperature"]
+    if spec.record is not None and spec.record.temperature is not None:
+        record["temperature"] = spec.record.temperature
 
     with atomic_folder(target) as partial:
         write_graph(text, partial / GRAPH, int8=int8)
@@ -107,7 +108,7 @@ def export_onnx(
 
 
 def _default_folder(model: str, *, int8: bool) -> Path:
-    """NAME-onnx or NAME-onnx-int8: beside a folder, in the working directory for a Hub id."""
+    """Returns NAME-onnx or NAME-onnx-int8, beside the folder NAME; of a Hub id in the working directory."""
     ending = "-onnx-int8" if int8 else "-onnx"
     path = Path(model)
     if not path.is_dir():
@@ -117,10 +118,10 @@ def _default_folder(model: str, *, int8: bool) -> Path:
 
 
 def _check_free(folder: Path) -> None:
-    """Sees that nothing but an older export would be replaced.
+    """Checks that a folder is new, empty or an older export.
 
     Raises:
-        OnnxError: it would.
+        OnnxError: it holds something else.
     """
     if folder.exists() and not (folder.is_dir() and (is_export(folder) or not any(folder.iterdir()))):
         raise OnnxError(
@@ -130,10 +131,10 @@ def _check_free(folder: Path) -> None:
 
 
 def _text_side(model: SentenceTransformer, name: str) -> SentenceTransformer:
-    """The modules through which texts go, in float32, with normalisation at the end.
+    """Returns the modules for texts as a model in float32 that ends with normalisation.
 
     Raises:
-        OnnxError: they do not begin with a text model, or the model puts words of its own before each text.
+        OnnxError: the first one is no text model, or the model has a prompt that it puts before each text.
     """
     routes = getattr(model[0], "sub_modules", None)
     modules = list(routes["text"]) if routes is not None and "text" in routes else list(model)
@@ -145,8 +146,8 @@ def _text_side(model: SentenceTransformer, name: str) -> SentenceTransformer:
         )
     if model.default_prompt_name:
         raise OnnxError(
-            f"expected a text encoder without a prompt, got {name} with the prompt {model.default_prompt_name!r}; take "
-            "default_prompt_name out of its config_sentence_transformers.json, and write the prompt before each text"
+            f"expected a text encoder without a prompt, got {name} with the prompt {model.default_prompt_name!r}; "
+            "remove default_prompt_name from config_sentence_transformers.json, and write the prompt before each text"
         )
     if not isinstance(modules[-1], Normalize):
         modules.append(Normalize())
@@ -154,7 +155,7 @@ def _text_side(model: SentenceTransformer, name: str) -> SentenceTransformer:
 
 
 def about(text: SentenceTransformer) -> dict[str, Any]:
-    """What a program that runs the graph has to know of it."""
+    """Returns the fields of the record that describe a text encoder."""
     return {
         "weights_sha256": weights_sha256(text),
         "dim": int(text.encode("a").shape[-1]),
@@ -164,13 +165,16 @@ def about(text: SentenceTransformer) -> dict[str, Any]:
 
 
 def _max_tokens_of(text: SentenceTransformer) -> int:
-    """Where texts are cut: the model's limit, or its number of positions."""
+    """Returns the number of tokens at which texts are cut: the limit of the model, or else its number of positions."""
     return int(text[0].max_seq_length or text[0].config.max_position_embeddings)
 
 
 def _image_model_of(model: SentenceTransformer, spec: ModelSpec, *, explicit: bool) -> dict[str, str] | None:
-    """The id, revision and weights of the image model that fits, so far as known: recorded, in the pair, or given."""
-    named = spec.metadata.get("image_model") or {}
+    """Returns the image model of a text encoder for the record, or None if it is not known.
+
+    It is the image side of a pair, the one that the model names, or one that was given explicitly.
+    """
+    named = spec.record.image_model if spec.record is not None else {}
     if model.supports("image"):
         weights = weights_sha256(image_side_of(model))
         return _image_model(named.get("id") or spec.text, named.get("revision"), weights)
@@ -180,11 +184,12 @@ def _image_model_of(model: SentenceTransformer, spec: ModelSpec, *, explicit: bo
 
 
 def _image_model(name: str, revision: str | None, weights: str | None) -> dict[str, str]:
+    """Returns the record of an image model, with empty texts for what is not known."""
     return asdict(ImageModel(_shown(name), revision or "", weights or ""))
 
 
 def _shown(name: str) -> str:
-    """A Hub id as it is; of a folder its name alone, for its path means nothing elsewhere: mine/model for a run's."""
+    """Returns a Hub id as it is, and of a folder only its name (RUN/model in a training run), without its path."""
     if not Path(name).is_dir():
         return name
     path = Path(name).resolve()
@@ -192,37 +197,46 @@ def _shown(name: str) -> str:
 
 
 def write_tokenizer(text: SentenceTransformer, path: Path) -> None:
-    """Writes tokenizer.json, which then cuts long texts and pads each batch by itself.
+    """Writes the tokenizer of a text encoder so that it cuts long texts and pads each batch.
+
+    Args:
+        text: the text encoder.
+        path: the file, tokenizer.json.
 
     Raises:
-        OnnxError: the model's tokenizer has no tokenizer.json.
+        OnnxError: it is not a fast tokenizer, which can be written so.
     """
     from tokenizers import Tokenizer
 
-    host = text.tokenizer
-    inner = getattr(host, "backend_tokenizer", None)
+    fast = text.tokenizer
+    inner = getattr(fast, "backend_tokenizer", None)
     if inner is None:
-        raise OnnxError(f"expected a fast tokenizer, got {type(host).__name__}; convert it to tokenizer.json")
+        raise OnnxError(f"expected a fast tokenizer, got {type(fast).__name__}; convert it to tokenizer.json")
     tokenizer = Tokenizer.from_str(inner.to_str())
-    tokenizer.enable_truncation(_max_tokens_of(text), direction=host.truncation_side)
+    tokenizer.enable_truncation(_max_tokens_of(text), direction=fast.truncation_side)
     tokenizer.enable_padding(
-        direction=host.padding_side, pad_id=host.pad_token_id, pad_type_id=0, pad_token=host.pad_token
+        direction=fast.padding_side, pad_id=fast.pad_token_id, pad_type_id=0, pad_token=fast.pad_token
     )
     tokenizer.save(str(path))
 
 
 def compare(model: SentenceTransformer, folder: Path) -> tuple[float, float]:
-    """The least cosine and the largest difference between an export's golden vectors and the model's own."""
+    """Returns the least cosine and the largest difference of a component between golden vectors of model and export.
+
+    Args:
+        model: what was exported.
+        folder: the export.
+    """
     own = unit(encode_each(model, GOLDEN_TEXTS))
     exported = OnnxTextEncoder(folder).encode(GOLDEN_TEXTS)
     return float((own * exported).sum(axis=1).min()), float(np.abs(own - exported).max())
 
 
 def _check_same(cosine: float, difference: float, *, int8: bool) -> None:
-    """Sees that a graph does what its model does.
+    """Checks that a graph gives the vectors of its model.
 
     Raises:
-        OnnxError: it does not.
+        OnnxError: they differ by more than is allowed, or are no numbers.
     """
     if int8 and not cosine >= LEAST_COSINE:
         raise OnnxError(

@@ -21,13 +21,11 @@ from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.search.files import SkippedFile
 from turkish_clip.search.storage import ImageIndexError, exclusive_write
-from turkish_clip.search.tables import ImageTables
+from turkish_clip.search.tables import ImageTables, IndexMetadata
 from turkish_clip.search.update import IndexUpdater, UpdateSummary
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
-
-FORMAT = 2  # 1 had partitions by dot product
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,13 @@ class ImageIndex:
             ImageIndexError: LanceDB is missing, or the index is of another image model.
         """
         index = cls(ImageTables.connect(str(uri), cluster), encoder, str(uri))
-        metadata = index.metadata
-        if encoder is not None and metadata:
-            _check_model(metadata, encoder, str(uri))
+        if encoder is not None:
+            _check_model(index.metadata, encoder, str(uri))
         return index
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """What the index is of: format, model, image_model, weights_sha256, dim; empty for a new one."""
+    def metadata(self) -> IndexMetadata | None:
+        """What the index records of its models; None for a new one."""
         return self._tables.metadata()
 
     @property
@@ -127,7 +124,7 @@ class ImageIndex:
         """
         encoder = self._need_encoder("add images")
         with exclusive_write(self._tables.uri):
-            self._tables.create(_metadata_of(encoder), encoder.dim)
+            self._tables.create(_metadata_of(encoder))
             _check_model(self.metadata, encoder, self.uri)  # another process may have made it since it was opened
             return IndexUpdater(self._tables, encoder, batch_size, workers, prune).add(images, progress)
 
@@ -149,8 +146,7 @@ class ImageIndex:
             ImageError: the query's image does not open.
         """
         encoder = self._need_encoder("search by words or images")
-        if metadata := self.metadata:
-            _check_model(metadata, encoder, self.uri)  # it may have been deleted and made anew since it was opened
+        _check_model(self.metadata, encoder, self.uri)  # it may have been deleted and made anew since it was opened
         return self._found(self.vector_of(query), k, where, exact)
 
     def vector_of(self, query: str | ImageLike) -> Vectors:
@@ -167,7 +163,7 @@ class ImageIndex:
         self, vector: Vectors, k: int = 10, *, where: str | None = None, exact: bool = False
     ) -> list[Hit]:
         """Like `search`, for a (dim,) unit vector."""
-        dim = self.metadata.get("dim", len(vector))
+        dim = metadata.dim if (metadata := self.metadata) else len(vector)
         if len(vector) != dim:
             raise ImageIndexError(f"expected a vector of {dim} numbers, as in {self.uri}, got {len(vector)}")
         return self._found(vector, k, where, exact)
@@ -226,19 +222,17 @@ class ImageIndex:
         return self._encoder
 
 
-def _metadata_of(encoder: DualEncoder) -> dict[str, Any]:
-    """What an index keeps of its models."""
-    names = encoder.spec
-    return {
-        "format": FORMAT,
-        "model": _for_anywhere(names.text),
-        "revision": names.revision,
-        "image_model": _for_anywhere(names.image),  # empty for a pair
-        "image_revision": names.image_revision,
-        "weights_sha256": encoder.image_weights_sha256,
-        "dim": encoder.dim,
-        "normalised": True,
-    }
+def _metadata_of(encoder: DualEncoder) -> IndexMetadata:
+    """Returns what an index records of its models."""
+    spec = encoder.spec
+    return IndexMetadata(
+        model=_for_anywhere(spec.text),
+        revision=spec.revision,
+        image_model=_for_anywhere(spec.image),
+        image_revision=spec.image_revision,
+        weights_sha256=encoder.image_weights_sha256,
+        dim=encoder.dim,
+    )
 
 
 def _for_anywhere(name: str) -> str:
@@ -246,14 +240,11 @@ def _for_anywhere(name: str) -> str:
     return str(Path(name).resolve()) if name and Path(name).is_dir() else name
 
 
-def _check_model(metadata: dict[str, Any], encoder: DualEncoder, uri: str) -> None:
-    if metadata.get("format") != FORMAT:
+def _check_model(metadata: IndexMetadata | None, encoder: DualEncoder, uri: str) -> None:
+    """Sees that an index, unless it is new, is of the same image model."""
+    if metadata is not None and metadata.weights_sha256 != encoder.image_weights_sha256:
         raise ImageIndexError(
-            f"expected an index of format {FORMAT}, got {metadata.get('format')} in {uri}; index again"
-        )
-    if metadata["weights_sha256"] != encoder.image_weights_sha256:
-        made_with = metadata["image_model"] or metadata["model"]
-        raise ImageIndexError(
-            f"expected the image model that {uri} was made with ({made_with}), got other weights in "
-            f"{encoder.image_name}: their vectors can't be compared; name that model, or index into another place"
+            f"expected the image model that {uri} was made with ({metadata.image_model or metadata.model}), got other "
+            f"weights in {encoder.image_name}: their vectors can't be compared; name that model, or index into another "
+            "place"
         )

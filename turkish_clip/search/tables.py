@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from turkish_clip.errors import one_line
+from turkish_clip.records import as_json, from_json
 from turkish_clip.search.files import File
 from turkish_clip.search.query import (
     FOUND,
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from turkish_clip.metrics import Vectors
 
 IMAGES, FILES = "images", "files"
-METADATA = b"turkish_clip"  # the key of the table's metadata under which the image model is recorded
+OLDER_TABLE = "pictures"  # of an index before format 3
+METADATA = b"turkish_clip"  # the key of the images table's own metadata under which IndexMetadata lies
 VECTOR_INDEX = "vector_codes"
 OLD_INDEX = "vector_idx"  # of one bit
 ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
@@ -38,6 +41,28 @@ FRAGMENTS = 32  # files of rows; with more, queries get slow
 DELTAS = 8  # partitions of new rows beside the first ones; with more, queries get slow and all are built anew
 KEPT_VERSIONS = timedelta(hours=1)  # for processes that still read them
 PATHS_AT_ONCE = 512  # in one condition
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexMetadata:
+    """What an index records of its models.
+
+    Attributes:
+        model: the text encoder or pair that it was made with.
+        image_model: empty for a pair.
+        weights_sha256: of the image model: vectors of other weights can't be compared.
+        normalised: whether the vectors have norm 1.
+    """
+
+    FORMAT: ClassVar[int] = 3  # 1 had partitions by dot product, 2 a table "pictures"
+
+    model: str
+    revision: str
+    image_model: str
+    image_revision: str
+    weights_sha256: str
+    dim: int
+    normalised: bool = True
 
 
 class ImageTables:
@@ -69,10 +94,23 @@ class ImageTables:
         except (ValueError, RuntimeError, OSError) as error:
             raise ImageIndexError(f"expected a folder or s3://… for the index, got {uri}: {one_line(error)}") from error
 
-    def metadata(self) -> dict[str, Any]:
-        """What the index is of; empty for a new one."""
+    def metadata(self) -> IndexMetadata | None:
+        """Returns what the index records of its models; None for a new one.
+
+        Raises:
+            ImageIndexError: it is of another format.
+        """
         table = self._table(IMAGES)
-        return {} if table is None else dict(json.loads((table.schema.metadata or {}).get(METADATA, b"{}")))
+        if table is None and OLDER_TABLE not in self._connection.list_tables().tables:
+            return None
+        stored = b"{}" if table is None else (table.schema.metadata or {}).get(METADATA, b"{}")
+        try:
+            return from_json(IndexMetadata, json.loads(stored))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ImageIndexError(
+                f"expected an index of format {IndexMetadata.FORMAT} in {self.uri}, got {one_line(error)}; delete it and "
+                "index again"
+            ) from error
 
     def count(self) -> int:
         """The number of distinct images."""
@@ -96,7 +134,7 @@ class ImageTables:
         """The paths of all files and their (n, dim) float32 vectors; files with the same bytes have the same."""
         rows = self._arrow(IMAGES, columns=[*FOUND, "vector"])
         if not rows:
-            return [], np.empty((0, int(self.metadata().get("dim", 0))), np.float32)
+            return [], np.empty((0, metadata.dim if (metadata := self.metadata()) else 0), np.float32)
         copies = [len(others) for others in rows["also_at"].to_pylist()]
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
         return [path for some in paths for path in some], np.repeat(vectors_of(rows), np.asarray(copies) + 1, axis=0)
@@ -113,7 +151,7 @@ class ImageTables:
             table = self._table(IMAGES)
             return [] if table is None else nearest_on(self._cluster, table, vector, k, where)
 
-    def create(self, metadata: dict[str, Any], dim: int) -> None:
+    def create(self, metadata: IndexMetadata) -> None:
         """Makes the tables where they are not there."""
         import pyarrow as pa
 
@@ -124,9 +162,9 @@ class ImageTables:
                 ("also_at", pa.list_(pa.string())),
                 ("bytes", pa.int64()),
                 ("modified", pa.timestamp("s")),
-                ("vector", pa.list_(pa.float32(), dim)),
+                ("vector", pa.list_(pa.float32(), metadata.dim)),
             ],
-            metadata={METADATA: json.dumps(metadata).encode()},
+            metadata={METADATA: json.dumps(as_json(metadata)).encode()},
         )
         columns = [("path", pa.string()), ("folder", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())]
         files = pa.schema([*columns, ("content", pa.string()), ("reason", pa.string())])

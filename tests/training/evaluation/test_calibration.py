@@ -16,7 +16,7 @@ from turkish_clip.metrics import Relevance, unit
 
 
 @pytest.mark.parametrize("noise", [0.5, 1.5])
-def test_noisier_vectors_want_a_higher_temperature_and_it_is_the_best_one(noise: float) -> None:
+def test_the_fitted_temperature_is_the_best_one_and_grows_with_noise(noise: float) -> None:
     rng = np.random.default_rng(0)
     images = unit(rng.standard_normal((200, 64)).astype(np.float32))
     texts = unit(images + noise * rng.standard_normal((200, 64)).astype(np.float32))
@@ -38,7 +38,7 @@ def test_noisier_vectors_want_a_higher_temperature_and_it_is_the_best_one(noise:
         assert best > fit_temperature(caption_candidates(relevance, clear, images))
 
 
-def test_a_caption_of_two_images_is_no_wrong_answer() -> None:
+def test_a_caption_of_several_images_is_never_a_wrong_candidate() -> None:
     images = unit(np.eye(20, dtype=np.float32))
     relevance = Relevance.of([["aynı"] for _ in range(20)])
     candidates = caption_candidates(relevance, images[:1], images)
@@ -49,21 +49,21 @@ def test_a_caption_of_two_images_is_no_wrong_answer() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    """Ten images that are equally sure of their own caption; three captions are swapped round, so seven are right."""
+    """Ten images have the same confidence; three captions are swapped, so seven choices are right."""
     images = np.eye(10, dtype=np.float32)
     swapped = [1, 2, 0, *range(3, 10)]
     relevance = Relevance.of([[str(number)] for number in range(10)])
     temperature = 0.5
-    sure = np.exp(2) / (np.exp(2) + 9)
+    confidence = np.exp(2) / (np.exp(2) + 9)
     found = reliability(caption_candidates(relevance, images[swapped], images), temperature)
     assert found["accuracy"] == pytest.approx(0.7)
     assert [found["bins"][0][name] for name in ("confidence", "accuracy", "fraction")] == pytest.approx(
-        [sure, 0.7, 1.0]
+        [confidence, 0.7, 1.0]
     )
-    assert found["expected_calibration_error"] == pytest.approx(abs(sure - 0.7))
+    assert found["expected_calibration_error"] == pytest.approx(abs(confidence - 0.7))
 
 
-def test_fitting_makes_probabilities_believable() -> None:
+def test_fitting_lowers_the_calibration_error() -> None:
     rng = np.random.default_rng(0)
     images = unit(rng.standard_normal((400, 32)))
     texts = unit(images + 1.2 * rng.standard_normal((400, 32)))
@@ -74,21 +74,21 @@ def test_fitting_makes_probabilities_believable() -> None:
     assert after < 0.05 < reliability(others, best / 5)["expected_calibration_error"]
 
 
-def test_an_image_of_two_things_chooses_each_without_the_other() -> None:
+def test_an_image_with_two_labels_chooses_each_without_the_other() -> None:
     labels = np.eye(3, dtype=np.float32)
     images = unit(np.array([[0.0, 0.0, 1.0], [3.0, 4.0, 0.0]], np.float32))
     candidates = label_candidates(labels, images, [[2], [0, 1]])
     expected = [[0, 0, 1], [0.6, -np.inf, 0], [-np.inf, 0.8, 0]]
     assert candidates.cosines == pytest.approx(np.array(expected))
     assert candidates.right.tolist() == [2, 0, 1]
-    sure = [np.exp(2) / (np.exp(2) + 2), np.exp(1.2) / (np.exp(1.2) + 1), np.exp(1.6) / (np.exp(1.6) + 1)]
+    confidence = [np.exp(2) / (np.exp(2) + 2), np.exp(1.2) / (np.exp(1.2) + 1), np.exp(1.6) / (np.exp(1.6) + 1)]
     assert reliability(candidates, 0.5)["accuracy"] == 1.0
-    assert reliability(candidates, 0.5)["expected_calibration_error"] == pytest.approx(1 - np.mean(sure))
+    assert reliability(candidates, 0.5)["expected_calibration_error"] == pytest.approx(1 - np.mean(confidence))
 
 
 def test_percentiles_of_cosines() -> None:
     images = unit(np.eye(20, dtype=np.float32))
     relevance = Relevance.of([[str(number)] for number in range(20)])
     found = cosine_percentiles(relevance, images, images)
-    assert found["right"] == pytest.approx([1.0] * 7)
-    assert found["wrong"] == pytest.approx([0.0] * 7)
+    assert found["matching"] == pytest.approx([1.0] * 7)
+    assert found["non_matching"] == pytest.approx([0.0] * 7)

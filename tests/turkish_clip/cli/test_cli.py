@@ -1,4 +1,4 @@
-"""The command: what people type, what programs read, exit codes, and one line for what went wrong."""
+"""The command turkish-clip: its text and JSON output, exit codes, help texts and one-line errors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -83,11 +84,14 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
     assert found["best"]["ev"] == str(paths[column.index(max(column))])
     assert {found["best_text"][str(path)] for path in paths} <= {"ev", "kuş"}
     (tmp_path / "texts.txt").write_text("\n".join(["ev", "kuş", "", *"abcdefgh"]), encoding="utf-8")
-    best = run("compare", paths[0], "--texts", tmp_path / "texts.txt")[1].splitlines()
-    assert best[0] == str(paths[0])
-    assert len(best) == 4
-    for argv, said in (["--texts", tmp_path / "no.txt"], "expected a file of texts"), ([], "expected texts to compare"):
-        with pytest.raises(InputError, match=said):
+    lines = run("compare", paths[0], "--texts", tmp_path / "texts.txt")[1].splitlines()
+    assert lines[0] == str(paths[0])
+    assert len(lines) == 4
+    for argv, message in (
+        (["--texts", tmp_path / "no.txt"], "expected a file of texts"),
+        ([], "expected texts to compare"),
+    ):
+        with pytest.raises(InputError, match=message):
             run("compare", paths[0], *argv)
     sheet = tmp_path / "best.html"
     assert "kuş" in run("compare", *paths, "-t", "kuş", "--sheet", sheet)[1]
@@ -138,29 +142,29 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["info", "--device", "gpu"], "expected a device that this machine has"),
     ],
 )
-def test_one_line_for_what_went_wrong(
+def test_an_error_is_one_line(
     argv: list[str], message: str, indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (tmp_path / "empty").mkdir()
     places = {"FOLDER": str(indexed), "EMPTY": str(tmp_path / "empty"), "MISSING": str(tmp_path / "missing")}
     monkeypatch.setattr("sys.argv", ["turkish-clip", *(places.get(word, word) for word in argv)])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_:
         entry.main()
-    *before, error = capsys.readouterr().err.strip().splitlines()  # before: the host's bars, which these tests leave on
-    assert left.value.code == 2
+    *before, error = capsys.readouterr().err.strip().splitlines()  # before: progress bars, which these tests leave on
+    assert exit_.value.code == 2
     assert "Traceback" not in "".join(before)
     assert re.match(f"error: .*{message}", error), error
 
 
-def test_what_the_filter_flags_comes_in_one_order() -> None:
+def test_flagged_images_are_sorted() -> None:
     from turkish_clip.filtering import Flag, flagged_first
 
     flags = [Flag(1.0, 0.2, "gece", True), Flag(0.9, 0.9, "gece", False), Flag(1.0, 0.3, "gece", True)]
     assert [path.name for path, _ in flagged_first([Path("b"), Path("c"), Path("a")], flags)] == ["a", "b"]
 
 
-def test_the_filter_of_an_index_looks_at_every_file(tmp_path: Path, indexed: Path) -> None:
+def test_filtering_an_index_covers_every_file(tmp_path: Path, indexed: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     first = sorted(indexed.glob("*.png"))[0]
@@ -179,7 +183,7 @@ def test_the_filter_of_an_index_looks_at_every_file(tmp_path: Path, indexed: Pat
     assert not (tmp_path / "none.png").exists()
 
 
-def test_a_table_for_programs_keeps_every_letter(indexed: Path, tmp_path: Path) -> None:
+def test_a_piped_table_keeps_every_letter(indexed: Path, tmp_path: Path) -> None:
     image = tmp_path / "[deniz]" / f"{'uzun' * 30}.png"
     image.parent.mkdir()
     image.write_bytes(sorted(indexed.glob("*.png"))[0].read_bytes())
@@ -188,7 +192,7 @@ def test_a_table_for_programs_keeps_every_letter(indexed: Path, tmp_path: Path) 
     assert row.split("\t")[0] == str(image)
 
 
-def test_ctrl_c_says_how_to_go_on(
+def test_ctrl_c_prints_how_to_go_on(
     indexed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
@@ -196,13 +200,13 @@ def test_ctrl_c_says_how_to_go_on(
 
     monkeypatch.setattr(models, "load", interrupted)
     monkeypatch.setattr("sys.argv", ["turkish-clip", "info"])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_:
         entry.main()
-    assert left.value.code == 130
+    assert exit_.value.code == 130
     assert "interrupted; give the same command again to go on" in capsys.readouterr().err
 
 
-def test_examples_that_do_not_open_are_told(indexed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_that_do_not_open_are_listed(indexed: Path, tmp_path: Path) -> None:
     for label, colour in (("kırmızı", "red"), ("mavi", "blue")):
         (tmp_path / "examples" / label).mkdir(parents=True)
         Image.new("RGB", (40, 40), colour).save(tmp_path / "examples" / label / "1.png")
@@ -211,7 +215,7 @@ def test_examples_that_do_not_open_are_told(indexed: Path, tmp_path: Path, capsy
     assert "2.png: a file that is not an image" in result.stderr
 
 
-def test_nothing_that_meets_a_condition(indexed: Path) -> None:
+def test_no_image_meets_a_condition(indexed: Path) -> None:
     found = CliRunner().invoke(
         entry.app, ["search", str(indexed), "ev", "--where", "modified > timestamp '2100-01-01'"]
     )
@@ -219,14 +223,27 @@ def test_nothing_that_meets_a_condition(indexed: Path) -> None:
     assert found.stderr.endswith("no image meets the condition\n")
 
 
-def test_its_name_and_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_and_help() -> None:
     assert re.fullmatch(r"turkish-clip \d+\.\d+\S*\n", run("--version")[1])
     code, text = run()
     assert code == 2
     assert "classify" in text
 
 
-def test_what_is_gone_is_told(indexed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", entry.SUBCOMMANDS)
+def test_every_option_has_a_help_text(name: str) -> None:
+    assert run(name, "--help")[0] == 0
+    subcommand = typer.main.get_command(entry.app).commands[name]  # type: ignore[attr-defined]
+    assert not [option.name for option in subcommand.params if not option.help]
+
+
+def test_help_shows_the_default_contrast() -> None:
+    from turkish_clip.filtering import CONTRAST
+
+    assert ", ".join(CONTRAST) in " ".join(run("filter", "--help")[1].replace("│", " ").split())
+
+
+def test_files_that_are_gone_are_marked(indexed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     code, added = as_json("index", folder)
@@ -239,19 +256,19 @@ def test_what_is_gone_is_told(indexed: Path, tmp_path: Path) -> None:
     found = CliRunner().invoke(entry.app, ["search", str(folder), "ev", "--sheet", str(tmp_path / "found.html")])
     assert found.exit_code == 0
     assert [line.split("  ")[-1] for line in found.stdout.splitlines() if lost.name in line] == ["(not there now)"]
-    assert "1 of them not there now; turkish-clip index" in found.stderr
+    assert "1 of them not there now; run turkish-clip index" in found.stderr
     assert (tmp_path / "found.html").read_text(encoding="utf-8").count("(not there now)") == 2  # alt and line
     hits = as_json("search", folder, "ev")[1]["hits"]
     assert [hit["path"] for hit in hits if not hit["is_there"]] == [str(lost)]
 
     moved = folder.rename(tmp_path / "moved")
-    told = CliRunner().invoke(entry.app, ["index", str(moved)])
-    assert "2 moved, 0 gone; 3 images" in told.stdout
-    assert f"1 file of {folder} kept, which is not there now; --prune takes them out" in told.stderr
+    updated = CliRunner().invoke(entry.app, ["index", str(moved)])
+    assert "2 moved, 0 gone; 3 images" in updated.stdout
+    assert f"1 file of {folder} kept, which is not there now; --prune removes them" in updated.stderr
     assert "0 moved, 1 gone; 2 images" in run("index", moved, "--prune")[1]
 
 
-def test_a_sheet_of_many_texts_is_by_images(indexed: Path, tmp_path: Path) -> None:
+def test_a_sheet_of_many_texts_shows_each_image_once(indexed: Path, tmp_path: Path) -> None:
     images = sorted(indexed.glob("*.png"))[:2]
     for count, tiles in ((3, 3), (20, 2)):
         texts = [word for number in range(count) for word in ("-t", f"ev {number}")]

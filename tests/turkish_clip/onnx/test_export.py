@@ -1,4 +1,4 @@
-"""What an export holds, and that it is whole or absent."""
+"""ONNX exports: their files and vectors, refusals, and that an interrupted export leaves nothing partial."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from turkish_clip.onnx import export as onnx_export
 from turkish_clip.onnx import graph as onnx_graph
 from turkish_clip.onnx.export import export_onnx
 from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, ImageModel, OnnxError, OnnxTextEncoder
-from turkish_clip.verify import GOLDEN_TEXTS
+from turkish_clip.verify import GOLDEN_TEXTS, ModelRecord
 
 TOLERANCE = 1e-5
 
@@ -45,7 +45,7 @@ def exported_int8(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def traced_before(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracing takes seconds: where the graph is not what is tested, the one of `exported` is taken."""
+    """Copies the graph of `exported` instead of tracing, which takes seconds, where the graph is not tested."""
     monkeypatch.setattr(onnx_export, "write_graph", lambda text, path, *, int8: shutil.copy(exported / GRAPH, path))
 
 
@@ -63,7 +63,7 @@ def test_the_text_side_of_a_pair(pair_folder: Path, encoder: DualEncoder, tmp_pa
     assert exported.image_model == ImageModel(f"{pair_folder.parent.name}/model", "", encoder.image_weights_sha256)
 
 
-def test_vectors_become_unit_where_the_model_leaves_them_raw(tiny_bert: Path, tmp_path: Path) -> None:
+def test_raw_vectors_become_unit(tiny_bert: Path, tmp_path: Path) -> None:
     raw = build_text_encoder(tiny_bert, dim=16, max_tokens=32, device="cpu", normalise=False)
     save_text_encoder(raw, tmp_path / "model")
     found = OnnxTextEncoder(export_onnx(tmp_path / "model").folder).encode(GOLDEN_TEXTS)
@@ -94,7 +94,7 @@ def test_int8_weights_leave_room_for_processors_without_vnni(exported_int8: Path
 
 
 @pytest.mark.slow
-def test_int8_finds_what_float32_finds(tmp_path: Path) -> None:
+def test_int8_retrieves_as_well_as_float32(tmp_path: Path) -> None:
     write_world(tmp_path / "world", WorldSize(train=1000, validation=30, test=300))
     options = f"--captions {tmp_path / 'world'} --image_model {SMALL_CLIP} --run {tmp_path / 'run'} --device cpu"
     embed_images.main(options.split())
@@ -113,12 +113,12 @@ def test_int8_finds_what_float32_finds(tmp_path: Path) -> None:
         written = export_onnx(tmp_path / "run", tmp_path / "onnx", int8=int8)
         found[int8] = recall_at_10(OnnxTextEncoder(written.folder).encode(relevance.texts))
     print(f"recall@10: plain {plain:.4f}, ONNX float32 {found[False]:.4f}, int8 {found[True]:.4f}")
-    assert 0.5 < plain < 0.995  # there is something to lose, and to win
+    assert 0.5 < plain < 0.995  # neither so low nor so high that a loss would not show
     assert found[False] == pytest.approx(plain, abs=1e-9)
     assert found[True] == pytest.approx(plain, abs=0.005)
 
 
-def test_the_same_model_gives_the_same_files_without_a_path_of_the_machine(text_folder: Path, exported: Path) -> None:
+def test_exports_of_one_model_are_equal_and_hold_no_path(text_folder: Path, exported: Path) -> None:
     again = export_onnx(text_folder, exported.parent / "again").folder
     for name in (GRAPH, TOKENIZER, RECORD):
         content = (exported / name).read_bytes()
@@ -158,12 +158,15 @@ def test_other_backbones(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("traced_before")
-def test_a_run_names_its_image_model(text_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
+def test_the_image_model_of_a_run_is_recorded(text_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
     run = tmp_path / "mine"
     shutil.copytree(text_folder, run / "model")
-    record = {"image_model": {"id": str(tiny_clip), "revision": "", "weights_sha256": "ab" * 32}}
-    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    (run / "model" / "turkish_clip.json").write_text('{"temperature": 0.02}', encoding="utf-8")
+    (run / "run.json").write_text("{}", encoding="utf-8")
+    image_model = {"id": str(tiny_clip), "revision": "", "weights_sha256": "ab" * 32}
+    record = ModelRecord(
+        kind="text", dim=16, max_tokens=32, weights_sha256="", image_model=image_model, temperature=0.02
+    )
+    (run / "model" / "turkish_clip.json").write_text(record.to_json(), encoding="utf-8")
     written = export_onnx(run)
     assert (written.folder, written.record["model"]) == (tmp_path / "mine-onnx", "mine")
     assert written.record["temperature"] == 0.02
@@ -171,7 +174,7 @@ def test_a_run_names_its_image_model(text_folder: Path, tiny_clip: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("traced_before")
-def test_an_image_model_is_recorded_where_it_is_given_alone(text_folder: Path, exported: Path, tmp_path: Path) -> None:
+def test_only_a_given_image_model_is_recorded(text_folder: Path, exported: Path, tmp_path: Path) -> None:
     assert OnnxTextEncoder(exported).image_model is None
     given = export_onnx(text_folder, tmp_path / "onnx", image_model="clip-ViT-B-32")
     assert OnnxTextEncoder(given.folder).image_model == ImageModel("clip-ViT-B-32", "", "")
@@ -186,7 +189,9 @@ def test_an_image_model_is_recorded_where_it_is_given_alone(text_folder: Path, e
         pytest.param("turkish_clip.atomic:_sync", marks=pytest.mark.slow),
     ],
 )
-def test_killed_leaves_nothing_or_the_old(text_folder: Path, exported: Path, tmp_path: Path, target: str) -> None:
+def test_a_kill_leaves_nothing_or_the_old_export(
+    text_folder: Path, exported: Path, tmp_path: Path, target: str
+) -> None:
     argv = ["export", str(text_folder), "--onnx", "--output", str(tmp_path / "onnx")]
     run_killed("turkish_clip.cli", target, 1, argv)
     assert not (tmp_path / "onnx").exists()
@@ -198,9 +203,7 @@ def test_killed_leaves_nothing_or_the_old(text_folder: Path, exported: Path, tmp
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_it_ends_with_the_same_vectors(
-    text_folder: Path, exported: Path, tmp_path: Path
-) -> None:
+def test_after_ten_random_kills_the_vectors_are_the_same(text_folder: Path, exported: Path, tmp_path: Path) -> None:
     argv = ["export", str(text_folder), "--onnx", "--output", str(tmp_path / "onnx")]
     run_killed_at_random("turkish_clip.cli", tmp_path / "onnx", argv)
     left = {path.name for path in tmp_path.iterdir()}
@@ -214,7 +217,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_vectors(
     assert np.array_equal(ours, whole)
 
 
-def test_a_full_disk_leaves_the_old(
+def test_a_full_disk_leaves_the_old_export(
     text_folder: Path,
     exported: Path,
     tmp_path: Path,
@@ -229,15 +232,15 @@ def test_a_full_disk_leaves_the_old(
     monkeypatch.setattr(onnx_graph, "_traced", lambda text: onnx.ModelProto())
     monkeypatch.setattr(onnx, "save_model", full)
     monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_:
         entry.main(["export", str(text_folder), "--onnx", "--output", str(tmp_path / "onnx")])
-    assert left.value.code == 2
+    assert exit_.value.code == 2
     assert "error: expected to read and write files, got [Errno 28]" in capsys.readouterr().err
     assert OnnxTextEncoder(tmp_path / "onnx").dim == 16
     assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
 
 
-def test_what_is_no_export_is_not_replaced(text_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_export_is_not_replaced(text_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").write_text("x", encoding="utf-8")
     for place in (tmp_path / "photos", tmp_path / "photos" / "1.jpg"):
@@ -246,7 +249,7 @@ def test_what_is_no_export_is_not_replaced(text_folder: Path, tmp_path: Path) ->
     assert (tmp_path / "photos" / "1.jpg").read_text(encoding="utf-8") == "x"
 
 
-def test_what_can_not_be_exported(
+def test_models_that_can_not_be_exported(
     text_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(
@@ -264,7 +267,9 @@ def test_what_can_not_be_exported(
         raise torch.onnx.OnnxExporterError("no such operator\nand more")
 
     monkeypatch.setattr(torch.onnx, "export", untraceable)
-    with pytest.raises(OnnxError, match="expected a model that torch.onnx can write, got .*no such operator; what is"):
+    with pytest.raises(
+        OnnxError, match="expected a model that torch.onnx can write, got .*no such operator; use a BERT"
+    ):
         export_onnx(text_folder, tmp_path / "onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -278,7 +283,7 @@ def test_what_can_not_be_exported(
         (True, (float("nan"), float("nan")), "expected int8 vectors"),
     ],
 )
-def test_other_vectors_than_the_models_are_not_written(
+def test_a_graph_with_other_vectors_is_not_written(
     text_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -297,18 +302,18 @@ def test_the_command(text_folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(text_folder, tmp_path / "mine")
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_:
         entry.main(["export", "mine", "--onnx", "--int8", "--json"])
-    told = json.loads(capfd.readouterr().out)  # one object, and nothing else: torch talks, unless it is told not to
-    assert left.value.code == 0
-    assert (told["folder"], told["precision"], told["image_model"]) == ("mine-onnx-int8", "int8", None)
-    assert told["golden_cosine"] > 0.99
-    assert told["bytes"] == sum(path.stat().st_size for path in (tmp_path / "mine-onnx-int8").iterdir())
+    printed = json.loads(capfd.readouterr().out)  # one object and nothing else: torch prints unless it is silenced
+    assert exit_.value.code == 0
+    assert (printed["folder"], printed["precision"], printed["image_model"]) == ("mine-onnx-int8", "int8", None)
+    assert printed["golden_cosine"] > 0.99
+    assert printed["bytes"] == sum(path.stat().st_size for path in (tmp_path / "mine-onnx-int8").iterdir())
     with pytest.raises(SystemExit):
         entry.main(["export", "mine", "--onnx", "--image-model", "clip-ViT-B-32"])
-    printed = capfd.readouterr().out
-    assert "mine-onnx: mine in float32" in printed
-    assert "vectors of images by clip-ViT-B-32" in printed
+    text = capfd.readouterr().out
+    assert "mine-onnx: mine in float32" in text
+    assert "vectors of images by clip-ViT-B-32" in text
     for argv, message in (
         (["export", "mine"], "expected a format, got none; write: turkish-clip export MODEL --onnx"),
         (["export", "--onnx"], "expected a model, got none"),
@@ -317,9 +322,9 @@ def test_the_command(text_folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
         (["export", "missing/model", "--onnx"], "expected a model at 'missing/model', got"),
         (["export", "mine", "--onnx", "--output", "."], "expected a new folder or an older export"),
     ):
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_:
             entry.main(argv)
         last = capfd.readouterr().err.strip().splitlines()[-1]
-        assert left.value.code == 2
+        assert exit_.value.code == 2
         assert last.startswith("error: ")
         assert message in last

@@ -1,4 +1,4 @@
-"""An exported text encoder gives the model's own vectors without torch, and says what does not fit."""
+"""An exported text encoder gives the vectors of its model without torch, and refuses bad input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def model(text_folder: Path) -> SentenceTransformer:
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    """Of every length from none to beyond the limit, in no order, and the golden sentences in NFC and NFD."""
+    """Returns shuffled texts of every length from 0 to beyond the limit, and the golden sentences in NFC and NFD."""
     rng = random.Random(0)
     found = [" ".join(rng.choices(KNOWN, k=words)) for words in (*range(127), 127, 128, 200)]
     found += [unicodedata.normalize(form, text) for form in ("NFC", "NFD") for text in GOLDEN_TEXTS]
@@ -63,12 +63,12 @@ def test_long_text_is_cut_at_the_same_token(model: SentenceTransformer, exported
     assert np.abs(encoder.encode([" ".join(long[:125])]) - encoder.encode([" ".join(long)])).max() > TOLERANCE
 
 
-def test_the_turkish_normalizer_goes_along(exported: Path) -> None:
+def test_the_turkish_normalizer_is_exported(exported: Path) -> None:
     encoder = OnnxTextEncoder(exported)
-    written = ["Ispartalı iki köpek", "ankara'da şeker", "İstanbul"]
+    plain = ["Ispartalı iki köpek", "ankara'da şeker", "İstanbul"]
     typed = ["Ispartalı iki köpek", "ankara\u2019da şeker", "İstanbul"]
     typed = [unicodedata.normalize("NFD", text) for text in typed]
-    assert np.array_equal(encoder.encode(typed), encoder.encode(written))
+    assert np.array_equal(encoder.encode(typed), encoder.encode(plain))
 
 
 def test_without_torch(exported: Path) -> None:
@@ -86,7 +86,7 @@ def test_without_torch(exported: Path) -> None:
     assert done.stderr == ""
 
 
-def test_no_texts_no_rows(exported: Path) -> None:
+def test_no_texts_give_no_rows(exported: Path) -> None:
     found = OnnxTextEncoder(exported).encode([])
     assert (found.dtype, found.shape) == (np.float32, (0, 16))
 
@@ -97,7 +97,7 @@ def damaged(exported: Path, folder: Path, name: str, content: bytes) -> Path:
     return folder
 
 
-def test_folders_that_do_not_run(exported: Path, tmp_path: Path) -> None:
+def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     whole = (exported / GRAPH).read_bytes()
     record = json.loads((exported / RECORD).read_text(encoding="utf-8"))
@@ -112,8 +112,14 @@ def test_folders_that_do_not_run(exported: Path, tmp_path: Path) -> None:
     cases: list[tuple[Path, str]] = [
         (tmp_path / "none", "expected a folder, got .*none, which is none; write it: turkish-clip export"),
         (tmp_path / "empty", f"expected {RECORD} in .*empty, got none: it is not an export"),
-        (damaged(exported, tmp_path / "1", RECORD, b"{"), "expected an export in .*1, got JSONDecodeError"),
-        (damaged(exported, tmp_path / "2", RECORD, torn), "expected an export in .*2, got KeyError: 'dim'"),
+        (
+            damaged(exported, tmp_path / "1", RECORD, b"{"),
+            f"expected an export in .*1.{RECORD}, got JSONDecodeError: .*; export again",
+        ),
+        (
+            damaged(exported, tmp_path / "2", RECORD, torn),
+            f"expected an export in .*2.{RECORD}, got KeyError: 'dim'; export again",
+        ),
         (damaged(exported, tmp_path / "3", RECORD, newer), "expected an export of format 1, got 2 in .*; export again"),
         (damaged(exported, tmp_path / "4", GRAPH, whole[: len(whole) // 2]), "expected a graph in .*4.model.onnx, got"),
         (damaged(exported, tmp_path / "5", GRAPH, foreign.SerializeToString()), "got one from x to y; export again"),
@@ -124,12 +130,12 @@ def test_folders_that_do_not_run(exported: Path, tmp_path: Path) -> None:
             OnnxTextEncoder(folder)
 
 
-def test_what_does_not_fit_is_said(exported: Path) -> None:
+def test_bad_arguments(exported: Path) -> None:
     wrong: Any = ["ev", None]
     encoder = OnnxTextEncoder(exported)
     with pytest.raises(OnnxError, match="expected a list of texts, got one text"):
         encoder.encode("ev")
-    with pytest.raises(OnnxError, match="expected texts, got a NoneType at place 1"):
+    with pytest.raises(OnnxError, match="expected texts, got a NoneType at position 1"):
         encoder.encode(wrong)
     with pytest.raises(OnnxError, match="expected a batch size of at least 1, got 0"):
         encoder.encode(["ev"], batch_size=0)

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,6 +25,11 @@ from turkish_clip.search import tables as search_tables
 from turkish_clip.search.files import CollectionError, scan
 from turkish_clip.search.index import ImageIndex
 from turkish_clip.search.storage import ImageIndexError
+from turkish_clip.search.tables import IndexMetadata
+
+
+def metadata_of(dim: int) -> IndexMetadata:
+    return IndexMetadata(model="x", revision="", image_model="y", image_revision="", weights_sha256="", dim=dim)
 
 
 def test_every_image_finds_itself_and_words_rank_as_cosines(
@@ -263,7 +269,7 @@ def test_new_rows_go_into_partitions_by_the_thousand(tmp_path: Path, monkeypatch
         monkeypatch.setattr(search_tables, name, value)
     vectors = unit(np.random.default_rng(0).standard_normal((300, 16), np.float32))
     tables = search_tables.ImageTables.connect(str(tmp_path / "index"))
-    tables.create({"format": 1}, 16)
+    tables.create(metadata_of(16))
     now, written, seen = datetime(2026, 1, 1, tzinfo=timezone.utc), 0, []
     for count in (199, 1, 9, 1, 10, 10):
         names = [str(number) for number in range(written, written + count)]
@@ -338,3 +344,11 @@ def test_ten_thousand_files_of_which_three_hundred_are_broken(tmp_path: Path, en
     assert skipped == expected
     again = index.add(folder)  # what could not be read is tried again
     assert (again.unchanged, len(again.skipped)) == (9700, 300)
+
+
+def test_an_index_of_an_older_format_is_one_line(tmp_path: Path, encoder: DualEncoder, photos: Path) -> None:
+    connection = lancedb.connect(str(tmp_path / "old"))
+    connection.create_table("pictures", data=[{"content": "a", "vector": [0.0] * 16}])
+    for ask in (lambda index: index.search("ev"), lambda index: index.add(photos)):
+        with pytest.raises(ImageIndexError, match=r"expected an index of format 3 in .*; delete it and index again"):
+            ask(ImageIndex.open(tmp_path / "old", encoder))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -97,7 +98,8 @@ def test_an_index_made_anew_with_another_model_is_seen(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metadata = index.metadata
-    monkeypatch.setattr(ImageTables, "metadata", lambda tables: {**metadata, "weights_sha256": "of another"})
+    assert metadata is not None
+    monkeypatch.setattr(ImageTables, "metadata", lambda tables: replace(metadata, weights_sha256="of another"))
     with pytest.raises(ImageIndexError, match="expected the image model that .* was made with"):
         index.search("kar")
     with pytest.raises(ImageIndexError, match="got other weights in"):

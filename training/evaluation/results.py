@@ -1,0 +1,158 @@
+"""results.json: what `evaluate` measured of a text encoder, and on which splits it may be measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from training.run.provenance import Machine
+from training.run.record import Duplicates, RunError, RunRecord, check_no_run
+from turkish_clip.atomic import write_text
+from turkish_clip.metrics import Retrieval
+from turkish_clip.records import as_json, read_record, write_record
+from turkish_clip.resolve import RUN_RECORD
+from turkish_clip.verify import RECORD, ModelRecord
+
+if TYPE_CHECKING:
+    from training.run.config import EvaluateConfig
+    from training.run.source import Source
+
+RESULTS = "results.json"
+MEASURED = ("dataset", "split", "images", "captions", "text_to_image", "image_to_text")  # what a model's record keeps
+# The options that decide which images of a source are its test images.
+SPLIT_OPTIONS = ("split_seed", "test_fraction", "validation_fraction")
+SOURCE_SPLIT_OPTIONS = ("split_column", "id_column", "image_column", "captions_config", "captions_revision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """The retrieval figures of some images and their captions; the teacher's are None where it was not measured.
+
+    Attributes:
+        images: how many there are.
+        captions: how many distinct Turkish ones.
+        teacher_captions: how many distinct English ones.
+    """
+
+    images: int
+    captions: int
+    text_to_image: Retrieval
+    image_to_text: Retrieval
+    teacher_captions: int | None = None
+    teacher_text_to_image: Retrieval | None = None
+    teacher_image_to_text: Retrieval | None = None
+
+
+@dataclass(frozen=True)
+class Corrupted(Retrieval):
+    """Text → image retrieval with corrupted captions.
+
+    Attributes:
+        changed: the fraction of the captions that the corruption changes.
+        retention: of the changed captions' clean recall@1 the fraction that is left.
+    """
+
+    changed: float
+    retention: float
+
+
+@dataclass(frozen=True)
+class Hubness:
+    """The skewness of how often a candidate is among the ten nearest, per direction."""
+
+    text_to_image: float
+    image_to_text: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(Figures):
+    """What results.json holds; fractions of 1.
+
+    Attributes:
+        sources: the figures of each of several sources by itself; empty for a single one.
+        robustness: by the corruption's name.
+        temperature: of zero-shot probabilities, as `calibrate` describes it; empty where it could not be fitted.
+        cosines: percentiles of the cosines of matching and of other pairs.
+        wall_seconds: by command.
+    """
+
+    FORMAT: ClassVar[int] = 2  # 1 carried no number
+
+    model: str
+    weights_sha256: str
+    image_model: str
+    dataset: str
+    split: str
+    hubness: Hubness
+    robustness: dict[str, Corrupted]
+    sources: dict[str, Figures] = field(default_factory=dict)
+    duplicates: Duplicates | None = None
+    temperature: dict[str, Any] = field(default_factory=dict)
+    cosines: dict[str, Any] = field(default_factory=dict)
+    wall_seconds: dict[str, float] = field(default_factory=dict)
+    machine: Machine | None = None
+
+    @classmethod
+    def read(cls, folder: Path, advice: str = "run training.evaluate first") -> Results:
+        """Reads the results.json of a run folder.
+
+        Args:
+            folder: the run folder.
+            advice: what to do where it can't be read.
+
+        Raises:
+            RunError: there is none, or none of this format.
+        """
+        return read_record(cls, folder / RESULTS, advice, RunError)
+
+    def write(self, folder: Path) -> None:
+        """Writes results.json into a folder, atomically."""
+        write_record(folder / RESULTS, self)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what results.json holds."""
+        return as_json(self)
+
+
+def measured_part(results: Results) -> dict[str, Any]:
+    """Returns what a model's record keeps of its results."""
+    return {name: value for name, value in results.as_json().items() if name in MEASURED}
+
+
+def add_to_model_record(folder: Path, results: Results) -> None:
+    """Adds what was measured, and the fitted temperature, to the record beside a run's own model.
+
+    Args:
+        folder: of the model.
+        results: of its weights.
+    """
+    path = folder / RECORD
+    record = ModelRecord.from_json(path.read_text(encoding="utf-8"))
+    record = replace(record, measured=measured_part(results), temperature=results.temperature.get("value"))
+    write_text(path, record.to_json())
+
+
+def check_same_splits(config: EvaluateConfig) -> None:
+    """Sees that a run is measured on the splits that it was trained beside, and on its own model.
+
+    Raises:
+        RunError: the run was trained with other splits of this source, or the model is not the run's.
+    """
+    if not (config.folder / RUN_RECORD).is_file():
+        return
+    if config.model:
+        check_no_run(config.folder, config.model, f" --embeddings {config.embeddings_folder}")
+    record = RunRecord.read(config.folder, "train again in another --run")
+    if [source["captions"] for source in record.sources] != [source.captions for source in config.all_sources]:
+        return
+    compared: list[tuple[dict[str, Any], Source, tuple[str, ...]]] = [(record.config, config, SPLIT_OPTIONS)]
+    compared += [(then, now, SOURCE_SPLIT_OPTIONS) for then, now in zip(record.sources, config.all_sources)]
+    for then, now, names in compared:
+        for name in names:
+            if then.get(name, "") != getattr(now, name):
+                raise RunError(
+                    f"expected the splits that {config.folder} was trained with, got {name} = {getattr(now, name)!r} "
+                    f"instead of {then.get(name)!r}, which could measure on training images; use the same, or the "
+                    "same recipe"
+                )

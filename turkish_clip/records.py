@@ -1,0 +1,104 @@
+"""Records on disk: frozen dataclasses, written as JSON with a format number and read back into the same class."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from turkish_clip.atomic import write_json
+from turkish_clip.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageModel:
+    """The image model that a text encoder, a run or an index belongs to.
+
+    Attributes:
+        id: Hub id, or a folder.
+        revision: commit on the Hub; empty where none was recorded.
+        weights_sha256: hash of its weights, as `turkish-clip info` prints it; empty where none was recorded.
+    """
+
+    id: str
+    revision: str = ""
+    weights_sha256: str = ""
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """Returns what a record's file holds: its format number and every field that is not None."""
+
+    def without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in items if value is not None}
+
+    return {"format": record.FORMAT, **dataclasses.asdict(record, dict_factory=without_none)}
+
+
+def write_record(path: Path, record: Any) -> None:
+    """Writes a record atomically.
+
+    Args:
+        path: the file.
+        record: a dataclass whose class has a FORMAT number.
+    """
+    write_json(path, as_json(record))
+
+
+def read_record(kind: type[T], path: Path, advice: str, error: type[InputError] = InputError) -> T:
+    """Reads a record.
+
+    Args:
+        kind: its dataclass, with a FORMAT number.
+        path: the file.
+        advice: what to do where it can't be read, as the end of the message.
+        error: the type that is raised.
+
+    Raises:
+        InputError: of type `error`: no such file, no JSON object, another format, or fields that are not the class's.
+    """
+    expected = f"expected {path.name} of format {kind.FORMAT} in {path.parent}"  # type: ignore[attr-defined]
+    try:
+        return from_json(kind, json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as cause:
+        raise error(f"{expected}, got none; {advice}") from cause
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as cause:
+        raise error(f"{expected}, got {' '.join(str(cause).split())[:200]}; {advice}") from cause
+
+
+def from_json(kind: type[T], values: Any) -> T:
+    """Returns the record that `as_json` made the values of.
+
+    Args:
+        kind: its dataclass, with a FORMAT number.
+        values: what its file holds.
+
+    Raises:
+        ValueError: no JSON object, or another format.
+        TypeError: an unknown field, or one missing.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"a {type(values).__name__}")
+    found = values.get("format", "an older one")
+    if found != kind.FORMAT:  # type: ignore[attr-defined]
+        raise ValueError(f"format {found}" if isinstance(found, int) else found)
+    built: T = _built(kind, {name: value for name, value in values.items() if name != "format"})
+    return built
+
+
+def _built(kind: Any, value: Any) -> Any:
+    """Returns a JSON value as its annotated type: dataclasses, and tuples, lists and dicts of them."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return None if value is None else _built(next(one for one in inner if one is not NoneType), value)
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        if unknown := [name for name in value if name not in hints]:
+            raise TypeError(f"the unknown field {unknown[0]!r}")
+        return kind(**{name: _built(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
+    if origin in (tuple, list):
+        return origin(_built(inner[0], item) for item in value)
+    return {name: _built(inner[1], item) for name, item in value.items()} if origin is dict else value
