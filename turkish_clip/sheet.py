@@ -1,10 +1,8 @@
-"""Contact sheets: images with a line below each, as one PNG or one self-contained HTML page."""
+"""Contact sheets: images with a line of text below each, as one PNG or one self-contained HTML page."""
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,14 +11,14 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from turkish_clip.errors import InputError
-from turkish_clip.images import ImageError, open_image
 from turkish_clip.text import ascii_fold
+from turkish_clip.thumbnails import data_uri, thumbnail_or_grey
 
 TILE, MARGIN, LINE = 192, 12, 18  # pixels
 COLUMNS = 5
-LETTERS = 14  # pixels
+LETTERS = 14  # pixels of the font
 TURKISH = "çğıöşüÇĞİÖŞÜâîûÂÎÛ–…"
-NO_LETTER = "\uffff"
+NO_LETTER = "\uffff"  # which every font draws as its empty box
 FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -30,7 +28,7 @@ FONTS = (
     "Helvetica.ttc",
 )
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-MOST = 500  # images on a sheet: more than anyone looks at, and a bound on its size
+MOST = 500  # images on a sheet: bounds its size
 STYLE = (
     "body{font:14px sans-serif;margin:24px;background:#fafafa;color:#222}"
     "main{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:16px}"
@@ -45,17 +43,22 @@ class SheetError(InputError):
 
 @dataclass(frozen=True)
 class Tile:
-    """One image and the line below it."""
+    """One image of a sheet and the line below it."""
 
     path: Path
     text: str
 
 
 def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
-    """Writes a sheet; the suffix of the target, .png or .html, says which kind. Images that don't open are grey.
+    """Writes a contact sheet and returns its path; an image that does not open is shown as a grey square.
+
+    Args:
+        target: the file, whose suffix, .png or .html, sets the format; missing folders above it are made.
+        tiles: images with their lines, in reading order; those beyond `MOST` are left out.
+        title: the line at the top.
 
     Raises:
-        SheetError: another suffix, or nothing to show.
+        SheetError: the suffix is another one, or there are no tiles.
     """
     path = check_name(target)
     if not tiles:
@@ -72,28 +75,15 @@ def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
 
 
 def check_name(target: str | Path) -> Path:
-    """A sheet's path.
+    """Returns the path of a sheet after checking its suffix.
 
     Raises:
-        SheetError: its suffix is neither .png nor .html.
+        SheetError: it is neither .png nor .html.
     """
     path = Path(target)
     if path.suffix.lower() not in (".png", ".html"):
         raise SheetError(f"expected a sheet named .png or .html, got {path.name}; name it so")
     return path
-
-
-def thumbnail(path: Path, side: int = TILE) -> Image.Image:
-    """The image, small, enlarged by whole factors where it is tiny; grey where it does not open."""
-    try:
-        image = open_image(path, min_side=side)
-    except ImageError:
-        return Image.new("RGB", (side, side), "#dddddd")
-    if max(image.size) * 2 <= side:
-        factor = side // max(image.size)
-        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    image.thumbnail((side, side))
-    return image
 
 
 def _png(tiles: Sequence[Tile], title: str) -> Image.Image:
@@ -105,7 +95,7 @@ def _png(tiles: Sequence[Tile], title: str) -> Image.Image:
     draw.text((MARGIN, MARGIN), drawable(title, font), fill="black", font=font)
     for number, tile in enumerate(tiles):
         left, top = MARGIN + number % COLUMNS * cell, 40 + number // COLUMNS * (cell + 2 * LINE)
-        image = thumbnail(tile.path)
+        image = thumbnail_or_grey(tile.path, TILE)
         sheet.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
         draw.text((left, top + TILE + 2), _cut(drawable(tile.text, font), draw, font), fill="black", font=font)
     return sheet
@@ -113,39 +103,47 @@ def _png(tiles: Sequence[Tile], title: str) -> Image.Image:
 
 @cache
 def turkish_font() -> Font:
-    """The machine's first sans serif that has all Turkish letters; Pillow's own, which has none, where it has none."""
+    """Returns the first installed font of FONTS with all Turkish letters, or else Pillow's own, which lacks them."""
     for name in FONTS:
         try:
             font = ImageFont.truetype(name, LETTERS)
         except OSError:
             continue
-        if not missing(TURKISH, font):
+        if not missing_letters(TURKISH, font):
             return font
     return ImageFont.load_default(LETTERS)
 
 
-def missing(text: str, font: Font) -> set[str]:
-    """The letters of a text that a font draws as an empty box."""
+def missing_letters(text: str, font: Font) -> set[str]:
+    """Returns the letters of a text that a font lacks and draws as an empty box.
+
+    Args:
+        text: any text; spaces do not count.
+        font: a Pillow font.
+    """
     box = bytes(font.getmask(NO_LETTER))
     return {letter for letter in set(text) if not letter.isspace() and bytes(font.getmask(letter)) == box}
 
 
 def drawable(text: str, font: Font) -> str:
-    """The text in letters that the font has: without its Turkish letters, or a question mark, where they are missing.
+    """Returns a text in letters that a font has: in ASCII if it lacks one, with "?" for what it still lacks.
+
+    Args:
+        text: any text.
+        font: a Pillow font.
 
     >>> drawable("kırmızı – top", ImageFont.load_default(14))
     'kirmizi ? top'
     """
-    lacking = missing(text, font)
-    if not lacking:
+    if not missing_letters(text, font):
         return text
-    folded = ascii_fold("".join(text))
-    still = missing(folded, font)
-    return "".join("?" if letter in still else letter for letter in folded)
+    folded = ascii_fold(text)
+    lacking = missing_letters(folded, font)
+    return "".join("?" if letter in lacking else letter for letter in folded)
 
 
 def _cut(text: str, draw: ImageDraw.ImageDraw, font: Font) -> str:
-    """The text, its end replaced by dots where it is wider than a tile."""
+    """Returns a text with its end replaced by dots if it is wider than a tile."""
     if draw.textlength(text, font=font) <= TILE:
         return text
     while text and draw.textlength(text + "...", font=font) > TILE:
@@ -156,9 +154,7 @@ def _cut(text: str, draw: ImageDraw.ImageDraw, font: Font) -> str:
 def _html(tiles: Sequence[Tile], title: str) -> str:
     figures = []
     for tile in tiles:
-        buffer = io.BytesIO()
-        thumbnail(tile.path).save(buffer, "JPEG", quality=85)
-        source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+        source = data_uri(thumbnail_or_grey(tile.path, TILE))
         text = html.escape(tile.text)
         figures.append(f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>')
     head = f'<!doctype html><html lang="tr"><meta charset="utf-8"><title>{html.escape(title)}</title>'

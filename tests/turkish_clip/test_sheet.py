@@ -9,18 +9,18 @@ from PIL import Image, ImageFont
 from samples import paint
 
 from turkish_clip import sheet
-from turkish_clip.sheet import TURKISH, SheetError, Tile, drawable, missing, turkish_font, write_sheet
+from turkish_clip.sheet import TURKISH, SheetError, Tile, drawable, missing_letters, turkish_font, write_sheet
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["machine's font", "Pillow's font"])
 def test_no_letter_is_drawn_as_a_box(own: bool) -> None:
     font = turkish_font() if own else ImageFont.load_default(14)
-    assert not missing(drawable(f"gece mavi bir balık – {TURKISH} 雪", font), font)
+    assert not missing_letters(drawable(f"gece mavi bir balık – {TURKISH} 雪", font), font)
 
 
 def test_letters_are_kept_where_the_font_has_them() -> None:
     font = turkish_font()
-    if missing(TURKISH, font):
+    if missing_letters(TURKISH, font):
         pytest.skip("no font with Turkish letters on this machine")
     assert drawable("çocuğun şemsiyesi", font) == "çocuğun şemsiyesi"
 

@@ -1,4 +1,4 @@
-"""python -m turkish_clip.cli: the same as turkish-clip."""
+"""Runs the command turkish-clip as `python -m turkish_clip.cli`."""
 
 from turkish_clip.cli import main
 

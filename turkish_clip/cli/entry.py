@@ -1,6 +1,6 @@
-"""The command turkish-clip. Each subcommand imports what it needs when it runs, so that --help is quick.
+"""The entry point of turkish-clip. Each subcommand imports what it needs when it runs, so that --help is fast.
 
-Exit codes: 0 done; 1 done, but a check failed or some images could not be read; 2 bad input.
+Exit codes: 0 done; 1 done, but a check failed or some images could not be read; 2 bad input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from turkish_clip.cli import images, models
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 
 SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "index": images.index,
@@ -27,14 +27,15 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
 }
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 INTERRUPTED = 130  # the exit code after Ctrl-C
-Misused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException: typer's own by now, click's before
+WHOLE = sys.maxsize  # letters of an error that are printed: all
+_Misused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException: typer's own by now, click's before
 
 
 @app.callback(invoke_without_command=True)
 def turkish_clip(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="say which version it is")] = False
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print the version")] = False
 ) -> None:
-    """Turkish words and images in one space: search, classify, compare and filter images."""
+    """Search, classify, compare and filter images by Turkish words."""
     if version:
         from importlib import metadata
 
@@ -50,27 +51,29 @@ for name, subcommand in SUBCOMMANDS.items():
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the command, with the process's own arguments if none are given; errors become one line, exit code 2."""
+    """Runs the command with the given arguments, or those of the process, and exits; an error becomes one line."""
     try:
         code = app(argv, standalone_mode=False)
-    except Misused as error:
-        fail(f"{' '.join(error.format_message().split()).rstrip('.')}; see {_path_of(error)} --help")  # type: ignore[attr-defined]
+    except _Misused as error:
+        _fail(f"{' '.join(error.format_message().split()).rstrip('.')}; see {_path_of(error)} --help")  # type: ignore[attr-defined]
     except InputError as error:
-        fail(" ".join(str(error).split()))
+        _fail(one_line(error, WHOLE))
     except typer.Abort:
-        fail("expected whole files, got one that ends too early; check the disk, and give the command again")
+        _fail("expected whole files, got one that ends too early; check the disk, and run the command again")
     except OSError as error:
-        fail(f"expected to read and write files, got {' '.join(str(error).split())}; check path, rights and disk")
+        reason = one_line(error, WHOLE)
+        _fail(f"expected to read and write files, got {reason}; check the path, its permissions and the disk")
     if code == INTERRUPTED:
         print("interrupted; give the same command again to go on", file=sys.stderr)
     raise SystemExit(code or 0)
 
 
 def _path_of(misused: Exception) -> str:
-    """The subcommand that was called wrongly."""
+    """Returns the subcommand that was called wrongly, as it was typed."""
     return getattr(getattr(misused, "ctx", None), "command_path", "turkish-clip")
 
 
-def fail(message: str) -> NoReturn:
+def _fail(message: str) -> NoReturn:
+    """Prints an error and exits with code 2."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)

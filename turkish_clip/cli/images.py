@@ -1,4 +1,4 @@
-"""The subcommands of turkish-clip that are about images: index, search, classify, compare, filter, app."""
+"""The subcommands of turkish-clip for images: index, search, classify, compare, filter, app."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from turkish_clip.errors import InputError
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="the images, subfolders included")],
+    folder: Annotated[Path, typer.Argument(help="folder of images with its subfolders")],
     at: At = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="take out the images of indexed folders that are not there any more")
+        bool, typer.Option("--prune", help="remove images of other indexed folders if those folders no longer exist")
     ] = False,
     model: Model = None,
     image_model: ImageModel = None,
@@ -39,7 +39,7 @@ def index(
     workers: Workers = 2,
     json: Json = False,
 ) -> None:
-    """Make or update an index of an image folder: what is new, changed or gone since the last time."""
+    """Make an index of an image folder, or update it with what is new, changed or gone since the last time."""
     if not folder.is_dir():
         raise InputError(f"expected a folder of images, got {folder}, which is none; check the path")
     images = open_index(folder, at, model, image_model, device)
@@ -50,15 +50,21 @@ def index(
 
 
 def search(
-    folder: Annotated[str, typer.Argument(help="the indexed folder, or the index itself: a folder or s3://…")],
+    folder: Annotated[str, typer.Argument(help="indexed folder, or the index itself: a folder or a URI (s3://…)")],
     query: Annotated[str | None, typer.Argument(help="what to look for, in Turkish")] = None,
-    image: Annotated[Path | None, typer.Option(help="look for images like this one instead")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="how many to find")] = 10,
+    image: Annotated[Path | None, typer.Option(help="image file to find similar images to, instead of words")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="number of images to find")] = 10,
     where: Annotated[
         str | None,
-        typer.Option(help="a condition in SQL over path, bytes, modified: \"modified > timestamp '2026-01-31'\""),
+        typer.Option(help="SQL condition over path, bytes and modified: \"modified > timestamp '2026-01-31'\""),
     ] = None,
-    cluster: Annotated[str | None, typer.Option(help="a Ray cluster that searches: auto, local")] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster that searches: auto (that of this machine), local (a new one here), or its address",
+            show_default="this process searches",
+        ),
+    ] = None,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
@@ -66,25 +72,40 @@ def search(
     sheet: Sheet = None,
     json: Json = False,
 ) -> None:
-    """Find the images of an index that fit words, or that look like an image, best."""
+    """Find the images of an index that fit Turkish words best, or that are most similar to an image."""
     if (query is None or not query.strip()) == (image is None):
         got = "both" if image is not None else "none"
         raise InputError(f"expected words or --image, got {got}; write: turkish-clip search FOLDER 'kar'")
     images = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
     hits = images.search(image or query, k, where=where)  # type: ignore[arg-type]
-    asked = query if image is None else f"like {image.name}"
     output.show_hits(hits, str(image or query), json)
-    output.write_sheet(sheet, output.tiles_of_hits(hits), str(asked))
+    output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else str(query))
 
 
 def classify(
     images: Images,
-    labels: Annotated[str | None, typer.Option(help="labels with commas between; synonyms: araba|otomobil")] = None,
-    examples: Annotated[Path | None, typer.Option(help="a folder with a subfolder of images per label")] = None,
-    reject_below: Annotated[
-        float | None, typer.Option(min=-1, max=1, help="below this cosine an image is none of them")
+    labels: Annotated[
+        str | None, typer.Option(help="labels separated by commas, synonyms by |: kedi,araba|otomobil")
     ] = None,
-    template: Annotated[list[str] | None, typer.Option(help="with one {} for the label; may be repeated")] = None,
+    examples: Annotated[
+        Path | None, typer.Option(help="folder with a subfolder of example images for each label, instead of --labels")
+    ] = None,
+    reject_below: Annotated[
+        float | None,
+        typer.Option(
+            min=-1,
+            max=1,
+            help="cosine to the best of --labels below which an image has none of them",
+            show_default="every image gets a label",
+        ),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="text with one {} for the label, such as 'bir {} fotoğrafı'; may be repeated",
+            show_default="built-in templates for photographs",
+        ),
+    ] = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -92,7 +113,7 @@ def classify(
     sheet: Sheet = None,
     json: Json = False,
 ) -> None:
-    """Say which label each image fits, with probabilities; by the labels' words, or by examples."""
+    """Give each image a label with probabilities, by the words of the labels or by example images."""
     if (labels is None) == (examples is None):
         got = "none" if labels is None else "both"
         raise InputError(f"expected --labels or --examples, got {got}; write: --labels kedi,köpek")
@@ -100,8 +121,7 @@ def classify(
         raise InputError("expected --reject-below with --labels, got it with --examples, whose scores are no cosines")
     paths, skipped = files_of(images)
     classifier = classifier_of(labels, examples, template or [], reject_below, lambda: load(model, image_model, device))
-    left_out = [(skipped_file.path, skipped_file.reason) for skipped_file in skipped]
-    left_out += [(error.name, error.reason) for error in classifier.left_out]
+    left_out = output.reasons_of(skipped) + [(error.name, error.reason) for error in classifier.left_out]
     temperature = classifier.encoder.temperature_info if examples is None else {}
     if not json and temperature.get("temperature_is_fitted") is False:
         output.say(f"probabilities with the default temperature {temperature['temperature']}: none was fitted")
@@ -112,9 +132,9 @@ def classify(
             advance(len(found), len(paths))
     output.show_classes(paths, found, left_out, temperature, json)
     tiles = [
-        (str(path), f"{r.label or '–'} {r.probability:.2f}  {path.name}")
-        for path, r in zip(paths, found)
-        if r.error is None
+        (str(path), f"{result.label or '–'} {result.probability:.2f}  {path.name}")
+        for path, result in zip(paths, found)
+        if result.error is None
     ]
     output.write_sheet(sheet, tiles, labels or str(examples))
     _leave(bool(left_out) or any(result.error is not None for result in found))
@@ -122,44 +142,53 @@ def classify(
 
 def compare(
     images: Images,
-    text: Annotated[list[str] | None, typer.Option("--text", "-t", help="a Turkish text; may be repeated")] = None,
-    texts: Annotated[Path | None, typer.Option(help="a file of Turkish texts, one a line")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", "-t", help="Turkish text to compare the images with; may be repeated")
+    ] = None,
+    texts: Annotated[Path | None, typer.Option(help="UTF-8 file of Turkish texts, one a line")] = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
     sheet: Sheet = None,
     json: Json = False,
 ) -> None:
-    """Score images against texts: a table of cosines, the best image for each text; of many, the best texts."""
+    """Compare images with texts: a table of cosines with the best image of each text, or the best of many texts."""
     from turkish_clip.dual_encoder import map_in_order
     from turkish_clip.images import ImageError
 
-    words = [*(text or []), *(lines_of(texts) if texts is not None else [])]
-    if not words or not all(word.strip() for word in words):
-        got = "an empty one" if words else "none"
+    compared = [*(text or []), *(lines_of(texts) if texts is not None else [])]
+    if not compared or not all(line.strip() for line in compared):
+        got = "an empty one" if compared else "none"
         raise InputError(f"expected texts to compare with, got {got}; add -t 'karda bir ev' or --texts FILE")
     paths, skipped = files_of(images)
     encoder = load(model, image_model, device)
-    vectors_of_texts = encoder.encode_texts(words)
-    found = list(
-        map_in_order(
-            encoder.embed_images(paths), lambda vectors: list(vectors @ vectors_of_texts.T), lambda error: error
-        )
-    )
-    errors = {str(path): row.reason for path, row in zip(paths, found) if isinstance(row, ImageError)}
-    errors |= {skipped_file.path: skipped_file.reason for skipped_file in skipped}
-    scores = {str(path): row.tolist() for path, row in zip(paths, found) if not isinstance(row, ImageError)}
-    output.show_scores(scores, words, errors, json)
-    output.write_sheet(sheet, *output.tiles_of_scores(scores, words))
+    text_vectors = encoder.encode_texts(compared)
+    batches = encoder.embed_images(paths)
+    rows = list(map_in_order(batches, lambda vectors: list(vectors @ text_vectors.T), lambda error: error))
+    errors = {str(path): row.reason for path, row in zip(paths, rows) if isinstance(row, ImageError)}
+    errors.update(output.reasons_of(skipped))
+    scores = {str(path): row.tolist() for path, row in zip(paths, rows) if not isinstance(row, ImageError)}
+    output.show_scores(scores, compared, errors, json)
+    output.write_sheet(sheet, *output.tiles_of_scores(scores, compared))
     _leave(bool(errors))
 
 
 def filter_images(
-    folder: Annotated[str, typer.Argument(help="images to look through, or an indexed folder, or an index")],
-    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="what is looked for; may be repeated")],
-    contrast: Annotated[list[str] | None, typer.Option(help="what stands against it; may be repeated")] = None,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="flag from this score on")] = 0.5,
-    csv: Annotated[bool, typer.Option("--csv", help="print the flagged images as CSV")] = False,
+    folder: Annotated[
+        str, typer.Argument(help="folder of images, indexed or not, or an index itself: a folder or a URI")
+    ],
+    prompt: Annotated[
+        list[str], typer.Option("--prompt", "-p", help="Turkish description of what to flag; may be repeated")
+    ],
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Turkish description of images not to flag; may be repeated",
+            show_default="bir fotoğraf, bir resim, herhangi bir şey",
+        ),
+    ] = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="probability from which on an image is flagged")] = 0.5,
+    csv: Annotated[bool, typer.Option("--csv", help="print the flagged images as CSV instead of text")] = False,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
@@ -168,7 +197,7 @@ def filter_images(
     sheet: Sheet = None,
     json: Json = False,
 ) -> None:
-    """Flag images that show something, wanted or not. Nothing is moved or deleted; it can miss some, so look."""
+    """Flag images that show something. Nothing is moved or deleted; it can err, so look at the images."""
     from turkish_clip.filtering import CONTRAST, ImageFilter, flagged_first
     from turkish_clip.search.files import SkippedFile
 
@@ -181,16 +210,16 @@ def filter_images(
     elif not Path(folder).exists():
         raise InputError(f"expected images or an index, got {folder}, which is not there; check the path")
     encoder = images.encoder if images is not None else load(model, image_model, device)
-    looking = ImageFilter(encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold)
+    image_filter = ImageFilter(encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold)
     if images is not None:
         names, vectors = images.vectors()
-        paths, flags, skipped = [Path(name) for name in names], looking.flag_vectors(vectors), images.skipped()
-        output.say(f"{len(paths)} images as they were indexed; turkish-clip index {folder} takes in what is new")
+        paths, flags, skipped = [Path(name) for name in names], image_filter.flag_vectors(vectors), images.skipped()
+        output.say(f"{len(paths)} images as they were indexed; turkish-clip index {folder} adds what is new")
     else:
         paths, skipped = files_of([Path(folder)])
         flags = []
         with output.progress("looking", quiet=json or csv) as advance:
-            for flag in looking.flag(paths, workers=workers):
+            for flag in image_filter.flag(paths, workers=workers):
                 flags.append(flag)
                 advance(len(flags), len(paths))
     output.show_flags(paths, flags, skipped, json, csv)
@@ -200,17 +229,22 @@ def filter_images(
 
 
 def web_page(
-    folder: Annotated[str | None, typer.Argument(help="an indexed folder to search; without it, no search")] = None,
+    folder: Annotated[
+        str | None, typer.Argument(help="indexed folder, or an index itself; without one there is no search")
+    ] = None,
     host: Annotated[
-        str, typer.Option(help="127.0.0.1: this machine alone; 0.0.0.0: everyone who reaches it")
+        str,
+        typer.Option(
+            help="address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for everyone who reaches it"
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port to listen on")] = 7860,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
 ) -> None:
-    """Open the web page (in Turkish): search, classify, compare."""
+    """Serve a web page in Turkish to search, classify and compare images."""
     from turkish_clip.app import build_page, serve
 
     if folder is not None or at is not None:
@@ -222,4 +256,5 @@ def web_page(
 
 
 def _leave(imperfect: bool) -> None:
+    """Ends the command with exit code 1 if something could not be read, else 0."""
     raise typer.Exit(1 if imperfect else 0)

@@ -1,4 +1,4 @@
-"""The subcommands of turkish-clip that are about models: info, verify, export."""
+"""The subcommands of turkish-clip for models: info, verify, export."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 
 from turkish_clip.cli import output
-from turkish_clip.cli.arguments import Device, ImageModel, Json, Model, load
+from turkish_clip.cli.arguments import MODEL_HELP, Device, ImageModel, Json, Model, Revision, load
 from turkish_clip.errors import InputError
+from turkish_clip.resolve import MODEL_VARIABLE
 
 
 def info(model: Model = None, image_model: ImageModel = None, device: Device = None, json: Json = False) -> None:
-    """Say which models are used, and what is known of them."""
+    """Print which models are used, and their properties."""
     encoder = load(model, image_model, device)
     output.show_metadata(
         {
-            "text": encoder.spec.text,
-            "images": encoder.image_name,
+            "text_encoder": encoder.spec.text,
+            "image_model": encoder.image_name,
             "image_weights_sha256": encoder.image_weights_sha256,
             "dim": encoder.dim,
             "max_tokens": encoder.text.max_seq_length,
@@ -30,18 +31,21 @@ def info(model: Model = None, image_model: ImageModel = None, device: Device = N
 
 
 def verify(
-    model: Annotated[str, typer.Argument(help="Hub id (owner/name) or folder of a published model")],
+    model: Annotated[str, typer.Argument(help="published model: a Hub id (owner/name) or a folder")],
     image_model: ImageModel = None,
-    revision: Annotated[str | None, typer.Option(help="branch, tag or commit of the model")] = None,
-    image_revision: Annotated[str | None, typer.Option(help="branch, tag or commit of the image model")] = None,
+    revision: Revision = None,
+    image_revision: Annotated[
+        str | None,
+        typer.Option(help="branch, tag or commit of the image model on the Hub", show_default="the recorded commit"),
+    ] = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Load a published model, and check its golden vectors, its pairing and the versions."""
-    from turkish_clip import verify as room
+    """Load a published model, and check its golden vectors, its image model and the versions of libraries."""
+    from turkish_clip import verify as verification
 
-    room.quiet()
-    checks = room.verify(
+    verification.quiet()
+    checks = verification.verify(
         model, image_model=image_model, revision=revision, image_revision=image_revision, device=device
     )
     output.show_checks(model, checks, json)
@@ -50,25 +54,29 @@ def verify(
 
 def export(
     model: Annotated[
-        str | None, typer.Argument(help="a text encoder, a pair or a training run", envvar="TURKISH_CLIP_MODEL")
+        str | None,
+        typer.Argument(help=MODEL_HELP, envvar=MODEL_VARIABLE),
     ] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="as an ONNX graph, which runs without torch")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="in 8 bits: smaller and faster, vectors slightly off")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="write an ONNX graph, which runs without torch")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="store weights in 8 bits: smaller and faster, with slightly other vectors")
+    ] = False,
     output_folder: Annotated[
-        Path | None, typer.Option("--output", help="the folder to write; else NAME-onnx, beside a folder's NAME")
+        Path | None,
+        typer.Option("--output", help="folder to write", show_default="NAME-onnx[-int8], beside a folder NAME"),
     ] = None,
     image_model: ImageModel = None,
-    revision: Annotated[str | None, typer.Option(help="branch, tag or commit of the model")] = None,
+    revision: Revision = None,
     json: Json = False,
 ) -> None:
-    """Write a text encoder for other programs: one graph from token ids to unit vectors, and its tokenizer."""
+    """Write a text encoder for other programs: a graph from token ids to unit vectors, and its tokenizer."""
     if not onnx:
         raise InputError("expected a format, got none; write: turkish-clip export MODEL --onnx")
     if model is None:
         raise InputError("expected a model, got none; write: turkish-clip export FOLDER_OR_ID --onnx")
-    from turkish_clip import verify as room
     from turkish_clip.onnx.export import export_onnx
+    from turkish_clip.verify import quiet
 
-    room.quiet()
+    quiet()
     written = export_onnx(model, output_folder, int8=int8, image_model=image_model, revision=revision)
     output.show_export(written, json)

@@ -1,4 +1,4 @@
-"""What the command prints: tables for people, one JSON object for programs; progress on stderr."""
+"""What turkish-clip prints: text for people or one JSON object for programs on stdout, progress and notes on stderr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from operator import itemgetter
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from turkish_clip.verify import Check
     from turkish_clip.zero_shot import Classification
 
-SHOWN_SKIPPED = 20
+SHOWN_SKIPPED = 20  # files listed as skipped; --json has all
 BEST = 3  # labels or texts shown for an image
-COLUMNS = 8  # of texts; more are listed for each image instead
+COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE = "  (not there now)"
 FLAG_COLUMNS = ("path", "score", "cosine", "prompt")
 
 
 def say(text: str) -> None:
-    """A word to the person, on stderr."""
+    """Prints a note on stderr."""
     print(text, file=sys.stderr)
 
 
@@ -38,9 +38,18 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
+def _as_records(skipped: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"path": path, "reason": reason} for path, reason in skipped]
+
+
 @contextmanager
 def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; yields a function of the number done and of all."""
+    """Shows a progress bar on stderr; yields a function that takes the numbers done and in all.
+
+    Args:
+        what: the text before the bar.
+        quiet: show nothing, as if stderr were no terminal.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -53,41 +62,60 @@ def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def reasons_of(skipped: Iterable[SkippedFile]) -> list[tuple[str, str]]:
+    """Returns the path of each skipped file with the reason."""
+    return [(file.path, file.reason) for file in skipped]
+
+
 def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
+    """Prints what an update of an index did.
+
+    Args:
+        added: what `ImageIndex.add` returned.
+        uri: place of the index.
+        as_json: print one JSON object instead of text.
+    """
     if as_json:
         _print_json({**asdict(added), "index": uri})
         return
     print(
-        f"{added.added} added, {added.unchanged} as they were, {added.duplicates} duplicates, {added.moved} moved, "
+        f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
     for folder, count in added.missing.items():
-        say(f"{number_of(count, 'file')} of {folder} kept, which is not there now; --prune takes them out")
+        say(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
     if not added.images:
-        say("no images yet: add some to the folder and give the same command again")
-    _show_skipped([(skipped_file.path, skipped_file.reason) for skipped_file in added.skipped])
+        say("no images yet: add some to the folder and run the same command again")
+    _show_skipped(reasons_of(added.skipped))
 
 
 def _show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
-    """What could not be read, on stderr; the first of many."""
+    """Prints paths that could not be read with their reasons on stderr, the first of many."""
     if skipped:
-        say(f"{number_of(len(skipped), 'file')} could not be read:")
+        say(f"{_number_of(len(skipped), 'file')} could not be read:")
         for path, reason in skipped[:SHOWN_SKIPPED]:
             say(f"  {path}: {reason}")
         if len(skipped) > SHOWN_SKIPPED:
             say(f"  … and {len(skipped) - SHOWN_SKIPPED} more; --json lists them all")
 
 
-def number_of(count: int, thing: str) -> str:
-    """A number with its noun.
+def _number_of(count: int, thing: str) -> str:
+    """Returns a number with its noun.
 
-    >>> number_of(1, "file"), number_of(2, "file")
+    >>> _number_of(1, "file"), _number_of(2, "file")
     ('1 file', '2 files')
     """
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
+    """Prints the images that a search found.
+
+    Args:
+        hits: the best first.
+        query: the words, or the path of the image.
+        as_json: print one JSON object instead of text.
+    """
     if as_json:
         _print_json({"query": query, "hits": [{**asdict(hit), "is_there": hit.is_there} for hit in hits]})
         return
@@ -98,11 +126,11 @@ def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
         say("no image meets the condition")
     gone = sum(not hit.is_there for hit in hits)
     if gone:
-        say(f"{gone} of them not there now; turkish-clip index, on their folder, takes out what is gone")
+        say(f"{gone} of them not there now; run turkish-clip index on their folder to remove what is gone")
 
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
-    """A contact sheet's images with their lines."""
+    """Returns the images of a contact sheet with the lines below them."""
     return [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else GONE}") for hit in hits]
 
 
@@ -113,6 +141,15 @@ def show_classes(
     temperature: dict[str, Any],
     as_json: bool,
 ) -> None:
+    """Prints the label of each image with the probabilities.
+
+    Args:
+        paths: the images.
+        found: what each was classified as, in the same order.
+        skipped: path and reason of files that were not classified.
+        temperature: of the probabilities, and whether it was fitted; empty where there is none.
+        as_json: print one JSON object instead of text.
+    """
     if as_json:
         rows = [
             {
@@ -125,19 +162,19 @@ def show_classes(
             }
             for path, result in zip(paths, found)
         ]
-        _print_json({"images": rows, "skipped": dict(skipped), **temperature})
+        _print_json({"images": rows, "skipped": _as_records(skipped), **temperature})
         return
     for path, result in zip(paths, found):
         if result.error is None:
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
-            shares = ", ".join(f"{label} {share:.1%}" for label, share in best)
-            print(f"{result.label or 'none of these':<24}{path}  ({shares})")
+            listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
+            print(f"{result.label or 'none of these':<24}{path}  ({listed})")
     unread = [(str(path), result.error.reason) for path, result in zip(paths, found) if result.error]
     _show_skipped([*unread, *skipped])
 
 
 def _best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
-    """For each text the image that fits it best: each image's scores have one for each text; empty for none."""
+    """Returns for each text the path of the image with the highest score, from the scores of each image."""
     paths = list(scores)
     return [max(zip(column, paths), key=itemgetter(0))[1] for column in zip(*scores.values())]
 
@@ -145,16 +182,27 @@ def _best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
 def show_scores(
     scores: Mapping[str, Sequence[float]], texts: Sequence[str], errors: dict[str, str], as_json: bool
 ) -> None:
+    """Prints the cosines of images with texts.
+
+    Args:
+        scores: path of an image → its cosine with each text.
+        texts: in the order of the scores.
+        errors: path → why it could not be read.
+        as_json: print one JSON object instead of text.
+    """
     best = _best_images(scores)
     if as_json:
-        result: dict[str, Any] = {
-            "images": list(scores),
-            "texts": list(texts),
-            "scores": [list(row) for row in scores.values()],
-        }
-        found = dict(zip(texts, best)) if best else dict.fromkeys(texts)
-        best_text = {path: texts[row.index(max(row))] for path, row in zip(scores, result["scores"])}
-        _print_json({**result, "best": found, "best_text": best_text, "errors": errors})
+        rows = [list(row) for row in scores.values()]
+        _print_json(
+            {
+                "images": list(scores),
+                "texts": list(texts),
+                "scores": rows,
+                "best": dict(zip(texts, best)) if best else dict.fromkeys(texts),
+                "best_text": {path: texts[row.index(max(row))] for path, row in zip(scores, rows)},
+                "skipped": _as_records(list(errors.items())),
+            }
+        )
         return
     if len(texts) > COLUMNS:
         _print_best_texts(scores, texts)
@@ -164,12 +212,20 @@ def show_scores(
 
 
 def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> tuple[list[tuple[str, str]], str]:
-    """A contact sheet's images with their lines, and its title: as the table, by texts or, of many, by images."""
+    """Returns the images of a contact sheet with the lines below them, and its title.
+
+    Args:
+        scores: path of an image → its cosine with each text.
+        texts: in the order of the scores; up to `COLUMNS` each has its best image, of more each image its best text.
+    """
     if len(texts) > COLUMNS:
         best = [(path, *max(zip(row, texts))) for path, row in scores.items()]
         return [(path, f"{score:.3f}  {text}") for path, score, text in best], "the best text for each image"
-    found = zip(_best_images(scores), range(len(texts)), texts)
-    return [(path, f"{scores[path][at]:.3f}  {text}") for path, at, text in found], "the best image for each text"
+    tiles = [
+        (path, f"{scores[path][column]:.3f}  {text}")
+        for column, (path, text) in enumerate(zip(_best_images(scores), texts))
+    ]
+    return tiles, "the best image for each text"
 
 
 def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> None:
@@ -180,7 +236,7 @@ def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str
 
 
 def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], best: Sequence[str]) -> None:
-    """A row for each image, with an arrow at the best of each text; for programs with tabs between."""
+    """Prints a row for each image, with an arrow at the best of each text; separated by tabs if not on a terminal."""
     rows = [
         [path, *(f"{score:.3f}" + (" ←" if path == winner else "") for score, winner in zip(row, best))]
         for path, row in scores.items()
@@ -194,8 +250,8 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
     from rich.text import Text
 
     table = Table()
-    for head in ("image", *texts):
-        table.add_column(Text(head), overflow="fold")
+    for heading in ("image", *texts):
+        table.add_column(Text(heading), overflow="fold")
     for cells in rows:
         table.add_row(*map(Text, cells))
     Console().print(table)
@@ -204,6 +260,15 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
 def show_flags(
     paths: Sequence[Path], flags: Sequence[Flag], skipped: Sequence[SkippedFile], as_json: bool, as_csv: bool
 ) -> None:
+    """Prints the flagged images, the highest score first.
+
+    Args:
+        paths: the images.
+        flags: of each image, in the same order.
+        skipped: files that were not looked at.
+        as_json: print one JSON object instead of text.
+        as_csv: print CSV instead of text.
+    """
     from turkish_clip.filtering import flagged_first
 
     rows: list[dict[str, object]] = [
@@ -211,10 +276,10 @@ def show_flags(
         for path, flag in flagged_first(paths, flags)
     ]
     errors = [(str(path), flag.error.reason) for path, flag in zip(paths, flags) if flag.error]
-    errors += [(skipped_file.path, skipped_file.reason) for skipped_file in skipped]
+    errors += reasons_of(skipped)
     looked_at = sum(flag.error is None for flag in flags)
     if as_json:
-        _print_json({"looked_at": looked_at, "flagged": rows, "errors": dict(errors)})
+        _print_json({"images": looked_at, "flagged": rows, "skipped": _as_records(errors)})
         return
     if as_csv:
         print(to_csv(rows, FLAG_COLUMNS), end="")
@@ -226,6 +291,12 @@ def show_flags(
 
 
 def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:
+    """Prints names and values, one a line.
+
+    Args:
+        metadata: name → value.
+        as_json: print one JSON object instead of text.
+    """
     if as_json:
         _print_json(metadata)
         return
@@ -234,10 +305,15 @@ def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:
 
 
 def show_export(written: Exported, as_json: bool) -> None:
+    """Prints what an ONNX export holds.
+
+    Args:
+        written: what `export_onnx` returned.
+        as_json: print one JSON object instead of text.
+    """
     record = written.record
     if as_json:
-        figures = {"bytes": written.bytes, "golden_cosine": written.golden_cosine}
-        figures["golden_difference"] = written.golden_difference
+        figures = {name: getattr(written, name) for name in ("bytes", "golden_cosine", "golden_difference")}
         _print_json({"folder": str(written.folder), **record, **figures})
         return
     print(
@@ -248,10 +324,17 @@ def show_export(written: Exported, as_json: bool) -> None:
         print("its image model is not recorded; name it with --image-model")
     else:
         print(f"to be compared with the vectors of images by {record['image_model']['id']}")
-    print(f"beside the model itself, on the golden sentences: least cosine {written.golden_cosine:.5f}")
+    print(f"least cosine to the vectors of the model, on the golden sentences: {written.golden_cosine:.5f}")
 
 
 def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
+    """Prints the checks of a published model, one a line.
+
+    Args:
+        model: its Hub id or folder.
+        checks: in order.
+        as_json: print one JSON object instead of text.
+    """
     if as_json:
         passed = all(check.passed for check in checks)
         _print_json({"model": model, "passed": passed, "checks": [asdict(check) for check in checks]})
@@ -262,7 +345,13 @@ def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
 
 
 def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str]], title: str) -> None:
-    """Writes a contact sheet where one was asked for and there is something to show, and says where."""
+    """Writes a contact sheet if one was asked for and there are images, and prints its path on stderr.
+
+    Args:
+        target: the file, named .png or .html, or None.
+        tiles: paths of images with the lines below them.
+        title: the line at the top.
+    """
     if target is not None:
         from turkish_clip.sheet import Tile, write_sheet
 
@@ -273,7 +362,12 @@ def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str]], title: st
 
 
 def to_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:
-    """Rows as CSV with a head, for spreadsheets; cells that would be read as formulas are quoted with '."""
+    """Returns rows as CSV for spreadsheets, after a row of names; a cell that would be a formula starts with '.
+
+    Args:
+        rows: name of a column → value.
+        columns: names in order.
+    """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=columns, lineterminator="\n")
     writer.writeheader()

@@ -22,12 +22,12 @@ from turkish_clip.onnx.runtime import (
     GRAPH,
     RECORD,
     TOKENIZER,
-    ImageModel,
     OnnxError,
     OnnxTextEncoder,
     is_export,
-    missing,
+    missing_library,
 )
+from turkish_clip.records import ImageModel
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, ModelSpec, resolve_models
 from turkish_clip.verify import GOLDEN_TEXTS, TEXT_TOLERANCE, encode_each
 
@@ -78,7 +78,7 @@ def export_onnx(
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(library) is None:
-            raise missing(library)
+            raise missing_library(library)
     spec = resolve_models(model, image_model, revision)
     target = Path(folder) if folder else _default_folder(str(model or spec.text), int8=int8)
     _check_free(target)

@@ -1,4 +1,4 @@
-"""A text encoder's ONNX graph: traced from its modules, and stored in 8 bits if wanted."""
+"""The ONNX graph of a text encoder: traced from its modules by torch.onnx, with weights in float32 or int8."""
 
 from __future__ import annotations
 
@@ -21,30 +21,36 @@ if TYPE_CHECKING:
 
 OPSET = 20  # the first with Gelu as one operator; onnxruntime reads it from 1.17 on
 LARGEST_FILE = 1_900_000_000  # bytes; a protobuf holds less than 2 GiB, so larger weights go into a file beside it
-SMALLEST_TABLE = 100_000  # numbers in an embedding table that is worth storing in int8
+SMALLEST_TABLE = 100_000  # entries from which on an embedding table is stored in int8
 
 
 class _Graph(torch.nn.Module):
-    """A text encoder as a function of two arrays."""
+    """The modules of a text encoder, in sequence, as a function of token ids and mask."""
 
     def __init__(self, text: SentenceTransformer) -> None:
         super().__init__()
         self.steps = torch.nn.ModuleList(list(text))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """(n, length) int64 token ids, and 1 where they are no padding → (n, dim) float32 unit vectors."""
+        """Returns the (n, dim) float32 unit vectors of (n, length) int64 token ids, whose mask is 0 at padding."""
         features: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
         for step in self.steps:
             features = step(features)
-        found: torch.Tensor = features["sentence_embedding"]
-        return found
+        vectors: torch.Tensor = features["sentence_embedding"]
+        return vectors
 
 
 def write_graph(text: SentenceTransformer, path: Path, *, int8: bool) -> None:
-    """Writes the graph, from (n, length) token ids and mask of any n and length to (n, dim) float32 unit vectors.
+    """Writes a graph from int64 token ids and mask, (n, length) of any size, to (n, dim) float32 unit vectors.
+
+    Args:
+        text: a text encoder that ends with normalisation, in float32.
+        path: the file; weights of more than `LARGEST_FILE` bytes go into a second one beside it.
+        int8: store layers and large embedding tables in 8 bits.
 
     Raises:
         OnnxError: torch, onnx or onnxruntime can't express the model.
+        OSError: the file can't be written.
     """
     import onnx
 
@@ -59,14 +65,15 @@ def write_graph(text: SentenceTransformer, path: Path, *, int8: bool) -> None:
                 onnx.save_model(graph, path, save_as_external_data=large, location=f"{GRAPH}.data")
     except OSError:
         raise
-    except Exception as error:  # each of the three libraries raises its own
+    except Exception as error:  # each of the three libraries raises its own types
         raise OnnxError(
-            f"expected a model that torch.onnx can write, got {first_line(error)}; what is known to work is a BERT, an "
-            "ELECTRA or a DistilBERT under mean pooling"
+            f"expected a model that torch.onnx can write, got {first_line(error)}; use a BERT, ELECTRA or DistilBERT "
+            "with mean pooling, which are known to work"
         ) from error
 
 
 def _traced(text: SentenceTransformer) -> onnx.ModelProto:
+    """Traces the graph in float32, for any batch size and length, without paths of this machine."""
     features = text.preprocess(list(GOLDEN_TEXTS[:2]))
     axes = {0: "batch", 1: "length"}
     program: Any = torch.onnx.export(
@@ -80,16 +87,16 @@ def _traced(text: SentenceTransformer) -> onnx.ModelProto:
         verbose=False,
     )
     graph: onnx.ModelProto = program.model_proto
-    del graph.graph.value_info[:]  # onnxruntime's quantisation transposes weights, and stumbles over their old shapes
+    del graph.graph.value_info[:]  # onnxruntime's quantisation transposes weights, and fails on their old shapes
     for part in (graph, graph.graph, *graph.graph.node, *graph.graph.input, *graph.graph.output):
-        del part.metadata_props[:]  # where each operator comes from: paths of this machine
+        del part.metadata_props[:]  # the source line of each operator, with paths of this machine
     return graph
 
 
 def _store_tables_in_int8(graph: onnx.ModelProto) -> None:
-    """Replaces the large embedding tables: each row in 8 bits with a scale of its own.
+    """Replaces the large float32 embedding tables of a graph by int8 ones with a float32 scale for each row.
 
-    A scale for all, as onnxruntime has it, gives most rows fewer bits than the one with the largest number.
+    onnxruntime has one scale for a whole table, which leaves rows of small numbers only a few of the 8 bits.
     """
     from onnx import helper, numpy_helper
 
@@ -117,10 +124,10 @@ def _store_tables_in_int8(graph: onnx.ModelProto) -> None:
 
 
 def _store_layers_in_int8(graph: onnx.ModelProto, path: Path) -> None:
-    """Writes the graph with its layers in int8: weights now, per output; activations as they come, per batch.
+    """Writes a graph with its linear layers in int8: weights with a scale per output, activations with one per batch.
 
-    Weights take 7 of the 8 bits: processors without VNNI add products in 16 bits, where those of 8 × 8 bits overflow.
-    With 7, a file is right on old and new ones. Attention's own products, of two activations, stay in float32.
+    Weights use 7 of the 8 bits: processors without VNNI add products in 16 bits, where those of 8 × 8 bits overflow, so
+    that the file is right on all processors. The products of two activations in attention stay in float32.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -136,8 +143,8 @@ def _store_layers_in_int8(graph: onnx.ModelProto, path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the three libraries' advice to their own developers away from users."""
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")  # that torchvision is missing
+    """Silences what torch, onnx and onnxruntime log for developers."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")  # logs that torchvision is missing
     root, level = logging.getLogger(), registration.level
 
     def no_advice(record: logging.LogRecord) -> bool:
@@ -147,7 +154,7 @@ def _quiet() -> Iterator[None]:
     root.addFilter(no_advice)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of its own old names
+            warnings.simplefilter("ignore")  # torch warns of deprecated names that it uses itself
             yield
     finally:
         registration.setLevel(level)

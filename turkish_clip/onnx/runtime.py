@@ -1,19 +1,16 @@
-"""An exported text encoder, run with onnxruntime, tokenizers and numpy alone: no torch, no transformers.
-
-`turkish-clip export` writes the folder.
-"""
+"""Runs a text encoder that `turkish-clip export` wrote; needs onnxruntime, tokenizers and numpy, but not torch."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.records import ImageModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,45 +19,30 @@ GRAPH, TOKENIZER, RECORD = "model.onnx", "tokenizer.json", "turkish_clip_onnx.js
 FORMAT = 1
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
 CPU = "CPUExecutionProvider"
-ERRORS_ALONE = 3  # onnxruntime's level: at 2 it warns of processors and graphics cards that it did not find
+ERRORS_ALONE = 3  # log level of onnxruntime: at 2 it warns of processors and graphics cards that it did not find
 
 
 class OnnxError(InputError):
     """An exported model that can't be written, read or run."""
 
 
-@dataclass(frozen=True)
-class ImageModel:
-    """The image model whose vectors an exported text encoder's can be compared with.
-
-    Attributes:
-        id: Hub id; of a folder its name.
-        revision: on the Hub; empty where none was recorded.
-        weights_sha256: as `turkish-clip info` prints it; empty where none was recorded.
-    """
-
-    id: str
-    revision: str
-    weights_sha256: str
-
-
 class OnnxTextEncoder:
-    """A text encoder from `turkish-clip export`.
+    """A text encoder that `turkish-clip export` wrote.
 
     Args:
-        folder: with model.onnx, tokenizer.json and turkish_clip_onnx.json.
-        threads: that compute; None leaves it to onnxruntime, which takes the machine's cores.
-        providers: onnxruntime's execution providers in order of preference; None takes the processor.
+        folder: the export: model.onnx, tokenizer.json and turkish_clip_onnx.json.
+        threads: number of threads that compute, at least 1; None takes all cores of the machine.
+        providers: execution providers of onnxruntime in order of preference; None takes the processor.
 
     Attributes:
         dim: width of the vectors.
-        max_tokens: longer text is cut there, special tokens included.
+        max_tokens: number of tokens, special ones included, at which a longer text is cut.
         precision: "float32" or "int8".
-        image_model: which images' vectors fit; None where the model did not name it.
+        image_model: the image model that it belongs to; None if none was recorded.
 
     Raises:
-        OnnxError: onnxruntime or tokenizers is not installed, the folder does not exist or is not an export, or a
-            provider is not in this build of onnxruntime.
+        OnnxError: onnxruntime or tokenizers is not installed, the folder does not exist, is not an export or is
+            damaged, `threads` is below 1, or this build of onnxruntime has not such a provider.
     """
 
     def __init__(
@@ -76,14 +58,17 @@ class OnnxTextEncoder:
         self._session = _open_graph(self.folder / GRAPH, threads, providers)
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 32) -> NDArray[np.float32]:
-        """The (n, dim) float32 unit vectors of texts, in their order; (0, dim) for none.
+        """Returns the (n, dim) float32 unit vectors of texts, in order; (0, dim) for none.
 
-        Texts of like length go through the graph together, so that little is padded. In int8 a text's company in its
-        batch changes its vector a little, by up to about 3e-3 in a component, since one scale serves all activations of
-        a batch; with batch_size=1 the same text gives the same vector.
+        In int8 the other texts of a batch change a vector, by up to about 3e-3 in a component, since all activations of
+        a batch have one scale; with batch_size=1 the same text always gives the same vector.
+
+        Args:
+            texts: a list of str.
+            batch_size: texts that go through the graph together, those of similar length so that little is padded.
 
         Raises:
-            OnnxError: one text instead of a list, something that is no text, or a batch size below 1.
+            OnnxError: one str instead of a list, something in it that is no str, or a batch size below 1.
         """
         if isinstance(texts, str):
             raise OnnxError("expected a list of texts, got one text; write encode([text])")
@@ -91,7 +76,7 @@ class OnnxTextEncoder:
             raise OnnxError(f"expected a batch size of at least 1, got {batch_size}; 32 is the default")
         for place, text in enumerate(texts):
             if not isinstance(text, str):
-                raise OnnxError(f"expected texts, got a {type(text).__name__} at place {place}; leave it out")
+                raise OnnxError(f"expected texts, got a {type(text).__name__} at position {place}; leave it out")
         vectors = np.empty((len(texts), self.dim), np.float32)
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))  # the largest batch first
         for start in range(0, len(order), batch_size):
@@ -100,23 +85,24 @@ class OnnxTextEncoder:
         return vectors
 
     def _run(self, texts: list[str]) -> NDArray[np.float32]:
+        """Returns the (n, dim) float32 unit vectors of one batch."""
         encodings = self._tokenizer.encode_batch(texts)
         ids = np.array([encoding.ids for encoding in encodings], np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
-        found: NDArray[np.float32] = self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask))))[0]
-        return found
+        vectors: NDArray[np.float32] = self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask))))[0]
+        return vectors
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder holds what `turkish-clip export` writes."""
+    """Returns whether a folder holds what `turkish-clip export` writes."""
     return (folder / RECORD).is_file()
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """What the export says of itself, its image model as `ImageModel`.
+    """Reads turkish_clip_onnx.json, its image model as an `ImageModel`.
 
     Raises:
-        OnnxError: no such folder, not an export, or one of another format.
+        OnnxError: there is no such folder, or it is not an export, damaged, or of another format.
     """
     if not folder.is_dir():
         raise OnnxError(f"expected a folder, got {folder}, which is none; write it: turkish-clip export MODEL --onnx")
@@ -126,15 +112,13 @@ def _read_record(folder: Path) -> dict[str, Any]:
         )
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        found = record["format"]
+        format_number = record["format"]
         _ = record["dim"], record["max_tokens"], record["precision"]
         record["image_model"] = ImageModel(**record["image_model"]) if record["image_model"] else None
     except (ValueError, KeyError, TypeError) as error:
-        raise OnnxError(
-            f"expected an export in {folder}, got {_said(error)} from its {RECORD}; export again"
-        ) from error
-    if found != FORMAT:
-        raise OnnxError(f"expected an export of format {FORMAT}, got {found} in {folder}; export again")
+        raise _damaged("an export", folder / RECORD, error) from error
+    if format_number != FORMAT:
+        raise OnnxError(f"expected an export of format {FORMAT}, got {format_number} in {folder}; export again")
     return dict(record)
 
 
@@ -142,18 +126,18 @@ def _open_tokenizer(path: Path) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise missing("tokenizers") from error
+        raise missing_library("tokenizers") from error
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
-        raise OnnxError(f"expected a tokenizer in {path}, got {_said(error)}; export again") from error
+        raise _damaged("a tokenizer", path, error) from error
 
 
 def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise missing("onnxruntime") from error
+        raise missing_library("onnxruntime") from error
     chosen, known = list(providers or [CPU]), onnxruntime.get_available_providers()
     unknown = [name for name in chosen if name not in known]
     if unknown:
@@ -167,8 +151,8 @@ def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None
     options.intra_op_num_threads = threads or 0
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
-    except Exception as error:  # onnxruntime's errors have no common parent but this
-        raise OnnxError(f"expected a graph in {path}, got {_said(error)}; export again") from error
+    except Exception as error:  # the only common base of onnxruntime's errors
+        raise _damaged("a graph", path, error) from error
     names = {value.name for value in session.get_inputs()}, {value.name for value in session.get_outputs()}
     if names != (set(INPUTS), {OUTPUT}):
         raise OnnxError(
@@ -178,10 +162,11 @@ def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None
     return session
 
 
-def missing(library: str) -> OnnxError:
-    """The error for a library that is not installed."""
+def missing_library(library: str) -> OnnxError:
+    """Returns the error for a library that is not installed."""
     return OnnxError(f'expected {library}, got none installed; pip install "turkish-clip[onnx]"')
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(error)}"
+def _damaged(expected: str, path: Path, error: Exception) -> OnnxError:
+    """Returns the error for a file of an export that can't be read."""
+    return OnnxError(f"expected {expected} in {path}, got {type(error).__name__}: {one_line(error)}; export again")

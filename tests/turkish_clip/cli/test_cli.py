@@ -78,7 +78,7 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
     paths = sorted(indexed.glob("*.png"))[:3]
     code, found = as_json("compare", *paths, tmp_path / "none.png", "-t", "ev", "-t", "kuş")
     assert code == 1
-    assert found["errors"] == {str(tmp_path / "none.png"): "no file"}
+    assert found["skipped"] == [{"path": str(tmp_path / "none.png"), "reason": "no file"}]
     assert [len(row) for row in found["scores"]] == [2, 2, 2]
     column = [row[0] for row in found["scores"]]
     assert found["best"]["ev"] == str(paths[column.index(max(column))])
@@ -174,7 +174,7 @@ def test_filtering_an_index_covers_every_file(tmp_path: Path, indexed: Path) -> 
     before = as_json("filter", folder, "-p", "ev", "--threshold", 0)
     run("index", folder)
     for code, found in (before, as_json("filter", folder, "-p", "ev", "--threshold", 0)):
-        assert (code, found["looked_at"], found["errors"]) == (1, 2, before[1]["errors"])
+        assert (code, found["images"], found["skipped"]) == (1, 2, before[1]["skipped"])
         assert {Path(row["path"]).name for row in found["flagged"]} == {"1.png", "copy.png"}
         assert [row["cosine"] for row in found["flagged"]] == pytest.approx(
             [before[1]["flagged"][0]["cosine"]] * 2, abs=1e-5

@@ -1,0 +1,57 @@
+"""Thumbnails of images, and images inside a page as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Literal
+
+from PIL import Image
+
+from turkish_clip.images import ImageError, ImageLike, open_image
+
+GREY = "#dddddd"
+JPEG_QUALITY = 85
+
+
+def thumbnail(source: ImageLike, side: int) -> Image.Image:
+    """Returns an image as RGB that fits into a square; one of at most half its side is enlarged by a whole factor.
+
+    Args:
+        source: a path, the bytes of a file, or a PIL image (which is not changed).
+        side: of the square, in pixels.
+
+    Raises:
+        ImageError: the image does not open.
+    """
+    image = open_image(source, min_side=side)
+    factor = side // max(image.size)
+    if factor > 1:
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    image.thumbnail((side, side))
+    return image
+
+
+def thumbnail_or_grey(source: ImageLike, side: int) -> Image.Image:
+    """Returns the thumbnail of an image, or a grey square if the image does not open.
+
+    Args:
+        source: a path, the bytes of a file, or a PIL image (which is not changed).
+        side: of the square, in pixels.
+    """
+    try:
+        return thumbnail(source, side)
+    except ImageError:
+        return Image.new("RGB", (side, side), GREY)
+
+
+def data_uri(image: Image.Image, kind: Literal["JPEG", "PNG"] = "JPEG") -> str:
+    """Returns an image as a data URI, for the `src` of an HTML page.
+
+    Args:
+        image: of mode "RGB".
+        kind: JPEG for photographs, PNG where every pixel counts.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=JPEG_QUALITY)  # PNG has no quality and ignores it
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
