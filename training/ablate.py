@@ -1,4 +1,4 @@
-"""python -m training.ablate recipe.yaml: objectives × data sizes × seeds from the same embeddings, side by side."""
+"""python -m training.ablate recipe.yaml: compares objectives × data sizes × seeds on the same image embeddings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger("training")
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Runs what is not yet done of the ablation; writes ablation.json and ablation.html."""
+    """Runs the cells of the ablation that are not yet measured; writes ablation.json and ablation.html."""
     config = read(AblateConfig, argv)
     images = _prepare(config)
     cells = [
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     for number, cell in enumerate(cells, 1):
         log.info("%d of %d: %s", number, len(cells), cell.name)
         measured[cell] = run(cell, images, config)
-        result = summary(measured, config)  # after each run: an interrupted ablation leaves what it has
+        result = summary(measured, config)  # after each cell, so that an interrupted ablation leaves its results
         write_json(config.folder / "ablation.json", result)
         write_page(config.folder / "ablation.html", result)
     _show(result, config)
@@ -48,10 +48,10 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def _prepare(config: AblateConfig) -> int:
-    """Embeds the images, if that is not done; returns how many there are to train on.
+    """Embeds the images, unless that is done; returns the number of training images.
 
     Raises:
-        RunError: a size is larger than that.
+        RunError: a size is larger than that number.
     """
     options = {**shared(config), "run": config.run, "embeddings": config.embeddings}
     path = config.folder / "recipe.yaml"
@@ -60,21 +60,26 @@ def _prepare(config: AblateConfig) -> int:
     with contextlib.redirect_stdout(io.StringIO()):
         embed_images.main([str(path)])
     embeddings = read_embeddings(config.embeddings_folder)
-    images = len(
-        with_embeddings(
-            remove_cross_split_duplicates(read_captions(config), embeddings).captions.split("train"), embeddings
-        )
-    )
+    captions = remove_cross_split_duplicates(read_captions(config), embeddings).captions
+    images = len(with_embeddings(captions.split("train"), embeddings))
     if max(config.sizes) > images:
         raise RunError(f"expected 'sizes' of at most {images} training images, got {max(config.sizes)}; lower it")
     return images
 
 
 def run(cell: Cell, images: int, config: AblateConfig) -> dict[str, Any]:
-    """Distils and measures one cell, or reads what it measured.
+    """Distils and measures one cell, or reads its results if that is done.
+
+    Args:
+        cell: the run to make.
+        images: the number of training images; a smaller cell gets more epochs, so that all take as many steps.
+        config: of the ablation.
+
+    Returns:
+        The cell's results.json and `train_seconds`, None for a resumed run, of which it is unknown.
 
     Raises:
-        RunError: it was done with other options or other image embeddings.
+        RunError: it was measured with other options or other image embeddings.
     """
     folder = config.folder / cell.name
     done = folder / "cell.json"
@@ -84,15 +89,15 @@ def run(cell: Cell, images: int, config: AblateConfig) -> dict[str, Any]:
         "objective": cell.objective,
         "seed": cell.seed,
         "train_images": cell.size,
-        "epochs": config.epochs * (images / cell.size if cell.size else 1),  # as many steps for each size
+        "epochs": config.epochs * (images / cell.size if cell.size else 1),
         "report_queries": 0,
     }
-    if config.captions.partition(":")[0] == "mini":  # drawn once, read as the folder that it is
+    if config.captions.partition(":")[0] == "mini":  # drawn once, then read as a folder
         options["captions"] = str(config.folder / "data")
     of = {"options": options, "manifest_sha256": sha256_of(config.embeddings_folder / MANIFEST)}
     if done.is_file():
         if json.loads(done.read_text(encoding="utf-8"))["of"] != of:
-            raise RunError(f"expected {folder} with the options of now, got others; start another --run")
+            raise RunError(f"expected {folder} to be of these options and embeddings, got others; choose another --run")
         return _read_cell(done)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.yaml", yaml.safe_dump(options, allow_unicode=True))
@@ -100,19 +105,19 @@ def run(cell: Cell, images: int, config: AblateConfig) -> dict[str, Any]:
     with contextlib.redirect_stdout(io.StringIO()):
         trained = distill.main([str(folder / "recipe.yaml"), *resume])
         found = evaluate.main([str(folder / "recipe.yaml")])
-    results = {**found, "train_seconds": None if resume else trained["train_seconds"]}  # unknown of a killed one
+    results = {**found, "train_seconds": None if resume else trained["train_seconds"]}
     write_json(done, {"of": of, "results": results})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return _read_cell(done)
 
 
 def _read_cell(done: Path) -> dict[str, Any]:
-    """What a cell measured."""
+    """Reads the results of a finished cell."""
     return dict(json.loads(done.read_text(encoding="utf-8"))["results"])
 
 
 def shared(config: AblateConfig) -> dict[str, Any]:
-    """The fields that all runs share, as a recipe has them."""
+    """Returns the fields that all cells share, as a recipe has them."""
     left_out = {"objectives", "seeds", "sizes", "run", "embeddings", "resume", "json"}
     return {
         name: value
@@ -122,13 +127,13 @@ def shared(config: AblateConfig) -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any], config: AblateConfig) -> None:
-    """Prints the table, or all as JSON."""
+    """Prints the table, or the whole result as JSON."""
     if config.json:
         print_result(result, as_json=True)
         return
     print(f"{result['images']} {result['split']} images, mean ± standard deviation over seeds")
     for row in result["rows"]:
-        print(f"\n{row['objective']}, {row['images'] or 'all'} training images, {row['seeds']} seeds")
+        print(f"\n{row['objective']}, {row['train_images'] or 'all'} training images, {row['seeds']} seeds")
         for label in FIGURES:
             mean = "–" if row[label]["mean"] is None else f"{row[label]['mean']:.3f}"
             spread = "" if row[label]["spread"] is None else f" ± {row[label]['spread']:.3f}"

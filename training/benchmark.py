@@ -1,4 +1,4 @@
-"""python -m training.benchmark --run runs/NAME: the published Turkish retrieval tests, both directions."""
+"""python -m training.benchmark --run runs/NAME: measures published Turkish retrieval benchmarks, both directions."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import BenchmarkConfig, read
 from training.run.record import check_no_run
 from turkish_clip.atomic import write_json
-from turkish_clip.errors import one_line
+from turkish_clip.errors import InputError, one_line
+from turkish_clip.metrics import METRIC_NAMES
 
 log = logging.getLogger("training")
-# MTEB's names on the right; a CLIP paper's recall@k is the share of queries with a hit among the first k.
-FIGURES = {
-    "recall_at_1": "hit_rate_at_1",
-    "recall_at_5": "hit_rate_at_5",
-    "recall_at_10": "hit_rate_at_10",
-    "ndcg_at_10": "ndcg_at_10",
-}
-RECALLS = tuple(FIGURES)[:3]
+RECALLS = METRIC_NAMES[:3]
+# Our names → MTEB's: what CLIP papers call recall@k is the fraction of queries with a hit among the first k.
+FIGURES = {name: name.replace("recall", "hit_rate") for name in (*RECALLS, "ndcg_at_10")}
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Measures what is not yet measured of these weights; writes benchmark.json."""
+    """Measures the tasks that are not yet measured with these weights; writes benchmark.json and benchmark.html."""
     config = read(BenchmarkConfig, argv)
     quiet_hosts()
     mteb = _mteb()
@@ -44,7 +40,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         raise BenchmarkError(f"expected tasks of MTEB, got {one_line(error)}; see --help") from error
     encoder = load_dual_encoder(config.model or config.run, config.image_model or None, device=device_of(config.device))
     pair = MtebPair(encoder, config.batch_size)
-    data = measure_data(encoder, config) if config.data else {}  # first: what is wrong with it is said at once
+    data = measure_data(encoder, config) if config.data else {}  # first, so that errors in it show at once
     result: dict[str, Any] = {
         "model": encoder.spec.text,
         "image_model": encoder.image_name,
@@ -67,7 +63,14 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def run(mteb: Any, pair: Any, task: Any, config: BenchmarkConfig) -> dict[str, Any]:
-    """One task's figures, fractions of 1; MTEB keeps them under the run by the weights' hash."""
+    """Returns one task's metrics, as fractions, from MTEB's cache in the run's folder if they are there.
+
+    Args:
+        mteb: the module.
+        pair: the model, an `MtebPair`.
+        task: of MTEB.
+        config: gives the run's folder, the subset and the batch size.
+    """
     began = time.perf_counter()
     found = mteb.evaluate(
         pair,
@@ -84,7 +87,7 @@ def run(mteb: Any, pair: Any, task: Any, config: BenchmarkConfig) -> dict[str, A
 
 
 def _earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
-    """What benchmark.json holds already of the same weights and language."""
+    """Returns what benchmark.json already holds of the same weights; only `data` if the subset or MTEB differs."""
     try:
         before = json.loads((config.folder / "benchmark.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -96,7 +99,7 @@ def _earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any], config: BenchmarkConfig) -> None:
-    """Prints a table, or all as JSON."""
+    """Prints a table, or the whole result as JSON."""
     if config.json:
         print_result(result, as_json=True)
         return
@@ -105,8 +108,7 @@ def _show(result: dict[str, Any], config: BenchmarkConfig) -> None:
         print(f"{name:<32}" + "".join(f"{found[key]:>{width}.3f}" for key, width in zip(FIGURES, (10, 8, 8, 10))))
     for name, found in result["data"].items():
         for direction in ("text_to_image", "image_to_text"):
-            figures = [found[direction][key] for key in RECALLS]
-            cells = "".join(f"{value:>{width}.3f}" for value, width in zip(figures, (10, 8, 8)))
+            cells = "".join(f"{found[direction][key]:>{width}.3f}" for key, width in zip(RECALLS, (10, 8, 8)))
             print(f"{name + ', ' + direction.replace('_', ' '):<32}{cells}")
     print(f"\n{config.folder / 'benchmark.json'}\n{config.folder / 'benchmark.html'}")
 
@@ -115,8 +117,6 @@ def _mteb() -> Any:
     try:
         import mteb
     except ImportError as error:
-        from turkish_clip.errors import InputError
-
         raise InputError('expected MTEB, got none installed; pip install "turkish-clip[benchmark]"') from error
     return mteb
 

@@ -1,4 +1,4 @@
-"""python -m training.leakage recipe.yaml --benchmark ids.txt: training images that a benchmark tests on."""
+"""python -m training.leakage recipe.yaml --benchmark ids.txt: finds training images that a benchmark tests on."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from training.run.config import LeakageConfig, read
 from training.run.source import SourceError
 from turkish_clip.atomic import write_text
 
-SHOWN = 10
+SHOWN = 10  # leaked images that are printed
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Compares by Flickr and COCO id, writes leaked.jsonl; returns the counts."""
+    """Compares images by Flickr and COCO id, writes leaked.jsonl and returns the counts."""
     config = read(LeakageConfig, argv)
     path = Path(config.benchmark)
     if not path.is_file():
-        raise SourceError(f"expected a file of image names or ids, one a line, got {path}, which is none; write one")
+        raise SourceError(f"expected a file of image names or ids, one per line, got no file {path}; write one")
     tested = ids_of(path.read_text(encoding="utf-8-sig").split(), bare=True)
     if not tested:
         raise SourceError(f"expected Flickr or COCO ids in {path}, such as 1009434119_febe49276a.jpg, got none")

@@ -1,4 +1,4 @@
-"""Captions as other people type them: the corruptions that robustness is measured with."""
+"""Corruptions of captions, as other people type them, by which robustness is measured."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CORRUPTION_LABELS = (
 )
 # Genitive, locative and ablative, with the buffer letters of possessives before them.
 ENDING = re.compile(r"(?<=\w{3})(?:n?[ıiuü]n|n?[dt][ae]n?)$")
-ENDING_LETTERS = 6  # shorter words end so by themselves: için, altın, yakın
+ENDING_LETTERS = 6  # shorter words often end so without a case ending: için, altın, yakın
 FUNCTION_WORDS = frozenset("bir ve ile var vardır bu şu o da de ki olan duran duruyor görünüyor bulunuyor".split())
 SYNONYMS = (
     "kırmızı al", "siyah kara", "beyaz ak", "araba otomobil", "küçük ufak", "büyük kocaman", "kalp yürek",
@@ -33,23 +33,18 @@ OTHER_WORD = {a: b for pair in SYNONYMS for a, b in (pair.split(), pair.split()[
 
 
 def nfd(text: str) -> str:
-    """Decomposed letters, as macOS writes file names."""
+    """Decomposes letters, as macOS writes file names."""
     return unicodedata.normalize("NFD", text)
 
 
 def _without_ending(text: str) -> str:
-    """Takes the case ending off the first word that has one, as hurried people do.
+    """Removes the case ending of the first word that has one, as hurried people do.
 
     >>> _without_ending("Ağacın üstünde bir kuş.")
     'Ağac üstünde bir kuş.'
     """
-
-    def cut(match: re.Match[str]) -> str:
-        word = match[0]
-        return ENDING.sub("", word) if len(word) >= ENDING_LETTERS else word
-
     for match in re.finditer(r"\w+", text):
-        bare = cut(match)
+        bare = ENDING.sub("", match[0]) if len(match[0]) >= ENDING_LETTERS else match[0]
         if bare != match[0]:
             return text[: match.start()] + bare + text[match.end() :]
     return text
@@ -67,17 +62,17 @@ def _other_order(text: str) -> str:
 
 
 def _keywords(text: str) -> str:
-    """Leaves words out that search queries leave out, and the full stop.
+    """Removes the full stop and the words that search queries leave out.
 
     >>> _keywords("Evin üstünde bir kuş var.")
     'Evin üstünde kuş'
     """
-    kept = [word for word in text.rstrip(".").split() if lower(word.strip(",")) not in FUNCTION_WORDS]
-    return " ".join(kept) or text
+    words = [word for word in text.rstrip(".").split() if lower(word.strip(",")) not in FUNCTION_WORDS]
+    return " ".join(words) or text
 
 
 def _synonyms(text: str) -> str:
-    """Puts another word in the place of each bare one that has one in a short list.
+    """Replaces each uninflected word by its synonym, if a short list has one.
 
     >>> _synonyms("Kırmızı bir araba, gece")
     'al bir otomobil, geceleyin'

@@ -1,4 +1,4 @@
-"""Flickr and COCO ids in the names of images, by which a benchmark's images are found in a source."""
+"""Flickr and COCO ids in image names, by which a benchmark's images are recognised in a source."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from pathlib import Path
 from training.data.samples import Row
 
 COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})")
-NUMBER = re.compile(r"[1-9]\d{0,5}")  # as COCO's annotations have them; too short for Flickr
+NUMBER = re.compile(r"[1-9]\d{0,5}")  # COCO ids as its annotations have them; most are too short for Flickr
 FLICKR = re.compile(r"([1-9]\d{5,10})(?:_[0-9a-f]{8,12}(?:_[a-z])?)?")
 
 
 def names(row: Row) -> list[str]:
-    """What a row may carry an id in: its own id, and its file's name."""
+    """Returns the texts of a row that may contain an id: its image_id, and the name of its file."""
     return [row.image_id, row.image.name] if isinstance(row.image, Path) else [row.image_id]
 
 
 def ids_of(texts: Iterable[str], *, bare: bool = False) -> set[str]:
-    """The Flickr and COCO ids in names of files, with or without folders and endings.
+    """Returns the Flickr and COCO ids in file names, as "flickr N" and "coco N".
 
-    A bare number of six digits may be either's, a shorter one COCO's; shorter ones count where `bare` says that the
-    texts are ids, not names: a data set's rows are numbered, too.
+    Args:
+        texts: names with or without folders and suffixes.
+        bare: also take short bare numbers, which in file names may be row numbers: COCO's, of six digits also Flickr's.
 
     >>> sorted(ids_of(["train/COCO_train2014_000000000139.jpg", "1009434119_febe49276a.jpg", "elma"]))
     ['coco 139', 'flickr 1009434119']

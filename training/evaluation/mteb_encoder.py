@@ -1,4 +1,4 @@
-"""A text encoder and its image model as MTEB takes a model."""
+"""A text encoder and its image model behind MTEB's interface."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from turkish_clip.metrics import Vectors
 
 
 class MtebPair(AbsEncoder):  # type: ignore[misc]
-    """A text encoder and its image model behind MTEB's interface.
+    """A dual encoder as MTEB takes a model.
 
-    The revision is a hash of both sides' weights: MTEB keeps results by name and revision, and would return an older
-    model's for a name alone.
+    Its revision is a hash of both sides' weights: MTEB stores results by name and revision, and would return those of
+    older weights for the same name.
     """
 
     def __init__(self, encoder: DualEncoder, batch_size: int) -> None:
@@ -47,7 +47,7 @@ class MtebPair(AbsEncoder):  # type: ignore[misc]
         prompt_type: Any = None,
         **_: Any,
     ) -> Vectors:
-        """The (n, dim) float32 unit vectors of a loader's batches, of texts or of images; prompts are not ours.
+        """Returns the (n, dim) float32 unit vectors of a loader's batches of texts or of images, without any prompt.
 
         Raises:
             BenchmarkError: an image of the benchmark does not open.

@@ -1,4 +1,4 @@
-"""Published benchmarks: our figures beside those of others, and benchmarks out of the maker's own files."""
+"""Published benchmarks: our metrics beside those of the baselines, and benchmarks measured on local files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from training.run.config import BenchmarkConfig
 from training.run.source import SourceConfig
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.errors import InputError
-from turkish_clip.metrics import Relevance
+from turkish_clip.metrics import METRIC_NAMES, Relevance
 from turkish_clip.text import nfc
 
 BASELINES = Path(__file__).with_name("baselines.yaml")
 TASK = re.compile(r"(?P<test>.+)(?P<direction>T2I|I2T)Retrieval")
 TESTS = {"XFlickr30kCo": "xFlickrCO"}  # MTEB's name → the paper's
 DIRECTIONS = {"T2I": "text_to_image", "I2T": "image_to_text"}
-RECALLS = ("recall_at_1", "recall_at_5", "recall_at_10")
+RECALLS = METRIC_NAMES[:3]
 
 
 class BenchmarkError(InputError):
@@ -33,15 +33,18 @@ class BenchmarkError(InputError):
 
 
 def read_baselines() -> list[dict[str, Any]]:
-    """What others have published: model, test, both directions' recall@1, @5 and @10 (None: not told), source."""
+    """Reads what others have published: model, test, recall@1, @5 and @10 per direction (None: unknown), and source."""
     return list(yaml.safe_load(BASELINES.read_text(encoding="utf-8")))
 
 
 def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of all tests that were measured, ours first in each, then the baselines' of the same test.
+    """Returns the table's rows: for each measured test ours first, then those of its baselines.
 
     Args:
-        result: what benchmark.json holds: `tasks` by MTEB's names, `data` by the names that the maker gave.
+        result: the content of benchmark.json: `tasks` by MTEB's names, `data` by the names given with --data_name.
+
+    Raises:
+        BenchmarkError: a name in `data` is also a test of MTEB's.
     """
     ours: dict[str, dict[str, Any]] = {}
 
@@ -53,8 +56,8 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
         match = TASK.fullmatch(name)
         if match:
             test = TESTS.get(match["test"], match["test"])
-            figures = [found[key] for key in RECALLS]
-            row(test, f"measured with MTEB {result['mteb']}")[DIRECTIONS[match["direction"]]] = figures
+            recalls = [found[key] for key in RECALLS]
+            row(test, f"measured with MTEB {result['mteb']}")[DIRECTIONS[match["direction"]]] = recalls
     for name, found in result["data"].items():
         if name in ours:
             raise BenchmarkError(f"expected a name of its own for {found['source']}, got {name}; add --data_name NAME")
@@ -70,23 +73,31 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def published_tests(result: dict[str, Any]) -> set[str]:
-    """The tests of a result that others publish figures of: MTEB's, and those of the baselines."""
+    """Returns the names of public tests: those that a result measured with MTEB, and those of the baselines."""
     tasks = (TASK.fullmatch(name) for name in result["tasks"])
     mteb = {TESTS.get(match["test"], match["test"]) for match in tasks if match}
     return mteb | {baseline["test"] for baseline in read_baselines()}
 
 
 def write_page(path: Path, result: dict[str, Any]) -> None:
-    """Writes benchmark.html whole."""
+    """Writes benchmark.html atomically.
+
+    Args:
+        path: of the page.
+        result: the content of benchmark.json.
+    """
     fill_page(path, "benchmark.html.jinja", result=result, directions=DIRECTIONS)
 
 
 def measure_data(encoder: DualEncoder, config: BenchmarkConfig) -> dict[str, Any]:
-    """The figures of the configuration's `data`, by its name.
+    """Measures both directions on the local benchmark `config.data`; returns its source and metrics under its name.
+
+    Args:
+        encoder: the dual encoder to measure.
+        config: names the data, its columns, split and ids.
 
     Raises:
-        BenchmarkError: an id of the list is not in the source, an image does not open, or nothing is left: a part of
-            a benchmark is another benchmark.
+        BenchmarkError: a listed id is not in the source, an image does not open, or nothing is left to measure.
         SourceError: the source can't be read.
     """
     rows = _chosen(config)
@@ -114,7 +125,7 @@ def measure_data(encoder: DualEncoder, config: BenchmarkConfig) -> dict[str, Any
 
 
 def _chosen(config: BenchmarkConfig) -> Sequence[Row]:
-    """The rows to measure."""
+    """Returns the rows to measure: all of the split, or those of the listed ids in the list's order."""
     source = SourceConfig(
         captions=config.data, caption_columns=config.data_captions, run=config.run, max_skipped_fraction=0.0
     )
@@ -124,18 +135,18 @@ def _chosen(config: BenchmarkConfig) -> Sequence[Row]:
         return rows
     path = Path(config.data_ids)
     if not path.is_file():
-        raise BenchmarkError(f"expected a file of image_ids, one a line, got {path}, which is none; write one")
+        raise BenchmarkError(f"expected a file of image_ids, one per line, got no file {path}; write one")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise BenchmarkError(f"expected UTF-8, got other bytes in {path}; save it as UTF-8") from error
-    wanted = dict.fromkeys(nfc(line.strip()) for line in lines)
-    wanted.pop("", None)
+    listed = dict.fromkeys(nfc(line.strip()) for line in lines)
+    listed.pop("", None)
     row_of = {row.image_id: row for row in rows}
-    missing = [image_id for image_id in wanted if image_id not in row_of]
-    if missing or not wanted:
+    missing = [image_id for image_id in listed if image_id not in row_of]
+    if missing or not listed:
         raise BenchmarkError(
-            f"expected the image_ids of {path} in {config.data}, got {len(missing)} of {len(wanted)} that are not there"
+            f"expected the image_ids of {path} in {config.data}, got {len(missing)} of {len(listed)} that are not there"
             f"{f', the first {missing[0]!r}' if missing else ''}; correct the list"
         )
-    return [row_of[image_id] for image_id in wanted]
+    return [row_of[image_id] for image_id in listed]

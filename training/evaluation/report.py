@@ -1,9 +1,7 @@
-"""report.html: a run's learning curve, its figures beside the teacher reference, and what it finds; one page."""
+"""report.html: a run's metrics beside the teacher reference, its learning curve and example queries, on one page."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,19 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from training.data.samples import Row
 from training.evaluation.corruptions import CORRUPTION_LABELS
 from training.run.config import EvaluateConfig
 from turkish_clip.atomic import write_text
+from turkish_clip.metrics import METRIC_LABELS
+from turkish_clip.thumbnails import data_uri, thumbnail
 
 if TYPE_CHECKING:
     from training.evaluation.retrieval import Split
 
 
 def fill_page(path: Path, template: str, **fields: Any) -> None:
-    """Fills the template of that name, everything in it escaped; a fact that it misses is an error."""
+    """Renders a template with every field escaped and writes the page atomically; a missing field is an error.
+
+    Args:
+        path: of the page.
+        template: a file name in templates/.
+        fields: what the template uses.
+    """
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -35,16 +40,15 @@ def fill_page(path: Path, template: str, **fields: Any) -> None:
 
 
 THUMBNAIL = 112  # pixels
-FOUND = 5  # images shown for a query
+FOUND = 5  # images shown per query
 MATRIX = 10  # images and captions in the similarity matrix
 CHART = (640, 220)  # width and height of the learning curve
 DIRECTIONS = (("text_to_image", "text → image"), ("image_to_text", "image → text"))
-METRICS = (("recall_at_1", "recall@1"), ("recall_at_5", "recall@5"), ("recall_at_10", "recall@10"), ("mrr", "MRR"))
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of the chart: a share of 1, its interval, and whose it is."""
+    """One bar of a chart: a metric as a fraction with its confidence interval, and which text encoder it is of."""
 
     label: str
     who: str
@@ -53,7 +57,14 @@ class Bar:
 
 
 def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence[Row], split: Split) -> Path:
-    """Writes report.html into the run folder; returns its path."""
+    """Writes report.html into the run folder and returns its path.
+
+    Args:
+        config: gives the run folder and the number of queries to show.
+        results: the content of results.json.
+        rows: the images of the split, in its order.
+        split: their vectors and those of their captions.
+    """
     thumbnails = Thumbnails(rows)
     thumbnails.make(_shown_images(split, config.report_queries))
     path = config.folder / "report.html"
@@ -72,37 +83,30 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
 
 
 class Thumbnails:
-    """Small data: URIs of images, each made once."""
+    """The thumbnails of a split's images as data URIs, each made once."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
         self.made: dict[int, str] = {}
 
     def make(self, numbers: Iterable[int]) -> None:
-        """Makes those of some images in the source's order, in which a streamed one is read fastest."""
+        """Makes the thumbnails of rows in the order of the source, in which a streamed one is read fastest."""
         for number in sorted(set(numbers)):
             self[number]
 
     def __getitem__(self, number: int) -> str:
         if number not in self.made:
-            image = self.rows[number].open(min_side=THUMBNAIL)
-            if max(image.size) < THUMBNAIL:
-                factor = THUMBNAIL // max(image.size) + 1
-                image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-            image.thumbnail((THUMBNAIL, THUMBNAIL))
-            buffer = io.BytesIO()
-            image.save(buffer, "PNG")
-            self.made[number] = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+            self.made[number] = data_uri(thumbnail(self.rows[number].file, THUMBNAIL), "PNG")
         return self.made[number]
 
 
 def bars(results: dict[str, Any]) -> dict[str, list[Bar]]:
-    """Per direction the bars of the text encoder, each beside the image model's own text tower's if measured."""
+    """Returns per direction the bars of the text encoder, each beside that of the teacher reference if measured."""
     charts = {}
     for direction, title in DIRECTIONS:
         chart = []
-        for metric, label in METRICS:
-            for who, key in (("Turkish text encoder", direction), ("English text tower", f"teacher_{direction}")):
+        for metric, label in METRIC_LABELS.items():
+            for who, key in (("Turkish text encoder", direction), ("teacher reference", f"teacher_{direction}")):
                 if key in results:
                     measured = results[key]
                     chart.append(Bar(label, who, measured[metric], measured["ci95"].get(metric)))
@@ -111,7 +115,7 @@ def bars(results: dict[str, Any]) -> dict[str, list[Bar]]:
 
 
 def curve(path: Path) -> dict[str, Any]:
-    """The learning curve as SVG points: training loss, and validation MRR where it was measured."""
+    """Returns the learning curve as SVG points: training loss, and validation MRR where measured; {} without a log."""
     if not path.is_file():
         return {}
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -138,25 +142,31 @@ def curve(path: Path) -> dict[str, Any]:
 
 
 def _shown_images(split: Split, count: int) -> list[int]:
-    """The images that the report shows, for its queries and in its matrix."""
+    """Returns the numbers of the images that the report shows, for its queries and in its matrix."""
     found = [_best(split, number) for number in _spread(len(split.relevance.texts), count)]
     return [image for best in found for image in best] + _spread(len(split.images), MATRIX)
 
 
 def _best(split: Split, text: int) -> list[int]:
-    """The five images that fit a text best, the best first."""
+    """Returns the numbers of the five images of highest cosine to a text, the best first."""
     order: list[int] = np.argsort(-(split.images @ split.texts[text]), kind="stable")[:FOUND].tolist()
     return order
 
 
 def _spread(size: int, count: int) -> list[int]:
-    """So many numbers below `size`, evenly spread."""
+    """Returns `count` numbers below `size`, evenly spaced; all of them where there are fewer."""
     numbers: list[int] = np.linspace(0, size - 1, min(count, size)).astype(int).tolist()
     return numbers
 
 
 def queries(split: Split, thumbnails: Thumbnails, count: int) -> list[dict[str, Any]]:
-    """Turkish queries spread over the split, each with the five images that fit best; the right ones are marked."""
+    """Returns Turkish queries spread over the split, each with its five top-ranked images, the right ones marked.
+
+    Args:
+        split: whose captions are the queries.
+        thumbnails: of its images.
+        count: of queries, at most.
+    """
     texts = split.relevance.texts
     shown = []
     for number in _spread(len(texts), count):
@@ -168,7 +178,12 @@ def queries(split: Split, thumbnails: Thumbnails, count: int) -> list[dict[str, 
 
 
 def matrix(split: Split, thumbnails: Thumbnails) -> dict[str, Any]:
-    """Cosines of ten images and a caption of each, with their colours: the diagonal should stand out."""
+    """Returns the cosines of ten images and a caption of each, with shades in [0, 1]: the diagonal should stand out.
+
+    Args:
+        split: whose images and captions are shown.
+        thumbnails: of its images.
+    """
     numbers = _spread(len(split.images), MATRIX)
     captions = [split.relevance.texts_of[number][0] for number in numbers]
     cosines = split.images[numbers] @ split.texts[captions].T
