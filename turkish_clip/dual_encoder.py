@@ -1,4 +1,4 @@
-"""Both sides of the space, text and images, from a pair or two models: what everything that uses a model takes."""
+"""The dual encoder: a text encoder and its image model, loaded from one pair or from two models."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ if TYPE_CHECKING:
     from turkish_clip.metrics import Vectors
 
 log = logging.getLogger("turkish_clip")
-DEFAULT_TEMPERATURE = 0.01  # what CLIP's training ends with: 1 / 100 (Source: Radford et al. 2021, section 2.5)
+DEFAULT_TEMPERATURE = 0.01  # CLIP's at the end of its training: 1 / 100 (Source: Radford et al. 2021, section 2.5)
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """An image on its way to the tower."""
+    """An image that `embed_batches` opens."""
 
     source: ImageLike
 
     def load(self, min_side: int | None = None) -> Opened:
-        """The image as RGB."""
+        """Opens the image as `open_image` does."""
         return Opened(open_image(self.source, min_side=min_side))
 
 
 @dataclass(frozen=True)
 class DualEncoder:
-    """A text encoder and its image model, loaded.
+    """A text encoder and its image model.
 
     Attributes:
-        temperature: of zero-shot probabilities.
-        temperature_is_fitted: whether it came with the model, or is the default.
+        spec: from where they were loaded.
+        text: the text encoder, or the pair.
+        image: the image model, or the same pair.
     """
 
     spec: ModelSpec
@@ -52,34 +53,41 @@ class DualEncoder:
 
     @property
     def temperature(self) -> float:
+        """The temperature of zero-shot probabilities: that of the model's record, or CLIP's."""
         return (self.spec.record and self.spec.record.temperature) or DEFAULT_TEMPERATURE
 
     @property
     def temperature_is_fitted(self) -> bool:
+        """Whether the model's record has a temperature."""
         return bool(self.spec.record and self.spec.record.temperature)
 
     @property
     def temperature_info(self) -> dict[str, float | bool]:
-        """Both, as the commands print them."""
+        """The temperature and whether it is fitted, as the commands print them."""
         return {"temperature": self.temperature, "temperature_is_fitted": self.temperature_is_fitted}
 
     @cached_property
     def dim(self) -> int:
-        """Width of the shared space."""
+        """Width of the vectors."""
         return int(self.encode_texts(["a"]).shape[1])
 
     @cached_property
     def image_weights_sha256(self) -> str:
-        """What identifies the image side: vectors of other weights can't be compared."""
+        """The hash of the image side's weights: vectors of other weights can't be compared."""
         return weights_sha256(image_side_of(self.image))
 
     @property
     def image_name(self) -> str:
-        """The image model's name, or the pair's."""
+        """The Hub id or folder of the image model or the pair."""
         return self.spec.image or self.spec.text
 
     def encode_texts(self, texts: Sequence[str], *, batch_size: int = 64) -> Vectors:
-        """The (n, dim) float32 unit vectors of texts."""
+        """Returns the (n, dim) float32 unit vectors of n texts, in order.
+
+        Args:
+            texts: to encode.
+            batch_size: texts encoded at a time.
+        """
         from turkish_clip.metrics import unit
 
         return unit(self.text.encode(list(texts), batch_size=batch_size, show_progress_bar=False))
@@ -87,7 +95,13 @@ class DualEncoder:
     def embed_images(
         self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
     ) -> Iterator[EmbeddedBatch]:
-        """Batches of (n, dim) float32 unit vectors of the images that open, and why the others do not, in order."""
+        """Yields batches, in order, of the float32 unit vectors of images, and of the errors of those that do not open.
+
+        Args:
+            images: paths, bytes of files, or PIL images; read as they are needed.
+            batch_size: images embedded at a time.
+            workers: threads that open images.
+        """
         from itertools import islice
 
         from turkish_clip.embed import embed_batches
@@ -104,11 +118,17 @@ def map_in_order(
     of_vectors: Callable[[Vectors], Sequence[Result]],
     of_error: Callable[[ImageError], Result],
 ) -> Iterator[Result]:
-    """What each image of some batches gives, in order: by its vector, or by the error where it did not open."""
+    """Yields the result of each image in batches, in order.
+
+    Args:
+        batches: from `DualEncoder.embed_images`.
+        of_vectors: maps (n, dim) float32 vectors to their n results.
+        of_error: maps the error of an image that did not open to its result.
+    """
     for batch in batches:
-        found = iter(of_vectors(batch.vectors) if batch.kept else [])
+        results = iter(of_vectors(batch.vectors) if batch.kept else [])
         for place in range(len(batch.kept) + len(batch.errors)):
-            yield of_error(batch.errors[place]) if place in batch.errors else next(found)
+            yield of_error(batch.errors[place]) if place in batch.errors else next(results)
 
 
 def load_dual_encoder(
@@ -122,17 +142,16 @@ def load_dual_encoder(
     """Loads a pair, or a text encoder and its image model.
 
     Args:
-        model: Hub id or folder of a pair or a text encoder, or the folder of a training run; None takes
-            TURKISH_CLIP_MODEL.
-        image_model: Hub id or folder; None takes TURKISH_CLIP_IMAGE_MODEL, then what the model names.
-        revision: of the model on the Hub.
-        image_revision: of the image model.
-        device: None lets sentence-transformers choose.
+        model: as in `resolve_models`.
+        image_model: as in `resolve_models`; a pair is used alone unless this is given.
+        revision: as in `resolve_models`.
+        image_revision: as in `resolve_models`.
+        device: torch device; None lets sentence-transformers choose.
 
     Raises:
-        NoModelError: no model is named anywhere.
-        UnreachableError: one is no folder, and the Hub does not answer.
-        ModelError: one can't be loaded, or they do not fit together.
+        NoModelError: as in `resolve_models`.
+        UnreachableError: one of them is no folder, and the Hub does not answer.
+        ModelError: one can't be loaded, they do not fit together, or this machine has no such device.
     """
     from turkish_clip.encoder import ModelError, check_one_width, load_model
 
@@ -167,12 +186,15 @@ def _image_model(spec: ModelSpec, device: str | None) -> SentenceTransformer:
 
 
 def _warn_of_other_weights(encoder: DualEncoder) -> None:
-    """Says so where the folder of the image model has changed since the text encoder was trained for it."""
+    """Warns if the folder of the image model has other weights than the text encoder was trained for."""
     named = encoder.spec.record.image_model if encoder.spec.record is not None else {}
     if named.get("id") != encoder.spec.image or not Path(named["id"]).is_dir():
         return
     expected = named.get("weights_sha256")
-    if expected and expected not in (encoder.image_weights_sha256, weights_sha256(encoder.image)):  # of a pair, all
+    if expected and expected not in (
+        encoder.image_weights_sha256,
+        weights_sha256(encoder.image),
+    ):  # or those of a whole pair
         log.warning(
             "%s has other weights than the image model that %s was trained for: scores are wrong; train anew, or name "
             "the right one with --image-model",
@@ -182,7 +204,7 @@ def _warn_of_other_weights(encoder: DualEncoder) -> None:
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """The hex SHA-256 over a module's named tensors: the same weights give the same hash in any file format."""
+    """Returns the hex SHA-256 of a module's named tensors, which does not depend on the file format."""
     import torch
 
     digest = hashlib.sha256()
@@ -193,6 +215,6 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def image_side_of(model: SentenceTransformer) -> Any:
-    """The modules through which images go: all of an image model, the image route of a pair."""
+    """Returns the modules that images pass: all of an image model, or the image route of a pair."""
     routes = getattr(model[0], "sub_modules", None)
     return routes["image"] if routes is not None and "image" in routes else model

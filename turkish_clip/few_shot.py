@@ -1,8 +1,8 @@
-"""A handful of labelled images per class: a linear classifier on image vectors, started from the words.
+"""Few-shot classification: a linear classifier on image vectors, fitted on a few labelled images per class.
 
-With few images a label's words say more than they do. So the classifier is a logistic regression whose weights are
-held near the zero-shot ones (a Gaussian prior around them), the less the more images there are. scikit-learn's holds
-weights near zero alone, and was worse than the words with five images a class; hence scipy's L-BFGS on the loss.
+It is a logistic regression with a Gaussian prior around the zero-shot weights, which are better than those that a few
+images alone give; the more images, the less the prior counts. scikit-learn's prior is around zero, with which five
+images per class gave a worse classifier than zero-shot; hence scipy's L-BFGS minimizes the loss.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from turkish_clip.text import nfc
 from turkish_clip.zero_shot import Classification, ImageClassifier, ZeroShotClassifier, softmax
 
 WEIGHTS, METADATA = "few_shot.safetensors", "few_shot.json"
-WORDS_SCALE = 10.0  # of the zero-shot weights, as logits of unit vectors
-# How hard the words hold, against the sum over images. The first one by itself where there are few: it was chosen on
-# the miniature world's validation images, five a class (training/LOG.md).
+WORDS_SCALE = 10.0  # of the zero-shot weights: the logit of an image whose cosine to a label is 1
+# Precisions of the prior, for a loss summed over images. Where images are few, the first is used, which was chosen on
+# the toy dataset's validation images, five per class (training/LOG.md).
 PRIORS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-FEWEST_FOR_FOLDS, MOST_FOLDS = 8, 5  # images in each class
+FEWEST_FOR_FOLDS, MOST_FOLDS = 8, 5  # images per class from which there is cross-validation; its folds
 
 
 class ExampleError(InputError):
-    """Examples that can't be learnt from, or a saved classifier that can't be used."""
+    """Examples that no classifier can be fitted on, or a saved classifier that can't be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotMetadata:
-    """What few_shot.json holds.
+    """The content of few_shot.json.
 
     Attributes:
         labels: in the order of the rows of the weights.
-        image_model: name of the image model whose vectors the classifier takes.
+        image_model: Hub id or folder of the image model whose vectors are classified.
         weights_sha256: of that image model.
-        examples: label → how many images it was fitted on.
+        examples: label → the number of images that it was fitted on.
         prior: the precision of the Gaussian prior around the zero-shot weights.
     """
 
@@ -60,12 +60,13 @@ class FewShotMetadata:
 
 @dataclass(frozen=True)
 class FewShotClassifier(ImageClassifier):
-    """Labels and the linear map from image vectors to their scores.
+    """A linear classifier of image vectors.
 
     Attributes:
+        encoder: embeds the images.
         weights: (labels, dim) float32.
-        metadata: which image model its vectors come from, how many examples it saw.
-        left_out: why some of the examples did not open.
+        metadata: its labels, image model, examples and prior.
+        left_out: the errors of the examples that did not open; empty for a loaded classifier.
     """
 
     encoder: DualEncoder
@@ -88,24 +89,25 @@ class FewShotClassifier(ImageClassifier):
         templates: Sequence[str] = PHOTOGRAPHS,
         seed: int = 0,
     ) -> FewShotClassifier:
-        """Learns from a few images a class.
+        """Fits a classifier on a few images per class.
 
         Args:
             encoder: from `load_dual_encoder`.
-            examples: label → its images; those that do not open are left out and told in `left_out`.
-            words: label → the words for it, which are one class; where there are none, the label itself.
+            examples: label → its images; those that do not open are left out and listed in `left_out`.
+            words: label → its synonyms; None, or a label without an entry, takes the label itself.
             templates: for the words, each with one {}.
-            seed: of the folds by which it is chosen how hard the words hold, from eight images a class on.
+            seed: of the folds of the cross-validation that chooses the prior, from eight images per class on.
 
         Raises:
             ExampleError: fewer than two labels, or one without an image that opens.
+            LabelError: the words or templates can't be used, as in `ZeroShotClassifier`.
         """
         vectors, numbers, left_out = _embedded(encoder, examples)
         labels = list(examples)
         synonyms = {label: list((words or {}).get(label, [label])) for label in labels}
-        started = ZeroShotClassifier(encoder, synonyms, templates=templates).label_vectors.astype(np.float64)
-        start = started * WORDS_SCALE
-        prior = _best_prior(vectors, numbers, start, seed)
+        label_vectors = ZeroShotClassifier(encoder, synonyms, templates=templates).label_vectors.astype(np.float64)
+        zero_shot = label_vectors * WORDS_SCALE
+        prior = _choose_prior(vectors, numbers, zero_shot, seed)
         metadata = FewShotMetadata(
             labels=labels,
             image_model=encoder.image_name,
@@ -113,34 +115,37 @@ class FewShotClassifier(ImageClassifier):
             examples=dict(zip(labels, np.bincount(numbers).tolist())),
             prior=prior,
         )
-        return cls(encoder, _learnt(vectors, numbers, start, prior).astype(np.float32), metadata, left_out)
+        weights = _fit_weights(vectors, numbers, zero_shot, prior).astype(np.float32)
+        return cls(encoder, weights, metadata, left_out)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of images; `score` is the label's logit."""
         scores = vectors @ self.weights.T
         results = []
-        for row, shares in zip(scores, softmax(scores)):
+        for row, probabilities in zip(scores, softmax(scores)):
             best = int(row.argmax())
-            probabilities = dict(zip(self.labels, map(float, shares)))
-            results.append(Classification(self.labels[best], float(shares[best]), float(row[best]), probabilities))
+            of_labels = dict(zip(self.labels, map(float, probabilities)))
+            results.append(Classification(self.labels[best], float(probabilities[best]), float(row[best]), of_labels))
         return results
 
     def save(self, folder: str | Path) -> None:
-        """Writes few_shot.safetensors and few_shot.json into a folder."""
+        """Writes few_shot.safetensors and few_shot.json into a folder, which is made if it does not exist."""
         from safetensors.numpy import save_file
 
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        with atomic_write(target / WEIGHTS) as partial:
+        with atomic_write(Path(folder) / WEIGHTS) as partial:
             save_file({"weights": np.ascontiguousarray(self.weights)}, partial)
-        write_record(target / METADATA, self.metadata)
+        write_record(Path(folder) / METADATA, self.metadata)
 
     @classmethod
     def load(cls, folder: str | Path, encoder: DualEncoder) -> FewShotClassifier:
-        """Reads what `save` wrote.
+        """Reads a classifier that `save` wrote.
+
+        Args:
+            folder: that it was saved in.
+            encoder: with the image model that it was fitted with.
 
         Raises:
-            ExampleError: nothing there, or it was learnt on the vectors of another image model.
+            ExampleError: the folder has no classifier, a damaged one, or one fitted with another image model.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -160,10 +165,10 @@ class FewShotClassifier(ImageClassifier):
 
 
 def examples_in(folder: str | Path) -> dict[str, list[Path]]:
-    """Labelled images out of a folder of folders: each subfolder is a label.
+    """Returns the image paths in each subfolder of a folder, sorted; the subfolder's name, as NFC, is their label.
 
     Raises:
-        ExampleError: no such folder, a subfolder without images, or fewer than two.
+        ExampleError: the folder does not exist, has fewer than two subfolders, or one of them has no images.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -184,59 +189,60 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
 def _embedded(
     encoder: DualEncoder, examples: Mapping[str, Sequence[ImageLike]]
 ) -> tuple[Vectors, NDArray[np.int64], tuple[ImageError, ...]]:
+    """Returns the (n, dim) vectors of the examples that open, the numbers of their labels, and the others' errors."""
     if len(examples) < 2:
         raise ExampleError(f"expected examples of at least two labels, got {list(examples)}; add another")
-    images = [image for some in examples.values() for image in some]
-    numbers = np.repeat(np.arange(len(examples)), [len(some) for some in examples.values()])
-    found: list[Any] = list(map_in_order(encoder.embed_images(images), list, lambda error: error))
-    kept = [place for place, vector in enumerate(found) if not isinstance(vector, ImageError)]
+    images = [image for of_label in examples.values() for image in of_label]
+    numbers = np.repeat(np.arange(len(examples)), [len(of_label) for of_label in examples.values()])
+    results: list[Any] = list(map_in_order(encoder.embed_images(images), list, lambda error: error))
+    kept = [place for place, vector in enumerate(results) if not isinstance(vector, ImageError)]
     numbers = numbers[kept]
     for number, label in enumerate(examples):
         if not (numbers == number).any():
             raise ExampleError(f"expected images of {label!r} that open, got none of {len(examples[label])}; add some")
-    errors = tuple(error for error in found if isinstance(error, ImageError))
-    return np.stack([found[place] for place in kept]), numbers, errors
+    errors = tuple(error for error in results if isinstance(error, ImageError))
+    return np.stack([results[place] for place in kept]), numbers, errors
 
 
-def _learnt(
-    vectors: Vectors, numbers: NDArray[np.int64], words: NDArray[np.float64], prior: float
+def _fit_weights(
+    vectors: Vectors, numbers: NDArray[np.int64], zero_shot: NDArray[np.float64], prior: float
 ) -> NDArray[np.float64]:
-    """The (labels, dim) weights of highest posterior: softmax likelihood of the images, Gaussian around the words."""
+    """Returns the (labels, dim) weights of maximal posterior: softmax likelihood, Gaussian prior around `zero_shot`."""
     from scipy.optimize import minimize
 
-    wanted = np.eye(len(words))[numbers]
+    one_hot = np.eye(len(zero_shot))[numbers]
     rows = vectors.astype(np.float64)
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        weights = flat.reshape(words.shape)
+        weights = flat.reshape(zero_shot.shape)
         probabilities = softmax(rows @ weights.T)
-        moved = weights - words
-        value = -np.log((probabilities * wanted).sum(axis=1) + 1e-300).sum() + prior / 2 * (moved**2).sum()
-        return float(value), ((probabilities - wanted).T @ rows + prior * moved).ravel()
+        difference = weights - zero_shot
+        value = -np.log((probabilities * one_hot).sum(axis=1) + 1e-300).sum() + prior / 2 * (difference**2).sum()
+        return float(value), ((probabilities - one_hot).T @ rows + prior * difference).ravel()
 
-    found = minimize(loss, words.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500})
-    return np.asarray(found.x).reshape(words.shape)
+    result = minimize(loss, zero_shot.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    return np.asarray(result.x).reshape(zero_shot.shape)
 
 
-def _best_prior(vectors: Vectors, numbers: NDArray[np.int64], words: NDArray[np.float64], seed: int) -> float:
-    """How hard the words should hold: what predicts held-out images best; the hardest where there are too few."""
+def _choose_prior(vectors: Vectors, numbers: NDArray[np.int64], zero_shot: NDArray[np.float64], seed: int) -> float:
+    """Returns the precision of the lowest negative log-likelihood in cross-validation; PRIORS[0] for too few images."""
     fewest = int(np.bincount(numbers).min())
     if fewest < FEWEST_FOR_FOLDS:
         return PRIORS[0]
     folds = min(MOST_FOLDS, fewest)
     order = np.random.default_rng(seed).permutation(len(numbers))
-    place = np.empty(len(numbers), np.int64)
-    for number in range(len(words)):  # each class spread over the folds
-        own = order[numbers[order] == number]
-        place[own] = np.arange(len(own)) % folds
+    fold_of = np.empty(len(numbers), np.int64)
+    for number in range(len(zero_shot)):  # spreads each class evenly over the folds
+        of_class = order[numbers[order] == number]
+        fold_of[of_class] = np.arange(len(of_class)) % folds
 
     def negative_log_likelihood(prior: float) -> float:
         total = 0.0
         for fold in range(folds):
-            seen, held = place != fold, place == fold
-            weights = _learnt(vectors[seen], numbers[seen], words, prior)
-            probabilities = softmax(vectors[held].astype(np.float64) @ weights.T)
-            total -= float(np.log(probabilities[np.arange(int(held.sum())), numbers[held]] + 1e-300).sum())
+            fitted, held_out = fold_of != fold, fold_of == fold
+            weights = _fit_weights(vectors[fitted], numbers[fitted], zero_shot, prior)
+            probabilities = softmax(vectors[held_out].astype(np.float64) @ weights.T)
+            total -= float(np.log(probabilities[np.arange(int(held_out.sum())), numbers[held_out]] + 1e-300).sum())
         return total
 
     return min(PRIORS, key=negative_log_likelihood)

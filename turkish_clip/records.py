@@ -1,4 +1,4 @@
-"""Records on disk: frozen dataclasses, written as JSON with a format number and read back into the same class."""
+"""Records: frozen dataclasses that are written as JSON with a format number and read back into the same class."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class ImageModel:
     """The image model that a text encoder, a run or an index belongs to.
 
     Attributes:
-        id: Hub id, or a folder.
-        revision: commit on the Hub; empty where none was recorded.
-        weights_sha256: hash of its weights, as `turkish-clip info` prints it; empty where none was recorded.
+        id: Hub id or folder.
+        revision: commit on the Hub; empty if none was recorded.
+        weights_sha256: hash of its weights, as `turkish-clip info` prints it; empty if none was recorded.
     """
 
     id: str
@@ -30,7 +30,7 @@ class ImageModel:
 
 
 def as_json(record: Any) -> dict[str, Any]:
-    """Returns what a record's file holds: its format number and every field that is not None."""
+    """Returns the content of a record's file: its format number and every field that is not None."""
 
     def without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
         return {name: value for name, value in items if value is not None}
@@ -43,7 +43,7 @@ def write_record(path: Path, record: Any) -> None:
 
     Args:
         path: the file.
-        record: a dataclass whose class has a FORMAT number.
+        record: an instance of a dataclass that has a FORMAT number.
     """
     write_json(path, as_json(record))
 
@@ -52,13 +52,13 @@ def read_record(kind: type[T], path: Path, advice: str, error: type[InputError] 
     """Reads a record.
 
     Args:
-        kind: its dataclass, with a FORMAT number.
+        kind: its dataclass, which has a FORMAT number.
         path: the file.
-        advice: what to do where it can't be read, as the end of the message.
+        advice: what to do if it can't be read, as the end of the message.
         error: the type that is raised.
 
     Raises:
-        InputError: of type `error`: no such file, no JSON object, another format, or fields that are not the class's.
+        InputError: as `error`: the file does not exist, has no JSON object or another format, or its fields do not fit.
     """
     expected = f"expected {path.name} of format {kind.FORMAT} in {path.parent}"  # type: ignore[attr-defined]
     try:
@@ -70,15 +70,15 @@ def read_record(kind: type[T], path: Path, advice: str, error: type[InputError] 
 
 
 def from_json(kind: type[T], values: Any) -> T:
-    """Returns the record that `as_json` made the values of.
+    """Returns the record of which `as_json` returned the values.
 
     Args:
-        kind: its dataclass, with a FORMAT number.
-        values: what its file holds.
+        kind: its dataclass, which has a FORMAT number.
+        values: the parsed content of its file.
 
     Raises:
-        ValueError: no JSON object, or another format.
-        TypeError: an unknown field, or one missing.
+        ValueError: it is no JSON object, or of another format.
+        TypeError: a field is unknown or missing.
     """
     if not isinstance(values, dict):
         raise ValueError(f"a {type(values).__name__}")
@@ -90,7 +90,7 @@ def from_json(kind: type[T], values: Any) -> T:
 
 
 def _built(kind: Any, value: Any) -> Any:
-    """Returns a JSON value as its annotated type: dataclasses, and tuples, lists and dicts of them."""
+    """Converts a JSON value to its annotated type: a dataclass, a tuple, list or dict of such, or a plain value."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return None if value is None else _built(next(one for one in inner if one is not NoneType), value)

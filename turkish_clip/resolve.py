@@ -1,4 +1,4 @@
-"""Which models are meant: a name, the environment, or what stands beside a model; and whether they can be had."""
+"""Resolves which models to load, from names, the environment and model records, and checks that they are reachable."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 MODEL_VARIABLE, IMAGE_MODEL_VARIABLE = "TURKISH_CLIP_MODEL", "TURKISH_CLIP_IMAGE_MODEL"
 STOCK_IMAGE_MODEL = "clip-ViT-B-32"
-RUN_RECORD, MODEL_FOLDER = "run.json", "model"  # in a training run, whose folder serves as a model, too
+RUN_RECORD, MODEL_FOLDER = "run.json", "model"  # in the folder of a training run, which may be given as a model
+HOST = "sentence-transformers"  # the owner of Hub models that are named without one, such as clip-ViT-B-32
+MODEL_FILES = ("modules.json", "config.json")  # every model has one of them
 
 
 class NoModelError(InputError):
-    """No model was named, or a pair was named as two models."""
+    """No model was named, or what was named is an ONNX export or has a record of another format."""
+
+
+class UnreachableError(InputError):
+    """A model that is neither a folder nor in the Hub's cache, while the Hub does not answer."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,11 @@ class ModelSpec:
 
     Attributes:
         text: Hub id or folder of the text encoder, or of a pair.
-        image: of the image model; empty for a pair.
-        revision: of the text encoder or pair on the Hub; empty: the newest.
-        image_revision: of the image model.
-        record: what stands beside the weights, such as a fitted temperature; None where there is no record.
-        image_is_guessed: whether nobody named the image model, so that it is CLIP's own.
+        image: Hub id or folder of the image model; empty for a pair.
+        revision: of `text` on the Hub; empty means the newest.
+        image_revision: of `image` on the Hub; empty means the newest.
+        record: the record beside the text encoder's or pair's weights; None if there is none.
+        image_is_guessed: whether the image model is STOCK_IMAGE_MODEL because none is named anywhere.
     """
 
     text: str
@@ -48,11 +54,17 @@ def resolve_models(
     revision: str | None = None,
     image_revision: str | None = None,
 ) -> ModelSpec:
-    """Which models are meant, from what was given, the environment, and what stands beside the model.
+    """Resolves which models to load, from the arguments, the environment, and the record beside the model.
+
+    Args:
+        model: Hub id or folder of a pair or a text encoder, or a training run; None takes TURKISH_CLIP_MODEL.
+        image_model: Hub id or folder; None takes TURKISH_CLIP_IMAGE_MODEL, then the one that the record names.
+        revision: branch, tag or commit of the model on the Hub; None takes the newest.
+        image_revision: of the image model; None takes the recorded one if the image model is the recorded one.
 
     Raises:
-        NoModelError: none is named, or an ONNX export is.
-        UnreachableError: it is no folder, and the Hub does not answer.
+        NoModelError: none is named, or it is an ONNX export, or its record is of another format.
+        UnreachableError: the model is no folder, and the Hub does not answer.
     """
     from turkish_clip.onnx.runtime import is_export
 
@@ -74,7 +86,7 @@ def resolve_models(
     record = _record_beside(text, revision)
     named = dict(record.image_model) if record is not None else {}
     if run is not None and named.get("id") and not named.get("revision"):  # with a revision, it is on the Hub
-        named["id"] = _from_where_it_was_trained(run, named["id"])
+        named["id"] = _image_model_folder(run, named["id"])
     chosen = image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id")
     image = str(chosen or STOCK_IMAGE_MODEL)
     if image_revision is None and image == named.get("id"):
@@ -84,27 +96,28 @@ def resolve_models(
 
 
 def _run_of(model: Path) -> Path | None:
-    """The training run that a folder is, or whose model it is."""
+    """Returns the training run that a folder is or whose model it is; None if it is neither."""
     runs = [model, model.absolute().parent] if model.name == MODEL_FOLDER else [model]
     return next((run for run in runs if (run / RUN_RECORD).is_file()), None)
 
 
-def _from_where_it_was_trained(run: Path, folder: str) -> str:
-    """An image model's folder, if it is one: below this directory where the run is, too, or else above the run.
+def _image_model_folder(run: Path, folder: str) -> str:
+    """Finds a run's image model from its recorded relative path: in the parent folders of the run, or in this one.
 
-    Another checkout, from which a run is used, may have a model of other weights in the same place.
+    The current folder comes first only if the run is below it: in another checkout, the same path may hold a model of
+    other weights. A path at which there is no model is returned as it is: it may be a Hub id.
     """
     here = Path.cwd()
-    as_named = Path(os.path.normpath(run.absolute()))  # runs may lie behind a link
-    above = [*as_named.parents, *run.resolve().parents]
-    for place in [here, *above] if here in above else [*above, here]:
-        if any((place / folder / name).is_file() for name in ("modules.json", "config.json")):
+    as_named = Path(os.path.normpath(run.absolute()))  # the path to the run may contain links
+    parents = [*as_named.parents, *run.resolve().parents]
+    for place in [here, *parents] if here in parents else [*parents, here]:
+        if any((place / folder / name).is_file() for name in MODEL_FILES):
             return folder if place == here else str(place / folder)
     return folder
 
 
 def _record_beside(text: str, revision: str | None) -> ModelRecord | None:
-    """Reads the record beside a model's weights; None where there is none.
+    """Reads the record beside a model's weights; returns None if there is none.
 
     Raises:
         NoModelError: it is of another format.
@@ -113,7 +126,7 @@ def _record_beside(text: str, revision: str | None) -> ModelRecord | None:
 
     try:
         content = find_record(text, revision).read_text(encoding="utf-8")
-    except Exception:  # noqa: BLE001 - a model without a record is a model; loading it says what else is wrong
+    except Exception:  # noqa: BLE001 - a model needs no record, and loading it reports any other fault
         return None
     try:
         return ModelRecord.from_json(content)
@@ -121,19 +134,17 @@ def _record_beside(text: str, revision: str | None) -> ModelRecord | None:
         raise NoModelError(f"expected {RECORD} of this version in {text}, got {one_line(error)}") from error
 
 
-HOST = "sentence-transformers"  # whose models have names without an owner, such as clip-ViT-B-32
-ANY_MODEL = ("modules.json", "config.json")  # one of which each has
-
-
-class UnreachableError(InputError):
-    """A model that is no folder, and not to be had from the Hub either."""
-
-
 def check_reachable(name: str, revision: str | None = None) -> None:
-    """Sees that a name is a folder, a model in the Hub's cache, or that the Hub answers; what it answers is not asked.
+    """Checks that a name is a folder or a model in the Hub's cache, or else that the Hub answers.
+
+    Whether the Hub has the model is left to loading it.
+
+    Args:
+        name: Hub id or folder of a model.
+        revision: branch, tag or commit on the Hub; None takes the newest.
 
     Raises:
-        UnreachableError: none of them; a name that can be no Hub id is told as a folder that is not there.
+        UnreachableError: it is neither, and can't be a Hub id or the Hub does not answer.
     """
     if Path(name).exists():
         return
@@ -147,16 +158,16 @@ def check_reachable(name: str, revision: str | None = None) -> None:
             try_to_load_from_cache(repository, file, cache_dir=cache, revision=revision or None)
             for repository in names
             for cache in caches
-            for file in ANY_MODEL
+            for file in MODEL_FILES
         ]
     except HFValidationError as error:
         raise UnreachableError(f"expected a model, got {name}, which is no folder here; check the path") from error
     if constants.HF_HUB_OFFLINE or any(isinstance(path, str) for path in cached):
         return
     try:
-        HfApi().file_exists(names[0], ANY_MODEL[0], revision=revision or None)
+        HfApi().file_exists(names[0], MODEL_FILES[0], revision=revision or None)
     except HfHubHTTPError:
-        return  # loading says which: no such model, or not for everyone
+        return  # the Hub answered; loading reports that there is no such model, or no access to it
     except Exception as error:
         raise UnreachableError(
             f"expected a model, got {name}, which is no folder here, and no answer from the Hub "

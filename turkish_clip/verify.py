@@ -1,7 +1,7 @@
-"""Whether a published model is what it says: it loads, gives the golden vectors, and pairs with its image model.
+"""Checks that a published model loads, gives the golden vectors of its record, and fits its image model.
 
-This file imports nothing of this package and runs by itself, under any sentence-transformers that the model allows:
-python -I verify.py FOLDER_OR_ID [--image-model FOLDER_OR_ID].
+This file imports nothing of this package and runs alone, with every version of sentence-transformers that the model
+supports: python -I verify.py FOLDER_OR_ID [--image-model FOLDER_OR_ID].
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 RECORD = "turkish_clip.json"
-TEXT_TOLERANCE = 1e-4  # largest difference of a component; float32 kernels of other processors differ by about 1e-6
-IMAGE_COSINE = 0.99  # resizing differs between versions; another image model of the same width gives about 0
+TEXT_TOLERANCE = 1e-4  # of each component; the float32 kernels of different processors differ by about 1e-6
+IMAGE_COSINE = 0.99  # at least; resizing differs between versions, and another image model gives about 0
 NORM_TOLERANCE = 1e-3
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
 GOLDEN_TEXTS = (
@@ -45,16 +45,19 @@ GOLDEN_TEXTS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """What turkish_clip.json holds beside a model's weights; a run's own model has no golden vectors.
+    """The content of turkish_clip.json, which is saved beside a model's weights.
 
     Attributes:
-        kind: "text" for a text encoder, "paired" for text encoder and image model in one.
-        image_model: id, revision (empty: none) and weights_sha256 of the image model that it was trained for.
-        requires: the oldest versions of libraries that the published folder was loaded under.
+        kind: "text" for a text encoder, "paired" for a text encoder and its image model in one.
+        dim: width of the vectors.
+        max_tokens: number of tokens, special ones included, at which a longer text is cut.
+        weights_sha256: of the text encoder.
+        image_model: id, revision (empty means none) and weights_sha256 of the image model that it was trained for.
+        requires: for each library the oldest version with which the published folder was loaded.
         tolerance: largest allowed difference of a component of a golden text vector.
-        golden: texts, text_vectors and image_vectors, as `golden` makes them; None before publication.
-        measured: dataset, split, counts and retrieval figures, as in results.json; None before they are measured.
-        temperature: of zero-shot probabilities; None where none was fitted.
+        golden: texts, text_vectors and image_vectors, as `golden` returns them; None before publication.
+        measured: dataset, split, counts and retrieval metrics, as in results.json; None before they are measured.
+        temperature: of zero-shot probabilities; None if none was fitted.
     """
 
     FORMAT: ClassVar[int] = 2  # 1 had golden vectors of "pictures"
@@ -71,17 +74,17 @@ class ModelRecord:
     temperature: float | None = None
 
     def to_json(self) -> str:
-        """Returns the text of the file."""
+        """Returns the content of the file as text."""
         values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         return json.dumps({"format": self.FORMAT, **values}, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> ModelRecord:
-        """Reads the text of the file.
+        """Parses the content of the file.
 
         Raises:
-            ValueError: no JSON object, or another format.
-            TypeError: a field that is unknown, or one missing.
+            ValueError: it is no JSON object, or of another format.
+            TypeError: a field is unknown or missing.
         """
         values = json.loads(text)
         found = values.pop("format", None) if isinstance(values, dict) else None
@@ -95,10 +98,12 @@ class ModelRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        found: what was seen; for a failure also what was expected and what to do.
+        name: what was checked, in a few words.
+        passed: whether it is as expected.
+        found: what was measured; for a failure also what was expected and what to do.
     """
 
     name: str
@@ -107,7 +112,7 @@ class Check:
 
 
 def golden_images() -> list[Image.Image]:
-    """Three smooth 256-pixel images made by arithmetic: the same everywhere, and hardly changed by resizing."""
+    """Computes three smooth images of 256 × 256 pixels: the same everywhere, and hardly changed by resizing."""
     import numpy as np
     from PIL import Image
 
@@ -119,7 +124,12 @@ def golden_images() -> list[Image.Image]:
 
 
 def golden(text_encoder: SentenceTransformer, image_encoder: SentenceTransformer) -> dict[str, Any]:
-    """The golden vectors of a text encoder and its image model, as the record keeps them: lists of float32."""
+    """Returns the golden texts and the vectors of texts and images, as lists of floats for the record.
+
+    Args:
+        text_encoder: a text encoder, or a pair.
+        image_encoder: its image model, or the same pair.
+    """
     return {
         "texts": list(GOLDEN_TEXTS),
         "text_vectors": encode_each(text_encoder, GOLDEN_TEXTS).tolist(),
@@ -135,17 +145,17 @@ def verify(
     image_revision: str | None = None,
     device: str | None = None,
 ) -> list[Check]:
-    """Looks at a published model; never raises for what is wrong with it.
+    """Checks a published model; its faults are failed checks, not exceptions.
 
     Args:
         model: Hub id or folder of a text encoder, or of a pair.
-        image_model: what a text encoder is to be paired with; None takes the one that its record names.
+        image_model: Hub id or folder to check a text encoder with; None takes the one that its record names.
         revision: branch, tag or commit of the model.
-        image_revision: of the image model; None takes the recorded one, where the model is the recorded one.
-        device: where to compute; None lets sentence-transformers choose.
+        image_revision: of the image model; None takes the recorded one if the image model is the recorded one.
+        device: torch device; None lets sentence-transformers choose.
 
     Returns:
-        The checks in order; they end at the first one without which the others can't be made.
+        The checks in order, up to the first failed one without which the others can't be made.
     """
     try:
         record = _read_record(str(model), revision)
@@ -176,11 +186,11 @@ def verify(
 
 
 def _read_record(model: str, revision: str | None) -> ModelRecord:
-    """Reads a published model's record.
+    """Reads a published model's record; the Hub's client and the file system raise their own errors.
 
     Raises:
-        ValueError: another format, no golden vectors, or some that do not match their texts.
-        TypeError: something is missing. The Hub's client and the file system raise their own.
+        ValueError: it is of another format, or has no golden vectors or not one for each text.
+        TypeError: a field is unknown or missing.
     """
     record = ModelRecord.from_json(find_record(model, revision).read_text(encoding="utf-8"))
     if record.golden is None:
@@ -191,7 +201,15 @@ def _read_record(model: str, revision: str | None) -> ModelRecord:
 
 
 def find_record(model: str, revision: str | None) -> Path:
-    """The path of a model's record, fetched from the Hub where the model is no folder."""
+    """Returns the path of a model's record, which is downloaded if the model is not a folder.
+
+    Args:
+        model: Hub id or folder.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        ValueError: the model is a file. The Hub's client raises its own errors.
+    """
     if Path(model).is_dir():
         return Path(model) / RECORD
     if Path(model).exists():
@@ -202,14 +220,20 @@ def find_record(model: str, revision: str | None) -> Path:
 
 
 def load(model: str | Path, revision: str | None, device: str | None) -> SentenceTransformer:
-    """A SentenceTransformer, without remote code."""
+    """Loads a SentenceTransformer without remote code; the host raises its own errors.
+
+    Args:
+        model: Hub id or folder.
+        revision: branch, tag or commit on the Hub; None or empty takes the newest.
+        device: torch device; None lets sentence-transformers choose.
+    """
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(model), revision=revision or None, device=device, trust_remote_code=False)
 
 
 def _check_versions(record: ModelRecord) -> Check:
-    """The installed libraries against the oldest that the model was loaded under."""
+    """Checks that the installed libraries are no older than those with which the model was loaded."""
     found, old = [], []
     for library, least in record.requires.items():
         installed = version(library)
@@ -220,7 +244,7 @@ def _check_versions(record: ModelRecord) -> Check:
 
 
 def _check_files(model: str, revision: str | None) -> Check:
-    """No pickle and no code among the files of a folder or of a Hub repository."""
+    """Checks that a folder or Hub repository has no pickle and no code."""
     if Path(model).is_dir():
         names = [path.name for path in Path(model).rglob("*")]
     else:
@@ -237,7 +261,7 @@ def _check_files(model: str, revision: str | None) -> Check:
 
 
 def _check_modules(model: SentenceTransformer, seconds: float) -> Check:
-    """Only the host's own modules."""
+    """Checks that the model consists of sentence-transformers' own modules."""
     names = [type(module).__module__ for module in model]
     foreign = [name for name in names if name.split(".")[0] != "sentence_transformers"]
     if foreign:
@@ -246,16 +270,16 @@ def _check_modules(model: SentenceTransformer, seconds: float) -> Check:
 
 
 def _check_texts(model: SentenceTransformer, record: ModelRecord) -> list[Check]:
-    """Width, norm, golden vectors, and decomposed letters."""
+    """Checks the width, norm and golden vectors of texts, and that decomposed letters give the same vectors."""
     import numpy as np
 
     golden = record.golden or {}
     texts = golden["texts"]
     vectors = encode_each(model, texts)
-    width, wanted = vectors.shape[1], record.dim
-    if width != wanted:
-        return [Check("width", False, f"expected {wanted}, got {width}; this is another model")]
-    off = float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max())
+    width = vectors.shape[1]
+    if width != record.dim:
+        return [Check("width", False, f"expected {record.dim}, got {width}; this is another model")]
+    deviation = float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max())
     difference = float(np.abs(vectors - np.asarray(golden["text_vectors"], np.float32)).max())
     limit = record.tolerance
     decomposed = encode_each(model, [unicodedata.normalize("NFD", text) for text in texts])
@@ -263,7 +287,7 @@ def _check_texts(model: SentenceTransformer, record: ModelRecord) -> list[Check]
     equal = int((decomposed == composed).all(axis=1).sum())
     return [
         Check("width", True, str(width)),
-        Check("unit norm", off < NORM_TOLERANCE, f"largest deviation {off:.1e}, allowed {NORM_TOLERANCE}"),
+        Check("unit norm", deviation < NORM_TOLERANCE, f"largest deviation {deviation:.1e}, allowed {NORM_TOLERANCE}"),
         Check(
             "golden texts",
             difference <= limit,
@@ -277,32 +301,37 @@ def _check_texts(model: SentenceTransformer, record: ModelRecord) -> list[Check]
 def _check_images(
     text_encoder: SentenceTransformer, image_encoder: SentenceTransformer, record: ModelRecord, name: str
 ) -> list[Check]:
-    """The image model is the one that the text encoder was trained for, and both compare."""
+    """Checks that an image model is the one of the record, and that its vectors compare with those of texts."""
     import numpy as np
 
-    wanted = np.asarray((record.golden or {})["image_vectors"], np.float32)
+    expected = np.asarray((record.golden or {})["image_vectors"], np.float32)
     trained_for = record.image_model["id"]
     try:
         vectors = unit(encode_each(image_encoder, golden_images()))
     except Exception as error:  # noqa: BLE001 - a text model that is given images raises what its tokenizer does
         found = f"expected an image model such as {trained_for}, got {name}, which fails on images: {first_line(error)}"
         return [Check("pairs", False, found)]
-    if vectors.shape != wanted.shape:
-        found = f"expected vectors of {wanted.shape[1]}, got {vectors.shape[1]} from {name}; pair it with {trained_for}"
-        return [Check("pairs", False, found)]
-    cosine = float((vectors * wanted).sum(axis=1).min())
+    if vectors.shape != expected.shape:
+        widths = f"expected vectors of {expected.shape[1]}, got {vectors.shape[1]} from {name}"
+        return [Check("pairs", False, f"{widths}; pair it with {trained_for}")]
+    cosine = float((vectors * expected).sum(axis=1).min())
     same = cosine >= IMAGE_COSINE
-    found = f"{len(wanted)} golden images through {name}: smallest cosine {cosine:.4f}, allowed {IMAGE_COSINE}"
+    found = f"{len(expected)} golden images through {name}: smallest cosine {cosine:.4f}, allowed {IMAGE_COSINE}"
     scores = text_encoder.similarity(vectors, encode_each(text_encoder, GOLDEN_TEXTS[:2]))
     shape = tuple(scores.shape)
     return [
         Check("pairs", same, found + ("" if same else f"; another image model: pair it with {trained_for}")),
-        Check("similarity", shape == (len(wanted), 2), f"(images, texts) = {shape}"),
+        Check("similarity", shape == (len(expected), 2), f"(images, texts) = {shape}"),
     ]
 
 
 def encode_each(model: SentenceTransformer, inputs: Any) -> NDArray[np.float32]:
-    """The (n, dim) float32 vectors, one input a batch: padding and batch size then change no bit."""
+    """Returns the (n, dim) float32 vectors of n inputs, each a batch alone, so that padding does not change a bit.
+
+    Args:
+        model: that encodes them, raw or to unit norm as it does.
+        inputs: texts or images.
+    """
     import numpy as np
 
     vectors = model.encode(list(inputs), batch_size=1, show_progress_bar=False, convert_to_numpy=True)
@@ -310,14 +339,14 @@ def encode_each(model: SentenceTransformer, inputs: Any) -> NDArray[np.float32]:
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows divided by their norms."""
+    """Scales each row to norm 1."""
     import numpy as np
 
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """A version's leading numbers.
+    """Returns the leading numbers of a version, at most three.
 
     >>> numbers("5.10.0.dev1") > numbers("5.4")
     True
@@ -331,12 +360,12 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def first_line(error: Exception) -> str:
-    """An error's kind and first line."""
+    """Returns the type and the first line of an error."""
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:200]}"
 
 
 def quiet() -> None:
-    """Keeps the host's bars and warnings out of the list of checks."""
+    """Turns off the progress bars and warnings of transformers, which would be printed among the checks."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -344,17 +373,17 @@ def quiet() -> None:
 
 
 def as_lines(checks: list[Check]) -> str:
-    """The checks for people, one a line."""
+    """Returns the checks as text, one per line."""
     return "\n".join(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<16}{check.found}" for check in checks)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the checks; returns 0 if all passed, 1 if not."""
+    """Prints the checks; returns the exit code: 0 if all passed, 1 if not."""
     parser = argparse.ArgumentParser(prog="verify.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", help="Hub id or folder")
-    parser.add_argument("--image-model", help="Hub id or folder; else the one that the model names")
-    parser.add_argument("--revision", help="of the model")
-    parser.add_argument("--image-revision", help="of the image model")
+    parser.add_argument("--image-model", help="Hub id or folder; by default the one that the model's record names")
+    parser.add_argument("--revision", help="branch, tag or commit of the model")
+    parser.add_argument("--image-revision", help="branch, tag or commit of the image model")
     parser.add_argument("--json", action="store_true", help="print the checks as one JSON list")
     options = parser.parse_args(argv)
     quiet()

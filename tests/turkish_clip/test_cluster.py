@@ -15,7 +15,7 @@ from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.metrics import unit
 from turkish_clip.search import tables as search_tables
 from turkish_clip.search.index import ImageIndex
-from turkish_clip.search.tables import ImageTables
+from turkish_clip.search.tables import ImageTables, IndexMetadata
 
 DIM = 32
 
@@ -78,27 +78,30 @@ def test_a_cluster_finds_what_one_process_finds(bucket: str, monkeypatch: pytest
     monkeypatch.setattr(search_tables, "ROWS_FOR_INDEX", 1000)
     vectors = unit(np.random.default_rng(0).standard_normal((1500, DIM), np.float32))
     alone = ImageTables.connect(bucket)
-    alone.create({"format": 2}, DIM)
+    metadata = IndexMetadata(model="x", revision="", image_model="y", image_revision="", weights_sha256="", dim=DIM)
+    alone.create(metadata)
     write(alone, vectors[:700], 0)
     cluster = SearchCluster("local", workers=2)
     try:
         shared = ImageTables.connect(bucket, cluster)
 
-        def found(tables: ImageTables, query: np.ndarray, where: str | None = None) -> list[tuple[str, float]]:
+        def nearest(tables: ImageTables, query: np.ndarray, where: str | None = None) -> list[tuple[str, float]]:
             return [(row["path"], row["_distance"]) for row in tables.nearest(query, 5, where, False)]
 
         def compare(upto: int, where: str | None = None) -> None:
             for query in vectors[:upto:100]:
-                expected = [(path, pytest.approx(distance, abs=1e-5)) for path, distance in found(alone, query, where)]
-                assert found(shared, query, where) == expected
+                expected = [
+                    (path, pytest.approx(distance, abs=1e-5)) for path, distance in nearest(alone, query, where)
+                ]
+                assert nearest(shared, query, where) == expected
 
         compare(700)
         write(alone, vectors[700:1400], 700)
         alone.optimize()
         compare(1400)
-        write(alone, vectors[1400:], 1400)  # a part that is in no index partition yet
-        assert found(shared, vectors[1450])[0][0] == "/photos/01450.jpg"
-        assert found(shared, vectors[50])[0][0] == "/photos/00050.jpg"
+        write(alone, vectors[1400:], 1400)  # rows that are in no index partition yet
+        assert nearest(shared, vectors[1450])[0][0] == "/photos/01450.jpg"
+        assert nearest(shared, vectors[50])[0][0] == "/photos/00050.jpg"
         compare(1500, "bytes < 5")
     finally:
         cluster.close()

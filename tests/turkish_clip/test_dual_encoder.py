@@ -1,4 +1,4 @@
-"""Which two models are meant, from what was given, the environment and the folder of a training run."""
+"""Which two models are loaded, by arguments, environment variables, and the record and folder of a training run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from turkish_clip.encoder import ModelError, load_model
 from turkish_clip.resolve import NoModelError, UnreachableError, resolve_models
 from turkish_clip.verify import RECORD, ModelRecord
 
-HERE = "models/clip"  # from the checkout's root, as `make demo` names it
+IMAGE_MODEL = "models/clip"  # relative to the root of a checkout, as `make demo` gives it
 
 
 def make_run(folder: Path, image_model: dict[str, str]) -> Path:
@@ -34,7 +34,7 @@ def write_model_record(run: Path, image_model: dict[str, str], temperature: floa
     (run / "model" / RECORD).write_text(record.to_json(), encoding="utf-8")
 
 
-def test_by_name_environment_and_run(
+def test_models_are_resolved_by_argument_environment_and_run(
     pair_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TURKISH_CLIP_MODEL", raising=False)
@@ -61,50 +61,50 @@ def test_the_model_of_a_run_is_the_run(tmp_path: Path, monkeypatch: pytest.Monke
     assert not resolve_models(run / "model", None).image_is_guessed
 
 
-def test_an_encoder_that_names_no_image_model(text_folder: Path) -> None:
+def test_a_text_encoder_without_a_recorded_image_model_is_refused(text_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"expected the image model of .*, which names none; name it with --image-mo"):
         load_dual_encoder(text_folder, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["runs/demo/nosuch", "../nosuch"])
-def test_a_folder_that_is_not_there(name: str) -> None:
+def test_a_missing_folder_is_refused(name: str) -> None:
     with pytest.raises(
         UnreachableError, match=f"expected a model, got {name}, which is no folder here; check the path"
     ):
         resolve_models(name, None)
 
 
-def test_a_hub_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
-    """Its client would try again for two minutes."""
+def test_a_hub_that_does_not_answer_is_reported_at_once(tmp_path: Path) -> None:
+    """The Hub's client alone would retry for two minutes."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     argv = [sys.executable, "-m", "turkish_clip.cli", "info", "--model", "org/nosuch"]
-    told = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert (told.returncode, told.stdout) == (2, "")
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
     message = r"error: expected a model, got org/nosuch, .* no answer from the Hub \(http://127.0.0.1:9\): [^\n]*\n$"
-    assert re.match(message, told.stderr), told.stderr
+    assert re.match(message, done.stderr), done.stderr
 
 
-def test_a_device_that_is_not_here(pair_folder: Path) -> None:
+def test_a_device_that_the_machine_lacks_is_refused(pair_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"expected a device that this machine has \(cpu.*\), got 'gpu'; choose with"):
         load_dual_encoder(pair_folder, device="gpu")
 
 
-def test_a_run_has_the_image_model_of_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_takes_the_image_model_of_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("mine/models/clip", "theirs/models/clip", "mine/runs/models/clip"):
         (tmp_path / folder).mkdir(parents=True)
         if "runs" not in folder:
             (tmp_path / folder / "modules.json").touch()
-    run = make_run(tmp_path / "mine" / "runs" / "demo", {"id": HERE, "revision": ""})
-    elsewhere = make_run(tmp_path / "runs" / "demo", {"id": HERE, "revision": ""})
-    for checkout, expected in (("mine", HERE), ("theirs", str(tmp_path / "mine" / HERE))):
+    run = make_run(tmp_path / "mine" / "runs" / "demo", {"id": IMAGE_MODEL, "revision": ""})
+    elsewhere = make_run(tmp_path / "runs" / "demo", {"id": IMAGE_MODEL, "revision": ""})
+    for checkout, expected in (("mine", IMAGE_MODEL), ("theirs", str(tmp_path / "mine" / IMAGE_MODEL))):
         monkeypatch.chdir(tmp_path / checkout)
         assert resolve_models(run, None).image == expected
-        assert resolve_models(elsewhere, None).image == HERE
+        assert resolve_models(elsewhere, None).image == IMAGE_MODEL
         assert resolve_models(run, "theirs/clip").image == "theirs/clip"
         assert resolve_models(Path("../mine/runs/demo"), None).image == expected
 
 
-def test_a_damaged_run(tmp_path: Path) -> None:
+def test_a_damaged_or_older_record_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"id": "some/clip"})
     for text in ('{"image_mo', '{"temperature": 0.04}', '{"format": 1, "pictures": 3}'):
         (run / "model" / RECORD).write_text(text, encoding="utf-8")
@@ -112,7 +112,7 @@ def test_a_damaged_run(tmp_path: Path) -> None:
             resolve_models(run, None)
 
 
-def test_a_hub_id_is_no_folder(tmp_path: Path) -> None:
+def test_a_recorded_hub_id_is_not_taken_for_a_folder(tmp_path: Path) -> None:
     run = make_run(tmp_path / "clip-ViT-B-32", {"id": "clip-ViT-B-32", "revision": "abc"})
     (run / "config.json").touch()
     assert resolve_models(run, None).image == "clip-ViT-B-32"
@@ -120,7 +120,7 @@ def test_a_hub_id_is_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tiny_clip", "pair_folder"])
-def test_an_image_model_that_has_changed_is_told(
+def test_changed_weights_of_the_image_model_are_warned_of(
     kind: str, request: pytest.FixtureRequest, text_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     image_model: Path = request.getfixturevalue(kind)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from turkish_clip.zero_shot import ImageClassifier
 
 INDEX_FOLDER = ".turkish-clip"  # the index of an image folder, inside it
-TABLE = "images.lance"  # a folder that every index has
 MODEL_HELP = "text encoder, image-text pair or training run: a Hub id or a folder"
 
 
@@ -107,18 +106,18 @@ def open_index(
 
 def _index_of(folder: str) -> str:
     """Returns the place of an image folder's index; of an index or a URI, itself."""
-    from turkish_clip.search.storage import is_uri
+    from turkish_clip.search.storage import holds_index, is_uri
 
-    images = not is_uri(folder) and Path(folder).is_dir() and not (Path(folder) / TABLE).is_dir()
+    images = not is_uri(folder) and Path(folder).is_dir() and not holds_index(folder)
     return str(Path(folder) / INDEX_FOLDER) if images else folder
 
 
 def has_index(folder: str) -> bool:
     """Returns whether a folder was indexed or is an index; any URI counts as one."""
-    from turkish_clip.search.storage import is_uri
+    from turkish_clip.search.storage import holds_index, is_uri
 
     uri = _index_of(folder)
-    return is_uri(uri) or (Path(uri) / TABLE).is_dir()
+    return is_uri(uri) or holds_index(uri)
 
 
 def classifier_of(

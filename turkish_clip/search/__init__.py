@@ -1,4 +1,4 @@
-"""An index of images on disk or on object storage: kept up to date with a folder, searched by words or by an image."""
+"""An index of images, on disk or on object storage, that follows a folder and is searched by words or by an image."""
 
 from turkish_clip.search.index import Hit, ImageIndex
 from turkish_clip.search.storage import ImageIndexError

@@ -1,4 +1,4 @@
-"""The files of an image collection: what is new, changed, gone or not to be read, and the hash of their bytes."""
+"""Compares the files of an image collection with an index, and hashes new and changed ones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 from turkish_clip.errors import InputError
 from turkish_clip.images import IMAGE_SUFFIXES
 
-READ_BYTES = 1 << 20
-LATEST_NS = (1 << 63) - 1  # the year 2262; disks say of some files what no table can hold
-MAX_BYTES = 1 << 30  # a larger file is no image that anyone looks for
+READ_BYTES = 1 << 20  # hashed at a time
+LATEST_NS = (1 << 63) - 1  # the year 2262, the latest that 64 bits hold; disks report later times of some files
+MAX_BYTES = 1 << 30  # larger files are skipped unread
 
 
 class CollectionError(InputError):
-    """A folder that can't be looked through."""
+    """An image folder that does not exist, or that has unexpectedly become empty."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class File:
     """A file as the index knows it.
 
     Attributes:
-        path: absolute, NFC or not, as the system has it.
-        folder: under which it was found.
+        path: absolute, and spelt as the file system spells it, NFC or not.
+        folder: the collection's folder; of a file that was given by its path, the one that it is in.
         size: in bytes.
-        mtime_ns: time of the last change, within the years 1677 to 2262.
-        content: SHA-256 of its bytes; empty while it was not read.
+        mtime_ns: time of the last change in nanoseconds since 1970, clamped to the years 1677 to 2262.
+        content: hex SHA-256 of its bytes; empty before they are read.
         reason: why it is not indexed; empty where it is.
     """
 
@@ -51,7 +51,7 @@ class File:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is left out, and why."""
+    """A file that is not indexed, and why."""
 
     path: str
     reason: str
@@ -59,14 +59,14 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class Scan:
-    """What looking through a collection found.
+    """The result of comparing a collection with the known files.
 
     Attributes:
-        pending: new or changed files, and those that could not be read before, in order of path.
-        unchanged: paths of files that are as they were.
-        vanished: paths that were known under the folder and are gone; none below a folder that can't be entered now.
-        skipped: what is not to be read at all.
-        missing: paths that were known under other folders, which are not there now: moved, deleted, or not mounted.
+        pending: files to read, in order of path: new or changed, or not indexed when they were last read.
+        unchanged: paths of indexed files with the known size and time.
+        vanished: paths of known files of the folder that are gone; none below a folder that can't be entered now.
+        skipped: files and folders that are not read, with the reason.
+        missing: paths of known files of other folders that do not exist now: moved, deleted, or not mounted.
     """
 
     pending: list[File]
@@ -77,20 +77,24 @@ class Scan:
 
 
 def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File]) -> Scan:
-    """Compares a folder, or a list of files, with what is known of it.
+    """Compares a folder, or a list of files, with the known files.
 
-    Links that lead out of the folder are skipped, and folders behind links are not entered. Files without a
-    image's suffix are none.
+    In a folder, files without an image's suffix are ignored, links out of the folder are skipped, and linked folders
+    are not entered.
+
+    Args:
+        images: a folder, read with its subfolders, or paths of files.
+        known: the files that the index knows, by path.
 
     Raises:
-        CollectionError: there is no such folder, or it is empty and was not: it may not be mounted.
+        CollectionError: the folder does not exist, or is without images although it was indexed: not mounted?
     """
     if isinstance(images, (str, Path)):
         folder = Path(os.path.normpath(Path(images).absolute()))
         if not folder.is_dir():
             raise CollectionError(f"expected a folder of images, got {images}, which is none; check the path")
-        paths, skipped, closed = _walk(folder)
-        vanished = _vanished(folder, paths, closed, known)
+        paths, skipped, inaccessible = _walk(folder)
+        vanished = _vanished(folder, paths, inaccessible, known)
     else:
         paths, skipped, vanished = dict[str, str](), list[SkippedFile](), list[str]()
         for image in images:
@@ -109,14 +113,19 @@ def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File]) -
             unchanged.append(path)
         else:
             pending.append(File(path, root, stat.st_size, mtime_ns))
-    lost = {folder for folder in {file.folder for file in known.values()} if _is_gone(folder)}
+    gone = {folder for folder in {file.folder for file in known.values()} if _is_gone(folder)}
     seen = {*paths, *vanished}
-    missing = sorted(path for path, file in known.items() if file.folder in lost and path not in seen)
+    missing = sorted(path for path, file in known.items() if file.folder in gone and path not in seen)
     return Scan(pending, unchanged, vanished, skipped, missing)
 
 
 def hashed(files: Sequence[File], workers: int) -> tuple[list[File], list[File]]:
-    """The files with the hash of their bytes, and those that can't be read, with the reason."""
+    """Hashes files; returns those that were read, with their `content`, and the others, with their `reason`.
+
+    Args:
+        files: to read.
+        workers: number of threads.
+    """
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(_hash, files))
     return [file for file in results if not file.reason], [file for file in results if file.reason]
@@ -138,32 +147,31 @@ def _hash(file: File) -> File:
 
 
 def _walk(folder: Path) -> tuple[dict[str, str], list[SkippedFile], list[str]]:
-    """Paths of image files under a folder → the folder; what is not to be read; and folders that can't be entered."""
+    """Returns the image paths under a folder, each with the folder, skipped files, and folders that it can't enter."""
     root = folder.resolve()
     paths: dict[str, str] = {}
     skipped: list[SkippedFile] = []
-    closed: list[str] = []
+    inaccessible: list[str] = []
 
-    def refuse(error: OSError) -> None:
-        closed.append(str(error.filename))
-        skipped.append(
-            SkippedFile(_printable(str(error.filename)), f"a folder that can't be entered ({error.strerror})")
-        )
+    def on_error(error: OSError) -> None:
+        name = str(error.filename)
+        inaccessible.append(name)
+        skipped.append(SkippedFile(_printable(name), f"a folder that can't be entered ({error.strerror})"))
 
-    for path in _files(folder, refuse):
+    for path in _files(folder, on_error):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         if _printable(str(path)) != str(path):
             skipped.append(SkippedFile(_printable(str(path)), "a name that is not UTF-8"))
-        elif reason := _why_not(path, root):
+        elif reason := _skip_reason(path, root):
             skipped.append(SkippedFile(str(path), reason))
         else:
             paths[str(path)] = str(folder)
-    return paths, skipped, closed
+    return paths, skipped, inaccessible
 
 
-def _why_not(path: Path, root: Path) -> str:
-    """Why a path under a folder is not to be read; empty where it is."""
+def _skip_reason(path: Path, root: Path) -> str:
+    """Returns why a path under a folder is skipped; empty if it is not."""
     try:
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             return "a link that leaves the folder"
@@ -174,24 +182,26 @@ def _why_not(path: Path, root: Path) -> str:
         return f"an unreadable file ({error.strerror})"
 
 
-def _vanished(folder: Path, paths: Mapping[str, str], closed: Sequence[str], known: Mapping[str, File]) -> list[str]:
-    """Known files below a folder that are no longer its images."""
+def _vanished(
+    folder: Path, paths: Mapping[str, str], inaccessible: Sequence[str], known: Mapping[str, File]
+) -> list[str]:
+    """Returns the known files below a folder that are no longer its images, sorted."""
 
     def below(path: str, top: str) -> bool:
         return path.startswith(top.rstrip(os.sep) + os.sep)
 
     inside = [path for path in known if below(path, str(folder))]
-    if inside and not paths and not closed:
+    if inside and not paths and not inaccessible:
         raise CollectionError(
             f"expected the {len(inside)} indexed images in {folder}, got none: is a disk not mounted? if they are "
             "really gone, delete the index"
         )
-    gone = [path for path in inside if path not in paths and not any(below(path, top) for top in closed)]
+    gone = [path for path in inside if path not in paths and not any(below(path, top) for top in inaccessible)]
     return sorted(path for path in gone if known[path].folder == str(folder) or _is_gone(path))
 
 
 def _is_gone(path: str) -> bool:
-    """Whether nothing is there; what can't be looked at now may be."""
+    """Returns whether a path certainly does not exist: one that can't be examined now might."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -202,7 +212,7 @@ def _is_gone(path: str) -> bool:
 
 
 def _printable(path: str) -> str:
-    r"""A path as text that can be stored and printed; bytes that are not UTF-8 become escapes.
+    r"""Returns a path as text that can be stored and printed; bytes that are not UTF-8 become escapes.
 
     >>> print(_printable(os.fsdecode(b"kar/\xe7i\xe7ek.jpg")))
     kar/\xe7i\xe7ek.jpg
@@ -210,7 +220,7 @@ def _printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _files(folder: Path, refuse: Callable[[OSError], None]) -> Iterator[Path]:
-    for directory, _, names in os.walk(folder, onerror=refuse, followlinks=False):
+def _files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    for directory, _, names in os.walk(folder, onerror=on_error, followlinks=False):
         for name in names:
             yield Path(directory) / name

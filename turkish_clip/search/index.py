@@ -1,8 +1,8 @@
-"""A collection of images as an index on disk: added to as it changes, searched by words or by an image.
+"""An index of an image collection, kept up to date as the collection changes, and searched by words or by an image.
 
-The index is a LanceDB table (extra `search`), in a folder or on object storage. What was looked at beside it: faiss (a
-kill while writing loses the file), sqlite-vec and qdrant's local mode (slow), chromadb (other processes never see new
-rows), milvus-lite (one process alone); the measurements are in training/LOG.md.
+It consists of LanceDB tables (extra `search`), in a folder or on object storage. The alternatives that were measured
+(training/LOG.md): faiss (a kill while writing loses the file), sqlite-vec and qdrant's local mode (slow), chromadb
+(other processes never see new rows), milvus-lite (one process only).
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hit:
-    """One image that was found.
+    """One image that a search found.
 
     Attributes:
-        path: of the file; `also_at` holds those of other files with the same bytes.
+        path: of the file.
         score: cosine to the query.
+        also_at: paths of other files with the same bytes.
     """
 
     path: str
@@ -43,12 +44,12 @@ class Hit:
 
     @property
     def is_there(self) -> bool:
-        """Whether the file is on this disk now."""
+        """Whether the file exists now."""
         return os.path.lexists(self.path)
 
 
 class ImageIndex:
-    """Images and their vectors.
+    """The images of a collection and their vectors.
 
     >>> index = ImageIndex.open("photos.index", load_dual_encoder("org/turkish-clip"))  # doctest: +SKIP
     >>> index.add("photos")  # doctest: +SKIP
@@ -64,16 +65,16 @@ class ImageIndex:
     def open(
         cls, uri: str | Path, encoder: DualEncoder | None = None, *, cluster: SearchCluster | None = None
     ) -> ImageIndex:
-        """Opens an index, or a place for a new one.
+        """Opens an index, which need not exist yet.
 
         Args:
             uri: a folder, or an address on object storage such as s3://bucket/photos.
-            encoder: needed to add, and to search by words or by a new image.
-            cluster: Ray workers that search, each its part of the table; without it, this process does. They reach
-                the index by its address, so that it lies on object storage or on a disk that they share.
+            encoder: needed to add images, and to search by words or by an image.
+            cluster: Ray workers that each search a part of the table, which must be on object storage or on a disk
+                that they share; None searches in this process.
 
         Raises:
-            ImageIndexError: LanceDB is missing, or the index is of another image model.
+            ImageIndexError: LanceDB is not installed, or the index is of another format or image model.
         """
         index = cls(ImageTables.connect(str(uri), cluster), encoder, str(uri))
         if encoder is not None:
@@ -82,16 +83,16 @@ class ImageIndex:
 
     @property
     def metadata(self) -> IndexMetadata | None:
-        """What the index records of its models; None for a new one."""
+        """The models of the index; None if it is new."""
         return self._tables.metadata()
 
     @property
     def encoder(self) -> DualEncoder:
-        """The models that the index was opened with."""
+        """The dual encoder that the index was opened with."""
         return self._need_encoder("embed")
 
     def __len__(self) -> int:
-        """The number of distinct images."""
+        """Returns the number of distinct images."""
         return self._tables.count()
 
     def add(
@@ -105,22 +106,21 @@ class ImageIndex:
     ) -> UpdateSummary:
         """Brings the index up to date with a folder, or with a list of files.
 
-        Files that are as they were (size and time) are passed over; changed ones are read again; those that are gone
-        from the folder are taken out; the same bytes are embedded once. What was written stays when it is
-        interrupted, and the next call goes on.
+        New files and those of another size or time are read, equal bytes are embedded once, and files that are gone
+        from the folder are removed. After an interruption, the next call continues from the last batch.
 
         Args:
-            images: a folder, looked through with its subfolders, or files.
-            batch_size: images per step of the tower.
+            images: a folder, read with its subfolders, or paths of files.
+            batch_size: images embedded at a time.
             workers: threads that read and decode.
-            prune: take out the files of other indexed folders that are not there any more, too; else they stay, since
-                a disk may not be mounted, save those whose bytes come in from elsewhere now: their folder was moved.
-            progress: called with the number of files done and of all, as they are done.
+            prune: remove all files of other indexed folders that do not exist now. Otherwise they stay, since a disk
+                may not be mounted, except those whose bytes are added now: their folder was moved.
+            progress: called after each batch with the number of files done and of all files.
 
         Raises:
-            CollectionError: no such folder.
-            ImageIndexError: the index was opened without a model, is of another image model, or another process adds
-                to it.
+            CollectionError: the folder does not exist, or is without images although it was indexed: not mounted?
+            ImageIndexError: the index was opened without a model, is of another image model, can't be written to, or
+                another process writes to it.
         """
         encoder = self._need_encoder("add images")
         with exclusive_write(self._tables.uri):
@@ -131,26 +131,27 @@ class ImageIndex:
     def search(
         self, query: str | ImageLike, k: int = 10, *, where: str | None = None, exact: bool = False
     ) -> list[Hit]:
-        """The images that fit a query best, the best first.
+        """Returns the images of the largest cosines to a query, the largest first.
 
         Args:
             query: words (a str), or an image: a Path, bytes or a PIL image.
-            k: how many.
+            k: number of images, at least 1.
             where: a condition in SQL over path, bytes and modified, such as "path LIKE '%/2024/%' AND bytes > 100000";
-                paths are as the system has them (on some disks of macOS not NFC); of files with the same bytes, path is
-                the first one's, and also_at has the others.
-            exact: look at every vector, as is done anyway below 20,000 images and with a condition.
+                paths are spelt as the file system spells them (on some disks of macOS not NFC), and of files with the
+                same bytes, path is the first one's and also_at the others'. None searches all images.
+            exact: compare with every vector, as is done anyway below 20,000 images and under a condition.
 
         Raises:
-            ImageIndexError: nothing is indexed, the condition is not understood, or no model was given.
+            ImageIndexError: no image is indexed, `k` is below 1, the condition is not understood, the index can't be
+                read or is of another image model, or it was opened without a model.
             ImageError: the query's image does not open.
         """
         encoder = self._need_encoder("search by words or images")
         _check_model(self.metadata, encoder, self.uri)  # it may have been deleted and made anew since it was opened
-        return self._found(self.vector_of(query), k, where, exact)
+        return self._nearest(self.vector_of(query), k, where, exact)
 
     def vector_of(self, query: str | ImageLike) -> Vectors:
-        """The (dim,) float32 unit vector of words (a str) or of an image (anything else)."""
+        """Returns the (dim,) float32 unit vector of words (a str) or of an image (anything else)."""
         encoder = self._need_encoder("search by words or images")
         if isinstance(query, str):
             return np.asarray(encoder.encode_texts([query])[0])
@@ -162,13 +163,23 @@ class ImageIndex:
     def search_vector(
         self, vector: Vectors, k: int = 10, *, where: str | None = None, exact: bool = False
     ) -> list[Hit]:
-        """Like `search`, for a (dim,) unit vector."""
+        """Searches as `search` does, by a vector.
+
+        Args:
+            vector: (dim,).
+            k: as in `search`.
+            where: as in `search`.
+            exact: as in `search`.
+
+        Raises:
+            ImageIndexError: as in `search`, and for a vector of another width.
+        """
         dim = metadata.dim if (metadata := self.metadata) else len(vector)
         if len(vector) != dim:
             raise ImageIndexError(f"expected a vector of {dim} numbers, as in {self.uri}, got {len(vector)}")
-        return self._found(vector, k, where, exact)
+        return self._nearest(vector, k, where, exact)
 
-    def _found(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[Hit]:
+    def _nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[Hit]:
         if k < 1:
             raise ImageIndexError(f"expected at least one image to find, got k = {k}; give 1 or more")
         if where is not None and not where.strip():
@@ -179,36 +190,36 @@ class ImageIndex:
         return [Hit(row["path"], 1 - row["_distance"], list(row["also_at"])) for row in rows]
 
     def vectors(self) -> tuple[list[str], Vectors]:
-        """All paths and their (n, dim) float32 unit vectors, for a pass over the whole collection."""
+        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""
         return self._tables.vectors()
 
     def remove(self, paths: Iterable[str | Path]) -> int:
-        """Takes files out of the index (never off the disk); returns how many were in it.
+        """Removes files from the index (never from the disk); returns how many were in it.
 
         Raises:
-            ImageIndexError: another process adds to the index.
+            ImageIndexError: another process writes to the index.
         """
-        wanted = {os.path.normpath(Path(path).absolute()) for path in paths}
+        given = {os.path.normpath(Path(path).absolute()) for path in paths}
         with exclusive_write(self._tables.uri):
             known = set(self._tables.paths())
-            composed = {unicodedata.normalize("NFC", path) for path in wanted - known}  # as typed, where disks say NFD
+            composed = {unicodedata.normalize("NFC", path) for path in given - known}  # typed as NFC, stored as NFD
             removed = self._tables.remove(
-                sorted(path for path in known if path in wanted or unicodedata.normalize("NFC", path) in composed)
+                sorted(path for path in known if path in given or unicodedata.normalize("NFC", path) in composed)
             )
             if removed:
                 self._tables.optimize()
         return removed
 
     def skipped(self) -> list[SkippedFile]:
-        """The files that were looked at and could not be indexed, with the reason."""
+        """Returns the files that were read but not indexed, with the reason, in order of path."""
         return [SkippedFile(path, file.reason) for path, file in sorted(self._tables.files().items()) if file.reason]
 
     def folders(self) -> list[str]:
-        """The folders that were added: nothing outside them is the index's to show."""
+        """Returns the folders under which the indexed files were found, sorted."""
         return self._tables.folders()
 
     def inside(self, hit: Hit) -> Path | None:
-        """The first of a hit's files that is there and, links followed, in the folder that it was indexed under."""
+        """Returns the first of a hit's files that exists and, links followed, is in its folder; None if none is."""
         folders = self._tables.folders_of([hit.path, *hit.also_at])
         for path in (hit.path, *hit.also_at):
             real = Path(path).resolve()
@@ -223,25 +234,25 @@ class ImageIndex:
 
 
 def _metadata_of(encoder: DualEncoder) -> IndexMetadata:
-    """Returns what an index records of its models."""
+    """Returns what an index records of a dual encoder."""
     spec = encoder.spec
     return IndexMetadata(
-        model=_for_anywhere(spec.text),
+        model=_absolute(spec.text),
         revision=spec.revision,
-        image_model=_for_anywhere(spec.image),
+        image_model=_absolute(spec.image),
         image_revision=spec.image_revision,
         weights_sha256=encoder.image_weights_sha256,
         dim=encoder.dim,
     )
 
 
-def _for_anywhere(name: str) -> str:
-    """A model's name as it holds from any directory."""
+def _absolute(name: str) -> str:
+    """Returns a model's name, a folder as its absolute path."""
     return str(Path(name).resolve()) if name and Path(name).is_dir() else name
 
 
 def _check_model(metadata: IndexMetadata | None, encoder: DualEncoder, uri: str) -> None:
-    """Sees that an index, unless it is new, is of the same image model."""
+    """Raises an ImageIndexError if an index is of another image model; a new one is of none."""
     if metadata is not None and metadata.weights_sha256 != encoder.image_weights_sha256:
         raise ImageIndexError(
             f"expected the image model that {uri} was made with ({metadata.image_model or metadata.model}), got other "

@@ -1,38 +1,36 @@
-"""Asks the images' table for those nearest to a vector."""
+"""Finds the images nearest to a vector in the table of images."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from turkish_clip.errors import InputError
 from turkish_clip.metrics import unit
-from turkish_clip.search.storage import ImageIndexError, _said, _unusable, storage_errors
+from turkish_clip.search.storage import storage_errors
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
     from turkish_clip.metrics import Vectors
 
-METRIC = "cosine"  # the vectors are of norm 1; by dot products lance-ray merges wrongly
+METRIC = "cosine"  # although the vectors have norm 1: lance-ray merges results by dot product wrongly
 ROWS_IN_PARTITION = 4096
-CANDIDATES = 20  # at least, and
-REFINE = 2  # times k, whose exact distances are computed
-PROBES = 20  # partitions looked into, at least; and
-SHARE_PROBED = 4  # a quarter of all
-ALL_PROBES = 1_000_000
-FOUND = ["path", "also_at"]  # the columns of an answer
+# Rows found by their codes are candidates, re-ranked by exact cosine: REFINE times k, and at least CANDIDATES.
+CANDIDATES, REFINE = 20, 2
+# Partitions that a query searches: one of PARTITIONS_PER_PROBE, and at least PROBES.
+PROBES, PARTITIONS_PER_PROBE = 20, 4
+ALL_PROBES = 1_000_000  # more than there are partitions
+FOUND = ["path", "also_at"]  # the columns of a result
 
 
 class NearestImages:
-    """A handle of its own on one table, which sees what other processes have written since.
+    """A handle on one table that sees the rows that other processes have written since.
 
-    Through LanceDB's coroutines, in a loop in the thread that asks: its plain calls hand each query to another thread
-    and back, which is a millisecond of five (LOG.md).
+    It runs LanceDB's coroutines in the calling thread: LanceDB's synchronous calls hand each query to another thread,
+    which takes one of five milliseconds (training/LOG.md).
     """
 
     def __init__(self, uri: str, name: str) -> None:
@@ -41,10 +39,17 @@ class NearestImages:
         self._table: Any = None
 
     def find(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
-        """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine; [] without a table."""
-        return list(_waited(self._found(vector, k, where, exact)))
+        """Returns the rows of the k largest cosines to a vector, with _distance = 1 - cosine; [] without a table.
 
-    async def _found(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
+        Args:
+            vector: (dim,) float32.
+            k: number of rows, at least 1.
+            where: a condition in SQL; None searches all rows.
+            exact: compare with every vector, as is done under a condition too.
+        """
+        return list(_result_of(self._find(vector, k, where, exact)))
+
+    async def _find(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
         with storage_errors(self._uri, "read"):
             table = await self._latest()
         if table is None:
@@ -52,12 +57,12 @@ class NearestImages:
         query = table.query().nearest_to(vector).column("vector").distance_type(METRIC)
         query = query.where(where) if where else query
         if exact or where:
-            # A condition that keeps few rows would find too few of them through the partitions.
+            # Of the few rows that meet a condition, the probed partitions might hold too few.
             query = query.bypass_vector_index().select([*FOUND, "_distance"]).limit(k)
             return list((await query.to_arrow()).to_pylist())
-        # LanceDB's own refining would read the vectors first and the other columns then, which takes longer.
+        # LanceDB's own re-ranking reads the vectors first and the other columns afterwards, which takes longer.
         query = query.nprobes(_probes(await table.count_rows())).select([*FOUND, "vector", "_distance"])
-        return _refined(await query.limit(k * refined(k)).to_arrow(), vector, k)
+        return _reranked(await query.limit(k * _refine_factor(k)).to_arrow(), vector, k)
 
     async def _latest(self) -> Any:
         if self._table is not None:
@@ -72,20 +77,28 @@ class NearestImages:
 
 
 def nearest_on(cluster: SearchCluster, table: Any, vector: Vectors, k: int, where: str | None) -> list[dict[str, Any]]:
-    """The same rows, looked for by a cluster in a LanceDB table."""
-    asked = {"column": "vector", "q": vector, "k": k, "metric": METRIC, "refine_factor": refined(k)}
-    asked["nprobes"] = ALL_PROBES if where else _probes(table.count_rows())
-    return list(cluster.nearest(table.to_lance(), asked, FOUND, where).to_pylist())
+    """Returns the rows that `NearestImages.find` returns, searched by a cluster.
+
+    Args:
+        cluster: whose workers search.
+        table: a LanceDB table.
+        vector: (dim,) float32.
+        k: number of rows, at least 1.
+        where: a condition in SQL; None searches all rows.
+    """
+    query = {"column": "vector", "q": vector, "k": k, "metric": METRIC, "refine_factor": _refine_factor(k)}
+    query["nprobes"] = ALL_PROBES if where else _probes(table.count_rows())
+    return list(cluster.nearest(table.to_lance(), query, FOUND, where).to_pylist())
 
 
 def vectors_of(rows: Any) -> Vectors:
-    """The (n, dim) float32 vectors of a pyarrow table with at least one row."""
+    """Returns the (n, dim) float32 vectors of a pyarrow table of at least one row."""
     flat = np.concatenate([chunk.flatten().to_numpy() for chunk in rows["vector"].chunks])
     return np.asarray(flat.reshape(len(rows), -1))
 
 
-def _refined(rows: Any, vector: Vectors, k: int) -> list[dict[str, Any]]:
-    """The k rows of the largest cosines among candidates, by their vectors in place of their codes."""
+def _reranked(rows: Any, vector: Vectors, k: int) -> list[dict[str, Any]]:
+    """Returns the k candidates of the largest exact cosines, the largest first."""
     if not len(rows):
         return []
     cosines = unit(vectors_of(rows)) @ unit(vector[None])[0]
@@ -98,37 +111,17 @@ def _refined(rows: Any, vector: Vectors, k: int) -> list[dict[str, Any]]:
 
 
 def _probes(rows: int) -> int:
-    """How many partitions to look into."""
-    return max(PROBES, rows // ROWS_IN_PARTITION // SHARE_PROBED)
+    """Returns the number of partitions that a query of a table of so many rows searches."""
+    return max(PROBES, rows // ROWS_IN_PARTITION // PARTITIONS_PER_PROBE)
 
 
-def refined(k: int) -> int:
-    """How many times k rows have their exact distances computed."""
+def _refine_factor(k: int) -> int:
+    """Returns how many candidates there are for each of the k results."""
     return max(REFINE, -(-CANDIDATES // k))
 
 
-@contextmanager
-def query_errors(uri: str, where: str | None) -> Iterator[None]:
-    """The same for a query, in which LanceDB's SQL parser and the cluster have types of their own, too.
-
-    Raises:
-        ImageIndexError: the index can't be read, or the condition is not understood.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        if where is None or isinstance(error, OSError) or "LanceError(IO)" in str(error):
-            raise _unusable(uri, "read", error) from error
-        said = _said(error).partition(" Valid fields")[0][:300]  # they are the table's
-        raise ImageIndexError(
-            f"expected a condition over path, bytes, modified, got {where!r}: {said}; mend it"
-        ) from error
-
-
-def _waited(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine returns."""
+def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a coroutine and returns its result."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -137,7 +130,7 @@ def _waited(coroutine: Coroutine[Any, Any, Any]) -> Any:
         runs_here = True
     if not runs_here:
         return _run(coroutine)
-    thread = ThreadPoolExecutor(1)  # as in a notebook
+    thread = ThreadPoolExecutor(1)  # a notebook's thread already runs a loop
     try:
         return thread.submit(_run, coroutine).result()
     finally:
@@ -145,7 +138,7 @@ def _waited(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Like asyncio.run, which would take away the loop that the thread has, and costs twice as much."""
+    """Runs a coroutine in a new loop; asyncio.run takes twice as long and unsets the thread's own loop."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(coroutine)
     try:

@@ -1,4 +1,4 @@
-"""Where an index lies: its place, one process at a time that writes there, and what storage says when it fails."""
+"""The storage of an index, a folder or object storage: one writer at a time, and one error type for its failures."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ from pathlib import Path
 
 from turkish_clip.errors import InputError, one_line
 
-IN_SOURCES = re.compile(r",? ?\S+\.rs:\d+(:\d+)?")  # where in its own sources LanceDB met an error
+log = logging.getLogger("turkish_clip")
+LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
+TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
+IN_SOURCES = re.compile(r",? ?\S+\.rs:\d+(:\d+)?")  # the place in LanceDB's sources that its messages name
 
 
 class ImageIndexError(InputError):
-    """An index that can't be opened, asked or written, or that is of other vectors."""
+    """An index that can't be opened, searched or written, or that holds the vectors of another model."""
 
 
 @contextmanager
 def storage_errors(uri: str, to_do: str) -> Iterator[None]:
-    """What LanceDB says of a disk or of object storage, in several types, as one of ours.
+    """Translates the errors that LanceDB raises for a disk or for object storage.
+
+    Args:
+        uri: of the index.
+        to_do: what is being done, for the message, such as "read".
 
     Raises:
         ImageIndexError: in place of RuntimeError, OSError and ValueError.
@@ -33,39 +41,62 @@ def storage_errors(uri: str, to_do: str) -> Iterator[None]:
         raise _unusable(uri, to_do, error) from error
 
 
-def _said(error: Exception) -> str:
-    """LanceDB's words on one line, without the places in its sources."""
+@contextmanager
+def query_errors(uri: str, where: str | None) -> Iterator[None]:
+    """Does the same for a query, for which LanceDB's SQL parser and the cluster raise types of their own too.
+
+    Args:
+        uri: of the index.
+        where: the query's condition in SQL; None if it has none.
+
+    Raises:
+        ImageIndexError: the index can't be read, or the condition is not understood.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if where is None or isinstance(error, OSError) or "LanceError(IO)" in str(error):
+            raise _unusable(uri, "read", error) from error
+        message = _message(error).partition(" Valid fields")[0][:300]  # then follow the table's own columns
+        raise ImageIndexError(
+            f"expected a condition over path, bytes, modified, got {where!r}: {message}; correct it"
+        ) from error
+
+
+def _message(error: Exception) -> str:
+    """Returns LanceDB's message on one line, without the places in its sources."""
     return IN_SOURCES.sub("", one_line(error, 1000))
 
 
 def _unusable(uri: str, to_do: str, error: Exception) -> ImageIndexError:
-    said = _said(error)
-    said = said if len(said) <= 300 else f"{said[:100]} … {said[-200:]}"  # paths come first, the reason last
+    message = _message(error)
+    message = message if len(message) <= 300 else f"{message[:100]} … {message[-200:]}"  # paths first, the reason last
     return ImageIndexError(
-        f"expected an index to {to_do} in {uri}, got {said}; check rights and disk; "
+        f"expected an index to {to_do} in {uri}, got {message}; check rights and disk; "
         "if it is damaged, delete it and index again"
     )
 
 
 def is_uri(uri: str) -> bool:
-    """Whether it names object storage and no folder."""
+    """Returns whether an index's address names object storage, not a folder."""
     return "://" in uri
 
 
-log = logging.getLogger("turkish_clip")
-LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
-TABLE = ".lance"  # the ending of what LanceDB writes
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without locks say
+def holds_index(folder: str | Path) -> bool:
+    """Returns whether a folder of this machine holds an index, in this format or an older one."""
+    return any(path.is_dir() for path in Path(folder).glob(f"*{TABLE_SUFFIX}"))
 
 
 @contextmanager
 def exclusive_write(uri: str) -> Iterator[None]:
-    """While this process alone writes. On object storage nothing sees to that: write from one machine there.
+    """Keeps other processes from writing to an index; object storage has no locks, so write there from one machine.
 
-    Two writers would both add an image that is new to both, and each would mend what the other is about to finish.
+    Two writers would both add an image that is new to both, and each would undo what the other has only half written.
 
     Raises:
-        ImageIndexError: another process writes, or the place can't be written, or is a folder of other things.
+        ImageIndexError: another process writes, the folder can't be written to, or it holds other files and no index.
     """
     if is_uri(uri):
         yield
@@ -90,7 +121,7 @@ def exclusive_write(uri: str) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
             raise
-        log.warning("%s knows no locks: see to it that one process alone writes to it", uri)
+        log.warning("%s has no file locks: make sure that only one process writes to it", uri)
         yield
         return
     try:
@@ -100,14 +131,10 @@ def exclusive_write(uri: str) -> Iterator[None]:
 
 
 def _check_no_other_files(folder: Path) -> None:
-    """Sees that an index does not come among other files.
-
-    Raises:
-        ImageIndexError: the folder holds something, and no index.
-    """
+    """Raises an ImageIndexError if a folder holds other files and no index."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     others = [name for name in names if name != LOCK]
-    if others and not any(name.endswith(TABLE) for name in others):
+    if others and not holds_index(folder):
         raise ImageIndexError(
             f"expected an index or an empty folder, got {folder}, which holds {others[0]!r}; name a new folder"
         )

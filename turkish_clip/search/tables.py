@@ -1,4 +1,4 @@
-"""The two LanceDB tables of an index: images by the hash of their bytes, and the files that hold them."""
+"""The two LanceDB tables of an index: images by the hash of their bytes, and the files that were read."""
 
 from __future__ import annotations
 
@@ -20,37 +20,39 @@ from turkish_clip.search.query import (
     ROWS_IN_PARTITION,
     NearestImages,
     nearest_on,
-    query_errors,
     vectors_of,
 )
-from turkish_clip.search.storage import ImageIndexError, is_uri, storage_errors
+from turkish_clip.search.storage import ImageIndexError, is_uri, query_errors, storage_errors
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
     from turkish_clip.metrics import Vectors
 
 IMAGES, FILES = "images", "files"
-OLDER_TABLE = "pictures"  # of an index before format 3
-METADATA = b"turkish_clip"  # the key of the images table's own metadata under which IndexMetadata lies
+OLDER_TABLE = "pictures"  # in place of IMAGES before format 3
+METADATA = b"turkish_clip"  # the key of IndexMetadata in the schema metadata of the images table
 VECTOR_INDEX = "vector_codes"
-OLD_INDEX = "vector_idx"  # of one bit
-ROWS_FOR_INDEX = 20_000  # below, every vector is looked at, which is exact and as fast
-BITS = 5  # of RaBitQ's codes for each dimension; a text's nearest images are too close together for one (LOG.md)
-NEW_ROWS = 1_000  # that are looked at one by one before they go into partitions
-FRAGMENTS = 32  # files of rows; with more, queries get slow
-DELTAS = 8  # partitions of new rows beside the first ones; with more, queries get slow and all are built anew
-KEPT_VERSIONS = timedelta(hours=1)  # for processes that still read them
-PATHS_AT_ONCE = 512  # in one condition
+OLD_INDEX = "vector_idx"  # of one-bit codes, as older versions built it
+ROWS_FOR_INDEX = 20_000  # below this, comparing with every vector is exact and as fast
+BITS = 5  # of RaBitQ's codes per dimension; with one, too few of a text's nearest images are found (training/LOG.md)
+NEW_ROWS = 1_000  # from this many rows outside the partitions on, they are added to them
+FRAGMENTS = 32  # from this many data files on, queries get slow: they are joined
+DELTAS = 8  # above this many vector indices, one for each addition, queries get slow: one is built of all rows
+KEPT_VERSIONS = timedelta(hours=1)  # how long older versions of a table stay, for processes that still read them
+PATHS_AT_ONCE = 512  # in one SQL condition
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexMetadata:
-    """What an index records of its models.
+    """The models of an index.
 
     Attributes:
-        model: the text encoder or pair that it was made with.
-        image_model: empty for a pair.
+        model: Hub id or absolute folder of the text encoder or pair that it was made with.
+        revision: of `model` on the Hub; empty means the newest.
+        image_model: Hub id or absolute folder; empty for a pair.
+        image_revision: of `image_model` on the Hub; empty means the newest.
         weights_sha256: of the image model: vectors of other weights can't be compared.
+        dim: width of the vectors.
         normalised: whether the vectors have norm 1.
     """
 
@@ -66,7 +68,7 @@ class IndexMetadata:
 
 
 class ImageTables:
-    """Reads and writes the tables; a handle sees what other processes have written since."""
+    """Reads and writes the tables of an index, and sees what other processes have written since it was opened."""
 
     def __init__(self, connection: Any, uri: str, cluster: SearchCluster | None = None) -> None:
         self._connection = connection
@@ -77,10 +79,14 @@ class ImageTables:
 
     @classmethod
     def connect(cls, uri: str, cluster: SearchCluster | None = None) -> ImageTables:
-        """Connects to a folder or an address on object storage; a cluster, where given, does the searching.
+        """Connects to the tables of an index, which need not exist yet.
+
+        Args:
+            uri: a folder, or an address on object storage.
+            cluster: searches in place of this process; None for this process.
 
         Raises:
-            ImageIndexError: LanceDB is not installed.
+            ImageIndexError: LanceDB is not installed, or does not support the address.
         """
         try:
             import lancedb
@@ -95,7 +101,7 @@ class ImageTables:
             raise ImageIndexError(f"expected a folder or s3://… for the index, got {uri}: {one_line(error)}") from error
 
     def metadata(self) -> IndexMetadata | None:
-        """Returns what the index records of its models; None for a new one.
+        """Returns the models of the index; None if it is new.
 
         Raises:
             ImageIndexError: it is of another format.
@@ -108,39 +114,45 @@ class ImageTables:
             return from_json(IndexMetadata, json.loads(stored))
         except (ValueError, TypeError, KeyError) as error:
             raise ImageIndexError(
-                f"expected an index of format {IndexMetadata.FORMAT} in {self.uri}, got {one_line(error)}; delete it and "
-                "index again"
+                f"expected an index of format {IndexMetadata.FORMAT} in {self.uri}, got {one_line(error)}; delete it "
+                "and index again"
             ) from error
 
     def count(self) -> int:
-        """The number of distinct images."""
+        """Returns the number of distinct images."""
         table = self._table(IMAGES)
         return 0 if table is None else int(table.count_rows())
 
     def files(self) -> dict[str, File]:
-        """Every file that was looked at, by path."""
+        """Returns every file that was read, by path."""
         rows = self._rows(FILES)
         return {row["path"]: File(**row) for row in rows}
 
     def folders(self) -> list[str]:
-        """Under which folders the files were found."""
+        """Returns the folders under which the files were found, sorted."""
         return sorted({folder for (folder,) in self._columns(FILES, "folder")})
 
     def paths(self) -> list[str]:
-        """Every file that was looked at."""
+        """Returns the path of every file that was read."""
         return [path for (path,) in self._columns(FILES, "path")]
 
     def vectors(self) -> tuple[list[str], Vectors]:
-        """The paths of all files and their (n, dim) float32 vectors; files with the same bytes have the same."""
+        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""
         rows = self._arrow(IMAGES, columns=[*FOUND, "vector"])
         if not rows:
             return [], np.empty((0, metadata.dim if (metadata := self.metadata()) else 0), np.float32)
         copies = [len(others) for others in rows["also_at"].to_pylist()]
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
-        return [path for some in paths for path in some], np.repeat(vectors_of(rows), np.asarray(copies) + 1, axis=0)
+        return [path for each in paths for path in each], np.repeat(vectors_of(rows), np.asarray(copies) + 1, axis=0)
 
     def nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
-        """The rows of the k largest cosines to a (dim,) vector, with _distance = 1 - cosine; [] without a table.
+        """Returns the rows of the k largest cosines to a vector, with _distance = 1 - cosine; [] without a table.
+
+        Args:
+            vector: (dim,) float32.
+            k: number of rows, at least 1.
+            where: a condition in SQL; None searches all rows.
+            exact: compare with every vector, in this process.
 
         Raises:
             ImageIndexError: the index can't be read, or the condition is not understood.
@@ -152,7 +164,7 @@ class ImageTables:
             return [] if table is None else nearest_on(self._cluster, table, vector, k, where)
 
     def create(self, metadata: IndexMetadata) -> None:
-        """Makes the tables where they are not there."""
+        """Creates those tables that do not exist."""
         import pyarrow as pa
 
         images = pa.schema(
@@ -173,19 +185,18 @@ class ImageTables:
                 with storage_errors(self.uri, "write"):
                     self._connection.create_table(name, schema=schema, exist_ok=True)
 
-    # Images go in before the files that name them: a kill in between is mended by the next time the file is seen, or
-    # by `repair` if it is never seen again.
-
     def write(
         self, rows: list[dict[str, Any]], copies: list[File], files: list[File], changed: Sequence[File] = ()
     ) -> None:
-        """Writes one batch.
+        """Writes one batch, images before files, so that no file names an image that is not there.
+
+        After a kill in between, the files are read again; `repair` removes the paths of files that are gone by then.
 
         Args:
-            rows: new images.
-            copies: files with the bytes of images that are there, or among the rows.
-            files: every file that was looked at, as it is now.
-            changed: files whose bytes are others now, as they were: they leave the images that they had.
+            rows: new images, as rows of the table.
+            copies: files with the bytes of images that exist, or of those in `rows`.
+            files: every file that was read, as it is now.
+            changed: files whose bytes have changed, as they were before: their paths leave the images of those bytes.
         """
         if rows:
             self._upsert(IMAGES, "content", rows)
@@ -196,18 +207,19 @@ class ImageTables:
             self._upsert(FILES, "path", [file.as_row() for file in files])
 
     def contents(self, contents: list[str]) -> set[str]:
+        """Returns those of some hashes of which there is an image."""
         if not contents:
             return set()
         rows = self._rows(IMAGES, f"content IN ({_quoted(contents)})", ["content"])
         return {row["content"] for row in rows}
 
     def folders_of(self, paths: Sequence[str]) -> dict[str, str]:
-        """Under which folder each of some files was found."""
+        """Returns under which folder each of some files was found, by path."""
         rows = self._rows(FILES, f"path IN ({_quoted(paths)})", ["path", "folder"]) if paths else []
         return {row["path"]: row["folder"] for row in rows}
 
     def remove(self, paths: Sequence[str]) -> int:
-        """Takes files out: an image goes when the last file with its bytes goes."""
+        """Removes files, and images of which no file is left; returns how many of the files there were."""
         removed = 0
         for part in chunks(paths, PATHS_AT_ONCE):
             condition = f"path IN ({_quoted(part)})"
@@ -218,51 +230,51 @@ class ImageTables:
         return removed
 
     def _detach(self, files: Sequence[File]) -> None:
-        """Takes files off the images whose bytes they had, and images out that no file has any more."""
+        """Removes the paths of files from the images whose bytes they had, and images of which no file is left."""
         gone = {(file.path, file.content) for file in files if file.content}  # a path may have other bytes by now
         if not gone:
             return
-        moved, orphaned = [], []
+        kept, orphaned = [], []
         for row in self._rows(IMAGES, f"content IN ({_quoted(sorted({content for _, content in gone}))})"):
             left = [path for path in (row["path"], *row["also_at"]) if (path, row["content"]) not in gone]
             if left:
-                moved.append({**row, "path": left[0], "also_at": left[1:]})
+                kept.append({**row, "path": left[0], "also_at": left[1:]})
             else:
                 orphaned.append(row["content"])
-        if moved:
-            self._upsert(IMAGES, "content", moved)
+        if kept:
+            self._upsert(IMAGES, "content", kept)
         if orphaned:
             self._delete(IMAGES, f"content IN ({_quoted(orphaned)})")
 
     def remove_orphans(self, known: Mapping[str, File]) -> list[str]:
-        """Takes out those of all files that name an image which is not there, so that they are read again."""
+        """Removes the files whose image does not exist, so that they are read again; returns their paths."""
         images = {content for (content,) in self._columns(IMAGES, "content")}
-        lost = [file.path for file in known.values() if not file.reason and file.content not in images]
-        for part in chunks(lost, PATHS_AT_ONCE):
+        orphans = [file.path for file in known.values() if not file.reason and file.content not in images]
+        for part in chunks(orphans, PATHS_AT_ONCE):
             self._delete(FILES, f"path IN ({_quoted(part)})")
-        return lost
+        return orphans
 
     def repair(self) -> None:
-        """Takes paths off images that no file stands for: a process was killed between the two tables."""
+        """Removes paths of which there is no file from images: a process was killed between the two tables."""
         files = {
             (path, content) for path, content, reason in self._columns(FILES, "path", "content", "reason") if not reason
         }
-        lost: list[File] = []
+        detached: list[File] = []
         for content, first, others in self._columns(IMAGES, "content", *FOUND):
             gone = [path for path in (first, *others) if (path, content) not in files]
-            lost += [File(path, "", 0, 0, content) for path in gone]
-        self._detach(lost)
+            detached += [File(path, "", 0, 0, content) for path in gone]
+        self._detach(detached)
 
     def optimize(self) -> None:
-        """Joins small fragments; builds the partitions once there are many rows, and then only adds to them."""
+        """Joins small data files; partitions the vectors once there are many, and from then on adds new rows."""
         table, files, rows = self._table(IMAGES), self._table(FILES), self.count()
-        with storage_errors(self.uri, "tidy up"):
-            if rows < ROWS_FOR_INDEX or self._part_rows(table, rows):
+        with storage_errors(self.uri, "optimize"):
+            if rows < ROWS_FOR_INDEX or self._partition(table, rows):
                 table.optimize(cleanup_older_than=KEPT_VERSIONS)
             files.optimize(cleanup_older_than=KEPT_VERSIONS)
 
-    def _part_rows(self, table: Any, rows: int) -> bool:
-        """Builds the partitions where they are missing or too many; says whether what is new is worth taking in."""
+    def _partition(self, table: Any, rows: int) -> bool:
+        """Partitions the vectors if they are not or in too many steps; returns whether to optimize the table now."""
         from lancedb.index import IvfRq
 
         if table.index_stats(OLD_INDEX) is not None:
@@ -276,15 +288,15 @@ class ImageTables:
         return bool(stats.num_unindexed_rows >= NEW_ROWS) or fragments >= FRAGMENTS
 
     def _add_copies(self, copies: list[File]) -> None:
-        """Adds the paths of files to the images whose bytes they have."""
-        also: dict[str, list[str]] = {}
+        """Adds the paths of files to the images of the same bytes."""
+        paths: dict[str, list[str]] = {}
         for copy in copies:
-            also.setdefault(copy.content, []).append(copy.path)
+            paths.setdefault(copy.content, []).append(copy.path)
         changed = []
-        for row in self._rows(IMAGES, f"content IN ({_quoted(also)})"):
+        for row in self._rows(IMAGES, f"content IN ({_quoted(paths)})"):
             known = [row["path"], *row["also_at"]]
-            new = [path for path in also[row["content"]] if path not in known]
-            if new:  # the first is the one that is shown: of a folder that was moved, one that is still there
+            new = [path for path in paths[row["content"]] if path not in known]
+            if new:  # the first path is shown, so files that exist come first: a folder may have been moved
                 first, *others = sorted([*known, *new], key=lambda path: not Path(path).exists())
                 changed.append({**row, "path": first, "also_at": others})
         if changed:
@@ -304,17 +316,17 @@ class ImageTables:
             table.delete(condition)
 
     def _rows(self, name: str, condition: str | None = None, columns: list[str] | None = None) -> list[dict[str, Any]]:
-        """The rows that meet a condition; none without a table."""
+        """Returns the rows that meet a condition; none without a table."""
         rows = self._arrow(name, condition, columns)
         return [] if rows is None else list(rows.to_pylist())
 
     def _columns(self, name: str, *columns: str) -> Iterator[tuple[Any, ...]]:
-        """Some columns of all rows; none without a table."""
+        """Yields some columns of all rows; none without a table."""
         rows = self._arrow(name, columns=list(columns))
         return iter(()) if rows is None else zip(*(rows[column].to_pylist() for column in columns))
 
     def _arrow(self, name: str, condition: str | None = None, columns: list[str] | None = None) -> Any:
-        """Rows as a pyarrow Table; None without a table."""
+        """Returns rows as a pyarrow Table; None without a table."""
         table = self._table(name)
         if table is None:
             return None
@@ -324,20 +336,26 @@ class ImageTables:
             return (query.select(columns) if columns else query).to_arrow()
 
     def _table(self, name: str) -> Any:
-        """A table's handle at the latest version, or None where there is none yet."""
+        """Returns a table at its latest version; None if it does not exist."""
         with storage_errors(self.uri, "read"):
             if name in self._open:
-                self._open[name].checkout_latest()  # once for each of our calls; LanceDB would look at each of its own
+                self._open[name].checkout_latest()  # once here: LanceDB itself would check before each of its calls
             elif name in self._connection.list_tables().tables:
                 self._open[name] = self._connection.open_table(name)
         return self._open.get(name)
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
+    """Yields slices of a sequence, in order.
+
+    Args:
+        items: the sequence.
+        size: of each slice but the last, at least 1.
+    """
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
 def _quoted(values: Iterable[str]) -> str:
-    """Strings for SQL."""
+    """Returns strings as a list of SQL literals."""
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

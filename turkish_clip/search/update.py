@@ -1,4 +1,4 @@
-"""Brings an index up to date with a collection: what is new, changed, moved or gone."""
+"""Brings an index up to date with a collection, in which files are new, changed, moved or gone."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from turkish_clip.images import ImageError
 from turkish_clip.search.files import File, Scan, SkippedFile, hashed, scan
 from turkish_clip.search.tables import ImageTables, chunks
 
-ROWS_PER_WRITE = 512  # images per transaction: what a kill loses at most
+ROWS_PER_WRITE = 512  # files per transaction: a kill loses at most these
 
 
 @dataclass(frozen=True)
 class UpdateSummary:
-    """What adding did, in files.
+    """The result of bringing an index up to date, in numbers of files.
 
     Attributes:
-        added: with bytes that are new to the index.
-        unchanged: as they were.
-        duplicates: new, with the bytes of others that are still there.
-        moved: new, with the bytes of one that is gone.
-        vanished: gone, and taken out.
-        images: distinct ones that are then in the index.
-        skipped: what could not be indexed, and why.
-        missing: indexed folder that is not there now → how many of its files the index keeps.
+        added: new or changed files, with bytes that are new to the index.
+        unchanged: files with the same bytes as before.
+        duplicates: new or changed files, with the bytes of another file that still exists.
+        moved: new or changed files, with the bytes of a file that is gone.
+        vanished: files that are gone and were removed, without the moved ones.
+        images: the number of distinct images in the index afterwards.
+        skipped: files that could not be indexed, with the reason, in order of path.
+        missing: for each indexed folder that does not exist now, how many of its files the index keeps.
     """
 
     added: int
@@ -44,17 +44,17 @@ class UpdateSummary:
 
 @dataclass
 class _Progress:
-    """What adding has done so far."""
+    """What has been done so far."""
 
-    untouched: int
+    unchanged: int
     skipped: list[SkippedFile]
     added: int = 0
-    copied: list[str] = field(default_factory=list)  # the bytes of new files that hold the same as others
+    copied: list[str] = field(default_factory=list)  # `content` of new files of which there is an image already
 
 
 @dataclass(frozen=True)
 class IndexUpdater:
-    """Adds to the tables of an index; its arguments are those of `ImageIndex.add`."""
+    """Updates the tables of an index; batch_size, workers and prune are as in `ImageIndex.add`."""
 
     tables: ImageTables
     encoder: DualEncoder
@@ -65,54 +65,63 @@ class IndexUpdater:
     def add(
         self, images: str | Path | Sequence[str | Path], progress: Callable[[int, int], Any] | None = None
     ) -> UpdateSummary:
-        """What `ImageIndex.add` says, for tables that are there."""
+        """Does what `ImageIndex.add` does, on tables that exist.
+
+        Args:
+            images: as in `ImageIndex.add`.
+            progress: as in `ImageIndex.add`.
+
+        Raises:
+            CollectionError: as in `ImageIndex.add`.
+            ImageIndexError: the index can't be read or written to.
+        """
         known = self.tables.files()
         for path in self.tables.remove_orphans(known):
             del known[path]
         found = scan(images, known)
-        taken, done = _Progress(untouched=len(found.unchanged), skipped=list(found.skipped)), len(found.unchanged)
+        so_far, done = _Progress(unchanged=len(found.unchanged), skipped=list(found.skipped)), len(found.unchanged)
         total = done + len(found.pending)
         for files in chunks(found.pending, ROWS_PER_WRITE):
-            self._take_in(files, known, taken)
+            self._add_batch(files, known, so_far)
             done += len(files)
             if progress is not None:
                 progress(done, total)
-        gone = [*found.vanished, *self._to_forget(found, known, taken)]
-        moved = sum((Counter(taken.copied) & Counter(known[path].content for path in gone)).values())
-        vanished = self.tables.remove(gone) - moved  # last: the bytes of renamed files are known till then
+        gone = [*found.vanished, *self._moved_away(found, known, so_far)]
+        moved = sum((Counter(so_far.copied) & Counter(known[path].content for path in gone)).values())
+        vanished = self.tables.remove(gone) - moved  # after adding, so that renamed files are not embedded again
         self.tables.repair()
         self.tables.optimize()
         missing = Counter(known[path].folder for path in set(found.missing).difference(gone))
         return UpdateSummary(
-            taken.added,
-            taken.untouched,
-            len(taken.copied) - moved,
+            so_far.added,
+            so_far.unchanged,
+            len(so_far.copied) - moved,
             moved,
             vanished,
             self.tables.count(),
-            sorted(taken.skipped, key=lambda skipped_file: skipped_file.path),
+            sorted(so_far.skipped, key=lambda skipped_file: skipped_file.path),
             dict(missing),
         )
 
-    def _take_in(self, files: list[File], known: dict[str, File], taken: _Progress) -> None:
-        """Reads some files and writes what they hold."""
-        fresh, bad = hashed(files, self.workers)
-        touched = [file for file in fresh if _content(known, file) == file.content]
-        new, copies = self._part([file for file in fresh if _content(known, file) != file.content])
-        rows, indexed, unread = embedded(new, self.encoder, self.batch_size, self.workers)
-        why = {file.content: file.reason for file in unread}
-        unread += [copy.skipped(why[copy.content]) for copy in copies if copy.content in why]
-        copies = [copy for copy in copies if copy.content not in why]
-        others = [*indexed, *copies, *bad, *unread]
+    def _add_batch(self, files: list[File], known: dict[str, File], so_far: _Progress) -> None:
+        """Reads, embeds and writes one batch of files."""
+        read, unread = hashed(files, self.workers)
+        touched = [file for file in read if _content(known, file) == file.content]  # only the time is new
+        new, copies = self._split([file for file in read if _content(known, file) != file.content])
+        rows, indexed, unopened = embedded(new, self.encoder, self.batch_size, self.workers)
+        reasons = {file.content: file.reason for file in unopened}
+        unopened += [copy.skipped(reasons[copy.content]) for copy in copies if copy.content in reasons]
+        copies = [copy for copy in copies if copy.content not in reasons]
+        others = [*indexed, *copies, *unread, *unopened]
         changed = [known[file.path] for file in others if _content(known, file)]
         self.tables.write(rows, copies, [*touched, *others], changed)
-        taken.added += len(rows)
-        taken.untouched += len(touched)
-        taken.copied += [copy.content for copy in copies]
-        taken.skipped += [SkippedFile(file.path, file.reason) for file in (*bad, *unread)]
+        so_far.added += len(rows)
+        so_far.unchanged += len(touched)
+        so_far.copied += [copy.content for copy in copies]
+        so_far.skipped += [SkippedFile(file.path, file.reason) for file in (*unread, *unopened)]
 
-    def _part(self, files: list[File]) -> tuple[list[File], list[File]]:
-        """New contents, one file each, and the other files with those bytes or with bytes already indexed."""
+    def _split(self, files: list[File]) -> tuple[list[File], list[File]]:
+        """Splits files into one for each hash of which there is no image yet, and the others."""
         known = self.tables.contents([file.content for file in files])
         new: dict[str, File] = {}
         copies = []
@@ -123,11 +132,11 @@ class IndexUpdater:
                 new[file.content] = file
         return list(new.values()), copies
 
-    def _to_forget(self, found: Scan, known: dict[str, File], taken: _Progress) -> list[str]:
-        """The files of folders that are not there whose bytes came in now, file for file; all of them, to prune."""
+    def _moved_away(self, found: Scan, known: dict[str, File], so_far: _Progress) -> list[str]:
+        """Returns which missing files to remove: to prune all, else one for each new file of the same bytes."""
         if self.prune:
             return found.missing
-        new, moved = Counter(taken.copied), []
+        new, moved = Counter(so_far.copied), []
         new.subtract(known[path].content for path in found.vanished)  # these were renamed
         for path in found.missing:
             if new[known[path].content] > 0:
@@ -137,7 +146,7 @@ class IndexUpdater:
 
 
 def _content(known: dict[str, File], file: File) -> str:
-    """The hash that a file's bytes had; empty for a new file, and for one that could not be indexed."""
+    """Returns the hash of the bytes that a file had when it was indexed; empty if it was not."""
     before = known.get(file.path)
     return before.content if before is not None and not before.reason else ""
 
@@ -145,17 +154,24 @@ def _content(known: dict[str, File], file: File) -> str:
 def embedded(
     files: list[File], encoder: DualEncoder, batch_size: int, workers: int
 ) -> tuple[list[dict[str, Any]], list[File], list[File]]:
-    """The rows of the files that opened, those files, and the others with the reason."""
+    """Embeds files; returns the table rows of those that opened, these files, and the others with the reason.
+
+    Args:
+        files: one for each image.
+        encoder: whose image model embeds them.
+        batch_size: images embedded at a time.
+        workers: threads that read and decode.
+    """
     rows: list[dict[str, Any]] = []
-    done: list[File] = []
-    unread: list[File] = []
+    opened: list[File] = []
+    unopened: list[File] = []
     images = encoder.embed_images([Path(f.path) for f in files], batch_size=batch_size, workers=workers)
     found: Iterator[Any] = map_in_order(images, list, lambda error: error)
     for file, vector in zip(files, found):
         if isinstance(vector, ImageError):
-            unread.append(file.skipped(vector.reason))
+            unopened.append(file.skipped(vector.reason))
             continue
         about = {"bytes": file.size, "modified": datetime.fromtimestamp(file.mtime_ns // 10**9, timezone.utc)}
         rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
-        done.append(file)
-    return rows, done, unread
+        opened.append(file)
+    return rows, opened, unopened

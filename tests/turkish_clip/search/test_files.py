@@ -1,4 +1,4 @@
-"""Keeping up with a folder as people treat folders: touched, moved, unmounted, oddly named."""
+"""An index follows a folder whose files are touched, moved, unmounted or oddly named."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_files_with_a_new_time_or_name_and_old_bytes_are_not_embedded_again(
     assert scan(photos, index._tables.files()).pending == []
 
 
-def test_bytes_that_wander_from_file_to_file(index: ImageIndex, photos: Path) -> None:
-    """0 gets new bytes in the same go in which its old ones come to a new file: both are found."""
+def test_bytes_that_move_from_file_to_file(index: ImageIndex, photos: Path) -> None:
+    """A file gets new bytes while a new file gets its old ones: both are found."""
     old = (photos / "0.png").read_bytes()
     (photos / "new.png").write_bytes(old)
     paint(photos / "0.png", 50)
@@ -71,7 +71,7 @@ def test_bytes_that_wander_from_file_to_file(index: ImageIndex, photos: Path) ->
         assert best.score > 0.999
 
 
-def test_an_image_that_is_broken_now_is_out(index: ImageIndex, photos: Path) -> None:
+def test_an_image_that_has_become_unreadable_is_removed(index: ImageIndex, photos: Path) -> None:
     (photos / "0.png").write_bytes(b"broken")
     added = index.add(photos)
     assert [Path(sample.path).name for sample in added.skipped] == ["0.png"]
@@ -85,7 +85,7 @@ def test_an_image_that_is_broken_now_is_out(index: ImageIndex, photos: Path) -> 
     assert index.add(photos).images == 4
 
 
-def test_what_could_not_be_read_is_tried_again(
+def test_an_unreadable_file_is_read_again_at_the_next_update(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = paint(photos / "new.png", 9)
@@ -119,7 +119,7 @@ def test_a_folder_that_can_not_be_entered_loses_nothing(
     assert added.skipped[0].reason == "a folder that can't be entered (Permission denied)"
 
 
-def test_a_folder_that_is_suddenly_empty_is_not_believed(index: ImageIndex, photos: Path) -> None:
+def test_a_folder_that_has_become_empty_is_refused(index: ImageIndex, photos: Path) -> None:
     shutil.rmtree(photos)
     photos.mkdir()
     with pytest.raises(CollectionError, match=r"expected the 4 indexed images in .*, got none: is a disk not mounted"):
@@ -127,7 +127,9 @@ def test_a_folder_that_is_suddenly_empty_is_not_believed(index: ImageIndex, phot
     assert len(index) == 4
 
 
-def test_one_folder_by_several_names(index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_may_be_given_by_several_paths(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(photos)
     again = index.add("../photos")
     assert (again.unchanged, again.duplicates) == (4, 0)
@@ -137,7 +139,7 @@ def test_one_folder_by_several_names(index: ImageIndex, photos: Path, monkeypatc
     assert paths_in(index) == {"0.png", "2.png", "3.png"}
 
 
-def test_a_moved_folder_is_shown_where_it_is(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+def test_hits_of_a_moved_folder_have_its_new_path(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
     photos.rename(tmp_path / "archive")
     added = index.add(tmp_path / "archive")
     assert (added.moved, added.duplicates, added.vanished, added.missing) == (4, 0, 0, {})
@@ -147,8 +149,8 @@ def test_a_moved_folder_is_shown_where_it_is(index: ImageIndex, photos: Path, tm
     assert index.folders() == [str(tmp_path / "archive")]
 
 
-def test_what_a_moved_folder_has_lost_stays_until_it_is_pruned(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
-    """Its disk may come back; and an image goes only if none of its files is left."""
+def test_files_that_a_moved_folder_has_lost_stay_until_pruned(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    """Their disk may be mounted again; an image is removed only if none of its files is left."""
     archive = photos.rename(tmp_path / "archive")
     (archive / "0.png").unlink()
     paint(archive / "new.png", 9)
@@ -162,8 +164,8 @@ def test_what_a_moved_folder_has_lost_stays_until_it_is_pruned(index: ImageIndex
     assert index.folders() == [str(archive)]
 
 
-def test_a_backup_that_is_not_plugged_in_is_kept(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
-    """Its images are elsewhere too, but it was not moved."""
+def test_an_unmounted_backup_is_kept(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    """Its images exist elsewhere too, but it was not moved."""
     shutil.copytree(photos, tmp_path / "backup")
     index.add(tmp_path / "backup")
     (tmp_path / "backup").rename(tmp_path / "drawer")
@@ -172,10 +174,8 @@ def test_a_backup_that_is_not_plugged_in_is_kept(index: ImageIndex, photos: Path
     assert added.missing == {str(tmp_path / "backup"): 4}
 
 
-def test_a_copy_that_goes_with_its_folder_takes_no_other_with_it(
-    index: ImageIndex, photos: Path, tmp_path: Path
-) -> None:
-    """The last two files of an image go at once: one deleted, one in a folder that is not there."""
+def test_a_missing_copy_keeps_the_image_of_a_deleted_file(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    """Of the last two files of an image, one is deleted and one is in a folder that is missing."""
     away = tmp_path / "away"
     away.mkdir()
     shutil.copy(photos / "0.png", away / "copy.png")
@@ -188,8 +188,8 @@ def test_a_copy_that_goes_with_its_folder_takes_no_other_with_it(
     assert index.add(away).unchanged == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
-def test_a_name_that_is_not_utf8_is_listed(index: ImageIndex, photos: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names of any bytes")
+def test_a_file_name_that_is_not_utf8_is_skipped(index: ImageIndex, photos: Path) -> None:
     odd = photos / os.fsdecode("çiçek.png".encode("iso-8859-9"))
     shutil.copy(photos / "0.png", odd)
     added = index.add(photos)
@@ -199,7 +199,7 @@ def test_a_name_that_is_not_utf8_is_listed(index: ImageIndex, photos: Path) -> N
     assert added.images == 4
 
 
-def test_a_hit_outside_its_folder_is_not_shown(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+def test_a_hit_that_links_out_of_its_folder_has_no_path_inside(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
     best = index.search(photos / "0.png", k=1)[0]
     assert index.inside(best) == photos / "0.png"
     (photos / "0.png").unlink()
@@ -207,6 +207,6 @@ def test_a_hit_outside_its_folder_is_not_shown(index: ImageIndex, photos: Path, 
     assert index.inside(best) is None
 
 
-def test_a_pair_decodes_no_more_of_an_image_than_its_image_model(pair_folder: Path, tiny_clip: Path) -> None:
+def test_a_pair_decodes_images_at_the_size_of_its_image_model(pair_folder: Path, tiny_clip: Path) -> None:
     sides = {image_side(load_model(folder, device="cpu")) for folder in (pair_folder, tiny_clip)}
     assert sides == {32}

@@ -1,4 +1,4 @@
-"""The index of images: it finds what exact search finds, keeps up with a folder, and survives a kill."""
+"""The index of images finds what exact search finds, follows a folder, and survives a kill."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from turkish_clip.search import files as search_files
 from turkish_clip.search import tables as search_tables
 from turkish_clip.search.files import CollectionError, scan
 from turkish_clip.search.index import ImageIndex
-from turkish_clip.search.storage import ImageIndexError
+from turkish_clip.search.storage import ImageIndexError, holds_index
 from turkish_clip.search.tables import IndexMetadata
 
 
@@ -41,15 +41,15 @@ def test_every_image_finds_itself_and_words_rank_as_cosines(
     hits = index.search("kırmızı ev", k=6)
     text = encoder.encode_texts(["kırmızı ev"])[0]
     paths, vectors = index.vectors()
-    wanted = sorted(zip((vectors @ text).tolist(), paths), reverse=True)
-    assert [hit.path for hit in hits] == [path for _, path in wanted]
-    assert np.allclose([hit.score for hit in hits], [score for score, _ in wanted], atol=1e-5)
+    expected = sorted(zip((vectors @ text).tolist(), paths), reverse=True)
+    assert [hit.path for hit in hits] == [path for _, path in expected]
+    assert np.allclose([hit.score for hit in hits], [score for score, _ in expected], atol=1e-5)
 
 
-def test_images_of_files_that_were_never_written_down_go(
+def test_images_of_files_that_were_never_recorded_are_removed(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between the two tables, and the new files deleted before the next run: one new image, one new copy."""
+    """A kill between the two tables leaves a new image and a new copy, whose files are then deleted."""
     paint(photos / "new.png", 10)
     (photos / "copy.png").write_bytes((photos / "0.png").read_bytes())
     upsert = search_tables.ImageTables._upsert
@@ -70,7 +70,7 @@ def test_images_of_files_that_were_never_written_down_go(
     assert sorted(index.vectors()[0]) == sorted(map(str, photos.rglob("*.png")))
 
 
-def test_adding_keeps_up_with_the_folder(index: ImageIndex, photos: Path) -> None:
+def test_adding_follows_the_folder(index: ImageIndex, photos: Path) -> None:
     same = index.add(photos)
     assert (same.added, same.unchanged, same.vanished, same.images) == (0, 6, 0, 6)
     paint(photos / "new.png", 10)
@@ -83,7 +83,7 @@ def test_adding_keeps_up_with_the_folder(index: ImageIndex, photos: Path) -> Non
     assert index.search(photos / "2.png", k=1)[0].score > 0.999
 
 
-def test_the_same_bytes_are_one_image(index: ImageIndex, photos: Path) -> None:
+def test_files_of_the_same_bytes_are_one_image(index: ImageIndex, photos: Path) -> None:
     copy = photos / "copy.png"
     copy.write_bytes((photos / "4.png").read_bytes())
     added = index.add(photos)
@@ -98,7 +98,7 @@ def test_the_same_bytes_are_one_image(index: ImageIndex, photos: Path) -> None:
     assert len(index) == 5
 
 
-def test_what_is_no_image_is_listed_with_its_reason(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+def test_skipped_files_are_listed_with_their_reasons(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
     (photos / "empty.png").touch()
     (photos / "text.jpg").write_text("no image", encoding="utf-8")
     (photos / "cut.png").write_bytes((photos / "0.png").read_bytes()[:60])
@@ -123,7 +123,7 @@ def test_what_is_no_image_is_listed_with_its_reason(index: ImageIndex, photos: P
     assert str(outside) not in index.vectors()[0]
 
 
-def test_conditions(index: ImageIndex, photos: Path) -> None:
+def test_a_condition_restricts_the_hits(index: ImageIndex, photos: Path) -> None:
     hits = index.search("ev", k=10, where="path LIKE '%/sub/%'")
     assert {Path(hit.path).parent.name for hit in hits} == {"sub"}
     assert len(hits) == 3
@@ -149,7 +149,7 @@ def test_another_image_model_is_refused(index: ImageIndex, tmp_path: Path, encod
         ImageIndex.open(tmp_path / "index", other)
 
 
-def test_what_can_not_be_asked(index: ImageIndex, tmp_path: Path, encoder: DualEncoder) -> None:
+def test_unusable_queries_and_folders_are_refused(index: ImageIndex, tmp_path: Path, encoder: DualEncoder) -> None:
     with pytest.raises(ImageIndexError, match="got k = 0"):
         index.search("ev", k=0)
     with pytest.raises(ImageIndexError, match="expected images in .*, got none; add some first"):
@@ -209,11 +209,10 @@ def test_two_readers_see_what_a_writer_adds(
 
 KILLED = """
 import os, signal, sys
-from turkish_clip import adding
+from turkish_clip.search import ImageIndex, update
 from turkish_clip.search.tables import ImageTables
-from turkish_clip.search import ImageIndex
 from turkish_clip.dual_encoder import load_dual_encoder
-adding.ROWS_PER_WRITE = 4
+update.ROWS_PER_WRITE = 4
 calls = [0]
 original = ImageTables._upsert
 def counting(self, *args):
@@ -245,7 +244,7 @@ def test_a_kill_loses_no_finished_batch(
         assert index.search(path, k=1)[0].path == str(path)
 
 
-def test_many_images_are_looked_up_through_partitions(
+def test_many_images_are_searched_through_partitions(
     tmp_path: Path, encoder: DualEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_tables, "ROWS_FOR_INDEX", 256)
@@ -264,7 +263,7 @@ def partitions(tables: search_tables.ImageTables) -> Any:
     return tables._table(search_tables.IMAGES).index_stats(search_tables.VECTOR_INDEX)
 
 
-def test_new_rows_go_into_partitions_by_the_thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_rows_are_partitioned_once_there_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"ROWS_FOR_INDEX": 200, "ROWS_IN_PARTITION": 50, "NEW_ROWS": 10, "DELTAS": 2}.items():
         monkeypatch.setattr(search_tables, name, value)
     vectors = unit(np.random.default_rng(0).standard_normal((300, 16), np.float32))
@@ -277,14 +276,14 @@ def test_new_rows_go_into_partitions_by_the_thousand(tmp_path: Path, monkeypatch
         tables.write([{**row, "content": name, "path": name, "vector": vectors[int(name)]} for name in names], [], [])
         written += count
         tables.optimize()
-        stats, looked_for = partitions(tables), [*range(0, written, 29), written - 1]
+        stats, queries = partitions(tables), [*range(0, written, 29), written - 1]
         seen.append(stats and (stats.num_indexed_rows, stats.num_indices))
-        nearest = [tables.nearest(vectors[number], 1, None, False)[0]["path"] for number in looked_for]
-        assert nearest == [str(number) for number in looked_for]
+        nearest = [tables.nearest(vectors[number], 1, None, False)[0]["path"] for number in queries]
+        assert nearest == [str(number) for number in queries]
     assert seen == [None, (200, 1), (200, 1), (210, 2), (220, 3), (230, 1)]
 
 
-def test_scan_looks_at_size_and_time(tmp_path: Path) -> None:
+def test_scan_compares_size_and_time(tmp_path: Path) -> None:
     path = paint(tmp_path / "a.png", 1)
     first = scan(tmp_path, {})
     known = {file.path: file for file in first.pending}
@@ -294,12 +293,12 @@ def test_scan_looks_at_size_and_time(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
     assert len(scan(tmp_path, {}).pending) == 1
     assert scan([path], {}).pending[0].path == str(path)
-    monster = search_files.File(str(path), str(tmp_path), search_files.MAX_BYTES + 1, 0)
-    assert search_files.hashed([monster], 1)[1][0].reason == "more than 1 GB"
+    too_large = search_files.File(str(path), str(tmp_path), search_files.MAX_BYTES + 1, 0)
+    assert search_files.hashed([too_large], 1)[1][0].reason == "more than 1 GB"
 
 
 def broken_files(folder: Path, good: bytes, each: int) -> dict[str, str]:
-    """Files broken in ten ways, `each` of each → the reason that is expected."""
+    """Writes files broken in ten ways, `each` of each; returns path → expected reason."""
     jpeg = folder / "whole.jpg"
     Image.new("RGB", (64, 64), "red").save(jpeg)
     bomb = folder / "bomb.png"
@@ -342,13 +341,18 @@ def test_ten_thousand_files_of_which_three_hundred_are_broken(tmp_path: Path, en
     assert set(skipped) == set(expected)
     assert {reason for path, reason in skipped.items() if "bomb" in path} == {"more than 178956970 pixels"}
     assert skipped == expected
-    again = index.add(folder)  # what could not be read is tried again
+    again = index.add(folder)  # skipped files are read again
     assert (again.unchanged, len(again.skipped)) == (9700, 300)
 
 
-def test_an_index_of_an_older_format_is_one_line(tmp_path: Path, encoder: DualEncoder, photos: Path) -> None:
+def test_an_index_of_an_older_format_is_refused(tmp_path: Path, encoder: DualEncoder, photos: Path) -> None:
     connection = lancedb.connect(str(tmp_path / "old"))
     connection.create_table("pictures", data=[{"content": "a", "vector": [0.0] * 16}])
+    assert [holds_index(folder) for folder in (tmp_path / "old", str(photos), tmp_path / "none")] == [
+        True,
+        False,
+        False,
+    ]
     for ask in (lambda index: index.search("ev"), lambda index: index.add(photos)):
         with pytest.raises(ImageIndexError, match=r"expected an index of format 3 in .*; delete it and index again"):
             ask(ImageIndex.open(tmp_path / "old", encoder))

@@ -1,4 +1,4 @@
-"""What happens to an index when files swap names, disks stumble, processes meet and models change."""
+"""An index where files swap names, disks fail, processes write at once, and models change."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def every_image_finds_itself(index: ImageIndex, photos: Path) -> bool:
     return all(index.search(path, k=1)[0].path == str(path) for path in sorted(photos.rglob("*.png")))
 
 
-def test_files_that_take_each_others_names(index: ImageIndex, photos: Path) -> None:
+def test_files_may_swap_names(index: ImageIndex, photos: Path) -> None:
     files = sorted(photos.rglob("*.png"))
-    for source, target in [*zip(files, [*files[1:], photos / "last.png"])][::-1]:
-        source.rename(target)
+    for old, new in [*zip(files, [*files[1:], photos / "last.png"])][::-1]:
+        old.rename(new)
     paint(files[0], 10)
     moved = index.add(photos)
     assert (moved.images, moved.added, moved.vanished) == (7, 1, 0)
@@ -47,24 +47,24 @@ def test_files_that_take_each_others_names(index: ImageIndex, photos: Path) -> N
     assert index.add(photos).unchanged == 7
 
 
-def test_an_image_that_opens_at_the_second_try(
+def test_an_image_that_opens_at_the_second_attempt_is_added(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(photos / "new.png", 10)
     embed = update.embedded
 
-    def stumbling(files: list[update.File], *more: object) -> object:
+    def failing(files: list[update.File], *more: object) -> object:
         return [], [], [file.skipped("an input/output error") for file in files]
 
-    monkeypatch.setattr(update, "embedded", stumbling)
+    monkeypatch.setattr(update, "embedded", failing)
     assert [sample.reason for sample in index.add(photos).skipped] == ["an input/output error"]
     monkeypatch.setattr(update, "embedded", embed)
-    healed = index.add(photos)
-    assert (healed.images, healed.added, healed.skipped) == (7, 1, [])
+    again = index.add(photos)
+    assert (again.images, again.added, again.skipped) == (7, 1, [])
     assert every_image_finds_itself(index, photos)
 
 
-def test_a_file_whose_image_is_lost_is_read_again(index: ImageIndex, photos: Path) -> None:
+def test_a_file_without_its_image_is_read_again(index: ImageIndex, photos: Path) -> None:
     index._tables._table(IMAGES).delete("path LIKE '%/3.png'")
     assert len(index) == 5
     assert index.add(photos).images == 6
@@ -94,7 +94,7 @@ def test_one_process_writes_at_a_time(index: ImageIndex, photos: Path) -> None:
     assert index.add(photos).unchanged == 6
 
 
-def test_an_index_made_anew_with_another_model_is_seen(
+def test_an_index_made_anew_with_another_model_is_refused(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metadata = index.metadata
@@ -106,7 +106,7 @@ def test_an_index_made_anew_with_another_model_is_seen(
         index.add(photos)
 
 
-def test_odd_files_are_rejected_one_by_one(index: ImageIndex, photos: Path) -> None:
+def test_odd_files_are_skipped_one_by_one(index: ImageIndex, photos: Path) -> None:
     (photos / "loop.png").symlink_to(photos / "loop.png")
     os.utime(paint(photos / "far.png", 11), (1e11, 1e11))
     skipped = {Path(sample.path).name: sample.reason for sample in index.add(photos).skipped}
@@ -116,7 +116,7 @@ def test_odd_files_are_rejected_one_by_one(index: ImageIndex, photos: Path) -> N
     assert index.search(photos / "far.png", k=1, where="modified > TIMESTAMP '2200-01-01'")
 
 
-def test_files_are_taken_out_by_names_of_either_form(index: ImageIndex, photos: Path) -> None:
+def test_files_are_removed_by_composed_or_decomposed_names(index: ImageIndex, photos: Path) -> None:
     stored = photos / unicodedata.normalize("NFD", "çiçek.png")
     paint(stored, 12)
     dotted, plain = paint(photos / "i̇stanbul.png", 13), paint(photos / "istanbul.png", 14)
@@ -128,7 +128,7 @@ def test_files_are_taken_out_by_names_of_either_form(index: ImageIndex, photos: 
     assert stored.name not in {Path(path).name for path in index._tables.files()}
 
 
-def test_a_disk_without_locks(
+def test_a_disk_without_locks_is_warned_of(
     index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refused(lock: filelock.FileLock, *more: object, **options: object) -> None:
@@ -136,7 +136,7 @@ def test_a_disk_without_locks(
 
     monkeypatch.setattr(filelock.FileLock, "acquire", refused)
     assert index.add(photos).unchanged == 6
-    assert "knows no locks" in caplog.text
+    assert "has no file locks: make sure that only one process writes to it" in caplog.text
 
 
 def test_a_full_disk_loses_nothing(index: ImageIndex, photos: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_full_disk_loses_nothing(index: ImageIndex, photos: Path) -> None:
 
 
 @pytest.mark.parametrize("where", [None, "bytes > 0"])
-def test_a_damaged_index_is_told_from_a_bad_condition(index: ImageIndex, where: str | None) -> None:
+def test_a_damaged_index_is_not_taken_for_a_bad_condition(index: ImageIndex, where: str | None) -> None:
     for file in Path(index.uri).glob("images.lance/data/*.lance"):
         file.write_bytes(b"")
     with pytest.raises(ImageIndexError, match=r"expected an index to read in .*, got .*check rights and disk"):
@@ -165,21 +165,21 @@ def test_a_damaged_index_is_told_from_a_bad_condition(index: ImageIndex, where: 
         index.search_vector(np.ones(3), where=where)
 
 
-def test_an_index_that_is_none(tmp_path: Path) -> None:
+def test_a_table_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images.lance" / "_versions").mkdir(parents=True)
     (tmp_path / "images.lance" / "_versions" / "1.manifest").write_bytes(b"none")
     with pytest.raises(ImageIndexError, match="expected an index to read in"):
         len(ImageIndex.open(tmp_path))
 
 
-def test_asked_in_a_notebook_and_by_several_threads(index: ImageIndex, photos: Path) -> None:
+def test_search_runs_in_a_notebook_and_in_several_threads(index: ImageIndex, photos: Path) -> None:
     async def cell() -> list[Hit]:
         return index.search(photos / "0.png", k=6)
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     expected = index.search(photos / "0.png", k=6)
-    assert asyncio.get_event_loop() is loop  # a script's own loop is left to it
+    assert asyncio.get_event_loop() is loop  # a script keeps its own loop
     loop.close()
     asyncio.set_event_loop(None)
     assert len(expected) == 6
@@ -188,7 +188,9 @@ def test_asked_in_a_notebook_and_by_several_threads(index: ImageIndex, photos: P
         assert all(hits == expected for hits in threads.map(lambda _: index.search(photos / "0.png", k=6), range(16)))
 
 
-def test_an_index_that_is_made_anew_meanwhile(index: ImageIndex, photos: Path, encoder: DualEncoder) -> None:
+def test_an_index_that_was_made_anew_is_searched_as_it_is_now(
+    index: ImageIndex, photos: Path, encoder: DualEncoder
+) -> None:
     assert len(index.search("kar")) == 6
     shutil.rmtree(index.uri)
     for path in sorted(photos.rglob("*.png"))[:2]:
@@ -199,7 +201,7 @@ def test_an_index_that_is_made_anew_meanwhile(index: ImageIndex, photos: Path, e
 
 
 @pytest.mark.parametrize("where", [None, "bytes > 0"])
-def test_an_index_that_is_deleted_meanwhile(index: ImageIndex, photos: Path, where: str | None) -> None:
+def test_an_index_that_was_deleted_is_refused(index: ImageIndex, photos: Path, where: str | None) -> None:
     assert len(index.search(photos / "0.png", where=where)) == 6
     shutil.rmtree(index.uri)
     with pytest.raises(ImageIndexError, match="expected an index to read in"):
@@ -208,7 +210,7 @@ def test_an_index_that_is_deleted_meanwhile(index: ImageIndex, photos: Path, whe
         index._tables.nearest(np.ones(16, np.float32), 1, where, False)
 
 
-def test_the_lock_is_where_the_index_is(
+def test_the_lock_is_in_the_folder_of_the_index(
     tmp_path: Path, encoder: DualEncoder, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -225,7 +227,7 @@ def test_copies_are_found_by_their_paths(index: ImageIndex, photos: Path) -> Non
     assert [hit.path for hit in hits] == [str(photos / "2.png")]
 
 
-def test_nothing_there_yet(tmp_path: Path, encoder: DualEncoder) -> None:
+def test_a_new_index_is_empty(tmp_path: Path, encoder: DualEncoder) -> None:
     index = ImageIndex.open(tmp_path / "none", encoder)
     assert index.remove(["a.png"]) == 0
     assert index.folders() == []
@@ -233,7 +235,7 @@ def test_nothing_there_yet(tmp_path: Path, encoder: DualEncoder) -> None:
         ImageIndex.open("foo://x")
 
 
-def test_a_reject_keeps_its_reason(index: ImageIndex, photos: Path) -> None:
+def test_a_skipped_file_keeps_its_reason(index: ImageIndex, photos: Path) -> None:
     (photos / "bad.png").write_bytes(b"no image")
     index.add(photos)
     index.add(photos)
