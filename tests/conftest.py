@@ -156,7 +156,7 @@ def index(tmp_path: Path, encoder: DualEncoder, photos: Path) -> ImageIndex:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Ends a run of the benchmarks with their ratios as one table."""
-    ratios = sys.modules.get("ratios")  # tests/benchmarks/ratios.py, where a benchmark ran
+    ratios = sys.modules.get("ratios")  # tests/helpers/ratios.py, where a benchmark ran
     if ratios is not None and ratios.KEPT:
         terminalreporter.section("ratios")
         terminalreporter.write_line(ratios.table(ratios.KEPT))

@@ -24,7 +24,7 @@ from training.small_models.vocabularies import learn_wordpiece
 
 pytestmark = pytest.mark.bench
 
-STEPS = "tests/benchmarks/steps.py"
+STEPS = "tests/helpers/steps.py"
 ROUNDS = 3
 
 

@@ -1,6 +1,6 @@
 """A small Hugging Face Hub on loopback: what its clients ask for when models and data sets go up and come down.
 
-It reports_errors HTTP and keeps everything in memory. Faults are ordered with `fail`; what was asked is in `requests`.
+It speaks HTTP and keeps everything in memory. Faults are ordered with `fail`; what was asked is in `requests`.
 """
 
 from __future__ import annotations

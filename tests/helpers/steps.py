@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
 
     from training.distillation.callbacks import TrackStepState
     from training.distillation.losses import loss_for
-    from training.distillation.setup import meet, sharding_of, training_arguments
+    from training.distillation.setup import join_ranks, sharding_of, training_arguments
     from training.distillation.sharding import StepState
     from training.mini.scene import random_scene, turkish_caption
     from training.run.command import quiet_hosts
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     quiet_hosts()
     with tempfile.TemporaryDirectory() as runs:
         config = DistillConfig(captions="x", run=runs, batch_size=batch_size, epochs=1, device="cpu")
-        meet(config)
+        join_ranks(config)
         rng = random.Random(0)
         rows = batch_size * (steps + WARMING_UP)
         captions = [turkish_caption(random_scene(rng), rng) for _ in range(rows)]

@@ -1,1 +1,1 @@
-"""What every command stands on: its configuration, its run folder and record, its ranks, its temporary files."""
+"""The common ground of all commands: configuration, run folder and record, ranks, and temporary storage."""

@@ -1,4 +1,4 @@
-"""The outer shell of a command: logging, results for people or as JSON, errors in one line, exit codes."""
+"""Runs a command: its logging, exit codes, errors on one line, and results as lines or JSON."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce 
 def run_command(
     main: Callable[[list[str]], Any], argv: list[str] | None = None, *, several_processes: bool = False
 ) -> None:
-    """Runs a command for a person: its errors become one line on stderr.
+    """Runs a command; an error that its user can correct becomes one line on stderr.
 
-    Exit codes: 0 done, 2 bad input or a full disk, 130 interrupted. Anything else is a defect and keeps its traceback.
+    Exit codes: 0 done, 2 bad input or a full disk, 130 interrupted. Another error is a defect and keeps its traceback.
 
     Args:
         main: the command.
         argv: its arguments; None: those of the command line.
-        several_processes: whether it may run in several processes at once. One of them logs and says what is wrong.
+        several_processes: whether a launcher may start it on several ranks, of which one logs and prints errors.
     """
     level = logging.INFO if is_main_process() else logging.ERROR
     logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s")
@@ -58,14 +58,14 @@ def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
     except InputError as error:
         _exit(" ".join(str(error).split()))
     except KeyboardInterrupt:
-        _leave_the_bar()
+        _close_progress_bars()
         if local_rank() == 0:
             print("interrupted; give the same command again (with --resume where it trains) to go on", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
         if is_lost_peer(error):
             if not is_main_process():
-                raise SystemExit(2) from None  # the one that ended, or the first, says why
+                raise SystemExit(2) from None  # the rank that ended, or the main process, prints why
             _exit(f"expected all {world_size()} processes to go on, got one that ended; see why above, and --resume")
         if is_disk_full(error):
             _exit(f"expected free disk space, got a full disk ({_first_line(error)}); free some and run it again")
@@ -75,7 +75,12 @@ def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
 
 
 def print_result(result: dict[str, Any], as_json: bool) -> None:
-    """Prints a command's result to stdout, once: one JSON object, or indented lines for people."""
+    """Prints the result of a command to stdout, on the main process only.
+
+    Args:
+        result: numbers, texts and nested dictionaries by name.
+        as_json: whether to print one JSON object; otherwise a line for each value, without the intervals `ci95`.
+    """
     if not is_main_process():
         return
     if as_json:
@@ -96,7 +101,7 @@ def _flat(result: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, says that the disk is full: each writer says it in its own type."""
+    """Returns whether an error, or one of its causes, means a full disk, which each writer reports in its own type."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -107,12 +112,12 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def quiet_hosts() -> None:
-    """Keeps the host libraries to warnings and errors and without bars of their own, so that ours can be read."""
+    """Turns off the host libraries' progress bars and their log messages below errors, so that ours can be read."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate gives it to torch regardless
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate passes it to torch
     for name in ("sentence_transformers", "datasets", "httpx", "httpx2", "huggingface_hub", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -121,14 +126,14 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
-def _leave_the_bar() -> None:
-    """Ends the line of a progress bar that was cut off, so that what follows stands on a line of its own."""
+def _close_progress_bars() -> None:
+    """Ends the line of an interrupted progress bar, so that a message starts on a new line."""
     for bar in list(getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())):
         bar.close()
 
 
 def _exit(message: str) -> None:
-    _leave_the_bar()
+    _close_progress_bars()
     if reports_errors():
         print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)

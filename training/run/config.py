@@ -1,7 +1,7 @@
-"""What each command can be told: one frozen dataclass a command, checked as it is read.
+"""The configuration of each command: one frozen dataclass a command, whose docstring is the first line of its --help.
 
 The recipe of a model is one flat YAML file that embed_images, distill and evaluate all read, so a field has one
-meaning everywhere, and `recipe.read_config` passes over the fields of the other commands.
+meaning everywhere, and `recipe.read_config` ignores the fields of the other commands.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingsConfig(SourceConfig):
-    """The image model and the folder of its vectors."""
+    """The image model and the folder of its image embeddings."""
 
     image_model: str = option("clip-ViT-B-32", "Hub id or folder of the image model")
-    image_model_revision: str = option("", "revision of the image model; empty: the newest")
+    image_model_revision: str = option("", "revision of the image model on the Hub; empty: the newest")
     embeddings: str = option("", "folder of the image embeddings; empty: RUN/embeddings")
-    device: str = option("auto", "where the computation runs", choices=DEVICES)
+    device: str = option("auto", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
     json: bool = option(False, "print the result as one JSON object on stdout")
 
     @property
@@ -37,51 +37,59 @@ class EmbeddingsConfig(SourceConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig(EmbeddingsConfig):
-    """Run the frozen image model over every image once and keep its vectors (image embeddings)."""
+    """Embeds every image once with the frozen image model and stores the image embeddings."""
 
-    image_batch_size: int = option(0, "images per step of the tower; 0: 32 on the CPU, 64 elsewhere", low=0)
-    workers: int = option(0, "threads that decode images ahead of the tower; 0: one per core", low=0, high=256)
+    image_batch_size: int = option(0, "images per batch of the image model; 0: 32 on the CPU, 64 elsewhere", low=0)
+    workers: int = option(0, "threads that decode images ahead of the image model; 0: one per core", low=0, high=256)
     dtype: str = option(
-        "auto", "of the computation; auto: bf16 where the processor or GPU has it", choices=("auto", "float32", "bf16")
+        "auto", "number format to compute in; auto: bf16 where the hardware has it", choices=("auto", "float32", "bf16")
     )
-    cluster: str = option("", "Ray cluster whose workers embed: auto, an address, or local (extra distributed)")
-    cluster_workers: int = option(2, "processes on the cluster, each with a tower of its own", low=1)
-    shard_size: int = option(4096, "images per shard: what a kill loses at most", low=1)
+    cluster: str = option("", "Ray cluster that embeds: auto, an address, or local (extra distributed); empty: none")
+    cluster_workers: int = option(2, "processes on the cluster, each with its own copy of the image model", low=1)
+    shard_size: int = option(4096, "images per shard of embeddings: a killed run loses one shard at most", low=1)
     embedding_dtype: str = option(
-        "float32", "of the stored vectors; float16 halves them", choices=("float32", "float16")
+        "float32", "number format of the stored embeddings; float16 halves their size", choices=("float32", "float16")
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(EmbeddingsConfig):
-    """Train the Turkish text encoder by MSE against the images' stored vectors."""
+    """Trains a Turkish text encoder on the stored image embeddings: by regression, a contrastive loss, or both."""
 
-    objective: str = option("mse", "what is asked of the vectors (training/objectives.py)", choices=tuple(OBJECTIVES))
-    train_images: int = option(0, "images to train on, drawn by a hash of their ids; 0: all", low=0)
+    objective: str = option(
+        "mse", "regression target and losses (training/run/objectives.py)", choices=tuple(OBJECTIVES)
+    )
+    train_images: int = option(0, "number of training images, chosen by a hash of their ids; 0: all", low=0)
     backbone: str = option("dbmdz/bert-base-turkish-cased", "Hub id or folder of a BERT, or scratch: a small new one")
-    backbone_revision: str = option("", "revision of the backbone; empty: the newest")
+    backbone_revision: str = option("", "revision of the backbone on the Hub; empty: the newest")
     scratch_layers: int = option(3, "layers of a scratch backbone", low=1, high=48)
     scratch_hidden: int = option(192, "hidden width of a scratch backbone, a multiple of 32", low=32, high=2048)
     scratch_vocabulary: int = option(2000, "word pieces of a scratch backbone, learnt from the captions", low=100)
-    max_tokens: int = option(128, "longer captions are cut", low=8, high=8192)
+    max_tokens: int = option(128, "tokens per caption; longer captions are cut", low=8, high=8192)
     epochs: float = option(3.0, "passes over the training captions", low=0.001)
-    batch_size: int = option(128, "captions per step, over all processes and micro-batches", low=1)
-    learning_rate: float = option(0.0, "peak of AdamW's, cosine to zero; 0: 5e-5, or 1e-3 for scratch", low=0)
-    warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
-    weight_decay: float = option(0.01, "AdamW's", low=0)
-    ascii_probability: float = option(0.1, "of the captions seen as typed without Turkish letters", low=0, high=1)
-    case_probability: float = option(0.2, "of the captions seen in upper or lower case, half each", low=0, high=1)
-    full_stop_probability: float = option(
-        0.1, "of the captions seen with their full stop taken or added", low=0, high=1
+    batch_size: int = option(128, "captions per optimizer step, over all processes and micro-batches", low=1)
+    learning_rate: float = option(
+        0.0, "peak learning rate of AdamW, cosine decay to zero; 0: 5e-5, or 1e-3 for a scratch backbone", low=0
     )
-    typo_probability: float = option(0.1, "of the captions seen with a typo", low=0, high=1)
-    group_by_length: bool = option(False, "batches of captions of similar length: faster, and noisier steps (LOG.md)")
-    evaluations: int = option(10, "times the validation split is measured; the best is kept", low=1)
-    gradient_accumulation: int = option(1, "micro-batches in which a process takes its share of a batch", low=1)
-    bf16: bool = option(False, "mixed precision, where the device has it")
-    compile: bool = option(False, "compile the encoder first (torch.compile): slow to begin, worth it for long runs")
-    seed: int = option(0, "of the weights, the order and the augmentation", low=0)
-    resume: bool = option(False, "go on from the run's last checkpoint")
+    warmup_fraction: float = option(0.05, "fraction of the steps with linear warm-up", low=0, high=1)
+    weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
+    ascii_probability: float = option(
+        0.1, "probability that a training caption is seen as typed without Turkish letters", low=0, high=1
+    )
+    case_probability: float = option(
+        0.2, "probability that a training caption is seen in upper or lower case, half each", low=0, high=1
+    )
+    full_stop_probability: float = option(
+        0.1, "probability that a training caption is seen with its full stop removed, or with one added", low=0, high=1
+    )
+    typo_probability: float = option(0.1, "probability that a training caption is seen with a typo", low=0, high=1)
+    group_by_length: bool = option(False, "batches of similarly long captions: faster, noisier steps (training/LOG.md)")
+    evaluations: int = option(10, "times the validation split is measured; the best checkpoint is kept", low=1)
+    gradient_accumulation: int = option(1, "micro-batches that a process divides its part of a batch into", low=1)
+    bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
+    compile: bool = option(False, "compile the encoder (torch.compile): a slow start that pays off in long runs")
+    seed: int = option(0, "seed of the weights, the order and the augmentation", low=0)
+    resume: bool = option(False, "continue from the last checkpoint of the run")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,32 +97,32 @@ class DistillConfig(EmbeddingsConfig):
 
     @property
     def peak_learning_rate(self) -> float:
-        """The one given, or that which fits the backbone."""
+        """The learning rate that was given, or else the default for the backbone."""
         return self.learning_rate or default_learning_rate(self.backbone)
 
 
 def default_learning_rate(backbone: str) -> float:
-    """AdamW's peak that fits a backbone: fresh weights want a larger one than pretrained ones."""
+    """Returns the default peak learning rate for a backbone: fresh weights need a larger one than pretrained ones."""
     return 1e-3 if backbone == "scratch" else 5e-5
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(EmbeddingsConfig):
-    """Measure the run's text encoder on images and wordings it never saw."""
+    """Measures the text encoder of a run on images and wordings that it never saw."""
 
-    model: str = option("", "the text encoder; empty: RUN/model")
-    split: str = option("test", "which images to measure", choices=("train", "validation", "test"))
-    text_batch_size: int = option(256, "texts per step", low=1)
-    bootstrap_samples: int = option(1000, "for the 95 % intervals", low=0)
+    model: str = option("", "Hub id or folder of the text encoder; empty: RUN/model")
+    split: str = option("test", "split to measure on", choices=("train", "validation", "test"))
+    text_batch_size: int = option(256, "texts per batch", low=1)
+    bootstrap_samples: int = option(1000, "bootstrap samples of the 95 % intervals", low=0)
     report_queries: int = option(12, "Turkish queries shown in the report", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeakageConfig(SourceConfig):
-    """Find the images of a source that a benchmark tests on, by Flickr and COCO id."""
+    """Finds the images of a source that a benchmark tests on, by Flickr and COCO id."""
 
-    benchmark: str = option("", "file of the benchmark's image names or ids, one a line")
-    split: str = option("train", "which images of the source", choices=("train", "validation", "test"))
+    benchmark: str = option("", "file of the benchmark's image names or ids, one per line")
+    split: str = option("train", "split of the source to search", choices=("train", "validation", "test"))
     json: bool = option(False, "print the result as one JSON object on stdout")
 
 
@@ -130,20 +138,20 @@ BENCHMARK_TASKS = (
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Measure a text encoder and its image model on MTEB's Turkish image retrieval tasks (extra benchmark)."""
+    """Measures a text encoder and its image model on MTEB's Turkish image retrieval tasks (extra benchmark)."""
 
-    run: str = option("", "where the results go; a training run is measured in its own folder")
-    model: str = option("", "Hub id or folder of the text encoder or pair; empty: the run's")
+    run: str = option("", "folder of the results; a training run is measured in its own")
+    model: str = option("", "Hub id or folder of the text encoder or pair; empty: that of the run")
     image_model: str = option("", "Hub id or folder of the image model; empty: the one that the model names")
-    tasks: tuple[str, ...] = option(BENCHMARK_TASKS, "of MTEB, with commas between; none: data alone")
-    subset: str = option("tr", "the language's name within a task")
-    data: str = option("", "a benchmark that MTEB has not, as any source of captions: a folder, table or Hub data set")
-    data_name: str = option("", "its name in the table, such as XTD10; empty: that of data")
-    data_captions: tuple[str, ...] = option((), "its columns of Turkish captions; empty: captions, caption or text")
-    data_split: str = option("", "of data; empty: all of it", choices=("", "train", "validation", "test"))
-    data_ids: str = option("", "file of the image_ids to measure, one a line; empty: all of data")
-    batch_size: int = option(64, "texts or images per step", low=1)
-    device: str = option("auto", "where the computation runs", choices=DEVICES)
+    tasks: tuple[str, ...] = option(BENCHMARK_TASKS, "MTEB tasks, separated by commas; none: only the data of --data")
+    subset: str = option("tr", "name of the language within a task")
+    data: str = option("", "benchmark that MTEB lacks, as any source of captions: a folder, table or Hub data set")
+    data_name: str = option("", "name of data in the table of results, such as XTD10; empty: the last part of data")
+    data_captions: tuple[str, ...] = option((), "columns of Turkish captions in data; empty: captions, caption or text")
+    data_split: str = option("", "split of data; empty: all of it", choices=("", "train", "validation", "test"))
+    data_ids: str = option("", "file of the image_ids of data to measure, one per line; empty: all of data")
+    batch_size: int = option(64, "texts or images per batch", low=1)
+    device: str = option("auto", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
     json: bool = option(False, "print the result as one JSON object on stdout")
 
     def __post_init__(self) -> None:
@@ -160,19 +168,19 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
-    """Distil once for each objective, data size and seed from the same image embeddings, and compare what comes out."""
+    """Distils once for each objective, data size and seed from the same image embeddings, and compares the results."""
 
-    objectives: tuple[str, ...] = option(tuple(OBJECTIVES), "of them, with commas between (training/objectives.py)")
-    split: str = option("validation", "by which they are compared", choices=("train", "validation", "test"))
-    seeds: tuple[int, ...] = option((0, 1, 2), "one run each")
-    sizes: tuple[int, ...] = option((0,), "training images, as many steps for each; 0: all")
+    objectives: tuple[str, ...] = option(tuple(OBJECTIVES), "objectives to compare, separated by commas")
+    split: str = option("validation", "split to compare on", choices=("train", "validation", "test"))
+    seeds: tuple[int, ...] = option((0, 1, 2), "seeds to train with, separated by commas")
+    sizes: tuple[int, ...] = option((0,), "numbers of training images, separated by commas, at equal steps; 0: all")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         unknown = [name for name in self.objectives if name not in OBJECTIVES]
         if unknown or not self.objectives:
             raise ConfigError(
-                f"expected 'objectives' out of {', '.join(OBJECTIVES)}, got {unknown or 'none'}; name those"
+                f"expected 'objectives' out of {', '.join(OBJECTIVES)}, got {unknown or 'none'}; choose among them"
             )
         if not self.seeds or not self.sizes or min(self.sizes) < 0:
             raise ConfigError(
@@ -182,32 +190,32 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(SourceConfig):
-    """Train a small CLIP from scratch: symmetric cross-entropy over images and their captions."""
+    """Trains a small CLIP from scratch, by symmetric cross-entropy over images and their captions."""
 
-    image_size: int = option(64, "side in pixels, a multiple of patch_size", low=8, high=1024)
+    image_size: int = option(64, "side of an image in pixels, a multiple of patch_size", low=8, high=1024)
     patch_size: int = option(8, "side of a patch in pixels", low=1, high=128)
     vision_layers: int = option(4, "layers of the image tower", low=1, high=48)
     vision_hidden: int = option(96, "width of the image tower, a multiple of 32", low=32, high=2048)
     text_layers: int = option(3, "layers of the text tower", low=1, high=48)
     text_hidden: int = option(64, "width of the text tower, a multiple of 32", low=32, high=2048)
-    vocabulary: int = option(700, "tokens of the text tower, learnt from the captions", low=514)
-    caption_tokens: int = option(32, "longer captions are cut", low=8, high=512)
-    dim: int = option(512, "width of the shared space", low=8, high=4096)
-    epochs: float = option(12.0, "passes over the training images, a caption each", low=0.001)
-    batch_size: int = option(256, "images per step: each is told from all others", low=2)
-    learning_rate: float = option(1e-3, "peak of AdamW's, cosine to zero", low=0)
-    warmup_fraction: float = option(0.05, "of all steps, linear warm-up", low=0, high=1)
-    weight_decay: float = option(0.1, "AdamW's", low=0)
+    vocabulary: int = option(700, "tokens in the vocabulary of the text tower, learnt from the captions", low=514)
+    caption_tokens: int = option(32, "tokens per caption; longer captions are cut", low=8, high=512)
+    dim: int = option(512, "dimension of the embeddings", low=8, high=4096)
+    epochs: float = option(12.0, "passes over the training images, with one caption each", low=0.001)
+    batch_size: int = option(256, "images per optimizer step; each has the others as in-batch negatives", low=2)
+    learning_rate: float = option(1e-3, "peak learning rate of AdamW, cosine decay to zero", low=0)
+    warmup_fraction: float = option(0.05, "fraction of the steps with linear warm-up", low=0, high=1)
+    weight_decay: float = option(0.1, "weight decay of AdamW", low=0)
     shortest_first: float = option(
-        0.0, "of the epochs, at first, see the shorter half of each image's captions alone (LOG.md)", low=0, high=1
+        0.0, "initial fraction of the epochs with the shorter half of captions only (training/LOG.md)", low=0, high=1
     )
-    augment: float = option(0.5, "strength of shifts, scaling, turns and shades (never mirrored)", low=0, high=1)
-    evaluations: int = option(4, "checkpoints during the run", low=1)
-    bf16: bool = option(False, "mixed precision, where the device has it")
-    half: bool = option(False, "save the weights in float16, for half the size; they load as float32")
-    device: str = option("auto", "where the training runs", choices=DEVICES)
-    seed: int = option(0, "of the weights, the order and the shifts", low=0)
-    resume: bool = option(False, "go on from the run's last checkpoint")
+    augment: float = option(0.5, "image augmentation: strength of shifts, scaling, rotation, shading", low=0, high=1)
+    evaluations: int = option(4, "checkpoints over the run", low=1)
+    bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
+    half: bool = option(False, "save the weights in float16, at half the size; they load as float32")
+    device: str = option("auto", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
+    seed: int = option(0, "seed of the weights, the order and the augmentation", low=0)
+    resume: bool = option(False, "continue from the last checkpoint of the run")
     json: bool = option(False, "print the result as one JSON object on stdout")
 
     def __post_init__(self) -> None:
@@ -226,19 +234,19 @@ class PretrainConfig(SourceConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishConfig(SourceConfig):
-    """Make a finished run a folder that the Hub takes, check it as a stranger would, and upload it if asked."""
+    """Writes a finished run as a folder for the Hub, checks it in an isolated process, and uploads it if asked."""
 
-    push: str = option("", "owner/name of the repository to upload to; empty: nothing is uploaded")
+    push: str = option("", "Hub id of the repository to upload to; empty: nothing is uploaded")
     private: bool = option(False, "make a new repository private")
-    revision: str = option("", "branch to upload to, made if need be; empty: main")
+    revision: str = option("", "branch to upload to, created where it is missing; empty: main")
     create_pr: bool = option(False, "upload as a pull request")
-    paired: bool = option(False, "publish the pair, text encoder and image model in one, in place of the text encoder")
+    paired: bool = option(False, "publish text encoder and image model as one pair, in place of the text encoder alone")
     model_id: str = option("", "Hub id of the text encoder, as the card names it; empty: that of push")
-    paired_id: str = option("", "Hub id of the pair, where there is one")
-    image_model_id: str = option("", "Hub id of the image model, where the run used a folder")
+    paired_id: str = option("", "Hub id of the pair, as the card names it; empty: none")
+    image_model_id: str = option("", "Hub id of the image model, for a run that used a folder; empty: that of the run")
     license: str = option("", "licence of the weights, as the Hub abbreviates it, for example apache-2.0")
-    author: str = option("", "who to cite; empty: the owner in the Hub id")
-    limits: str = option("", "a sentence for the card's limits: what is particular to this model")
+    author: str = option("", "author to cite; empty: the owner in the Hub id")
+    limits: str = option("", "sentence for the limits on the model card: what is particular to this model")
     json: bool = option(False, "print the result as one JSON object on stdout")
 
     def __post_init__(self) -> None:
@@ -262,19 +270,24 @@ class PublishConfig(SourceConfig):
 
     @property
     def output(self) -> Path:
-        """The folder that goes up."""
+        """The folder that is published."""
         return self.folder / "publish" / ("paired" if self.paired else "text")
 
 
 def _check_multiple_of_32(config: SourceConfig, *fields: str) -> None:
-    """An attention head is 32 wide."""
+    """Checks that fields can be divided into attention heads, which are 32 wide."""
     for field in fields:
         if getattr(config, field) % 32:
             raise ConfigError(f"expected {field!r} to be a multiple of 32, got {getattr(config, field)}; change it")
 
 
 def read(config_type: type[Config], argv: list[str]) -> Config:
-    """Reads the configuration of a command; a recipe may hold the fields of the other commands too."""
+    """Reads the configuration of a command, as `read_config` does; fields of the other commands are ignored.
+
+    Args:
+        config_type: the command's configuration.
+        argv: the command line without the program.
+    """
     commands = (EmbedConfig, DistillConfig, EvaluateConfig, PretrainConfig, PublishConfig)
     everything = {name: kind for command in commands for name, kind in get_type_hints(command).items()}
     return read_config(config_type, argv, known_elsewhere=everything)

@@ -1,6 +1,6 @@
-"""Several processes that train one model (torchrun, accelerate launch): ranks, devices, and how they act as one.
+"""The ranks that train one model (torchrun, accelerate launch): their process group, joint actions and devices.
 
-One process alone goes through all of this as if it were not there.
+Without a launcher there is one process, the main one, and no process group; every function here works there, too.
 """
 
 from __future__ import annotations
@@ -14,39 +14,34 @@ from typing import Any, TypeVar
 
 from turkish_clip.errors import InputError
 
-PATIENCE = timedelta(hours=6)  # of those that wait while the first one reads, downloads or draws
+PATIENCE = timedelta(hours=6)  # for which ranks wait while the main process reads, downloads or draws images
 BAD_INPUT, DEFECT = 2, 1  # exit codes, as in `command`
-LOST_WORDS = (
-    "connection closed by baseline",
-    "connection reset by baseline",
-    "broken pipe",
-    "distributed evaluator failed",
-)
-OTHER_WAYS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+LOST_WORDS = ("connection closed by peer", "connection reset by peer", "broken pipe", "distributed evaluator failed")
+SHARDED_WEIGHTS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 Result = TypeVar("Result")
 
 
 class ProcessError(InputError):
-    """Processes that do not find each other, or that one of them left."""
+    """The processes of a launcher can't form the process group that training needs."""
 
 
 def world_size() -> int:
-    """How many processes train together: 1 unless a launcher started several."""
+    """Returns the number of processes that train together: 1 unless a launcher started several."""
     return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= set(os.environ) else 1
 
 
 def rank() -> int:
-    """The number of this process, from 0: the one that evaluates and writes."""
+    """Returns the rank of this process, from 0; the main process, which evaluates and writes, has rank 0."""
     return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
 def local_rank() -> int:
-    """The number of this process on its machine, from 0."""
+    """Returns the rank of this process on its machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", rank())) if world_size() > 1 else 0
 
 
 def _local_world_size() -> int:
-    """How many of the processes are on this machine."""
+    """Returns the number of processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if world_size() > 1 else 1
 
 
@@ -55,17 +50,17 @@ def is_main_process() -> bool:
 
 
 def join_process_group(device: str) -> None:
-    """Waits until all processes have found each other; one process alone joins nothing.
+    """Waits until all ranks have joined the process group; a single process needs none.
 
     Args:
-        device: where this process computes: NCCL joins GPUs, gloo everything else.
+        device: torch device of this rank; "cuda:N" joins through NCCL, everything else through gloo.
 
     Raises:
-        ProcessError: they did not find each other, or are to share the weights, too.
+        ProcessError: the ranks do not meet, or the launcher would shard the weights, too.
     """
     if world_size() == 1:
         return
-    for name in OTHER_WAYS:
+    for name in SHARDED_WEIGHTS:
         if os.environ.get(name, "false").lower() == "true":
             raise ProcessError(
                 f"expected a launcher that starts plain processes, got {name}; turn that off (accelerate config)"
@@ -87,13 +82,13 @@ def join_process_group(device: str) -> None:
 
 
 def exit_process_group(end: BaseException | None) -> None:
-    """Ends this process at once, if it joined others; does nothing otherwise.
+    """Ends this process at once if it has joined a process group; returns otherwise.
+
+    An exit through torch's destructors sometimes hangs: the group's destructor holds Python's lock while it waits for
+    gloo's threads, and one of them waits for that lock to free a tensor (torch 2.13; pytorch issue 75097).
 
     Args:
-        end: what ends it: None at the end of the work, SystemExit with its code, or a defect.
-
-    The way out through torch's destructors hangs now and then: the group's waits, with Python's lock in its hand, for
-    gloo's threads, of which one waits for that lock to let a tensor go (torch 2.13; pytorch issue 75097).
+        end: the exception that ends the process: a SystemExit gives the exit code, another is a defect; None: success.
     """
     if not _joined():
         return
@@ -108,11 +103,11 @@ def exit_process_group(end: BaseException | None) -> None:
 
 
 def all_or_none(action: Callable[[], Result]) -> Result:
-    """What `action` returns in this process; where it fails in one process, all of them end.
+    """Runs `action` on each rank and returns this rank's result; if it fails on one rank, all of them end.
 
     Raises:
-        Exception: whatever it raised in the first process where it failed, in that process alone.
-        SystemExit: in the other processes, with the code that the failed one ends with.
+        Exception: what `action` raised, on the lowest rank where it failed.
+        SystemExit: on the other ranks, with the exit code of that one.
     """
     result, error = _attempt(action)
     _agree(error)
@@ -120,7 +115,7 @@ def all_or_none(action: Callable[[], Result]) -> Result:
 
 
 def main_process_first(action: Callable[[], Result]) -> Result:
-    """Like `all_or_none`, but the first process comes first: what it wrote or downloaded, the others find there."""
+    """Does what `all_or_none` does, on the main process first: the other ranks find what it wrote or downloaded."""
     if is_main_process():
         result = all_or_none(action)
         all_or_none(lambda: None)
@@ -130,29 +125,29 @@ def main_process_first(action: Callable[[], Result]) -> Result:
 
 
 def broadcast_from_main(action: Callable[[], Result]) -> Result:
-    """What `action` returns in the first process, which alone runs it; fails as `all_or_none` does."""
+    """Runs `action` on the main process only and returns its result on every rank; fails as `all_or_none` does."""
     result = all_or_none(action if is_main_process() else lambda: None)
     if world_size() == 1:
         return result  # type: ignore[return-value]
     import torch
 
-    told = [result]
-    torch.distributed.broadcast_object_list(told, src=0)
-    return told[0]  # type: ignore[return-value]
+    results = [result]
+    torch.distributed.broadcast_object_list(results, src=0)
+    return results[0]  # type: ignore[return-value]
 
 
 def reports_errors() -> bool:
-    """Whether an error of this process is for it to say.
+    """Returns whether this process prints its error.
 
-    Before the processes have met, the first one of each machine says it; afterwards `all_or_none` has chosen one.
+    Outside a process group, the first rank of each machine does; inside one, `all_or_none` has chosen the rank.
     """
     return local_rank() == 0 or _joined()
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error only tells that another process has ended: gloo says so in a RuntimeError."""
-    said = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LOST_WORDS)
-    return said and world_size() > 1
+    """Returns whether an error only means that another rank has ended, as gloo reports it in a RuntimeError."""
+    lost = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LOST_WORDS)
+    return lost and world_size() > 1
 
 
 def _joined() -> bool:
@@ -163,20 +158,20 @@ def _joined() -> bool:
 def _attempt(action: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
     try:
         return action(), None
-    except Exception as error:  # noqa: BLE001  # raised again once the others know of it
+    except Exception as error:  # noqa: BLE001  # raised again once the other ranks know of it
         return None, error
 
 
 def _agree(error: Exception | None) -> None:
-    """All processes go on, or none does."""
+    """Raises an error of any rank: itself on the lowest rank that has one, SystemExit with its code on the others."""
     codes = [0 if error is None else BAD_INPUT if isinstance(error, (InputError, OSError)) else DEFECT]
     if _joined():
         import torch
 
-        told: list[Any] = [None] * world_size()
-        torch.distributed.all_gather_object(told, codes[0])
-        codes = told
-    failed = next((number for number, code in enumerate(codes) if code), None)
+        gathered: list[Any] = [None] * world_size()
+        torch.distributed.all_gather_object(gathered, codes[0])
+        codes = gathered
+    failed = next((other for other, code in enumerate(codes) if code), None)
     if failed is None:
         return
     if error is not None and (failed == rank() or not _joined()):
@@ -185,19 +180,21 @@ def _agree(error: Exception | None) -> None:
 
 
 def device_of(name: str) -> str:
-    """The torch device that a configuration's `device` stands for; of several processes, each has a GPU of its own.
+    """Returns the torch device for a configuration's `device`; each of several ranks gets a GPU of its own.
 
     Raises:
-        InputError: this machine has no such device, or not for each process.
+        InputError: this machine has no such device, or fewer GPUs than ranks.
     """
     import torch
 
     several = world_size() > 1
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and not several, "cpu": True}
-    device = next(device for device, present in has.items() if present) if name == "auto" else name
+    present = [device for device, is_present in has.items() if is_present]
+    device = present[0] if name == "auto" else name
     if not has[device]:
-        there = ", ".join(device for device, present in has.items() if present)
-        raise InputError(f"expected a device that this machine has ({there}), got {name!r}; choose with --device")
+        raise InputError(
+            f"expected a device that this machine has ({', '.join(present)}), got {name!r}; choose with --device"
+        )
     if device != "cuda" or not several:
         return device
     if _local_world_size() > torch.cuda.device_count():
@@ -209,10 +206,10 @@ def device_of(name: str) -> str:
 
 
 def training_device(name: str) -> str:
-    """`device_of`, for a trainer: one process that sees several GPUs would split each batch among them, and its loss.
+    """Returns `device_of` for a trainer, which would split the batches of one process that sees several GPUs.
 
     Raises:
-        InputError: likewise, and where one process sees several GPUs.
+        InputError: as by `device_of`, or one process sees several GPUs.
     """
     import torch
 

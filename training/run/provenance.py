@@ -1,4 +1,4 @@
-"""What reproduces a run: the checkout's commit, library versions, the machine, hashes, and commits on the Hub."""
+"""The provenance of a run: the checkout's commit, library versions, the machine, hashes, and commits on the Hub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CODE = ("training", "turkish_clip")
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run was made: processor, system, cores of the machine, and how many processes trained together."""
+    """Where a run was made: processor, operating system, number of ranks, and CPU cores of the machine."""
 
     processor: str
     system: str
@@ -45,7 +45,7 @@ class GitState:
 
 
 def library_versions() -> dict[str, str]:
-    """Returns the installed version of each library that a result can depend on, and Python's."""
+    """Returns the versions of Python and of each library that a result can depend on, by name."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -56,15 +56,14 @@ def library_versions() -> dict[str, str]:
 
 
 def machine() -> Machine:
-    """Describes this machine."""
+    """Describes this machine and the number of ranks."""
     return Machine(platform.machine(), platform.system(), world_size(), os.cpu_count())
 
 
 def git_state() -> GitState:
-    """Looks at the checkout's commit and its uncommitted changes.
+    """Returns the checkout's commit and its first five files with uncommitted changes.
 
-    Files that git does not know count where the code lies: images and recipes beside it change no result that the
-    recipe in the card does not name.
+    Untracked files count in the code's folders only: others, such as images and recipes, are named by the options.
     """
     folder = Path(__file__).parents[2]
 
@@ -85,7 +84,7 @@ def git_state() -> GitState:
 
 
 def sha256_of(path: Path) -> str:
-    """The hex SHA-256 of a file."""
+    """Returns the hex SHA-256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
@@ -94,7 +93,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_of_texts(texts: Iterable[str]) -> str:
-    """The hex SHA-256 of texts, in order."""
+    """Returns the hex SHA-256 of texts, in order."""
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode() + b"\n")
@@ -102,7 +101,7 @@ def sha256_of_texts(texts: Iterable[str]) -> str:
 
 
 def full_id(model: str) -> str:
-    """A Hub id with its owner: that of sentence-transformers' own models may be left out.
+    """Returns a Hub id with its owner, which sentence-transformers' own models may leave out.
 
     >>> full_id("clip-ViT-B-32")
     'sentence-transformers/clip-ViT-B-32'
@@ -111,15 +110,14 @@ def full_id(model: str) -> str:
 
 
 def commit_of(name: str, revision: str = "", kind: str = "model") -> str:
-    """The commit that was loaded under a Hub id, as the client's cache has it, online or offline.
+    """Returns the commit (40 hex digits) that was loaded from the Hub, as the client's cache has it, also offline.
+
+    The result is empty for a folder, and for an id that is not in the cache.
 
     Args:
         name: Hub id, or a folder.
-        revision: branch, tag or commit that was asked for; empty: main.
+        revision: the branch, tag or commit that was loaded; empty: main.
         kind: "model" or "dataset".
-
-    Returns:
-        Forty hexadecimal digits; empty for a folder, or where the cache does not know it.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -129,7 +127,7 @@ def commit_of(name: str, revision: str = "", kind: str = "model") -> str:
     for file in ("README.md",) if kind == "dataset" else ("modules.json", "config.json"):
         try:
             found = try_to_load_from_cache(full_id(name), file, revision=revision or None, repo_type=kind)
-        except HFValidationError:  # a name that no repository can have, such as that of a table
+        except HFValidationError:  # not a valid Hub id, such as the path of a table
             return ""
         if isinstance(found, str):
             return Path(found).parent.name

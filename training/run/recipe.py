@@ -7,9 +7,10 @@ import difflib
 import logging
 import math
 import sys
-import typing
+import textwrap
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -20,7 +21,17 @@ from turkish_clip.resolve import RUN_RECORD
 Config = TypeVar("Config")
 log = logging.getLogger("training")
 RECIPES = Path(__file__).parents[1] / "recipes"
-TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
+BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+KINDS: dict[Any, tuple[str, str]] = {  # of a field's value: its name in --help, and in an error
+    bool: ("", "true or false"),
+    int: ("INTEGER", "a whole number"),
+    float: ("NUMBER", "a number"),
+    str: ("TEXT", "text"),
+    tuple[int, ...]: ("INTEGER,…", "a list of whole numbers"),
+    tuple[str, ...]: ("TEXT,…", "a list of words"),
+}
+RECORDS = ("", "a list of records, as a recipe has them,")
+HELP_WIDTH, HELP_INDENT = 100, 35
 
 
 class ConfigError(InputError):
@@ -36,61 +47,63 @@ def option(
     choices: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
 ) -> Any:
-    """One field of a configuration: its default, what it means (shown by --help), and what is allowed."""
+    """Returns one field of a configuration.
+
+    Args:
+        default: its value where neither the recipe nor the command line gives one.
+        text: its meaning, for --help.
+        low: the smallest number allowed; None: no limit.
+        high: the largest number allowed; None: no limit.
+        choices: the values allowed; empty: any.
+        aliases: other names of the field.
+    """
     metadata = {"text": text, "low": low, "high": high, "choices": choices, "aliases": aliases}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def read_config(
-    config_type: type[Config], argv: list[str], *, known_elsewhere: typing.Mapping[str, Any] | None = None
+    config_type: type[Config], argv: list[str], *, known_elsewhere: Mapping[str, Any] | None = None
 ) -> Config:
     """Builds the configuration of one command.
 
+    The command line holds at most one recipe or run folder (whose run.json is a recipe, too), and options as
+    `--field value`, `--field=value` or `field=value`; a true-or-false field may stand alone.
+
     Args:
         config_type: a frozen dataclass whose fields come from `option`.
-        argv: the command line without the program: at most one recipe or run folder (which is a recipe, too: its
-            run.json keeps what it was begun with), then `--field value`, `--field=value` or `field=value`; a
-            true-or-false field may stand alone.
-        known_elsewhere: fields of the other commands and their types: passed over in the recipe and, with a word, on
-            the command line, so that the commands of one run can be given the same options.
+        argv: the command line without the program.
+        known_elsewhere: fields of other commands → types; ignored, so that all commands of a run take the same options.
 
     Raises:
         ConfigError: a missing recipe, an unknown field (the nearest known one is offered), or a value out of range.
         SystemExit: code 0 after --help.
     """
-    fields = {field.name: field for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
     if "-h" in argv or "--help" in argv:
         print(_help(config_type))
         raise SystemExit(0)
-    names = {alias: name for name, field in fields.items() for alias in (name, *field.metadata["aliases"])}
-    types = typing.get_type_hints(config_type)
     elsewhere = dict(known_elsewhere or {})
-    recipe, options = _split(argv, {**{name: name for name in elsewhere}, **names}, {**elsewhere, **types})
+    names = {name: name for name in elsewhere} | _names(config_type)
+    recipe, options = _split(argv, names, elsewhere | get_type_hints(config_type))
+    fields = {field.name: field.metadata for field in dataclasses.fields(config_type)}  # type: ignore[arg-type]
     for key, _ in options:
         if key not in fields:
-            log.info("passed over: --%s is for another command", key)
-    options = [(key, value) for key, value in options if key in fields]
+            log.info("ignored: --%s, an option of another command", key)
     values: dict[str, Any] = {}
     if recipe:
         path = _find_recipe(recipe)
-        for key, value in _load(path).items():
-            if key in names:
-                values[names[key]] = _convert(value, names[key], types, str(path))
-            elif key not in elsewhere:
-                raise _unknown(key, [*names, *elsewhere], str(path))
+        values = _typed(config_type, _load(path).items(), str(path), elsewhere)
         if "run" in fields:
             values.setdefault("run", f"runs/{path.stem}")
             if path.name == RUN_RECORD:
                 values["run"] = str(path.parent)
-    for key, value in options:
-        values[key] = _convert(value, key, types, "the command line")
+    values |= _typed(config_type, options, "the command line", elsewhere)
     for name, value in values.items():
-        _check_range(name, value, fields[name].metadata)
+        _check_allowed(name, value, fields[name])
     return config_type(**values)
 
 
 def _find_recipe(name: str) -> Path:
-    """A recipe by path, or by its path below training/ or training/recipes/, with or without .yaml; or a run folder."""
+    """Finds a recipe by path, also below training/ or training/recipes/ and without .yaml, or the run.json of a run."""
     if (Path(name) / RUN_RECORD).is_file():
         return Path(name) / RUN_RECORD
     if Path(name).is_dir():
@@ -105,8 +118,8 @@ def _find_recipe(name: str) -> Path:
     raise ConfigError(f"expected a recipe file, got {name!r}, which is not there; the built-in recipes are {known}")
 
 
-def _split(argv: list[str], names: dict[str, str], types: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
-    """Parts the command line into the recipe and (field, raw value) pairs."""
+def _split(argv: list[str], names: Mapping[str, str], types: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    """Splits the command line into the recipe (empty: none) and (field, raw value) pairs."""
     recipe, options, words = "", [], list(argv)
     while words:
         word = words.pop(0)
@@ -121,7 +134,7 @@ def _split(argv: list[str], names: dict[str, str], types: dict[str, Any]) -> tup
             raise _unknown(key, names, "the command line")
         key = names[key]
         if not equals:
-            if types[key] is bool and (not words or words[0].lower() not in TRUE + FALSE):
+            if types[key] is bool and (not words or words[0].lower() not in BOOLEANS):
                 value = "true"
             elif not words or words[0].startswith("--"):
                 found = words[0] if words else "the end of the command line"
@@ -138,100 +151,112 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"expected YAML in UTF-8 in {path}, got: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"expected YAML in UTF-8 in {path}, got: {' '.join(str(error).split())}; correct it there"
+        ) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"expected `field: value` lines in {path}, got a {type(content).__name__}")
+        raise ConfigError(f"expected `field: value` lines in {path}, got a {type(content).__name__}; write those")
     return content
 
 
-def _unknown(key: str, known: typing.Iterable[str], where: str) -> ConfigError:
+def _names(kind: Any) -> dict[str, str]:
+    """Returns the name of each field of a configuration by its name and aliases."""
+    return {
+        alias: field.name for field in dataclasses.fields(kind) for alias in (field.name, *field.metadata["aliases"])
+    }
+
+
+def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Collection[str] = ()) -> dict[str, Any]:
+    """Returns raw values by field of a configuration, converted to the types of the fields."""
+    names, types = _names(kind), get_type_hints(kind)
+    values = {}
+    for key, value in items:
+        if key not in names:
+            if key not in ignored:
+                raise _unknown(key, [*names, *ignored], where)
+            continue
+        name = names[key]
+        try:
+            values[name] = _as_type(value, types[name])
+        except ConfigError:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            expected = KINDS.get(types[name], RECORDS)[1]
+            raise ConfigError(
+                f"expected {expected} for {name!r} in {where}, got {value!r}; correct it there"
+            ) from error
+    return values
+
+
+def _unknown(key: str, known: Iterable[str], where: str) -> ConfigError:
     nearest = difflib.get_close_matches(str(key), list(known), n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "see --help for the fields"
     return ConfigError(f"expected a known field in {where}, got {key!r}; {hint}")
 
 
-def _convert(value: Any, name: str, types: dict[str, Any], where: str) -> Any:
-    kind = types[name]
-    try:
-        return _as_type(value, kind)
-    except ConfigError:
-        raise
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(
-            f"expected {_wanted(kind)} for {name!r} in {where}, got {value!r}; correct it there"
-        ) from error
-
-
-def _wanted(kind: Any) -> str:
-    if get_origin(kind) is tuple:
-        return "a list of records, as a recipe has them," if _is_record(get_args(kind)[0]) else "a list of words"
-    return {int: "a whole number", float: "a number"}.get(kind, str(kind.__name__))
-
-
-def _is_record(kind: Any) -> bool:
-    return dataclasses.is_dataclass(kind)
-
-
 def _as_type(value: Any, kind: Any) -> Any:
+    """Converts a raw value to a type of KINDS or a tuple of dataclasses; raises what `_typed` turns into a message."""
     if get_origin(kind) is tuple:
         inner = get_args(kind)[0]
-        if _is_record(inner):
-            return tuple(_as_record(item, inner) for item in ([] if value == "" else value))
-        items = value.split(",") if isinstance(value, str) else value
+        if isinstance(value, dict):  # whose keys would be taken for the items
+            raise TypeError
+        items = value.split(",") if isinstance(value, str) and inner in KINDS else value
         return tuple(_as_type(item.strip() if isinstance(item, str) else item, inner) for item in items)
     if kind is bool:
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() in TRUE + FALSE:
-            return str(value).lower() in TRUE
-        raise ValueError
-    if kind in (int, float):
-        if isinstance(value, bool):
-            raise TypeError
-        if not math.isfinite(float(value)):
+        if str(value).lower() not in BOOLEANS:
             raise ValueError
+        return BOOLEANS[str(value).lower()]
+    if kind in (int, float):
         number = kind(value)
-        if kind is int and float(value) != number:
+        if isinstance(value, bool) or not math.isfinite(number) or number != float(value):
             raise ValueError
         return number
-    if isinstance(value, (dict, list)) or value is None:
-        raise TypeError
-    return str(value)
+    if kind is str and value is not None and not isinstance(value, (dict, list)):
+        return str(value)
+    if kind not in KINDS and isinstance(value, dict):
+        return kind(**_typed(kind, value.items(), f"a record of {kind.__name__.lower()}s"))
+    raise TypeError
 
 
-def _as_record(item: Any, kind: type) -> Any:
-    """One record of a list, such as a source, from its `field: value` lines."""
-    if not isinstance(item, dict):
-        raise TypeError
-    fields = {field.name: field.metadata for field in dataclasses.fields(kind)}
-    names = {alias: name for name, metadata in fields.items() for alias in (name, *metadata["aliases"])}
-    types = typing.get_type_hints(kind)
-    for key in item:
-        if key not in names:
-            raise _unknown(key, names, f"a record of {kind.__name__.lower()}s")
-    return kind(**{names[key]: _convert(value, names[key], types, "the recipe") for key, value in item.items()})
-
-
-def _check_range(name: str, value: Any, metadata: typing.Mapping[str, Any]) -> None:
+def _allowed(metadata: Mapping[str, Any]) -> str:
+    """Returns in words what a field allows; empty: any value of its type."""
     low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
-    if choices and value not in choices:
-        raise ConfigError(f"expected {name!r} to be one of {', '.join(choices)}, got {value!r}; choose one of them")
-    if (low is not None and not value >= low) or (high is not None and not value <= high):
-        allowed = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
+    if choices:
+        return f"one of {', '.join(filter(None, choices))}"
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
+
+
+def _check_allowed(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
+    if (choices and value not in choices) or not (low is None or low <= value) or not (high is None or value <= high):
+        allowed = _allowed(metadata)
         raise ConfigError(f"expected {name!r} to be {allowed}, got {value!r}; change it in the recipe or by --{name}")
 
 
 def _help(config_type: type) -> str:
-    command = Path(sys.argv[0]).stem
-    lines = [
-        f"usage: python -m training.{command} [recipe.yaml or run folder] [--field value …]",
-        "",
-        " ".join((config_type.__doc__ or "").split()),
-        "",
-    ]
+    """Returns the usage of a command, what it does, and its options with what is allowed and their defaults."""
+    types = get_type_hints(config_type)
+    usage = f"usage: python -m training.{Path(sys.argv[0]).stem} [recipe.yaml or run folder] [--field value …]"
+    lines = [usage, "", *textwrap.wrap(config_type.__doc__ or "", HELP_WIDTH), ""]
     for field in dataclasses.fields(config_type):
-        shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        lines.append(f"  --{field.name:<22} {field.metadata['text']} [{'' if shown is None else shown}]")
+        value = "NAME" if field.metadata["choices"] else KINDS.get(types[field.name], RECORDS)[0]
+        allowed = _allowed(field.metadata)
+        text = field.metadata["text"] + (f" ({allowed})" if allowed else "")
+        default: Any = field.default
+        if isinstance(default, bool):
+            default = str(default).lower()
+        elif isinstance(default, tuple):
+            default = ", ".join(map(str, default))
+        lines += textwrap.wrap(
+            f"{text} [{'empty' if default == '' else default}]",
+            HELP_WIDTH,
+            initial_indent=f"  --{field.name} {value}".ljust(HELP_INDENT),
+            subsequent_indent=" " * HELP_INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The run folder and run.json: what was run, with what, on what, and what came out."""
+"""The run folder and run.json: the configuration, inputs, provenance and results of a run."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from turkish_clip.records import ImageModel, read_record, write_record
 from turkish_clip.resolve import MODEL_FOLDER, RUN_RECORD
 
 log = logging.getLogger("training")
-NOT_COMPARED = ("resume", "json", "max_skipped_fraction", "captions_license", "captions_streaming")  # no effect on it
+NOT_COMPARED = ("resume", "json", "max_skipped_fraction", "captions_license", "captions_streaming")  # change no result
 
 
 class RunError(InputError):
-    """A run folder that can't be used as asked."""
+    """A run folder that can't be used as the options say."""
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Rows whose image is in a source more than once, per split.
+    """The numbers of rows that repeat an image of another row, per split.
 
     Attributes:
-        removed: rows that were left out because their images are in validation or test.
-        repeated: rows that stay and show an image of an earlier row again.
+        removed: rows left out of a split, since their images are in validation or test.
+        repeated: rows that stay, with the image of an earlier row.
     """
 
     removed: dict[str, int]
@@ -38,7 +38,7 @@ class Duplicates:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInputs:
-    """What a run depends on beside its configuration: hashes of what it reads, and commits on the Hub (empty: none)."""
+    """What a run depends on beside its configuration: hashes of its input, and commits on the Hub (empty: none)."""
 
     captions_sha256: str
     targets_sha256: str = ""
@@ -51,13 +51,13 @@ class RunInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What run.json holds.
+    """The content of run.json.
 
     Attributes:
         status: "running" or "finished".
-        config: the options, as a recipe has them.
+        config: the options, as in a recipe.
         libraries: name → installed version.
-        summary: what the command recorded at the end; None before.
+        summary: the result of the command; None before its end.
     """
 
     FORMAT: ClassVar[int] = 2  # 1 carried no number
@@ -72,34 +72,34 @@ class RunRecord:
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """The options of each source: those listed, or the one that `captions` names."""
+        """The options of each source: those listed under `sources`, or the one that `captions` names."""
         return self.config.get("sources") or [self.config]
 
     @classmethod
     def read(cls, folder: Path, advice: str = "move it away, or start another --run") -> RunRecord:
-        """Reads the run.json of a folder.
+        """Reads run.json.
 
         Args:
             folder: the run folder.
-            advice: what to do where it can't be read.
+            advice: what to do if it can't be read, as the end of the message.
 
         Raises:
-            RunError: there is none, or none of this format.
+            RunError: it is missing, damaged or of another format.
         """
         return read_record(cls, folder / RUN_RECORD, advice, RunError)
 
     def write(self, folder: Path) -> None:
-        """Writes run.json into a folder, atomically."""
+        """Writes run.json into a run folder, atomically."""
         write_record(folder / RUN_RECORD, self)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One execution's folder: run.json, model/, checkpoints/ and log.jsonl.
+    """A run in its folder, which holds run.json, model/, checkpoints/ and log.jsonl.
 
     Attributes:
-        resumed: whether run.json was there before.
-        settings: the configuration, as run.json keeps it.
+        resumed: whether the run was begun before.
+        settings: the configuration as in run.json.
     """
 
     folder: Path
@@ -116,7 +116,7 @@ class Run:
 
     @property
     def last_checkpoint(self) -> str | None:
-        """The newest complete checkpoint of a resumed run; one cut off while it was written is passed over."""
+        """The newest checkpoint of a resumed run that was written completely; None if there is none."""
         if not self.resumed:
             return None
         numbered = {int(path.name.rpartition("-")[2]): path for path in self.checkpoints.glob("checkpoint-*")}
@@ -124,17 +124,17 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """What a finished run recorded as its result, or None while there is something left to do."""
+        """The result of a finished run; None for an unfinished one."""
         record = _record_if_any(self.folder)
         return record.summary if record and record.status == "finished" else None
 
     def begin(self, inputs: RunInputs) -> None:
-        """Writes run.json, once all input has been read and before the first step; a resumed run keeps its own.
+        """Writes run.json, after all input has been read and before the first step.
 
-        Of several processes the main one writes it, and the others, which come after it, compare.
+        A resumed run, and the other ranks after the main process, compare their inputs with those in run.json instead.
 
         Raises:
-            RunError: a resumed run, or another process, has other inputs, or another process finds no run.json.
+            RunError: the inputs differ, or another rank than the main process finds no run.json.
         """
         if not self.resumed and is_main_process():
             state = git_state()
@@ -165,18 +165,18 @@ class Run:
                 )
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Adds the result to run.json."""
+        """Marks the run as finished in run.json, with its result."""
         dataclasses.replace(RunRecord.read(self.folder), status="finished", summary=summary).write(self.folder)
 
 
 def open_run(config: Any) -> Run:
-    """Looks whether a run can start, or go on, in its folder.
+    """Returns a new run, or with `resume` the run that its folder holds, after comparing the configurations.
 
     Args:
         config: a configuration with `folder` and `resume`.
 
     Raises:
-        RunError: the folder holds a run already and `resume` is not set, or was made with another configuration.
+        RunError: the folder holds a run and `resume` is not set, or that run has another configuration.
     """
     folder: Path = config.folder
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
@@ -199,12 +199,12 @@ def open_run(config: Any) -> Run:
 
 
 def check_no_run(folder: Path, model: str, more: str = "") -> None:
-    """Sees that the results of a model that was named do not go where a run's are.
+    """Checks that the results of a model named by an option do not go into the folder of a run.
 
     Args:
-        folder: where the results would go.
-        model: the model's name, for the message.
-        more: further options that the message advises.
+        folder: the folder for the results.
+        model: the name of the model, for the message.
+        more: more options that the message advises.
 
     Raises:
         RunError: the folder holds a run.
@@ -217,7 +217,7 @@ def check_no_run(folder: Path, model: str, more: str = "") -> None:
 
 
 def _with_defaults(before: dict[str, Any], config: Any) -> dict[str, Any]:
-    """Returns a run's configuration with the options that have come since at their defaults."""
+    """Returns the configuration of an earlier run, with options that it lacks at their defaults."""
 
     def defaults(kind: Any) -> dict[str, Any]:
         known = {field.name: field.default for field in dataclasses.fields(kind) if field.name not in NOT_COMPARED}

@@ -1,4 +1,4 @@
-"""What a command can be told of its sources of captioned images, checked as it is read."""
+"""The options of a command for its sources of captioned images, checked as they are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from turkish_clip.errors import InputError
 
 
 class SourceError(InputError):
-    """A source of captions that can't be read as one."""
+    """A source of captions that can't be read."""
 
 
 MAX_WEIGHT = 100
@@ -22,14 +22,14 @@ class Source:
 
     captions: str = option(
         "",
-        "folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, folder of Parquet files, WebDataset .tar shards "
-        "(folder, or a-{000..009}.tar), Hub data set id, or mini",
+        "source of captioned images: folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, folder of Parquet "
+        "files, WebDataset .tar shards (folder, or a-{000..009}.tar), Hub data set id, or mini",
         aliases=("images",),
     )
-    captions_config: str = option("", "configuration of a Hub data set, where it has several")
+    captions_config: str = option("", "configuration of a Hub data set that has several")
     captions_revision: str = option("", "revision of a Hub data set; empty: the newest")
     captions_streaming: bool = option(
-        False, "read a Hub data set over the network each time, in place of downloading it: captions, then images"
+        False, "read a Hub data set over the network each time, captions first, then images; false: download it"
     )
     captions_license: str = option("", "licence of the images and captions, as the model card names it")
     image_column: str = option("", "column of the image; empty: file_name, image, image_path or path")
@@ -38,30 +38,31 @@ class Source:
         "columns of captions, text or list (name.field: inside a record); empty: captions, caption or text",
         aliases=("captions_columns",),
     )
-    english_columns: tuple[str, ...] = option((), "columns of English captions; empty: captions_en, if there")
+    english_columns: tuple[str, ...] = option((), "columns of English captions; empty: captions_en, if present")
     label_column: str = option(
-        "",
-        "column of what an image shows, in Turkish, text or list, to fit the temperature on; empty: labels, if there",
+        "", "column of object classes, in Turkish, text or list, to fit the temperature on; empty: labels, if present"
     )
-    id_column: str = option("", "column that names the image; empty: image_id, else its path or row number")
-    split_column: str = option("split", "column that says train, validation or test, if there")
+    id_column: str = option("", "column of the image's id; empty: image_id, else its path or row number")
+    split_column: str = option("split", "column of the split (train, validation or test), if present")
     weight: float = option(
-        1.0, "how often each of its training captions is seen in an epoch: 0.5 every other epoch, 2 twice in each"
+        1.0, f"times per epoch that each training caption is seen; 0.5: every other epoch (above 0 to {MAX_WEIGHT})"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig(Source):
-    """Where captioned images come from."""
+    """The sources of captioned images, their splits, and the run folder."""
 
-    sources: tuple[Source, ...] = option((), "several sources in place of captions, as a list of them in a recipe")
+    sources: tuple[Source, ...] = option((), "several sources in place of captions: a list, in a recipe alone")
     validation_fraction: float = option(
-        0.05, "of the images, where the source has no validation split", low=0, high=0.5
+        0.05, "fraction of the training split that becomes the validation split, if there is none", low=0, high=0.5
     )
-    test_fraction: float = option(0.1, "of the images, where the source has no test split", low=0, high=0.9)
-    split_seed: int = option(0, "of the hash that cuts the splits; another one gives other splits", low=0)
-    max_skipped_fraction: float = option(0.02, "more skipped rows or images than this stop the run", low=0, high=1)
-    run: str = option("", "the run folder; empty: runs/<recipe>")
+    test_fraction: float = option(
+        0.1, "fraction of the training split that becomes the test split, if there is none", low=0, high=0.9
+    )
+    split_seed: int = option(0, "seed of the hash that draws the splits", low=0)
+    max_skipped_fraction: float = option(0.02, "largest fraction of rows or images that may be skipped", low=0, high=1)
+    run: str = option("", "run folder; empty: runs/ and the name of the recipe")
 
     def __post_init__(self) -> None:
         if not self.captions and not self.sources:
@@ -75,7 +76,7 @@ class SourceConfig(Source):
             )
         names = [source.captions for source in self.sources]
         if len(set(names)) < len(names):
-            raise ConfigError(f"expected each of 'sources' once, got {', '.join(names)}; join the doubled ones")
+            raise ConfigError(f"expected each of 'sources' once, got {', '.join(names)}; join the repeated ones")
         if not all(names):
             raise ConfigError("expected 'captions' in each of 'sources', got one without; name its folder, table or id")
         for source in self.all_sources:

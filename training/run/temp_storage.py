@@ -1,8 +1,7 @@
-"""Files without a name: what is too much for memory and not worth keeping lies in them, and goes with the process.
+"""Temporary storage: arrays and tables too large for memory, in unnamed files that vanish with the process.
 
-Nothing has to be deleted, not after a SIGKILL either, and nothing can be stale: whoever needs it makes it anew from its
-source. They lie on the run folder's disk, since a temporary folder may be memory itself. Mapped pages count as the
-file's, not as the process's own: the system takes them back where memory is short.
+Nothing has to be deleted, even after a SIGKILL, and nothing can be stale. The files are on the run folder's disk, since
+the system's temporary folder may be in memory. They are mapped: the system can drop their pages where memory is short.
 """
 
 from __future__ import annotations
@@ -23,19 +22,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from typing_extensions import Self
 
-BATCH_ROWS = 8192  # held as Python objects while a table is written
-BATCH_BYTES = 16_000_000  # likewise: captions may be long
-BLOCK = 1024  # rows made at a time while a table is read in order
+BATCH_ROWS = 8192  # held in memory as Python objects before they are written
+BATCH_BYTES = 16_000_000  # also held at most: captions may be long
+BLOCK = 1024  # rows built at a time where a table is read in order
 T = TypeVar("T")
 Numbers = NDArray[np.int64]
 
 
 def _unnamed_file(temp_dir: Path) -> IO[bytes]:
-    """An empty file without a name, on the disk where the folder `temp_dir` is or will be.
-
-    Raises:
-        OSError: that place can't be written.
-    """
+    """Opens an empty unnamed file on the disk where the folder `temp_dir` is or will be; OSError if it can't."""
     folder = temp_dir.absolute()
     while not folder.is_dir():
         folder = folder.parent
@@ -43,10 +38,15 @@ def _unnamed_file(temp_dir: Path) -> IO[bytes]:
 
 
 def unnamed_array(shape: tuple[int, ...], dtype: DTypeLike, temp_dir: Path) -> NDArray[Any]:
-    """Zeros in a file without a name, mapped to be read and written.
+    """Returns a writable array of zeros, mapped from an unnamed file.
+
+    Args:
+        shape: of the array.
+        dtype: of its numbers.
+        temp_dir: the folder on whose disk it is stored.
 
     Raises:
-        OSError: the disk has no room for it; said here, since a write through the map would kill the process.
+        OSError: the disk has no space for it.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if not size:
@@ -59,19 +59,20 @@ def unnamed_array(shape: tuple[int, ...], dtype: DTypeLike, temp_dir: Path) -> N
 
 
 def allocate(file: IO[bytes]) -> None:
-    """Takes a sparse file's whole space at once: writing through a map to a full disk would kill the process.
+    """Reserves the disk space of a sparse file, since a write through a map to a full disk would kill the process.
 
     Raises:
-        OSError: there is not as much.
+        OSError: the disk has less space.
     """
     if hasattr(os, "posix_fallocate"):  # absent on macOS and Windows
         os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 class TableWriter:
-    """Writes a table, row by row, to a file without a name."""
+    """Writes a table to an unnamed file, row by row."""
 
     def __init__(self, schema: pa.Schema, temp_dir: Path) -> None:
+        """Opens the file on the disk of the folder `temp_dir`."""
         import pyarrow as pa
 
         self._schema = schema
@@ -81,11 +82,11 @@ class TableWriter:
         self._bytes = 0
 
     def add(self, row: tuple[Any, ...], size: int = 0) -> None:
-        """Adds a row, a value a column.
+        """Adds a row.
 
         Args:
-            row: the values.
-            size: bytes of what is large in it.
+            row: one value per column.
+            size: bytes of its large values; batches are written early where these add up.
         """
         self._rows.append(row)
         self._bytes += size
@@ -93,7 +94,7 @@ class TableWriter:
             self._write()
 
     def finish(self) -> pa.Table:
-        """The table, mapped: as many rows as were added, none of them in memory."""
+        """Returns the memory-mapped table of all rows that were added."""
         import pyarrow as pa
 
         self._write()
@@ -104,8 +105,8 @@ class TableWriter:
         return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
 
     def __del__(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk, of which the writer has heard
-            self._file.close()  # not finished where the source could not be read to its end
+        with contextlib.suppress(OSError):  # of a full disk, which `add` or `finish` has raised already
+            self._file.close()  # still open where the source could not be read to its end
 
     def _write(self) -> None:
         import pyarrow as pa
@@ -122,26 +123,26 @@ class TableWriter:
 
 
 class TableRows(Sequence[T], Generic[T]):
-    """Rows of a mapped table, all or some of them in any order, each made when it is asked for."""
+    """A sequence of the rows of a memory-mapped table, or a selection of them, each built when it is accessed."""
 
     def __init__(self, table: pa.Table, numbers: range | Numbers | None = None) -> None:
-        """Takes the table, and which of its rows; None means all."""
+        """Takes the table, and the numbers of the rows to select; None selects all."""
         self._batches: list[pa.RecordBatch] = table.to_batches()
         self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)], dtype=np.int64)
         self._numbers: range | Numbers = range(len(table)) if numbers is None else numbers
 
     def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterable[T]:
-        """What a few rows are, given as columns, and by their numbers in the table."""
+        """Builds a few rows from their columns, and from their numbers in the table."""
         raise NotImplementedError
 
     @property
     def numbers(self) -> Numbers:
-        """Which rows of the table these are: (n,) int64."""
+        """The numbers of these rows in the table: (n,) int64."""
         return _array(self._numbers)
 
     def take(self, places: Numbers) -> Self:
-        """Those at the given places, in that order."""
-        return self._some(self.numbers[places])
+        """Returns the rows at the given positions, (n,) int64, in that order."""
+        return self._selection(self.numbers[places])
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -154,30 +155,34 @@ class TableRows(Sequence[T], Generic[T]):
 
     def __getitem__(self, place: int | slice) -> T | Self:
         if isinstance(place, slice):
-            return self._some(self._numbers[place])
-        return next(self._made(np.array([self._numbers[place]], np.int64)))
+            return self._selection(self._numbers[place])
+        return next(iter(self._made(np.array([self._numbers[place]], np.int64))))
 
     def __iter__(self) -> Iterator[T]:
         for start in range(0, len(self), BLOCK):
             yield from self._made(_array(self._numbers[start : start + BLOCK]))
 
-    def _some(self, numbers: range | Numbers) -> Self:
-        some = copy.copy(self)
-        some._numbers = numbers
-        return some
+    def _selection(self, numbers: range | Numbers) -> Self:
+        selection = copy.copy(self)
+        selection._numbers = numbers
+        return selection
 
-    def _made(self, numbers: Numbers) -> Iterator[T]:
-        """A few rows, by stretches that stand in one batch."""
+    def _made(self, numbers: Numbers) -> Iterable[T]:
+        """Builds a few rows; those from several places of the table are joined first, which is faster than one by one."""
+        import pyarrow as pa
+
         batch_of = np.searchsorted(self._starts, numbers, side="right") - 1
+        slices = []
         for part in np.split(numbers, np.flatnonzero(np.diff(batch_of)) + 1):
             number = int(np.searchsorted(self._starts, part[0], side="right")) - 1
             places, batch = part - self._starts[number], self._batches[number]
             in_order = (np.diff(places) == 1).all()
-            yield from self._make(batch.slice(int(places[0]), len(places)) if in_order else batch.take(places), part)
+            slices.append(batch.slice(int(places[0]), len(places)) if in_order else batch.take(places))
+        return self._make(slices[0] if len(slices) == 1 else pa.concat_batches(slices), numbers)
 
 
 class Texts(TableRows[str]):
-    """The texts of a table of one column."""
+    """The texts of a table with one column."""
 
     def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterable[str]:
         texts: list[str] = batch.column(0).to_pylist()
@@ -185,7 +190,7 @@ class Texts(TableRows[str]):
 
 
 def _encodable(value: Any) -> Any:
-    """A value with ? in the place of half characters, which JSON can hold, as of an emoji cut in two, and UTF-8 not."""
+    """Returns a value with ? for unpaired surrogates (half an emoji), which JSON can hold and UTF-8 can't."""
     if isinstance(value, tuple):
         return tuple(map(_encodable, value))
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

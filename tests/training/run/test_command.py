@@ -1,4 +1,4 @@
-"""The shell around a command: one line for bad input and full disks, a traceback for defects."""
+"""Running a command: one line for bad input and full disks, a traceback for defects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def raising(error: BaseException) -> object:
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (InputError("expected a house,\n got a tree"), 2, "error: expected a house, got a tree"),
+        (InputError("expected a folder,\n got a file"), 2, "error: expected a folder, got a file"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "error: expected free disk space"),
         (
             RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
@@ -35,7 +35,7 @@ def raising(error: BaseException) -> object:
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-def test_one_line_and_the_exit_code(
+def test_an_error_is_one_line_and_an_exit_code(
     error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -51,7 +51,7 @@ def test_a_defect_keeps_its_traceback() -> None:
         run_command(raising(ZeroDivisionError()), [])  # type: ignore[arg-type]
 
 
-def test_a_full_disk_is_known_through_what_wraps_it() -> None:
+def test_a_full_disk_is_recognised_as_the_cause_of_an_error() -> None:
     inner = OSError(errno.ENOSPC, "No space left on device")
     outer = RuntimeError("could not save")
     outer.__cause__ = inner

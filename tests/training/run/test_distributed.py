@@ -1,4 +1,4 @@
-"""Distillation on several processes: it ends as one process does, and one of them reports_errors and writes."""
+"""Distillation on several ranks: it gives the result of one process, and one rank writes and prints errors."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from training.run.distributed import (
     all_or_none,
     broadcast_from_main,
     device_of,
+    is_lost_peer,
     join_process_group,
     main_process_first,
     world_size,
@@ -34,7 +35,7 @@ ERROR = "error: "
 
 @pytest.fixture(scope="module")
 def recipe(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A small distillation without dropout, whose random masks no two numbers of processes share."""
+    """Options of a small distillation without dropout, whose random masks depend on the number of processes."""
     folder = tmp_path_factory.mktemp("several")
     source = f"--captions {captioned_folder} --image_model {tiny_clip} --device cpu".split()
     embed_images.main([*source, f"run={folder}"])
@@ -50,14 +51,14 @@ def recipe(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="module")
-def alone(recipe: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The same on one process."""
+def single_process(recipe: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The summary and run folder of that distillation on one process."""
     run = tmp_path_factory.mktemp("alone")
     return {**distill.main([*recipe, f"run={run}"]), "run": run}
 
 
 def last_weights(run: Path) -> dict[str, Any]:
-    """Those of the last step; `model/` holds those of the best."""
+    """Returns the weights of the last step; `model/` holds those of the best."""
     last = max((run / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     return {
         f"{file.parent.name} {k}": v for file in sorted(last.rglob("*.safetensors")) for k, v in load_file(file).items()
@@ -80,30 +81,30 @@ def assert_same(run: Path, other: Path, tolerance: float = 1e-5) -> None:
 
 
 def test_two_processes_end_as_one_and_see_each_row_once(
-    recipe: list[str], alone: dict[str, Any], tmp_path: Path
+    recipe: list[str], single_process: dict[str, Any], tmp_path: Path
 ) -> None:
     done = launched(["tests/helpers/recording.py", str(tmp_path), *recipe, f"run={tmp_path / 'two'}", "--json"])
     assert done.returncode == 0, done.stderr
-    two = json.loads(done.stdout)  # one process says it
-    assert two["best_validation_mrr"] == pytest.approx(alone["best_validation_mrr"], abs=1e-3)
-    assert_same(alone["run"], tmp_path / "two")
+    two = json.loads(done.stdout)  # one rank prints it
+    assert two["best_validation_mrr"] == pytest.approx(single_process["best_validation_mrr"], abs=1e-3)
+    assert_same(single_process["run"], tmp_path / "two")
     record = json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))
     assert (record["machine"]["world_size"], record["status"]) == (2, "finished")
 
     seen = [(tmp_path / f"rows-{number}.jsonl").read_text(encoding="utf-8").splitlines() for number in (0, 1)]
-    captions = alone["training_captions"]
+    captions = single_process["training_captions"]
     steps = -(-captions // 22)
     assert [len(lines) for lines in seen] == [2 * steps, 2 * steps]
-    assert captions % 22 > 1  # the epoch's last update is a smaller one
+    assert captions % 22 > 1  # the last batch of the epoch is smaller
     for epoch in (0, 1):
         batches = [rows for lines in seen for rows in [json.loads(line) for line in lines] if rows[0] == epoch]
         rows = Counter(row for _, batch in batches for row in batch)
         assert rows == Counter(range(captions))
 
 
-def test_micro_batches_end_as_whole_batches(recipe: list[str], alone: dict[str, Any], tmp_path: Path) -> None:
+def test_micro_batches_end_as_whole_batches(recipe: list[str], single_process: dict[str, Any], tmp_path: Path) -> None:
     distill.main([*recipe, "--gradient_accumulation", "3", f"run={tmp_path}"])
-    assert_same(alone["run"], tmp_path)
+    assert_same(single_process["run"], tmp_path)
 
 
 @pytest.mark.slow
@@ -116,7 +117,7 @@ def test_micro_batches_end_as_whole_batches(recipe: list[str], alone: dict[str, 
         "--gradient_accumulation 3 --group_by_length",
     ],
 )
-def test_likewise_with_options(recipe: list[str], tmp_path: Path, options: str) -> None:
+def test_two_processes_end_as_one_with_options(recipe: list[str], tmp_path: Path, options: str) -> None:
     words = [*recipe, *options.split()]
     distill.main([*words, f"run={tmp_path / 'one'}"])
     done = launched(["-m", "training.distill", *words, f"run={tmp_path / 'two'}"])
@@ -125,25 +126,29 @@ def test_likewise_with_options(recipe: list[str], tmp_path: Path, options: str) 
 
 
 @pytest.mark.slow
-def test_accelerate_launch(recipe: list[str], alone: dict[str, Any], tmp_path: Path) -> None:
+def test_accelerate_launch_ends_as_one_process(
+    recipe: list[str], single_process: dict[str, Any], tmp_path: Path
+) -> None:
     launcher = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
     words = [sys.executable, "-m", *launcher.split(), "--dynamo_backend", "no", "-m", "training.distill"]
     done = in_own_network([*words, *recipe, "--run", str(tmp_path / "two")])
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))["machine"]["world_size"] == 2
-    assert_same(alone["run"], tmp_path / "two")
+    assert_same(single_process["run"], tmp_path / "two")
 
 
 @pytest.mark.slow
-def test_compiled(recipe: list[str], alone: dict[str, Any], tmp_path: Path) -> None:
+def test_a_compiled_encoder_ends_as_one_that_is_not(
+    recipe: list[str], single_process: dict[str, Any], tmp_path: Path
+) -> None:
     distill.main([*recipe, "--compile", f"run={tmp_path}"])
-    assert_same(alone["run"], tmp_path)
+    assert_same(single_process["run"], tmp_path)
     assert load_model(tmp_path / "model", device="cpu").encode(["mavi bir kuş"]).shape == (1, 16)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
-def test_one_is_killed_and_the_run_goes_on(recipe: list[str], tmp_path: Path, number: int) -> None:
+def test_a_run_goes_on_after_a_rank_is_killed(recipe: list[str], tmp_path: Path, number: int) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert launched(["-m", "training.distill", *recipe, f"run={whole}"]).returncode == 0
     steps = len((whole / "log.jsonl").read_text(encoding="utf-8").splitlines())
@@ -151,9 +156,9 @@ def test_one_is_killed_and_the_run_goes_on(recipe: list[str], tmp_path: Path, nu
     words = ["tests/helpers/killing.py", "training.distill", "torch.optim:AdamW.step", nth, *recipe, f"run={killed}"]
     done = launched(words, KILLED_RANK=str(number))
     assert done.returncode != 0
-    said = [line for line in done.stderr.splitlines() if line.startswith(ERROR)]
-    assert len(said) <= 1  # the launcher may end the other one before it has said that it is left alone
-    assert all("expected all 2 processes to go on, got one that ended" in line for line in said)
+    errors = [line for line in done.stderr.splitlines() if line.startswith(ERROR)]
+    assert len(errors) <= 1  # the launcher may end the other rank before it has printed that its peer is lost
+    assert all("expected all 2 processes to go on, got one that ended" in line for line in errors)
     assert not (killed / "model").exists()
 
     assert launched(["-m", "training.distill", *recipe, f"run={killed}", "--resume"]).returncode == 0
@@ -162,7 +167,9 @@ def test_one_is_killed_and_the_run_goes_on(recipe: list[str], tmp_path: Path, nu
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_goes_on(recipe: list[str], alone: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_goes_on_with_another_number_of_processes(
+    recipe: list[str], single_process: dict[str, Any], tmp_path: Path
+) -> None:
     run = f"run={tmp_path / 'killed'}"
     launched(["tests/helpers/killing.py", "training.distill", "torch.optim:AdamW.step", "13", *recipe, run])
     launched(
@@ -170,7 +177,7 @@ def test_another_number_of_processes_goes_on(recipe: list[str], alone: dict[str,
         processes=3,
     )
     distill.main([*recipe, run, "--resume"])
-    assert_same(alone["run"], tmp_path / "killed")
+    assert_same(single_process["run"], tmp_path / "killed")
 
 
 @pytest.mark.slow
@@ -186,18 +193,18 @@ def test_another_number_of_processes_goes_on(recipe: list[str], alone: dict[str,
 )
 def test_bad_input_is_one_line(recipe: list[str], tmp_path: Path, options: str, line: str) -> None:
     done = launched(["-m", "training.distill", *recipe, *options.split(), f"run={tmp_path / 'run'}"])
-    assert done.returncode != 0  # the launcher's own: 1
+    assert done.returncode != 0  # the launcher's exit code is 1
     assert done.stdout == ""
-    said = [text for text in done.stderr.splitlines() if text.startswith(ERROR)]
-    assert len(said) == 1
-    assert line in said[0]
-    assert "exitcode  : 2" in done.stderr  # as the launcher reports of ours
+    errors = [text for text in done.stderr.splitlines() if text.startswith(ERROR)]
+    assert len(errors) == 1
+    assert line in errors[0]
+    assert "exitcode  : 2" in done.stderr  # that of our processes, as the launcher reports it
     assert "[rank" not in done.stderr  # no traceback
     if "rate" not in options:
         assert list(tmp_path.iterdir()) == []
 
 
-ACTING = """
+JOINT_ACTIONS = """
 import sys, time
 from pathlib import Path
 from training.run.command import run_command
@@ -220,7 +227,7 @@ def main(argv):
     assert all_or_none(lambda: number) == number
     def open_file():
         if number == 1:
-            raise InputError("expected a house, got a tree; draw one")
+            raise InputError("expected a folder, got a file; name one")
     all_or_none(open_file)
     (folder / "beyond").touch()
 
@@ -229,22 +236,22 @@ run_command(main, several_processes=True)
 
 
 @pytest.mark.slow
-def test_they_act_as_one_and_the_one_that_failed_says_why(tmp_path: Path) -> None:
-    done = launched(["--no-python", sys.executable, "-c", ACTING, str(tmp_path)], processes=3)
-    said = [line for line in done.stderr.splitlines() if line.startswith(ERROR)]
-    assert said == [f"{ERROR}expected a house, got a tree; draw one"]
+def test_ranks_act_together_and_the_one_that_failed_prints_the_reason(tmp_path: Path) -> None:
+    done = launched(["--no-python", sys.executable, "-c", JOINT_ACTIONS, str(tmp_path)], processes=3)
+    errors = [line for line in done.stderr.splitlines() if line.startswith(ERROR)]
+    assert errors == [f"{ERROR}expected a folder, got a file; name one"]
     assert "AssertionError" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0 began", "1 began", "2 began", "drawn"]
 
 
-def test_one_process_alone_acts_at_once() -> None:
+def test_a_single_process_acts_without_a_group() -> None:
     join_process_group("cpu")
     assert all_or_none(lambda: 1) == main_process_first(lambda: 1) == broadcast_from_main(lambda: 1) == 1
     with pytest.raises(ZeroDivisionError):
         main_process_first(lambda: 1 // 0)
 
 
-def test_processes_that_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     assert world_size() == 2
@@ -254,14 +261,14 @@ def test_processes_that_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:
         join_process_group("cpu")
 
 
-def test_processes_that_share_the_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_shards_the_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ProcessError, match="expected a launcher that starts plain processes, got ACCELERATE_USE_FSDP"):
         join_process_group("cpu")
 
 
-def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert device_of("auto") == device_of("cuda") == "cuda"
@@ -274,27 +281,45 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         device_of("cuda")
 
 
+@pytest.mark.parametrize(
+    ("words", "is_lost"),
+    [
+        ("[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4242", True),
+        ("Read error [127.0.0.1]:4242: Connection reset by peer", True),
+        ("write: Broken pipe", True),
+        ("shapes differ", False),
+    ],
+)
+def test_a_lost_peer_is_recognised_by_the_words_of_gloo(
+    words: str, is_lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not is_lost_peer(RuntimeError(words))  # a single process has no peer
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert is_lost_peer(RuntimeError(words)) is is_lost
+
+
 def fails(argv: list[str]) -> NoReturn:
-    raise InputError("expected a house, got a tree; draw one")
+    raise InputError("expected a folder, got a file; name one")
 
 
 @pytest.mark.parametrize(
-    ("number", "several", "said"),
+    ("rank", "several", "message"),
     [
-        ("0", True, "error: expected a house, got a tree; draw one\n"),
+        ("0", True, "error: expected a folder, got a file; name one\n"),
         ("1", True, ""),
         ("0", False, "error: expected one process, got 2; start it without a launcher (training.distill alone runs"),
         ("1", False, ""),
     ],
 )
-def test_who_speaks(
-    number: str, several: bool, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_one_rank_prints_an_error(
+    rank: str, several: bool, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": "2"}.items():
+    for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as stop:
         run_command(fails, [], several_processes=several)
     assert stop.value.code == 2
     printed = capsys.readouterr().err
-    assert printed.startswith(said)
-    assert printed.count("\n") == bool(said)
+    assert printed.startswith(message)
+    assert printed.count("\n") == bool(message)

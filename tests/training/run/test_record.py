@@ -1,4 +1,4 @@
-"""What run.json is made of."""
+"""run.json: hashes and versions, the comparison of inputs between ranks, and other formats."""
 
 from __future__ import annotations
 
@@ -30,20 +30,22 @@ def test_hashes_and_versions(tmp_path: Path) -> None:
     assert len(state.changed) <= 5
 
 
-def test_other_processes_compare_with_what_the_first_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, other = (open_run(DistillConfig(captions="x", run=str(tmp_path))) for _ in range(2))
+def test_other_ranks_compare_their_inputs_with_those_of_the_main_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, other = (open_run(DistillConfig(captions="x", run=str(tmp_path))) for _ in range(2))
 
-    def number(rank: int) -> None:
+    def set_rank(rank: int) -> None:
         for name, value in {"RANK": str(rank), "WORLD_SIZE": "2"}.items():
             monkeypatch.setenv(name, value)
 
-    number(1)
+    set_rank(1)
     with pytest.raises(RunError, match="on a disk that all processes share, got no run.json there in process 1"):
         other.begin(RunInputs(captions_sha256="a"))
-    number(0)
-    first.begin(RunInputs(captions_sha256="a"))
+    set_rank(0)
+    main.begin(RunInputs(captions_sha256="a"))
     written = (tmp_path / "run.json").read_bytes()
-    number(1)
+    set_rank(1)
     other.begin(RunInputs(captions_sha256="a"))
     with pytest.raises(RunError, match=r"expected the captions_sha256 .* \(a\), got b in process 1"):
         other.begin(RunInputs(captions_sha256="b"))
@@ -56,7 +58,7 @@ def test_other_processes_compare_with_what_the_first_wrote(tmp_path: Path, monke
         ('{"status": "finished", "config": {}}', "got an older one; move it away, or start another --run"),
         ('{"format": 99}', "got format 99; "),
         ('{"format": 2, "status": "running"}', "missing 5 required"),
-        ('{"format": 2, "pictures": 3}', "got the unknown field 'pictures'; "),
+        ('{"format": 2, "photos": 3}', "got the unknown field 'photos'; "),
         ("[1]", "got a list; "),
         ("{", "got Expecting property name"),
     ],

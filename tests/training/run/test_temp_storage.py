@@ -1,4 +1,4 @@
-"""Files without a name: what is written comes back in any order, nothing is left over, a full disk is an error."""
+"""Temporary storage: rows come back in any order, no file is left over, and a full disk is an error."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Numbered(TableRows[tuple[int, str]]):
     """Rows of a number and a text."""
 
     def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterable[tuple[int, str]]:
-        assert batch.column(0).to_pylist() == numbers.tolist()  # a row's number is what stands in its first column
+        assert batch.column(0).to_pylist() == numbers.tolist()  # the first column holds the row's number
         return zip(batch.column(0).to_pylist(), batch.column(1).to_pylist())
 
 
-def numbered(rows: int, near: Path) -> tuple[Numbered, list[tuple[int, str]]]:
+def numbered(rows: int, temp_dir: Path) -> tuple[Numbered, list[tuple[int, str]]]:
     expected = [(number, f"satır {number}") for number in range(rows)]
-    writer = TableWriter(pa.schema([("number", pa.int64()), ("text", pa.string())]), near)
+    writer = TableWriter(pa.schema([("number", pa.int64()), ("text", pa.string())]), temp_dir)
     for row in expected:
         writer.add(row)
     return Numbered(writer.finish()), expected
@@ -43,7 +43,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 50])
-def test_rows_are_those_of_a_list(count: int, tmp_path: Path, small_batches: None, rng: random.Random) -> None:
+def test_rows_behave_as_a_list(count: int, tmp_path: Path, small_batches: None, rng: random.Random) -> None:
     rows, expected = numbered(count, tmp_path)
     assert (len(rows), list(rows), bool(rows)) == (count, expected, bool(count))
     for part in (slice(3, 20), slice(None, None, 3), slice(None, None, -1), slice(-4, None), slice(60, 70)):
@@ -67,7 +67,7 @@ def test_large_rows_are_written_early(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [len(batch) for batch in writer.finish().to_batches()] == [2, 2]
 
 
-def test_an_array_is_zeros_that_can_be_written(tmp_path: Path) -> None:
+def test_an_array_is_writable_zeros(tmp_path: Path) -> None:
     array = unnamed_array((3, 4), np.float32, tmp_path / "not" / "there")
     assert array.shape == (3, 4)
     assert not array.any()
@@ -76,7 +76,7 @@ def test_an_array_is_zeros_that_can_be_written(tmp_path: Path) -> None:
     assert unnamed_array((0, 4), np.float32, tmp_path).shape == (0, 4)
 
 
-def test_nothing_has_a_name(tmp_path: Path) -> None:
+def test_files_are_unnamed(tmp_path: Path) -> None:
     rows, _ = numbered(100, tmp_path)
     array = unnamed_array((10, 10), np.float32, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
@@ -88,9 +88,9 @@ def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
         "import os, signal, sys, pyarrow as pa\n"
         "from pathlib import Path\n"
         "from training.run.temp_storage import TableWriter, unnamed_array\n"
-        "near = Path(sys.argv[1])\n"
-        "array = unnamed_array((1000, 1000), 'float32', near)\n"
-        "writer = TableWriter(pa.schema([('text', pa.string())]), near)\n"
+        "temp_dir = Path(sys.argv[1])\n"
+        "array = unnamed_array((1000, 1000), 'float32', temp_dir)\n"
+        "writer = TableWriter(pa.schema([('text', pa.string())]), temp_dir)\n"
         "for number in range(20000): writer.add((f'satır {number}',))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -106,18 +106,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(disk)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk can be mounted by root alone")
+        pytest.skip("only root can mount a small disk")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_no_room_for_an_array(small_disk: Path) -> None:
+def test_a_disk_too_small_for_an_array(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left") as full:
         unnamed_array((1000, 1000), np.float32, small_disk)
     assert full.value.errno == errno.ENOSPC
 
 
-def test_no_room_for_the_rows_of_a_source(small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_too_small_for_the_rows_of_a_source(small_disk: Path, tmp_path: Path) -> None:
     table = write_source(tmp_path / "source", 20_000)
     words = ["-m", "training.embed_images", "--captions", str(table), "--run", str(small_disk / "run")]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, check=False)
