@@ -11,7 +11,7 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import BenchmarkConfig, read
 from training.run.record import check_no_run
 from turkish_clip.atomic import write_json
-from turkish_clip.errors import InputError, one_line
+from turkish_clip.errors import InputError, missing_library, one_line
 from turkish_clip.metrics import METRIC_NAMES
 
 log = logging.getLogger("training")
@@ -117,7 +117,7 @@ def _mteb() -> Any:
     try:
         import mteb
     except ImportError as error:
-        raise InputError('expected MTEB, got none installed; pip install "turkish-clip[benchmark]"') from error
+        raise InputError(missing_library("MTEB", "benchmark")) from error
     return mteb
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, missing_library
 from turkish_clip.images import ImageError, open_image
 from turkish_clip.thumbnails import data_uri, thumbnail, thumbnail_or_grey
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
@@ -64,7 +64,7 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
     try:
         import gradio as gr
     except ImportError as error:
-        raise AppError('expected Gradio, got none installed; pip install "turkish-clip[app]"') from error
+        raise AppError(missing_library("Gradio", "app")) from error
     page = Page(encoder, index)
 
     def upload(label: str, height: int) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from turkish_clip.errors import InputError, one_line
+from turkish_clip.errors import InputError, missing_library, one_line
 
 LOCAL = "local"  # in place of an address: a new cluster on this machine
 
@@ -34,9 +34,7 @@ class SearchCluster:
             import ray
             from lance_ray import pool
         except ImportError as error:
-            raise ClusterError(
-                'expected Ray and lance-ray, got none installed; pip install "turkish-clip[distributed]"'
-            ) from error
+            raise ClusterError(missing_library("Ray and lance-ray", "distributed")) from error
         if not ray.is_initialized():
             join(address, workers)
         self.workers = workers
@@ -92,7 +90,7 @@ def joined(address: str, workers: int) -> Iterator[Any]:
         import ray
         import ray.data
     except ImportError as error:
-        raise ClusterError('expected Ray, got none installed; pip install "turkish-clip[distributed]"') from error
+        raise ClusterError(missing_library("Ray", "distributed")) from error
     here = not ray.is_initialized()
     if here:
         join(address, workers)

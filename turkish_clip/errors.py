@@ -10,11 +10,20 @@ class InputError(ValueError):
     """
 
 
-def one_line(error: BaseException, letters: int = 200) -> str:
+def one_line(error: BaseException, limit: int = 200) -> str:
     """Returns the message of an error on one line.
 
     Args:
         error: any exception.
-        letters: the result is cut at this many characters.
+        limit: the result is cut at this many characters.
     """
-    return " ".join(str(error).split())[:letters]
+    return " ".join(str(error).split())[:limit]
+
+
+def missing_library(library: str, extra: str) -> str:
+    """Returns the message for a library that is not installed, with the extra of this package that brings it.
+
+    >>> missing_library("LanceDB", "search")
+    'expected LanceDB, got none installed; run in the checkout of turkish-clip: pip install -e ".[search]"'
+    """
+    return f'expected {library}, got none installed; run in the checkout of turkish-clip: pip install -e ".[{extra}]"'

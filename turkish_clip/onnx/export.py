@@ -15,6 +15,7 @@ from sentence_transformers.base.modules import Normalize, Transformer
 from turkish_clip.atomic import atomic_folder, write_json
 from turkish_clip.dual_encoder import image_side_of, weights_sha256
 from turkish_clip.encoder import load_model
+from turkish_clip.errors import missing_library
 from turkish_clip.metrics import unit
 from turkish_clip.onnx.graph import write_graph
 from turkish_clip.onnx.runtime import (
@@ -25,7 +26,6 @@ from turkish_clip.onnx.runtime import (
     OnnxError,
     OnnxTextEncoder,
     is_export,
-    missing_library,
 )
 from turkish_clip.records import ImageModel
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, ModelSpec, resolve_models
@@ -78,7 +78,7 @@ def export_onnx(
     """
     for library in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(library) is None:
-            raise missing_library(library)
+            raise OnnxError(missing_library(library, "onnx"))
     spec = resolve_models(model, image_model, revision)
     target = Path(folder) if folder else _default_folder(str(model or spec.text), int8=int8)
     _check_free(target)

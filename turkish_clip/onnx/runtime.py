@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from turkish_clip.errors import InputError, one_line
+from turkish_clip.errors import InputError, missing_library, one_line
 from turkish_clip.records import ImageModel
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ def _read_record(folder: Path) -> dict[str, Any]:
         OnnxError: there is no such folder, or it is not an export, damaged, or of another format.
     """
     if not folder.is_dir():
-        raise OnnxError(f"expected a folder, got {folder}, which is none; write it: turkish-clip export MODEL --onnx")
+        raise OnnxError(
+            f"expected a folder, got {folder}, which is not one; write it: turkish-clip export MODEL --onnx"
+        )
     if not is_export(folder):
         raise OnnxError(
             f"expected {RECORD} in {folder}, got none: it is not an export; write one: turkish-clip export MODEL --onnx"
@@ -126,7 +128,7 @@ def _open_tokenizer(path: Path) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise missing_library("tokenizers") from error
+        raise OnnxError(missing_library("tokenizers", "onnx")) from error
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
@@ -137,7 +139,7 @@ def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None
     try:
         import onnxruntime
     except ImportError as error:
-        raise missing_library("onnxruntime") from error
+        raise OnnxError(missing_library("onnxruntime", "onnx")) from error
     chosen, known = list(providers or [CPU]), onnxruntime.get_available_providers()
     unknown = [name for name in chosen if name not in known]
     if unknown:
@@ -160,11 +162,6 @@ def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None
             f"{', '.join(sorted(names[0]))} to {', '.join(sorted(names[1]))}; export again"
         )
     return session
-
-
-def missing_library(library: str) -> OnnxError:
-    """Returns the error for a library that is not installed."""
-    return OnnxError(f'expected {library}, got none installed; pip install "turkish-clip[onnx]"')
 
 
 def _damaged(expected: str, path: Path, error: Exception) -> OnnxError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from turkish_clip.errors import one_line
+from turkish_clip.errors import missing_library, one_line
 from turkish_clip.records import as_json, from_json
 from turkish_clip.search.files import File
 from turkish_clip.search.query import (
@@ -91,7 +91,7 @@ class ImageTables:
         try:
             import lancedb
         except ImportError as error:
-            raise ImageIndexError('expected LanceDB, got none installed; pip install "turkish-clip[search]"') from error
+            raise ImageIndexError(missing_library("LanceDB", "search")) from error
         uri = uri.removeprefix("file://")
         if not is_uri(uri):
             uri = str(Path(uri).expanduser().absolute())

@@ -30,7 +30,8 @@ from turkish_clip.metrics import Relevance, Vectors, unit
 from turkish_clip.onnx import export as onnx_export
 from turkish_clip.onnx import graph as onnx_graph
 from turkish_clip.onnx.export import export_onnx
-from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, ImageModel, OnnxError, OnnxTextEncoder
+from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, OnnxError, OnnxTextEncoder
+from turkish_clip.records import ImageModel
 from turkish_clip.verify import GOLDEN_TEXTS, ModelRecord
 
 TOLERANCE = 1e-5

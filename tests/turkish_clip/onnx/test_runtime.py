@@ -110,7 +110,7 @@ def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
     foreign = onnx.helper.make_model(other, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
     newer, torn = json.dumps({**record, "format": 2}).encode(), json.dumps({"format": 1}).encode()
     cases: list[tuple[Path, str]] = [
-        (tmp_path / "none", "expected a folder, got .*none, which is none; write it: turkish-clip export"),
+        (tmp_path / "none", "expected a folder, got .*none, which is not one; write it: turkish-clip export"),
         (tmp_path / "empty", f"expected {RECORD} in .*empty, got none: it is not an export"),
         (
             damaged(exported, tmp_path / "1", RECORD, b"{"),
@@ -151,7 +151,7 @@ def test_a_missing_extra_is_named(
     text_folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(OnnxError, match=r'expected onnxruntime, got none .*; pip install "turkish-clip\[onnx\]"'):
+    with pytest.raises(OnnxError, match=r'expected onnxruntime, got none .*: pip install -e "\.\[onnx\]"'):
         OnnxTextEncoder(exported)
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(OnnxError, match="expected tokenizers, got none installed"):
