@@ -1,4 +1,4 @@
-"""From Hub ids to a published model that a stranger loads: real clients, each its own process, a Hub on loopback."""
+"""From Hub ids to a published model that others load: real clients in processes of their own, and a stand-in Hub."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from training import distill, embed_images, evaluate
 for command in (embed_images, distill, evaluate):
     command.main(sys.argv[1:])
 """
-# A clean checkout, whatever is being worked on here.
+# As in a clean checkout, whatever the state of this one.
 PUBLISH = """
 import sys
 from training import publish
@@ -35,7 +35,7 @@ from training.run.command import run_command
 checks.git_state = lambda: GitState("0" * 40)
 run_command(publish.main)
 """
-# As above, with the folder as it was built before.
+# As above, with the folder that was built before.
 PUBLISH_AGAIN = PUBLISH.replace(
     "checks.git_state", "publish.build = publish.check_isolated = lambda *_: []\nchecks.git_state"
 )
@@ -59,7 +59,7 @@ np.savez(out, text=text.encode(texts, **each), tagged=tagged.encode(texts, **eac
 
 
 class Journey:
-    """A Hub with the repositories that the recipes name, and a run that was trained from it by ids alone."""
+    """A Hub with the repositories that the recipes name, and a run that was trained from them by their ids."""
 
     def __init__(self, hub: StandInHub, folder: Path) -> None:
         self.hub, self.folder = hub, folder
@@ -110,9 +110,9 @@ def journey(
         hub.put("models", f"sentence-transformers/{STOCK}", write_stock_clip(folder / "clip", tiny_clip))
         hub.put("datasets", "atasoglu/flickr30k-turkish", flickr30k_turkish(captioned_folder, rows))
         hub.put("datasets", "atasoglu/flickr8k-turkish", flickr8k_turkish(captioned_folder, rows))
-        there = Journey(hub, folder)
-        there.train("turkish-clip-vit-b-32", there.run_folder)
-        yield there
+        started = Journey(hub, folder)
+        started.train("turkish-clip-vit-b-32", started.run_folder)
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -136,13 +136,13 @@ def test_the_run_was_trained_on_both_sources_by_their_ids(journey: Journey) -> N
     assert results["dataset"] == "atasoglu/flickr30k-turkish + atasoglu/flickr8k-turkish"
     assert results["images"] == 10  # both data sets hold the same images, which count once
     assert results["duplicates"]["repeated"]["test"] == 10
-    both = results["sources"]
-    assert {name: found["images"] for name, found in both.items()} == {
+    sources = results["sources"]
+    assert {name: figures["images"] for name, figures in sources.items()} == {
         "atasoglu/flickr30k-turkish": 10,
         "atasoglu/flickr8k-turkish": 10,
     }
-    assert "teacher_text_to_image" in both["atasoglu/flickr30k-turkish"]
-    assert "teacher_text_to_image" not in both["atasoglu/flickr8k-turkish"]
+    assert "teacher_text_to_image" in sources["atasoglu/flickr30k-turkish"]
+    assert "teacher_text_to_image" not in sources["atasoglu/flickr8k-turkish"]
     record = json.loads((journey.run_folder / "run.json").read_text(encoding="utf-8"))
     commits = {name: repository.refs["main"] for (_, name), repository in journey.hub.repositories.items()}
     assert record["inputs"]["backbone_revision"] == commits["dbmdz/bert-base-turkish-cased"]
@@ -175,25 +175,25 @@ def test_the_card_names_commits_licences_and_both_test_sets(journey: Journey, pu
     assert "base_model_relation: merge" in on_hub(journey, PAIR)["README.md"].decode()
 
 
-def test_a_stranger_with_an_empty_cache_gets_the_vectors_of_the_run_bit_for_bit(
+def test_a_process_with_an_empty_cache_gets_the_vectors_of_the_run_bit_for_bit(
     journey: Journey, published: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
     texts = [*GOLDEN_TEXTS[:4], *rows[0]["captions"]]
-    out, images = journey.folder / "stranger.npz", []
+    out, images = journey.folder / "loaded.npz", []
     for number, image in enumerate(golden_images()):
         images.append(str(journey.folder / f"golden-{number}.png"))
         image.save(images[-1])
     journey.hub.requests.clear()
-    journey.python(LOAD, str(out), ",".join(images), *texts, cache="stranger")
-    found = np.load(out)
-    wanted = encode_each(load_model(journey.run_folder / "model", device="cpu"), texts)
+    journey.python(LOAD, str(out), ",".join(images), *texts, cache="fresh")
+    loaded = np.load(out)
+    expected = encode_each(load_model(journey.run_folder / "model", device="cpu"), texts)
     for name in ("text", "tagged", "pair_text"):
-        assert np.array_equal(found[name], wanted), name
+        assert np.array_equal(loaded[name], expected), name
     golden = json.loads(on_hub(journey, TEXT)["turkish_clip.json"])["golden"]
-    assert np.array_equal(unit(found["image"]), np.asarray(golden["image_vectors"], np.float32))
-    # Other memory under the same weights (a pickle's, safetensors'): the last bits of a product may differ.
-    assert np.allclose(found["pair_image"], found["image"], atol=1e-5)
-    assert found["scores"].shape == (3, len(texts))
+    assert np.array_equal(unit(loaded["image"]), np.asarray(golden["image_vectors"], np.float32))
+    # From a pickle and from safetensors, weights lie differently in memory: the last bits of a product may differ.
+    assert np.allclose(loaded["pair_image"], loaded["image"], atol=1e-5)
+    assert loaded["scores"].shape == (3, len(texts))
     refs = journey.hub.repositories["models", TEXT].refs
     for commit in (refs["main"], refs["v1"]):
         assert f"GET /{TEXT}/resolve/{commit}/model.safetensors" in journey.hub.requests
@@ -201,7 +201,7 @@ def test_a_stranger_with_an_empty_cache_gets_the_vectors_of_the_run_bit_for_bit(
 
 def test_verify_from_the_hub(journey: Journey, published: dict[str, Any]) -> None:
     command = str(Path(sys.executable).with_name("turkish-clip"))
-    done = journey.process(command, "verify", TEXT, "--revision", "v1", "--json", cache="stranger")
+    done = journey.process(command, "verify", TEXT, "--revision", "v1", "--json", cache="fresh")
     result = json.loads(done.stdout)
     assert (done.returncode, result["passed"]) == (0, True)
     assert (
@@ -209,7 +209,7 @@ def test_verify_from_the_hub(journey: Journey, published: dict[str, Any]) -> Non
         in {check["name"]: check["found"] for check in result["checks"]}["pairs"]
     )
     journey.hub.put("models", "org/unsafe", {**on_hub(journey, TEXT), "pytorch_model.bin": b"x"})
-    refused = journey.process(command, "verify", "org/unsafe", cache="stranger")
+    refused = journey.process(command, "verify", "org/unsafe", cache="fresh")
     assert refused.returncode == 1
     assert refused.stdout.splitlines()[-1].startswith("FAIL  files           expected safetensors and JSON alone")
     nothing = journey.process(command, "verify", "org/nothing")
@@ -230,8 +230,8 @@ def test_snapshot_download_and_a_private_repository_without_a_token(
 ) -> None:
     download = "import sys, huggingface_hub as h; print(h.snapshot_download(sys.argv[1], revision=sys.argv[2]))"
     folder = Path(journey.python(download, TEXT, "v1", cache="snapshot").stdout.strip())
-    there = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert {name: content for name, content in there.items() if name[0] != "."} == on_hub(journey, TEXT, "v1")
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {name: content for name, content in files.items() if name[0] != "."} == on_hub(journey, TEXT, "v1")
     program = "import huggingface_hub as h; h.model_info('org/turkish-clip', token=False)"
     refused = journey.process(sys.executable, "-c", program)
     assert "RepositoryNotFoundError: 401" in refused.stderr
@@ -244,7 +244,7 @@ def test_a_refused_push_is_one_line_and_leaves_the_folder(journey: Journey, publ
     done = journey.process(sys.executable, "-W", "ignore", "-c", PUBLISH_AGAIN, *argv, token=READER)
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"error: expected the Hub to take {TEXT}, got 403")
+    assert last.startswith(f"error: expected the Hub to accept {TEXT}, got 403")
     assert "Traceback" not in done.stderr
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 

@@ -1,1 +1,1 @@
-"""What trains, measures and publishes a Turkish text encoder: one module per command, above the packages they use."""
+"""Trains, measures and publishes a Turkish text encoder: one module per command, and the packages that they use."""

@@ -15,7 +15,7 @@ import yaml
 
 from training import distill, embed_images, evaluate
 from training.data.sources import read_captions
-from training.distillation.dataset import with_embeddings
+from training.distillation.dataset import without_skipped
 from training.embeddings.manifest import MANIFEST
 from training.embeddings.store import read_embeddings, remove_cross_split_duplicates
 from training.evaluation.ablation import FIGURES, Cell, summary, write_page
@@ -61,7 +61,7 @@ def _prepare(config: AblateConfig) -> int:
         embed_images.main([str(path)])
     embeddings = read_embeddings(config.embeddings_folder)
     captions = remove_cross_split_duplicates(read_captions(config), embeddings).captions
-    images = len(with_embeddings(captions.split("train"), embeddings))
+    images = len(without_skipped(captions.split("train"), embeddings))
     if max(config.sizes) > images:
         raise RunError(f"expected 'sizes' of at most {images} training images, got {max(config.sizes)}; lower it")
     return images

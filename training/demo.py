@@ -1,4 +1,4 @@
-"""python -m training.demo: embed, distil and measure on the miniature world, then use the result."""
+"""python -m training.demo: embeds, distils and measures on the miniature world, then uses the result."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ print(text.similarity(image.encode(photos), text.encode({queries!r})))"""
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Runs the whole path; an interrupted run goes on where it was."""
+    """Runs all steps, or those that an interrupted demo left; returns what results.json holds."""
     folder = _read_folder(argv)
     resume = ["--resume"] if (folder / "run.json").is_file() else []
     options = ["demo", "--run", str(folder), "--image_model", image_model()]
 
     before = _earlier_seconds(folder)
     seconds = {}
-    seconds["embed_images"] = _timed("1 of 3: the image tower over every image, once", embed_images.main, options)
+    seconds["embed_images"] = _timed("1 of 3: embedding every image once", embed_images.main, options)
     seconds["distill"] = _timed("2 of 3: distilling the Turkish text encoder", distill.main, options + resume)
     seconds["evaluate"] = _timed("3 of 3: measuring on images and wordings it never saw", evaluate.main, options)
-    walls = {name: round(max(value, before.get(name, 0)), 1) for name, value in seconds.items()}
-    results = replace(Results.read(folder), wall_seconds=walls, machine=machine())
+    longest = {name: round(max(value, before.get(name, 0)), 1) for name, value in seconds.items()}
+    results = replace(Results.read(folder), wall_seconds=longest, machine=machine())
     results.write(folder)
 
     script = _six_lines(folder)
@@ -55,14 +55,14 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def _read_folder(argv: list[str]) -> Path:
-    """The run folder from the command line."""
+    """Returns the run folder that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__)
     parser.add_argument("--run", default="runs/demo", help="where everything goes [runs/demo]")
     return Path(parser.parse_args(argv).run)
 
 
 def _earlier_seconds(folder: Path) -> dict[str, float]:
-    """Returns what the steps took when they were really done: a second demo finds them finished."""
+    """Returns the recorded seconds of each step, which a repeated demo needs: it finds the steps finished."""
     try:
         return Results.read(folder).wall_seconds
     except RunError:
@@ -70,12 +70,12 @@ def _earlier_seconds(folder: Path) -> dict[str, float]:
 
 
 def image_model() -> str:
-    """The small CLIP, as seen from here."""
+    """Returns the small CLIP's path relative to the working folder."""
     return os.path.relpath(SMALL_CLIP)
 
 
 def _timed(title: str, command: Callable[[list[str]], Any], options: list[str]) -> float:
-    """Runs one command, its printed result kept back; returns the seconds it took."""
+    """Runs a command without showing its result; returns the seconds that it took."""
     print(f"\n{title}", file=sys.stderr, flush=True)
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -84,7 +84,7 @@ def _timed(title: str, command: Callable[[list[str]], Any], options: list[str]) 
 
 
 def _six_lines(folder: Path) -> str:
-    """The script that uses the model, on two test images and a query for each."""
+    """Returns a script that uses the model on two test images and a query for each."""
     lines = (folder / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     test = [row for row in map(json.loads, lines) if row["split"] == "test"][:2]
     return USE.format(
@@ -96,17 +96,17 @@ def _six_lines(folder: Path) -> str:
 
 
 def _use(script: str) -> str:
-    """Runs the six lines in a fresh process that can't see this package; returns what they printed.
+    """Runs the six lines in an isolated process; returns what they printed.
 
     Raises:
         RunError: the script failed.
     """
-    with tempfile.TemporaryDirectory() as elsewhere:
-        path = Path(elsewhere) / "use.py"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "use.py"
         path.write_text(script, encoding="utf-8")
         done = run_isolated(path)
     if done.returncode:
-        raise RunError(f"expected the saved model to load in a fresh process, got: {done.stderr.strip()[-300:]}")
+        raise RunError(f"expected the saved model to load in an isolated process, got: {done.stderr.strip()[-300:]}")
     return done.stdout
 
 

@@ -1,7 +1,7 @@
-"""python -m training.distill recipe.yaml: MSE distillation of the image embeddings into a Turkish text encoder.
+"""python -m training.distill recipe.yaml: distils image embeddings into a Turkish text encoder.
 
-On several processes by `torchrun --nproc-per-node N -m training.distill recipe.yaml` or `accelerate launch -m
-training.distill recipe.yaml`: the same optimizer steps on the same rows, sharded; the main process alone writes.
+`torchrun --nproc-per-node N -m training.distill recipe.yaml` or `accelerate launch -m training.distill recipe.yaml`
+does so on several processes: the same optimizer steps on the same rows, sharded over the ranks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from training.run.record import open_run
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Trains and saves a text encoder; returns a summary."""
+    """Trains and saves a text encoder; returns the summary in run.json."""
     config = read(DistillConfig, argv)
     join_ranks(config)
     run = all_or_none(lambda: open_run(config))
@@ -40,20 +40,19 @@ def main(argv: list[str]) -> dict[str, Any]:
     disjoint = remove_cross_split_duplicates(captions, embeddings)
     pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config))
     student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest.dim))
-    cut = warn_truncated(student, pairs.texts) if is_main_process() else 0
+    truncated = warn_truncated(student, pairs.texts) if is_main_process() else 0
     depends_on = inputs(config, pairs, embeddings, disjoint.duplicates)
     main_process_first(lambda: run.begin(depends_on))
 
-    step_state = StepState(sharding_of(config, seen_in_epoch(pairs.train)))
+    per_epoch = seen_in_epoch(pairs.train)
+    step_state = StepState(sharding_of(config, per_epoch))
     loss = loss_for(student, OBJECTIVES[config.objective], step_state)
     callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
     if isinstance(loss, FrozenImageLoss):
         callbacks.append(TrackProgress(loss, run.last_checkpoint))
     trainer = SentenceTransformerTrainer(
         model=student,
-        args=training_arguments(
-            config, run.checkpoints, seen_in_epoch(pairs.train), evaluates=pairs.evaluator is not None
-        ),
+        args=training_arguments(config, run.checkpoints, per_epoch, evaluates=pairs.evaluator is not None),
         train_dataset=pairs.train,
         loss=loss,
         evaluator=pairs.evaluator,
@@ -61,8 +60,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     )
     with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
-    trained_on = {"training_images": pairs.images, "training_captions": len(pairs.texts), "captions_truncated": cut}
-    summary = broadcast_from_main(lambda: save(student, run, depends_on, trainer.state.log_history, trained_on))
+    counts = {"training_images": pairs.images, "training_captions": len(pairs.texts), "captions_truncated": truncated}
+    summary = broadcast_from_main(lambda: save(student, run, depends_on, trainer.state.log_history, counts))
     print_result(summary, config.json)
     return summary
 

@@ -1,4 +1,4 @@
-"""python -m training.embed_images recipe.yaml: the frozen image tower over every image once."""
+"""python -m training.embed_images recipe.yaml: embeds every image once with the frozen image model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.run.config import EmbedConfig, read
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Embeds what is missing; returns the manifest."""
+    """Embeds the shards that are missing; returns the manifest, with the number of its shards."""
     config = read(EmbedConfig, argv)
     quiet_hosts()
     captions = read_captions(config)
@@ -21,12 +21,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     from turkish_clip.encoder import load_model
 
     model = load_model(config.image_model, revision=config.image_model_revision, device=device_of(config.device))
-    manifest = plan(model, config)
-    manifest = embed_missing(model, captions, manifest, config)
-    summary = dataclasses.asdict(manifest) | {
-        "embeddings": str(config.embeddings_folder),
-        "shards": len(manifest.shards),
-    }
+    manifest = embed_missing(model, captions, plan(model, config), config)
+    summary = dataclasses.asdict(manifest)
+    summary |= {"embeddings": str(config.embeddings_folder), "shards": len(manifest.shards)}
     print_result(summary, config.json)
     return summary
 

@@ -1,22 +1,28 @@
-"""python -m training.evaluate recipe.yaml: what the text encoder finds among images and wordings it never saw."""
+"""python -m training.evaluate recipe.yaml: measures a text encoder on images and wordings that training never saw."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from training.data.samples import Row
 from training.data.sources import read_captions
-from training.embeddings.store import deduplicate, remove_cross_split_duplicates
+from training.distillation.dataset import warn_truncated, without_skipped
+from training.distillation.targets import load_teacher
+from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddings, remove_cross_split_duplicates
+from training.evaluation.calibration import calibrate, cosine_percentiles
+from training.evaluation.report import write_report
 from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits
-from training.evaluation.retrieval import encode, figures, measure, measure_robustness, measure_sources
+from training.evaluation.retrieval import Split, encode, figures, measure, measure_robustness, measure_sources
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EvaluateConfig, read
+from training.run.distributed import device_of
 from training.run.record import RunError
 from turkish_clip.dual_encoder import weights_sha256
-from turkish_clip.metrics import hubness
+from turkish_clip.metrics import METRIC_NAMES, hubness
 from turkish_clip.resolve import MODEL_FOLDER
 
 log = logging.getLogger("training")
@@ -30,30 +36,18 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
     captions = read_captions(config)
 
-    from training.distillation.dataset import warn_truncated, with_embeddings
-    from training.distillation.targets import load_teacher
-    from training.embeddings.store import read_embeddings
-    from training.evaluation.calibration import calibrate, cosine_percentiles
-    from training.evaluation.report import write_report
-    from training.run.distributed import device_of
     from turkish_clip.encoder import load_model
 
     began = time.perf_counter()
-    device = device_of(config.device)
-    student = load_model(_model_folder(config), device=device)
-    embeddings = read_embeddings(
-        config.embeddings_folder,
-        image_model=config.image_model,
-        revision=config.image_model_revision,
-        dim=student.encode("a").shape[-1],
-    )
+    student = load_model(_model_folder(config), device=device_of(config.device))
+    embeddings = _read_embeddings(config, dim=student.encode("a").shape[-1])
     disjoint = remove_cross_split_duplicates(captions, embeddings)
-    captions, named = disjoint.captions, with_embeddings(disjoint.captions.split(config.split), embeddings)
+    named = without_skipped(disjoint.captions.split(config.split), embeddings)
     rows = deduplicate(named, embeddings)
 
     split = measure(student, rows, embeddings, config)
     warn_truncated(student, split.relevance.texts)
-    log.info("measured %s; now the image model's own text tower, and robustness", config.split)
+    log.info("measured %s; now the teacher reference and the robustness", config.split)
     teacher = load_teacher(embeddings, config) if any(row.english for row in rows) else None
     robustness = measure_robustness(student, split, config)
 
@@ -68,21 +62,42 @@ def main(argv: list[str]) -> dict[str, Any]:
         duplicates=disjoint.duplicates,
         hubness=Hubness(hubness(split.texts, split.images), hubness(split.images, split.texts)),
         robustness=robustness,
-        temperature=calibrate(partial(encode, student, config=config), captions, rows, embeddings, config),
+        temperature=calibrate(partial(encode, student, config=config), disjoint.captions, rows, embeddings, config),
         cosines=cosine_percentiles(split.relevance, split.texts, split.images),
         wall_seconds={"evaluate": round(time.perf_counter() - began, 2)},
     )
+    values = _write(results, rows, split, config)
+    _show(values, config)
+    return values
+
+
+def _model_folder(config: EvaluateConfig) -> str:
+    """Returns the configured model, or the folder of the run's own after checking that it is there."""
+    folder = config.folder / MODEL_FOLDER
+    if not config.model and not folder.is_dir():
+        raise RunError(f"expected a trained model in {folder}, got none; run training.distill first, or name --model")
+    return config.model or str(folder)
+
+
+def _read_embeddings(config: EvaluateConfig, dim: int) -> ImageEmbeddings:
+    """Reads the image embeddings, which must have the width of the text encoder, `dim`."""
+    return read_embeddings(
+        config.embeddings_folder, image_model=config.image_model, revision=config.image_model_revision, dim=dim
+    )
+
+
+def _write(results: Results, rows: Sequence[Row], split: Split, config: EvaluateConfig) -> dict[str, Any]:
+    """Writes results.json, report.html and, of the run's own model, its record; returns what results.json holds."""
     results.write(config.folder)
     if not config.model:
         add_to_model_record(config.folder / MODEL_FOLDER, results)
-    found = results.as_json()
-    write_report(config, found, rows, split)
-    _show(found, config)
-    return found
+    values = results.as_json()
+    write_report(config, values, rows, split)
+    return values
 
 
 def _show(results: dict[str, Any], config: EvaluateConfig) -> None:
-    """Prints the results: as one JSON object, or as a table and where the rest is."""
+    """Prints the results as one JSON object, or as a table with the paths of the files."""
     if config.json:
         print_result(results, as_json=True)
     else:
@@ -90,34 +105,23 @@ def _show(results: dict[str, Any], config: EvaluateConfig) -> None:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The main figures, for people."""
+    """Returns the main figures as a table for people."""
     head = f"{results['images']} {results['split']} images, {results['captions']} captions"
     lines = [f"{head:<52}{'recall@1':>10}{'@5':>8}{'@10':>8}"]
-    for label, key in (
+    for row, key in (
         ("Turkish text → image", "text_to_image"),
         ("image → Turkish text", "image_to_text"),
-        ("English text → image, the image model's own tower", "teacher_text_to_image"),
-        ("image → English text, the image model's own tower", "teacher_image_to_text"),
+        ("English text → image, teacher reference", "teacher_text_to_image"),
+        ("image → English text, teacher reference", "teacher_image_to_text"),
     ):
         if key in results:
-            found = results[key]
-            lines.append(
-                f"{label:<52}{found['recall_at_1']:>10.3f}{found['recall_at_5']:>8.3f}{found['recall_at_10']:>8.3f}"
-            )
-    kept = ", ".join(f"{name} {found['retention']:.1%}" for name, found in results["robustness"].items())
-    lines.append(f"retention of recall@1: {kept}")
+            at_1, at_5, at_10 = (results[key][name] for name in METRIC_NAMES[:3])
+            lines.append(f"{row:<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
+    retention = ", ".join(f"{name} {corrupted['retention']:.1%}" for name, corrupted in results["robustness"].items())
+    lines.append(f"retention of recall@1: {retention}")
     if results["images"] < FEW_IMAGES:
-        lines.append(f"only {results['images']} images: these figures say little; see the intervals in the report")
+        lines.append(f"only {results['images']} images: the figures are uncertain; see the intervals in the report")
     return "\n".join(lines)
-
-
-def _model_folder(config: EvaluateConfig) -> str:
-    if config.model:
-        return config.model
-    folder: Path = config.folder / "model"
-    if not folder.is_dir():
-        raise RunError(f"expected a trained model in {folder}, got none; run training.distill first, or name --model")
-    return str(folder)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data.sources import read_captions
-from training.evaluation.leakage import ids_of, names
+from training.evaluation.leakage import id_texts, ids_of
 from training.run.command import print_result, run_command
 from training.run.config import LeakageConfig, read
 from training.run.source import SourceError
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         raise SourceError(f"expected Flickr or COCO ids in {path}, such as 1009434119_febe49276a.jpg, got none")
     captions = read_captions(config)
     leaked = [
-        (row, found) for row in captions.rows if row.split == config.split and (found := ids_of(names(row)) & tested)
+        (row, found) for row in captions.rows if row.split == config.split and (found := ids_of(id_texts(row)) & tested)
     ]
     lines = [{"image_id": row.image_id, "benchmark_ids": sorted(found)} for row, found in leaked]
     write_text(config.folder / "leaked.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         "dataset": captions.name,
         "split": config.split,
         "images": sum(row.split == config.split for row in captions.rows),
-        "with_an_id": sum(bool(ids_of(names(row))) for row in captions.rows if row.split == config.split),
+        "with_an_id": sum(bool(ids_of(id_texts(row))) for row in captions.rows if row.split == config.split),
         "benchmark": str(path),
         "benchmark_ids": len(tested),
         "leaked": len(leaked),

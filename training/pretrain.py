@@ -1,4 +1,4 @@
-"""python -m training.pretrain recipe.yaml: a small CLIP from scratch, on any captioned images."""
+"""python -m training.pretrain recipe.yaml: trains a small CLIP from scratch on any captioned images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PretrainConfig, read
 from training.run.provenance import sha256_of_texts
 from training.run.record import RunInputs, open_run
-from training.small_models.clip_training import measure, training_arguments, write_card
+from training.small_models.clip_training import evaluate_clip, training_arguments, write_card
 from training.small_models.models import build_clip, build_processor, save_clip
 
 
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     save_clip(model, processor, run.model, half=config.half)
     (run.folder / "images.npy").unlink()
-    results = {"model": str(run.model), "dataset": captions.name, **measure(run.model, disjoint, config)}
+    results = {"model": str(run.model), "dataset": captions.name, **evaluate_clip(run.model, disjoint, config)}
     write_card(run.model, results, config)
     run.finish(results)
     print_result(results, config.json)

@@ -1,4 +1,4 @@
-"""python -m training.publish recipe.yaml [--push org/name]: from a finished run to a repository that anyone loads."""
+"""python -m training.publish recipe.yaml [--push org/name]: makes a finished run a model on the Hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.run.config import PublishConfig, read
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Builds, checks and, if asked, uploads; returns what was made."""
+    """Builds and checks the folder, and uploads it if asked; returns a summary."""
     config = read(PublishConfig, argv)
     record = finished_run(config.folder)
     results = Results.read(config.folder)
@@ -37,11 +37,12 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def files_of(folder: Path) -> list[Path]:
+    """Returns the files below a folder, sorted."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _upload_of(config: PublishConfig, results: Results) -> Upload:
-    """Where the folder goes."""
+    """Returns the destination and the options of the upload."""
     return Upload(
         config.push,
         private=config.private,
@@ -52,7 +53,7 @@ def _upload_of(config: PublishConfig, results: Results) -> Upload:
 
 
 def _show(summary: dict[str, Any], config: PublishConfig) -> None:
-    """Prints what goes up, for people or as one JSON object."""
+    """Prints the checks and the files, for people or as one JSON object."""
     if config.json:
         print_result(summary, as_json=True)
         return

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.corruptions import CORRUPTION_LABELS
+from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.results import Results
 from training.run.command import run_command
 from training.run.record import RunError
@@ -70,7 +70,7 @@ def lowest_retention(robustness: dict[str, dict[str, float]]) -> str:
         robustness: the corruption's name → its figures, as in results.json.
     """
     lowest = min(robustness, key=lambda name: robustness[name]["retention"])
-    label = next(label for label, name in CORRUPTION_LABELS if name == lowest)
+    label = next(label for label, name in CORRUPTION_TITLES if name == lowest)
     return (
         f"Of {len(robustness)} ways to write the captions otherwise, the hardest ({label}) keeps "
         f"{100 * robustness[lowest]['retention']:.1f} % of the text → image recall@1 of the captions that it changes; "

@@ -75,7 +75,7 @@ class SearchCluster:
 
 
 @contextmanager
-def joined(address: str, workers: int) -> Iterator[Any]:
+def ray_session(address: str, workers: int) -> Iterator[Any]:
     """Yields Ray, connected to a cluster; a connection made here ends with the block, and a local cluster with it.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turkish_clip.errors import InputError
-from turkish_clip.images import ImageError, ImageLike, Opened, open_image
+from turkish_clip.images import ImageError, ImageLike, OpenedImage, open_image
 from turkish_clip.resolve import ModelSpec, check_reachable, resolve_models
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ class ImageInput:
 
     source: ImageLike
 
-    def load(self, min_side: int | None = None) -> Opened:
+    def load(self, min_side: int | None = None) -> OpenedImage:
         """Opens the image as `open_image` does."""
-        return Opened(open_image(self.source, min_side=min_side))
+        return OpenedImage(open_image(self.source, min_side=min_side))
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def map_in_order(
         of_error: maps the error of an image that did not open to its result.
     """
     for batch in batches:
-        results = iter(of_vectors(batch.vectors) if batch.kept else [])
-        for place in range(len(batch.kept) + len(batch.errors)):
+        results = iter(of_vectors(batch.vectors) if batch.opened else [])
+        for place in range(len(batch.opened) + len(batch.errors)):
             yield of_error(batch.errors[place]) if place in batch.errors else next(results)
 
 

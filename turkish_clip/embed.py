@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from turkish_clip.images import ImageError, Opened
+from turkish_clip.images import ImageError, OpenedImage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ FAST_BF16 = ("avx512_bf16", "amx_bf16")
 class Openable(Protocol):
     """Anything that opens as an image, at a reduced size if no more than `min_side` pixels are needed."""
 
-    def load(self, min_side: int | None = None) -> Opened: ...
+    def load(self, min_side: int | None = None) -> OpenedImage: ...
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class EmbeddedBatch:
     """The result of one batch.
 
     Attributes:
-        kept: the positions in the batch of the images that opened.
+        opened: the positions in the batch of the images that opened.
         vectors: (len(kept), dim) float32, raw or unit as the image model gives them.
         errors: for each other position why the image did not open.
-        contents: for each of `kept` the SHA-256 of its file, or empty, as `load` returned it.
+        contents: for each of `opened` the SHA-256 of its file, or empty, as `load` returned it.
     """
 
-    kept: list[int]
+    opened: list[int]
     vectors: NDArray[np.float32]
     errors: dict[int, ImageError]
     contents: list[bytes]
@@ -46,7 +46,7 @@ class EmbeddedBatch:
 
 @dataclass(frozen=True)
 class _Decoded:
-    kept: list[int]
+    opened: list[int]
     features: dict[str, Any]
     errors: dict[int, ImageError]
     contents: list[bytes]
@@ -134,7 +134,7 @@ def _decoder(model: SentenceTransformer) -> Callable[[Sequence[Openable]], _Deco
                 except ImageError as error:
                     decoded.errors[place] = error
                     continue
-                decoded.kept.append(place)
+                decoded.opened.append(place)
                 decoded.contents.append(image.content)
                 yield image.image
 
@@ -151,12 +151,12 @@ def _computer(model: SentenceTransformer, dim: int, dtype: str) -> Callable[[_De
 
     def compute(decoded: _Decoded) -> EmbeddedBatch:
         vectors = np.empty((0, dim), np.float32)
-        if decoded.kept:
+        if decoded.opened:
             autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bf16")
             with torch.inference_mode(), autocast:  # both hold for one thread only
                 features = batch_to_device(decoded.features, model.device)
                 vectors = model(features)["sentence_embedding"].float().cpu().numpy()
-        return EmbeddedBatch(decoded.kept, vectors, decoded.errors, decoded.contents)
+        return EmbeddedBatch(decoded.opened, vectors, decoded.errors, decoded.contents)
 
     return compute
 

@@ -44,7 +44,7 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
         super().__init__()
         if len(captions) != len(image_vectors) or not len(captions):
             raise ValueError(f"expected captions for each of {len(image_vectors)} images, got {len(captions)}")
-        self.relevance = Relevance.of(captions)
+        self.relevance = Relevance.from_captions(captions)
         self.unit_images = unit(image_vectors)
         self.name = name
         self.batch_size = batch_size

@@ -66,13 +66,13 @@ class FewShotClassifier(ImageClassifier):
         encoder: embeds the images.
         weights: (labels, dim) float32.
         metadata: its labels, image model, examples and prior.
-        left_out: the errors of the examples that did not open; empty for a loaded classifier.
+        skipped: the errors of the examples that did not open; empty for a loaded classifier.
     """
 
     encoder: DualEncoder
     weights: Vectors
     metadata: FewShotMetadata
-    left_out: tuple[ImageError, ...] = ()
+    skipped: tuple[ImageError, ...] = ()
 
     @property
     def labels(self) -> list[str]:
@@ -93,7 +93,7 @@ class FewShotClassifier(ImageClassifier):
 
         Args:
             encoder: from `load_dual_encoder`.
-            examples: label → its images; those that do not open are left out and listed in `left_out`.
+            examples: label → its images; those that do not open are left out and listed in `skipped`.
             words: label → its synonyms; None, or a label without an entry, takes the label itself.
             templates: for the words, each with one {}.
             seed: of the folds of the cross-validation that chooses the prior, from eight images per class on.
@@ -102,7 +102,7 @@ class FewShotClassifier(ImageClassifier):
             ExampleError: fewer than two labels, or one without an image that opens.
             LabelError: the words or templates can't be used, as in `ZeroShotClassifier`.
         """
-        vectors, numbers, left_out = _embedded(encoder, examples)
+        vectors, numbers, skipped = _embedded(encoder, examples)
         labels = list(examples)
         synonyms = {label: list((words or {}).get(label, [label])) for label in labels}
         label_vectors = ZeroShotClassifier(encoder, synonyms, templates=templates).label_vectors.astype(np.float64)
@@ -116,7 +116,7 @@ class FewShotClassifier(ImageClassifier):
             prior=prior,
         )
         weights = _fit_weights(vectors, numbers, zero_shot, prior).astype(np.float32)
-        return cls(encoder, weights, metadata, left_out)
+        return cls(encoder, weights, metadata, skipped)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of images; `score` is the label's logit."""
@@ -172,7 +172,7 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise ExampleError(f"expected a folder with a subfolder for each label, got {folder}, which is none")
+        raise ExampleError(f"expected a folder with a subfolder for each label, got {folder}, which is not one")
     examples = {
         nfc(label.name): [path for path in sorted(label.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
         for label in sorted(root.iterdir())

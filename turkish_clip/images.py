@@ -40,19 +40,19 @@ class ImageError(InputError):
         self.reason = reason
 
 
-class UnreadError(ImageError):
+class UnreadableImageError(ImageError):
     """An image whose file is missing or unreadable: its content is unknown, and a later attempt may succeed."""
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedImage:
     """An image as upright 8-bit RGB, and the SHA-256 of its file: 32 bytes, or empty if it was not asked for."""
 
     image: Image.Image
     content: bytes = b""
 
 
-def open_hashed(source: Path | bytes, *, min_side: int | None = None) -> Opened:
+def open_hashed(source: Path | bytes, *, min_side: int | None = None) -> OpenedImage:
     """Opens an image as `open_image` does, and hashes its file, which is read once.
 
     Args:
@@ -61,12 +61,12 @@ def open_hashed(source: Path | bytes, *, min_side: int | None = None) -> Opened:
 
     Raises:
         ImageError: as in `open_image`, and for a file of more than MAX_BYTES.
-        UnreadError: the file is missing or unreadable.
+        UnreadableImageError: the file is missing or unreadable.
     """
     if isinstance(source, bytes):
-        return Opened(open_image(source, min_side=min_side), hashlib.sha256(source).digest())
+        return OpenedImage(open_image(source, min_side=min_side), hashlib.sha256(source).digest())
     data = _read(source)
-    return Opened(open_image(data, min_side=min_side, name=str(source)), hashlib.sha256(data).digest())
+    return OpenedImage(open_image(data, min_side=min_side, name=str(source)), hashlib.sha256(data).digest())
 
 
 def open_image(
@@ -89,7 +89,7 @@ def open_image(
 
     Raises:
         ImageError: the file is empty, truncated, not an image, or too large.
-        UnreadError: the file is missing or unreadable.
+        UnreadableImageError: the file is missing or unreadable.
     """
     if isinstance(source, Image.Image):
         name = name or getattr(source, "filename", "") or f"<{source.mode} image>"
@@ -145,10 +145,10 @@ def _read(path: Path) -> bytes:
         raise _unread(str(path), error) from error
 
 
-def _unread(name: str, error: OSError) -> UnreadError:
+def _unread(name: str, error: OSError) -> UnreadableImageError:
     if isinstance(error, FileNotFoundError):
-        return UnreadError(name, "no file")
-    return UnreadError(name, f"an unreadable file ({error.strerror})")
+        return UnreadableImageError(name, "no file")
+    return UnreadableImageError(name, f"an unreadable file ({error.strerror})")
 
 
 def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:

@@ -40,7 +40,7 @@ def unit(vectors: NDArray[np.floating]) -> Vectors:
     return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
 
 
-def ranks(queries: Vectors, candidates: Vectors, right: Sequence[Sequence[int]]) -> Ranks:
+def ranks(queries: Vectors, candidates: Vectors, relevant: Sequence[Sequence[int]]) -> Ranks:
     """Returns the rank of each query's best relevant candidate among all irrelevant ones.
 
     An irrelevant candidate with the same score ranks before the relevant one, so an encoder that maps everything to
@@ -49,26 +49,28 @@ def ranks(queries: Vectors, candidates: Vectors, right: Sequence[Sequence[int]])
     Args:
         queries: (q, dim) float32 unit vectors.
         candidates: (c, dim) float32 unit vectors.
-        right: for each query the row numbers of its relevant candidates, at least one.
+        relevant: for each query the row numbers of its relevant candidates, at least one.
 
     Returns:
         (q,) int64 ranks, 1 is best.
 
     Raises:
-        ValueError: `right` does not have one non-empty entry for each query.
+        ValueError: `relevant` does not have one non-empty entry for each query.
     """
-    if len(right) != len(queries) or not all(len(rows) for rows in right):
-        raise ValueError(f"expected at least one right candidate for each of {len(queries)} queries, got {len(right)}")
+    if len(relevant) != len(queries) or not all(len(rows) for rows in relevant):
+        raise ValueError(
+            f"expected at least one relevant candidate for each of {len(queries)} queries, got {len(relevant)}"
+        )
     result = np.empty(len(queries), dtype=np.int64)
     step = max(1, SCORES_PER_CHUNK // max(1, len(candidates)))
     for start in range(0, len(queries), step):
-        chunk = right[start : start + step]
+        chunk = relevant[start : start + step]
         scores = queries[start : start + step] @ candidates.T
         query_of = np.repeat(np.arange(len(chunk)), [len(rows) for rows in chunk])
-        right_of = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in chunk])
+        relevant_of = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in chunk])
         best = np.full(len(chunk), -np.inf, dtype=scores.dtype)
-        np.fmax.at(best, query_of, scores[query_of, right_of])
-        scores[query_of, right_of] = -np.inf
+        np.fmax.at(best, query_of, scores[query_of, relevant_of])
+        scores[query_of, relevant_of] = -np.inf
         result[start : start + step] = 1 + (~(scores < best[:, None])).sum(axis=1)  # NaN is never less
     return result
 
@@ -79,7 +81,7 @@ def _per_query(rank: Ranks) -> dict[str, NDArray[np.float64]]:
     return dict(zip(METRIC_NAMES, [*hits, 1.0 / rank], strict=True))
 
 
-def summarise(rank: Ranks, cluster: Sequence[int], *, bootstrap_samples: int = 0, seed: int = 0) -> Retrieval:
+def summarise(rank: Ranks, image_numbers: Sequence[int], *, bootstrap_samples: int = 0, seed: int = 0) -> Retrieval:
     """Averages ranks into metrics, with percentile intervals from a bootstrap over clusters.
 
     Queries about one image are not independent, so the bootstrap draws images, not queries.
@@ -87,7 +89,7 @@ def summarise(rank: Ranks, cluster: Sequence[int], *, bootstrap_samples: int = 0
 
     Args:
         rank: (q,) int64 from `ranks`.
-        cluster: for each query the number of its image, from 0.
+        image_numbers: for each query the number of its image, from 0.
         bootstrap_samples: how many times to resample; 0 leaves the intervals out.
         seed: of the resampling.
 
@@ -100,7 +102,7 @@ def summarise(rank: Ranks, cluster: Sequence[int], *, bootstrap_samples: int = 0
     means = {name: float(value.mean()) for name, value in values.items()}
     intervals: dict[str, tuple[float, float]] = {}
     if bootstrap_samples:
-        clusters = np.asarray(cluster, dtype=np.int64)
+        clusters = np.asarray(image_numbers, dtype=np.int64)
         count = int(clusters.max()) + 1
         sizes = np.bincount(clusters, minlength=count).astype(np.float64)
         sums = {name: np.bincount(clusters, weights=value, minlength=count) for name, value in values.items()}
@@ -158,10 +160,10 @@ class Relevance:
     texts_of: list[list[int]]
 
     @classmethod
-    def of(cls, captions: Sequence[Sequence[str]]) -> Relevance:
+    def from_captions(cls, captions: Sequence[Sequence[str]]) -> Relevance:
         """Builds the relation from the captions of each image.
 
-        >>> Relevance.of([["bir kuş", "mavi kuş"], ["bir kuş"]]).images_of
+        >>> Relevance.from_captions([["bir kuş", "mavi kuş"], ["bir kuş"]]).images_of
         [[0, 1], [0]]
         """
         number: dict[str, int] = {}
@@ -188,8 +190,8 @@ class Relevance:
             seed: as in `summarise`.
         """
         rank = ranks(texts, images, self.images_of)
-        cluster = [owners[0] for owners in self.images_of]
-        return summarise(rank, cluster, bootstrap_samples=bootstrap_samples, seed=seed)
+        image_numbers = [owners[0] for owners in self.images_of]
+        return summarise(rank, image_numbers, bootstrap_samples=bootstrap_samples, seed=seed)
 
     def image_to_text(self, texts: Vectors, images: Vectors, *, bootstrap_samples: int = 0, seed: int = 0) -> Retrieval:
         """Measures how well each image finds any of its texts among all texts.

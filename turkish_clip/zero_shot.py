@@ -47,11 +47,11 @@ class ImageClassifier(ABC):
     """Base class of classifiers of image vectors, by words or by examples.
 
     Attributes:
-        left_out: the errors of the examples that did not open.
+        skipped: the errors of the examples that did not open.
     """
 
     encoder: DualEncoder
-    left_out: tuple[ImageError, ...] = ()
+    skipped: tuple[ImageError, ...] = ()
 
     @abstractmethod
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:

@@ -113,18 +113,19 @@ def test_an_epoch_with_stored_targets_against_the_tower_in_the_loop(
     stored = image_vectors(range(IMAGES))
 
     def look_up(batch: dict[str, Any]) -> dict[str, Any]:
-        return {"caption": augmentation.of(batch["caption"], batch["row"]), "label": list(stored[batch["image"]])}
+        return {"caption": augmentation.apply(batch["caption"], batch["row"]), "label": list(stored[batch["image"]])}
 
     def in_the_loop(batch: dict[str, Any]) -> dict[str, Any]:
         labels = list(image_vectors(batch["image"]))
-        return {"caption": augmentation.of(batch["caption"], batch["row"]), "label": labels}
+        return {"caption": augmentation.apply(batch["caption"], batch["row"]), "label": labels}
 
     ours, other = [], []
     for number in range(ROUNDS):
         for transform, times in ((look_up, ours), (in_the_loop, other)):
             trainer = trainer_of(text_encoder_folder, transform, captions, tmp_path / f"{number}", bf16=bf16)
             times.append(seconds_of(trainer.train))
-    what = f"a distillation epoch with stored image embeddings, {size[0]}×{size[1]} JPEGs, {'bfloat16' if bf16 else 'float32'}"
+    dtype = "bfloat16" if bf16 else "float32"
+    what = f"a distillation epoch with stored image embeddings, {size[0]}×{size[1]} JPEGs, {dtype}"
     assert report(what, "the image tower in the loop", ours, other) > 1
 
 

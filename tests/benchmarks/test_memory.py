@@ -116,7 +116,7 @@ def test_an_epoch_of_captions_from_disk_against_the_same_in_memory(rows: int, tm
     other = Dataset.from_dict({**columns, "row": np.arange(2 * rows), "length": np.zeros(2 * rows, np.int64)})
 
     def look_up(batch: dict[str, Any]) -> dict[str, Any]:
-        return {"caption": augmentation.of(batch["caption"], batch["row"]), "label": list(tensor[batch["image"]])}
+        return {"caption": augmentation.apply(batch["caption"], batch["row"]), "label": list(tensor[batch["image"]])}
 
     times = [[seconds_of_an_epoch(dataset) for dataset in (ours, other.with_transform(look_up))] for _ in range(ROUNDS)]
     disk, memory = zip(*times)

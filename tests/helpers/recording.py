@@ -22,7 +22,7 @@ from training.run.command import run_command
 def main() -> None:
     folder, *argv = sys.argv[1:]
     path = Path(folder) / f"rows-{os.environ.get('RANK', 0)}.jsonl"
-    begin, read = TrackStepState.on_train_begin, Augmentation.of
+    begin, read = TrackStepState.on_train_begin, Augmentation.apply
     begun = False
 
     def begins(*args: Any, **kwargs: Any) -> None:
@@ -36,7 +36,7 @@ def main() -> None:
                 file.write(json.dumps([self.epoch, list(rows)]) + "\n")
         return read(self, texts, rows)
 
-    TrackStepState.on_train_begin, Augmentation.of = begins, reads  # type: ignore[method-assign]
+    TrackStepState.on_train_begin, Augmentation.apply = begins, reads  # type: ignore[method-assign]
     run_command(distill.main, argv, several_processes=True)
 
 

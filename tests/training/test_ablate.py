@@ -11,7 +11,7 @@ from killing import run_killed
 from training import ablate, distill
 from training.data.samples import Row
 from training.data.store import Rows
-from training.distillation.dataset import drawn
+from training.distillation.dataset import sample_images
 from training.run.config import DistillConfig, read
 from training.run.recipe import ConfigError
 from training.run.record import RunError
@@ -89,7 +89,7 @@ def test_a_larger_subset_contains_the_smaller_one(tmp_path: Path) -> None:
 
     def subset(images: int) -> list[str]:
         config = read(DistillConfig, ["--captions", "x", "--run", str(tmp_path), "--train_images", str(images)])
-        return [row.image_id for row in drawn(rows, config)]
+        return [row.image_id for row in sample_images(rows, config)]
 
     assert len(subset(0)) == len(subset(70)) == 50
     assert set(subset(5)) < set(subset(20))

@@ -67,7 +67,9 @@ def test_metrics_agree_with_mteb(
     rows = [json.loads(line) for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     (batch,) = encoder.embed_images([captioned_folder / row["file_name"] for row in rows], batch_size=100)
     captions = [row["captions"][:2] for row in rows]
-    distinct = Relevance.of([[f"{number} {place}" for place in range(len(own))] for number, own in enumerate(captions)])
+    distinct = Relevance.from_captions(
+        [[f"{number} {place}" for place in range(len(own))] for number, own in enumerate(captions)]
+    )
     texts = encoder.encode_texts([text for own in captions for text in own])
     for task, ours in (
         ("XM3600T2IRetrieval", distinct.text_to_image(texts, batch.vectors)),
@@ -102,7 +104,7 @@ def test_a_local_benchmark_measures_the_listed_images(
     found = result["data"]["XTD10"]
     assert found["images"] == 10
     (batch,) = encoder.embed_images([captioned_folder / row["file_name"] for row in rows], batch_size=100)
-    relevance = Relevance.of([list(dict.fromkeys(row["captions"])) for row in rows])
+    relevance = Relevance.from_captions([list(dict.fromkeys(row["captions"])) for row in rows])
     texts = encoder.encode_texts(relevance.texts)
     assert found["text_to_image"]["mrr"] == pytest.approx(relevance.text_to_image(texts, batch.vectors).mrr)
     assert found["image_to_text"]["mrr"] == pytest.approx(relevance.image_to_text(texts, batch.vectors).mrr)

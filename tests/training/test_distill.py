@@ -1,4 +1,4 @@
-"""Distillation: it learns, repeats bit for bit, and goes on after any kill to the same weights."""
+"""Distillation learns, is reproducible bit for bit, and a killed run resumes to the same weights."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def test_eight_pairs_overfit(captioned_folder: Path, tiny_clip: Path, embeddings
     distill.main(argv)
     model = load_model(tmp_path / "run" / "model", device="cpu")
     vectors = model.encode([row["captions"][0] for row in eight])
-    wanted = read_embeddings(embeddings).unit_rows([row["image_id"] for row in eight])
-    assert ((vectors - wanted) ** 2).sum(axis=1).mean() < 0.005
+    expected = read_embeddings(embeddings).unit_rows([row["image_id"] for row in eight])
+    assert ((vectors - expected) ** 2).sum(axis=1).mean() < 0.005
 
 
-def test_what_a_run_leaves(finished: dict[str, Any], embeddings: Path) -> None:
+def test_the_files_of_a_run(finished: dict[str, Any], embeddings: Path) -> None:
     run: Path = finished["run"]
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert record["status"] == "finished"
@@ -126,7 +126,7 @@ def test_killed_and_resumed_gives_the_same_weights(
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_it_ends_with_the_same_weights(
+def test_a_run_killed_at_ten_random_moments_ends_with_the_same_weights(
     finished: dict[str, Any], captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path / "run", "--resume")
@@ -161,18 +161,22 @@ def test_resume_with_other_captions(captioned_folder: Path, tiny_clip: Path, emb
         distill.main([*argv, "--resume"])
 
 
-def test_an_image_without_a_target(captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path) -> None:
+def test_an_image_without_an_embedding(
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
+) -> None:
     shutil.copytree(captioned_folder, tmp_path / "source")
     shutil.copy(tmp_path / "source" / "train" / "00000.png", tmp_path / "source" / "new.png")
     with (tmp_path / "source" / "metadata.jsonl").open("a", encoding="utf-8") as file:
         file.write(
             json.dumps({"file_name": "new.png", "image_id": "new", "captions": ["yeni"], "split": "train"}) + "\n"
         )
-    with pytest.raises(EmbeddingsError, match="got none for 1, the first 'new'"):
+    with pytest.raises(
+        EmbeddingsError, match="expected an embedding for each image .* got none for 1, the first 'new'"
+    ):
         distill.main(arguments(tmp_path / "source", tiny_clip, embeddings, tmp_path / "run"))
 
 
-def test_targets_of_another_image_model(captioned_folder: Path, embeddings: Path, tmp_path: Path) -> None:
+def test_embeddings_of_another_image_model(captioned_folder: Path, embeddings: Path, tmp_path: Path) -> None:
     with pytest.raises(EmbeddingsError, match="expected image embeddings of the image model other, got those of"):
         distill.main(arguments(captioned_folder, Path("other"), embeddings, tmp_path / "run"))
 
@@ -185,7 +189,7 @@ def test_no_training_split(captioned_folder: Path, tiny_clip: Path, embeddings: 
         distill.main(arguments(tmp_path / "source", tiny_clip, embeddings, tmp_path / "run"))
 
 
-def test_a_caption_that_is_cut_is_said_once(
+def test_truncated_captions_are_reported_once(
     captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("WARNING", logger="training"):

@@ -1,4 +1,4 @@
-"""ImageEmbeddings: right vectors, listed skipped, and the same bytes after any kill."""
+"""Image embeddings: the image model's vectors, the skipped samples, and what another run continues or refuses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_vectors_are_those_of_the_image_model(finished: Path, broken_source: Pat
     assert not embeddings.manifest.normalised
 
 
-def test_rejects_are_listed_with_reasons(finished: Path) -> None:
+def test_skipped_samples_are_listed_with_reasons(finished: Path) -> None:
     lines = [json.loads(line) for line in (finished / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {(line["image_id"], line["reason"]) for line in lines} == {
         ("train-00003", "a truncated or damaged image"),
@@ -51,13 +51,13 @@ def test_rejects_are_listed_with_reasons(finished: Path) -> None:
     assert (manifest.images, manifest.skipped, manifest.complete) == (45, 3, True)
 
 
-def test_again_changes_nothing(finished: Path, broken_source: Path, tiny_clip: Path) -> None:
+def test_a_second_run_changes_nothing(finished: Path, broken_source: Path, tiny_clip: Path) -> None:
     before = file_contents(finished)
     embed_images.main(embed_arguments(broken_source, tiny_clip, finished.parent, "--max_skipped_fraction", "0.1"))
     assert file_contents(finished) == before
 
 
-def test_a_mended_image_is_taken_up(broken_source: Path, tiny_clip: Path, tmp_path: Path) -> None:
+def test_a_repaired_image_is_embedded(broken_source: Path, tiny_clip: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(broken_source, source)
     argv = embed_arguments(source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
@@ -69,7 +69,7 @@ def test_a_mended_image_is_taken_up(broken_source: Path, tiny_clip: Path, tmp_pa
     assert np.array_equal(embeddings.unit_rows(["train-00003"]), embeddings.unit_rows(["train-00004"]))
 
 
-def test_rows_rejected_while_reading_are_listed_too(tiny_clip: Path, tmp_path: Path) -> None:
+def test_rows_skipped_while_reading_are_listed_too(tiny_clip: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     Image.new("RGB", (8, 8)).save(source / "0.png")
@@ -78,7 +78,7 @@ def test_rows_rejected_while_reading_are_listed_too(tiny_clip: Path, tmp_path: P
     assert json.loads((tmp_path / "embeddings" / "skipped.jsonl").read_text(encoding="utf-8"))["reason"] == "no file"
 
 
-def test_an_image_with_a_rejected_row_and_a_good_one_is_listed_once(tiny_clip: Path, tmp_path: Path) -> None:
+def test_an_image_with_a_skipped_row_and_a_good_one_is_listed_once(tiny_clip: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for number in range(2):
@@ -104,7 +104,9 @@ def test_float16_halves_the_file_and_keeps_the_direction(
     assert np.allclose(half.unit_rows(ids), whole.unit_rows(ids), atol=2e-3)
 
 
-def test_too_many_rejects_stop_and_keep_what_was_done(broken_source: Path, tiny_clip: Path, tmp_path: Path) -> None:
+def test_too_many_skipped_samples_stop_the_run_and_finished_shards_stay(
+    broken_source: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
     with pytest.raises(
         SourceError, match=r"at most 2.0% skipped .*1 × a truncated or damaged image; the first: .*00003.png"
     ):
@@ -114,7 +116,7 @@ def test_too_many_rejects_stop_and_keep_what_was_done(broken_source: Path, tiny_
     assert not manifest.complete
 
 
-def test_another_models_targets_are_refused(finished: Path, broken_source: Path, tiny_clip: Path) -> None:
+def test_embeddings_of_another_model_are_refused(finished: Path, broken_source: Path, tiny_clip: Path) -> None:
     with pytest.raises(
         EmbeddingsError, match="expected image embeddings of the image model clip-ViT-B-32, got those of"
     ):
@@ -125,20 +127,25 @@ def test_another_models_targets_are_refused(finished: Path, broken_source: Path,
         embed_images.main(embed_arguments(broken_source, tiny_clip, finished.parent, "--embedding_dtype", "float16"))
 
 
-def test_an_image_without_a_target(finished: Path) -> None:
-    with pytest.raises(EmbeddingsError, match="got none for 1, the first 'unknown'"):
+def test_an_image_without_an_embedding(finished: Path) -> None:
+    with pytest.raises(
+        EmbeddingsError, match="expected an embedding for each image .* got none for 1, the first 'unknown'"
+    ):
         read_embeddings(finished).rows(["train-00000", "unknown"])
 
 
-def test_no_targets_and_no_manifest(tmp_path: Path) -> None:
+def test_no_embeddings_and_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingsError, match="run training.embed_images first"):
         read_embeddings(tmp_path)
     (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(EmbeddingsError, match=r"expected manifest.json of format 2 in .*, got an older one; delete the folder and embed again"):
+    with pytest.raises(
+        EmbeddingsError,
+        match=r"expected manifest.json of format 2 in .*, got an older one; delete the folder and embed again",
+    ):
         read_embeddings(tmp_path)
 
 
-def test_a_manifest_that_lies_about_norms(finished: Path, tmp_path: Path) -> None:
+def test_a_manifest_that_is_wrong_about_norms(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "embeddings")
     path = tmp_path / "embeddings" / "manifest.json"
     path.write_text(
@@ -188,7 +195,7 @@ def test_the_hash_of_an_image_inside_a_table(captioned_folder: Path, tiny_clip: 
     assert stored.tolist() == [hashlib.sha256(data).digest() for data in images]
 
 
-def test_the_dtype_of_the_computation_is_part_of_the_work(
+def test_the_dtype_of_the_computation_is_part_of_the_settings(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = ("--max_skipped_fraction", "0.1")
@@ -199,15 +206,15 @@ def test_the_dtype_of_the_computation_is_part_of_the_work(
     embed_images.main(embed_arguments(broken_source, tiny_clip, finished.parent, *more, "--dtype", "auto"))
     assert file_contents(finished) == before
     embed_images.main(embed_arguments(broken_source, tiny_clip, tmp_path, *more, "--dtype", "auto"))
-    low, exact = read_embeddings(tmp_path / "embeddings"), read_embeddings(finished)
-    assert low.manifest.compute_dtype == "bf16"
+    bf16, exact = read_embeddings(tmp_path / "embeddings"), read_embeddings(finished)
+    assert bf16.manifest.compute_dtype == "bf16"
     ids = stored_ids(finished)
-    cosines = (low.unit_rows(ids) * exact.unit_rows(ids)).sum(axis=1)
+    cosines = (bf16.unit_rows(ids) * exact.unit_rows(ids)).sum(axis=1)
     assert 0.9999 < cosines.min() < 1 - 1e-7
 
 
 def without_hashes(folder: Path) -> None:
-    """Makes of image embeddings what they were before they held hashes of the files and a shard its skipped."""
+    """Removes from image embeddings the hashes of the files and the shards' lists of skipped samples."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     del manifest["content"], manifest["compute_dtype"]
     for shard in manifest["shards"]:
@@ -217,16 +224,16 @@ def without_hashes(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def test_targets_without_hashes_are_read_and_gone_on_with(
+def test_embeddings_without_hashes_are_read_and_continued(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
-    older, skipped = tmp_path / "embeddings", (finished / "skipped.jsonl").read_bytes()
-    shutil.copytree(finished, older)
-    without_hashes(older)
-    assert read_embeddings(older).contents(32) is None
+    folder, skipped = tmp_path / "embeddings", (finished / "skipped.jsonl").read_bytes()
+    shutil.copytree(finished, folder)
+    without_hashes(folder)
+    assert read_embeddings(folder).contents(32) is None
     vectors = stored_vectors(finished)
-    before = (older / "shard-00000.parquet").read_bytes()
-    (older / "shard-00003.parquet").unlink()
+    before = (folder / "shard-00000.parquet").read_bytes()
+    (folder / "shard-00003.parquet").unlink()
     for again in range(2):
         more = ("--max_skipped_fraction", "0.1" if again else "0")
         if again:
@@ -234,7 +241,7 @@ def test_targets_without_hashes_are_read_and_gone_on_with(
         else:
             with pytest.raises(SourceError, match="at most 0.0% skipped"):
                 embed_images.main(embed_arguments(broken_source, tiny_clip, tmp_path, *more))
-        assert (older / "skipped.jsonl").read_bytes() == skipped
-    assert np.array_equal(stored_vectors(older), vectors)
-    assert read_embeddings(older).contents(32) is None
-    assert (older / "shard-00000.parquet").read_bytes() == before
+        assert (folder / "skipped.jsonl").read_bytes() == skipped
+    assert np.array_equal(stored_vectors(folder), vectors)
+    assert read_embeddings(folder).contents(32) is None
+    assert (folder / "shard-00000.parquet").read_bytes() == before

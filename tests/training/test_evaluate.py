@@ -1,4 +1,4 @@
-"""results.json holds what it says, and the report shows it without reaching out."""
+"""results.json holds the right metrics, and the report shows them without other files."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def results(argv: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_it_ends_with_the_same_results(
+def test_a_run_killed_at_ten_random_moments_ends_with_the_same_results(
     results: dict[str, Any], run: Path, argv: list[str], tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
     before = names(tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
     (tmp_path / "run" / "report.html").unlink()
-    elsewhere = [str(tmp_path / "run") if word == str(run) else word for word in argv]
-    run_killed_at_random("training.evaluate", tmp_path / "run" / "results.json", elsewhere)
+    of_the_copy = [str(tmp_path / "run") if word == str(run) else word for word in argv]
+    run_killed_at_random("training.evaluate", tmp_path / "run" / "results.json", of_the_copy)
     of_this_run = {"model", "wall_seconds"}
-    again = {name: value for name, value in evaluate.main(elsewhere).items() if name not in of_this_run}
+    again = {name: value for name, value in evaluate.main(of_the_copy).items() if name not in of_this_run}
     assert again == {name: value for name, value in results.items() if name not in of_this_run}
     assert names(tmp_path / "run") == before
 
@@ -67,7 +67,7 @@ def names(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
-def test_results_have_the_contracts_form(results: dict[str, Any], run: Path) -> None:
+def test_the_fields_of_the_results(results: dict[str, Any], run: Path) -> None:
     written = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(results))
     assert (written["images"], written["split"]) == (10, "test")
@@ -96,7 +96,7 @@ def test_recall_equals_a_naive_count(results: dict[str, Any], captioned_folder: 
     assert results["text_to_image"]["recall_at_1"] == pytest.approx(np.mean(hits), abs=1e-9)
 
 
-def test_nfd_keeps_exactly_all(results: dict[str, Any]) -> None:
+def test_the_retention_of_nfd_is_1(results: dict[str, Any]) -> None:
     nfd = dict(results["robustness"]["nfd"])
     assert nfd.pop("retention") in (1.0, 0.0)
     assert 0 < nfd.pop("changed") < 1
@@ -127,7 +127,9 @@ def test_captions_are_escaped_in_the_report(captioned_folder: Path, tiny_clip: P
     assert "&lt;script&gt;" in page
 
 
-def test_without_english_captions_there_is_no_ceiling(captioned_folder: Path, run: Path, argv: list[str]) -> None:
+def test_without_english_captions_there_is_no_teacher_reference(
+    captioned_folder: Path, run: Path, argv: list[str]
+) -> None:
     source = run.parent / "turkish-only"
     shutil.copytree(captioned_folder, source, dirs_exist_ok=True)
     path = source / "metadata.jsonl"
@@ -160,7 +162,7 @@ def test_no_model_and_a_model_of_another_width(argv: list[str], tiny_bert: Path,
         )
 
 
-def test_splits_other_than_those_of_the_training(argv: list[str], results: dict[str, Any]) -> None:
+def test_other_splits_than_those_of_the_training(argv: list[str], results: dict[str, Any]) -> None:
     with pytest.raises(
         RunError, match="got test_fraction = 0.3 instead of 0.1, which could measure on training images"
     ):

@@ -19,7 +19,7 @@ from training.run.config import PretrainConfig, read
 from training.run.provenance import sha256_of
 from training.run.record import RunError
 from training.run.source import SourceError
-from training.small_models.clip_dataset import ClipBatches, shifted
+from training.small_models.clip_dataset import ClipBatches, augmented
 from training.small_models.models import build_processor
 from turkish_clip.errors import InputError
 
@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_files_in_another_process(
         ("torch.optim:AdamW.step", 9),
         ("transformers:Trainer._save_rng_state", 2),
         ("training.small_models.models:save_clip", 1),
-        ("training.small_models.clip_training:measure", 1),
+        ("training.small_models.clip_training:evaluate_clip", 1),
     ],
 )
 def test_killed_and_resumed_gives_the_same_weights(
@@ -142,11 +142,11 @@ def test_shorter_captions_come_first(tmp_path: Path) -> None:
 
 def test_augmentation_of_strength_zero_changes_nothing_and_none_mirrors() -> None:
     images = torch.rand(2, 3, 16, 16)
-    assert torch.allclose(shifted(images, torch.zeros(2, 6)), images, atol=1e-5)
+    assert torch.allclose(augmented(images, torch.zeros(2, 6)), images, atol=1e-5)
     left = torch.zeros(1, 3, 16, 16)
     left[..., :4] = 1
     amounts = torch.tensor(np.random.default_rng(0).uniform(-1, 1, size=(64, 6)), dtype=torch.float32)
-    moved = shifted(left.expand(64, -1, -1, -1), amounts)
+    moved = augmented(left.expand(64, -1, -1, -1), amounts)
     assert (moved[..., :8].mean((1, 2, 3)) > moved[..., 8:].mean((1, 2, 3))).all()
 
 

@@ -1,4 +1,4 @@
-"""A finished run becomes a folder that can go up; what stands in the way is said, all at once and with its way out."""
+"""A finished run becomes a folder that can be published; failed checks are reported together, each with what to do."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: 
     assert "of other weights" in caplog.text
 
 
-def test_the_card_tells_the_objective_that_was_trained(run: Path) -> None:
+def test_the_card_describes_the_objective_of_the_training(run: Path) -> None:
     change(run / "run.json", lambda record: record["config"].update(objective="contrastive", typo_probability=0.25))
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), Results.read(run))
@@ -93,7 +93,7 @@ def test_the_card_tells_the_objective_that_was_trained(run: Path) -> None:
 
 @pytest.fixture(scope="module")
 def built(trained: Path) -> dict[str, Path]:
-    """The text encoder's folder and the pair's, built without the fresh process that checks them."""
+    """The folders of the text encoder and of the pair, built without the isolated process that checks them."""
     record, results = publish.finished_run(trained), Results.read(trained)
     folders = {}
     for kind, more in (("text", []), ("paired", ["--paired"])):
@@ -113,7 +113,9 @@ def failed(checks: list[Any]) -> dict[str, str]:
     return {check.name: check.found for check in checks if not check.passed}
 
 
-def test_a_run_folder_is_enough_and_a_stranger_checks_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_folder_is_enough_and_an_isolated_process_checks_the_model(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     summary = publish.main([str(run), *IDS, *LICENSES])
     assert summary["folder"] == str(run / "publish" / "text")
     assert summary["uploaded"] is None
@@ -126,11 +128,11 @@ def test_a_run_folder_is_enough_and_a_stranger_checks_it(run: Path, capsys: pyte
 
 def test_what_is_built_gives_the_vectors_of_the_run(trained: Path, built: dict[str, Path], tiny_clip: Path) -> None:
     texts = ["kırmızı bir ev", "İki mavi kuş"]
-    wanted = encode_each(load_model(trained / "model", device="cpu"), texts)
+    expected = encode_each(load_model(trained / "model", device="cpu"), texts)
     images = encode_each(load_model(tiny_clip, device="cpu"), golden_images())
     text, pair = (SentenceTransformer(str(built[kind]), device="cpu") for kind in ("text", "paired"))
-    assert np.array_equal(encode_each(text, texts), wanted)
-    assert np.array_equal(encode_each(pair, texts), wanted)
+    assert np.array_equal(encode_each(text, texts), expected)
+    assert np.array_equal(encode_each(pair, texts), expected)
     assert np.array_equal(encode_each(pair, golden_images()), images)
     for folder in built.values():
         assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".py", ".pkl")]
@@ -151,20 +153,20 @@ def test_names_that_older_libraries_know(built: dict[str, Path]) -> None:
         ("run.json", {"git": {}}, "no git commit when it was trained"),
         ("results.json", {"weights_sha256": "0"}, "results.json is of other weights than the run's model"),
         ("results.json", {"split": "train"}, "results.json is of the train split"),
-        ("results.json", {"images": "many"}, "no fraction at images"),
+        ("results.json", {"images": "many"}, "no valid number at images"),
         ("results.json", {"dataset": "mini"}, r"results.json is of other data \(mini\)"),
         ("results.json", {"weights_sha256": None}, "results.json is of other weights"),
         ("run.json", {"inputs": {"captions_sha256": "", "image_model": {"id": "x", "weights_sha256": "0"}}}, None),
         (
             "results.json",
             {"hubness": {"text_to_image": float("nan"), "image_to_text": 0.0}},
-            "no fraction at hubness.text_",
+            "no valid number at hubness.text_",
         ),
     ],
 )
-def test_what_stands_in_the_way(run: Path, file: str, how: dict[str, Any], reason: str | None) -> None:
+def test_failed_checks(run: Path, file: str, how: dict[str, Any], reason: str | None) -> None:
     change(run / file, lambda value: value.update(how))
-    expected = f"expected a run that can be published, got 1 in the way: .*{reason}"
+    expected = f"expected a run that can be published, got 1 failed check: .*{reason}"
     if reason is None:
         expected = "expected the image model that the run was trained with, got other weights in me/image"
     with pytest.raises(RunError, match=expected):
@@ -172,12 +174,12 @@ def test_what_stands_in_the_way(run: Path, file: str, how: dict[str, Any], reaso
     assert not (run / "publish").exists()
 
 
-def test_all_reasons_are_said_at_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_failed_checks_are_reported_together(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pre_publish_checks, "git_state", lambda: GitState("1" * 40, ("training/distill.py",)))
     with pytest.raises(RunError) as caught:
         publish.main([str(run)])
     for part in (
-        "got 5 in the way",
+        "got 5 failed checks: (1) ",
         "uncommitted changes now",
         "add --license, for example apache-2.0",
         "no licence of the data images",
@@ -191,23 +193,23 @@ def test_all_reasons_are_said_at_once(run: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("argv", "reason"),
     [
-        (["--license", "Apache 2.0"], r"no licence of the weights \('Apache 2.0'\)"),
+        (["--license", "Apache 2.0"], r"no licence id for the weights \('Apache 2.0'\)"),
         (["--push", "me/pair"], "me/pair is the id of the pair; push to another, or add --paired"),
         (["--push", "me/text", "--paired"], "me/text is the id of the text encoder; push to another, or leave out"),
         (["--push", "you/text"], r"ids of several owners \(me, you\)"),
     ],
 )
-def test_what_the_maker_says_wrongly(run: Path, argv: list[str], reason: str) -> None:
+def test_options_that_can_not_be_published(run: Path, argv: list[str], reason: str) -> None:
     with pytest.raises(RunError, match=reason):
         publish.main([str(run), *IDS, *LICENSES, *argv])
 
 
-def test_licences_are_those_of_the_data_that_were_trained_on(run: Path) -> None:
+def test_licences_are_those_of_the_training_data(run: Path) -> None:
     with pytest.raises(RunError, match="no licence of the data images; add --captions_license"):
         publish.main(["demo", "--run", str(run), *IDS])
 
 
-def test_a_folder_beside_the_checkout_is_nobody_elses(tmp_path: Path) -> None:
+def test_only_folders_in_git_are_tracked(tmp_path: Path) -> None:
     assert pre_publish_checks.is_tracked(Path(__file__).parent)
     assert not pre_publish_checks.is_tracked(tmp_path)
     assert not pre_publish_checks.is_tracked(pre_publish_checks.CHECKOUT / ".git")
@@ -220,13 +222,13 @@ def test_a_damaged_results_file(run: Path, text: str) -> None:
         publish.main([str(run), *IDS, *LICENSES])
 
 
-def test_a_model_that_finds_what_chance_finds(run: Path) -> None:
+def test_a_model_no_better_than_chance(run: Path) -> None:
     def lower(results: dict[str, Any]) -> None:
         results["images"] = 100
         results["text_to_image"].update(recall_at_10=0.11, ci95={"recall_at_10": [0.08, 0.14]})
 
     change(run / "results.json", lower)
-    with pytest.raises(RunError, match="recall@10 0.110 among 100 images is what chance finds"):
+    with pytest.raises(RunError, match="recall@10 0.110 among 100 images is no better than chance"):
         publish.main([str(run), *IDS, *LICENSES])
 
 
@@ -235,7 +237,7 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
         publish.main([str(tmp_path)])
 
 
-def test_the_makers_own_words_are_no_gaps(run: Path) -> None:
+def test_free_texts_are_not_taken_for_empty_fields(run: Path) -> None:
     words = ["--limits", "None of the images show people; TODO lists neither"]
     publish.build(
         publish.read(PublishConfig, [str(run), *IDS, *LICENSES, *words]),
@@ -265,31 +267,33 @@ def test_weights_that_were_changed_since(run: Path, tiny_clip: Path) -> None:
     from turkish_clip import build_text_encoder, save_text_encoder
 
     save_text_encoder(build_text_encoder(run / "backbone", dim=16, max_tokens=32, device="cpu"), run / "model")
-    with pytest.raises(RunError, match="expected the weights that results.json is of, got others"):
+    with pytest.raises(RunError, match="expected the weights that results.json was measured with, got others"):
         publish.main([str(run), *IDS, *LICENSES])
 
 
-def test_a_failed_check_stops_before_anything_goes_up(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_stops_before_the_upload(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(folder: Path, record: dict[str, Any]) -> Any:
         change(folder / RECORD, lambda golden: golden["golden"]["text_vectors"][0].__setitem__(0, 9.0))
         return checks(folder, record)
 
     checks = publish.check_isolated
     monkeypatch.setattr(publish, "check_isolated", spoil)
-    monkeypatch.setattr(publish, "push", lambda *_: pytest.fail("it went up"))
+    monkeypatch.setattr(publish, "push", lambda *_: pytest.fail("it was uploaded"))
     monkeypatch.setattr(publish, "need_token", lambda _: None)
-    with pytest.raises(RunError, match=r"1 in the way: \(1\) golden texts: 12 sentences, largest difference [0-9.e+]+"):
+    with pytest.raises(
+        RunError, match=r"1 failed check: \(1\) golden texts: 12 sentences, largest difference [0-9.e+]+"
+    ):
         publish.main([str(run), *IDS, *LICENSES, "--push", "me/text"])
 
 
-def test_a_missing_token_is_said_before_the_work(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_token_is_reported_before_the_work(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(PushError, match="expected a token for me/text, got none; run `hf auth login`"):
         publish.main([str(run), *IDS, *LICENSES, "--push", "me/text"])
     assert not (run / "publish").exists()
 
 
-def test_a_command_says_it_in_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_the_command_are_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         run_command(publish.main, [str(run)])
     assert left.value.code == 2
@@ -307,11 +311,11 @@ def numbers_of(value: Any) -> set[float]:
 
 
 @pytest.mark.parametrize("kind", ["text", "paired"])
-def test_the_card_holds_no_number_that_results_do_not(trained: Path, built: dict[str, Path], kind: str) -> None:
+def test_the_numbers_of_the_card_are_in_the_results(trained: Path, built: dict[str, Path], kind: str) -> None:
     card = (built[kind] / "README.md").read_text(encoding="utf-8")
     measured = numbers_of(json.loads((trained / "results.json").read_text(encoding="utf-8")))
     head, _, rest = card.partition("## Results")
-    figures = rest.partition("### Others")[0]
+    figures = rest.partition("### Baselines")[0]
     known = {f"{number:.3f}" for number in measured} | {f"{number:g}" for number in measured}
     known |= {f"{100 * number:.1f}" for number in measured} | {"95", "1", "5", "10", "100.0"}
     for number in re.findall(r"\d+(?:\.\d+)?", figures):
@@ -328,32 +332,32 @@ def test_the_hubs_own_classes_read_the_card(built: dict[str, Path], kind: str) -
     assert (data.license, data.language, data.library_name) == ("apache-2.0", ["tr"], "sentence-transformers")
     assert data.pipeline_tag == "sentence-similarity"
     results = json.loads((built[kind] / "results.json").read_text(encoding="utf-8"))
-    by_task = {(found.task_name, found.metric_type): found.metric_value for found in data.eval_results}
+    by_task = {(result.task_name, result.metric_type): result.metric_value for result in data.eval_results}
     for task, key in (("text to image retrieval", "text_to_image"), ("image to text retrieval", "image_to_text")):
         assert by_task[task, "recall_at_10"] == round(results[key]["recall_at_10"], 4)
 
 
-def test_the_card_of_a_text_encoder_says_what_it_pairs_with(built: dict[str, Path]) -> None:
+def test_the_card_of_a_text_encoder_names_its_image_model(built: dict[str, Path]) -> None:
     text, pair = ((built[kind] / "README.md").read_text(encoding="utf-8") for kind in ("text", "paired"))
     assert "A Turkish **text** encoder for the image model [me/image](https://huggingface.co/me/image)" in text
     assert 'SentenceTransformer("me/text"), SentenceTransformer("me/image")' in text
     assert 'SentenceTransformer("me/pair")' in text
     assert "The text side alone is [me/text](https://huggingface.co/me/text)" in pair
-    assert "image_model: model" in text  # the recipe names the maker's folder by its last part
+    assert "image_model: model" in text  # the recipe gives the last part of the local path
 
 
 @pytest.mark.parametrize(
     "line", ["| data |  |", "| data |  | x |", "took None s", "{{ name }}", "recall nan", "TODO: licence"]
 )
-def test_a_gap_in_the_card(built: dict[str, Path], line: str) -> None:
+def test_an_empty_field_of_the_card(built: dict[str, Path], line: str) -> None:
     card = (built["text"] / "README.md").read_text(encoding="utf-8")
     with pytest.raises(CardError, match="expected a filled field, got .* in line"):
         check(f"{card}\n{line}\n")
-    with pytest.raises(CardError, match="head that the Hub reads|head to say"):
+    with pytest.raises(CardError, match="metadata that the Hub reads|in the card's metadata, got none"):
         check(card.replace("model-index:", "model-index: 7 #"))
 
 
-def test_paths_of_the_machine_stay_here() -> None:
+def test_local_paths_are_not_published() -> None:
     for path in ("/a/b/images", "../b/images", "~/images"):
         assert public_name(path) == "images"
     sources = [{"captions": path} for path in ("/a/images", "/b/images", "owner/set", "data/set.csv")]
@@ -419,6 +423,6 @@ def test_verify_never_raises(built: dict[str, Path], tmp_path: Path) -> None:
     assert "expected a model in" in failed(verify(folder, device="cpu"))["loads"]
 
 
-def test_golden_images_are_told_apart(tiny_clip: Path) -> None:
+def test_golden_images_have_different_embeddings(tiny_clip: Path) -> None:
     vectors = unit(encode_each(load_model(tiny_clip, device="cpu"), golden_images()))
     assert float((vectors @ vectors.T - np.eye(3)).max()) < 0.999

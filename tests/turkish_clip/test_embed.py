@@ -20,7 +20,7 @@ from training.mini import scene
 from training.mini.world import SMALL_CLIP
 from turkish_clip.embed import EmbeddedBatch, bf16_weights, embed_batches, fast_dtype
 from turkish_clip.encoder import load_model
-from turkish_clip.images import ImageError, Opened, open_hashed, open_image
+from turkish_clip.images import ImageError, OpenedImage, open_hashed, open_image
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
 
 WORKERS = 2
@@ -33,13 +33,13 @@ class NoiseImage:
     number: int
     reason: str = ""
 
-    def load(self, min_side: int | None = None) -> Opened:
+    def load(self, min_side: int | None = None) -> OpenedImage:
         if self.reason == "defect":
             raise ZeroDivisionError("a defect")
         if self.reason:
             raise ImageError(str(self.number), self.reason)
         levels = np.random.default_rng(self.number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-        return Opened(Image.fromarray(levels), bytes([self.number]))
+        return OpenedImage(Image.fromarray(levels), bytes([self.number]))
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class JpegFile:
     data: bytes
     whole: bool
 
-    def load(self, min_side: int | None = None) -> Opened:
-        return Opened(open_image(self.data, min_side=None if self.whole else min_side))
+    def load(self, min_side: int | None = None) -> OpenedImage:
+        return OpenedImage(open_image(self.data, min_side=None if self.whole else min_side))
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +74,15 @@ def test_any_number_of_compute_threads_gives_the_same_vectors_in_order(model: Se
     }
     assert torch.get_num_threads() == threads
     for one, other, batch in zip(found[1], found[3], batches, strict=True):
-        assert one.kept == other.kept == [place for place, image in enumerate(batch) if not image.reason]
-        assert one.contents == other.contents == [bytes([batch[place].number]) for place in one.kept]
+        assert one.opened == other.opened == [place for place, image in enumerate(batch) if not image.reason]
+        assert one.contents == other.contents == [bytes([batch[place].number]) for place in one.opened]
         assert {place: error.reason for place, error in one.errors.items()} == {
             place: image.reason for place, image in enumerate(batch) if image.reason
         }
         assert np.array_equal(one.vectors, other.vectors)
-        expected = model.encode([batch[place].load().image for place in one.kept]) if one.kept else np.empty((0, 16))
+        expected = (
+            model.encode([batch[place].load().image for place in one.opened]) if one.opened else np.empty((0, 16))
+        )
         assert np.allclose(one.vectors, expected, atol=1e-5)
     assert found[1][-1].vectors.shape == (0, 16)
     for one, other in zip(found[1], embedded(model, batches, compute_threads=0), strict=True):
@@ -147,7 +149,9 @@ class Gallery:
         rng = random.Random(7)
         scenes = [scene.random_scene(rng) for _ in range(images)]
         self.files = [self._jpeg(drawn, rng) for drawn in scenes]
-        self.relevance = Relevance.of([[scene.english_caption(drawn, rng) for _ in range(2)] for drawn in scenes])
+        self.relevance = Relevance.from_captions(
+            [[scene.english_caption(drawn, rng) for _ in range(2)] for drawn in scenes]
+        )
         self.texts = unit(load_model(SMALL_CLIP, device="cpu").encode(self.relevance.texts, batch_size=64))
 
     @staticmethod

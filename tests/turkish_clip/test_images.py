@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from turkish_clip import ImageError, InputError, open_image
-from turkish_clip.images import UnreadError, open_hashed
+from turkish_clip.images import UnreadableImageError, open_hashed
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
@@ -161,7 +161,7 @@ def test_open_hashed_gives_the_same_reasons(reason: str, tmp_path: Path) -> None
     with pytest.raises(ImageError, match="resim.jpg") as caught:
         open_hashed(path)
     assert caught.value.reason == reason
-    assert isinstance(caught.value, UnreadError) == (reason == "no file")
+    assert isinstance(caught.value, UnreadableImageError) == (reason == "no file")
 
 
 def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_file_that_fails_to_be_read_is_an_unread_error(tmp_path: Path, monkeyp
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(UnreadError, match=r"an unreadable file \(Input/output error\)"):
+    with pytest.raises(UnreadableImageError, match=r"an unreadable file \(Input/output error\)"):
         open_hashed(tmp_path / "resim.png")
 
 

@@ -29,7 +29,7 @@ def test_ranks_equal_naive_ones_in_chunks(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_collapsed_encoder_finds_nothing() -> None:
     same = unit(np.ones((30, 4)))
-    result = Relevance.of([[f"text {i}"] for i in range(30)]).text_to_image(same, same)
+    result = Relevance.from_captions([[f"text {i}"] for i in range(30)]).text_to_image(same, same)
     assert result.recall_at_1 == result.recall_at_5 == result.recall_at_10 == 0
     assert result.median_rank == 30
 
@@ -37,14 +37,14 @@ def test_a_collapsed_encoder_finds_nothing() -> None:
 def test_an_encoder_that_gives_nan_finds_nothing() -> None:
     images = unit(np.eye(8))
     texts = np.full((8, 8), np.nan, dtype=np.float32)
-    relevance = Relevance.of([[f"text {i}"] for i in range(8)])
+    relevance = Relevance.from_captions([[f"text {i}"] for i in range(8)])
     assert relevance.text_to_image(texts, images).recall_at_5 == 0
     assert relevance.image_to_text(texts, images).recall_at_5 == 0
 
 
 def test_an_encoder_that_matches_every_image_finds_everything() -> None:
     eye = unit(np.eye(12))
-    relevance = Relevance.of([[f"text {i}"] for i in range(12)])
+    relevance = Relevance.from_captions([[f"text {i}"] for i in range(12)])
     forth, back = relevance.text_to_image(eye, eye), relevance.image_to_text(eye, eye)
     assert forth.recall_at_1 == back.recall_at_1 == forth.mrr == 1.0
     assert forth.median_rank == 1.0
@@ -64,7 +64,7 @@ def test_metric_names_are_what_is_averaged_and_resampled() -> None:
 
 
 def test_several_captions_are_ranked_against_distinct_images() -> None:
-    relevance = Relevance.of([["bir kuş", "kuş"], ["ev", "bir ev"], ["top"]])
+    relevance = Relevance.from_captions([["bir kuş", "kuş"], ["ev", "bir ev"], ["top"]])
     images = unit(np.eye(3))
     texts = images[[0, 0, 1, 1, 2]]
     assert relevance.text_to_image(texts, images).recall_at_1 == 1.0
@@ -72,7 +72,7 @@ def test_several_captions_are_ranked_against_distinct_images() -> None:
 
 
 def test_a_text_of_two_images_is_relevant_to_both() -> None:
-    relevance = Relevance.of([["kalp", "kırmızı kalp"], ["kalp"], ["ev"]])
+    relevance = Relevance.from_captions([["kalp", "kırmızı kalp"], ["kalp"], ["ev"]])
     assert relevance.texts == ["kalp", "kırmızı kalp", "ev"]
     assert relevance.texts_of == [[0, 1], [0], [2]]
     images = unit(np.eye(3))

@@ -57,7 +57,7 @@ def disjoint_splits(captions: Captions, digests: Digests) -> DisjointSplits:
     """
     splits = captions.rows.splits
     kept = in_last_split(digests, splits)
-    repeats = kept & (first_places(digests, splits) != np.arange(len(digests)))
+    repeats = kept & (first_occurrences(digests, splits) != np.arange(len(digests)))
     removed = {name: int((~kept & (splits == number)).sum()) for number, name in enumerate(SPLITS) if name}
     repeated = {name: int((repeats & (splits == number)).sum()) for number, name in enumerate(SPLITS) if name}
     for number, name in enumerate(SPLITS):
@@ -83,7 +83,7 @@ def deduplicate_by_digest(rows: Sequence[Row], digests: Digests) -> Sequence[Row
         rows: the rows; returned as they are where no image repeats.
         digests: (n,) digests of their files.
     """
-    firsts = first_places(digests, np.zeros(len(rows), np.uint8)).tolist()
+    firsts = first_occurrences(digests, np.zeros(len(rows), np.uint8)).tolist()
     images: dict[int, Row] = {}
     for number, row in zip(firsts, rows):
         first = images.get(number)
@@ -129,10 +129,10 @@ def in_last_split(digests: Digests, splits: NDArray[np.uint8]) -> NDArray[np.boo
     return kept
 
 
-def first_places(digests: Digests, splits: NDArray[np.uint8]) -> NDArray[np.int64]:
+def first_occurrences(digests: Digests, splits: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Returns for each row the number of the first row that has the same image in the same split: (n,) int64.
 
-    >>> first_places(np.array([b"a", b"b", b"a", b"a"]), np.array([0, 0, 0, 2], np.uint8)).tolist()
+    >>> first_occurrences(np.array([b"a", b"b", b"a", b"a"]), np.array([0, 0, 0, 2], np.uint8)).tolist()
     [0, 1, 0, 3]
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.data.lazy_images import LazyImage, MissingImage, StreamedImage, reading
+from training.data.lazy_images import LazyImage, MissingImage, StreamedImage, one_line_errors
 from training.data.parquet import parquet_rows
 from training.data.samples import Record
 from training.run.provenance import commit_of
@@ -95,7 +95,7 @@ class HubFileImage(LazyImage):
     def read(self) -> bytes:
         import fsspec
 
-        with reading(self.address), fsspec.open(self.address, "rb") as file:
+        with one_line_errors(self.address), fsspec.open(self.address, "rb") as file:
             return bytes(file.read())
 
 
@@ -119,7 +119,7 @@ class HubImageStore:
         return 0
 
     def cells(self, start: int) -> Iterator[Any]:
-        with reading(self.name):
+        with one_line_errors(self.name):
             for values in _split(self.name, self.config, self.revision, self.split):
                 yield values[self.column]
 
@@ -163,14 +163,14 @@ def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
     if builder.name == "parquet" and files:
         root = Path(name) if Path(name).is_dir() else None
         for split, paths in files.items():
-            parts = (parquet_rows(str(path), root, confined=True, named=False) for path in paths)
+            parts = (parquet_rows(str(path), root, confined=True, paths_are_names=False) for path in paths)
             for number, values in enumerate(itertools.chain.from_iterable(parts), start=1):
                 yield Record(values, root, True, number, split=str(split))
         return
     commit = commit_of(name, revision, "dataset") or revision  # rows and images of one commit
     for split in _splits(name, config, commit):
         stores: dict[str, HubImageStore] = {}  # one object per column, shared by all rows
-        with reading(name):
+        with one_line_errors(name):
             for number, values in enumerate(_split(name, config, commit, split), start=1):
                 for column in values:
                     stores.setdefault(column, HubImageStore(name, config, commit, split, column))

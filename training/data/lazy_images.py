@@ -39,13 +39,13 @@ class MissingImage:
     reason: str
 
 
-KEPT_BYTES = 64 << 20  # of the cells that a cursor buffers
-NEAR = 1024  # cells that a cursor reads and buffers rather than skips: another thread may be about to ask for them
-OPEN_PLACES = 4  # cursors over one store
-OPEN_STORES = 3  # stores with cursors: the files of a data set are read one after the other
+MAX_BUFFERED_BYTES = 64 << 20  # of the cells that a cursor buffers
+MAX_READ_AHEAD = 1024  # cells that a cursor reads rather than skips: another thread may be about to ask for them
+MAX_CURSORS = 4  # cursors over one store
+MAX_OPEN_STORES = 3  # stores with cursors: the files of a data set are read one after the other
 
 
-class Store(Protocol):
+class ImageStore(Protocol):
     """A sequence of cells with one image each, which can be read in order from certain cells on."""
 
     def size(self) -> int:
@@ -78,7 +78,7 @@ class StreamedImage(LazyImage):
         name: its path, where the store gives one.
     """
 
-    store: Store
+    store: ImageStore
     number: int
     name: str = ""
 
@@ -94,7 +94,7 @@ class StreamedImage(LazyImage):
 class _Cursor:
     """A cursor over a store: an iterator of cells, its position, and buffered cells that it has read past."""
 
-    def __init__(self, store: Store, start: int) -> None:
+    def __init__(self, store: ImageStore, start: int) -> None:
         self.position = start
         self.cells = store.cells(start)
         self.buffered: OrderedDict[int, Any] = OrderedDict()
@@ -108,11 +108,11 @@ class _Cursor:
             return cell
         while self.position < number:
             cell = next(self.cells)
-            if number - self.position <= NEAR:
+            if number - self.position <= MAX_READ_AHEAD:
                 self.buffered[self.position] = cell
                 self.buffered_bytes += _size(cell)
             self.position += 1
-            while self.buffered_bytes > KEPT_BYTES:
+            while self.buffered_bytes > MAX_BUFFERED_BYTES:
                 self.buffered_bytes -= _size(self.buffered.popitem(last=False)[1])
         cell = next(self.cells)
         self.position += 1
@@ -122,7 +122,7 @@ class _Cursor:
 class _Reader:
     """Reads one store for all threads of the process, with a few cursors."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ImageStore) -> None:
         self.store = store
         self.lock = threading.Lock()
         self.cursors: list[_Cursor] = []  # the most recently used last
@@ -145,25 +145,25 @@ class _Reader:
         if best is None:
             before = [cursor for cursor in self.cursors if cursor.position <= number]
             best = max(before, key=lambda cursor: cursor.position, default=None)
-            if best and number - best.position > NEAR and self.store.start(number) > best.position:
+            if best and number - best.position > MAX_READ_AHEAD and self.store.start(number) > best.position:
                 best = None
         if best is None:
-            del self.cursors[: max(0, len(self.cursors) + 1 - OPEN_PLACES)]
+            del self.cursors[: max(0, len(self.cursors) + 1 - MAX_CURSORS)]
             return _Cursor(self.store, self.store.start(number))
         self.cursors.remove(best)
         return best
 
 
-_readers: OrderedDict[Store, _Reader] = OrderedDict()
+_readers: OrderedDict[ImageStore, _Reader] = OrderedDict()
 _readers_lock = threading.Lock()
 
 
-def _reader(store: Store) -> _Reader:
+def _reader(store: ImageStore) -> _Reader:
     with _readers_lock:
         reader = _readers.get(store) or _Reader(store)
         _readers[store] = reader
         _readers.move_to_end(store)
-        while len(_readers) > OPEN_STORES:
+        while len(_readers) > MAX_OPEN_STORES:
             _readers.popitem(last=False)
         return reader
 
@@ -174,7 +174,7 @@ def _size(cell: Any) -> int:
 
 
 @contextmanager
-def reading(place: object) -> Iterator[None]:
+def one_line_errors(place: object) -> Iterator[None]:
     """Turns any error of a library or of the network while a place is read into a SourceError of one line.
 
     Raises:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.data.lazy_images import StreamedImage, reading
-from training.data.samples import inside
+from training.data.lazy_images import StreamedImage, one_line_errors
+from training.data.samples import resolve_image_path
 from training.run.source import SourceError
 from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError
@@ -60,7 +60,7 @@ class ParquetImageStore:
                     yield from batch.column(0).to_pylist()
 
     def _starts(self) -> list[int]:
-        with reading(self.file):
+        with one_line_errors(self.file):
             return _group_starts(self.file, _stamp(self.file))
 
     def size(self) -> int:
@@ -82,20 +82,20 @@ class ParquetImageStore:
             return cell
         if not isinstance(cell, str) or not cell:
             raise ImageError(f"row {number + 1} of {self.file}", "no image")
-        path = inside(Path(self.folder) if self.folder else None, cell, confined=self.confined)
+        path = resolve_image_path(Path(self.folder) if self.folder else None, cell, confined=self.confined)
         if isinstance(path, str):
             raise ImageError(cell, path)
         return path
 
 
-def parquet_rows(file: str, folder: Path | None, *, confined: bool, named: bool) -> Iterator[dict[str, Any]]:
+def parquet_rows(file: str, folder: Path | None, *, confined: bool, paths_are_names: bool) -> Iterator[dict[str, Any]]:
     """Yields the rows of a Parquet file as column → value, each image as a `StreamedImage` without its bytes.
 
     Args:
         file: a path, or an address on the Hub (hf://…).
         folder: what paths in cells are relative to; None where there are no files beside the table.
         confined: whether paths that leave the folder are refused.
-        named: whether the path beside an image's bytes is its name; the files of one data set may repeat names.
+        paths_are_names: whether the path beside an image's bytes is its name; files of one data set may repeat names.
 
     Raises:
         SourceError: the file is not a Parquet file, or can't be read.
@@ -103,7 +103,7 @@ def parquet_rows(file: str, folder: Path | None, *, confined: bool, named: bool)
     with _opened(file) as table:
         images = {field.name: field.type for field in table.schema_arrow if _holds_images(field, table.metadata)}
         stores = {name: ParquetImageStore(file, name, str(folder or ""), confined) for name in images}
-        with_path = [name for name, kind in images.items() if named and _has_path(kind)]
+        with_path = [name for name, kind in images.items() if paths_are_names and _has_path(kind)]
         columns = [name for name in table.schema_arrow.names if name not in images]
         columns += [f"{name}.path" for name in with_path]
         number = 0
@@ -160,7 +160,7 @@ def _all_null(leaf: str, metadata: pq.FileMetaData) -> bool:
 def _opened(file: str) -> Iterator[pq.ParquetFile]:
     import pyarrow.parquet as pq
 
-    with reading(file), _source(file) as source:
+    with one_line_errors(file), _source(file) as source:
         metadata = _metadata(file, _stamp(file))
         with pq.ParquetFile(source, metadata=metadata, buffer_size=READ_BYTES, pre_buffer=False) as table:
             yield table

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from training.data.lazy_images import LazyImage, MissingImage
-from turkish_clip.images import Opened, open_hashed, open_image
+from turkish_clip.images import OpenedImage, open_hashed, open_image
 
 SAMPLE_IMAGE = "__image__"  # the key of a record's image where the source's layout, and no column name, determines it
 
@@ -55,10 +55,10 @@ class Record:
             return value.reason
         if isinstance(value, dict):  # the Hub's layout of an image in Parquet
             value = value.get("path")
-        return inside(self.folder, value, confined=self.confined)
+        return resolve_image_path(self.folder, value, confined=self.confined)
 
 
-def inside(folder: Path | None, name: object, *, confined: bool) -> Path | str:
+def resolve_image_path(folder: Path | None, name: object, *, confined: bool) -> Path | str:
     """Returns the path of the file that a cell names, or as text the reason why it names none.
 
     Args:
@@ -148,7 +148,7 @@ class Row:
         """
         return open_image(self.file, min_side=min_side)
 
-    def load(self, min_side: int | None = None) -> Opened:
+    def load(self, min_side: int | None = None) -> OpenedImage:
         """Opens the image as `open` does, and hashes its file.
 
         Raises:

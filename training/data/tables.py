@@ -33,7 +33,7 @@ def table_records(path: Path, *, confined: bool) -> Iterator[Record]:
     if suffix == ".parquet":
         from training.data.parquet import parquet_rows
 
-        rows = parquet_rows(str(path), path.parent, confined=confined, named=True)
+        rows = parquet_rows(str(path), path.parent, confined=confined, paths_are_names=True)
     else:
         rows = _jsonl_rows(path) if suffix == ".jsonl" else _csv_rows(path)
     for number, values in enumerate(rows, start=1):

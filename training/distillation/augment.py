@@ -61,7 +61,7 @@ class Augmentation:
         """Sets the epoch, for which the rewritten captions are drawn anew."""
         self.epoch = epoch
 
-    def of(self, texts: Sequence[str], rows: Sequence[int]) -> list[str]:
+    def apply(self, texts: Sequence[str], rows: Sequence[int]) -> list[str]:
         """Returns the captions in order, some of them rewritten.
 
         Args:

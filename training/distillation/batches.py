@@ -38,10 +38,10 @@ class ShardedBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[list[int]]:
         for rows in self._by_length() if self.by_length else self._shuffled():
-            yield from self.sharding.deal(rows)
+            yield from self.sharding.shard_rows(rows)
 
     def __len__(self) -> int:
-        return self.sharding.steps * self.sharding.parts
+        return self.sharding.steps * self.sharding.shards
 
     def _shuffled(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)

@@ -75,9 +75,9 @@ def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
     from datasets import Dataset
     from datasets.table import InMemoryTable
 
-    train = drawn(with_embeddings(captions.split("train"), embeddings), config)
+    train = sample_images(without_skipped(captions.split("train"), embeddings), config)
     targets = regression_targets(train, embeddings, config)
-    each = "row" if OBJECTIVES[config.objective].aligned else "image"
+    index_column = "row" if OBJECTIVES[config.objective].aligned else "image"
     targets_sha256 = hashlib.sha256(targets.data).hexdigest()
     table = caption_table(train, config.folder)
     texts = Texts(table.select(["caption"]))
@@ -94,7 +94,7 @@ def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
     )
     dataset = Dataset(InMemoryTable(table), fingerprint=sha256_of_texts(texts)[:16])  # memory-mapped despite its name
     return Pairs(
-        dataset.with_transform(TargetLookup(targets, targets_sha256, augmentation, each)),
+        dataset.with_transform(TargetLookup(targets, targets_sha256, augmentation, index_column)),
         len(train),
         texts,
         targets_sha256,
@@ -123,27 +123,29 @@ def caption_table(rows: Rows, temp_dir: Path) -> pa.Table:
 class TargetLookup:
     """The data set's transform: rows of `caption_table` become the columns caption (augmented) and label."""
 
-    def __init__(self, targets: Vectors, targets_sha256: str, augmentation: Augmentation, each: str = "image") -> None:
+    def __init__(
+        self, targets: Vectors, targets_sha256: str, augmentation: Augmentation, index_column: str = "image"
+    ) -> None:
         """Keeps the regression targets as a tensor that shares their memory.
 
         Args:
             targets: (n, dim) float32 regression targets.
             targets_sha256: of their bytes.
             augmentation: of the captions.
-            each: column of the table that numbers the targets: image, or row where each caption has its own.
+            index_column: column of the table that numbers the targets: image, or row where each caption has its own.
         """
         import torch
 
         self._targets = torch.from_numpy(targets)
-        self._each = each
+        self._index_column = index_column
         self._targets_sha256 = targets_sha256
         self._augmentation = augmentation
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         if "caption" in batch:
-            result["caption"] = self._augmentation.of(batch["caption"], batch["row"])
-            result["label"] = list(self._targets[batch[self._each]])
+            result["caption"] = self._augmentation.apply(batch["caption"], batch["row"])
+            result["label"] = list(self._targets[batch[self._index_column]])
         return result
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
@@ -155,7 +157,7 @@ class TargetLookup:
         return self
 
 
-def drawn(rows: Rows, config: DistillConfig) -> Rows:
+def sample_images(rows: Rows, config: DistillConfig) -> Rows:
     """Returns the rows that the run trains on, drawn by a hash of their ids; a larger draw contains a smaller one.
 
     Args:
@@ -169,7 +171,7 @@ def drawn(rows: Rows, config: DistillConfig) -> Rows:
     return rows.take(np.sort(order[: config.train_images]))
 
 
-def with_embeddings(rows: Rows, embeddings: ImageEmbeddings) -> Rows:
+def without_skipped(rows: Rows, embeddings: ImageEmbeddings) -> Rows:
     """Returns the rows whose images were not skipped when the image embeddings were made.
 
     Args:
@@ -216,7 +218,7 @@ def _evaluator(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
     """Returns the evaluator of the validation split, each image once; None, after a warning, where it has no images."""
     from turkish_clip.evaluator import RetrievalEvaluator
 
-    rows = deduplicate(with_embeddings(captions.rows.of_split("validation"), embeddings), embeddings)
+    rows = deduplicate(without_skipped(captions.rows.of_split("validation"), embeddings), embeddings)
     if not rows:
         log.warning("no validation images: the weights of the last step are saved, not the best ones")
         return None

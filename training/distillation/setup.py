@@ -1,4 +1,4 @@
-"""What a distillation run stands on: the machine, the inputs, and the trainer's arguments."""
+"""The set-up of a distillation run: checks of the machine, the inputs, and the trainer's arguments."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ COMPILERS = (os.environ.get("CXX", "g++"), "c++", "clang++", "cl")  # one of whi
 
 
 def join_ranks(config: DistillConfig) -> None:
-    """Checks what this machine has to have, and meets the other processes, where there are some.
+    """Checks the batch size and this machine, and joins the process group if there are several processes.
 
     Raises:
-        InputError: fewer captions in a batch than parts of it, no compiler, no device for each process, or the
-            processes do not meet.
+        InputError: a batch has fewer captions than shards, there is no compiler or no device for each process, or the
+            processes can't connect.
     """
     parts = world_size() * config.gradient_accumulation
     if config.batch_size < parts:
@@ -50,7 +50,7 @@ def join_ranks(config: DistillConfig) -> None:
             f"expected a C++ compiler for 'compile', got none of {', '.join(COMPILERS)}; install one, or leave it out"
         )
     if OBJECTIVES[config.objective].contrastive and config.gradient_accumulation > 1 and is_main_process():
-        log.warning("%s tells an image from those of its micro-batch alone, not of the batch", config.objective)
+        log.warning("%s: in-batch negatives come from the micro-batch alone, not from the batch", config.objective)
     from training.run.distributed import training_device
 
     device = training_device(config.device)
@@ -59,7 +59,12 @@ def join_ranks(config: DistillConfig) -> None:
 
 
 def read_sources(config: DistillConfig) -> tuple[Captions, ImageEmbeddings]:
-    """The captions, and the image embeddings of their images."""
+    """Reads the captions, and the embeddings of their images.
+
+    Raises:
+        SourceError: a source can't be read, or skips too much.
+        EmbeddingsError: the image embeddings are missing, unfinished, damaged, or of another image model.
+    """
     captions = read_captions(config)
     return captions, read_embeddings(
         config.embeddings_folder, image_model=config.image_model, revision=config.image_model_revision
@@ -72,10 +77,10 @@ def inputs(
     """Returns what the run depends on beside its configuration.
 
     Args:
-        config: the run's.
+        config: of the run.
         pairs: the captions and regression targets.
-        embeddings: that the targets are made of.
-        duplicates: how many rows were left out or are repeated; None where that is not known.
+        embeddings: what the targets were made from.
+        duplicates: counts of removed and repeated rows; None if unknown.
     """
     manifest = embeddings.manifest
     return RunInputs(
@@ -92,14 +97,26 @@ def inputs(
 
 
 def sharding_of(config: DistillConfig, captions: int) -> BatchSharding:
-    """How this process shares the updates with the others."""
+    """Returns how the batches are sharded over ranks and micro-batches.
+
+    Args:
+        config: gives the batch size and the number of micro-batches.
+        captions: number of captions in an epoch.
+    """
     return BatchSharding(captions, config.batch_size, world_size(), rank(), config.gradient_accumulation)
 
 
 def training_arguments(
     config: DistillConfig, checkpoints: Path, captions: int, *, evaluates: bool
 ) -> SentenceTransformerTrainingArguments:
-    """Our configuration as the trainer's arguments: the only place that maps one onto the other."""
+    """Returns the configuration as the trainer's arguments; nothing else maps one onto the other.
+
+    Args:
+        config: of the run.
+        checkpoints: folder of the checkpoints.
+        captions: number of captions in an epoch.
+        evaluates: whether there is a validation split, which then chooses the best weights.
+    """
     from sentence_transformers import SentenceTransformerTrainingArguments
 
     from training.distillation.batches import ShardedBatchSampler
@@ -111,7 +128,7 @@ def training_arguments(
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
-        per_device_train_batch_size=sharding.largest,
+        per_device_train_batch_size=sharding.largest_shard,
         gradient_accumulation_steps=sharding.micro_batches,
         batch_sampler=partial(ShardedBatchSampler, sharding=sharding, by_length=config.group_by_length),
         learning_rate=config.peak_learning_rate,

@@ -30,14 +30,14 @@ class BatchSharding:
     micro_batches: int = 1
 
     @property
-    def parts(self) -> int:
+    def shards(self) -> int:
         """The number of shards of an optimizer step: one for each rank and micro-batch."""
         return self.world_size * self.micro_batches
 
     @property
-    def largest(self) -> int:
+    def largest_shard(self) -> int:
         """The number of rows of the largest shard."""
-        return math.ceil(self.batch_size / self.parts)
+        return math.ceil(self.batch_size / self.shards)
 
     @property
     def steps(self) -> int:
@@ -53,11 +53,11 @@ class BatchSharding:
         """
         return min(self.batch_size, self.rows - step % self.steps * self.batch_size)
 
-    def size(self, rows: int, micro_batch: int, rank: int) -> int:
+    def shard_size(self, rows: int, micro_batch: int, rank: int) -> int:
         """Returns how many rows of a step are in one shard.
 
         >>> sharding = BatchSharding(rows=250, batch_size=100, world_size=2, micro_batches=2)
-        >>> [[sharding.size(51, micro_batch, rank) for rank in (0, 1)] for micro_batch in (0, 1)]
+        >>> [[sharding.shard_size(51, micro_batch, rank) for rank in (0, 1)] for micro_batch in (0, 1)]
         [[13, 13], [13, 12]]
 
         Args:
@@ -65,23 +65,23 @@ class BatchSharding:
             micro_batch: number of the shard's micro-batch within the step, from 0.
             rank: number of the shard's rank, from 0.
         """
-        return rows // self.parts + (self._offset(micro_batch, rank) < rows % self.parts)
+        return rows // self.shards + (self._offset(micro_batch, rank) < rows % self.shards)
 
-    def deal(self, rows: Sequence[int]) -> Iterator[list[int]]:
+    def shard_rows(self, rows: Sequence[int]) -> Iterator[list[int]]:
         """Yields the rows of each shard of a step: micro-batch by micro-batch, and in each of them rank by rank.
 
         A shard without rows gets the step's first row, with weight 0 (`StepState.weight`), since every rank has to take
         every step.
 
-        >>> list(BatchSharding(rows=5, batch_size=5, world_size=2).deal([7, 3, 9, 1, 4]))
+        >>> list(BatchSharding(rows=5, batch_size=5, world_size=2).shard_rows([7, 3, 9, 1, 4]))
         [[7, 9, 4], [3, 1]]
         """
         for micro_batch in range(self.micro_batches):
             for rank in range(self.world_size):
-                yield list(rows[self._offset(micro_batch, rank) :: self.parts]) or [rows[0]]
+                yield list(rows[self._offset(micro_batch, rank) :: self.shards]) or [rows[0]]
 
     def _offset(self, micro_batch: int, rank: int) -> int:
-        """Returns the place in a step of a shard's first row; the others follow at distances of `parts`."""
+        """Returns the place in a step of a shard's first row; the others follow at distances of `shards`."""
         return micro_batch + self.micro_batches * rank
 
 
@@ -103,7 +103,7 @@ class StepState:
     def sizes(self) -> list[int]:
         """The number of rows of each rank in this micro-batch."""
         rows = self.sharding.rows_in_step(self.step)
-        return [self.sharding.size(rows, self.micro_batch, rank) for rank in range(self.sharding.world_size)]
+        return [self.sharding.shard_size(rows, self.micro_batch, rank) for rank in range(self.sharding.world_size)]
 
     @property
     def weight(self) -> float:
@@ -115,7 +115,7 @@ class StepState:
         >>> [StepState(BatchSharding(rows=5, batch_size=5, world_size=2, rank=number)).weight for number in (0, 1)]
         [1.2, 0.8]
         """
-        return self.sizes[self.sharding.rank] * self.sharding.parts / self.sharding.rows_in_step(self.step)
+        return self.sizes[self.sharding.rank] * self.sharding.shards / self.sharding.rows_in_step(self.step)
 
     @property
     def weight_of_all(self) -> float:

@@ -1,4 +1,4 @@
-"""The text encoder that is trained: built with weights that the seed decides, and saved."""
+"""The text encoder that is trained: how it is built, and how it is saved."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
     """Builds the text encoder to train, with weights that the seed decides.
 
     Args:
-        config: the backbone, its size where it is new, and the seed.
-        pairs: whose captions a new vocabulary is learnt from.
+        config: gives the backbone, its size if it is trained from scratch, the objective and the seed.
+        pairs: their captions give a backbone from scratch its vocabulary.
         dim: width of the image embeddings.
 
     Raises:
-        ModelError: the backbone can't be loaded or does not fit.
+        ModelError: the backbone can't be loaded or is not suitable.
     """
     from transformers import set_seed
 
@@ -56,12 +56,12 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
 def save(
     student: SentenceTransformer, run: Run, inputs: RunInputs, history: list[dict[str, Any]], trained_on: dict[str, int]
 ) -> dict[str, Any]:
-    """Saves the model with its record, atomically, and closes run.json; returns the summary that it recorded.
+    """Saves the model with its record, atomically, and finishes run.json; returns the summary recorded there.
 
     Args:
         student: the trained text encoder.
         run: its run.
-        inputs: as run.json has them: which image model the vectors belong to.
+        inputs: of the run; they name the image model.
         history: the trainer's log.
         trained_on: counts for the summary.
     """

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from training.run.config import DistillConfig, EmbeddingsConfig
 
 log = logging.getLogger("training")
-TEXTS_A_STEP = 256
-AT_ONCE = 16384  # rows or texts held in memory: 32 MB of float32 embeddings of width 512
+TEXT_BATCH_SIZE = 256
+BLOCK_ROWS = 16384  # rows or texts held in memory: 32 MB of float32 embeddings of width 512
 
 
 def load_teacher(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> SentenceTransformer | None:
@@ -124,13 +124,13 @@ class EnglishEmbeddings:
 
     Attributes:
         vectors: (k, dim) float32 of the distinct captions, memory-mapped from a file beside the image embeddings.
-        number_of: (m,) the row of vectors of each caption, image by image.
+        vector_rows: (m,) the row of vectors of each caption, image by image.
         counts: (n,) the number of captions of each image.
-        ends: (n,) where each image's captions end in number_of.
+        ends: (n,) where each image's captions end in vector_rows.
     """
 
     vectors: Vectors
-    number_of: NDArray[np.int64]
+    vector_rows: NDArray[np.int64]
     counts: NDArray[np.int64]
     ends: NDArray[np.int64]
 
@@ -162,7 +162,7 @@ class EnglishEmbeddings:
 
         firsts = IdIndex(texts()).firsts()
         new = firsts == np.arange(len(firsts))
-        number_of = (np.cumsum(new) - 1)[firsts]  # distinct texts are numbered in the order of their first occurrence
+        vector_rows = (np.cumsum(new) - 1)[firsts]  # distinct texts are numbered in the order of their first occurrence
         key = sha256_of_texts(chain([embeddings.manifest.weights_sha256, str(raw)], compress(texts(), new)))[:16]
         path = embeddings.folder / f"english-{key}.npy"
         if not path.is_file():
@@ -171,11 +171,11 @@ class EnglishEmbeddings:
                 np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
                 for vectors in _encoded(compress(texts(), new), embeddings, config, raw):
                     stream.write(vectors.tobytes())
-        return cls(np.load(path, mmap_mode="r"), number_of, counts, np.cumsum(counts))
+        return cls(np.load(path, mmap_mode="r"), vector_rows, counts, np.cumsum(counts))
 
     def places(self, image: int) -> NDArray[np.int64]:
         """Returns the rows of vectors that are of one image, by its number: (captions,) int64."""
-        return self.number_of[self.ends[image] - self.counts[image] : self.ends[image]]
+        return self.vector_rows[self.ends[image] - self.counts[image] : self.ends[image]]
 
     def means(self) -> Iterator[tuple[slice, Vectors]]:
         """Yields, block by block, a slice of the images and the mean embedding of each of them, (k, dim) float32."""
@@ -185,18 +185,18 @@ class EnglishEmbeddings:
 
 
 def _encoded(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillConfig, raw: bool) -> Iterator[Vectors]:
-    """Yields the teacher's embeddings of texts, raw or of norm 1, in order and AT_ONCE at a time: (k, dim) float32."""
+    """Yields the teacher's embeddings of texts, raw or of norm 1, in order: (up to BLOCK_ROWS, dim) float32."""
     teacher = load_teacher(embeddings, config)
     if teacher is None:
         raise SourceError(
             f"expected an image model with a text tower for objective {config.objective!r}, got {config.image_model}, "
             "which has none; choose objective mse"
         )
-    while batch := list(islice(texts, AT_ONCE)):
-        vectors = np.asarray(teacher.encode(batch, batch_size=TEXTS_A_STEP, show_progress_bar=False), np.float32)
+    while batch := list(islice(texts, BLOCK_ROWS)):
+        vectors = np.asarray(teacher.encode(batch, batch_size=TEXT_BATCH_SIZE, show_progress_bar=False), np.float32)
         yield vectors if raw else unit(vectors)
 
 
 def _blocks(length: int) -> Iterator[slice]:
-    """Yields slices of at most AT_ONCE rows that cover a length."""
-    return (slice(start, start + AT_ONCE) for start in range(0, length, AT_ONCE))
+    """Yields slices of at most BLOCK_ROWS rows that cover a length."""
+    return (slice(start, start + BLOCK_ROWS) for start in range(0, length, BLOCK_ROWS))

@@ -1,4 +1,4 @@
-"""The images of a shard through the tower: what goes in, and what comes out."""
+"""Embeds the images of shards with the image model, batch by batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.embeddings.manifest import Manifest
 from training.run.config import EmbedConfig
 from training.run.provenance import sha256_of_texts
 from turkish_clip.embed import EmbeddedBatch, embed_batches
-from turkish_clip.images import UnreadError
+from turkish_clip.images import UnreadableImageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The images of one shard, and the sizes of their files before they are opened."""
+    """The images of one shard, and the sizes of their files in bytes before they are opened."""
 
     number: int
     rows: Sequence[Row]
     sizes: list[int]
 
-    def sha256(self, unread: frozenset[str] = frozenset()) -> str:
-        """What says whether the images are those that a shard was made of.
+    def sha256(self, unreadable: frozenset[str] = frozenset()) -> str:
+        """Returns the hash of the image_ids and file sizes, which changes when a shard has to be embedded again.
 
-        Those that could not be read count as gone, so that the shard is made again when they are back.
+        The images in `unreadable` count as missing files, so that the shard is embedded again once they are back.
         """
         rows = zip(self.rows, self.sizes)
-        return sha256_of_texts(f"{row.image_id} {0 if row.image_id in unread else size}" for row, size in rows)
+        return sha256_of_texts(f"{row.image_id} {0 if row.image_id in unreadable else size}" for row, size in rows)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What one shard's images became.
+    """The embeddings of one shard's images.
 
     Attributes:
-        image_ids: of those that opened.
-        vectors: theirs, (n, dim) float32.
-        contents: the SHA-256 of their files.
-        skipped: the others.
-        unread: the image_ids of those among the others whose files are gone or can't be read.
+        image_ids: of the n images that opened.
+        vectors: (n, dim) float32, raw or unit as the image model gives them.
+        contents: the SHA-256 of each one's file.
+        skipped: the images that did not open.
+        unreadable: the image_ids among them whose files are missing or can't be read.
     """
 
     chunk: Chunk
@@ -55,21 +55,26 @@ class Embedded:
     vectors: NDArray[np.float32]
     contents: list[bytes]
     skipped: list[SkippedSample]
-    unread: frozenset[str]
+    unreadable: frozenset[str]
 
     @classmethod
     def of(cls, chunk: Chunk, parts: Sequence[tuple[Sequence[Row], EmbeddedBatch]]) -> Embedded:
-        """From the chunk's batches, in order."""
+        """Joins the results of a chunk's batches.
+
+        Args:
+            chunk: the images of the shard.
+            parts: its batches in order, each with its result.
+        """
         import numpy as np
 
         errors = [(batch[place].image_id, error) for batch, part in parts for place, error in part.errors.items()]
         return cls(
             chunk,
-            [batch[place].image_id for batch, part in parts for place in part.kept],
+            [batch[place].image_id for batch, part in parts for place in part.opened],
             np.concatenate([part.vectors for _, part in parts]),
             [content for _, part in parts for content in part.contents],
             [SkippedSample(image_id, error.name, error.reason) for image_id, error in errors],
-            frozenset(image_id for image_id, error in errors if isinstance(error, UnreadError)),
+            frozenset(image_id for image_id, error in errors if isinstance(error, UnreadableImageError)),
         )
 
 
@@ -80,18 +85,26 @@ def embedded(
     config: EmbedConfig,
     progress: Callable[[int], Any],
 ) -> Iterator[Embedded]:
-    """Yields each shard's vectors as soon as its last batch is through the tower."""
+    """Yields the embeddings of each chunk as soon as its last batch has been computed.
+
+    Args:
+        model: the image model; for bf16, after `bf16_weights`.
+        chunks: read as they are needed.
+        manifest: gives the batch size, the width and the dtype of the computation.
+        config: gives the number of threads that decode images.
+        progress: called with the number of images of each finished batch.
+    """
     import torch
 
     on_cpu = model.device.type == "cpu"
-    plan: deque[tuple[Chunk, Sequence[Row], bool]] = deque()  # as far as the decoding is ahead of the tower
+    pending: deque[tuple[Chunk, Sequence[Row], bool]] = deque()  # batches that are being decoded or computed
 
     def batches() -> Iterator[Sequence[Row]]:
         for chunk in chunks:
             starts = range(0, len(chunk.rows), manifest.batch_size)
             for start in starts:
                 batch = list(chunk.rows[start : start + manifest.batch_size])
-                plan.append((chunk, batch, start == starts[-1]))
+                pending.append((chunk, batch, start == starts[-1]))
                 yield batch
 
     results = embed_batches(
@@ -104,7 +117,7 @@ def embedded(
     )
     parts: list[tuple[Sequence[Row], EmbeddedBatch]] = []
     for result in results:
-        chunk, batch, is_last = plan.popleft()
+        chunk, batch, is_last = pending.popleft()
         parts.append((batch, result))
         progress(len(batch))
         if is_last:

@@ -1,4 +1,4 @@
-"""The image embeddings on disk: Parquet shards of vectors, and the manifest that says whose they are."""
+"""The files of image embeddings: Parquet shards of vectors, and a manifest that names the model that made them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from turkish_clip.records import read_record, write_record
 
 MANIFEST = "manifest.json"
 SKIPPED = "skipped.jsonl"
-SKIPPED_KEY = "skipped"  # of a shard's metadata: the lines of SKIPPED about its part of the images
+SKIPPED_KEY = "skipped"  # in a shard's metadata: the lines of SKIPPED about its images
 CONTENT_HASH, CONTENT_BYTES = "sha256", 32
 UNIT_TOLERANCE = 1e-3  # float16 rounds a norm of 1 by less than this
 
@@ -31,12 +31,12 @@ class EmbeddingsError(InputError):
 
 @dataclass(frozen=True)
 class Shard:
-    """One finished file.
+    """A finished shard, as the manifest lists it.
 
     Attributes:
-        images: how many it holds.
+        images: number of image embeddings in it.
         sha256: of the file.
-        source_sha256: of the names and sizes of the images that went into it, the skipped ones too.
+        source_sha256: of the image_ids and file sizes of its images, including the skipped ones.
     """
 
     file: str
@@ -46,27 +46,27 @@ class Shard:
 
     @property
     def number(self) -> int:
-        """Its place in the order of the source."""
+        """The shard's place in the order of the source, from 0."""
         return int(Path(self.file).stem.rpartition("-")[2])
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of image embeddings holds.
+    """What a folder of image embeddings contains, and what made it.
 
     Attributes:
-        image_model: Hub id or folder, as it was given.
-        revision: the commit that was loaded, or what was asked for; empty for a folder.
-        requested_revision: the branch, tag or commit that was asked for; empty: the newest.
+        image_model: Hub id or folder, as configured.
+        revision: the commit that was loaded, else the configured revision; empty for a folder.
+        requested_revision: the configured branch, tag or commit; empty means the newest.
         weights_sha256: of the image model's weights.
         normalised: whether the stored vectors have norm 1.
         complete: false while shards are missing.
         dtype: of the stored vectors.
         compute_dtype: of the image model's computation, "float32" or "bf16".
-        content: which hash of the images' files the column of that name holds, "sha256"; empty: no such column.
+        content: the hash of the images' files in the column of this name, "sha256"; empty means no such column.
     """
 
-    FORMAT: ClassVar[int] = 2  # 1 carried no number, and counted "pictures"
+    FORMAT: ClassVar[int] = 2  # files of format 1 have no number
 
     image_model: str
     revision: str
@@ -90,10 +90,10 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
-        """Reads the manifest of a folder; None where there is none.
+        """Reads the manifest of a folder; returns None where there is none.
 
         Raises:
-            EmbeddingsError: it is no manifest of this format.
+            EmbeddingsError: it can't be read, or has another format.
         """
         path = folder / MANIFEST
         advice = "delete the folder and embed again"
@@ -104,7 +104,7 @@ class Manifest:
 
         Args:
             shards: all that are finished.
-            skipped: how many samples have been skipped so far.
+            skipped: number of samples skipped so far.
             last_is_unit: whether the vectors of the new shard have norm 1.
         """
         ordered = sorted(shards, key=lambda shard: shard.number)
@@ -117,7 +117,7 @@ class Manifest:
         )
 
     def same_work(self, other: Manifest) -> str:
-        """Returns the first difference between the work of two manifests, in words; empty if there is none."""
+        """Returns the first difference between the settings of two manifests that decide the vectors, or ""."""
         for name in ("image_model", "weights_sha256", "dim", "dtype", "compute_dtype", "shard_size", "batch_size"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs and not (name == "image_model" and self.weights_sha256 == other.weights_sha256):
@@ -138,13 +138,13 @@ def write_shard(
     """Writes one shard atomically.
 
     Args:
-        folder: where to.
-        number: its place in the order of the source.
+        folder: of the image embeddings.
+        number: the shard's place in the order of the source, from 0.
         image_ids: column image_id, string.
         vectors: column embedding, (n, dim) float16 or float32 as fixed_size_list.
-        source_sha256: of the images, as `Shard` has it.
+        source_sha256: as in `Shard`.
         contents: column content, the SHA-256 of each image's file; None leaves it out.
-        skipped: the images of this part that did not open, for the file's metadata, so that both come and go at once.
+        skipped: the shard's images that did not open, stored in its metadata, so that one write covers both.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -162,14 +162,11 @@ def write_shard(
 
 
 def skipped_in(folder: Path, shard: Shard) -> list[SkippedSample] | None:
-    """Reads the samples that a shard's part of the images skipped.
+    """Reads the skipped samples of a shard from its metadata; returns None where that does not list them.
 
     Args:
         folder: of the image embeddings.
         shard: one of its manifest.
-
-    Returns:
-        The skipped samples; None for a shard that does not say.
     """
     import pyarrow.parquet as pq
 
@@ -178,7 +175,7 @@ def skipped_in(folder: Path, shard: Shard) -> list[SkippedSample] | None:
 
 
 def is_intact(folder: Path, shard: Shard) -> bool:
-    """Whether a shard's file is there with the bytes that were written.
+    """Returns whether a shard's file exists with the bytes that were written.
 
     Args:
         folder: of the image embeddings.
@@ -189,6 +186,6 @@ def is_intact(folder: Path, shard: Shard) -> bool:
 
 
 def is_unit(vectors: NDArray[Any]) -> bool:
-    """Whether every row has norm 1, within what float16 rounds."""
+    """Returns whether each row of (n, dim) has norm 1, within the rounding of float16."""
     norms = np.linalg.norm(vectors.astype(np.float32), axis=1)
     return bool(np.all(np.abs(norms - 1) < UNIT_TOLERANCE))

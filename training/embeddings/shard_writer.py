@@ -1,4 +1,4 @@
-"""Embeds what is missing of a folder: each shard whole, and after each the manifest, so that a kill loses one."""
+"""Embeds the missing shards of a folder; the manifest is written after each, so that a kill loses one at most."""
 
 from __future__ import annotations
 
@@ -31,16 +31,20 @@ from turkish_clip.embed import bf16_weights, fast_dtype
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-BATCH_ON_CPU, BATCH_ELSEWHERE = 32, 64  # images per step: a core is no faster with more, a GPU is
+BATCH_ON_CPU, BATCH_ELSEWHERE = 32, 64  # images per batch; larger ones are faster on a GPU, not on a CPU core
 
 
 def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
-    """The manifest to go on with: that of an earlier run of the same work, or a new one.
+    """Returns the manifest to continue: that of an earlier run with the same settings, or a new one.
 
-    What the configuration leaves open, the dtype of the computation and the batch size, is as in the earlier run.
+    A batch size or dtype of the computation that the configuration leaves open is taken from the earlier run.
+
+    Args:
+        model: the image model.
+        config: names the folder, the image model and its revision, and gives the settings.
 
     Raises:
-        EmbeddingsError: the folder holds other work, or the model has no image side.
+        EmbeddingsError: the folder was begun with other settings, or the model takes no images.
     """
     from turkish_clip.encoder import PROBE
 
@@ -49,10 +53,10 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
             f"expected an image model, got {config.image_model}, which takes {', '.join(map(str, model.modalities))}; "
             "name one with --image_model"
         )
-    found = Manifest.read(config.embeddings_folder)
+    earlier = Manifest.read(config.embeddings_folder)
     device = model.device.type
     usual_size, usual_dtype = BATCH_ON_CPU if device == "cpu" else BATCH_ELSEWHERE, fast_dtype(device)
-    wanted = Manifest(
+    new = Manifest(
         image_model=config.image_model,
         revision=commit_of(config.image_model, config.image_model_revision) or config.image_model_revision,
         requested_revision=config.image_model_revision,
@@ -60,34 +64,39 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
         dim=int(model.encode(PROBE).shape[-1]),
         dtype=config.embedding_dtype,
         shard_size=config.shard_size,
-        batch_size=config.image_batch_size or (found.batch_size if found else usual_size),
-        compute_dtype=config.dtype if config.dtype != "auto" else (found.compute_dtype if found else usual_dtype),
+        batch_size=config.image_batch_size or (earlier.batch_size if earlier else usual_size),
+        compute_dtype=config.dtype if config.dtype != "auto" else (earlier.compute_dtype if earlier else usual_dtype),
         content=CONTENT_HASH,
         normalised=False,
         images=0,
         skipped=0,
         complete=False,
     )
-    if found is None:
-        return wanted
-    difference = wanted.same_work(found)
-    if difference:
+    if earlier is None:
+        return new
+    if difference := new.same_work(earlier):
         raise EmbeddingsError(
-            f"expected the work that {config.embeddings_folder} was begun with, got {difference}; "
+            f"expected the settings that {config.embeddings_folder} was begun with, got {difference}; "
             "give another --embeddings, or delete that folder"
         )
-    return found
+    return earlier
 
 
 def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Manifest, config: EmbedConfig) -> Manifest:
-    """Writes each shard that is not there yet, and after each the manifest, so that a kill loses one.
+    """Embeds and writes the shards that are missing or out of date; returns the finished manifest.
 
-    A shard is always embedded whole, from the same batches: a resumed run gives the same bytes. One whose images
-    have changed since, by name, order or size, is embedded again, and so is one with a file that could not be read and
-    is back. Memory does not grow with the number of images.
+    A shard is always embedded whole, from the same batches, so a resumed run gives the same bytes. A shard is out of
+    date if the ids, the order or the file sizes of its images have changed, or if a file that could not be read is
+    back. Memory use does not grow with the number of images.
+
+    Args:
+        model: the image model.
+        captions: the source, whose images are embedded.
+        manifest: from `plan`.
+        config: names the folder and the cluster, if any, and gives `max_skipped_fraction`.
 
     Raises:
-        SourceError: too many images do not open; what was finished stays.
+        SourceError: too many images do not open; finished shards are kept.
     """
     from tqdm import tqdm
 
@@ -97,22 +106,28 @@ def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Mani
     with tqdm(total=len(rows), unit="image", desc="embed", mininterval=0.5) as bar:
 
         def pass_over(images: int) -> None:
-            bar.initial += images  # so that they do not count as quickly done
+            bar.initial += images  # left out of the rate that the bar shows
             bar.update(images)
 
-        shelf = ShardWriter(captions, manifest, config)
+        writer = ShardWriter(captions, manifest, config)
         embed = embedded_on_cluster if config.cluster else partial(embedded, model)
         try:
-            for part in embed(shelf.missing(pass_over), manifest, config, bar.update):
-                shelf.add(part)
+            for part in embed(writer.missing(pass_over), manifest, config, bar.update):
+                writer.add(part)
         except BaseException:
-            shelf.write_skipped()
+            writer.write_skipped()
             raise
-    return shelf.finish()
+    return writer.finish()
 
 
 class ShardWriter:
-    """The shards of a folder while some of them are missing."""
+    """Writes the missing shards of a folder, its manifest and its list of skipped samples.
+
+    Args:
+        captions: the source.
+        manifest: from `plan`.
+        config: names the folder, and gives the shard size and `max_skipped_fraction`.
+    """
 
     def __init__(self, captions: Captions, manifest: Manifest, config: EmbedConfig) -> None:
         self._captions = captions
@@ -122,11 +137,14 @@ class ShardWriter:
         self._count = -(-len(captions.rows) // config.shard_size)
         self._shards = {shard.number: shard for shard in manifest.shards if shard.number < self._count}
         self._unopened: dict[int, list[SkippedSample]] = {}
-        self._older = [] if manifest.content else read_skipped(self._folder / SKIPPED)
+        self._listed = [] if manifest.content else read_skipped(self._folder / SKIPPED)
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def missing(self, pass_over: Callable[[int], None]) -> Iterator[Chunk]:
-        """The parts of the source without a shard that is whole and of the images that are there now."""
+        """Yields the chunks whose shard is missing, damaged or out of date.
+
+        Calls `pass_over` with the number of images of each other shard, which stays as it is.
+        """
         size = self._config.shard_size
         for number in range(self._count):
             rows = self._captions.rows[number * size : (number + 1) * size]
@@ -143,10 +161,10 @@ class ShardWriter:
             yield chunk
 
     def add(self, part: Embedded) -> None:
-        """Writes a shard and the manifest.
+        """Writes a shard, then the manifest.
 
         Raises:
-            SourceError: too many images have not opened so far.
+            SourceError: too many samples have been skipped so far.
         """
         number, manifest = part.chunk.number, self._manifest
         self._shards[number] = write_shard(
@@ -154,7 +172,7 @@ class ShardWriter:
             number,
             part.image_ids,
             part.vectors.astype(manifest.dtype),
-            part.chunk.sha256(part.unread),
+            part.chunk.sha256(part.unreadable),
             contents=part.contents if manifest.content else None,
             skipped=part.skipped,
         )
@@ -164,15 +182,14 @@ class ShardWriter:
         check_skipped(self._skipped(), self._captions, self._config)
 
     def write_skipped(self) -> None:
-        """Writes skipped.jsonl of a run that stops, with what is known so far."""
-        known = self._skipped()
-        write_skipped(self._folder / SKIPPED, dict.fromkeys([*known, *self._older]))
+        """Writes skipped.jsonl when a run stops early, with the samples known so far."""
+        write_skipped(self._folder / SKIPPED, dict.fromkeys([*self._skipped(), *self._listed]))
 
     def finish(self) -> Manifest:
-        """Writes skipped.jsonl and the manifest of a folder in which nothing is missing; returns the manifest.
+        """Writes skipped.jsonl and the manifest once no shard is missing; returns the manifest.
 
         Raises:
-            SourceError: too many images did not open.
+            SourceError: too many samples were skipped.
         """
         skipped, normalised = self._skipped(), self._manifest.normalised
         write_skipped(self._folder / SKIPPED, skipped)
@@ -187,8 +204,8 @@ class ShardWriter:
         return [*self._captions.skipped, *chain.from_iterable(parts)]
 
     def _unopened_in(self, shard: Shard, chunk: Chunk) -> list[SkippedSample]:
-        found = skipped_in(self._folder, shard)
-        if found is None:
+        unopened = skipped_in(self._folder, shard)
+        if unopened is None:
             names = {row.image_id for row in chunk.rows}
-            found = [sample for sample in self._older if sample.image_id in names]
-        return found
+            unopened = [sample for sample in self._listed if sample.image_id in names]
+        return unopened

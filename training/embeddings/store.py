@@ -1,4 +1,4 @@
-"""Finished image embeddings, looked up by image_id, and which of their images are the same."""
+"""Reads finished image embeddings, finds them by image_id, and finds duplicate images by the hashes of their files."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from turkish_clip.metrics import Vectors, unit
 
 @dataclass(frozen=True)
 class ImageEmbeddings:
-    """The image vectors of a finished folder, looked up by image_id; they stay in its shards.
+    """The image embeddings of a finished folder, found by image_id; the vectors stay on disk.
 
     Attributes:
-        ids: of the shards' rows, in order.
+        ids: image_id → row number, from 0, counted through all shards in their order.
         skipped: the image_ids of images that did not open.
     """
 
@@ -42,11 +42,11 @@ class ImageEmbeddings:
     skipped: frozenset[str]
 
     def find(self, image_ids: Iterable[str]) -> NDArray[np.int64]:
-        """The numbers of images' rows in the shards, one after the other, -1 for those without: (n,) int64."""
+        """Returns the row numbers of n images, (n,) int64; -1 for an image without an embedding."""
         return self.ids.find(image_ids)
 
     def contents(self, length: int) -> NDArray[np.bytes_] | None:
-        """The first bytes of the hashes of the images' files, row by row: (images,); None in older image embeddings."""
+        """Returns the first `length` bytes of the SHA-256 of each row's file, (rows,) bytes; None if not stored."""
         import pyarrow.parquet as pq
 
         if not self.manifest.content:
@@ -59,25 +59,26 @@ class ImageEmbeddings:
         return np.concatenate(parts).view(f"S{length}")[:, 0]
 
     def rows(self, image_ids: Sequence[str]) -> NDArray[np.int64]:
-        """Like `find`, of images that all have a target.
+        """Returns the row numbers of n images that must all have an embedding: (n,) int64.
 
         Raises:
-            EmbeddingsError: an image has no target.
+            EmbeddingsError: an image has none.
         """
         rows = self.find(image_ids)
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             raise EmbeddingsError(
-                f"expected a target for each image in {self.folder}, got none for {len(missing)}, the first "
+                f"expected an embedding for each image in {self.folder}, got none for {len(missing)}, the first "
                 f"{image_ids[int(missing[0])]!r}; run training.embed_images on this source again"
             )
         return rows
 
     def by_shard(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
-        """The vectors of rows, as the image model gave them, each shard read once.
+        """Reads the vectors of (n,) row numbers shard by shard, each shard once.
 
         Yields:
-            places in `rows`, (k,) int64, and their vectors, (k, dim).
+            For each shard the (k,) int64 positions in `rows` that it covers, and their vectors: (k, dim) in the stored
+            dtype, as the image model gave them.
         """
         order = np.argsort(rows, kind="stable")
         ends = np.cumsum([shard.images for shard in self.manifest.shards], dtype=np.int64)
@@ -88,31 +89,31 @@ class ImageEmbeddings:
                 yield places, _matrix(self.folder / shard.file, self.manifest.dim)[rows[places] - end + shard.images]
 
     def unit_rows(self, image_ids: Sequence[str]) -> Vectors:
-        """The (n, dim) float32 unit vectors of images, in the order asked for; for a part that fits into memory.
+        """Returns the (n, dim) float32 unit vectors of n images, in order; all of them are held in memory.
 
         Raises:
-            EmbeddingsError: an image has no target.
+            EmbeddingsError: an image has no embedding.
         """
         rows = self.rows(image_ids)
         vectors: Vectors = np.empty((len(rows), self.manifest.dim), np.float32)
-        for places, found in self.by_shard(rows):
-            vectors[places] = unit(found.astype(np.float32))
+        for places, raw in self.by_shard(rows):
+            vectors[places] = unit(raw.astype(np.float32))
         return vectors
 
 
 def read_embeddings(
     folder: Path, *, image_model: str = "", revision: str = "", dim: int | None = None
 ) -> ImageEmbeddings:
-    """Reads a finished folder of image embeddings, after checking whose they are.
+    """Reads a finished folder of image embeddings, after checking its shards and which image model made them.
 
     Args:
-        folder: with manifest.json.
-        image_model: the id or folder that the image embeddings must come from; empty takes any.
-        revision: of that id; empty takes any.
-        dim: the width they must have; None takes any.
+        folder: contains manifest.json.
+        image_model: Hub id or folder of the image model that must have made them; empty accepts any.
+        revision: of the image model on the Hub; empty accepts any.
+        dim: the width that they must have; None accepts any.
 
     Raises:
-        EmbeddingsError: no image embeddings there, unfinished or damaged ones, or another image model, width or normalisation.
+        EmbeddingsError: they are missing, unfinished, damaged, or of another image model, revision or width.
     """
     manifest = Manifest.read(folder)
     if manifest is None:
@@ -121,18 +122,17 @@ def read_embeddings(
         )
     if not manifest.complete:
         raise EmbeddingsError(
-            f"expected finished image embeddings in {folder}, got a part; run training.embed_images again: it goes on, or says "
-            "what stopped it"
+            f"expected finished image embeddings in {folder}, got unfinished ones; run training.embed_images again"
         )
     if image_model and not _same_place(image_model, manifest.image_model):
         raise EmbeddingsError(
-            f"expected image embeddings of the image model {image_model}, got those of {manifest.image_model} in {folder}; "
-            "embed again with another --embeddings, or name that model"
+            f"expected image embeddings of the image model {image_model}, got those of {manifest.image_model} in "
+            f"{folder}; embed again with another --embeddings, or name that model"
         )
     if revision and revision not in (manifest.revision, manifest.requested_revision):
         raise EmbeddingsError(
-            f"expected image embeddings of {manifest.image_model} at revision {revision}, got them at "
-            f"{manifest.revision or 'an unnamed one'} in {folder}; embed again with another --embeddings"
+            f"expected image embeddings of {manifest.image_model} at revision {revision}, got revision "
+            f"{manifest.revision or 'unknown'} in {folder}; embed again with another --embeddings"
         )
     if dim is not None and dim != manifest.dim:
         raise EmbeddingsError(f"expected image embeddings of width {dim}, got {manifest.dim} in {folder}; embed again")
@@ -143,12 +143,12 @@ def read_embeddings(
 
 
 def _checked_ids(folder: Path, shard: Shard, manifest: Manifest) -> list[str]:
-    """The image_ids of a shard, after a look at its bytes and norms."""
+    """Returns the image_ids of a shard, after checking its bytes and norms."""
     import pyarrow.parquet as pq
 
     path = folder / shard.file
     if not is_intact(folder, shard):
-        raise EmbeddingsError(f"expected {path} as written, got other bytes; run embed_images again")
+        raise EmbeddingsError(f"expected {path} as written, got other bytes; run training.embed_images again")
     if manifest.normalised and not is_unit(_matrix(path, manifest.dim)):
         raise EmbeddingsError(f"expected unit vectors in {folder}, as its manifest says, got other norms; embed again")
     image_ids: list[str] = pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
@@ -156,7 +156,7 @@ def _checked_ids(folder: Path, shard: Shard, manifest: Manifest) -> list[str]:
 
 
 def _matrix(path: Path, dim: int) -> NDArray[np.floating]:
-    """The vectors of a shard: (images, dim) in the dtype of the file."""
+    """Reads the vectors of a shard: (images, dim) in the stored dtype."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -171,39 +171,46 @@ def _same_place(one: str, other: str) -> bool:
 
 
 def remove_cross_split_duplicates(captions: Captions, embeddings: ImageEmbeddings) -> DisjointSplits:
-    """Leaves out of train what is in validation or test, too, and out of validation what is in test.
+    """Removes from train the images that are also in validation or test, and from validation those in test.
 
-    Images are the same where their files have the same bytes. Repeated ones within a split stay: all their captions
-    are right, and `deduplicate` makes one image of them where that matters.
+    Images are the same if their files have the same bytes. Duplicates within a split stay, since all their captions
+    are right; `deduplicate` merges them for evaluation.
+
+    Args:
+        captions: the source.
+        embeddings: of its images; without hashes of their files, nothing is removed.
 
     Raises:
         SourceError: nothing is left of a split.
     """
     digests = _digests_of(embeddings, captions.rows.image_ids())
     if digests is None:
-        log.info("%s holds no hashes of the images' files: images in two splits are not found", embeddings.folder)
+        log.info("%s holds no hashes of the images' files: images in two splits can't be found", embeddings.folder)
         return DisjointSplits(captions, {}, {})
     return disjoint_splits(captions, digests)
 
 
 def deduplicate(rows: Sequence[Row], embeddings: ImageEmbeddings) -> Sequence[Row]:
-    """The rows of one split with each image once, in place of its first row, with the captions of all its rows.
+    """Returns the rows with those of the same image merged into the first of them, which gets all captions.
 
-    Otherwise a caption of one row would find the other, which is the same image and scores the same, and count as
-    wrong.
+    Otherwise a caption that retrieves another row of its image, which has the same score, would count as wrong.
+
+    Args:
+        rows: of one split.
+        embeddings: of their images; without hashes of the files, the rows are returned as they are.
     """
     digests = _digests_of(embeddings, [row.image_id for row in rows])
     return rows if digests is None else deduplicate_by_digest(rows, digests)
 
 
 def _digests_of(embeddings: ImageEmbeddings, image_ids: Sequence[str]) -> Digests | None:
-    """The (n,) digests of images' files; for one without a target, of its name. None where the image embeddings have none."""
+    """Returns the (n,) digests of images' files, of the image_id for a skipped image; None without stored hashes."""
     stored = embeddings.contents(DIGEST_BYTES)
     if stored is None:
         return None
     digests = np.empty(len(image_ids), stored.dtype)
     places = embeddings.find(image_ids)
     digests[places >= 0] = stored[places[places >= 0]]
-    for number in np.flatnonzero(places < 0).tolist():  # skipped: no other image's
+    for number in np.flatnonzero(places < 0).tolist():  # skipped: the same as no other
         digests[number] = hashlib.sha256(image_ids[number].encode()).digest()[:DIGEST_BYTES]
     return digests

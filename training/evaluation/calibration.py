@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training.data.samples import Row
 from training.data.sources import Captions
-from training.distillation.dataset import with_embeddings
+from training.distillation.dataset import without_skipped
 from training.embeddings.store import ImageEmbeddings, deduplicate
 from training.run.config import EvaluateConfig
 from turkish_clip.dual_encoder import DEFAULT_TEMPERATURE
@@ -36,25 +36,25 @@ class Candidates:
 
     Attributes:
         cosines: (n, c) float64; -inf where another text would be right, too, and is no candidate.
-        right: (n,) int64, the column of the right text.
+        correct: (n,) int64, the column of the right text.
         kind: "labels" or "captions".
     """
 
     cosines: NDArray[np.float64]
-    right: NDArray[np.int64]
+    correct: NDArray[np.int64]
     kind: str
 
 
-def label_candidates(labels: Vectors, images: Vectors, right: Sequence[Sequence[int]]) -> Candidates:
+def label_candidates(labels: Vectors, images: Vectors, correct: Sequence[Sequence[int]]) -> Candidates:
     """Returns one choice for each image and each of its labels: among that label and all that are not the image's.
 
     Args:
         labels: (c, dim) float32 unit vectors.
         images: (p, dim) float32 unit vectors.
-        right: for each image the rows of its labels.
+        correct: for each image the rows of its labels.
     """
     cosines, columns = [], []
-    for scores, own in zip((images @ labels.T).astype(np.float64), right):
+    for scores, own in zip((images @ labels.T).astype(np.float64), correct):
         for column in own:
             offered = scores.copy()
             offered[[other for other in own if other != column]] = -np.inf
@@ -98,7 +98,7 @@ def fit_temperature(candidates: Candidates) -> float:
 
     def negative_log_likelihood(log_temperature: float) -> float:
         logits = candidates.cosines / np.exp(log_temperature)
-        return float((logsumexp(logits, axis=1) - logits[np.arange(len(logits)), candidates.right]).mean())
+        return float((logsumexp(logits, axis=1) - logits[np.arange(len(logits)), candidates.correct]).mean())
 
     bounds = (np.log(LOWEST), np.log(HIGHEST))
     found = minimize_scalar(negative_log_likelihood, method="bounded", bounds=bounds, options={"xatol": 1e-9})
@@ -118,7 +118,7 @@ def reliability(candidates: Candidates, temperature: float) -> dict[str, Any]:
     """
     probabilities = softmax(candidates.cosines / temperature)
     confidence = probabilities.max(axis=1)
-    accuracy = (probabilities.argmax(axis=1) == candidates.right).astype(np.float64)
+    accuracy = (probabilities.argmax(axis=1) == candidates.correct).astype(np.float64)
     bin_of = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     bins = [
         {
@@ -178,7 +178,7 @@ def calibrate(
         temperature (`before`) and with the fitted one (`after`), left out where it was fitted on that split. Empty
         where either split has too few images.
     """
-    fitted_on = deduplicate(with_embeddings(captions.rows.of_split("validation"), embeddings), embeddings)
+    fitted_on = deduplicate(without_skipped(captions.rows.of_split("validation"), embeddings), embeddings)
     labels = list(dict.fromkeys(label for row in (*fitted_on, *rows) for label in row.labels))
     labelled = [[row for row in part if 0 < len(row.labels) < len(labels)] for part in (fitted_on, rows)]
     if min(map(len, labelled)) < CANDIDATES_PER_IMAGE:
@@ -215,5 +215,5 @@ def _candidates(
     if labels:
         vectors = prompt_averages(encode, [[fill(template, label) for template in PHOTOGRAPHS] for label in labels])
         return label_candidates(vectors, images, [[labels.index(label) for label in row.labels] for row in rows])
-    relevance = Relevance.of([row.captions for row in rows])
+    relevance = Relevance.from_captions([row.captions for row in rows])
     return caption_candidates(relevance, encode(relevance.texts), images)

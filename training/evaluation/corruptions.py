@@ -9,7 +9,7 @@ from collections.abc import Callable
 from training.distillation.augment import one_typo
 from turkish_clip.text import ascii_fold, lower, upper
 
-CORRUPTION_LABELS = (
+CORRUPTION_TITLES = (
     ("typed without Turkish letters", "ascii"),
     ("UPPER CASE", "upper"),
     ("lower case", "lower"),

@@ -13,7 +13,7 @@ NUMBER = re.compile(r"[1-9]\d{0,5}")  # COCO ids as its annotations have them; m
 FLICKR = re.compile(r"([1-9]\d{5,10})(?:_[0-9a-f]{8,12}(?:_[a-z])?)?")
 
 
-def names(row: Row) -> list[str]:
+def id_texts(row: Row) -> list[str]:
     """Returns the texts of a row that may contain an id: its image_id, and the name of its file."""
     return [row.image_id, row.image.name] if isinstance(row.image, Path) else [row.image_id]
 

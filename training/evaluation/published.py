@@ -109,7 +109,7 @@ def measure_data(encoder: DualEncoder, config: BenchmarkConfig) -> dict[str, Any
                 "get that file again"
             )
         vectors.append(batch.vectors)
-    relevance = Relevance.of([row.captions for row in rows])
+    relevance = Relevance.from_captions([row.captions for row in rows])
     texts = encoder.encode_texts(relevance.texts, batch_size=config.batch_size)
     images = np.concatenate(vectors)
     return {

@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.data.samples import Row
-from training.evaluation.corruptions import CORRUPTION_LABELS
+from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.run.config import EvaluateConfig
 from turkish_clip.atomic import write_text
 from turkish_clip.metrics import METRIC_LABELS
@@ -77,7 +77,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         queries=queries(split, thumbnails, config.report_queries),
         matrix=matrix(split, thumbnails),
         size=CHART,
-        corruptions={name: label for label, name in CORRUPTION_LABELS},
+        corruptions={name: label for label, name in CORRUPTION_TITLES},
     )
     return path
 

@@ -1,4 +1,4 @@
-"""results.json: what `evaluate` measured of a text encoder, and on which splits it may be measured."""
+"""results.json: what training.evaluate measured, and the check that a run is measured on its own splits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from training.run.source import Source
 
 RESULTS = "results.json"
-MEASURED = ("dataset", "split", "images", "captions", "text_to_image", "image_to_text")  # what a model's record keeps
+MEASURED = ("dataset", "split", "images", "captions", "text_to_image", "image_to_text")  # in a model's record, too
 # The options that decide which images of a source are its test images.
 SPLIT_OPTIONS = ("split_seed", "test_fraction", "validation_fraction")
 SOURCE_SPLIT_OPTIONS = ("split_column", "id_column", "image_column", "captions_config", "captions_revision")
@@ -27,12 +27,12 @@ SOURCE_SPLIT_OPTIONS = ("split_column", "id_column", "image_column", "captions_c
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """The retrieval figures of some images and their captions; the teacher's are None where it was not measured.
+    """The retrieval metrics of a set of images and their captions; the teacher's are None where it was not measured.
 
     Attributes:
-        images: how many there are.
-        captions: how many distinct Turkish ones.
-        teacher_captions: how many distinct English ones.
+        images: number of images.
+        captions: number of distinct Turkish captions.
+        teacher_captions: number of distinct English captions.
     """
 
     images: int
@@ -49,8 +49,8 @@ class Corrupted(Retrieval):
     """Text → image retrieval with corrupted captions.
 
     Attributes:
-        changed: the fraction of the captions that the corruption changes.
-        retention: of the changed captions' clean recall@1 the fraction that is left.
+        changed: fraction of the captions that the corruption changes.
+        retention: recall@1 of the changed captions as a fraction of their clean recall@1.
     """
 
     changed: float
@@ -59,7 +59,7 @@ class Corrupted(Retrieval):
 
 @dataclass(frozen=True)
 class Hubness:
-    """The skewness of how often a candidate is among the ten nearest, per direction."""
+    """The hubness of each direction, as `turkish_clip.metrics.hubness` defines it."""
 
     text_to_image: float
     image_to_text: float
@@ -67,17 +67,17 @@ class Hubness:
 
 @dataclass(frozen=True, kw_only=True)
 class Results(Figures):
-    """What results.json holds; fractions of 1.
+    """What results.json holds; metrics are fractions of 1.
 
     Attributes:
-        sources: the figures of each of several sources by itself; empty for a single one.
+        sources: the metrics of each of several sources; empty for a single one.
         robustness: by the corruption's name.
         temperature: of zero-shot probabilities, as `calibrate` describes it; empty where it could not be fitted.
         cosines: percentiles of the cosines of matching and of other pairs.
         wall_seconds: by command.
     """
 
-    FORMAT: ClassVar[int] = 2  # 1 carried no number
+    FORMAT: ClassVar[int] = 2  # files of format 1 have no number
 
     model: str
     weights_sha256: str
@@ -116,16 +116,16 @@ class Results(Figures):
 
 
 def measured_part(results: Results) -> dict[str, Any]:
-    """Returns what a model's record keeps of its results."""
+    """Returns the fields of the results that a model's record has too."""
     return {name: value for name, value in results.as_json().items() if name in MEASURED}
 
 
 def add_to_model_record(folder: Path, results: Results) -> None:
-    """Adds what was measured, and the fitted temperature, to the record beside a run's own model.
+    """Adds the metrics and the fitted temperature to the record in a model's folder.
 
     Args:
-        folder: of the model.
-        results: of its weights.
+        folder: of the run's own model.
+        results: of that model.
     """
     path = folder / RECORD
     record = ModelRecord.from_json(path.read_text(encoding="utf-8"))
@@ -134,10 +134,10 @@ def add_to_model_record(folder: Path, results: Results) -> None:
 
 
 def check_same_splits(config: EvaluateConfig) -> None:
-    """Sees that a run is measured on the splits that it was trained beside, and on its own model.
+    """Checks that a run is measured on the splits that it was trained with, and that a named model has its own folder.
 
     Raises:
-        RunError: the run was trained with other splits of this source, or the model is not the run's.
+        RunError: the run was trained with other splits of these sources, or a model is named for its folder.
     """
     if not (config.folder / RUN_RECORD).is_file():
         return

@@ -1,4 +1,4 @@
-"""How well texts and images find each other: a split, its sources, the teacher beside it, and corrupted captions."""
+"""Measures the retrieval of a split and of each source, with the teacher reference and with corrupted captions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("training")
 
 @dataclass(frozen=True)
 class Split:
-    """One split, encoded and measured: unit float32 vectors of its distinct texts and of its images."""
+    """One split, encoded and measured: (n, dim) float32 unit vectors of its distinct texts and of its images."""
 
     relevance: Relevance
     texts: Vectors
@@ -38,15 +38,18 @@ class Split:
 def measure(
     student: SentenceTransformer, rows: Sequence[Row], embeddings: ImageEmbeddings, config: EvaluateConfig
 ) -> Split:
-    """Encodes and measures a split in both directions, with intervals.
+    """Encodes a split and measures its retrieval in both directions, with intervals.
 
     Args:
         student: the text encoder.
         rows: of the split, each image once.
         embeddings: of their images.
-        config: batch size, and how many bootstrap samples.
+        config: gives the batch size and the number of bootstrap samples.
+
+    Raises:
+        EmbeddingsError: an image has no embedding.
     """
-    relevance = Relevance.of([row.captions for row in rows])
+    relevance = Relevance.from_captions([row.captions for row in rows])
     images = embeddings.unit_rows([row.image_id for row in rows])
     texts = encode(student, relevance.texts, config)
     samples = config.bootstrap_samples
@@ -60,13 +63,13 @@ def measure(
 
 
 def figures(split: Split, teacher: SentenceTransformer | None, rows: Sequence[Row], config: EvaluateConfig) -> Figures:
-    """Returns the figures of a split, with the teacher's where every image has an English caption.
+    """Returns the figures of a split, with the teacher reference if every image has an English caption.
 
     Args:
         split: from `measure`.
-        teacher: the image model with its own text tower; None leaves it out.
-        rows: those that the split was measured on.
-        config: batch size, and how many bootstrap samples.
+        teacher: the image model with its own text tower; None leaves the teacher reference out.
+        rows: that the split was measured on.
+        config: as in `measure`.
     """
     relevance, samples = split.relevance, config.bootstrap_samples
     student = Figures(
@@ -80,7 +83,7 @@ def figures(split: Split, teacher: SentenceTransformer | None, rows: Sequence[Ro
         if teacher is not None:
             log.info("no teacher reference: %d of %d images have no English caption", without, len(rows))
         return student
-    english = Relevance.of([row.english for row in rows])
+    english = Relevance.from_captions([row.english for row in rows])
     texts = encode(teacher, english.texts, config)
     return replace(
         student,
@@ -97,14 +100,14 @@ def measure_sources(
     embeddings: ImageEmbeddings,
     config: EvaluateConfig,
 ) -> dict[str, Figures]:
-    """Measures each of several sources by itself, as published results are; returns none for a single source.
+    """Measures each of several sources separately, as published results are; returns {} for a single source.
 
     Args:
         student: the text encoder.
-        teacher: the image model with its own text tower; None leaves it out.
-        rows: the rows of the split, of all sources.
+        teacher: as in `figures`.
+        rows: of the split, from all sources.
         embeddings: of their images.
-        config: with the sources.
+        config: as in `measure`; names the sources.
     """
     sources = {}
     for source in config.sources:
@@ -119,8 +122,8 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
 
     Args:
         student: the text encoder.
-        split: as it was measured with clean captions.
-        config: batch size, and how many bootstrap samples.
+        split: from `measure`, with clean captions.
+        config: as in `measure`.
     """
     relevance = split.relevance
     clean = ranks(split.texts, split.images, relevance.images_of) == 1
@@ -128,21 +131,21 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
     for name, corrupt in CORRUPTIONS.items():
         corrupted = [corrupt(text) for text in relevance.texts]
         texts = encode(student, corrupted, config)
-        found = relevance.text_to_image(texts, split.images, bootstrap_samples=config.bootstrap_samples)
-        changed = np.array([one != other for one, other in zip(corrupted, relevance.texts)])
+        measured = relevance.text_to_image(texts, split.images, bootstrap_samples=config.bootstrap_samples)
+        changed = np.array([text != written for text, written in zip(corrupted, relevance.texts)])
         hit = ranks(texts, split.images, relevance.images_of) == 1
         before = clean[changed].sum()
         retention = float(hit[changed].sum() / before) if before else float(not changed.any())
-        results[name] = Corrupted(**vars(found), changed=float(changed.mean()), retention=retention)
+        results[name] = Corrupted(**vars(measured), changed=float(changed.mean()), retention=retention)
     return results
 
 
 def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig) -> Vectors:
-    """Returns the (n, dim) float32 unit vectors of texts.
+    """Returns the (n, dim) float32 unit vectors of n texts, in order.
 
     Args:
         model: any text encoder.
-        texts: encoded in their order.
-        config: with the batch size.
+        texts: the texts.
+        config: gives the batch size.
     """
     return unit(model.encode(texts, batch_size=config.text_batch_size, show_progress_bar=len(texts) > 20_000))

@@ -106,7 +106,7 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
     canvas.rectangle([0, horizon, side, side], fill=shade(setting.ground, rng))
     outline = LIGHT if scene.setting == "night" else DARK
 
-    for (object_class, colour), centre, size in places(scene, rng):
+    for (object_class, colour), centre, size in object_placements(scene, rng):
         pen = Pen(
             canvas,
             (centre[0] * side, centre[1] * side),
@@ -119,7 +119,7 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
     return image.resize((IMAGE_PIXELS, IMAGE_PIXELS), Image.Resampling.LANCZOS)
 
 
-def places(scene: Scene, rng: random.Random) -> list[tuple[tuple[str, str], tuple[float, float], float]]:
+def object_placements(scene: Scene, rng: random.Random) -> list[tuple[tuple[str, str], tuple[float, float], float]]:
     """Returns for each object ((object class, colour), centre, size), the latter two in fractions of the image's side.
 
     Args:

@@ -1,1 +1,1 @@
-"""Publication: the model card, the pre-publish checks, the folder that goes up, and the upload."""
+"""Publication: the model card, the pre-publish checks, the folder that is published, and its upload."""

@@ -1,4 +1,4 @@
-"""The folder that goes to the Hub: built from a finished run, and checked in an isolated process."""
+"""Builds the folder that is published from a finished run, and checks it in an isolated process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 
-# The oldest versions that the published folder was loaded under: `make lowest` does it again.
+# The oldest versions under which published folders were tested; `make lowest` tests them again.
 REQUIRES = {"sentence-transformers": "5.4.0", "transformers": "4.57.1"}
 REQUIRES_PAIRED = {"sentence-transformers": "5.4.0", "transformers": "5.0.0"}
 
@@ -39,7 +39,7 @@ def finished_run(folder: Path) -> RunRecord:
     """Reads the run.json of a finished run.
 
     Raises:
-        RunError: there is none, or it is not finished.
+        RunError: there is none, or the run is not finished.
     """
     record = RunRecord.read(folder, "run training.distill first")
     if record.status != "finished":
@@ -48,23 +48,27 @@ def finished_run(folder: Path) -> RunRecord:
 
 
 def stop_if_any(reasons: list[str]) -> None:
-    """Stops the command where there is a reason to.
+    """Stops the command if checks have failed.
 
     Raises:
-        RunError: with all the reasons, one after another.
+        RunError: there are reasons; the message lists all of them.
     """
     if reasons:
         listed = " ".join(f"({number}) {reason}" for number, reason in enumerate(reasons, start=1))
-        raise RunError(f"expected a run that can be published, got {len(reasons)} in the way: {listed}")
+        checks = "1 failed check" if len(reasons) == 1 else f"{len(reasons)} failed checks"
+        raise RunError(f"expected a run that can be published, got {checks}: {listed}")
 
 
 def benchmark_of(run: Path, weights: str, image_weights: str) -> list[dict[str, Any]]:
-    """Returns the rows of a run's benchmark.json on published Turkish tests, ours and the baselines'.
+    """Returns the rows of a run's benchmark.json on published Turkish tests, ours and the baselines'; [] without one.
 
     Args:
         run: the run folder.
-        weights: hash of the text encoder; rows of other weights are left out.
+        weights: hash of the text encoder; a benchmark of other weights is ignored, with a warning.
         image_weights: hash of the image model; likewise.
+
+    Raises:
+        RunError: the file is damaged.
     """
     path = run / "benchmark.json"
     if not path.is_file():
@@ -77,12 +81,12 @@ def benchmark_of(run: Path, weights: str, image_weights: str) -> list[dict[str, 
     if measured != (weights, image_weights, "tr"):
         log.warning("%s is of other weights or another language, and is left out of the card; measure again", path)
         return []
-    known = published_tests(result)
-    return [row for row in result["table"] if row["test"] in known]
+    public_tests = published_tests(result)
+    return [row for row in result["table"] if row["test"] in public_tests]
 
 
 def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
-    """Writes the folder that goes up, atomically.
+    """Writes the folder that is published, atomically.
 
     Args:
         config: ids, licences, and whether the pair is published.
@@ -90,15 +94,17 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
         results: of its model.
 
     Raises:
-        RunError: the model in the run is not the one that was measured.
+        RunError: the text encoder or the image model has other weights than were measured.
+        ModelError: one of them can't be loaded.
+        CardError: the card can't be filled.
     """
     from turkish_clip.encoder import load_model, pair, save_text_encoder
 
     student = load_model(config.folder / MODEL_FOLDER, device="cpu")
     if weights_sha256(student) != results.weights_sha256:
         raise RunError(
-            f"expected the weights that results.json is of, got others in {config.folder / MODEL_FOLDER}; evaluate it "
-            "again"
+            f"expected the weights that results.json was measured with, got others in {config.folder / MODEL_FOLDER}; "
+            "run training.evaluate again"
         )
     trained_for = trained_image_model(record)
     image = _load_image_model(config, trained_for)
@@ -106,9 +112,9 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
     about = _about_model(config, trained_for, student, model, images_are_unit=is_unit(image))
     with atomic_folder(config.output) as partial:
         save_text_encoder(model, partial)
-        shown = published(results, record, about)
-        shown.write(partial)
-        own = ModelRecord(
+        public_results = published(results, record, about)
+        public_results.write(partial)
+        model_record = ModelRecord(
             kind="paired" if config.paired else "text",
             dim=about.dim,
             max_tokens=about.max_tokens,
@@ -120,21 +126,16 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
             },
             requires=about.requires,
             golden=golden(student, image),
-            measured=measured_part(shown),
+            measured=measured_part(public_results),
             temperature=results.temperature.get("value"),
         )
-        write_text(partial / RECORD, own.to_json())
+        write_text(partial / RECORD, model_record.to_json())
         rows = benchmark_of(config.folder, results.weights_sha256, trained_for.weights_sha256)
         write_text(partial / "README.md", render(card_fields(config, record, results, about, rows)))
 
 
 def _load_image_model(config: PublishConfig, trained_for: ImageModel) -> SentenceTransformer:
-    """Loads the image model under the name that the card will have.
-
-    Raises:
-        RunError: it has other weights than the one that the run was trained with.
-        ModelError: it can't be loaded.
-    """
+    """Loads the image model by its published name, and checks that it has the weights that the run was trained with."""
     from turkish_clip.encoder import load_model
 
     name = config.image_model_id or trained_for.id
@@ -142,7 +143,7 @@ def _load_image_model(config: PublishConfig, trained_for: ImageModel) -> Sentenc
     if weights_sha256(image) != trained_for.weights_sha256:
         raise RunError(
             f"expected the image model that the run was trained with, got other weights in {name}; "
-            "bring that one back, or embed and train again"
+            "restore the former one, or embed and train again"
         )
     return image
 
@@ -155,7 +156,7 @@ def _about_model(
     *,
     images_are_unit: bool,
 ) -> AboutModel:
-    """Describes the model for its card and its record."""
+    """Returns the properties of the built model for its card and its record."""
     transformer = student[0]
     hidden, dim = transformer.get_embedding_dimension(), student.get_embedding_dimension()
     return AboutModel(
@@ -173,7 +174,7 @@ def _about_model(
 
 
 def _published_image_model(config: PublishConfig, trained_for: ImageModel) -> Named:
-    """Returns the image model as others find it."""
+    """Returns the image model under the name by which others find it."""
     if config.image_model_id:
         return Named(config.image_model_id, True, commit_of(config.image_model_id))
     if trained_for.revision:
@@ -183,12 +184,12 @@ def _published_image_model(config: PublishConfig, trained_for: ImageModel) -> Na
 
 
 def published(results: Results, record: RunRecord, about: AboutModel) -> Results:
-    """Returns results.json without paths of the machine that it was measured on.
+    """Returns the results with public names in place of this machine's paths.
 
     Args:
         results: as measured.
-        record: of the run, whose sources get their public names.
-        about: the model as it is published.
+        record: of the run, which names the sources.
+        about: the built model, which gives the public names of both models.
     """
     data = sources_of(record)
     named = {
@@ -206,7 +207,7 @@ def published(results: Results, record: RunRecord, about: AboutModel) -> Results
 
 
 def is_unit(image: SentenceTransformer) -> bool:
-    """Whether the image model's own vectors have norm 1."""
+    """Returns whether the image model itself gives vectors of norm 1."""
     from turkish_clip.verify import encode_each, golden_images, unit
 
     vectors = encode_each(image, golden_images())
@@ -214,23 +215,25 @@ def is_unit(image: SentenceTransformer) -> bool:
 
 
 def check_isolated(folder: Path, record: RunRecord) -> list[dict[str, Any]]:
-    """Runs the checks of turkish_clip.verify in a fresh, offline process that can't import this project.
+    """Runs the checks of turkish_clip.verify in an isolated process without network; returns each check as JSON.
 
     Args:
         folder: the built folder.
         record: of the run, which names the image model.
 
     Raises:
-        RunError: the process itself failed.
+        RunError: the process itself failed, or took too long.
     """
-    log.info("checking %s in a fresh process, offline, with plain sentence-transformers", folder)
+    log.info("checking %s in an isolated offline process with plain sentence-transformers", folder)
     trained_for = trained_image_model(record)
     argv = [str(folder), "--image-model", trained_for.id, "--json"]
     argv += ["--image-revision", trained_for.revision] if trained_for.revision else []
     try:
         done = run_isolated(Path(turkish_clip.verify.__file__), *argv, offline=True)
     except subprocess.TimeoutExpired as error:
-        raise RunError(f"expected the checks of {folder} to end, got none in {error.timeout:g} s; try again") from error
+        raise RunError(
+            f"expected the checks of {folder} to finish, got no result in {error.timeout:g} s; try again"
+        ) from error
     try:
         checks = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
@@ -240,5 +243,5 @@ def check_isolated(folder: Path, record: RunRecord) -> list[dict[str, Any]]:
 
 
 def _class_of(module: Any) -> str:
-    """The name of the transformers model inside a module of the host."""
+    """Returns the class name of the transformers model inside a sentence-transformers module."""
     return type(getattr(module, "model", module)).__name__

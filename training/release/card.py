@@ -1,4 +1,4 @@
-"""The model card: model_card.md filled with what run.json and results.json hold, and nothing else."""
+"""The model card: model_card.md filled with what the recipe, run.json and results.json hold, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from training.evaluation.corruptions import CORRUPTION_LABELS
+from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.published import read_baselines
 from training.evaluation.results import Results
 from training.run.config import DistillConfig, EmbedConfig, PublishConfig, default_learning_rate
@@ -29,22 +29,24 @@ from turkish_clip.verify import RECORD
 TEMPLATE = Path(__file__).parents[2] / "model_card.md"
 PROJECT = "https://github.com/turkish-clip/turkish-clip"
 HUB = "https://huggingface.co"
+# For each direction its key in results.json, its task in the card's metadata, and the names of its rows in the tables:
+# that of the text encoder (turkish) and that of the teacher reference (english).
 DIRECTIONS = (
     {
         "key": "text_to_image",
         "task": "text to image retrieval",
         "turkish": "Turkish text → image",
-        "english": "English text → image, the image model's own text tower",
+        "english": "English text → image, teacher reference",
     },
     {
         "key": "image_to_text",
         "task": "image to text retrieval",
         "turkish": "image → Turkish text",
-        "english": "image → English text, the image model's own text tower",
+        "english": "image → English text, teacher reference",
     },
 )
 UNFILLED = re.compile(r"\{\{|\}\}|\bNone\b|\bundefined\b|\bTODO\b|\bnan\b|^\|.*\|\s*\|")
-TABLE_HEADS = ("| | |", "|---|", "| | recall@1 |")
+TABLE_HEADS = ("| | |", "|---|", "| | recall@1 |")  # the only lines that may have empty cells
 
 
 class CardError(InputError):
@@ -52,10 +54,10 @@ class CardError(InputError):
 
 
 def render(fields: dict[str, Any]) -> str:
-    """The card as Markdown with its YAML head.
+    """Renders the card as Markdown with its metadata as YAML.
 
     Raises:
-        CardError: the template asks for something that is not known, or a field came out empty or invalid.
+        CardError: a field is empty or invalid.
     """
     templates = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
@@ -72,24 +74,24 @@ def render(fields: dict[str, Any]) -> str:
         "row": lambda values: " / ".join("–" if value is None else f"{value:.3f}" for value in values),
     }
     card = templates.get_template(TEMPLATE.name).render(fields)
-    check(card, said=[fields["limits"], *(item["license"] for item in fields["data"])])
+    check(card, free_texts=[fields["limits"], *(item["license"] for item in fields["data"])])
     return card
 
 
-def check(card: str, said: Sequence[str] = ()) -> None:
-    """Reads the card with the Hub's own classes and looks for gaps.
+def check(card: str, free_texts: Sequence[str] = ()) -> None:
+    """Checks that a card has no empty field, and that the Hub's own classes read its metadata.
 
     Args:
-        card: Markdown with a YAML head.
-        said: what the maker wrote, which may hold any word.
+        card: Markdown with its metadata as YAML.
+        free_texts: the publisher's own sentences, which are not searched for words such as TODO.
 
     Raises:
-        CardError: an empty field, or a head that the classes refuse; names the line.
+        CardError: a field is empty, or the metadata are refused or incomplete.
     """
     from huggingface_hub import ModelCard
 
     filled = card
-    for text in said:
+    for text in free_texts:
         filled = filled.replace(text, "…") if text else filled
     for number, line in enumerate(filled.splitlines(), start=1):
         if not line.startswith(TABLE_HEADS) and UNFILLED.search(line):
@@ -98,19 +100,19 @@ def check(card: str, said: Sequence[str] = ()) -> None:
             )
     try:
         data = ModelCard(card).data
-    except Exception as error:  # YAML's, and the classes' own
+    except Exception as error:  # those of YAML and of the classes
         reason = one_line(error)
-        raise CardError(f"expected a head that the Hub reads, got {reason}; look at {TEMPLATE.name}") from error
+        raise CardError(f"expected metadata that the Hub reads, got {reason}; correct {TEMPLATE.name}") from error
     missing = [name for name in ("license", "language", "library_name", "pipeline_tag") if not data.get(name)]
     if missing or not data.get("eval_results"):
         raise CardError(
-            f"expected the card's head to say {', '.join(missing) or 'results'}, got nothing; see {TEMPLATE.name}"
+            f"expected {', '.join(missing) or 'results'} in the card's metadata, got none; correct {TEMPLATE.name}"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """A model or data set as others may read it: a Hub id, or the last part of a path of the maker's machine."""
+    """The public name of a model or data set: a Hub id, or the last part of a local path."""
 
     name: str
     on_hub: bool
@@ -119,19 +121,19 @@ class Named:
 
     @property
     def link(self) -> str:
-        """As Markdown."""
+        """The name in Markdown, as a link if it is on the Hub."""
         return f"[{self.name}]({self.root}/{full_id(self.name)})" if self.on_hub else f"`{self.name}`"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AboutModel:
-    """What a built model says of itself, for its card and its record.
+    """The properties of a built model that its card and its record give.
 
     Attributes:
-        parameters: how many it has.
-        requires: the oldest library versions that load it.
-        image_model: as others find it.
-        images_are_unit: whether the image model's own vectors have norm 1.
+        parameters: their number.
+        requires: library → the oldest version that loads it.
+        image_model: under its public name.
+        images_are_unit: whether the image model itself gives vectors of norm 1.
         year: of publication.
     """
 
@@ -150,7 +152,7 @@ def trained_image_model(record: RunRecord) -> ImageModel:
     """Returns the image model that a run was trained for.
 
     Raises:
-        CardError: run.json names none, as of a run that trained no text encoder.
+        CardError: run.json names none, since the run trained no text encoder.
     """
     if record.inputs.image_model is None:
         raise CardError("expected a run of training.distill, got one without an image model; train a text encoder")
@@ -158,18 +160,24 @@ def trained_image_model(record: RunRecord) -> ImageModel:
 
 
 def named(name: str, commit: str | None, root: str = HUB) -> Named:
-    """What run.json recorded under a name: on the Hub where it recorded a commit."""
+    """Returns the public name of a model or data set of a run.
+
+    Args:
+        name: as configured.
+        commit: the recorded one; None or empty if the name is not a Hub id.
+        root: URL before the id in links.
+    """
     return Named(name if commit else public_name(name), bool(commit), commit or "", root)
 
 
 def sources_of(record: RunRecord) -> list[Named]:
-    """The data that a run was trained on, numbered where two have one name."""
+    """Returns the public names of the data that a run was trained on, numbered where two are the same."""
     commits = record.inputs.captions_revisions or [""] * len(record.sources)
-    found = [named(source["captions"], commit, f"{HUB}/datasets") for source, commit in zip(record.sources, commits)]
-    names = [source.name for source in found]
+    sources = [named(source["captions"], commit, f"{HUB}/datasets") for source, commit in zip(record.sources, commits)]
+    names = [source.name for source in sources]
     return [
         dataclasses.replace(source, name=f"{source.name} ({number})") if names.count(source.name) > 1 else source
-        for number, source in enumerate(found, start=1)
+        for number, source in enumerate(sources, start=1)
     ]
 
 
@@ -180,15 +188,14 @@ def card_fields(
     model: AboutModel,
     benchmark: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """What the template is filled with.
+    """Returns the fields of the template.
 
     Args:
-        config: the recipe's facts: ids, licences, author, limits.
-        record: run.json.
-        results: results.json.
-        model: what the built model itself tells: dim, max_tokens, architecture, parameters, requires, image_model (a
-            `Named`), images_are_unit, record (the name of its golden file) and year.
-        benchmark: our rows and the baselines' on published tests (`benchmark_table.rows_of`), where they were measured.
+        config: gives ids, licences, author and limits.
+        record: of the run.
+        results: of its model.
+        model: the built model.
+        benchmark: rows on published tests, ours and the baselines'; empty shows the published baselines alone.
     """
     data = sources_of(record)
     measured = tests(results, record)
@@ -217,7 +224,7 @@ def card_fields(
         "tests": measured,
         "split": results.split,
         "clean": results.text_to_image.recall_at_1,
-        "corruptions": [{"label": label, **vars(results.robustness[name])} for label, name in CORRUPTION_LABELS],
+        "corruptions": [{"label": label, **vars(results.robustness[name])} for label, name in CORRUPTION_TITLES],
         "baselines": benchmark or read_baselines(),
         "has_benchmark": bool(benchmark),
         "training": training(record),
@@ -232,7 +239,7 @@ def card_fields(
 
 
 def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> dict[str, Any]:
-    """The models that this one is made from: in words, and as the Hub's head names them."""
+    """Returns the models that this one is made from, in words and as the metadata name them."""
     trained = record.config
     backbone = None
     if trained["backbone"] == "scratch":
@@ -248,13 +255,18 @@ def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> d
 
 
 def licences(config: PublishConfig, record: RunRecord) -> list[str]:
-    """The licence of each source of the run, as the recipe has it; empty where it names none."""
+    """Returns the licence of each source of a run; "" for a source without one.
+
+    Args:
+        config: gives the licences.
+        record: of the run, whose sources are meant.
+    """
     known = {source.captions: source.captions_license for source in config.all_sources}
     return [known.get(source["captions"], "") for source in record.sources]
 
 
 def training(record: RunRecord) -> dict[str, Any]:
-    """The procedure: the run's options, what it saw, how long it took, on what."""
+    """Returns the card's fields about the training: options, counts, seconds, machine and libraries."""
     trained, summary = record.config, record.summary or {}
     return {
         **trained,
@@ -272,7 +284,7 @@ def training(record: RunRecord) -> dict[str, Any]:
 
 
 def cells(figures: Retrieval) -> str:
-    """The cells of a result's line: value and interval."""
+    """Returns the cells of a table row: each metric with its interval, and the median rank."""
     shown = []
     for key in METRIC_LABELS:
         low, high = figures.ci95.get(key, (None, None))
@@ -281,7 +293,12 @@ def cells(figures: Retrieval) -> str:
 
 
 def tests(results: Results, record: RunRecord) -> list[dict[str, Any]]:
-    """The test sets: each source that has test images where there are several, else the one."""
+    """Returns the card's test sets: each source with test images, or the only source.
+
+    Args:
+        results: of the run's model.
+        record: of the run, which names the sources.
+    """
     by_source = results.sources or {results.dataset: results}
     return [
         {
@@ -297,7 +314,7 @@ def tests(results: Results, record: RunRecord) -> list[dict[str, Any]]:
 
 
 def recipe(record: RunRecord) -> str:
-    """The run's options that are not the defaults, as a recipe, with the commits that were loaded."""
+    """Returns a recipe in YAML with the options that are not the defaults, and the commits that were loaded."""
     trained = record.config
     defaults: dict[str, Any] = {
         field.name: list(field.default) if isinstance(field.default, tuple) else field.default
@@ -323,7 +340,7 @@ def recipe(record: RunRecord) -> str:
 
 
 def _public_values(value: Any) -> Any:
-    """A configuration's value without empty fields and without paths of this machine."""
+    """Returns a configured value without empty fields and without paths of this machine."""
     if isinstance(value, dict):
         return {key: _public_values(item) for key, item in value.items() if item not in ("", [], None)}
     if isinstance(value, list):
@@ -332,7 +349,7 @@ def _public_values(value: Any) -> Any:
 
 
 def public_name(name: str) -> str:
-    """A name as others may read it: of a path that leaves the working folder, its last part.
+    """Returns a name for the public: the last part of a path that leaves the working folder, else the name itself.
 
     >>> public_name("/data/someone/images"), public_name("../a/images"), public_name("owner/set")
     ('images', 'images', 'owner/set')
@@ -342,10 +359,14 @@ def public_name(name: str) -> str:
 
 
 def not_finite(value: Any, where: str = "") -> Iterator[str]:
-    """The places of numbers that are none.
+    """Yields the positions of NaN and infinity in a JSON value.
 
     >>> list(not_finite({"a": {"b": float("nan")}, "c": 1}))
     ['a.b']
+
+    Args:
+        value: of dicts, lists, tuples, numbers and texts.
+        where: its own position, which precedes the others.
     """
     if isinstance(value, dict):
         for key, item in value.items():

@@ -1,4 +1,4 @@
-"""Pre-publish checks: why a run can't be published as it is, every reason with what to do."""
+"""The pre-publish checks: whether a run can be published, and what to do where it can't."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from training.evaluation.corruptions import CORRUPTION_LABELS
+from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.results import Results
 from training.release.card import licences, not_finite, public_name, sources_of
 from training.run.config import PublishConfig
@@ -15,16 +15,16 @@ from training.run.record import RunRecord
 from turkish_clip.metrics import METRIC_NAMES
 from turkish_clip.records import ImageModel
 
-ENOUGH_IMAGES = 50  # below, chance finds much by itself
-LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")  # the Hub's abbreviations
+ENOUGH_IMAGES = 50  # among fewer images, recall@10 is high by chance
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")  # the form of the Hub's licence ids
 CHECKOUT = Path(__file__).parents[2]
 
 
 def failed_checks(config: PublishConfig, record: RunRecord, results: Results) -> list[str]:
-    """Returns why a run can't be published as it is, each reason with what to do; empty where it can.
+    """Returns for each failed check the reason and what to do; [] for a run that can be published.
 
     Args:
-        config: what the maker says: ids, licences.
+        config: gives ids and licences.
         record: of the finished run.
         results: of its model.
     """
@@ -32,38 +32,40 @@ def failed_checks(config: PublishConfig, record: RunRecord, results: Results) ->
 
 
 def _run_failures(record: RunRecord, results: Results) -> list[str]:
-    """Returns what is wrong with the run and its results."""
+    """Returns the failed checks of the run, its results and its git state."""
     summary = record.summary or {}
     if record.inputs.image_model is None or "training_captions" not in summary:
         return ["run.json is not of a text encoder; train it with training.distill"]
-    found = []
+    failures = []
     if results.weights_sha256 != summary["weights_sha256"]:
-        found.append("results.json is of other weights than the run's model; run training.evaluate again")
+        failures.append("results.json is of other weights than the run's model; run training.evaluate again")
     if results.dataset != " + ".join(source["captions"] for source in record.sources):
-        found.append(f"results.json is of other data ({results.dataset}) than the run's; evaluate on the run's")
+        failures.append(f"results.json is of other data ({results.dataset}) than the run's; evaluate on the run's")
     if results.split != "test":
-        found.append(f"results.json is of the {results.split} split; run training.evaluate on the test split")
-    found += [f"results.json holds no fraction at {place}; measure again" for place in _bad_figures(results)]
-    if not found and _is_chance(results):
+        failures.append(f"results.json is of the {results.split} split; run training.evaluate on the test split")
+    failures += [f"results.json has no valid number at {place}; measure again" for place in _bad_figures(results)]
+    if not failures and _is_chance(results):
         recall, images = results.text_to_image.recall_at_10, results.images
-        found.append(f"recall@10 {recall:.3f} among {images} images is what chance finds; train longer or on more data")
+        failures.append(
+            f"recall@10 {recall:.3f} among {images} images is no better than chance; train longer or on more data"
+        )
     for state, when in ((record.git, "when it was trained"), (git_state(), "now")):
         if not state.commit:
-            found.append(f"no git commit {when}, so the card can't say what reproduces it; work in a git checkout")
+            failures.append(f"no git commit {when}, so the card can't name one; work in a git checkout")
         elif state.changed:
-            found.append(
-                f"uncommitted changes {when} ({', '.join(state.changed)}), so no commit reproduces it; commit, and train "
-                "again if it was then"
+            failures.append(
+                f"uncommitted changes {when} ({', '.join(state.changed)}), so no commit reproduces it; commit them, "
+                "and train again if the training used them"
             )
-    return found
+    return failures
 
 
 def _bad_figures(results: Results) -> list[str]:
-    """Returns the places of results.json that hold no fraction, or no count, where there should be one."""
+    """Returns the fields of results.json that are not finite, and the metrics and counts that are missing or wrong."""
     values = results.as_json()
     bad = list(not_finite(values))
     groups = {"text_to_image": values["text_to_image"], "image_to_text": values["image_to_text"]}
-    groups |= {f"robustness.{name}": values["robustness"].get(name, {}) for _, name in CORRUPTION_LABELS}
+    groups |= {f"robustness.{name}": values["robustness"].get(name, {}) for _, name in CORRUPTION_TITLES}
     for group, figures in groups.items():
         for name in METRIC_NAMES:
             value = figures.get(name)
@@ -73,54 +75,54 @@ def _bad_figures(results: Results) -> list[str]:
 
 
 def _is_chance(results: Results) -> bool:
-    """Whether ten images drawn at random would have found as much."""
-    found = results.text_to_image
-    low = found.ci95.get("recall_at_10", (found.recall_at_10,))[0]
+    """Returns whether the interval of recall@10 reaches down to chance, 10 / images."""
+    measured = results.text_to_image
+    low = measured.ci95.get("recall_at_10", (measured.recall_at_10,))[0]
     return bool(results.images >= ENOUGH_IMAGES and low <= 10 / results.images)
 
 
 def _recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
-    """Returns what is missing or wrong in what the maker says."""
-    found = []
+    """Returns the failed checks of the configured licences, Hub ids and image model."""
+    failures = []
     if not LICENSE.fullmatch(config.license):
-        found.append(f"no licence of the weights ({config.license!r}); add --license, for example apache-2.0")
+        failures.append(f"no licence id for the weights ({config.license!r}); add --license, for example apache-2.0")
     image_model = record.inputs.image_model
     if image_model is not None:
-        found += [
+        failures += [
             f"no licence of the data {source.name}; add --captions_license, or captions_license in the recipe's sources"
             for source, terms in zip(sources_of(record), licences(config, record))
             if not terms
         ]
         if not config.paired and not config.image_model_id and not _others_have(image_model):
-            found.append(
+            failures.append(
                 f"the image model is the folder {public_name(image_model.id)}, which nobody else has; "
                 "publish the pair with --paired, or upload it and name it with --image_model_id"
             )
     kind, other = ("paired_id", config.model_id) if config.paired else ("model_id", config.paired_id)
     if not config.repository:
-        found.append(f"no Hub id; add --{kind} or --push")
+        failures.append(f"no Hub id; add --{kind} or --push")
     elif config.repository == other:
-        found.append(
+        failures.append(
             f"{other} is the id of the {'text encoder' if config.paired else 'pair'}; push to another, or "
             f"{'leave out' if config.paired else 'add'} --paired"
         )
     if config.paired and not config.text_id:
-        found.append("no Hub id of the text encoder for the pair's card; add --model_id")
+        failures.append("no Hub id of the text encoder for the pair's card; add --model_id")
     owners = {name.partition("/")[0] for name in (config.repository, config.model_id, config.paired_id) if name}
     if len(owners) > 1:
-        found.append(f"ids of several owners ({', '.join(sorted(owners))}); give --model_id and --paired_id as well")
-    return found
+        failures.append(f"ids of several owners ({', '.join(sorted(owners))}); give --model_id and --paired_id as well")
+    return failures
 
 
 def _others_have(image_model: ImageModel) -> bool:
-    """Whether the image model is on the Hub, or in this checkout for anyone who clones it."""
+    """Returns whether others can load the image model: from the Hub, or from a clone of this repository."""
     return bool(image_model.revision) or is_tracked(Path(image_model.id))
 
 
 def is_tracked(folder: Path) -> bool:
-    """Whether a folder's files are in this checkout's git, not just beside them."""
-    found = folder.resolve()
-    if not found.is_dir() or not found.is_relative_to(CHECKOUT):
+    """Returns whether git tracks files of a folder in this repository."""
+    path = folder.resolve()
+    if not path.is_dir() or not path.is_relative_to(CHECKOUT):
         return False
-    listed = subprocess.run(["git", "ls-files", str(found)], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(["git", "ls-files", str(path)], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     return bool(listed.stdout.strip())

@@ -1,4 +1,4 @@
-"""Uploads to the Hugging Face Hub in one commit, tried again where that helps."""
+"""Uploads a folder to the Hugging Face Hub in one commit, with retries after temporary faults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADVICE = {
     401: "run `hf auth login`, or set HF_TOKEN to a token with write access",
     403: "use a token that may write there, or open a pull request with --create_pr",
     404: "check the name, and whether the token may see the repository",
-    409: "somebody else has just changed it; look at the repository, then run the same again",
+    409: "somebody else has just changed it; look at the repository, then run the same command again",
 }
 
 
@@ -34,11 +34,12 @@ class PushError(InputError):
 
 @dataclass(frozen=True)
 class Upload:
-    """Where a folder goes, and how.
+    """The destination and the options of an upload.
 
     Attributes:
         repository: owner/name.
-        revision: the branch, made if need be; empty: main.
+        revision: the branch, created if missing; empty means main.
+        message: of the commit.
     """
 
     repository: str
@@ -49,10 +50,10 @@ class Upload:
 
 
 def need_token(where: str) -> None:
-    """Sees that there is a token, before long work whose result it is for.
+    """Checks that a token for a repository is configured, before the long work whose result is uploaded.
 
     Raises:
-        PushError: there is none.
+        PushError: none is.
     """
     from huggingface_hub import get_token
 
@@ -61,22 +62,22 @@ def need_token(where: str) -> None:
 
 
 def push(folder: Path, upload: Upload, api: HfApi | None = None) -> str:
-    """Uploads a folder in one commit; the repository and the branch are made where they are not there.
+    """Uploads a folder in one commit, and creates the repository and the branch if they are missing.
 
-    The branch then holds the folder and nothing else: what an earlier version had beside it is deleted in the same
-    commit, and stays in the history. A pull request deletes nothing.
+    The branch then holds the folder and nothing else: other files of an earlier version are deleted in the same commit,
+    and stay in the history. A pull request deletes nothing.
 
     Args:
-        folder: goes up as it is, and is left as it is.
-        upload: where to.
-        api: the client; None: one for the configured endpoint and token.
+        folder: uploaded as it is.
+        upload: the destination.
+        api: the client; None takes one for the configured endpoint and token.
 
     Returns:
-        The address of the commit, or of the pull request.
+        The URL of the commit or of the pull request.
 
     Raises:
-        PushError: no token or a refused one, no such repository, one that holds something else, a public one that
-            was asked to be private, a conflict, a card that the Hub refuses, or no answer after five attempts.
+        PushError: the token is missing or refused, the repository holds other files or is public but has to be private,
+            another commit came in between, the Hub refuses the card, or it does not answer in five attempts.
     """
     from huggingface_hub import HfApi
 
@@ -100,28 +101,28 @@ def push(folder: Path, upload: Upload, api: HfApi | None = None) -> str:
 
 
 def _make_repository(client: HfApi, upload: Upload) -> None:
-    """Sees to it that the repository is there, private if asked, and empty or one of ours."""
+    """Creates the repository if it is missing; checks that it is private if asked, and empty or an earlier version."""
     where = upload.repository
     if not _insist(lambda: client.repo_exists(where), where):
-        # None, not False: an organisation may make its repositories private by itself
+        # None, not False: an organisation's repositories may be private by default
         _insist(lambda: client.create_repo(where, private=upload.private or None, exist_ok=True), where)
     if upload.private and not _insist(lambda: client.repo_info(where), where).private:
         raise PushError(
             f"expected {where} to be private, got a public repository of that name; make it private in its settings, "
             "or push to another name"
         )
-    there = set(_insist(lambda: client.list_repo_files(where), where)) - {".gitattributes", "README.md"}
-    if there and RECORD not in there and not upload.create_pr:
+    files = set(_insist(lambda: client.list_repo_files(where), where)) - {".gitattributes", "README.md"}
+    if files and RECORD not in files and not upload.create_pr:
         raise PushError(
-            f"expected {where} to be empty or an earlier version of this, got a repository with other files "
-            f"({', '.join(sorted(there)[:3])}); push to another name, or open a pull request with --create_pr"
+            f"expected {where} to be empty or an earlier version of this model, got a repository with other files "
+            f"({', '.join(sorted(files)[:3])}); push to another name, or open a pull request with --create_pr"
         )
 
 
 def _insist(call: Callable[[], Result], where: str, attempts: int = ATTEMPTS) -> Result:
-    """Makes a call to the Hub, again where it is busy or the connection is cut.
+    """Calls the Hub, and retries with growing waits while it is busy or the connection is cut.
 
-    What went up before is not sent again: the client asks the Hub what it has.
+    A retry does not send files again that the Hub already has: the client asks for them first.
     """
     from huggingface_hub.errors import (  # type: ignore[attr-defined]
         HTTPError,
@@ -137,17 +138,19 @@ def _insist(call: Callable[[], Result], where: str, attempts: int = ATTEMPTS) ->
             raise PushError(f"expected a token for {where}, got none; {ADVICE[401]}") from error
         except OfflineModeIsEnabled as error:
             raise PushError(f"expected to reach the Hub for {where}, got offline mode; unset HF_HUB_OFFLINE") from error
-        except ValueError as error:  # how the client passes on that the Hub refuses the card's head
-            raise PushError(f"expected a card that the Hub takes for {where}, got {_reason(error)}; mend it") from error
+        except ValueError as error:  # the client's type for a card whose metadata the Hub refuses
+            raise PushError(
+                f"expected a card that the Hub accepts for {where}, got {_reason(error)}; correct it"
+            ) from error
         except (HTTPError, ConnectionError, TimeoutError, RuntimeError) as error:
-            cause = error.__cause__ or error if isinstance(error, RuntimeError) else error  # a large file's is wrapped
+            cause = error.__cause__ or error if isinstance(error, RuntimeError) else error  # wrapped if of a large file
             status = _status(cause)
             if status is not None and status not in BUSY:
                 raise _refused(cause, status, where) from error
             if attempt == attempts:
                 raise PushError(
-                    f"expected an answer for {where}, got {_reason(cause)}, {attempts} times; nothing is lost: look "
-                    "at the repository, and run the same again"
+                    f"expected an answer for {where}, got {_reason(cause)} in attempt {attempt} of {attempts}; nothing "
+                    "is lost: look at the repository, then run the same command again"
                 ) from error
             wait = FIRST_WAIT_SECONDS * 2 ** (attempt - 1)
             attempt += 1
@@ -161,7 +164,7 @@ def _status(error: BaseException) -> int | None:
 
 def _refused(error: BaseException, status: int, where: str) -> PushError:
     advice = ADVICE.get(status, "look at the Hub's answer")
-    return PushError(f"expected the Hub to take {where}, got {_reason(error)}; {advice}")
+    return PushError(f"expected the Hub to accept {where}, got {_reason(error)}; {advice}")
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Runs a script in an isolated process, in which none of this project can be imported."""
+"""Runs a script in an isolated process, in which this project's packages can't be imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def run_isolated(script: Path, *argv: str, offline: bool = False) -> subprocess.
     Args:
         script: the file.
         argv: its command line.
-        offline: whether the Hub's clients may use their cache alone.
+        offline: whether the Hub's clients are confined to their cache.
+
+    Raises:
+        subprocess.TimeoutExpired: it does not end within TIMEOUT_SECONDS.
     """
     environment = {**os.environ, **({"HF_HUB_OFFLINE": "1"} if offline else {})}
     return subprocess.run(

@@ -168,7 +168,7 @@ class TableRows(Sequence[T], Generic[T]):
         return selection
 
     def _made(self, numbers: Numbers) -> Iterable[T]:
-        """Builds a few rows; those from several places of the table are joined first, which is faster than one by one."""
+        """Builds a few rows; those of several places are joined first, which is faster than one by one."""
         import pyarrow as pa
 
         batch_of = np.searchsorted(self._starts, numbers, side="right") - 1

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from transformers import CLIPProcessor
 
 log = logging.getLogger("training")
-MAX_SHIFT, MAX_SCALING, MAX_TURN, MAX_SHADE = 0.12, 0.2, math.radians(12), 0.25  # at --augment 1; shift: of the side
+# At --augment 1.
+MAX_SHIFT = 0.12  # of the side
+MAX_SCALING = 0.2
+MAX_ROTATION = math.radians(12)
+MAX_SHADE = 0.25
 
 
 class ClipBatches(Dataset[int]):
@@ -110,7 +114,7 @@ class ClipBatches(Dataset[int]):
         tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         images = torch.from_numpy(self.images[rows].astype(np.float32)) / 255
         if self.config.augment:
-            images = shifted(images, (2 * draws[:, 1:] - 1) * self.config.augment)
+            images = augmented(images, (2 * draws[:, 1:] - 1) * self.config.augment)
         return {**tokens, "pixel_values": (images - self.mean) / self.std, "labels": equal_rows(tokens["input_ids"])}
 
     def _caption(self, row: int, draw: float) -> str:
@@ -133,7 +137,7 @@ def equal_rows(ids: torch.Tensor) -> torch.Tensor:
     return numbers
 
 
-def shifted(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
+def augmented(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
     """Shifts, scales, rotates and shades images; never mirrors them, since captions name left and right.
 
     Pixels from outside the image repeat its edge.
@@ -143,7 +147,7 @@ def shifted(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
         amounts: (b, 6) float32 in -1 to 1: shift x and y, scaling, rotation, brightness, contrast.
     """
     x, y, scaling, turn, brightness, contrast = amounts.unbind(1)
-    scale, angle = 1 + MAX_SCALING * scaling, MAX_TURN * turn
+    scale, angle = 1 + MAX_SCALING * scaling, MAX_ROTATION * turn
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
     transform = torch.stack(
         [torch.stack([cos, -sin, 2 * MAX_SHIFT * x], 1), torch.stack([sin, cos, 2 * MAX_SHIFT * y], 1)], 1

@@ -57,7 +57,7 @@ def training_arguments(config: PretrainConfig, checkpoints: Path, images: int) -
     )
 
 
-def measure(folder: Path, disjoint: DisjointSplits, config: PretrainConfig) -> dict[str, Any]:
+def evaluate_clip(folder: Path, disjoint: DisjointSplits, config: PretrainConfig) -> dict[str, Any]:
     """Loads the saved model as its users do, and measures retrieval on the validation and test splits, each image once.
 
     Args:
@@ -91,7 +91,7 @@ def measure(folder: Path, disjoint: DisjointSplits, config: PretrainConfig) -> d
             vectors.append(model.encode([image for _, image in batch], show_progress_bar=False))
         if not opened:
             raise SourceError(f"expected {split} images that open in {captions.name}, got none of {len(rows)}")
-        relevance = Relevance.of([row.captions for row in opened])
+        relevance = Relevance.from_captions([row.captions for row in opened])
         images = unit(np.concatenate(vectors))
         texts = unit(model.encode(relevance.texts, show_progress_bar=False))
         results[split] = {
@@ -108,7 +108,7 @@ def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) ->
 
     Args:
         folder: of the saved model.
-        results: of `measure`, with the names of model and dataset.
+        results: of `evaluate_clip`, with the names of model and dataset.
         config: of the run.
     """
     from turkish_clip.atomic import write_json, write_text

@@ -41,7 +41,7 @@ def index(
 ) -> None:
     """Make an index of an image folder, or update it with what is new, changed or gone since the last time."""
     if not folder.is_dir():
-        raise InputError(f"expected a folder of images, got {folder}, which is none; check the path")
+        raise InputError(f"expected a folder of images, got {folder}, which is not one; check the path")
     images = open_index(folder, at, model, image_model, device)
     with output.progress("indexing", quiet=json) as advance:
         added = images.add(folder, workers=workers, prune=prune, progress=advance)
@@ -121,10 +121,10 @@ def classify(
         raise InputError("expected --reject-below with --labels, got it with --examples, whose scores are no cosines")
     paths, skipped = files_of(images)
     classifier = classifier_of(labels, examples, template or [], reject_below, lambda: load(model, image_model, device))
-    left_out = output.reasons_of(skipped) + [(error.name, error.reason) for error in classifier.left_out]
+    left_out = output.reasons_of(skipped) + [(error.name, error.reason) for error in classifier.skipped]
     temperature = classifier.encoder.temperature_info if examples is None else {}
     if not json and temperature.get("temperature_is_fitted") is False:
-        output.say(f"probabilities with the default temperature {temperature['temperature']}: none was fitted")
+        output.note(f"probabilities with the default temperature {temperature['temperature']}: none was fitted")
     with output.progress("classifying", quiet=json) as advance:
         found = []
         for result in classifier.classify_each(paths, workers=workers):
@@ -214,7 +214,7 @@ def filter_images(
     if images is not None:
         names, vectors = images.vectors()
         paths, flags, skipped = [Path(name) for name in names], image_filter.flag_vectors(vectors), images.skipped()
-        output.say(f"{len(paths)} images as they were indexed; turkish-clip index {folder} adds what is new")
+        output.note(f"{len(paths)} images as they were indexed; turkish-clip index {folder} adds what is new")
     else:
         paths, skipped = files_of([Path(folder)])
         flags = []

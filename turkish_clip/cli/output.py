@@ -29,7 +29,7 @@ GONE = "  (not there now)"
 FLAG_COLUMNS = ("path", "score", "cosine", "prompt")
 
 
-def say(text: str) -> None:
+def note(text: str) -> None:
     """Prints a note on stderr."""
     print(text, file=sys.stderr)
 
@@ -83,20 +83,20 @@ def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
     for folder, count in added.missing.items():
-        say(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
+        note(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
     if not added.images:
-        say("no images yet: add some to the folder and run the same command again")
+        note("no images yet: add some to the folder and run the same command again")
     _show_skipped(reasons_of(added.skipped))
 
 
 def _show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     """Prints paths that could not be read with their reasons on stderr, the first of many."""
     if skipped:
-        say(f"{_number_of(len(skipped), 'file')} could not be read:")
+        note(f"{_number_of(len(skipped), 'file')} could not be read:")
         for path, reason in skipped[:SHOWN_SKIPPED]:
-            say(f"  {path}: {reason}")
+            note(f"  {path}: {reason}")
         if len(skipped) > SHOWN_SKIPPED:
-            say(f"  … and {len(skipped) - SHOWN_SKIPPED} more; --json lists them all")
+            note(f"  … and {len(skipped) - SHOWN_SKIPPED} more; --json lists them all")
 
 
 def _number_of(count: int, thing: str) -> str:
@@ -123,10 +123,10 @@ def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
         copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
         print(f"{hit.score:7.3f}  {hit.path}{copies}{'' if hit.is_there else GONE}")
     if not hits:
-        say("no image meets the condition")
+        note("no image meets the condition")
     gone = sum(not hit.is_there for hit in hits)
     if gone:
-        say(f"{gone} of them not there now; run turkish-clip index on their folder to remove what is gone")
+        note(f"{gone} of them not there now; run turkish-clip index on their folder to remove what is gone")
 
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
@@ -286,7 +286,7 @@ def show_flags(
     else:
         for row in rows:
             print(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']})")
-        say(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
+        note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
     _show_skipped(errors)
 
 
@@ -356,9 +356,9 @@ def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str]], title: st
         from turkish_clip.sheet import Tile, write_sheet
 
         if not tiles:
-            say(f"nothing to show: no contact sheet {target}")
+            note(f"nothing to show: no contact sheet {target}")
             return
-        say(f"contact sheet: {write_sheet(target, [Tile(Path(path), text) for path, text in tiles], title)}")
+        note(f"contact sheet: {write_sheet(target, [Tile(Path(path), text) for path, text in tiles], title)}")
 
 
 def to_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:

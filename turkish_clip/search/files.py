@@ -92,7 +92,7 @@ def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File]) -
     if isinstance(images, (str, Path)):
         folder = Path(os.path.normpath(Path(images).absolute()))
         if not folder.is_dir():
-            raise CollectionError(f"expected a folder of images, got {images}, which is none; check the path")
+            raise CollectionError(f"expected a folder of images, got {images}, which is not one; check the path")
         paths, skipped, inaccessible = _walk(folder)
         vanished = _vanished(folder, paths, inaccessible, known)
     else:

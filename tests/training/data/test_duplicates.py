@@ -14,7 +14,7 @@ import pytest
 from samples import paint, write_rows
 
 from training import distill, embed_images, evaluate, pretrain
-from training.data.duplicates import digests_of_files, disjoint_splits, first_places, in_last_split
+from training.data.duplicates import digests_of_files, disjoint_splits, first_occurrences, in_last_split
 from training.data.samples import Row
 from training.data.sources import Captions, read_captions
 from training.data.store import Rows
@@ -88,7 +88,7 @@ def test_places_and_splits_equal_naive_ones(rng: random.Random) -> None:
         last = {text: max(s for other, s in zip(content, split) if other == text) for text in content}
         assert in_last_split(digests, splits).tolist() == [last[text] == s for text, s in zip(content, split)]
         pairs = list(zip(content, split))
-        assert first_places(digests, splits).tolist() == [pairs.index(pair) for pair in pairs]
+        assert first_occurrences(digests, splits).tolist() == [pairs.index(pair) for pair in pairs]
 
 
 def test_a_repeated_image_is_one_image_in_evaluation(captions: Captions, embeddings: ImageEmbeddings) -> None:
@@ -99,7 +99,7 @@ def test_a_repeated_image_is_one_image_in_evaluation(captions: Captions, embeddi
 
     def recall(rows: list[Row]) -> float:
         """Returns recall@1 of an encoder that gives each caption the embedding of its image."""
-        relevance = Relevance.of([row.captions for row in rows])
+        relevance = Relevance.from_captions([row.captions for row in rows])
         images = embeddings.unit_rows([row.image_id for row in rows])
         texts = images[[numbers[0] for numbers in relevance.images_of]]
         return relevance.text_to_image(texts, images).recall_at_1

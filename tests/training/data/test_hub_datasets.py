@@ -25,7 +25,7 @@ from samples import paint
 from stand_in_hub import StandInHub
 
 from training.data import lazy_images
-from training.data.lazy_images import StreamedImage, reading
+from training.data.lazy_images import StreamedImage, one_line_errors
 from training.data.sources import read_captions
 from training.run.config import EmbedConfig, read
 from training.run.source import SourceConfig, SourceError
@@ -99,7 +99,7 @@ def test_reading_begins_near_the_first_image_and_any_order_is_right() -> None:
 
 
 def test_the_buffer_of_a_cursor_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lazy_images, "KEPT_BYTES", 50)
+    monkeypatch.setattr(lazy_images, "MAX_BUFFERED_BYTES", 50)
     store = Numbers(1000)
     assert StreamedImage(store, 900).read() == b"900"
     (cursor,) = lazy_images._readers[store].cursors
@@ -114,9 +114,9 @@ def test_a_store_that_has_shrunk_or_fails_is_an_error_of_one_line() -> None:
     with pytest.raises(SourceError, match=r"expected row 31 in Numbers.*, got its end; it has changed: start again"):
         StreamedImage(Numbers(30), 30).read()
     again = r"expected to read x, got ValueError: a b; check .* the same command again"
-    with pytest.raises(SourceError, match=again), reading("x"):
+    with pytest.raises(SourceError, match=again), one_line_errors("x"):
         raise ValueError("a\nb")
-    with pytest.raises(SourceError, match="ours"), reading("x"):
+    with pytest.raises(SourceError, match="ours"), one_line_errors("x"):
         raise SourceError("ours")
 
 

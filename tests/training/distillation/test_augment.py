@@ -7,7 +7,7 @@ import difflib
 import pytest
 
 from training.distillation.augment import Augmentation, one_typo, other_full_stop
-from training.evaluation.corruptions import CORRUPTION_LABELS, CORRUPTIONS
+from training.evaluation.corruptions import CORRUPTION_TITLES, CORRUPTIONS
 
 TEXTS = ["Kırmızı bir evin üstünde iki kuş.", "şeker", "Ilık bir gün", "iki kedi var", "çiçeğin solunda bir araba"]
 
@@ -45,15 +45,15 @@ def test_augmentation_keeps_its_probabilities_and_depends_on_epoch_and_row_alone
     augmentation = Augmentation(
         ascii_probability=0.2, case_probability=0.3, full_stop_probability=0.1, typo_probability=0, seed=5
     )
-    first = augmentation.of(texts, rows)
+    first = augmentation.apply(texts, rows)
     assert abs(sum(text.isascii() for text in first) / 4000 - 0.2) < 0.03
     assert not any("CİCEK" in text for text in first)  # ASCII text has no İ in upper case either
     assert abs(sum(text.isupper() or text.islower() for text in first) / 4000 - 0.3) < 0.03
     assert abs(sum(not text.endswith(".") for text in first) / 4000 - 0.1) < 0.03
-    assert augmentation.of(texts[10:20], rows[10:20]) == first[10:20]
+    assert augmentation.apply(texts[10:20], rows[10:20]) == first[10:20]
     augmentation.set_epoch(1)
-    assert augmentation.of(texts, rows) != first
-    assert Augmentation(0, 0, 0, 0, seed=5).of(texts, rows) == texts
+    assert augmentation.apply(texts, rows) != first
+    assert Augmentation(0, 0, 0, 0, seed=5).apply(texts, rows) == texts
 
 
 def test_typos_differ_by_epoch() -> None:
@@ -61,11 +61,11 @@ def test_typos_differ_by_epoch() -> None:
     augmentation = Augmentation(
         ascii_probability=0, case_probability=0, full_stop_probability=0, typo_probability=0.25, seed=5
     )
-    first = augmentation.of(texts, range(2000))
+    first = augmentation.apply(texts, range(2000))
     assert abs(sum(text != texts[0] for text in first) / 2000 - 0.25) < 0.04
     assert len(set(first)) > 8
     augmentation.set_epoch(1)
-    assert augmentation.of(texts, range(2000)) != first
+    assert augmentation.apply(texts, range(2000)) != first
 
 
 def test_augmentations_are_drawn_independently_of_each_other_and_of_epochs_and_seeds() -> None:
@@ -74,7 +74,7 @@ def test_augmentations_are_drawn_independently_of_each_other_and_of_epochs_and_s
     def changed(seed: int, epoch: int, *, case_probability: float = 0, typo_probability: float = 0) -> set[int]:
         augmentation = Augmentation(0, case_probability, 0, typo_probability, seed)
         augmentation.set_epoch(epoch)
-        return {row for row, text in enumerate(augmentation.of(texts, rows)) if text != texts[0]}
+        return {row for row, text in enumerate(augmentation.apply(texts, rows)) if text != texts[0]}
 
     typo = changed(0, 0, typo_probability=0.2)
     for other in (
@@ -100,4 +100,4 @@ def test_suffixes_are_removed(text: str, stem: str) -> None:
 
 
 def test_every_corruption_has_a_label() -> None:
-    assert [name for _, name in CORRUPTION_LABELS] == list(CORRUPTIONS)
+    assert [name for _, name in CORRUPTION_TITLES] == list(CORRUPTIONS)

@@ -49,7 +49,7 @@ def test_each_caption_has_the_regression_target_of_its_image(rows: Rows, tmp_pat
         assert {tuple(row) for row in batch} == {("caption", "label")}
     augmentation = Augmentation(0.5, 0.5, 0.5, 0.5, 3)
     changed = [row["caption"] for row in plain.with_transform(lookup(augmentation)).__getitems__([5, 2, 0])]
-    assert changed == augmentation.of([texts[5], texts[2], texts[0]], [5, 2, 0]) != [texts[5], texts[2], texts[0]]
+    assert changed == augmentation.apply([texts[5], texts[2], texts[0]], [5, 2, 0]) != [texts[5], texts[2], texts[0]]
 
 
 def test_datasets_fingerprints_targets_by_their_hash_and_copies_none() -> None:

@@ -33,16 +33,16 @@ def bytes_of(run: Path) -> dict[str, bytes]:
 
 
 def embedders() -> list[int]:
-    """The processes of the pool's workers."""
-    found = []
+    """Returns the process ids of the pool's workers."""
+    workers = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             name = (process / "cmdline").read_bytes()
         except OSError:
             continue
         if name.startswith(b"ray::") and b"MapWorker" in name:
-            found.append(int(process.name))
-    return found
+            workers.append(int(process.name))
+    return workers
 
 
 @pytest.mark.slow
@@ -54,22 +54,22 @@ def test_two_workers_write_what_one_process_writes_though_one_is_killed(
     killed: list[int] = []
     add = shard_writer.ShardWriter.add
 
-    def add_and_kill(shelf: shard_writer.ShardWriter, part: Any) -> None:
-        add(shelf, part)
+    def add_and_kill(writer: shard_writer.ShardWriter, part: Any) -> None:
+        add(writer, part)
         if not killed:
             killed.append(embedders()[0])
             os.kill(killed[0], signal.SIGKILL)
 
     monkeypatch.setattr(shard_writer.ShardWriter, "add", add_and_kill)
-    found = embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "many", "--cluster", "local"))
+    summary = embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "many", "--cluster", "local"))
     assert killed
-    assert found["shards"] == 8
+    assert summary["shards"] == 8
     assert bytes_of(tmp_path / "many") == bytes_of(tmp_path / "alone")
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_worker_that_cannot_go_on_is_one_line(
+def test_an_error_of_a_worker_is_one_line(
     captioned_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.embeddings.shard_writer.weights_sha256", lambda model: "0" * 64)
@@ -78,7 +78,7 @@ def test_a_worker_that_cannot_go_on_is_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_an_image_that_is_not_there_is_sent_as_one_that_does_not_open(tmp_path: Path) -> None:
+def test_a_missing_image_is_sent_as_one_that_does_not_open(tmp_path: Path) -> None:
     pq.write_table(
         pa.table(
             {"image": [{"bytes": b"here", "path": None}, {"bytes": None, "path": None}], "caption": ["ev", "kuş"]}
@@ -88,12 +88,12 @@ def test_an_image_that_is_not_there_is_sent_as_one_that_does_not_open(tmp_path: 
     rows = read_captions(
         SourceConfig(captions=str(tmp_path / "t.parquet"), run=str(tmp_path), max_skipped_fraction=1)
     ).rows
-    here, lost = portable(Chunk(0, rows, [row.size for row in rows])).rows
-    assert here.image.read() == b"here"
+    present, missing = portable(Chunk(0, rows, [row.size for row in rows])).rows
+    assert present.image.read() == b"here"
     with pytest.raises(ImageError, match="no image"):
-        lost.open()
+        missing.open()
 
 
-def test_no_cluster_there(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
+def test_no_cluster_at_the_address(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"expected a Ray cluster at 'auto', got .*; give auto on a node"):
         embed_images.main(command(captioned_folder, tiny_clip, tmp_path / "run", "--cluster", "auto"))

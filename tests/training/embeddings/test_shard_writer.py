@@ -1,4 +1,4 @@
-"""Bulk embedding under faults: kills, damaged shards, a full disk, files that vanish and files that are no images."""
+"""Embedding under faults: kills, damaged shards, a full disk, files that vanish and files that are no images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from turkish_clip.encoder import load_model
         pytest.param("sentence_transformers:SentenceTransformer.forward", 6, marks=pytest.mark.slow),
     ],
 )
-def test_killed_and_started_again_gives_the_same_bytes(
+def test_a_killed_and_repeated_run_gives_the_same_bytes(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, target: str, nth: int
 ) -> None:
     argv = embed_arguments(broken_source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
@@ -55,7 +55,7 @@ def test_killed_and_started_again_gives_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(
+def test_a_run_killed_at_ten_random_moments_ends_with_the_same_bytes(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
     argv = embed_arguments(broken_source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
@@ -73,7 +73,7 @@ def cut(shard: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [flipped, cut])
-def test_a_damaged_shard_is_found_and_redone(
+def test_a_damaged_shard_is_found_and_embedded_again(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     shutil.copytree(finished, tmp_path / "embeddings")
@@ -85,7 +85,7 @@ def test_a_damaged_shard_is_found_and_redone(
     assert file_contents(tmp_path / "embeddings") == file_contents(finished)
 
 
-def test_a_repair_that_is_cut_off_is_not_complete(
+def test_an_interrupted_repair_is_not_complete(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished, tmp_path / "embeddings")
@@ -100,7 +100,7 @@ def test_a_repair_that_is_cut_off_is_not_complete(
 
 
 @pytest.mark.parametrize("gone", [["train/00005.png"], ["train", "test", "validation"]], ids=["one", "all"])
-def test_images_that_vanish_meanwhile_are_taken_up_when_they_are_back(
+def test_images_that_vanish_while_a_run_embeds_are_embedded_when_they_are_back(
     finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, gone: list[str]
 ) -> None:
     shutil.copytree(broken_source, tmp_path / "source")
@@ -109,20 +109,20 @@ def test_images_that_vanish_meanwhile_are_taken_up_when_they_are_back(
     argv = embed_arguments(tmp_path / "source", tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
     config = read(EmbedConfig, argv)
     captions, model = read_captions(config), load_model(tiny_clip, device="cpu")
-    sized = shard_writer.Chunk
+    new_chunk = shard_writer.Chunk
 
     def vanish(number: int, rows: list[Row], sizes: list[int]) -> shard_writer.Chunk:
         for name in gone:
             if (tmp_path / "source" / name).exists():
                 (tmp_path / "source" / name).rename(away / Path(name).name)
-        return sized(number, rows, sizes)
+        return new_chunk(number, rows, sizes)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shard_writer, "Chunk", vanish)
         manifest = shard_writer.plan(model, config)
         if len(gone) == 1:
-            done = shard_writer.embed_missing(model, captions, manifest, config)
-            assert (done.images, done.skipped) == (44, 4)
+            finished_manifest = shard_writer.embed_missing(model, captions, manifest, config)
+            assert (finished_manifest.images, finished_manifest.skipped) == (44, 4)
         else:
             with pytest.raises(SourceError, match=r"at most 10.0% skipped .*× no file"):
                 shard_writer.embed_missing(model, captions, manifest, config)
@@ -148,7 +148,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 ) -> None:
     argv = embed_arguments(broken_source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
     (tmp_path / "embeddings").mkdir()
-    (tmp_path / "embeddings" / f"{file}.partial").symlink_to("/dev/full")  # where every write says: no space left
+    (tmp_path / "embeddings" / f"{file}.partial").symlink_to("/dev/full")  # where every write fails: no space left
     with pytest.raises(SystemExit, match="2"):
         run_command(embed_images.main, argv)
     assert "error: expected free disk space, got a full disk" in capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 
 def breakages() -> dict[str, bytes]:
-    """Ten ways in which a file is no image."""
+    """Returns the bytes of ten files that are no images, by the kind of damage."""
     buffer = io.BytesIO()
     Image.effect_noise((48, 48), 60).convert("RGB").save(buffer, "JPEG")
     jpeg = buffer.getvalue()
@@ -187,28 +187,28 @@ def breakages() -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_thousand_broken_files_among_twenty_thousand(tiny_clip: Path, tmp_path: Path) -> None:
-    source, rng, bad = tmp_path / "source", random.Random(0), {}
+    source, rng, kind_of = tmp_path / "source", random.Random(0), {}
     source.mkdir()
     broken = set(rng.sample(range(20_000), 1000))
-    ways, good = list(breakages().items()), [paint(tmp_path / f"{n}.png", n).read_bytes() for n in range(50)]
+    kinds, good = list(breakages().items()), [paint(tmp_path / f"{n}.png", n).read_bytes() for n in range(50)]
     for number in range(20_000):
         name = f"{number:05d}.png"
-        kind, data = ways[len(bad) % 10] if number in broken else ("", good[number % 50])
+        kind, data = kinds[len(kind_of) % 10] if number in broken else ("", good[number % 50])
         (source / name).write_bytes(data)
         if kind:
-            bad[name] = kind
+            kind_of[name] = kind
     write_rows(source, [{"file_name": f"{number:05d}.png", "caption": "ev"} for number in range(20_000)])
     argv = f"--captions {source} --image_model {tiny_clip} --run {tmp_path} --device cpu --dtype float32".split()
     embed_images.main([*argv, "--max_skipped_fraction", "0.05"])
     embeddings = read_embeddings(tmp_path / "embeddings")
-    assert embeddings.skipped == bad.keys()
+    assert embeddings.skipped == kind_of.keys()
     assert stored_ids(embeddings.folder) == [f"{number:05d}.png" for number in range(20_000) if number not in broken]
     vectors = embeddings.unit_rows([f"{number:05d}.png" for number in range(20_000) if number not in broken])
-    same = [number % 50 for number in range(20_000) if number not in broken]
-    firsts = {kind: place for place, kind in reversed(list(enumerate(same)))}
-    assert np.allclose(vectors, vectors[[firsts[kind] for kind in same]], atol=1e-5)
+    contents = [number % 50 for number in range(20_000) if number not in broken]
+    firsts = {content: place for place, content in reversed(list(enumerate(contents)))}
+    assert np.allclose(vectors, vectors[[firsts[content] for content in contents]], atol=1e-5)
     lines = (tmp_path / "embeddings" / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
-    reasons = {(bad[line["image_id"]], line["reason"]) for line in map(json.loads, lines)}
+    reasons = {(kind_of[line["image_id"]], line["reason"]) for line in map(json.loads, lines)}
     assert len(lines) == 1000
     assert reasons == {
         ("empty", "an empty file"),

@@ -1,4 +1,4 @@
-"""ImageEmbeddings stay in their shards and are found from any order; labels are made of them shard by shard."""
+"""Image embeddings stay on disk and are found in any order; regression targets are made of them shard by shard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.data.samples import Row, SkippedSample
 from training.data.sources import write_skipped
 from training.data.store import Rows
 from training.distillation import targets as targets_module
-from training.distillation.dataset import drawn, with_embeddings
+from training.distillation.dataset import sample_images, without_skipped
 from training.distillation.targets import regression_targets
 from training.embeddings.manifest import SKIPPED, EmbeddingsError, Manifest, write_shard
 from training.embeddings.store import ImageEmbeddings, read_embeddings
@@ -59,33 +59,37 @@ def embeddings(vectors: np.ndarray, tmp_path: Path) -> ImageEmbeddings:
     return read_embeddings(tmp_path / "embeddings")
 
 
-def test_found_from_any_order(embeddings: ImageEmbeddings, vectors: np.ndarray, rng: random.Random) -> None:
+def test_embeddings_are_found_in_any_order(
+    embeddings: ImageEmbeddings, vectors: np.ndarray, rng: random.Random
+) -> None:
     places = [rng.randrange(len(NAMES)) for _ in range(60)]
-    asked = [NAMES[place] for place in places]
-    assert embeddings.rows(asked).tolist() == places
-    assert np.array_equal(embeddings.unit_rows(asked), unit(vectors[places]))
-    reads = [len(found) for _, found in embeddings.by_shard(np.array(places))]
+    names = [NAMES[place] for place in places]
+    assert embeddings.rows(names).tolist() == places
+    assert np.array_equal(embeddings.unit_rows(names), unit(vectors[places]))
+    reads = [len(part) for _, part in embeddings.by_shard(np.array(places))]
     assert len(reads) == 4  # the shard without an image is not read
     assert sum(reads) == 60
     assert embeddings.unit_rows([]).shape == (0, DIM)
 
 
-def test_what_was_rejected_and_opens_now_is_no_reject(embeddings: ImageEmbeddings, tmp_path: Path) -> None:
+def test_a_listed_image_with_an_embedding_is_not_skipped(embeddings: ImageEmbeddings, tmp_path: Path) -> None:
     assert embeddings.skipped == {"bozuk", "boş"}
     rows = [Row(name, None, ("a",), (), "train") for name in ["bozuk", NAMES[3], "boş", NAMES[1]]]
-    kept = with_embeddings(Rows.of(rows, tmp_path), embeddings)
-    assert list(kept.image_ids()) == [NAMES[3], NAMES[1]]
+    usable = without_skipped(Rows.of(rows, tmp_path), embeddings)
+    assert list(usable.image_ids()) == [NAMES[3], NAMES[1]]
     with pytest.raises(SourceError, match="expected images that open, got 1 that are all in"):
-        with_embeddings(Rows.of(rows[:1], tmp_path), embeddings)
+        without_skipped(Rows.of(rows[:1], tmp_path), embeddings)
 
 
-def test_images_without_a_target_are_counted(embeddings: ImageEmbeddings) -> None:
-    with pytest.raises(EmbeddingsError, match="got none for 2, the first 'yeni'"):
+def test_images_without_an_embedding_are_counted(embeddings: ImageEmbeddings) -> None:
+    with pytest.raises(
+        EmbeddingsError, match="expected an embedding for each image in .*, got none for 2, the first 'yeni'"
+    ):
         embeddings.rows([NAMES[0], "yeni", NAMES[1], "yepyeni"])
 
 
 @pytest.mark.parametrize("objective", ["mse", "centred"])
-def test_labels_are_those_of_one_matrix(
+def test_regression_targets_are_those_of_one_matrix(
     embeddings: ImageEmbeddings,
     vectors: np.ndarray,
     tmp_path: Path,
@@ -93,22 +97,22 @@ def test_labels_are_those_of_one_matrix(
     monkeypatch: pytest.MonkeyPatch,
     objective: str,
 ) -> None:
-    monkeypatch.setattr(targets_module, "AT_ONCE", 4)
+    monkeypatch.setattr(targets_module, "BLOCK_ROWS", 4)
     places = rng.sample(range(len(NAMES)), 15)
     rows = Rows.of((Row(NAMES[place], None, ("a",), (), "train") for place in places), tmp_path)
     config = DistillConfig(captions="x", run=str(tmp_path / "run"), objective=objective)
-    wanted = np.zeros((15, DIM), np.float32)
-    wanted += np.float32(1) * unit(vectors[places])
+    expected = np.zeros((15, DIM), np.float32)
+    expected += np.float32(1) * unit(vectors[places])
     if objective == "centred":
-        wanted -= wanted.mean(axis=0)
-    assert regression_targets(rows, embeddings, config).tobytes() == unit(wanted).tobytes()
+        expected -= expected.mean(axis=0)
+    assert regression_targets(rows, embeddings, config).tobytes() == unit(expected).tobytes()
     assert not (tmp_path / "run").exists()
 
 
-def test_drawn_are_those_with_the_least_shares(tmp_path: Path) -> None:
+def test_the_images_with_the_smallest_hash_fractions_are_drawn(tmp_path: Path) -> None:
     from training.data.sources import hash_fraction
 
     rows = Rows.of((Row(name, None, ("a",), (), "train") for name in NAMES), tmp_path)
     config = DistillConfig(captions="x", run="x", train_images=9, split_seed=4)
-    best = sorted(NAMES, key=lambda name: hash_fraction(5, name))[:9]
-    assert list(drawn(rows, config).image_ids()) == sorted(best)
+    smallest = sorted(NAMES, key=lambda name: hash_fraction(5, name))[:9]
+    assert list(sample_images(rows, config).image_ids()) == sorted(smallest)

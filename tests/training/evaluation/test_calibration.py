@@ -20,7 +20,7 @@ def test_the_fitted_temperature_is_the_best_one_and_grows_with_noise(noise: floa
     rng = np.random.default_rng(0)
     images = unit(rng.standard_normal((200, 64)).astype(np.float32))
     texts = unit(images + noise * rng.standard_normal((200, 64)).astype(np.float32))
-    relevance = Relevance.of([[str(number)] for number in range(200)])
+    relevance = Relevance.from_captions([[str(number)] for number in range(200)])
     best = fit_temperature(caption_candidates(relevance, texts, images))
     assert best == fit_temperature(caption_candidates(relevance, texts, images))
 
@@ -40,7 +40,7 @@ def test_the_fitted_temperature_is_the_best_one_and_grows_with_noise(noise: floa
 
 def test_a_caption_of_several_images_is_never_a_wrong_candidate() -> None:
     images = unit(np.eye(20, dtype=np.float32))
-    relevance = Relevance.of([["aynı"] for _ in range(20)])
+    relevance = Relevance.from_captions([["aynı"] for _ in range(20)])
     candidates = caption_candidates(relevance, images[:1], images)
     assert fit_temperature(candidates) > 0
     found = reliability(candidates, 1.0)
@@ -52,7 +52,7 @@ def test_calibration_error_by_hand() -> None:
     """Ten images have the same confidence; three captions are swapped, so seven choices are right."""
     images = np.eye(10, dtype=np.float32)
     swapped = [1, 2, 0, *range(3, 10)]
-    relevance = Relevance.of([[str(number)] for number in range(10)])
+    relevance = Relevance.from_captions([[str(number)] for number in range(10)])
     temperature = 0.5
     confidence = np.exp(2) / (np.exp(2) + 9)
     found = reliability(caption_candidates(relevance, images[swapped], images), temperature)
@@ -67,7 +67,7 @@ def test_fitting_lowers_the_calibration_error() -> None:
     rng = np.random.default_rng(0)
     images = unit(rng.standard_normal((400, 32)))
     texts = unit(images + 1.2 * rng.standard_normal((400, 32)))
-    relevance = Relevance.of([[str(number)] for number in range(400)])
+    relevance = Relevance.from_captions([[str(number)] for number in range(400)])
     best = fit_temperature(caption_candidates(relevance, texts, images))
     others = caption_candidates(relevance, texts, images, seed=1)
     after = reliability(others, best)["expected_calibration_error"]
@@ -80,7 +80,7 @@ def test_an_image_with_two_labels_chooses_each_without_the_other() -> None:
     candidates = label_candidates(labels, images, [[2], [0, 1]])
     expected = [[0, 0, 1], [0.6, -np.inf, 0], [-np.inf, 0.8, 0]]
     assert candidates.cosines == pytest.approx(np.array(expected))
-    assert candidates.right.tolist() == [2, 0, 1]
+    assert candidates.correct.tolist() == [2, 0, 1]
     confidence = [np.exp(2) / (np.exp(2) + 2), np.exp(1.2) / (np.exp(1.2) + 1), np.exp(1.6) / (np.exp(1.6) + 1)]
     assert reliability(candidates, 0.5)["accuracy"] == 1.0
     assert reliability(candidates, 0.5)["expected_calibration_error"] == pytest.approx(1 - np.mean(confidence))
@@ -88,7 +88,7 @@ def test_an_image_with_two_labels_chooses_each_without_the_other() -> None:
 
 def test_percentiles_of_cosines() -> None:
     images = unit(np.eye(20, dtype=np.float32))
-    relevance = Relevance.of([[str(number)] for number in range(20)])
+    relevance = Relevance.from_captions([[str(number)] for number in range(20)])
     found = cosine_percentiles(relevance, images, images)
     assert found["matching"] == pytest.approx([1.0] * 7)
     assert found["non_matching"] == pytest.approx([0.0] * 7)

@@ -173,7 +173,7 @@ def test_the_committed_small_clip_reaches_the_results_of_its_card(tmp_path: Path
     from training.data.duplicates import digests_of_files, disjoint_splits
     from training.data.sources import read_captions
     from training.run.config import PretrainConfig, read
-    from training.small_models.clip_training import measure
+    from training.small_models.clip_training import evaluate_clip
 
     card = json.loads((SMALL_CLIP / "results.json").read_text(encoding="utf-8"))
     weights = SMALL_CLIP / "model.safetensors"
@@ -181,7 +181,7 @@ def test_the_committed_small_clip_reaches_the_results_of_its_card(tmp_path: Path
     config = read(PretrainConfig, ["mini-clip", "--run", str(tmp_path), "--captions", "mini:1"])
     captions = read_captions(config)
     disjoint = disjoint_splits(captions, digests_of_files(captions.rows, len(captions.rows)))
-    measured = measure(SMALL_CLIP, disjoint, config)["test"]
+    measured = evaluate_clip(SMALL_CLIP, disjoint, config)["test"]
     for direction in ("text_to_image", "image_to_text"):
         for metric in ("recall_at_1", "recall_at_5", "recall_at_10"):
             # another processor may round a near tie differently

@@ -1,4 +1,4 @@
-"""Uploading, against the stand-in Hub: one commit, tried again where that helps, one line where it does not."""
+"""Uploads to the stand-in Hub: one commit, retries after temporary faults, a one-line error after others."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_pull_request_leaves_main_alone(server: StandInHub, folder: Path) -> N
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/commit/"), ("PUT", "/lfs/"), ("POST", "/preupload/"), ("POST", "/api/repos/create")]
 )
-def test_faults_that_pass_are_waited_for(
+def test_temporary_faults_are_retried(
     server: StandInHub, folder: Path, fault: int | str, method: str, path: str
 ) -> None:
     server.fail(method, path, fault, times=2)
@@ -96,15 +96,19 @@ def test_faults_that_pass_are_waited_for(
 @pytest.mark.parametrize(
     ("fault", "path", "message"),
     [
-        (401, "/api/models/", r"expected the Hub to take .*, got 401 .*; run `hf auth login`"),
+        (401, "/api/models/", r"expected the Hub to accept .*, got 401 .*; run `hf auth login`"),
         (403, "/commit/", r"got 403 .*; use a token that may write there, or open a pull request"),
         (404, "/commit/", r"got 404 .*; check the name"),
         (409, "/commit/", r"got 409 .*; somebody else has just changed it"),
-        (503, "/commit/", r"got 503 .* 5 times; nothing is lost: look at the repository, and run the same again"),
-        (CUT, "/commit/", r"got \w+: .* 5 times; nothing is lost"),
+        (
+            503,
+            "/commit/",
+            r"got 503 .* in attempt 5 of 5; nothing is lost: look at the repository, then run the same command again",
+        ),
+        (CUT, "/commit/", r"got \w+: .* in attempt 5 of 5; nothing is lost"),
     ],
 )
-def test_faults_that_stay_are_one_line(
+def test_permanent_faults_are_one_line(
     server: StandInHub, folder: Path, fault: int | str, path: str, message: str
 ) -> None:
     server.fail("GET" if fault == 401 else "POST", path, fault, times=99)
@@ -124,7 +128,7 @@ def test_a_token_that_may_only_read(server: StandInHub, folder: Path) -> None:
     assert not server.repositories
 
 
-def test_a_public_repository_is_no_private_one(server: StandInHub, folder: Path) -> None:
+def test_a_public_repository_is_refused_where_a_private_one_was_asked(server: StandInHub, folder: Path) -> None:
     server.put("models", NAME, {})
     with pytest.raises(PushError, match=f"expected {NAME} to be private, got a public repository"):
         push(folder, Upload(NAME, private=True), client(server))
@@ -155,7 +159,7 @@ def test_somebody_elses_repository_is_left_alone(server: StandInHub, folder: Pat
     assert uploaded(server)["model.safetensors"] == b"theirs"
 
 
-def test_offline_is_said_at_once(server: StandInHub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_is_reported_at_once(server: StandInHub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(PushError, match="got offline mode; unset HF_HUB_OFFLINE"):
         push(folder, Upload(NAME), client(server))
@@ -164,13 +168,13 @@ def test_offline_is_said_at_once(server: StandInHub, folder: Path, monkeypatch: 
 def test_a_pull_request_is_opened_once(server: StandInHub, folder: Path) -> None:
     server.put("models", NAME, {"README.md": b"older"})
     server.fail("POST", "/commit/", LOST)
-    with pytest.raises(PushError, match="1 times; nothing is lost: look at the repository"):
+    with pytest.raises(PushError, match="in attempt 1 of 1; nothing is lost: look at the repository"):
         push(folder, Upload(NAME, create_pr=True), client(server))
     assert server.repositories[MODEL].pull_requests == 1
 
 
 def test_a_card_that_the_hub_refuses(server: StandInHub, folder: Path) -> None:
     (folder / "README.md").write_text("---\nlicense: My Own\n---\n# a model\n", encoding="utf-8")
-    with pytest.raises(PushError, match="expected a card that the Hub takes .*license"):
+    with pytest.raises(PushError, match="expected a card that the Hub accepts .*license"):
         push(folder, Upload(NAME), client(server))
     assert uploaded(server) == {}

@@ -102,7 +102,7 @@ def test_int8_retrieves_as_well_as_float32(tmp_path: Path) -> None:
     distill.main(f"{options} --backbone scratch --max_tokens 64 --batch_size 64 --epochs 1".split())
     lines = (tmp_path / "world" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["split"] == "test"]
-    relevance = Relevance.of([row["captions"] for row in rows])
+    relevance = Relevance.from_captions([row["captions"] for row in rows])
     images = read_embeddings(tmp_path / "run" / "embeddings").unit_rows([row["image_id"] for row in rows])
 
     def recall_at_10(texts: Vectors) -> float:
