@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from training.evaluation.results import Results
-from training.release.build import build, check_isolated, finished_run, stop_if_any
+from training.release.build import build, check_isolated, finished_run, raise_failed_checks
 from training.release.checks import failed_checks
-from training.release.hub import Upload, need_token, push
+from training.release.hub import Upload, check_token, push
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PublishConfig, read
 
@@ -18,14 +18,14 @@ def main(argv: list[str]) -> dict[str, Any]:
     config = read(PublishConfig, argv)
     record = finished_run(config.folder)
     results = Results.read(config.folder)
-    stop_if_any(failed_checks(config, record, results))
+    raise_failed_checks(failed_checks(config, record, results))
     quiet_hosts()
     if config.push:
-        need_token(config.push)
+        check_token(config.push)
 
     build(config, record, results)
     checks = check_isolated(config.output, record)
-    stop_if_any([f"{check['name']}: {check['found']}" for check in checks if not check["passed"]])
+    raise_failed_checks([f"{check['name']}: {check['found']}" for check in checks if not check["passed"]])
 
     files = {str(path.relative_to(config.output)): path.stat().st_size for path in files_of(config.output)}
     summary: dict[str, Any] = {"folder": str(config.output), "repository": config.repository, "files": files}

@@ -279,7 +279,7 @@ def test_a_failed_check_stops_before_the_upload(run: Path, monkeypatch: pytest.M
     checks = publish.check_isolated
     monkeypatch.setattr(publish, "check_isolated", spoil)
     monkeypatch.setattr(publish, "push", lambda *_: pytest.fail("it was uploaded"))
-    monkeypatch.setattr(publish, "need_token", lambda _: None)
+    monkeypatch.setattr(publish, "check_token", lambda _: None)
     with pytest.raises(
         RunError, match=r"1 failed check: \(1\) golden texts: 12 sentences, largest difference [0-9.e+]+"
     ):

@@ -116,7 +116,7 @@ class Manifest:
             normalised=last_is_unit and (self.normalised or not self.shards),
         )
 
-    def same_work(self, other: Manifest) -> str:
+    def difference_from(self, other: Manifest) -> str:
         """Returns the first difference between the settings of two manifests that decide the vectors, or ""."""
         for name in ("image_model", "weights_sha256", "dim", "dtype", "compute_dtype", "shard_size", "batch_size"):
             mine, theirs = getattr(self, name), getattr(other, name)

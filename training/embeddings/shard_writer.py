@@ -74,7 +74,7 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
     )
     if earlier is None:
         return new
-    if difference := new.same_work(earlier):
+    if difference := new.difference_from(earlier):
         raise EmbeddingsError(
             f"expected the settings that {config.embeddings_folder} was begun with, got {difference}; "
             "give another --embeddings, or delete that folder"

@@ -47,7 +47,7 @@ def finished_run(folder: Path) -> RunRecord:
     return record
 
 
-def stop_if_any(reasons: list[str]) -> None:
+def raise_failed_checks(reasons: list[str]) -> None:
     """Stops the command if checks have failed.
 
     Raises:
@@ -109,10 +109,10 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
     trained_for = trained_image_model(record)
     image = _load_image_model(config, trained_for)
     model = pair(student, image, device="cpu") if config.paired else student
-    about = _about_model(config, trained_for, student, model, images_are_unit=is_unit(image))
+    about = _about_model(config, trained_for, student, model, images_are_unit=gives_unit_vectors(image))
     with atomic_folder(config.output) as partial:
         save_text_encoder(model, partial)
-        public_results = published(results, record, about)
+        public_results = with_public_names(results, record, about)
         public_results.write(partial)
         model_record = ModelRecord(
             kind="paired" if config.paired else "text",
@@ -183,7 +183,7 @@ def _published_image_model(config: PublishConfig, trained_for: ImageModel) -> Na
     return Named(str(path.relative_to(CHECKOUT)) if is_tracked(path) else path.name, False)
 
 
-def published(results: Results, record: RunRecord, about: AboutModel) -> Results:
+def with_public_names(results: Results, record: RunRecord, about: AboutModel) -> Results:
     """Returns the results with public names in place of this machine's paths.
 
     Args:
@@ -192,7 +192,7 @@ def published(results: Results, record: RunRecord, about: AboutModel) -> Results
         about: the built model, which gives the public names of both models.
     """
     data = sources_of(record)
-    named = {
+    public = {
         source.name: results.sources[own["captions"]]
         for source, own in zip(data, record.sources)
         if own["captions"] in results.sources
@@ -202,11 +202,11 @@ def published(results: Results, record: RunRecord, about: AboutModel) -> Results
         model=about.repository,
         image_model=about.image_model.name,
         dataset=" + ".join(source.name for source in data),
-        sources=named,
+        sources=public,
     )
 
 
-def is_unit(image: SentenceTransformer) -> bool:
+def gives_unit_vectors(image: SentenceTransformer) -> bool:
     """Returns whether the image model itself gives vectors of norm 1."""
     from turkish_clip.verify import encode_each, golden_images, unit
 

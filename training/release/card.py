@@ -159,7 +159,7 @@ def trained_image_model(record: RunRecord) -> ImageModel:
     return record.inputs.image_model
 
 
-def named(name: str, commit: str | None, root: str = HUB) -> Named:
+def public_reference(name: str, commit: str | None, root: str = HUB) -> Named:
     """Returns the public name of a model or data set of a run.
 
     Args:
@@ -173,7 +173,10 @@ def named(name: str, commit: str | None, root: str = HUB) -> Named:
 def sources_of(record: RunRecord) -> list[Named]:
     """Returns the public names of the data that a run was trained on, numbered where two are the same."""
     commits = record.inputs.captions_revisions or [""] * len(record.sources)
-    sources = [named(source["captions"], commit, f"{HUB}/datasets") for source, commit in zip(record.sources, commits)]
+    sources = [
+        public_reference(source["captions"], commit, f"{HUB}/datasets")
+        for source, commit in zip(record.sources, commits)
+    ]
     names = [source.name for source in sources]
     return [
         dataclasses.replace(source, name=f"{source.name} ({number})") if names.count(source.name) > 1 else source
@@ -198,7 +201,7 @@ def card_fields(
         benchmark: rows on published tests, ours and the baselines'; empty shows the published baselines alone.
     """
     data = sources_of(record)
-    measured = tests(results, record)
+    measured = test_sets(results, record)
     owner, _, name = config.repository.partition("/")
     return {
         **vars(model),
@@ -211,7 +214,7 @@ def card_fields(
         "text_link": Named(config.text_id, True).link,
         **_based_on(config, record, model.image_model),
         "hub_data": [source.name for source in data if source.on_hub],
-        "own_images": [source.name for source in data if not source.on_hub and source.name != "mini"],
+        "own_images": [source.name for source in data if not source.on_hub and not _is_mini(source.name)],
         "has_teacher_reference": any(test["figures"].teacher_captions for test in measured),
         "has_intervals": bool(results.text_to_image.ci95),
         "project": PROJECT,
@@ -243,10 +246,11 @@ def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> d
     trained = record.config
     backbone = None
     if trained["backbone"] == "scratch":
-        size = f"{trained['scratch_layers']} layers, {trained['scratch_hidden']} wide"
+        layers = trained["scratch_layers"]
+        size = f"{layers} layer{'s' if layers != 1 else ''}, {trained['scratch_hidden']} wide"
         words = f"a new BERT of {size}, with a vocabulary learnt from the training captions"
     else:
-        backbone = named(trained["backbone"], record.inputs.backbone_revision)
+        backbone = public_reference(trained["backbone"], record.inputs.backbone_revision)
         words = backbone.link + (f", revision `{backbone.revision}`" if backbone.revision else "")
     models = [backbone] if backbone else []
     models += [image_model] if config.paired else []
@@ -292,7 +296,12 @@ def cells(figures: Retrieval) -> str:
     return " | ".join([*shown, f"{figures.median_rank:g}"])
 
 
-def tests(results: Results, record: RunRecord) -> list[dict[str, Any]]:
+def _is_mini(name: str) -> bool:
+    """Returns whether a source is the miniature world, of any number of images: mini, mini:300."""
+    return name.partition(":")[0] == "mini"
+
+
+def test_sets(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     """Returns the card's test sets: each source with test images, or the only source.
 
     Args:
@@ -303,7 +312,7 @@ def tests(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     return [
         {
             "name": source.name,
-            "label": "The miniature world (mini)" if source.name == "mini" else source.name,
+            "label": f"The miniature world ({source.name})" if _is_mini(source.name) else source.name,
             "type": source.name if source.on_hub else "local",
             "revision": source.revision,
             "figures": by_source[options["captions"]],

@@ -49,7 +49,7 @@ class Upload:
     message: str = "Upload the model"
 
 
-def need_token(where: str) -> None:
+def check_token(where: str) -> None:
     """Checks that a token for a repository is configured, before the long work whose result is uploaded.
 
     Raises:
