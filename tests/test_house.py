@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ CALLERS = {"demo", "ablate"}  # commands that call the main of others
 LEAVES = {"text", "metrics", "errors", "verify"}  # library modules that import none of the others
 # Each layer imports from those before it and from itself; the commands, beside these packages, from all of them.
 LAYERS = ("mini", "run", "data", "embeddings", "small_models", "distillation", "evaluation", "release")
+HOOKS = re.compile("on_(train|epoch|step|substep|log|evaluate|save)")  # of the trainer's callbacks
 LIBRARY_LAYERS = ("search", "app", "cli")  # above the library's other modules
 
 
@@ -88,6 +90,25 @@ def test_no_circle_of_imports() -> None:
 @pytest.mark.parametrize("folder", [ROOT / "training", *(ROOT / "training").iterdir()], ids=lambda path: path.name)
 def test_no_folder_of_training_has_more_than_ten_modules(folder: Path) -> None:
     assert len([path for path in folder.glob("*.py") if path.stem != "__init__"]) <= 10
+
+
+def public_functions(node: ast.AST) -> Iterator[ast.FunctionDef]:
+    """Yields the functions and methods without an underscore at the front, of public classes; overloads aside."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
+            yield from public_functions(child)
+        elif isinstance(child, ast.FunctionDef) and not child.name.startswith("_"):
+            yield from [child] * all(ast.unparse(mark) != "overload" for mark in child.decorator_list)
+
+
+@pytest.mark.parametrize("path", [*LIBRARY, *TRAINING], ids=module_of)
+def test_two_parameters_or_more_are_documented(path: Path) -> None:
+    if path.parent.name == "cli" and path.stem in ("entry", "images", "models"):
+        return  # typer's options have their own texts
+    for function in public_functions(ast.parse(path.read_text(encoding="utf-8"))):
+        parameters = {argument.arg for argument in function.args.args + function.args.kwonlyargs} - {"self", "cls"}
+        if len(parameters) > 1 and not HOOKS.match(function.name) and "hf_split" not in parameters:  # hooks: the host's
+            assert "Args:" in (ast.get_docstring(function) or ""), function.name
 
 
 @pytest.mark.parametrize("path", [*LIBRARY, *TRAINING], ids=module_of)

@@ -23,6 +23,10 @@ def one_line(error: BaseException, limit: int = 200) -> str:
 def missing_library(library: str, extra: str) -> str:
     """Returns the message for a library that is not installed, with the extra of this package that brings it.
 
+    Args:
+        library: its name, for people.
+        extra: as in pyproject.toml.
+
     >>> missing_library("LanceDB", "search")
     'expected LanceDB, got none installed; run in the checkout of turkish-clip: pip install -e ".[search]"'
     """
