@@ -12,6 +12,7 @@ from turkish_clip.atomic import write_json
 from turkish_clip.errors import InputError
 
 T = TypeVar("T")
+JSON_TYPES: dict[Any, Any] = {tuple: list, list: list, dict: dict, str: str, bool: bool, int: int, float: (int, float)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ def from_json(kind: type[T], values: Any) -> T:
 
     Raises:
         ValueError: it is no JSON object, or of another format.
-        TypeError: a field is unknown or missing.
+        TypeError: a field is unknown, missing or of another type.
     """
     if not isinstance(values, dict):
         raise ValueError(f"a {type(values).__name__}")
@@ -89,16 +90,19 @@ def from_json(kind: type[T], values: Any) -> T:
     return built
 
 
-def _built(kind: Any, value: Any) -> Any:
-    """Converts a JSON value to its annotated type: a dataclass, a tuple, list or dict of such, or a plain value."""
+def _built(kind: Any, value: Any, name: str = "") -> Any:
+    """Converts the JSON value of a field to its annotated type: a dataclass, a container of such, or plain."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return None if value is None else _built(next(one for one in inner if one is not NoneType), value)
+        return None if value is None else _built(next(one for one in inner if one is not NoneType), value, name)
+    json_type = dict if dataclasses.is_dataclass(kind) else JSON_TYPES.get(origin or kind, object)
+    if not isinstance(value, json_type) or (isinstance(value, bool) and kind is not bool and json_type is not object):
+        raise TypeError(f"{str(value)[:40]!r} as {name!r}")
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
-        if unknown := [name for name in value if name not in hints]:
+        if unknown := [field for field in value if field not in hints]:
             raise TypeError(f"the unknown field {unknown[0]!r}")
-        return kind(**{name: _built(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
+        return kind(**{field: _built(hints[field], item, field) for field, item in value.items()})  # type: ignore[operator]
     if origin in (tuple, list):
-        return origin(_built(inner[0], item) for item in value)
-    return {name: _built(inner[1], item) for name, item in value.items()} if origin is dict else value
+        return origin(_built(inner[0], item, name) for item in value)
+    return {key: _built(inner[1], item, key) for key, item in value.items()} if origin is dict else value
