@@ -8,10 +8,10 @@ RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/.installed
 TORCH = 2.13.0
 
-# Why $(PYTHON) can't make an environment, in one line; empty if it can.
-PROBLEM = $(shell $(PYTHON) .ci/interpreter.py "$(PYTHON)" 2>/dev/null || \
-  echo "expected a Python interpreter, got none that runs as $(PYTHON); name another, as in PYTHON=python3.13")
-check_python = $(if $(PROBLEM),$(error $(PROBLEM)))
+# What $(PYTHON) says of itself: ok, or in one line why it can't make an environment.
+FOUND = $(shell $(PYTHON) .ci/interpreter.py "$(PYTHON)" 2>/dev/null)
+NONE = expected a Python interpreter, got none that runs as $(PYTHON); name another, as in PYTHON=python3.13
+check_python = $(if $(filter ok,$(FOUND)),,$(error $(if $(filter expected,$(firstword $(FOUND))),$(FOUND),$(NONE))))
 
 .PHONY: install check format test test-slow bench demo lowest constraints clean
 

@@ -1,4 +1,4 @@
-"""Prints in one line why the interpreter that runs this can't make the environment, and nothing if it can.
+"""Prints in one line why the interpreter that runs this can't make the environment, and ok if it can.
 
 Makefile runs it from the checkout's root with whatever PYTHON= names, so Python 2.7 must read it, too.
 """
@@ -54,6 +54,4 @@ def problem(name):
 
 
 if __name__ == "__main__":
-    found = problem(sys.argv[1])
-    if found:
-        print(found)
+    print(problem(sys.argv[1]) or "ok")

@@ -172,6 +172,13 @@ def test_no_interpreter(tmp_path: Path) -> None:
     assert "*** expected a Python interpreter, got none that runs as nopython3;" in made("nopython3", tmp_path)
 
 
+def test_a_program_that_is_no_interpreter(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho lorem ipsum\n", encoding="utf-8")
+    program.chmod(0o755)
+    assert f"*** expected a Python interpreter, got none that runs as {program};" in made(program, tmp_path)
+
+
 def test_no_venv_module(stand_in: Stand, tmp_path: Path) -> None:
     python = stand_in('sys.modules["ensurepip"] = None')
     line = made(python, tmp_path)

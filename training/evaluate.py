@@ -15,7 +15,7 @@ from training.distillation.targets import load_teacher
 from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddings, remove_cross_split_duplicates
 from training.evaluation.calibration import calibrate, cosine_percentiles
 from training.evaluation.report import write_report
-from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits
+from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits, read_model_record
 from training.evaluation.retrieval import Split, encode, figures, measure, measure_robustness, measure_sources
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EvaluateConfig, read
@@ -72,10 +72,12 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def _model_folder(config: EvaluateConfig) -> str:
-    """Returns the configured model, or the folder of the run's own after checking that it is there."""
+    """Returns the configured model, or the folder of the run's own after checking that it is there, with its record."""
     folder = config.folder / MODEL_FOLDER
     if not config.model and not folder.is_dir():
         raise RunError(f"expected a trained model in {folder}, got none; run training.distill first, or name --model")
+    if not config.model:
+        read_model_record(folder)
     return config.model or str(folder)
 
 

@@ -31,13 +31,16 @@ def main(argv: list[str]) -> str:
     """Rewrites the block in README.md and returns it."""
     parser = argparse.ArgumentParser(prog="python -m training.readme", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", nargs="?", default="runs/demo", help="a finished run of the demo [runs/demo]")
-    results = Results.read(Path(parser.parse_args(argv).run), "run make demo first").as_json()
-    write_json(MEASURED, results)
+    run = Path(parser.parse_args(argv).run)
+    results = Results.read(run, "run make demo first").as_json()
+    if "machine" not in results or any(key not in results for _, key in ROWS):
+        raise RunError(f"expected results of the demo in {run}, got those of another run; run make demo first")
     text = README.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
         raise RunError(f"expected the marks {BEGIN!r} and {END!r} in {README}, got none; put them where the block goes")
+    write_json(MEASURED, results)
     write_text(README, before + block(results) + after)
     return block(results)
 

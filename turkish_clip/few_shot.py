@@ -156,6 +156,11 @@ class FewShotClassifier(ImageClassifier):
             tensors = load_file(source / WEIGHTS)
         except (OSError, ValueError, SafetensorError) as error:
             raise ExampleError(f"expected a saved classifier in {folder}, got {error}; save one there first") from error
+        if len(tensors.get("weights", ())) != len(metadata.labels):
+            raise ExampleError(
+                f"expected a row of weights for each of {len(metadata.labels)} labels in {source / WEIGHTS}, got "
+                f"{len(tensors.get('weights', ()))}; fit and save a classifier there"
+            )
         if metadata.weights_sha256 != encoder.image_weights_sha256:
             raise ExampleError(
                 f"expected the image model {metadata.image_model}, on which {folder} was fitted, got other weights in "

@@ -66,7 +66,7 @@ def read_record(kind: type[T], path: Path, advice: str, error: type[InputError] 
         return from_json(kind, json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as cause:
         raise error(f"{expected}, got none; {advice}") from cause
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as cause:
+    except (OSError, ValueError, TypeError, RecursionError) as cause:
         raise error(f"{expected}, got {' '.join(str(cause).split())[:200]}; {advice}") from cause
 
 
@@ -84,7 +84,7 @@ def from_json(kind: type[T], values: Any) -> T:
     if not isinstance(values, dict):
         raise ValueError(f"a {type(values).__name__}")
     found = values.get("format", "an older one")
-    if found != kind.FORMAT:  # type: ignore[attr-defined]
+    if type(found) is not int or found != kind.FORMAT:  # type: ignore[attr-defined]
         raise ValueError(f"format {found}" if isinstance(found, int) else found)
     built: T = _built(kind, {name: value for name, value in values.items() if name != "format"})
     return built
@@ -102,7 +102,14 @@ def _built(kind: Any, value: Any, name: str = "") -> Any:
         hints = get_type_hints(kind)
         if unknown := [field for field in value if field not in hints]:
             raise TypeError(f"the unknown field {unknown[0]!r}")
+        missing = [field.name for field in dataclasses.fields(kind) if _is_required(field) and field.name not in value]
+        if missing:
+            raise TypeError(f"no field {missing[0]!r}")
         return kind(**{field: _built(hints[field], item, field) for field, item in value.items()})  # type: ignore[operator]
     if origin in (tuple, list):
         return origin(_built(inner[0], item, name) for item in value)
     return {key: _built(inner[1], item, key) for key, item in value.items()} if origin is dict else value
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.records import read_record
 
 if TYPE_CHECKING:
     from turkish_clip.verify import ModelRecord
@@ -17,6 +18,7 @@ STOCK_IMAGE_MODEL = "clip-ViT-B-32"
 RUN_RECORD, MODEL_FOLDER = "run.json", "model"  # in the folder of a training run, which may be given as a model
 HOST = "sentence-transformers"  # the owner of Hub models that are named without one, such as clip-ViT-B-32
 MODEL_FILES = ("modules.json", "config.json")  # every model has one of them
+NEWER = "update turkish-clip, or train and publish again"  # for a model's record of another version
 
 
 class NoModelError(InputError):
@@ -120,18 +122,15 @@ def _record_beside(text: str, revision: str | None) -> ModelRecord | None:
     """Reads the record beside a model's weights; returns None if there is none.
 
     Raises:
-        NoModelError: it is of another format.
+        NoModelError: it is damaged, or of another format.
     """
-    from turkish_clip.verify import RECORD, ModelRecord, find_record
+    from turkish_clip.verify import ModelRecord, find_record
 
     try:
-        content = find_record(text, revision).read_text(encoding="utf-8")
+        path = find_record(text, revision)
     except Exception:  # noqa: BLE001 - a model needs no record, and loading it reports any other fault
         return None
-    try:
-        return ModelRecord.from_json(content)
-    except (ValueError, TypeError) as error:
-        raise NoModelError(f"expected {RECORD} of this version in {text}, got {one_line(error)}") from error
+    return read_record(ModelRecord, path, NEWER, NoModelError) if path.exists() else None
 
 
 def check_reachable(name: str, revision: str | None = None) -> None:

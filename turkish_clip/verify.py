@@ -87,7 +87,9 @@ class ModelRecord:
             TypeError: a field is unknown or missing.
         """
         values = json.loads(text)
-        found = values.pop("format", None) if isinstance(values, dict) else None
+        if not isinstance(values, dict):
+            raise ValueError(f"a {type(values).__name__}, not a JSON object")
+        found = values.pop("format", "of an older version")
         if found != cls.FORMAT:
             raise ValueError(
                 f"format {found}, not {cls.FORMAT}: it is of another version of turkish-clip; update turkish-clip, or "

@@ -60,7 +60,7 @@ def test_what_is_written_is_read(tmp_path: Path, record: Example) -> None:
         ({"counts": {"a": "b"}}, "got 'b' as 'a'"),
         ({"image_model": []}, r"got '\[\]' as 'image_model'"),
         ({"image_model": {"id": "x", "color": 1}}, "the unknown field 'color'"),
-        ({"image_model": {}}, "missing .*'id'"),
+        ({"image_model": {}}, "got no field 'id'"),
     ],
 )
 def test_a_file_that_does_not_fit(tmp_path: Path, changes: dict[str, object], message: str) -> None:

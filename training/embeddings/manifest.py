@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,10 @@ class Shard:
     images: int
     sha256: str
     source_sha256: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"shard-\d{5,}\.parquet", self.file):
+            raise ValueError(f"{self.file!r} as the name of a shard")
 
     @property
     def number(self) -> int:
@@ -97,7 +102,7 @@ class Manifest:
         """
         path = folder / MANIFEST
         advice = "delete the folder and embed again"
-        return read_record(cls, path, advice, EmbeddingsError) if path.is_file() else None
+        return read_record(cls, path, advice, EmbeddingsError) if path.exists() else None
 
     def grown(self, shards: Iterable[Shard], skipped: int, last_is_unit: bool) -> Manifest:
         """Returns the manifest after one more shard.

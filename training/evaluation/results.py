@@ -120,6 +120,15 @@ def measured_part(results: Results) -> dict[str, Any]:
     return {name: value for name, value in results.as_json().items() if name in MEASURED}
 
 
+def read_model_record(folder: Path) -> ModelRecord:
+    """Reads the record in the folder of a run's own model.
+
+    Raises:
+        RunError: there is none, or it is damaged or of another format.
+    """
+    return read_record(ModelRecord, folder / RECORD, "train again with training.distill", RunError)
+
+
 def add_to_model_record(folder: Path, results: Results) -> None:
     """Adds the metrics and the fitted temperature to the record in a model's folder.
 
@@ -127,10 +136,10 @@ def add_to_model_record(folder: Path, results: Results) -> None:
         folder: of the run's own model.
         results: of that model.
     """
-    path = folder / RECORD
-    record = ModelRecord.from_json(path.read_text(encoding="utf-8"))
-    record = replace(record, measured=measured_part(results), temperature=results.temperature.get("value"))
-    write_text(path, record.to_json())
+    record = replace(
+        read_model_record(folder), measured=measured_part(results), temperature=results.temperature.get("value")
+    )
+    write_text(folder / RECORD, record.to_json())
 
 
 def check_same_splits(config: EvaluateConfig) -> None:

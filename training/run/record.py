@@ -209,7 +209,7 @@ def check_no_run(folder: Path, model: str, more: str = "") -> None:
     Raises:
         RunError: the folder holds a run.
     """
-    if (folder / RUN_RECORD).is_file():
+    if (folder / RUN_RECORD).exists():
         raise RunError(
             f"expected a folder of its own for the results of {model}, got {folder}, which holds a run; "
             f"add --run OTHER{more}"
@@ -230,7 +230,7 @@ def _with_defaults(before: dict[str, Any], config: Any) -> dict[str, Any]:
 
 
 def _record_if_any(folder: Path) -> RunRecord | None:
-    return RunRecord.read(folder) if (folder / RUN_RECORD).is_file() else None
+    return RunRecord.read(folder) if (folder / RUN_RECORD).exists() else None
 
 
 def _is_whole(checkpoint: Path) -> bool:
