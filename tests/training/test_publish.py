@@ -153,9 +153,10 @@ def test_names_that_older_libraries_know(built: dict[str, Path]) -> None:
         ("run.json", {"git": {}}, "no git commit when it was trained"),
         ("results.json", {"weights_sha256": "0"}, "results.json is of other weights than the run's model"),
         ("results.json", {"split": "train"}, "results.json is of the train split"),
-        ("results.json", {"images": "many"}, "no valid number at images"),
+        ("results.json", {"images": "many"}, "got 'many' as 'images'; run training.evaluate first"),
         ("results.json", {"dataset": "mini"}, r"results.json is of other data \(mini\)"),
-        ("results.json", {"weights_sha256": None}, "results.json is of other weights"),
+        ("results.json", {"weights_sha256": None}, "got 'None' as 'weights_sha256'; run training.evaluate first"),
+        ("results.json", {"images": -1}, "no valid number at images"),
         ("run.json", {"inputs": {"captions_sha256": "", "image_model": {"id": "x", "weights_sha256": "0"}}}, None),
         (
             "results.json",
@@ -167,6 +168,8 @@ def test_names_that_older_libraries_know(built: dict[str, Path]) -> None:
 def test_failed_checks(run: Path, file: str, how: dict[str, Any], reason: str | None) -> None:
     change(run / file, lambda value: value.update(how))
     expected = f"expected a run that can be published, got 1 failed check: .*{reason}"
+    if reason and reason.startswith("got "):
+        expected = f"expected results.json of format 2 in .*{reason}"
     if reason is None:
         expected = "expected the image model that the run was trained with, got other weights in me/image"
     with pytest.raises(RunError, match=expected):

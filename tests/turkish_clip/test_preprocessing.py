@@ -16,8 +16,8 @@ from turkish_clip import preprocessing
 from turkish_clip.encoder import image_processor, load_model
 from turkish_clip.preprocessing import preprocessing_for
 
-# With torchvision, transformers takes its image processor, whose bits the fast preprocessing does not have; so the slower
-# way is used, and there is nothing to compare.
+# With torchvision, transformers takes its image processor, which gives other bits than the fast preprocessing. So the
+# slower way is used, and there is nothing to compare.
 pytestmark = pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
 
 

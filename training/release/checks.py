@@ -71,7 +71,7 @@ def _bad_figures(results: Results) -> list[str]:
             value = figures.get(name)
             if not isinstance(value, (int, float)) or not (0 <= value <= 1 or value != value):
                 bad.append(f"{group}.{name}")
-    return bad + [name for name in ("images", "captions") if not isinstance(values[name], int)]
+    return bad + [name for name in ("images", "captions") if values[name] < 1]
 
 
 def _is_chance(results: Results) -> bool:
