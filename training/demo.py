@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -19,7 +18,7 @@ from training import distill, embed_images, evaluate
 from training.evaluation.results import Results
 from training.mini.world import SMALL_CLIP
 from training.release.isolated import run_isolated
-from training.run.command import run_command
+from training.run.command import OneLineParser, run_command
 from training.run.provenance import machine
 from training.run.record import RunError
 
@@ -56,7 +55,7 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 def _read_folder(argv: list[str]) -> Path:
     """Returns the run folder that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__)
+    parser = OneLineParser(prog="python -m training.demo", description=__doc__)
     parser.add_argument("--run", default="runs/demo", help="where everything goes [runs/demo]")
     return Path(parser.parse_args(argv).run)
 

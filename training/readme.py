@@ -5,13 +5,12 @@ They are also copied to training/mini/demo_results.json, from which a test rende
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.results import Results
-from training.run.command import run_command
+from training.run.command import OneLineParser, run_command
 from training.run.record import RunError
 from turkish_clip.atomic import write_json, write_text
 from turkish_clip.metrics import METRIC_NAMES
@@ -29,7 +28,7 @@ ROWS = (
 
 def main(argv: list[str]) -> str:
     """Rewrites the block in README.md and returns it."""
-    parser = argparse.ArgumentParser(prog="python -m training.readme", description=(__doc__ or "").splitlines()[0])
+    parser = OneLineParser(prog="python -m training.readme", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", nargs="?", default="runs/demo", help="a finished run of the demo [runs/demo]")
     run = Path(parser.parse_args(argv).run)
     results = Results.read(run, "run make demo first").as_json()

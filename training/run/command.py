@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import logging
@@ -9,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from training.run.distributed import (
     exit_process_group,
@@ -22,6 +23,13 @@ from training.run.distributed import (
 from turkish_clip.errors import InputError
 
 DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are `InputError`s, which `run_command` prints as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"expected the options of {self.prog}, got {message}; see --help")
 
 
 def run_command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +69,12 @@ def test_bad_input_from_the_command_line_is_one_line(command: str, tmp_path: Pat
     assert done.stderr.startswith("error: expected a folder, table or Hub data set, got")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["demo", "readme"])
+def test_an_unknown_option_of_a_command_without_recipe_is_an_error_of_one_line(command: str) -> None:
+    main = importlib.import_module(f"training.{command}").main
+    with pytest.raises(
+        InputError, match=f"expected the options of python -m training.{command}, got unrecognized .*--x"
+    ):
+        main(["--x"])
