@@ -37,7 +37,7 @@ from turkish_clip.encoder import load_model
         ("training.embeddings.shard_writer:write_shard", 3),
         pytest.param("training.embeddings.manifest:sha256_of", 2, marks=pytest.mark.slow),
         pytest.param("training.embeddings.shard_writer:write_skipped", 1, marks=pytest.mark.slow),
-        pytest.param("training.embeddings.manifest:write_json", 2, marks=pytest.mark.slow),
+        pytest.param("training.embeddings.manifest:write_record", 2, marks=pytest.mark.slow),
         pytest.param("turkish_clip.atomic:_sync", 1, marks=pytest.mark.slow),
         pytest.param("turkish_clip.atomic:_sync", 5, marks=pytest.mark.slow),
         pytest.param("sentence_transformers:SentenceTransformer.forward", 6, marks=pytest.mark.slow),
