@@ -23,6 +23,7 @@ from training.run.command import print_result, run_command
 from training.run.config import AblateConfig, read
 from training.run.provenance import sha256_of
 from training.run.record import RunError
+from training.run.source import is_mini
 from turkish_clip.atomic import write_json, write_text
 
 log = logging.getLogger("training")
@@ -92,7 +93,7 @@ def run(cell: Cell, images: int, config: AblateConfig) -> dict[str, Any]:
         "epochs": config.epochs * (images / cell.size if cell.size else 1),
         "report_queries": 0,
     }
-    if config.captions.partition(":")[0] == "mini":  # drawn once, then read as a folder
+    if is_mini(config.captions):  # drawn once, then read as a folder
         options["captions"] = str(config.folder / "data")
     of = {"options": options, "manifest_sha256": sha256_of(config.embeddings_folder / MANIFEST)}
     if done.is_file():

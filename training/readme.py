@@ -40,8 +40,9 @@ def main(argv: list[str]) -> str:
     if not found:
         raise RunError(f"expected the marks {BEGIN!r} and {END!r} in {README}, got none; put them where the block goes")
     write_json(MEASURED, results)
-    write_text(README, before + block(results) + after)
-    return block(results)
+    text = block(results)
+    write_text(README, before + text + after)
+    return text
 
 
 def block(results: dict[str, Any]) -> str:

@@ -10,12 +10,12 @@ class InputError(ValueError):
     """
 
 
-def one_line(error: BaseException, limit: int = 200) -> str:
+def one_line(error: BaseException, limit: int | None = 200) -> str:
     """Returns the message of an error on one line.
 
     Args:
         error: any exception.
-        limit: the result is cut at this many characters.
+        limit: the result is cut at this many characters; None gives all.
     """
     return " ".join(str(error).split())[:limit]
 

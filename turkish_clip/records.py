@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from turkish_clip.atomic import write_json
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 
 T = TypeVar("T")
 JSON_TYPES: dict[Any, Any] = {tuple: list, list: list, dict: dict, str: str, bool: bool, int: int, float: (int, float)}
@@ -67,7 +67,7 @@ def read_record(kind: type[T], path: Path, advice: str, error: type[InputError] 
     except FileNotFoundError as cause:
         raise error(f"{expected}, got none; {advice}") from cause
     except (OSError, ValueError, TypeError, RecursionError) as cause:
-        raise error(f"{expected}, got {' '.join(str(cause).split())[:200]}; {advice}") from cause
+        raise error(f"{expected}, got {one_line(cause)}; {advice}") from cause
 
 
 def from_json(kind: type[T], values: Any) -> T:

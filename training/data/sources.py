@@ -20,7 +20,7 @@ from training.data.samples import Record, Row, SkippedSample, merged
 from training.data.store import SPLITS, IdIndex, LazyImageCodec, Rows, RowWriter, SkippedWriter, SplitNumbers
 from training.data.tables import is_table, json_lines, table_records
 from training.data.webdataset import is_shards, shard_records, shards_below, shards_of
-from training.run.source import Source, SourceConfig, SourceError
+from training.run.source import Source, SourceConfig, SourceError, is_mini
 from turkish_clip.atomic import atomic_write
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
@@ -163,10 +163,10 @@ def hash_fraction(seed: int, image_id: str) -> float:
 
 def _records(source: Source, run: Path) -> Iterator[Record]:
     """Reads a source's records, whatever kind of source its name means."""
-    name, _, size = source.captions.partition(":")
-    if name == "mini":
+    if is_mini(source.captions):
         from training.mini.world import WorldSize, write_world
 
+        size = source.captions.partition(":")[2]
         if size and not size.isdecimal():
             raise SourceError(f"expected mini or mini:IMAGES, got {source.captions!r}; give a whole number")
         world_size = WorldSize(train=int(size)) if size else WorldSize()

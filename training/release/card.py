@@ -20,7 +20,7 @@ from training.run.config import DistillConfig, EmbedConfig, PublishConfig, defau
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import full_id
 from training.run.record import RunRecord
-from training.run.source import Source
+from training.run.source import Source, is_mini
 from turkish_clip.errors import InputError, one_line
 from turkish_clip.metrics import METRIC_LABELS, Retrieval
 from turkish_clip.records import ImageModel
@@ -214,7 +214,7 @@ def card_fields(
         "text_link": Named(config.text_id, True).link,
         **_based_on(config, record, model.image_model),
         "hub_data": [source.name for source in data if source.on_hub],
-        "own_images": [source.name for source in data if not source.on_hub and not _is_mini(source.name)],
+        "own_images": [source.name for source in data if not source.on_hub and not is_mini(source.name)],
         "has_teacher_reference": any(test["figures"].teacher_captions for test in measured),
         "has_intervals": bool(results.text_to_image.ci95),
         "project": PROJECT,
@@ -296,11 +296,6 @@ def cells(figures: Retrieval) -> str:
     return " | ".join([*shown, f"{figures.median_rank:g}"])
 
 
-def _is_mini(name: str) -> bool:
-    """Returns whether a source is the miniature world, of any number of images: mini, mini:300."""
-    return name.partition(":")[0] == "mini"
-
-
 def test_sets(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     """Returns the card's test sets: each source with test images, or the only source.
 
@@ -312,7 +307,7 @@ def test_sets(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     return [
         {
             "name": source.name,
-            "label": f"The miniature world ({source.name})" if _is_mini(source.name) else source.name,
+            "label": f"The miniature world ({source.name})" if is_mini(source.name) else source.name,
             "type": source.name if source.on_hub else "local",
             "revision": source.revision,
             "figures": by_source[options["captions"]],

@@ -20,7 +20,7 @@ from training.run.distributed import (
     reports_errors,
     world_size,
 )
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 
 DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
 
@@ -64,7 +64,7 @@ def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
     try:
         main(argv)
     except InputError as error:
-        _exit(" ".join(str(error).split()))
+        _exit(one_line(error, None))
     except KeyboardInterrupt:
         _close_progress_bars()
         if local_rank() == 0:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from training.run.record import RunRecord
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 from turkish_clip.resolve import RUN_RECORD
 
 Config = TypeVar("Config")
@@ -152,7 +152,7 @@ def _load(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"expected YAML in UTF-8 in {path}, got: {' '.join(str(error).split())}; correct it there"
+            f"expected YAML in UTF-8 in {path}, got: {one_line(error, None)}; correct it there"
         ) from error
     if content is None:
         return {}

@@ -9,6 +9,11 @@ from training.run.recipe import ConfigError, option
 from turkish_clip.errors import InputError
 
 
+def is_mini(captions: str) -> bool:
+    """Returns whether a source is the miniature world, of any number of images: mini, mini:300."""
+    return captions.partition(":")[0] == "mini"
+
+
 class SourceError(InputError):
     """A source of captions that can't be read."""
 

@@ -173,8 +173,8 @@ class TableRows(Sequence[T], Generic[T]):
 
         batch_of = np.searchsorted(self._starts, numbers, side="right") - 1
         slices = []
-        for part in np.split(numbers, np.flatnonzero(np.diff(batch_of)) + 1):
-            number = int(np.searchsorted(self._starts, part[0], side="right")) - 1
+        starts = np.flatnonzero(np.diff(batch_of)) + 1  # of the rows of another batch than the row before
+        for part, number in zip(np.split(numbers, starts), batch_of[[0, *starts]]):
             places, batch = part - self._starts[number], self._batches[number]
             in_order = (np.diff(places) == 1).all()
             slices.append(batch.slice(int(places[0]), len(places)) if in_order else batch.take(places))

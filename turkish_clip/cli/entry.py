@@ -27,7 +27,6 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
 }
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 INTERRUPTED = 130  # the exit code after Ctrl-C
-WHOLE = sys.maxsize  # letters of an error that are printed: all
 _Misused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException: typer's own by now, click's before
 
 
@@ -57,11 +56,11 @@ def main(argv: list[str] | None = None) -> None:
     except _Misused as error:
         _fail(f"{' '.join(error.format_message().split()).rstrip('.')}; see {_path_of(error)} --help")  # type: ignore[attr-defined]
     except InputError as error:
-        _fail(one_line(error, WHOLE))
+        _fail(one_line(error, None))
     except typer.Abort:
         _fail("expected whole files, got one that ends too early; check the disk, and run the command again")
     except OSError as error:
-        reason = one_line(error, WHOLE)
+        reason = one_line(error, None)
         _fail(f"expected to read and write files, got {reason}; check the path, its permissions and the disk")
     if code == INTERRUPTED:
         print("interrupted; give the same command again to go on", file=sys.stderr)
