@@ -15,10 +15,10 @@ import yaml
 
 from training import distill, embed_images, evaluate
 from training.data.sources import read_captions
-from training.distillation.dataset import without_skipped
 from training.embeddings.manifest import MANIFEST
 from training.embeddings.store import read_embeddings, remove_cross_split_duplicates
 from training.evaluation.ablation import FIGURES, Cell, summary, write_page
+from training.pairs.dataset import without_skipped
 from training.run.command import print_result, run_command
 from training.run.config import AblateConfig, read
 from training.run.provenance import sha256_of

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from training.distillation.sampling_weights import seen_in_epoch
 from training.distillation.setup import inputs, join_ranks, read_sources, sharding_of, training_arguments
 from training.distillation.sharding import StepState
 from training.distillation.student import build_student, save
 from training.embeddings.store import remove_cross_split_duplicates
+from training.pairs.sampling_weights import seen_in_epoch
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import DistillConfig, read
 from training.run.distributed import all_or_none, broadcast_from_main, is_main_process, main_process_first
@@ -34,8 +34,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     from sentence_transformers import SentenceTransformerTrainer
 
     from training.distillation.callbacks import SaveLog, SetEpoch, TrackStepState, with_progress_bar
-    from training.distillation.dataset import load_pairs, warn_truncated
     from training.distillation.losses import FrozenImageLoss, TrackProgress, loss_for
+    from training.pairs.dataset import load_pairs, warn_truncated
 
     disjoint = remove_cross_split_duplicates(captions, embeddings)
     pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config))

@@ -19,10 +19,10 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MSELoss
 from transformers import BertConfig, BertModel
 
-from training.distillation.augment import Augmentation
 from training.distillation.callbacks import SaveLog, SetEpoch, with_progress_bar
 from training.distillation.setup import training_arguments
 from training.mini.scene import random_scene, turkish_caption
+from training.pairs.augment import Augmentation
 from training.run.config import DistillConfig
 from training.small_models.vocabularies import learn_wordpiece
 from turkish_clip import build_text_encoder, open_image

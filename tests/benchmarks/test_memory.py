@@ -21,10 +21,10 @@ from ratios import report
 
 from training.data.samples import Row
 from training.data.store import Rows
-from training.distillation.augment import Augmentation
 from training.distillation.batches import ShardedBatchSampler
-from training.distillation.dataset import TargetLookup, caption_table
 from training.distillation.sharding import BatchSharding
+from training.pairs.augment import Augmentation
+from training.pairs.dataset import TargetLookup, caption_table
 from training.run.config import PretrainConfig
 from training.run.temp_storage import unnamed_array
 from training.small_models.models import build_clip, build_processor, save_clip

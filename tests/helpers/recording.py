@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from training import distill
-from training.distillation.augment import Augmentation
 from training.distillation.callbacks import TrackStepState
+from training.pairs.augment import Augmentation
 from training.run.command import run_command
 
 

@@ -11,7 +11,7 @@ from killing import run_killed
 from training import ablate, distill
 from training.data.samples import Row
 from training.data.store import Rows
-from training.distillation.dataset import sample_images
+from training.pairs.dataset import sample_images
 from training.run.config import DistillConfig, read
 from training.run.recipe import ConfigError
 from training.run.record import RunError

@@ -19,7 +19,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from training import readme
+from training.release import readme
 from training.run import config
 from training.run.record import RunError
 from turkish_clip.cli import entry
@@ -152,8 +152,8 @@ def test_make_targets_and_commands_of_training_exist(doc: Path) -> None:
     for words in re.findall(r"(?:^|`)make ([a-z -]+)", text, re.MULTILINE):
         for target in words.split():
             assert f"\n{target}:" in makefile, words
-    for command in set(re.findall(r"-m training\.(\w+)", text)) - {"NAME"}:
-        assert (ROOT / "training" / f"{command}.py").is_file(), command
+    for command in set(re.findall(r"-m training\.([a-z_.]+\w)", text)) - {"NAME"}:
+        assert (ROOT / "training" / f"{command.replace('.', '/')}.py").is_file(), command
 
 
 def test_options_of_training_exist(doc: Path) -> None:

@@ -1,1 +1,1 @@
-"""Distillation: captions and their regression targets, losses, the order of the rows, and trainer callbacks."""
+"""Distillation: losses, batches and shards, the student, the trainer's set-up and callbacks."""

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from training.distillation.sampling_weights import order_of_epoch
 from training.distillation.sharding import BatchSharding
+from training.pairs.sampling_weights import order_of_epoch
 
 BATCHES_AT_ONCE = 32  # sorted together: enough for batches of similar lengths, few enough to stay a shuffle
 

@@ -25,7 +25,7 @@ from turkish_clip.records import ImageModel
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformerTrainingArguments
 
-    from training.distillation.dataset import Pairs
+    from training.pairs.dataset import Pairs
 
 log = logging.getLogger("training")
 

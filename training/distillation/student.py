@@ -14,7 +14,7 @@ from turkish_clip.verify import RECORD, ModelRecord
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from training.distillation.dataset import Pairs
+    from training.pairs.dataset import Pairs
     from training.run.record import Run, RunInputs
 
 

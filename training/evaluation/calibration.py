@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from training.data.samples import Row
 from training.data.sources import Captions
-from training.distillation.dataset import without_skipped
 from training.embeddings.store import ImageEmbeddings, deduplicate
+from training.pairs.dataset import without_skipped
 from training.run.config import EvaluateConfig
 from turkish_clip.dual_encoder import DEFAULT_TEMPERATURE
 from turkish_clip.metrics import Relevance, Vectors

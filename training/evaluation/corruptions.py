@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from training.distillation.augment import one_typo
+from training.pairs.augment import one_typo
 from turkish_clip.text import ascii_fold, lower, upper
 
 CORRUPTION_TITLES = (

@@ -19,11 +19,11 @@ from training import distill, embed_images
 from training.data.samples import Row
 from training.data.sources import read_captions
 from training.data.store import Rows
-from training.distillation.dataset import load_pairs
 from training.distillation.losses import FrozenImageLoss, clip_loss, contrastive_loss
 from training.distillation.sharding import BatchSharding, StepState
-from training.distillation.targets import regression_targets
 from training.embeddings.store import read_embeddings
+from training.pairs.dataset import load_pairs
+from training.pairs.targets import regression_targets
 from training.run.config import DistillConfig, read
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import sha256_of

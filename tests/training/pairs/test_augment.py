@@ -6,8 +6,8 @@ import difflib
 
 import pytest
 
-from training.distillation.augment import Augmentation, one_typo, other_full_stop
 from training.evaluation.corruptions import CORRUPTION_TITLES, CORRUPTIONS
+from training.pairs.augment import Augmentation, one_typo, other_full_stop
 
 TEXTS = ["Kırmızı bir evin üstünde iki kuş.", "şeker", "Ilık bir gün", "iki kedi var", "çiçeğin solunda bir araba"]
 

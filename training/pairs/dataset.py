@@ -14,11 +14,11 @@ import numpy as np
 
 from training.data.sources import Captions, hash_fraction
 from training.data.store import Rows
-from training.distillation.augment import Augmentation
-from training.distillation.sampling_weights import weight_column
-from training.distillation.targets import regression_targets
 from training.embeddings.manifest import SKIPPED
 from training.embeddings.store import ImageEmbeddings, deduplicate
+from training.pairs.augment import Augmentation
+from training.pairs.sampling_weights import weight_column
+from training.pairs.targets import regression_targets
 from training.run.config import DistillConfig
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import sha256_of_texts

@@ -16,14 +16,14 @@ from samples import paint
 
 from training import distill, embed_images, evaluate
 from training.distillation.batches import ShardedBatchSampler
-from training.distillation.sampling_weights import (
+from training.distillation.sharding import BatchSharding
+from training.pairs.sampling_weights import (
     order_of_epoch,
     rows_in_epoch,
     rows_of_epoch,
     seen_in_epoch,
     weight_column,
 )
-from training.distillation.sharding import BatchSharding
 from training.run.config import DistillConfig, PretrainConfig, read
 from training.run.recipe import ConfigError
 

@@ -1,4 +1,4 @@
-"""python -m training.readme [runs/demo]: writes the demo's results into README.md.
+"""python -m training.release.readme [runs/demo]: writes the demo's results into README.md.
 
 They are also copied to training/mini/demo_results.json, from which a test renders the block again.
 """
@@ -15,9 +15,9 @@ from training.run.record import RunError
 from turkish_clip.atomic import write_json, write_text
 from turkish_clip.metrics import METRIC_NAMES
 
-README = Path(__file__).parent.parent / "README.md"
-MEASURED = Path(__file__).parent / "mini" / "demo_results.json"
-BEGIN, END = "<!-- results: begin; written by python -m training.readme -->", "<!-- results: end -->"
+README = Path(__file__).parents[2] / "README.md"
+MEASURED = Path(__file__).parents[1] / "mini" / "demo_results.json"
+BEGIN, END = "<!-- results: begin; written by python -m training.release.readme -->", "<!-- results: end -->"
 ROWS = (
     ("Turkish text → image", "text_to_image"),
     ("image → Turkish text", "image_to_text"),
@@ -28,7 +28,7 @@ ROWS = (
 
 def main(argv: list[str]) -> str:
     """Rewrites the block in README.md and returns it."""
-    parser = OneLineParser(prog="python -m training.readme", description=(__doc__ or "").splitlines()[0])
+    parser = OneLineParser(prog="python -m training.release.readme", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", nargs="?", default="runs/demo", help="a finished run of the demo [runs/demo]")
     run = Path(parser.parse_args(argv).run)
     results = Results.read(run, "run make demo first").as_json()

@@ -13,8 +13,8 @@ from datasets.table import InMemoryTable
 
 from training.data.samples import Row
 from training.data.store import Rows
-from training.distillation.augment import Augmentation
-from training.distillation.dataset import TargetLookup, caption_table, warn_truncated
+from training.pairs.augment import Augmentation
+from training.pairs.dataset import TargetLookup, caption_table, warn_truncated
 from training.run import temp_storage
 from training.run.temp_storage import Texts
 from turkish_clip import build_text_encoder
@@ -66,7 +66,7 @@ def test_datasets_fingerprints_targets_by_their_hash_and_copies_none() -> None:
 def test_cut_captions_are_counted_over_all_batches(
     tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at_once: int
 ) -> None:
-    monkeypatch.setattr("training.distillation.dataset.TOKENISED_AT_ONCE", at_once)
+    monkeypatch.setattr("training.pairs.dataset.TOKENISED_AT_ONCE", at_once)
     model = build_text_encoder(tiny_bert, dim=8, max_tokens=8, device="cpu")
     texts = ["ev", "bir " * 6, "bir " * 7, "kuş", "ev " * 30]
     with caplog.at_level("WARNING", logger="training"):

@@ -1,0 +1,1 @@
+"""Training captions with their regression targets: joined, weighted, and augmented."""
