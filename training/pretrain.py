@@ -10,7 +10,7 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PretrainConfig, read
 from training.run.provenance import sha256_of_texts
 from training.run.record import RunInputs, open_run
-from training.small_models.clip_training import evaluate_clip, training_arguments, write_card
+from training.small_models.clip_training import evaluate_clip, reading_negatives, training_arguments, write_card
 from training.small_models.models import build_clip, build_processor, save_clip
 
 
@@ -23,10 +23,11 @@ def main(argv: list[str]) -> dict[str, Any]:
         return run.summary
 
     quiet_hosts()
-    captions = read_captions(config)
+    captions = read_captions(reading_negatives(config))
     disjoint = disjoint_splits(captions, digests_of_files(captions.rows, len(captions.rows)))
     captions = disjoint.captions
     texts = [text for row in captions.split("train") for text in row.captions]
+    negatives = [text for row in captions.split("train") for text in row.english] if config.negative_columns else []
 
     from transformers import Trainer
 
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     model = build_clip(processor, config)
     batches = ClipBatches.read(captions, processor, run.folder / "images.npy", config)
 
-    run.begin(RunInputs(captions_sha256=sha256_of_texts(texts), duplicates=disjoint.duplicates))
+    run.begin(RunInputs(captions_sha256=sha256_of_texts(texts + negatives), duplicates=disjoint.duplicates))
     trainer = Trainer(
         model=model,
         args=training_arguments(config, run.checkpoints, len(batches)),

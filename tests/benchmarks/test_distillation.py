@@ -21,7 +21,8 @@ from transformers import BertConfig, BertModel
 
 from training.distillation.callbacks import SaveLog, SetEpoch, with_progress_bar
 from training.distillation.setup import training_arguments
-from training.mini.scene import random_scene, turkish_caption
+from training.mini.captions import turkish_caption
+from training.mini.scene import random_scene
 from training.pairs.augment import Augmentation
 from training.run.config import DistillConfig
 from training.small_models.vocabularies import learn_wordpiece

@@ -17,7 +17,8 @@ import torch
 from ratios import report
 from transformers import BertConfig, BertModel
 
-from training.mini.scene import random_scene, turkish_caption
+from training.mini.captions import turkish_caption
+from training.mini.scene import random_scene
 from training.small_models.vocabularies import learn_wordpiece
 from turkish_clip import build_text_encoder, save_text_encoder
 from turkish_clip.metrics import Vectors, unit

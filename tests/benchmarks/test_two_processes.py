@@ -19,7 +19,8 @@ from launching import ROOT, launched
 from ratios import report
 from transformers import BertConfig, BertModel
 
-from training.mini.scene import random_scene, turkish_caption
+from training.mini.captions import turkish_caption
+from training.mini.scene import random_scene
 from training.small_models.vocabularies import learn_wordpiece
 
 pytestmark = pytest.mark.bench

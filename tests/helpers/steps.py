@@ -30,7 +30,8 @@ def main(argv: list[str]) -> None:
     from training.distillation.losses import loss_for
     from training.distillation.setup import join_ranks, sharding_of, training_arguments
     from training.distillation.sharding import StepState
-    from training.mini.scene import random_scene, turkish_caption
+    from training.mini.captions import turkish_caption
+    from training.mini.scene import random_scene
     from training.run.command import quiet_hosts
     from training.run.config import DistillConfig
     from training.run.distributed import is_main_process

@@ -109,27 +109,32 @@ def contrastive_loss(texts: Tensor, images: Tensor, scale: Tensor) -> Tensor:
 def _symmetric_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
     """Returns the mean of the cross-entropies of the rows and of the columns, without false negatives.
 
-    For logits l: -1/(2b) Σ_i log(exp(2 l_ii) / (Σ_j exp(l_ij) · Σ_j exp(l_ji))), where the sums leave out every j ≠ i
-    that is the same as i. Source: Radford et al. 2021, figure 3, whose sums leave out none.
+    For logits l: -1/(2b) Σ_i log(exp(2 l_ii) / (Σ_j exp(l_ij) · Σ_k exp(l_ki))), where the sums leave out every j and
+    k ≠ i that is the same as i; k goes over the hard negatives, too. Sources: Radford et al. 2021, figure 3, whose
+    sums leave out none; for hard negatives Yuksekgonul et al., When and why vision-language models behave like
+    bags-of-words, 2023, section 5.
 
     Args:
-        logits: (b, b) float; row i has caption i against all images, its own on the diagonal.
-        same: (b, b) bool; pairs that belong together: off the diagonal, these are the false negatives.
+        logits: (b + h, b) float; row i has caption i against all images, its own on the diagonal; the last h rows are
+            of captions that belong to none.
+        same: (b + h, b) bool; pairs that belong together: off the diagonal, these are the false negatives.
     """
-    diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    images = logits.shape[1]
+    diagonal = torch.eye(*logits.shape, dtype=torch.bool, device=logits.device)
     logits = logits.masked_fill(same & ~diagonal, -math.inf)
-    positives = torch.arange(len(logits), device=logits.device)
-    return (functional.cross_entropy(logits, positives) + functional.cross_entropy(logits.T, positives)) / 2
+    positives = torch.arange(images, device=logits.device)
+    return (functional.cross_entropy(logits[:images], positives) + functional.cross_entropy(logits.T, positives)) / 2
 
 
 def clip_loss(outputs: CLIPOutput, labels: Tensor, **_: Any) -> Tensor:
     """Returns CLIP's loss (`compute_loss_func` of the trainer); images with equal captions are no negatives.
 
     Args:
-        outputs: with logits_per_text, (b, b).
-        labels: (b,) integers, equal for equal captions.
+        outputs: with logits_per_text, (b + h, b): of the captions of b images, and of h hard negatives.
+        labels: (b + h,) integers, equal for equal captions.
     """
-    return _symmetric_cross_entropy(outputs.logits_per_text, labels[:, None] == labels)
+    logits = outputs.logits_per_text
+    return _symmetric_cross_entropy(logits, labels[:, None] == labels[: logits.shape[1]])
 
 
 def _gather_ranks(texts: Tensor, images: Tensor, step_state: StepState) -> tuple[Tensor, Tensor]:

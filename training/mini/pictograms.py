@@ -12,7 +12,28 @@ Paint = tuple[int, int, int]
 
 DARK: Paint = (45, 45, 52)
 LIGHT: Paint = (245, 245, 240)
-OUTLINE_FRACTION = 0.045  # of the object's size: wide enough to separate an object from a background of its own colour
+
+
+@dataclass(frozen=True)
+class Style:
+    """How shapes are drawn; widths in fractions of the object's size.
+
+    Attributes:
+        outline: width of the outline: wide enough to separate an object from a background of its own colour.
+        inverted: whether outlines are light by day and dark by night, and not the other way round.
+        contour: width of the line in the object's colour, in place of filled shapes; 0 for filled ones.
+    """
+
+    outline: float = 0.045
+    inverted: bool = False
+    contour: float = 0.0
+
+
+STYLES = {
+    "filled": Style(),
+    "bold": Style(outline=0.1, inverted=True),
+    "contour": Style(outline=0.17, contour=0.095),
+}  # training shows the first alone
 
 
 @dataclass(frozen=True)
@@ -25,6 +46,7 @@ class Pen:
     turn: float  # radians
     colour: Paint
     outline: Paint
+    style: Style = STYLES["filled"]
 
     def place(self, points: list[Point]) -> list[Point]:
         """Maps points of the unit square to canvas pixels."""
@@ -36,16 +58,27 @@ class Pen:
         return placed
 
     def polygon(self, points: list[Point], paint: Paint | None = None) -> None:
-        """Draws a filled polygon with an outline.
+        """Draws a polygon with an outline, filled unless the style has contours alone.
 
         Args:
             points: its corners.
             paint: the fill; None means the object's colour.
         """
-        placed = self.place(points)
-        self.canvas.polygon(placed, fill=paint or self.colour)
-        width = max(1, round(self.size * OUTLINE_FRACTION))
-        self.canvas.line([*placed, placed[0], placed[1]], fill=self.outline, width=width, joint="curve")
+        self.cover(points, paint)
+        closed = [*points, points[0], points[1]]
+        self._stroke(closed, self.outline, self.style.outline)
+        if self.style.contour:
+            self._stroke(closed, paint or self.colour, self.style.contour)
+
+    def cover(self, points: list[Point], paint: Paint | None = None) -> None:
+        """Fills a polygon without an outline, over what was drawn; nothing in a style of contours.
+
+        Args:
+            points: its corners.
+            paint: the fill; None means the object's colour.
+        """
+        if not self.style.contour:
+            self.canvas.polygon(self.place(points), fill=paint or self.colour)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, paint: Paint | None = None) -> None:
         """Draws a filled ellipse with an outline.
@@ -68,6 +101,10 @@ class Pen:
             width: its width, in object sizes.
         """
         self.canvas.line(self.place(points), fill=paint or self.outline, width=max(1, round(self.size * width)))
+
+    def _stroke(self, points: list[Point], paint: Paint, width: float) -> None:
+        placed = self.place(points)
+        self.canvas.line(placed, fill=paint, width=max(1, round(self.size * width)), joint="curve")
 
 
 def _arc(x: float, y: float, rx: float, ry: float, start: float, end: float) -> list[Point]:
@@ -195,7 +232,7 @@ def apple(pen: Pen) -> None:
     pen.line([(0.5, 0.3), (0.58, 0.05)], DARK)
     pen.ellipse(0.35, 0.58, 0.29, 0.35)
     pen.ellipse(0.65, 0.58, 0.29, 0.35)
-    pen.canvas.polygon(pen.place(_arc(0.5, 0.6, 0.32, 0.28, 0, 360)), fill=pen.colour)
+    pen.cover(_arc(0.5, 0.6, 0.32, 0.28, 0, 360))
     pen.polygon([(0.58, 0.2), (0.86, 0.06), (0.78, 0.26)], LIGHT)
 
 

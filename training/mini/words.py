@@ -43,6 +43,15 @@ class Relation:
     turkish: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in the image a small object lies; `x` in fractions of the image's width."""
+
+    x: float
+    english: str
+    turkish: tuple[str, ...]
+
+
 OBJECTS = {
     "house": ObjectClass(("house",), "houses", (Noun("ev"),)),
     "tree": ObjectClass(("tree",), "trees", (Noun("ağaç", softens=True),)),
@@ -101,6 +110,22 @@ RELATIONS = {
     "below": Relation((0.0, 0.46), ("below", "under"), ("altında",)),
     "left": Relation((-0.46, 0.0), ("to the left of", "left of"), ("solunda", "sol tarafında")),
     "right": Relation((0.46, 0.0), ("to the right of", "right of"), ("sağında", "sağ tarafında")),
+}
+
+FAMILIES = (
+    ("sun", "star", "flower"),
+    ("moon", "ball"),
+    ("heart", "apple"),
+    ("umbrella", "mushroom"),
+    ("car", "boat"),
+    ("fish", "bird"),
+    ("tree", "flag"),
+    ("house", "cat", "cup"),
+)  # classes of like shape; what is drawn of one family and colour is in one split
+
+PLACES = {
+    "left": Place(0.27, "on the left", ("solda", "sol tarafta")),
+    "right": Place(0.73, "on the right", ("sağda", "sağ tarafta")),
 }
 
 INVERSE = {"above": "below", "below": "above", "left": "right", "right": "left"}

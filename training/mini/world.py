@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from training.mini.scene import (
-    Scene,
+from training.mini.captions import (
     colour_caption,
-    draw_scene,
     english_caption,
     english_colour_caption,
-    random_scene,
     short_english_caption,
     short_turkish_caption,
     turkish_caption,
 )
+from training.mini.negatives import colour_claims_of, false_caption, probes
+from training.mini.scene import Scene, changes, draw_scene, random_scene
 from training.mini.words import OBJECTS
 from turkish_clip.atomic import atomic_folder
 
+SMALLEST_GROUP = 4
+MOST_TRIES = 5000
 SMALL_CLIP = Path(__file__).parent / "clip"
-EDITION = 5  # of drawings and wordings: a folder of another edition is drawn again
+EDITION = 6  # of drawings and wordings: a folder of another edition is drawn again
 CAPTIONS_PER_IMAGE = 5
 # An image of train has six: two name only the objects, two only the colours. Without the former, a model learns colours
 # and never shapes; without the latter, it does not learn what a colour's name alone means.
 WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS = 2, 2, 2
+NEGATED = 0.15  # fraction of the short captions that say which colour an object does not have
+HELD_OUT_STYLES = {"bold": 0.1, "contour": 0.1}  # fractions of the test images
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,11 @@ def write_world(folder: Path, size: WorldSize) -> Path:
     """Draws the images, writes them with metadata.jsonl, and returns the folder.
 
     The columns are `file_name`, `image_id`, `split`, and the lists `captions` (Turkish), `captions_en` (English) and
-    `labels` (the object classes in Turkish). Each image of validation and test has a composition of its own, which no
-    image of train shows, and captions of the whole scene; some captions of train name only objects or only colours.
+    `labels` (the object classes in Turkish). No image of train shows a scene of a kind (`Scene.kind`) that validation
+    or test shows. Those two are galleries of near neighbours: most images differ from others in one attribute
+    alone, and each caption is true of one image. Their lists `negatives` (records of `probes`) and `slices` say what
+    is to be measured apart. Some captions of train name only objects or only colours; its lists `negative_captions`
+    and `negative_captions_en` have in the place of each caption one that is false for the image, or an empty text.
 
     Args:
         folder: the folder; one of the same edition, size and seed is left as it is, another is replaced.
@@ -71,32 +77,90 @@ def write_world(folder: Path, size: WorldSize) -> Path:
 
 def _scenes(split: str, count: int, seed: int) -> list[Scene]:
     rng = random.Random(f"{seed} {split}")
-    seen: set[str] = set()
+    if split != "train":
+        return _gallery(split, count, rng)
     scenes: list[Scene] = []
     while len(scenes) < count:
         scene = random_scene(rng)
-        if scene.split != split or (split != "train" and scene.composition in seen):
-            continue
-        seen.add(scene.composition)
-        scenes.append(scene)
+        if scene.split == split:
+            scenes.append(scene)
     return scenes
 
 
+def _gallery(split: str, count: int, rng: random.Random) -> list[Scene]:
+    """Returns distinct scenes in groups: one, and those that differ from it in one attribute; a group has one style.
+
+    In every fourth group it is one object class, in every eighth a small object, as long as there are such.
+    """
+    seen: set[str] = set()
+    scenes: list[Scene] = []
+    group, tries = 0, 0
+    while len(scenes) < count:
+        scene, tries = random_scene(rng), tries + 1
+        wanted = (group % 4 == 0, group % 8 == 0) if tries < MOST_TRIES else (False, False)
+        if scene.split != split or (scene.second is None, scene.size == "small") != wanted:
+            continue
+        if scene.second is not None and scene.first[1] == scene.second[1]:
+            continue  # the colours could not be exchanged
+        members = [scene, *changes(scene, rng).values()]
+        if len(members) < SMALLEST_GROUP or any(member.meaning in seen for member in members):
+            continue
+        seen.update(member.meaning for member in members)
+        style = _style(len(scenes) / count) if split == "test" else "filled"
+        scenes += [replace(member, style=style) for member in members]
+        group, tries = group + 1, 0
+    return scenes[:count]
+
+
+def _style(progress: float) -> str:
+    """Returns the style of the drawings at a fraction of the gallery: the held-out ones are its last."""
+    for style, fraction in HELD_OUT_STYLES.items():
+        if progress >= 1 - fraction:
+            return style
+        progress += fraction
+    return "filled"
+
+
 def _row(name: str, split: str, scene: Scene, rng: random.Random) -> dict[str, object]:
-    whole, short, coloured = (CAPTIONS_PER_IMAGE, 0, 0)
-    if split == "train":
-        whole, short, coloured = WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS
-    turkish = [turkish_caption(scene, rng) for _ in range(whole)]
-    turkish += [short_turkish_caption(scene, rng) for _ in range(short)]
-    turkish += [colour_caption(scene, rng) for _ in range(coloured)]
-    english = [english_caption(scene, rng) for _ in range(whole)]
-    english += [short_english_caption(scene, rng) for _ in range(short)]
-    english += [english_colour_caption(scene, rng) for _ in range(coloured)]
-    return {
+    row: dict[str, object] = {
         "file_name": name,
         "image_id": name.removesuffix(".png").replace("/", "-"),
         "split": split,
-        "captions": list(dict.fromkeys(turkish)),
-        "captions_en": list(dict.fromkeys(english)),
-        "labels": [OBJECTS[object_class].turkish[0].word for object_class in scene.objects],
     }
+    if split == "train":
+        row |= _training_captions(scene, rng)
+    else:
+        for column, caption in (("captions", turkish_caption), ("captions_en", english_caption)):
+            row[column] = list(dict.fromkeys(caption(scene, rng, complete=True) for _ in range(CAPTIONS_PER_IMAGE)))
+        row["negatives"] = probes(scene, rng)
+        row["slices"] = [f"style: {scene.style}", _objects(scene)]
+    return row | {"labels": [OBJECTS[object_class].turkish[0].word for object_class in scene.objects]}
+
+
+def _objects(scene: Scene) -> str:
+    if scene.second is not None:
+        return "objects: of two classes"
+    return "objects: one" if scene.count == 1 else "objects: several of a class"
+
+
+def _training_captions(scene: Scene, rng: random.Random) -> dict[str, list[str]]:
+    """Returns the columns of captions and of false captions, Turkish and English."""
+    columns: dict[str, list[str]] = {}
+    for column, whole, short, coloured in (
+        ("captions", turkish_caption, short_turkish_caption, colour_caption),
+        ("captions_en", english_caption, short_english_caption, english_colour_caption),
+    ):
+        false: dict[str, str] = {}
+        for caption in [whole] * WHOLE_CAPTIONS + [short] * SHORT_CAPTIONS:
+            seed = rng.random()
+            if caption is short and rng.random() < NEGATED:
+                _, *denials = colour_claims_of(scene, rng)
+                pair = tuple(denial[column == "captions_en"] for denial in denials)
+            else:
+                pair = caption(scene, random.Random(seed)), false_caption(scene, caption, seed, rng)
+            false.setdefault(*pair)
+        for _ in range(COLOUR_CAPTIONS):
+            false.setdefault(coloured(scene, rng), "")
+        columns[column] = list(false)
+        columns[f"negative_{column}"] = list(false.values())
+    return columns

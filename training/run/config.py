@@ -209,6 +209,11 @@ class PretrainConfig(SourceConfig):
     shortest_first: float = option(
         0.0, "initial fraction of the epochs with the shorter half of captions only (training/LOG.md)", low=0, high=1
     )
+    negative_columns: tuple[str, ...] = option(
+        (),
+        "columns of captions that are false for their image, text or list: hard negatives; as many as there are "
+        "captions: each is for the caption in its place, an empty one for none",
+    )
     augment: float = option(0.5, "image augmentation: strength of shifts, scaling, rotation, shading", low=0, high=1)
     evaluations: int = option(4, "checkpoints over the run", low=1)
     bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")

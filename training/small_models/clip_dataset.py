@@ -41,13 +41,17 @@ class ClipBatches(Dataset[int]):
     """
 
     def __init__(
-        self, images: np.ndarray, captions: Sequence[Sequence[str]], processor: CLIPProcessor, config: PretrainConfig
+        self,
+        images: np.ndarray,
+        captions: Sequence[dict[str, tuple[str, ...]]],
+        processor: CLIPProcessor,
+        config: PretrainConfig,
     ) -> None:
         """Keeps the images and captions.
 
         Args:
             images: (n, 3, side, side) uint8.
-            captions: captions of each image, at least one.
+            captions: of each image, at least one; caption → its hard negatives, of which one is drawn.
             processor: of the model that is trained.
             config: has the seed, the strength of the augmentation and for how long short captions come first.
         """
@@ -92,7 +96,8 @@ class ClipBatches(Dataset[int]):
         write_skipped(cache.with_name("skipped.jsonl"), skipped)
         check_skipped(skipped, captions, config)
         log.info("%d images, %d skipped", len(opened), len(skipped))
-        return cls(np.load(cache, mmap_mode="r"), [row.captions for row in opened], processor, config)
+        choices = [captions_with_negatives(row, hard=bool(config.negative_columns)) for row in opened]
+        return cls(np.load(cache, mmap_mode="r"), choices, processor, config)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -107,28 +112,49 @@ class ClipBatches(Dataset[int]):
     def collate(self, rows: list[int]) -> dict[str, Any]:
         """Returns the tensors of a batch, as CLIPModel takes them: tokens, pixel_values (b, 3, side, side) float32.
 
-        `labels`, (b,) int64, are for the loss: equal where the captions' tokens are equal.
+        The tokens are of b captions, and below them of those captions' hard negatives. `labels`, one int64 for each
+        row of tokens, are for the loss: equal where the tokens are equal.
         """
         draws = torch.stack([self._draws(row) for row in rows])
-        texts = [self._caption(row, draw) for row, draw in zip(rows, draws[:, 0].tolist())]
-        tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        texts: list[str] = []
+        negatives: list[str] = []
+        for row, (caption_draw, negative_draw) in zip(rows, draws[:, :2].tolist()):
+            texts.append(self._caption(row, caption_draw))
+            hard = self.captions[row][texts[-1]]
+            negatives += hard[int(negative_draw * len(hard)) :][:1]
+        tokens = self.tokenizer(texts + negatives, padding=True, truncation=True, return_tensors="pt")
         images = torch.from_numpy(self.images[rows].astype(np.float32)) / 255
         if self.config.augment:
-            images = augmented(images, (2 * draws[:, 1:] - 1) * self.config.augment)
+            images = augmented(images, (2 * draws[:, 2:] - 1) * self.config.augment)
         return {**tokens, "pixel_values": (images - self.mean) / self.std, "labels": equal_rows(tokens["input_ids"])}
 
     def _caption(self, row: int, draw: float) -> str:
         """Returns the caption that a draw from [0, 1) chooses among those that a row has in this epoch."""
-        choices = self.captions[row]
+        choices = list(self.captions[row])
         if self.epoch < self.config.shortest_first * self.config.epochs:
             choices = sorted(choices, key=len)[: max(1, len(choices) // 2)]
         return choices[int(draw * len(choices))]
 
     def _draws(self, row: int) -> torch.Tensor:
-        """Returns a row's random numbers of this epoch, uniform in [0, 1): one for the caption, six for the image."""
+        """Returns a row's random numbers of this epoch, uniform in [0, 1): caption, negative, six for the image."""
         generator = torch.Generator()
         generator.manual_seed(zlib.crc32(f"{self.config.seed} {self.epoch} {row}".encode()))
-        return torch.rand(7, generator=generator)
+        return torch.rand(8, generator=generator)
+
+
+def captions_with_negatives(row: Row, *, hard: bool) -> dict[str, tuple[str, ...]]:
+    """Returns the captions of a row, each with its hard negatives.
+
+    Args:
+        row: read by `reading_negatives`; its English captions are the negatives.
+        hard: whether there are negatives; without them each caption has none.
+    """
+    if not hard:
+        return dict.fromkeys(row.captions, ())
+    if row.translations:
+        of_caption = row.translated()
+        return {text: (of_caption[text],) if text in of_caption else () for text in row.captions}
+    return dict.fromkeys(row.captions, row.english)
 
 
 def equal_rows(ids: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("training")
 
 ENCODE_AT_ONCE = 512  # decoded images held in memory
+
+
+def reading_negatives(config: PretrainConfig) -> PretrainConfig:
+    """Returns the configuration by which sources are read: hard negatives take the place of English captions.
+
+    Pretraining has no other use for those, and they are put beside the captions by the same rule.
+    """
+    if not config.negative_columns:
+        return config
+    columns = config.negative_columns
+    sources = tuple(replace(source, english_columns=columns) for source in config.sources)
+    return replace(config, english_columns=columns, sources=sources)
 
 
 def training_arguments(config: PretrainConfig, checkpoints: Path, images: int) -> TrainingArguments:
