@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 from killing import run_killed
+from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from training import distill, pretrain
+from training.data.sources import read_captions
 from training.run.config import PretrainConfig, read
 from training.run.provenance import sha256_of
 from training.run.record import RunError
 from training.run.source import SourceError
-from training.small_models.clip_dataset import ClipBatches, augmented
+from training.small_models.clip_dataset import ClipBatches, augmented, captions_with_negatives
+from training.small_models.clip_training import reading_negatives
 from training.small_models.models import build_processor
 from turkish_clip.errors import InputError
 
@@ -131,13 +134,62 @@ def test_shorter_captions_come_first(tmp_path: Path) -> None:
     options = ["--captions", "nothing", "--run", str(tmp_path), "--epochs", "4", "--shortest_first", "0.5"]
     config = read(PretrainConfig, [*options, "--image_size", "8", "--patch_size", "8"])
     images = np.zeros((64, 3, 8, 8), np.uint8)
-    batches = ClipBatches(images, [texts] * 64, build_processor(texts, config), config)
+    batches = ClipBatches(images, [dict.fromkeys(texts, ())] * 64, build_processor(texts, config), config)
     seen = []
     for epoch in range(4):
         batches.set_epoch(epoch)
         seen.append({tuple(row) for row in batches.collate(list(range(64)))["input_ids"].tolist()})
     assert [len(captions) for captions in seen] == [2, 2, 4, 4]
     assert seen[0] == seen[1]
+
+
+@pytest.fixture
+def with_negatives(tmp_path: Path) -> Path:
+    """Three images: negatives in the places of the captions, as many as they like, and none."""
+    rows = [
+        {"captions_en": ["a red house", "a house"], "false": ["a blue house", ""]},
+        {"captions_en": ["two cats", "cats"], "false": ["two dogs", "three cats", "a dog"]},
+        {"captions_en": ["a tree"]},
+    ]
+    for number, row in enumerate(rows):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        row |= {"file_name": f"{number}.png", "split": "train"}
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    return tmp_path
+
+
+def test_negatives_are_read_beside_their_captions(with_negatives: Path, tmp_path: Path) -> None:
+    options = f"--captions {with_negatives} --caption_columns captions_en --run {tmp_path / 'run'} --test_fraction 0"
+    config = read(PretrainConfig, [*options.split(), "--validation_fraction", "0", "--negative_columns", "false"])
+    read_rows = list(read_captions(reading_negatives(config)).rows)
+    assert [captions_with_negatives(row, hard=True) for row in read_rows] == [
+        {"a red house": ("a blue house",), "a house": ()},
+        {"two cats": ("two dogs", "three cats", "a dog"), "cats": ("two dogs", "three cats", "a dog")},
+        {"a tree": ()},
+    ]
+    assert captions_with_negatives(read_rows[1], hard=False) == {"two cats": (), "cats": ()}
+
+
+def test_a_batch_has_the_negatives_below_its_captions(tmp_path: Path) -> None:
+    captions: list[dict[str, tuple[str, ...]]] = [{"a red house": ("a blue house",)}, {"a tree": ()}, {"a cat": ("a",)}]
+    options = ["--captions", "nothing", "--run", str(tmp_path), "--image_size", "8", "--patch_size", "8"]
+    config = read(PretrainConfig, options)
+    texts = ["a red house", "a tree", "a cat", "a blue house", "a"]
+    processor = build_processor(texts, config)
+    batch = ClipBatches(np.zeros((3, 3, 8, 8), np.uint8), captions, processor, config).collate([0, 1, 2])
+    assert processor.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True) == texts
+    assert batch["pixel_values"].shape == (3, 3, 8, 8)
+    assert batch["labels"].unique().numel() == 5
+
+
+def test_negatives_change_the_weights(with_negatives: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, more in (("without", []), ("with", ["--negative_columns", "false"])):
+        options = f"--captions {with_negatives} --caption_columns captions_en --run {tmp_path / name} {SMALL}".split()
+        pretrain.main([*options, "--epochs", "1", "--test_fraction", "0", "--validation_fraction", "0", *more])
+        weights.append(sha256_of(tmp_path / name / "model" / "model.safetensors"))
+    assert weights[0] != weights[1]
 
 
 def test_augmentation_of_strength_zero_changes_nothing_and_none_mirrors() -> None:

@@ -97,6 +97,16 @@ def test_images_with_equal_captions_are_no_negatives() -> None:
     assert clip_loss(outputs, equal_rows(torch.tensor(captions))).item() == pytest.approx(np.mean(expected), rel=1e-5)
 
 
+def test_hard_negatives_are_chosen_against_by_images_and_have_none_themselves() -> None:
+    logits = torch.tensor([[3.0, 1.0], [0.0, 2.0], [2.0, 5.0], [4.0, 1.0]]).log()  # odds, so that sums are fractions
+    captions = torch.tensor([[1, 7], [1, 8], [1, 9], [1, 8]])  # two hard negatives, of which one is true of image 2
+    texts_to_images = [3 / (3 + 1), 2 / (0 + 2)]
+    images_to_texts = [3 / (3 + 0 + 2 + 4), 2 / (1 + 2 + 5)]
+    expected = -np.mean(np.log(texts_to_images + images_to_texts))
+    outputs = CLIPOutput(logits_per_text=logits)
+    assert clip_loss(outputs, equal_rows(captions)).item() == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.fixture(scope="module")
 def embeddings(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("embeddings")
