@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from training.mini.scene import (
-    Scene,
+from training.mini.captions import (
     colour_caption,
-    draw_scene,
     english_caption,
     english_colour_caption,
-    random_scene,
     short_english_caption,
     short_turkish_caption,
     turkish_caption,
 )
+from training.mini.negatives import probes
+from training.mini.pictograms import STYLES
+from training.mini.scene import FAMILY_OF, Scene, changes, draw_scene, random_scene
 from training.mini.turkish import Noun
-from training.mini.words import COLOURS, INVERSE, OBJECTS, SETTINGS
+from training.mini.words import COLOURS, INVERSE, OBJECTS, RELATIONS, SETTINGS
 from training.mini.world import SMALL_CLIP, WorldSize, write_world
 from training.run.provenance import sha256_of
 
@@ -63,20 +65,186 @@ def test_naming_order_size_and_setting_make_no_new_composition() -> None:
     scene = Scene(("house", "red"), ("cat", "blue"), "left", 1, "", "day")
     turned = Scene(("cat", "blue"), ("house", "red"), INVERSE["left"], 1, "", "night")
     assert scene.composition == turned.composition
-    assert scene.split == turned.split
+    assert scene.meaning != turned.meaning
+    assert scene.meaning == replace(turned, setting="day", style="bold").meaning
     assert replace(scene, relation="above").composition != scene.composition
 
 
-def test_splits_share_no_composition_and_no_caption(tmp_path: Path) -> None:
-    write_world(tmp_path / "data", WorldSize(train=1500, validation=100, test=150))
-    rows = [
-        json.loads(line) for line in (tmp_path / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+def test_every_class_is_of_one_family_with_others() -> None:
+    assert set(FAMILY_OF) == set(OBJECTS)
+    assert all(len(family) >= 2 for family in FAMILY_OF.values())
+
+
+@pytest.mark.parametrize(
+    ("scene", "changed"),
+    [
+        (
+            Scene(("sun", "red"), ("fish", "blue"), "above", 1, "", "day"),
+            {
+                "binding": Scene(("sun", "blue"), ("fish", "red"), "above", 1, "", "day"),
+                "relation": Scene(("sun", "red"), ("fish", "blue"), "below", 1, "", "day"),
+                "fine": Scene(("star", "red"), ("fish", "blue"), "above", 1, "", "day"),
+                "setting": Scene(("sun", "red"), ("fish", "blue"), "above", 1, "", "sea"),
+            },
+        ),
+        (
+            Scene(("fish", "red"), ("bird", "red"), "left", 1, "", "day"),  # no other class of their shape, no colours
+            {
+                "relation": Scene(("fish", "red"), ("bird", "red"), "right", 1, "", "day"),
+                "setting": Scene(("fish", "red"), ("bird", "red"), "left", 1, "", "sea"),
+            },
+        ),
+        (
+            Scene(("car", "red"), None, "", 1, "small", "day", "left"),
+            {
+                "counting": Scene(("car", "red"), None, "", 2, "", "day"),
+                "position": Scene(("car", "red"), None, "", 1, "small", "day", "right"),
+                "size": Scene(("car", "red"), None, "", 1, "large", "day"),
+                "fine": Scene(("boat", "red"), None, "", 1, "small", "day", "left"),
+                "setting": Scene(("car", "red"), None, "", 1, "small", "sea", "left"),
+            },
+        ),
+        (
+            Scene(("car", "red"), None, "", 3, "", "day"),
+            {
+                "counting": Scene(("car", "red"), None, "", 2, "", "day"),
+                "fine": Scene(("boat", "red"), None, "", 3, "", "day"),
+                "setting": Scene(("car", "red"), None, "", 3, "", "sea"),
+            },
+        ),
+    ],
+)
+def test_changed_scenes_differ_in_one_attribute(scene: Scene, changed: dict[str, Scene]) -> None:
+    drawn = [changes(scene, random.Random(seed)) for seed in range(60)]
+    assert all(set(one) == set(changed) for one in drawn)
+    assert all(any(one[name] == expected for one in drawn) for name, expected in changed.items())
+    assert {member.split for one in drawn for member in one.values()} == {scene.split}
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("world") / "data"
+    return read_rows(write_world(folder, WorldSize(train=60, validation=100, test=150)))
+
+
+def test_a_caption_of_a_gallery_is_true_of_one_image(world: list[dict[str, Any]]) -> None:
+    for split in ("validation", "test"):
+        gallery = [row for row in world if row["split"] == split]
+        for column in ("captions", "captions_en"):
+            owners = Counter(
+                caption for row in gallery for caption in {text.lower().strip(".") for text in row[column]}
+            )
+            assert set(owners.values()) == {1}
+
+
+def test_galleries_are_of_near_neighbours_and_have_all_probes(world: list[dict[str, Any]]) -> None:
+    gallery = [row for row in world if row["split"] == "validation"]
+    alike = Counter(tuple(sorted(row["labels"])) for row in gallery)
+    assert sum(count for count in alike.values() if count >= 3) >= 0.5 * len(gallery)
+    assert {record["probe"] for row in gallery for record in row["negatives"]} == {
+        "binding", "relation", "counting", "position", "fine", "negation"
+    }  # fmt: skip
+
+
+def changed_words(record: dict[str, str], suffix: str = "") -> list[set[str]]:
+    """Returns the words that only the true, and only the false caption has."""
+    true, false = (
+        Counter(re.findall(r"\w+", record[name + suffix].lower().replace("i̇", "i"))) for name in ("caption", "negative")
+    )
+    return [set(true - false), set(false - true)]
+
+
+def test_probes_change_what_they_are_named_for(world: list[dict[str, Any]]) -> None:
+    relations = {word for relation in RELATIONS.values() for phrase in relation.turkish for word in phrase.split()}
+    colours = {word for colour in COLOURS.values() for word in colour.turkish}
+    measured = [(row, record) for row in world if row["split"] != "train" for record in row["negatives"]]
+    for row, record in measured:
+        true, false = changed_words(record)
+        if record["probe"] == "binding":
+            assert not true
+            assert not false
+            first, second = record["caption"].lower().split(), record["negative"].lower().split()
+            assert {a for a, b in zip(first, second) if a != b} <= colours | {f"{colour}." for colour in colours}
+        elif record["probe"] in ("relation", "position"):
+            assert len(true) == len(false) == 1
+            assert true | false <= relations | {"solda", "sağda", "sol", "sağ"}
+        elif record["probe"] == "counting":
+            assert len(true) == len(false) == 1
+            assert true | false <= {"bir", "iki", "üç"}
+        elif record["probe"] == "negation":
+            assert "olmayan" in record["negative"]
+            assert (true == set()) == ("olmayan" not in record["caption"])
+        else:
+            assert len(true) == len(false) == 1
+        assert record["caption_en"] != record["negative_en"]
+        assert row["labels"]
+
+
+def test_probes_of_a_scene() -> None:
+    scene = Scene(("tree", "green"), ("heart", "red"), "above", 1, "", "night")
+    drawn = [record for seed in range(800) for record in probes(scene, random.Random(seed))]
+    pairs = {(record["probe"], record["caption"], record["negative"]) for record in drawn}
+    assert (
+        "binding",
+        "gece yeşil ağacın altında kırmızı bir kalp",
+        "gece kırmızı ağacın altında yeşil bir kalp",
+    ) in pairs
+    assert ("negation", "yeşil bir ağaç", "yeşil olmayan bir ağaç") in pairs
+    assert ("negation", "mavi olmayan bir ağaç", "yeşil olmayan bir ağaç") in pairs
+    english = {(record["probe"], record["caption_en"], record["negative_en"]) for record in drawn}
+    assert ("relation", "a green tree above a red heart at night", "a green tree below a red heart at night") in english
+    assert ("negation", "a green tree", "a tree that is not green") in english
+    cars = Scene(("car", "red"), None, "", 1, "small", "snow", "left")
+    drawn = [record for seed in range(800) for record in probes(cars, random.Random(seed))]
+    pairs = {(record["probe"], record["caption"], record["negative"]) for record in drawn}
+    assert ("counting", "karda bir kırmızı araba", "karda iki kırmızı araba") in pairs
+    assert ("position", "karda solda küçük kırmızı bir araba", "karda sağda küçük kırmızı bir araba") in pairs
+    assert ("fine", "karda solda küçük kırmızı bir araba", "karda solda küçük kırmızı bir tekne") in pairs
+    english = {(record["probe"], record["caption_en"], record["negative_en"]) for record in drawn}
+    assert ("counting", "one red car in the snow", "two red cars in the snow") in english
+
+
+def test_held_out_styles_are_slices_of_test_alone(world: list[dict[str, Any]]) -> None:
+    styles = {split: Counter[str]() for split in ("validation", "test")}
+    for row in world:
+        if row["split"] in styles:
+            styles[row["split"]].update(row["slices"])
+    assert {name for name in styles["validation"] if name.startswith("style")} == {"style: filled"}
+    assert {name for name in styles["test"] if name.startswith("style")} == {f"style: {name}" for name in STYLES}
+    assert styles["test"]["style: filled"] >= 110
+
+
+def test_false_captions_of_train_stand_in_the_place_of_true_ones(world: list[dict[str, Any]]) -> None:
+    train = [row for row in world if row["split"] == "train"]
+    for suffix in ("", "_en"):
+        for row in train:
+            captions, false = row[f"captions{suffix}"], row[f"negative_captions{suffix}"]
+            assert len(captions) == len(false)
+            assert not [text for text in false if text in captions]
+        filled = [text != "" for row in train for text in row[f"negative_captions{suffix}"]]
+        assert 0.4 <= sum(filled) / len(filled) <= 0.7
+    assert not any("negative_captions" in row for row in world if row["split"] != "train")
+    assert not any("negatives" in row for row in train)
+
+
+def test_splits_share_no_kind_and_no_caption(tmp_path: Path) -> None:
+    rows = read_rows(write_world(tmp_path / "data", WorldSize(train=1500, validation=100, test=150)))
     assert Counter(row["split"] for row in rows) == {"train": 1500, "validation": 100, "test": 150}
     seen = {caption.lower().strip(".") for row in rows if row["split"] == "train" for caption in row["captions"]}
     unseen = [caption for row in rows if row["split"] == "test" for caption in row["captions"]]
     assert not [caption for caption in unseen if caption.lower().strip(".") in seen]
     assert all(2 <= len(row["captions"]) <= (6 if row["split"] == "train" else 5) for row in rows)
+    rng = random.Random(0)
+    kinds: dict[str, set[str]] = {}
+    for _ in range(3000):
+        scene = random_scene(rng)
+        kinds.setdefault(scene.split, set()).add(scene.kind)
+    assert not kinds["train"] & (kinds["validation"] | kinds["test"])
 
 
 def test_the_same_seed_draws_the_same_world(tmp_path: Path) -> None:
@@ -127,12 +295,13 @@ def test_short_captions_name_only_the_objects() -> None:
     assert short_turkish_caption(apples, random.Random(0)).lower().strip(".") == "üç elma"
     assert short_english_caption(apples, random.Random(0)).lower().strip(".") == "three apples"
     apple = Scene(("apple", "red"), None, "", 1, "small", "day")
-    assert short_english_caption(apple, random.Random(0)).lower().strip(".") == "an apple"
+    one = {short_english_caption(apple, random.Random(seed)).lower().strip(".") for seed in range(20)}
+    assert one == {"an apple", "one apple"}
 
 
 def test_colour_captions_name_no_object() -> None:
     scene = Scene(("tree", "green"), ("heart", "red"), "above", 1, "", "night")
-    turkish = {colour_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(200)}
+    turkish = {colour_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(600)}
     assert {"gece yeşil bir şey ve al bir şey", "kırmızı bir şey ve yeşil bir şey, geceleyin"} <= turkish
     english = {english_colour_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(200)}
     assert "something red and something green at night" in english
@@ -147,7 +316,8 @@ def test_only_images_of_train_have_short_captions(tmp_path: Path) -> None:
     colours = [word for colour in COLOURS.values() for word in colour.turkish]
     for line in (tmp_path / "data" / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        short = [text for text in row["captions"] if not any(word in text.lower().split() for word in colours)]
+        words = [text.lower().split() for text in row["captions"]]
+        short = [text for text in words if "olmayan" in text or not any(word in text for word in colours)]
         assert (1 <= len(short) <= 2) if row["split"] == "train" else not short
 
 
