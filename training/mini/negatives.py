@@ -13,7 +13,7 @@ from training.mini.scene import Scene, changes
 from training.mini.words import COLOURS
 
 # How often an attribute is changed in a false caption of training: what is hard to learn, oftener.
-TRAINING_WEIGHTS = {"binding": 4, "relation": 4, "counting": 2, "position": 2, "fine": 1, "size": 1, "setting": 1}
+TRAINING_WEIGHTS = {"binding": 4, "relation": 4, "counting": 2, "position": 4, "fine": 2, "size": 1, "setting": 1}
 
 
 def probes(scene: Scene, rng: random.Random) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from PIL import Image, ImageDraw
 
 from training.mini.pictograms import DARK, DRAWINGS, LIGHT, STYLES, Paint, Pen
-from training.mini.words import COLOURS, COUNTS, FAMILIES, INVERSE, OBJECTS, PLACES, RELATIONS, SETTINGS
+from training.mini.words import COLOURS, FAMILIES, INVERSE, OBJECTS, PLACES, RELATIONS, SETTINGS
 
 IMAGE_PIXELS = 64
 SUPERSAMPLING = 3  # drawn larger and shrunk, for smooth edges
@@ -88,8 +88,8 @@ def random_scene(rng: random.Random) -> Scene:
     first = (rng.choice(list(OBJECTS)), rng.choice(list(COLOURS)))
     setting = rng.choice(list(SETTINGS))
     if rng.random() < 0.3:
-        count = rng.choice(list(COUNTS))
-        size = rng.choice(["small", "large"]) if count == 1 else ""
+        count = rng.choice([1, 1, 2, 3])
+        size = rng.choice(["small", "small", "large"]) if count == 1 else ""
         return Scene(first, None, "", count, size, setting, rng.choice(list(PLACES)) if size == "small" else "")
     second = first
     while second[0] == first[0]:
