@@ -209,6 +209,12 @@ class PretrainConfig(SourceConfig):
     shortest_first: float = option(
         0.0, "initial fraction of the epochs with the shorter half of captions only (training/LOG.md)", low=0, high=1
     )
+    longest_next: float = option(
+        0.0,
+        "fraction of the epochs, after those, with the longer half of captions only (training/LOG.md)",
+        low=0,
+        high=1,
+    )
     negative_columns: tuple[str, ...] = option(
         (),
         "columns of captions that are false for their image, text or list: hard negatives; as many as there are "

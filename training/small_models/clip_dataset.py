@@ -53,7 +53,7 @@ class ClipBatches(Dataset[int]):
             images: (n, 3, side, side) uint8.
             captions: of each image, at least one; caption → its hard negatives, of which one is drawn.
             processor: of the model that is trained.
-            config: has the seed, the strength of the augmentation and for how long short captions come first.
+            config: has the seed, the strength of the augmentation and for how long short, then long captions come alone.
         """
         self.images = images
         self.captions = captions
@@ -130,9 +130,12 @@ class ClipBatches(Dataset[int]):
 
     def _caption(self, row: int, draw: float) -> str:
         """Returns the caption that a draw from [0, 1) chooses among those that a row has in this epoch."""
-        choices = list(self.captions[row])
-        if self.epoch < self.config.shortest_first * self.config.epochs:
-            choices = sorted(choices, key=len)[: max(1, len(choices) // 2)]
+        choices, half = list(self.captions[row]), max(1, len(self.captions[row]) // 2)
+        progress = self.epoch / self.config.epochs
+        if progress < self.config.shortest_first:
+            choices = sorted(choices, key=len)[:half]
+        elif progress < self.config.shortest_first + self.config.longest_next:
+            choices = sorted(choices, key=len)[-half:]
         return choices[int(draw * len(choices))]
 
     def _draws(self, row: int) -> torch.Tensor:
