@@ -27,10 +27,10 @@ MOST_TRIES = 5000
 SMALL_CLIP = Path(__file__).parent / "clip"
 EDITION = 6  # of drawings and wordings: a folder of another edition is drawn again
 CAPTIONS_PER_IMAGE = 5
-# An image of train has seven: two name only the objects, two an object with its colour, one only the colours. Without
-# the first, a model learns colours and never shapes; the second are the simplest that say whose a colour is; without
+# An image of train has seven: two name only the objects, one an object with its colour, one only the colours. Without
+# the first, a model learns colours and never shapes; the second is the simplest that says whose a colour is; without
 # the last, it does not learn what a colour's name alone means.
-WHOLE_CAPTIONS, SHORT_CAPTIONS, OBJECT_CAPTIONS, COLOUR_CAPTIONS = 2, 2, 2, 1
+WHOLE_CAPTIONS, SHORT_CAPTIONS, OBJECT_CAPTIONS, COLOUR_CAPTIONS = 3, 2, 1, 1
 NEGATED = 0.15  # fraction of the short captions that say which colour an object does not have
 HELD_OUT_STYLES = {"bold": 0.1, "contour": 0.1}  # fractions of the test images
 

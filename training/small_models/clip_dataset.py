@@ -53,7 +53,7 @@ class ClipBatches(Dataset[int]):
             images: (n, 3, side, side) uint8.
             captions: of each image, at least one; caption → its hard negatives, of which one is drawn.
             processor: of the model that is trained.
-            config: has the seed, the strength of the augmentation and for how long short, then long captions come alone.
+            config: has the seed, the strength of the augmentation, and for how long short and long captions come alone.
         """
         self.images = images
         self.captions = captions
