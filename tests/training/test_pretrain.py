@@ -129,18 +129,22 @@ def test_images_that_do_not_open_are_listed(captioned_folder: Path, tmp_path: Pa
     assert '"train-00001"' in skipped
 
 
-def test_shorter_captions_come_first(tmp_path: Path) -> None:
+def test_shorter_captions_come_first_and_longer_ones_next(tmp_path: Path) -> None:
     texts = ["a red house by day", "a house", "a red house", "house in snow, at night"]
     options = ["--captions", "nothing", "--run", str(tmp_path), "--epochs", "4", "--shortest_first", "0.5"]
+    options += ["--longest_next", "0.25"]
     config = read(PretrainConfig, [*options, "--image_size", "8", "--patch_size", "8"])
     images = np.zeros((64, 3, 8, 8), np.uint8)
-    batches = ClipBatches(images, [dict.fromkeys(texts, ())] * 64, build_processor(texts, config), config)
+    processor = build_processor(texts, config)
+    batches = ClipBatches(images, [dict.fromkeys(texts, ())] * 64, processor, config)
     seen = []
     for epoch in range(4):
         batches.set_epoch(epoch)
-        seen.append({tuple(row) for row in batches.collate(list(range(64)))["input_ids"].tolist()})
-    assert [len(captions) for captions in seen] == [2, 2, 4, 4]
-    assert seen[0] == seen[1]
+        ids = batches.collate(list(range(64)))["input_ids"]
+        seen.append(set(processor.tokenizer.batch_decode(ids, skip_special_tokens=True)))
+    assert seen[0] == seen[1] == {"a house", "a red house"}
+    assert len(seen[2]) == 2
+    assert seen[3] == seen[0] | seen[2]
 
 
 @pytest.fixture
