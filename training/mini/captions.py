@@ -135,32 +135,6 @@ def short_english_caption(scene: Scene, rng: random.Random) -> str:
     return _as_typed(_pick(wordings, rng), rng)
 
 
-def object_caption(scene: Scene, rng: random.Random) -> str:
-    """Captions one of the objects with its colour in Turkish, and nothing else.
-
-    Args:
-        scene: the scene that the caption describes.
-        rng: draws the object and the wording.
-    """
-    name, colour = _either(scene, rng)
-    number, noun = COUNTS[scene.count][1], _pick(OBJECTS[name].turkish, rng).word
-    paint = _pick(COLOURS[colour].turkish, rng)
-    return _as_typed(f"{paint} {number} {noun}" if scene.count == 1 else f"{number} {paint} {noun}", rng)
-
-
-def english_object_caption(scene: Scene, rng: random.Random) -> str:
-    """Captions one of the objects with its colour in English, and nothing else.
-
-    Args:
-        scene: the scene that the caption describes.
-        rng: draws the object and the wording.
-    """
-    name, colour = _either(scene, rng)
-    paint, noun = COLOURS[colour].english, _pick(OBJECTS[name].english, rng)
-    what = f"{COUNTS[scene.count][0]} {paint} {OBJECTS[name].plural}"
-    return _as_typed(with_article(f"{paint} {noun}") if scene.count == 1 else what, rng)
-
-
 def colour_caption(scene: Scene, rng: random.Random) -> str:
     """Captions the colours, or one of them, and the setting in Turkish, without object names.
 
@@ -244,12 +218,6 @@ def _some_colours(scene: Scene, rng: random.Random) -> list[str]:
     if rng.random() < 0.5:
         names.reverse()
     return names[:1] if rng.random() < 0.5 else names
-
-
-def _either(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    """Returns one of the objects: its class and colour."""
-    second = rng.random() < 0.5
-    return scene.second if second and scene.second is not None else scene.first
 
 
 def _either_way(

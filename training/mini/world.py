@@ -11,8 +11,6 @@ from training.mini.captions import (
     colour_caption,
     english_caption,
     english_colour_caption,
-    english_object_caption,
-    object_caption,
     short_english_caption,
     short_turkish_caption,
     turkish_caption,
@@ -27,10 +25,10 @@ MOST_TRIES = 5000
 SMALL_CLIP = Path(__file__).parent / "clip"
 EDITION = 6  # of drawings and wordings: a folder of another edition is drawn again
 CAPTIONS_PER_IMAGE = 5
-# An image of train has seven: two name only the objects, one an object with its colour, one only the colours. Without
-# the first, a model learns colours and never shapes; the second is the simplest that says whose a colour is; without
-# the last, it does not learn what a colour's name alone means.
-WHOLE_CAPTIONS, SHORT_CAPTIONS, OBJECT_CAPTIONS, COLOUR_CAPTIONS = 3, 2, 1, 1
+# An image of train has five: two name only the objects, one only the colours. Without the former, a model learns colours
+# and never shapes; without the latter, it does not learn what a colour's name alone means. The shorter half of them are
+# those of the objects, the longer half those of the whole scene, which matters to `pretrain`.
+WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS = 2, 2, 1
 NEGATED = 0.15  # fraction of the short captions that say which colour an object does not have
 HELD_OUT_STYLES = {"bold": 0.1, "contour": 0.1}  # fractions of the test images
 
@@ -52,7 +50,7 @@ def write_world(folder: Path, size: WorldSize) -> Path:
     `labels` (the object classes in Turkish). No image of train shows a scene of a kind (`Scene.kind`) that validation
     or test shows. Those two are galleries of near neighbours: most images differ from others in one attribute
     alone, and each caption is true of one image. Their lists `negatives` (records of `probes`) and `slices` say what
-    is to be measured apart. Some captions of train name only objects, only colours or one of each; its lists
+    is to be measured apart. Some captions of train name only objects or only colours; its lists
     `negative_captions` and `negative_captions_en` have in the place of each caption one that is false for the image,
     or an empty text.
 
@@ -70,10 +68,10 @@ def write_world(folder: Path, size: WorldSize) -> Path:
         for split in ("train", "validation", "test"):
             (partial / split).mkdir()
             for number, scene in enumerate(_scenes(split, getattr(size, split), size.seed)):
-                rng = random.Random(f"{size.seed} {split} {number}")
-                name = f"{split}/{number:05d}.png"
-                draw_scene(scene, rng).save(partial / name, compress_level=1)
-                lines.append(json.dumps(_row(name, split, scene, rng), ensure_ascii=False))
+                key, name = f"{size.seed} {split} {number}", f"{split}/{number:05d}.png"
+                draw_scene(scene, random.Random(key)).save(partial / name, compress_level=1)
+                row = _row(name, split, scene, random.Random(f"{key} captions"))
+                lines.append(json.dumps(row, ensure_ascii=False))
         (partial / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (partial / marker.name).write_text(json.dumps(described), encoding="utf-8")
     return folder
@@ -150,12 +148,12 @@ def _objects(scene: Scene) -> str:
 def _training_captions(scene: Scene, rng: random.Random) -> dict[str, list[str]]:
     """Returns the columns of captions and of false captions, Turkish and English."""
     columns: dict[str, list[str]] = {}
-    for column, whole, short, one, coloured in (
-        ("captions", turkish_caption, short_turkish_caption, object_caption, colour_caption),
-        ("captions_en", english_caption, short_english_caption, english_object_caption, english_colour_caption),
+    for column, whole, short, coloured in (
+        ("captions", turkish_caption, short_turkish_caption, colour_caption),
+        ("captions_en", english_caption, short_english_caption, english_colour_caption),
     ):
         false: dict[str, str] = {}
-        for caption in [whole] * WHOLE_CAPTIONS + [short] * SHORT_CAPTIONS + [one] * OBJECT_CAPTIONS:
+        for caption in [whole] * WHOLE_CAPTIONS + [short] * SHORT_CAPTIONS:
             seed = rng.random()
             if caption is short and rng.random() < NEGATED:
                 _, *denials = colour_claims_of(scene, rng)

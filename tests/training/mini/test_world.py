@@ -16,8 +16,6 @@ from training.mini.captions import (
     colour_caption,
     english_caption,
     english_colour_caption,
-    english_object_caption,
-    object_caption,
     short_english_caption,
     short_turkish_caption,
     turkish_caption,
@@ -234,7 +232,7 @@ def test_false_captions_of_train_stand_in_the_place_of_true_ones(world: list[dic
             assert len(captions) == len(false)
             assert not [text for text in false if text in captions]
         filled = [text != "" for row in train for text in row[f"negative_captions{suffix}"]]
-        assert 0.7 <= sum(filled) / len(filled) <= 0.9
+        assert 0.6 <= sum(filled) / len(filled) <= 0.8
     assert not any("negative_captions" in row for row in world if row["split"] != "train")
     assert not any("negatives" in row for row in train)
 
@@ -245,7 +243,7 @@ def test_splits_share_no_kind_and_no_caption(tmp_path: Path) -> None:
     seen = {caption.lower().strip(".") for row in rows if row["split"] == "train" for caption in row["captions"]}
     unseen = [caption for row in rows if row["split"] == "test" for caption in row["captions"]]
     assert not [caption for caption in unseen if caption.lower().strip(".") in seen]
-    assert all(2 <= len(row["captions"]) <= (7 if row["split"] == "train" else 5) for row in rows)
+    assert all(2 <= len(row["captions"]) <= 5 for row in rows)
     rng = random.Random(0)
     kinds: dict[str, set[str]] = {}
     for _ in range(3000):
@@ -316,17 +314,6 @@ def test_colour_captions_name_no_object() -> None:
     assert (
         english_colour_caption(birds, random.Random(0)).lower().strip(".").startswith(("two blue", "by day", "in day"))
     )
-
-
-def test_captions_of_one_object_say_its_colour() -> None:
-    scene = Scene(("tree", "green"), ("heart", "red"), "above", 1, "", "night")
-    turkish = {object_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(100)}
-    assert turkish == {"yeşil bir ağaç", "kırmızı bir kalp", "al bir kalp", "kırmızı bir yürek", "al bir yürek"}
-    english = {english_object_caption(scene, random.Random(seed)).lower().strip(".") for seed in range(100)}
-    assert english == {"a green tree", "a red heart"}
-    apples = Scene(("apple", "orange"), None, "", 3, "", "day")
-    assert object_caption(apples, random.Random(0)).lower().strip(".") == "üç turuncu elma"
-    assert english_object_caption(replace(apples, count=1), random.Random(0)).lower().strip(".") == "an orange apple"
 
 
 def test_only_images_of_train_have_short_captions(tmp_path: Path) -> None:
