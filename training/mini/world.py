@@ -25,9 +25,9 @@ MOST_TRIES = 5000
 SMALL_CLIP = Path(__file__).parent / "clip"
 EDITION = 6  # of drawings and wordings: a folder of another edition is drawn again
 CAPTIONS_PER_IMAGE = 5
-# An image of train has five: two name only the objects, one only the colours. Without the former, a model learns colours
-# and never shapes; without the latter, it does not learn what a colour's name alone means. The shorter half of them are
-# those of the objects, the longer half those of the whole scene, which matters to `pretrain`.
+# An image of train has five: two name only the objects, one only the colours. Without the former, a model learns
+# colours and never shapes; without the latter, it does not learn what a colour's name alone means. The shorter half of
+# them are those of the objects, the longer half those of the whole scene, which matters to `pretrain`.
 WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS = 2, 2, 1
 NEGATED = 0.15  # fraction of the short captions that say which colour an object does not have
 HELD_OUT_STYLES = {"bold": 0.1, "contour": 0.1}  # fractions of the test images
