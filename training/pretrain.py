@@ -32,7 +32,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     from transformers import Trainer
 
     from training.distillation.callbacks import ClampLogitScale, SaveLog, SetEpoch, with_progress_bar
-    from training.distillation.losses import clip_loss
+    from training.distillation.losses import ClipLoss
     from training.run.distributed import training_device
     from training.small_models.clip_dataset import ClipBatches
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         args=training_arguments(config, run.checkpoints, len(batches)),
         train_dataset=batches,
         data_collator=batches.collate,
-        compute_loss_func=clip_loss,
+        compute_loss_func=ClipLoss(batches.label_vectors(), config.label_weight),
         callbacks=[SetEpoch(batches.set_epoch), SaveLog(run.folder / "log.jsonl"), ClampLogitScale()],
     )
     with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)

@@ -184,6 +184,7 @@ def test_a_batch_has_the_negatives_below_its_captions(tmp_path: Path) -> None:
     batch = ClipBatches(np.zeros((3, 3, 8, 8), np.uint8), captions, processor, config).collate([0, 1, 2])
     assert processor.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True) == texts
     assert batch["pixel_values"].shape == (3, 3, 8, 8)
+    assert batch["labels"].shape == (5, 1)
     assert batch["labels"].unique().numel() == 5
 
 

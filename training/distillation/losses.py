@@ -137,6 +137,47 @@ def clip_loss(outputs: CLIPOutput, labels: Tensor, **_: Any) -> Tensor:
     return _symmetric_cross_entropy(logits, labels[:, None] == labels[: logits.shape[1]])
 
 
+def label_loss(images: Tensor, present: Tensor, vectors: Tensor) -> Tensor:
+    """Returns the cross-entropy of choosing each label of an image among all labels, averaged over images with labels.
+
+    The labels' vectors are fixed, so the loss teaches the image tower what captions can't as long as the text tower does
+    not know the order of words. Source: Huang et al., Classification Done Right for Vision-Language Pre-Training, 2024, whose
+    labels are the tokens of captions and have a layer that is learnt.
+
+    Args:
+        images: (b, dim) of norm 1.
+        present: (b, n) bool, which labels an image has; at least one image has some.
+        vectors: (n, dim) of norm 1.
+    """
+    log_probabilities = functional.log_softmax(math.exp(INITIAL_LOGIT_SCALE) * images @ vectors.T, dim=1)
+    counts = present.sum(dim=1)
+    of_image = -(log_probabilities * present).sum(dim=1) / counts.clamp(min=1)
+    return of_image.sum() / (counts > 0).sum().clamp(min=1)
+
+
+class ClipLoss:
+    """`compute_loss_func` of the trainer: `clip_loss`, and with a weight `label_loss`."""
+
+    def __init__(self, label_vectors: Tensor, weight: float) -> None:
+        """Keeps the labels' vectors, (n, dim) of norm 1, and the weight of their loss."""
+        self.label_vectors = label_vectors
+        self.weight = weight
+
+    def __call__(self, outputs: CLIPOutput, labels: Tensor, **_: Any) -> Tensor:
+        """Returns the scalar loss.
+
+        Args:
+            outputs: with logits_per_text, (b + h, b), and image_embeds, (b, dim).
+            labels: (b + h, 1 + n) integers: of a caption a number, equal for equal captions; then of its image for each
+                label 1 if it has it.
+        """
+        loss = clip_loss(outputs, labels[:, 0])
+        if self.weight:
+            present = labels[: outputs.logits_per_text.shape[1], 1:] > 0
+            loss = loss + self.weight * label_loss(outputs.image_embeds, present, self.label_vectors.to(loss))
+        return loss
+
+
 def _gather_ranks(texts: Tensor, images: Tensor, step_state: StepState) -> tuple[Tensor, Tensor]:
     """Returns the (n, dim) texts and images of all ranks in this micro-batch, in the order of the ranks.
 

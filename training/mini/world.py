@@ -17,7 +17,7 @@ from training.mini.captions import (
 )
 from training.mini.negatives import colour_claims_of, false_caption, probes
 from training.mini.scene import Scene, changes, draw_scene, random_scene
-from training.mini.words import OBJECTS
+from training.mini.words import INVERSE, OBJECTS
 from turkish_clip.atomic import atomic_folder
 
 SMALLEST_GROUP = 4
@@ -52,7 +52,7 @@ def write_world(folder: Path, size: WorldSize) -> Path:
     alone, and each caption is true of one image. Their lists `negatives` (records of `probes`) and `slices` say what
     is to be measured apart. Some captions of train name only objects or only colours; its lists
     `negative_captions` and `negative_captions_en` have in the place of each caption one that is false for the image,
-    or an empty text.
+    or an empty text; its list `tags` says what belongs to what ("red car", "car above").
 
     Args:
         folder: the folder; one of the same edition, size and seed is left as it is, another is replaced.
@@ -130,13 +130,23 @@ def _row(name: str, split: str, scene: Scene, rng: random.Random) -> dict[str, o
         "split": split,
     }
     if split == "train":
-        row |= _training_captions(scene, rng)
+        row |= {**_training_captions(scene, rng), "tags": tags(scene)}
     else:
         for column, caption in (("captions", turkish_caption), ("captions_en", english_caption)):
             row[column] = list(dict.fromkeys(caption(scene, rng, complete=True) for _ in range(CAPTIONS_PER_IMAGE)))
         row["negatives"] = probes(scene, rng)
         row["slices"] = [f"style: {scene.style}", _objects(scene)]
     return row | {"labels": [OBJECTS[object_class].turkish[0].word for object_class in scene.objects]}
+
+
+def tags(scene: Scene) -> list[str]:
+    """Returns what belongs to what: of each object its colour, and where it is or how many there are."""
+    object_class, colour = scene.first
+    if scene.second is None:
+        return [f"{colour} {object_class}", f"{object_class} {scene.place or scene.size or scene.count}"]
+    where = {object_class: scene.relation, scene.second[0]: INVERSE[scene.relation]}
+    places = [f"{name} {relation}" for name, relation in where.items()]
+    return [f"{colour} {object_class}", f"{scene.second[1]} {scene.second[0]}", *places]
 
 
 def _objects(scene: Scene) -> str:

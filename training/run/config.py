@@ -220,6 +220,9 @@ class PretrainConfig(SourceConfig):
         "columns of captions that are false for their image, text or list: hard negatives; as many as there are "
         "captions: each is for the caption in its place, an empty one for none",
     )
+    label_weight: float = option(
+        0.0, "weight of a loss by which images choose their labels (label_column), too, among all labels", low=0
+    )
     augment: float = option(0.5, "image augmentation: strength of shifts, scaling, rotation, shading", low=0, high=1)
     evaluations: int = option(4, "checkpoints over the run", low=1)
     bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")

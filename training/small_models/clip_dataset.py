@@ -46,6 +46,7 @@ class ClipBatches(Dataset[int]):
         captions: Sequence[dict[str, tuple[str, ...]]],
         processor: CLIPProcessor,
         config: PretrainConfig,
+        labels: Sequence[Sequence[str]] = (),
     ) -> None:
         """Keeps the images and captions.
 
@@ -54,6 +55,7 @@ class ClipBatches(Dataset[int]):
             captions: of each image, at least one; caption → its hard negatives, of which one is drawn.
             processor: of the model that is trained.
             config: has the seed, the strength of the augmentation, and for how long short and long captions come alone.
+            labels: of each image; empty: none are trained on.
         """
         self.images = images
         self.captions = captions
@@ -62,6 +64,9 @@ class ClipBatches(Dataset[int]):
         self.std = torch.tensor(processor.image_processor.image_std)[:, None, None]
         self.config = config
         self.epoch = 0
+        names = sorted({name for row in labels for name in row})
+        self.label_names = names
+        self.label_numbers = [[names.index(name) for name in row] for row in labels]
 
     @classmethod
     def read(cls, captions: Captions, processor: CLIPProcessor, cache: Path, config: PretrainConfig) -> ClipBatches:
@@ -97,7 +102,8 @@ class ClipBatches(Dataset[int]):
         check_skipped(skipped, captions, config)
         log.info("%d images, %d skipped", len(opened), len(skipped))
         choices = [captions_with_negatives(row, hard=bool(config.negative_columns)) for row in opened]
-        return cls(np.load(cache, mmap_mode="r"), choices, processor, config)
+        labels = [row.labels for row in opened] if config.label_weight else []
+        return cls(np.load(cache, mmap_mode="r"), choices, processor, config, labels)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -112,8 +118,9 @@ class ClipBatches(Dataset[int]):
     def collate(self, rows: list[int]) -> dict[str, Any]:
         """Returns the tensors of a batch, as CLIPModel takes them: tokens, pixel_values (b, 3, side, side) float32.
 
-        The tokens are of b captions, and below them of those captions' hard negatives. `labels`, one int64 for each
-        row of tokens, are for the loss: equal where the tokens are equal.
+        The tokens are of b captions, and below them of those captions' h hard negatives. `labels`, int64 of shape
+        (b + h, 1 + n), are for `ClipLoss`: a number, equal where the tokens are equal, and for each of n labels 1 if
+        the image has it.
         """
         draws = torch.stack([self._draws(row) for row in rows])
         texts: list[str] = []
@@ -126,7 +133,16 @@ class ClipBatches(Dataset[int]):
         images = torch.from_numpy(self.images[rows].astype(np.float32)) / 255
         if self.config.augment:
             images = augmented(images, (2 * draws[:, 2:] - 1) * self.config.augment)
-        return {**tokens, "pixel_values": (images - self.mean) / self.std, "labels": equal_rows(tokens["input_ids"])}
+        labels = torch.zeros(len(tokens["input_ids"]), 1 + len(self.label_names), dtype=torch.int64)
+        labels[:, 0] = equal_rows(tokens["input_ids"])
+        for place, row in enumerate(rows if self.label_names else ()):
+            labels[place, [1 + number for number in self.label_numbers[row]]] = 1
+        return {**tokens, "pixel_values": (images - self.mean) / self.std, "labels": labels}
+
+    def label_vectors(self) -> torch.Tensor:
+        """Returns a fixed random vector of norm 1 for each label: (n, dim)."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        return functional.normalize(torch.randn(len(self.label_names), self.config.dim, generator=generator), dim=1)
 
     def _caption(self, row: int, draw: float) -> str:
         """Returns the caption that a draw from [0, 1) chooses among those that a row has in this epoch."""
