@@ -188,6 +188,26 @@ def test_a_batch_has_the_negatives_below_its_captions(tmp_path: Path) -> None:
     assert batch["labels"].unique().numel() == 5
 
 
+def test_a_batch_has_the_labels_of_its_images(tmp_path: Path) -> None:
+    options = ["--captions", "nothing", "--run", str(tmp_path), "--image_size", "8", "--patch_size", "8"]
+    config = read(PretrainConfig, [*options, "--label_weight", "1"])
+    captions: list[dict[str, tuple[str, ...]]] = [{"a house": ()}, {"a tree": ("a",)}, {"a cat": ()}]
+    processor = build_processor(["a house"], config)
+    labels = [["house", "red"], [], ["cat"]]
+    batches = ClipBatches(np.zeros((3, 3, 8, 8), np.uint8), captions, processor, config, labels)
+    assert batches.label_names == ["cat", "house", "red"]
+    rows = batches.collate([2, 1, 0])["labels"][:, 1:].tolist()
+    assert rows == [[1, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]]  # the last is the hard negative
+    vectors = batches.label_vectors()
+    assert vectors.shape == (3, config.dim)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(3))
+
+
+def test_labels_change_the_weights(captioned_folder: Path, finished: Path, tmp_path: Path) -> None:
+    pretrain.main(arguments(captioned_folder, tmp_path, "--label_weight", "1"))
+    assert sha256_of(tmp_path / "model" / "model.safetensors") != sha256_of(finished / "model" / "model.safetensors")
+
+
 def test_negatives_change_the_weights(with_negatives: Path, tmp_path: Path) -> None:
     weights = []
     for name, more in (("without", []), ("with", ["--negative_columns", "false"])):

@@ -140,9 +140,9 @@ def clip_loss(outputs: CLIPOutput, labels: Tensor, **_: Any) -> Tensor:
 def label_loss(images: Tensor, present: Tensor, vectors: Tensor) -> Tensor:
     """Returns the cross-entropy of choosing each label of an image among all labels, averaged over images with labels.
 
-    The labels' vectors are fixed, so the loss teaches the image tower what captions can't as long as the text tower does
-    not know the order of words. Source: Huang et al., Classification Done Right for Vision-Language Pre-Training, 2024, whose
-    labels are the tokens of captions and have a layer that is learnt.
+    The labels' vectors are fixed, so the loss teaches the image tower what captions can't as long as the text tower
+    does not know the order of words. Source: Huang et al., Classification Done Right for Vision-Language Pre-Training,
+    2024, whose labels are the tokens of captions and have a layer that is learnt.
 
     Args:
         images: (b, dim) of norm 1.

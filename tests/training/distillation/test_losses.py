@@ -19,7 +19,7 @@ from training import distill, embed_images
 from training.data.samples import Row
 from training.data.sources import read_captions
 from training.data.store import Rows
-from training.distillation.losses import FrozenImageLoss, clip_loss, contrastive_loss
+from training.distillation.losses import ClipLoss, FrozenImageLoss, clip_loss, contrastive_loss, label_loss
 from training.distillation.sharding import BatchSharding, StepState
 from training.embeddings.store import read_embeddings
 from training.pairs.dataset import load_pairs
@@ -105,6 +105,29 @@ def test_hard_negatives_are_chosen_against_by_images_and_have_none_themselves() 
     expected = -np.mean(np.log(texts_to_images + images_to_texts))
     outputs = CLIPOutput(logits_per_text=logits)
     assert clip_loss(outputs, equal_rows(captions)).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_images_choose_their_labels_among_all() -> None:
+    """At a temperature of 0.07, odds of 1 : 2 : 4 are cosines of 0, 0.07 ln 2 and 0.07 ln 4."""
+    low, high = 0.07 * math.log(2), 0.07 * math.log(4)
+    images = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    vectors = torch.tensor([[0, 0, 1.0], [low, high, 0], [high, 0, 0]])
+    present = torch.tensor([[False, True, True], [False, True, False], [False, False, False]])
+    first = -(math.log(2 / 7) + math.log(4 / 7)) / 2  # its odds: 1, 2, 4
+    second = -math.log(4 / 6)  # its odds: 1, 4, 1; the third has no label
+    assert label_loss(images, present, vectors).item() == pytest.approx((first + second) / 2, rel=1e-5)
+    none = torch.zeros(3, 3, dtype=torch.bool)
+    assert label_loss(images, none, vectors).item() == 0
+
+
+def test_the_loss_of_pretraining_adds_that_of_labels() -> None:
+    logits, images, vectors = torch.eye(3, 2), torch.eye(2), torch.eye(2)
+    outputs = CLIPOutput(logits_per_text=logits, image_embeds=images)
+    labels = torch.tensor([[0, 1, 0], [1, 0, 0], [2, 0, 0]])  # two captions and a hard negative; one image has a label
+    of_labels = label_loss(images, torch.tensor([[True, False], [False, False]]), vectors)
+    both = ClipLoss(vectors, 0.5)(outputs, labels).item()
+    assert both == pytest.approx(clip_loss(outputs, labels[:, 0]).item() + 0.5 * of_labels.item())
+    assert ClipLoss(vectors[:0], 0.0)(outputs, labels[:, :1]).item() == clip_loss(outputs, labels[:, 0]).item()
 
 
 @pytest.fixture(scope="module")

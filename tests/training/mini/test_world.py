@@ -25,7 +25,7 @@ from training.mini.pictograms import STYLES
 from training.mini.scene import FAMILY_OF, Scene, changes, draw_scene, random_scene
 from training.mini.turkish import Noun
 from training.mini.words import COLOURS, INVERSE, OBJECTS, RELATIONS, SETTINGS
-from training.mini.world import SMALL_CLIP, WorldSize, write_world
+from training.mini.world import SMALL_CLIP, WorldSize, tags, write_world
 from training.run.provenance import sha256_of
 
 # Written by hand from the rules of Turkish, not by the program.
@@ -235,6 +235,14 @@ def test_false_captions_of_train_stand_in_the_place_of_true_ones(world: list[dic
         assert 0.6 <= sum(filled) / len(filled) <= 0.8
     assert not any("negative_captions" in row for row in world if row["split"] != "train")
     assert not any("negatives" in row for row in train)
+
+
+def test_tags_say_what_belongs_to_what() -> None:
+    pair = Scene(("tree", "green"), ("heart", "red"), "above", 1, "", "night")
+    assert tags(pair) == ["green tree", "red heart", "tree above", "heart below"]
+    assert tags(Scene(("car", "red"), None, "", 1, "small", "snow", "left")) == ["red car", "car left"]
+    assert tags(Scene(("car", "red"), None, "", 1, "large", "snow")) == ["red car", "car large"]
+    assert tags(Scene(("car", "red"), None, "", 3, "", "snow")) == ["red car", "car 3"]
 
 
 def test_splits_share_no_kind_and_no_caption(tmp_path: Path) -> None:
