@@ -46,7 +46,8 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     per_epoch = seen_in_epoch(pairs.train)
     step_state = StepState(sharding_of(config, per_epoch))
-    loss = loss_for(student, OBJECTIVES[config.objective], step_state)
+    objective = OBJECTIVES[config.objective]
+    loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=config.matryoshka)
     callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
     if isinstance(loss, FrozenImageLoss):
         callbacks.append(TrackProgress(loss, run.last_checkpoint))
@@ -61,7 +62,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
     counts = {"training_images": pairs.images, "training_captions": len(pairs.texts), "captions_truncated": truncated}
-    summary = broadcast_from_main(lambda: save(student, run, depends_on, trainer.state.log_history, counts))
+    counts |= {"captions_without_image": pairs.text_only} if pairs.text_only else {}
+    summary = broadcast_from_main(lambda: save(student, config, run, depends_on, trainer.state.log_history, counts))
     print_result(summary, config.json)
     return summary
 
