@@ -115,7 +115,10 @@ def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
     train, texts_alone = sample_images(without_skipped(captions.split("train"), embeddings), config), captions.texts
     targets = regression_targets(train, embeddings, config, texts_alone)
     targets_sha256 = hashlib.sha256(targets.data).hexdigest()
-    images = unit_image_embeddings(train, embeddings, config) if objective.needs_images else None
+    images = None
+    if objective.needs_images:
+        same = objective.targets_are_images
+        images = targets[: len(train)] if same else unit_image_embeddings(train, embeddings, config)
     table = caption_table(train, config.folder, texts_alone, aligned=objective.aligned)
     texts = Texts(table.select(["caption"]))
     weights = {source.captions: source.weight for source in config.all_sources}

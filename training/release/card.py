@@ -228,6 +228,8 @@ def card_fields(
         "directions": DIRECTIONS,
         "tests": measured,
         "split": results.split,
+        "widths": {width: figures.text_to_image.recall_at_10 for width, figures in results.widths.items()},
+        "full_width": results.text_to_image.recall_at_10,
         "clean": results.text_to_image.recall_at_1,
         "corruptions": [{"label": label, **vars(results.robustness[name])} for label, name in CORRUPTION_TITLES],
         "baselines": benchmark or read_baselines(),

@@ -61,6 +61,11 @@ class Objective:
         return bool(self.contrastive or self.bank or self.negatives)
 
     @property
+    def targets_are_images(self) -> bool:
+        """Whether the regression target of a caption is the unit embedding of its image, and nothing else."""
+        return bool(self.image) and not (self.text or self.centred or self.raw)
+
+    @property
     def needs_batch(self) -> bool:
         """Whether a loss compares the captions of a micro-batch with each other."""
         return bool(self.contrastive or self.structure)
