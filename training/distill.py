@@ -63,7 +63,9 @@ def main(argv: list[str]) -> dict[str, Any]:
         "closed_form_penalty": start.penalty if start else None,
         "closed_form_validation_mrr": start.validation_mrr if start else None,
     }
-    summary = broadcast_from_main(lambda: save(student, run, depends_on, history, counts))
+    if pairs.text_only:
+        counts["captions_without_image"] = pairs.text_only
+    summary = broadcast_from_main(lambda: save(student, config, run, depends_on, history, counts))
     print_result(summary, config.json)
     return summary
 
@@ -85,7 +87,8 @@ def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillC
 
     per_epoch = seen_in_epoch(pairs.train)
     step_state = StepState(sharding_of(config, per_epoch))
-    loss = loss_for(student, OBJECTIVES[config.objective], step_state)
+    objective = OBJECTIVES[config.objective]
+    loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=config.matryoshka)
     callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
     if isinstance(loss, FrozenImageLoss):
         callbacks.append(TrackProgress(loss, run.last_checkpoint))

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from training.data.samples import Row
@@ -14,7 +15,15 @@ from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddi
 from training.evaluation.calibration import calibrate, cosine_percentiles
 from training.evaluation.report import write_report
 from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits, read_model_record
-from training.evaluation.retrieval import Split, encode, figures, measure, measure_robustness, measure_sources
+from training.evaluation.retrieval import (
+    Split,
+    encode,
+    figures,
+    measure,
+    measure_robustness,
+    measure_sources,
+    measure_widths,
+)
 from training.pairs.dataset import warn_truncated, without_skipped
 from training.pairs.targets import load_teacher
 from training.run.command import print_result, quiet_hosts, run_command
@@ -24,6 +33,7 @@ from training.run.record import RunError
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import METRIC_NAMES, hubness
 from turkish_clip.resolve import MODEL_FOLDER
+from turkish_clip.verify import RECORD
 
 log = logging.getLogger("training")
 FEW_IMAGES = 100
@@ -59,6 +69,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         split=config.split,
         **vars(figures(split, teacher, rows, config)),
         sources=measure_sources(student, teacher, named, embeddings, config),
+        widths=measure_widths(split, _widths(config), config),
         duplicates=disjoint.duplicates,
         hubness=Hubness(hubness(split.texts, split.images), hubness(split.images, split.texts)),
         robustness=robustness,
@@ -79,6 +90,12 @@ def _model_folder(config: EvaluateConfig) -> str:
     if not config.model:
         read_model_record(folder)
     return config.model or str(folder)
+
+
+def _widths(config: EvaluateConfig) -> Sequence[int]:
+    """Returns the shorter widths that the text encoder was trained for, by the record in its folder if there is one."""
+    folder = Path(_model_folder(config))
+    return (read_model_record(folder).matryoshka or ()) if (folder / RECORD).is_file() else ()
 
 
 def _read_embeddings(config: EvaluateConfig, dim: int) -> ImageEmbeddings:
@@ -119,6 +136,9 @@ def table(results: dict[str, Any]) -> str:
         if key in results:
             at_1, at_5, at_10 = (results[key][name] for name in METRIC_NAMES[:3])
             lines.append(f"{row:<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
+    for width, figures_there in results["widths"].items():
+        at_1, at_5, at_10 = (figures_there["text_to_image"][name] for name in METRIC_NAMES[:3])
+        lines.append(f"{f'Turkish text → image, {width} components':<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
     retention = ", ".join(f"{name} {corrupted['retention']:.1%}" for name, corrupted in results["robustness"].items())
     lines.append(f"retention of recall@1: {retention}")
     if results["images"] < FEW_IMAGES:

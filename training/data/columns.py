@@ -26,7 +26,10 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a source that hold images, captions, English captions, class labels and ids."""
+    """The columns of a source that hold images, captions, English captions, class labels and ids.
+
+    A source of texts alone has no column of images ("").
+    """
 
     source: Source
     image: str
@@ -65,10 +68,15 @@ class Columns:
                 f"name it with --{option}"
             )
 
-        image = source.image_column or usual(IMAGE_COLUMNS, SAMPLE_IMAGE_COLUMNS, "image_column")
+        if source.text_only:
+            if not source.english_columns and not any(name in names for name in ENGLISH_COLUMNS):
+                usual(ENGLISH_COLUMNS, (), "english_columns")
+            image = ""
+        else:
+            image = existing((source.image_column or usual(IMAGE_COLUMNS, SAMPLE_IMAGE_COLUMNS, "image_column"),))[0]
         return cls(
             source,
-            existing((image,))[0],
+            image,
             existing(source.caption_columns) or (usual(CAPTION_COLUMNS, SAMPLE_CAPTION_COLUMNS, "caption_columns"),),
             existing(source.english_columns) or ENGLISH_COLUMNS,
             existing((source.label_column,)) if source.label_column else LABEL_COLUMNS,
@@ -77,7 +85,7 @@ class Columns:
 
     def row(self, record: Record) -> Row | SkippedSample:
         """Returns the row that a record becomes, or a skipped sample with the reason why it becomes none."""
-        image = record.image(self.image)
+        image = None if self.source.text_only else record.image(self.image)
         image_id = record.values.get(self.image_id) if self.image_id else None
         image_id = nfc(str(image_id) if image_id not in (None, "") else record.prefix + record.name(self.image))
         if isinstance(image, str):
@@ -86,6 +94,8 @@ class Columns:
         captions = _distinct(turkish)
         if not captions:
             return SkippedSample(image_id, record.name(self.image), _why_none(record, self.captions))
+        if image is None and not any(english):
+            return SkippedSample(image_id, record.name(self.image), "no English caption")
         return Row(
             image_id,
             image,

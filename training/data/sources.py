@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from training.data.webdataset import is_shards, shard_records, shards_below, sha
 from training.run.source import Source, SourceConfig, SourceError, is_mini
 from turkish_clip.atomic import atomic_write
 
+log = logging.getLogger("training")
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
@@ -34,11 +36,19 @@ class Captions:
         name: the source as the user named it, for reports.
         rows: one per image, in the source's order; on disk until the process ends.
         skipped: the skipped samples; on disk likewise.
+        texts: rows of text-only sources, which have captions and English captions but no image; None without such
+            sources. They are for training alone, and in no split.
     """
 
     name: str
     rows: Rows
     skipped: Sequence[SkippedSample] = ()
+    texts: Rows | None = None
+
+    @property
+    def samples(self) -> int:
+        """The number of rows that were read, with and without images, and of skipped samples."""
+        return len(self.rows) + len(self.skipped) + len(self.texts or ())
 
     def split(self, name: str) -> Rows:
         """Returns the rows of one split.
@@ -62,14 +72,20 @@ def read_captions(config: SourceConfig) -> Captions:
 
     Rows of one image_id are merged into one with all their captions; with several sources, an image_id begins with
     its source's name. Splits come from the source (a split column, Hub splits, or subfolders with their own metadata);
-    a split that a source lacks is cut from its train split by a seeded hash of the image_id.
+    a split that a source lacks is cut from its train split by a seeded hash of the image_id. Rows of text-only sources
+    are kept apart: those that their source gives to validation or test are left out.
 
     Raises:
         SourceError: a source or column does not exist, no caption is left, or too many samples were skipped.
     """
     codec, skipped = LazyImageCodec(), SkippedWriter(config.folder)
-    parts = [_read_source(source, config, codec, skipped) for source in config.all_sources]
-    captions = Captions(config.source_names, Rows.joined(parts), skipped.finish())
+    parts: dict[bool, list[Rows]] = {False: [], True: []}
+    for source in config.all_sources:
+        parts[source.text_only].append(_read_source(source, config, codec, skipped))
+    texts = Rows.joined(parts[True]) if parts[True] else None
+    captions = Captions(config.source_names, Rows.joined(parts[False]), skipped.finish(), texts)
+    if texts is not None:
+        log.info("%d rows of text-only sources: they are trained on, and need no image", len(texts))
     check_skipped(captions.skipped, captions, config)
     return captions
 
@@ -104,7 +120,26 @@ def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, sk
         )
     writer.add(last)
     rows = _one_per_image(writer.finish(), lambda: RowWriter(config.folder, codec))
+    if source.text_only:
+        return _of_training(rows, source)
     return rows.with_splits(_splits(rows, len(prefix), config))
+
+
+def _of_training(rows: Rows, source: Source) -> Rows:
+    """Returns the rows of a text-only source that it does not give to validation or test.
+
+    Raises:
+        SourceError: it gives all of them to those.
+    """
+    places = np.flatnonzero(np.isin(rows.splits, (SPLITS.index(""), SPLITS.index("train"))))
+    if not len(places):
+        raise SourceError(
+            f"expected captions to train on in {source.captions}, got {len(rows)} of validation and test; add others, "
+            "or name another column with --split_column"
+        )
+    if len(places) < len(rows):
+        log.info("%d rows of %s are of validation or test: left out", len(rows) - len(places), source.captions)
+    return rows.take(places)
 
 
 def check_skipped(skipped: Sequence[SkippedSample], captions: Captions, config: SourceConfig) -> None:
@@ -118,7 +153,7 @@ def check_skipped(skipped: Sequence[SkippedSample], captions: Captions, config: 
     Raises:
         SourceError: the fraction is above `max_skipped_fraction`; the message gives the commonest reasons.
     """
-    count, total = len(skipped), len(captions.rows) + len(captions.skipped)
+    count, total = len(skipped), captions.samples
     if count > config.max_skipped_fraction * total:
         reasons = Counter(sample.reason for sample in skipped)
         raise SourceError(

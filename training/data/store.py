@@ -168,13 +168,17 @@ class Rows(TableRows[Row]):
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """Concatenates the rows of several sources, whose images were packed by one codec."""
+        """Concatenates the rows of several sources, or selections of them, whose images were packed by one codec."""
         import pyarrow as pa
 
         if len(parts) == 1:
             return parts[0]
         table = pa.concat_tables([part._table for part in parts])
-        return cls(table, np.concatenate([part._splits for part in parts]), parts[0]._codec)
+        rows = cls(table, np.concatenate([part._splits for part in parts]), parts[0]._codec)
+        if len(rows) == sum(map(len, parts)):
+            return rows
+        starts = np.cumsum([0, *(len(part._table) for part in parts)], dtype=np.int64)
+        return rows.take(np.concatenate([start + part.numbers for start, part in zip(starts, parts)]))
 
     @property
     def splits(self) -> SplitNumbers:

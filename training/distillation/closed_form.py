@@ -172,7 +172,9 @@ def improved(history: list[dict[str, Any]], start: ClosedForm) -> bool:
 def fit(student: SentenceTransformer, pairs: Pairs, batch_size: int) -> ClosedForm:
     """Fits the Dense layer in one pass over the training captions as written, weighted as their sources are.
 
-    The penalty is the one with the best mean reciprocal rank on the validation split.
+    The penalty is the one with the best mean reciprocal rank on the validation split. Shorter widths (`matryoshka`)
+    need nothing of their own: each component is regressed by itself, so that the first ones alone solve the regression
+    onto the shortened targets.
 
     Args:
         student: whose backbone and pooling give the inputs.
@@ -186,10 +188,10 @@ def fit(student: SentenceTransformer, pairs: Pairs, batch_size: int) -> ClosedFo
     pooled = SentenceTransformer(modules=list(student.children())[: _dense_place(student)], device=str(student.device))
     equations = NormalEquations(linear.in_features, linear.out_features)
     with tqdm(total=len(pairs.texts), desc="closed form", unit="caption", mininterval=1) as bar:
-        for texts, targets, weights in pairs.blocks(CAPTIONS_AT_ONCE):
-            inputs = pooled.encode(texts, batch_size=batch_size, show_progress_bar=False)
-            equations.add(inputs, targets, weights)
-            bar.update(len(texts))
+        for block in pairs.blocks(CAPTIONS_AT_ONCE):
+            inputs = pooled.encode(block.texts, batch_size=batch_size, show_progress_bar=False)
+            equations.add(inputs, block.targets, block.weights)
+            bar.update(len(block.texts))
     evaluator = pairs.evaluator
     if evaluator is None:
         weight, bias = equations.solve(DEFAULT_PENALTY)

@@ -51,8 +51,9 @@ def join_ranks(config: DistillConfig) -> None:
         raise ConfigError(
             f"expected a C++ compiler for 'compile', got none of {', '.join(COMPILERS)}; install one, or leave it out"
         )
-    if OBJECTIVES[config.objective].contrastive and config.gradient_accumulation > 1 and is_main_process():
-        log.warning("%s: in-batch negatives come from the micro-batch alone, not from the batch", config.objective)
+    if OBJECTIVES[config.objective].needs_batch and config.gradient_accumulation > 1 and is_main_process():
+        message = "%s: captions are compared with those of the micro-batch alone, not with those of the batch"
+        log.warning(message, config.objective)
     from training.run.distributed import training_device
 
     device = training_device(config.device)
@@ -95,6 +96,7 @@ def inputs(
         ),
         image_model=ImageModel(manifest.image_model, manifest.revision, manifest.weights_sha256),
         duplicates=duplicates,
+        exchanges_sha256=sha256_of(Path(config.exchanges)) if config.exchanges else "",
     )
 
 

@@ -55,6 +55,7 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
 
 def save(
     student: SentenceTransformer,
+    config: DistillConfig,
     run: Run,
     inputs: RunInputs,
     history: list[dict[str, Any]],
@@ -64,6 +65,7 @@ def save(
 
     Args:
         student: the trained text encoder.
+        config: of the run.
         run: its run.
         inputs: of the run; they name the image model.
         history: the trainer's log.
@@ -73,12 +75,14 @@ def save(
     from turkish_clip.encoder import save_text_encoder
 
     weights = weights_sha256(student)
+    dim = int(student.get_embedding_dimension() or 0)
     record = ModelRecord(
         kind="text",
-        dim=int(student.get_embedding_dimension() or 0),
+        dim=dim,
         max_tokens=int(student.max_seq_length or 0),
         weights_sha256=weights,
         image_model=dict(vars(inputs.image_model)) if inputs.image_model else {},
+        matryoshka=sorted({width for width in config.matryoshka if width < dim}, reverse=True) or None,
     )
     with atomic_folder(run.model) as partial:
         save_text_encoder(student, partial)

@@ -71,6 +71,7 @@ class Results(Figures):
 
     Attributes:
         sources: the metrics of each of several sources; empty for a single one.
+        widths: the metrics at each shorter width that the model was trained for; empty for a model of one width.
         robustness: by the corruption's name.
         temperature: of zero-shot probabilities, as `calibrate` describes it; empty where it could not be fitted.
         cosines: percentiles of the cosines of matching and of other pairs.
@@ -87,6 +88,7 @@ class Results(Figures):
     hubness: Hubness
     robustness: dict[str, Corrupted]
     sources: dict[str, Figures] = field(default_factory=dict)
+    widths: dict[str, Figures] = field(default_factory=dict)
     duplicates: Duplicates | None = None
     temperature: dict[str, Any] = field(default_factory=dict)
     cosines: dict[str, Any] = field(default_factory=dict)

@@ -117,6 +117,26 @@ def measure_sources(
     return sources
 
 
+def measure_widths(split: Split, widths: Sequence[int], config: EvaluateConfig) -> dict[str, Figures]:
+    """Measures the first components of all vectors, as a text encoder of several widths is used.
+
+    Args:
+        split: from `measure`.
+        widths: of the first components.
+        config: gives the number of bootstrap samples.
+    """
+    relevance, samples, measured = split.relevance, config.bootstrap_samples, {}
+    for width in widths:
+        texts, images = unit(split.texts[:, :width]), unit(split.images[:, :width])
+        measured[str(width)] = Figures(
+            images=len(images),
+            captions=len(relevance.texts),
+            text_to_image=relevance.text_to_image(texts, images, bootstrap_samples=samples),
+            image_to_text=relevance.image_to_text(texts, images, bootstrap_samples=samples),
+        )
+    return measured
+
+
 def measure_robustness(student: SentenceTransformer, split: Split, config: EvaluateConfig) -> dict[str, Corrupted]:
     """Measures text → image retrieval with each corruption of the captions.
 

@@ -55,17 +55,20 @@ def load_teacher(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> Sente
     return teacher if teacher.supports("text") else None
 
 
-def regression_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig) -> Vectors:
+def regression_targets(
+    rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, texts: Rows | None = None
+) -> Vectors:
     """Returns the memory-mapped regression targets: (n, dim) float32, of norm 1 unless the objective is raw.
 
     There is one per image for all its captions, or, where the objective is aligned, one per caption, in the order of
-    the rows. A mix of two targets is their mean: the mean squared distance to both is the squared distance to their
-    mean plus a constant.
+    the rows; then one per caption without an image. A mix of two targets is their mean: the mean squared distance to
+    both is the squared distance to their mean plus a constant.
 
     Args:
         rows: training images with their captions.
         embeddings: of all these images.
         config: names the objective, the image model and the folder of temporary files.
+        texts: captions without an image, with English captions; None: none.
 
     Raises:
         SourceError: the objective needs English captions or a text tower, and there are none.
@@ -73,17 +76,55 @@ def regression_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillC
         EmbeddingsError: an image has no embedding.
     """
     objective = OBJECTIVES[config.objective]
-    make = _translation_targets if objective.aligned else _image_targets
-    targets = make(rows, embeddings, config, objective)
+    imaged = _captions_of(rows) if objective.aligned else len(rows)
+    count = imaged + (_captions_of(texts) if texts is not None else 0)
+    targets: Vectors = unnamed_array((count, embeddings.manifest.dim), np.float32, config.folder)
+    if objective.aligned:
+        english = EnglishEmbeddings.of(rows, embeddings, config, raw=objective.raw)
+        _fill_by_caption(targets[:imaged], rows, english)
+    else:
+        _fill_by_image(targets[:imaged], rows, embeddings, config, objective)
     if not objective.raw:
-        for block in _blocks(len(targets)):
-            targets[block] = unit(targets[block])
+        _make_unit(targets[:imaged])
+    if texts is not None:
+        _fill_by_caption(targets[imaged:], texts, EnglishEmbeddings.of(texts, embeddings, config, raw=objective.raw))
+        if config.text_shift or objective.centred:
+            targets[imaged:] += _modality_shift(targets[:imaged], rows, embeddings, config, objective)
+        if not objective.raw:
+            _make_unit(targets[imaged:])
     return targets
 
 
-def _image_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective) -> Vectors:
-    """Returns one regression target per image, not yet of norm 1: (n, dim) float32."""
-    targets: Vectors = unnamed_array((len(rows), embeddings.manifest.dim), np.float32, config.folder)
+def unit_image_embeddings(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig) -> Vectors:
+    """Returns the memory-mapped unit embeddings of images: (n, dim) float32.
+
+    Args:
+        rows: the images.
+        embeddings: of all of them.
+        config: names the folder of temporary files.
+
+    Raises:
+        EmbeddingsError: an image has no embedding.
+    """
+    vectors: Vectors = unnamed_array((len(rows), embeddings.manifest.dim), np.float32, config.folder)
+    for places, stored in embeddings.by_shard(embeddings.rows(rows.image_ids())):
+        vectors[places] = unit(stored.astype(np.float32))
+    return vectors
+
+
+def _captions_of(rows: Rows) -> int:
+    return sum(len(row.captions) for row in rows)
+
+
+def _make_unit(targets: Vectors) -> None:
+    for block in _blocks(len(targets)):
+        targets[block] = unit(targets[block])
+
+
+def _fill_by_image(
+    targets: Vectors, rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective
+) -> None:
+    """Fills in one regression target per image, not yet of norm 1: (n, dim) float32."""
     if objective.image:
         for places, vectors in embeddings.by_shard(embeddings.rows(rows.image_ids())):
             targets[places] += np.float32(objective.image) * unit(vectors.astype(np.float32))
@@ -92,30 +133,44 @@ def _image_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfi
             targets[block] += np.float32(objective.text) * means
     if objective.centred:
         targets -= targets.mean(axis=0)
-    return targets
 
 
-def _translation_targets(
-    rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective
-) -> Vectors:
-    """Returns one regression target per caption, not yet of norm 1: (captions, dim) float32.
+def _fill_by_caption(targets: Vectors, rows: Rows, english: EnglishEmbeddings) -> None:
+    """Fills in one regression target per caption, not yet of norm 1: (captions, dim) float32.
 
     It is the embedding of the English caption that the caption translates. Where that is not known, as for images with
-    more captions in one language than in the other, it is the mean over the image's English captions.
+    more captions in one language than in the other, it is the mean over the row's English captions.
     """
-    english = EnglishEmbeddings.of(rows, embeddings, config, raw=objective.raw)
-    count = sum(len(row.captions) for row in rows)
-    targets: Vectors = unnamed_array((count, embeddings.manifest.dim), np.float32, config.folder)
     number = unknown = 0
-    for image, row in enumerate(rows):
-        vectors = english.vectors[english.places(image)]
+    for place_of_row, row in enumerate(rows):
+        vectors = english.vectors[english.places(place_of_row)]
         for place in row.translations or (-1,) * len(row.captions):
             targets[number] = vectors[place] if place >= 0 else vectors.mean(axis=0)
             number, unknown = number + 1, unknown + (place < 0)
     if unknown:
         message = "%d of %d captions have no English original: their target is the mean of the image's English ones"
-        log.warning(message, unknown, count)
-    return targets
+        log.warning(message, unknown, number)
+
+
+def _modality_shift(
+    targets: Vectors, rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective
+) -> Vectors:
+    """Returns the mean target of the imaged captions minus the mean embedding of their English captions: (dim,).
+
+    Source of the gap: Liang et al., Mind the Gap: Understanding the Modality Gap in Multi-modal Contrastive
+    Representation Learning, 2022.
+    """
+    with_english = np.flatnonzero([bool(row.english) for row in rows])
+    if not len(with_english):
+        raise SourceError(
+            "expected English captions of some images for 'text_shift', got none; name --english_columns, or leave "
+            "text_shift out"
+        )
+    english = EnglishEmbeddings.of(rows.take(with_english), embeddings, config, raw=objective.raw)
+    total = np.zeros(targets.shape[1])
+    for _, means in english.means():
+        total += means.sum(axis=0, dtype=np.float64)
+    return np.asarray(targets.mean(axis=0, dtype=np.float64) - total / len(with_english), np.float32)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import turkish_clip.verify
 from training.evaluation.published import published_tests
-from training.evaluation.results import Results, measured_part
+from training.evaluation.results import Results, measured_part, read_model_record
 from training.release.card import AboutModel, Named, card_fields, render, sources_of, trained_image_model
 from training.release.checks import CHECKOUT, is_tracked
 from training.release.isolated import run_isolated
@@ -128,6 +128,7 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
             golden=golden(student, image),
             measured=measured_part(public_results),
             temperature=results.temperature.get("value"),
+            matryoshka=list(about.matryoshka) or None,
         )
         write_text(partial / RECORD, model_record.to_json())
         rows = benchmark_of(config.folder, results.weights_sha256, trained_for.weights_sha256)
@@ -170,6 +171,7 @@ def _about_model(
         image_model=_published_image_model(config, trained_for),
         images_are_unit=images_are_unit,
         year=datetime.datetime.now(tz=datetime.timezone.utc).year,
+        matryoshka=read_model_record(config.folder / MODEL_FOLDER).matryoshka or (),
     )
 
 

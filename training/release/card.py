@@ -135,6 +135,7 @@ class AboutModel:
         image_model: under its public name.
         images_are_unit: whether the image model itself gives vectors of norm 1.
         year: of publication.
+        matryoshka: the shorter widths that it was trained for, descending.
     """
 
     repository: str
@@ -146,6 +147,7 @@ class AboutModel:
     image_model: Named
     images_are_unit: bool
     year: int
+    matryoshka: Sequence[int] = ()
 
 
 def trained_image_model(record: RunRecord) -> ImageModel:
@@ -226,6 +228,8 @@ def card_fields(
         "directions": DIRECTIONS,
         "tests": measured,
         "split": results.split,
+        "widths": {width: figures.text_to_image.recall_at_10 for width, figures in results.widths.items()},
+        "full_width": results.text_to_image.recall_at_10,
         "clean": results.text_to_image.recall_at_1,
         "corruptions": [{"label": label, **vars(results.robustness[name])} for label, name in CORRUPTION_TITLES],
         "baselines": benchmark or read_baselines(),
@@ -280,6 +284,7 @@ def training(record: RunRecord) -> dict[str, Any]:
         "epochs": f"{trained['epochs']:g}",
         "images": summary["training_images"],
         "captions": summary["training_captions"],
+        "without_image": summary.get("captions_without_image", 0),
         "cut": summary["captions_truncated"],
         "seconds": summary["train_seconds"],
         "machine": f"{record.machine.cores} cores ({record.machine.processor})",

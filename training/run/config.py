@@ -61,6 +61,19 @@ class DistillConfig(EmbeddingsConfig):
     objective: str = option(
         "mse", "regression target and losses (training/run/objectives.py)", choices=tuple(OBJECTIVES)
     )
+    bank_size: int = option(
+        65_536, "embeddings in the bank of a step, for objectives with one; a larger store is drawn from", low=64
+    )
+    exchanges: str = option(
+        "",
+        "file with two words a line that are exchanged in false captions, for objectives with negatives; empty: none",
+    )
+    text_shift: bool = option(
+        False, "shift the targets of captions without an image by the mean difference of image and text embeddings"
+    )
+    matryoshka: tuple[int, ...] = option(
+        (), "shorter widths that the first components are trained to serve alone, such as 256,128; empty: none"
+    )
     train_images: int = option(0, "number of training images, chosen by a hash of their ids; 0: all", low=0)
     backbone: str = option("dbmdz/bert-base-turkish-cased", "Hub id or folder of a BERT, or scratch: a small new one")
     backbone_revision: str = option("", "revision of the backbone on the Hub; empty: the newest")
@@ -115,6 +128,22 @@ class DistillConfig(EmbeddingsConfig):
             raise ConfigError(
                 f"expected 'dense_start' ridge with 'epochs' 0, the closed form alone, got {self.dense_start!r}; "
                 "leave it out, or train"
+            )
+        if any(width < 1 for width in self.matryoshka):
+            raise ConfigError(f"expected widths above 0 for 'matryoshka', got {min(self.matryoshka)}; take it out")
+        self.check_matryoshka(self.objective)
+
+    def check_matryoshka(self, *objectives: str) -> None:
+        """Checks that no objective is raw where shorter widths are trained.
+
+        Raises:
+            ConfigError: one is, whose vectors have no norm that a shorter width could keep.
+        """
+        raw = [name for name in objectives if OBJECTIVES[name].raw]
+        if self.matryoshka and raw:
+            raise ConfigError(
+                f"expected an objective of unit vectors for 'matryoshka', got {', '.join(raw)}; choose another, or "
+                "leave matryoshka out"
             )
 
     @property
@@ -212,6 +241,7 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
             raise ConfigError(
                 f"expected 'objectives' out of {', '.join(known)}, got {unknown or 'none'}; choose among them"
             )
+        self.check_matryoshka(*self.objectives)
         if not self.seeds or not self.sizes or min(self.sizes) < 0:
             raise ConfigError(
                 f"expected 'seeds' and 'sizes', got {self.seeds} and {self.sizes}; give at least one each"

@@ -36,6 +36,9 @@ class Source:
     captions_streaming: bool = option(
         False, "read a Hub data set over the network each time, captions first, then images; false: download it"
     )
+    text_only: bool = option(
+        False, "a source of Turkish captions with their English originals, without images; all of it is trained on"
+    )
     captions_license: str = option("", "licence of the images and captions, as the model card names it")
     image_column: str = option("", "column of the image; empty: file_name, image, image_path or path")
     caption_columns: tuple[str, ...] = option(
@@ -78,6 +81,11 @@ class SourceConfig(Source):
             raise ConfigError(
                 f"expected 'captions' or 'sources', got both ({self.captions!r} and {len(self.sources)} sources); "
                 "put all of them into 'sources', or name another recipe"
+            )
+        if all(source.text_only for source in self.all_sources):
+            raise ConfigError(
+                f"expected a source with images, got {self.source_names}, text_only; list it in 'sources', beside one "
+                "that has images"
             )
         names = [source.captions for source in self.sources]
         if len(set(names)) < len(names):
