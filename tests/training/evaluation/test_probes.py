@@ -93,7 +93,7 @@ def test_no_negatives_no_probes_and_nothing_encoded() -> None:
 
 
 def test_the_spread_over_templates_by_hand() -> None:
-    """In one template alone each label has the vector of its image; in the others all have the same, and none is right."""
+    """In one template each label has the vector of its image; in the others all have the same, and none is right."""
     labels = ("ev", "kuş", "göl")
     good = PHOTOGRAPHS[3]
     student = Encoder({fill(good, label): IMAGES[number] for number, label in enumerate(labels)})
