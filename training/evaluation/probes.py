@@ -111,7 +111,7 @@ def forced_choices(images: Vectors, captions: Vectors, negatives: Vectors) -> Va
         captions: (n, dim) float32 unit vectors of a true caption of each.
         negatives: (n, dim) float32 unit vectors of a false one. NaN is never right.
     """
-    margins = np.einsum("nd,nd->n", images.astype(np.float64), captions.astype(np.float64) - negatives)
+    margins = np.einsum("ij,ij->i", images.astype(np.float64), captions.astype(np.float64) - negatives)
     return np.where(margins > 0, 1.0, np.where(margins == 0, 0.5, 0.0))
 
 
