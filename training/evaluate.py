@@ -12,7 +12,7 @@ from training.data.samples import Row
 from training.data.sources import read_captions
 from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddings, remove_cross_split_duplicates
 from training.evaluation.calibration import Encode, calibrate, cosine_percentiles
-from training.evaluation.probes import has_english, measure_probes, measure_prompts, measure_slices
+from training.evaluation.probes import has_english, measure_probed
 from training.evaluation.report import write_report
 from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits, read_model_record
 from training.evaluation.retrieval import Split, encode, figures, measure, measure_robustness, measure_sources
@@ -67,9 +67,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         duplicates=disjoint.duplicates,
         hubness=Hubness(hubness(split.texts, split.images), hubness(split.images, split.texts)),
         robustness=robustness,
-        probes=measure_probes(encode_turkish, encode_english, rows, split.images, config),
-        prompts=measure_prompts(encode_turkish, rows, split.images, config),
-        slices=measure_slices(encode_turkish, encode_english, rows, split.images, config),
+        **vars(measure_probed(encode_turkish, encode_english, split, rows, config)),
         temperature=calibrate(encode_turkish, disjoint.captions, rows, embeddings, config),
         cosines=cosine_percentiles(split.relevance, split.texts, split.images),
         wall_seconds={"evaluate": round(time.perf_counter() - began, 2)},

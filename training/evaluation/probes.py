@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from training.data.samples import Negative, Row
 from training.evaluation.calibration import Encode
-from training.evaluation.results import Estimate, Figures, Probe, PromptSpread, Slice
+from training.evaluation.results import Estimate, Figures, Probe, Probed, PromptSpread, Slice
+from training.evaluation.retrieval import Split
 from training.run.config import EvaluateConfig
 from turkish_clip.metrics import (
     SCORES_PER_CHUNK,
@@ -37,6 +38,43 @@ Values = NDArray[np.float64]
 def has_english(row: Row) -> bool:
     """Returns whether an image has an English caption, or a negative in English, for the teacher."""
     return bool(row.english) or any(map(_is_bilingual, row.negatives))
+
+
+class Remembered:
+    """An encoder that encodes each distinct text once."""
+
+    def __init__(self, encode: Encode, texts: Sequence[str] = (), vectors: Vectors | None = None) -> None:
+        """Takes the encoder, and texts that it has encoded with their (n, dim) float32 unit vectors."""
+        self.encode = encode
+        self.known: dict[str, Vectors] = {} if vectors is None else dict(zip(texts, vectors, strict=True))
+
+    def __call__(self, texts: list[str]) -> Vectors:
+        """Returns the (n, dim) float32 unit vectors of n texts, at least one."""
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        if new:
+            self.known.update(zip(new, self.encode(new), strict=True))
+        return np.stack([self.known[text] for text in texts])
+
+
+def measure_probed(
+    student: Encode, teacher: Encode | None, split: Split, rows: Sequence[Row], config: EvaluateConfig
+) -> Probed:
+    """Measures what a split's negatives, labels and slices allow.
+
+    Args:
+        student: encodes Turkish texts.
+        teacher: encodes English texts; None leaves the teacher out.
+        split: from `measure`.
+        rows: that it was measured on.
+        config: gives the number of bootstrap samples.
+    """
+    turkish = Remembered(student, split.relevance.texts, split.texts)
+    english = None if teacher is None else Remembered(teacher)
+    return Probed(
+        probes=measure_probes(turkish, english, rows, split.images, config),
+        prompts=measure_prompts(student, rows, split.images, config),  # of many labels, not to be remembered
+        slices=measure_slices(turkish, english, rows, split.images, config),
+    )
 
 
 def measure_probes(

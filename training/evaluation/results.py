@@ -129,15 +129,27 @@ class Slice(Figures):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Results(Figures):
+class Probed:
+    """What a split's negatives, labels and slices measure.
+
+    Attributes:
+        probes: by name; empty where the source has no negatives.
+        prompts: None where the images have no labels.
+        slices: by name; empty where the source has none.
+    """
+
+    probes: dict[str, Probe] = field(default_factory=dict)
+    prompts: PromptSpread | None = None
+    slices: dict[str, Slice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(Figures, Probed):
     """What results.json holds; metrics are fractions of 1.
 
     Attributes:
         sources: the metrics of each of several sources; empty for a single one.
         robustness: by the corruption's name.
-        probes: by name; empty where the source has no negatives.
-        prompts: None where the images have no labels.
-        slices: by name; empty where the source has none.
         temperature: of zero-shot probabilities, as `calibrate` describes it; empty where it could not be fitted.
         cosines: percentiles of the cosines of matching and of other pairs.
         wall_seconds: by command.
@@ -152,9 +164,6 @@ class Results(Figures):
     split: str
     hubness: Hubness
     robustness: dict[str, Corrupted]
-    probes: dict[str, Probe] = field(default_factory=dict)
-    prompts: PromptSpread | None = None
-    slices: dict[str, Slice] = field(default_factory=dict)
     sources: dict[str, Figures] = field(default_factory=dict)
     duplicates: Duplicates | None = None
     temperature: dict[str, Any] = field(default_factory=dict)

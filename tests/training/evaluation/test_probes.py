@@ -11,6 +11,7 @@ import pytest
 
 from training.data.samples import Negative, Row
 from training.evaluation.probes import (
+    Remembered,
     has_english,
     label_hits,
     measure_probes,
@@ -37,6 +38,14 @@ class Encoder:
     def __call__(self, texts: list[str]) -> Vectors:
         self.calls.append(texts)
         return np.stack([self.table.get(text, self.default) for text in texts])
+
+
+def test_a_remembered_text_is_not_encoded_again() -> None:
+    encoder = Encoder({"ev": IMAGES[0], "kuş": IMAGES[1], "göl": IMAGES[2]})
+    remembered = Remembered(encoder, ["ev"], IMAGES[:1])
+    assert remembered(["kuş", "ev", "kuş"]).tolist() == IMAGES[[1, 0, 1]].tolist()
+    assert remembered(["ev", "göl", "kuş"]).tolist() == IMAGES[[0, 2, 1]].tolist()
+    assert encoder.calls == [["kuş"], ["göl"]]
 
 
 def row(number: int, *negatives: Negative, **fields: object) -> Row:
