@@ -140,7 +140,7 @@ def _show(result: dict[str, Any], config: AblateConfig) -> None:
     print(f"{result['images']} {result['split']} images, mean ± standard deviation over seeds")
     for row in result["rows"]:
         print(f"\n{row['objective']}, {row['train_images'] or 'all'} training images, {row['seeds']} seeds")
-        for label in FIGURES:
+        for label in [label for label in FIGURES if label in row]:
             mean = "–" if row[label]["mean"] is None else f"{row[label]['mean']:.3f}"
             spread = "" if row[label]["spread"] is None else f" ± {row[label]['spread']:.3f}"
             print(f"  {label:<32}{mean}{spread}")

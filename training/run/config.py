@@ -139,7 +139,7 @@ class DistillConfig(EmbeddingsConfig):
         Raises:
             ConfigError: one is, whose vectors have no norm that a shorter width could keep.
         """
-        raw = [name for name in objectives if OBJECTIVES[name].raw]
+        raw = [name for name in objectives if name in OBJECTIVES and OBJECTIVES[name].raw]
         if self.matryoshka and raw:
             raise ConfigError(
                 f"expected an objective of unit vectors for 'matryoshka', got {', '.join(raw)}; choose another, or "
