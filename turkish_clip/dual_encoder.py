@@ -88,9 +88,11 @@ class DualEncoder:
             texts: to encode.
             batch_size: texts encoded at a time.
         """
+        from turkish_clip.encoder import query_prompt
         from turkish_clip.metrics import unit
 
-        return unit(self.text.encode(list(texts), batch_size=batch_size, show_progress_bar=False))
+        prompt = query_prompt(self.text)
+        return unit(self.text.encode(list(texts), prompt=prompt, batch_size=batch_size, show_progress_bar=False))
 
     def embed_images(
         self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2

@@ -20,7 +20,7 @@ from training.run.config import PublishConfig
 from training.run.provenance import commit_of
 from training.run.record import RunError, RunRecord
 from turkish_clip.atomic import atomic_folder, write_text
-from turkish_clip.dual_encoder import weights_sha256
+from turkish_clip.dual_encoder import image_side_of, weights_sha256
 from turkish_clip.records import ImageModel
 from turkish_clip.resolve import MODEL_FOLDER
 from turkish_clip.verify import RECORD, TEXT_TOLERANCE, ModelRecord, golden
@@ -33,6 +33,8 @@ log = logging.getLogger("training")
 # The oldest versions under which published folders were tested; `make lowest` tests them again.
 REQUIRES = {"sentence-transformers": "5.4.0", "transformers": "4.57.1"}
 REQUIRES_PAIRED = {"sentence-transformers": "5.4.0", "transformers": "5.0.0"}
+# The first version of transformers that has the model, for a pair of an image model that is newer than that.
+NEWER_MODELS = {"embedding_gemma2": "5.19.0"}
 
 
 def finished_run(folder: Path) -> RunRecord:
@@ -166,11 +168,21 @@ def _about_model(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         architecture=f"{type(transformer.auto_model).__name__} → mean pooling → dense {hidden} → {dim} → normalise"
         + (f", beside {_class_of(model[0].sub_modules['image'][0])}" if config.paired else ""),
-        requires=REQUIRES_PAIRED if config.paired else REQUIRES,
+        requires=requirements(image_side_of(model)[0].config.model_type) if config.paired else REQUIRES,
         image_model=_published_image_model(config, trained_for),
         images_are_unit=images_are_unit,
         year=datetime.datetime.now(tz=datetime.timezone.utc).year,
     )
+
+
+def requirements(model_type: str) -> dict[str, str]:
+    """Returns for each library the oldest version that loads a pair whose image model is of a type of transformers'.
+
+    >>> requirements("clip")["transformers"], requirements("embedding_gemma2")["transformers"]
+    ('5.0.0', '5.19.0')
+    """
+    newer = {"transformers": NEWER_MODELS[model_type]} if model_type in NEWER_MODELS else {}
+    return {**REQUIRES_PAIRED, **newer}
 
 
 def _published_image_model(config: PublishConfig, trained_for: ImageModel) -> Named:
