@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tower_layouts as layouts
-from hub_layouts import write_stock_clip
+from hub_layouts import write_clip_l_14
 from PIL import Image
 from samples import write_rows
 from sentence_transformers import SentenceTransformer
@@ -20,8 +20,7 @@ from training import distill, embed_images, evaluate, publish
 from training.embeddings.store import read_embeddings
 from training.evaluation.results import Results
 from training.release import build
-from training.run.config import PretrainConfig, PublishConfig
-from training.small_models.models import build_clip, build_processor, save_clip
+from training.run.config import PublishConfig
 from turkish_clip.dual_encoder import load_dual_encoder
 from turkish_clip.encoder import load_model, query_prompt
 from turkish_clip.metrics import unit
@@ -30,25 +29,6 @@ from turkish_clip.verify import as_lines, encode_each, verify
 pytestmark = pytest.mark.filterwarnings("ignore:.*eos_token_id must be", "ignore:.*bos_token_id must be")
 SHAPES = ((64, 64), (97, 61), (40, 120), (33, 33), (200, 150))  # one after the other
 ENGLISH = ["A red House, above a blue bird!", "Two suns", "a yellow tree"]
-
-
-def write_clip_l_14(folder: Path) -> Path:
-    """sentence-transformers/clip-ViT-L-14: the layout of every clip-ViT, 768 wide."""
-    config = PretrainConfig(
-        captions="x",
-        run="x",
-        image_size=32,
-        vision_layers=1,
-        vision_hidden=32,
-        text_layers=1,
-        text_hidden=32,
-        vocabulary=514,
-        dim=768,
-    )
-    processor = build_processor(ENGLISH, config)
-    inner = folder.parent / f"{folder.name}-transformers"
-    save_clip(build_clip(processor, config), processor, inner)
-    return write_stock_clip(folder, inner)
 
 
 @dataclass(frozen=True)

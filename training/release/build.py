@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import turkish_clip.verify
-from training.evaluation.published import published_tests
+from training.evaluation.published import BENCHMARK_FORMAT, published_tests
 from training.evaluation.results import Results, measured_part
 from training.release.card import AboutModel, Named, card_fields, render, sources_of, trained_image_model
 from training.release.checks import CHECKOUT, is_tracked
@@ -61,8 +61,8 @@ def raise_failed_checks(reasons: list[str]) -> None:
         raise RunError(f"expected a run that can be published, got {checks}: {listed}")
 
 
-def benchmark_of(run: Path, weights: str, image_weights: str) -> list[dict[str, Any]]:
-    """Returns the rows of a run's benchmark.json on published Turkish tests, ours and the baselines'; [] without one.
+def benchmark_of(run: Path, weights: str, image_weights: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Returns the rows of a run's benchmark.json on published tests, ours and the baselines', and on text; else [], [].
 
     Args:
         run: the run folder.
@@ -74,17 +74,17 @@ def benchmark_of(run: Path, weights: str, image_weights: str) -> list[dict[str, 
     """
     path = run / "benchmark.json"
     if not path.is_file():
-        return []
+        return [], []
     try:
         result = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise RunError(f"expected JSON in {path}, got {error}; run training.benchmark again") from error
     measured = (result.get("weights_sha256"), result.get("image_weights_sha256"), result.get("subset"))
-    if measured != (weights, image_weights, "tr"):
-        log.warning("%s is of other weights or another language, and is left out of the card; measure again", path)
-        return []
+    if measured != (weights, image_weights, "tr") or result.get("format") != BENCHMARK_FORMAT:
+        log.warning("%s is of other weights, language or format, and is left out of the card; measure again", path)
+        return [], []
     public_tests = published_tests(result)
-    return [row for row in result["table"] if row["test"] in public_tests]
+    return [row for row in result["table"] if row["test"] in public_tests], result["text"]
 
 
 def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
@@ -132,8 +132,8 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
             temperature=results.temperature.get("value"),
         )
         write_text(partial / RECORD, model_record.to_json())
-        rows = benchmark_of(config.folder, results.weights_sha256, trained_for.weights_sha256)
-        write_text(partial / "README.md", render(card_fields(config, record, results, about, rows)))
+        rows, text = benchmark_of(config.folder, results.weights_sha256, trained_for.weights_sha256)
+        write_text(partial / "README.md", render(card_fields(config, record, results, about, rows, text)))
 
 
 def _load_image_model(config: PublishConfig, trained_for: ImageModel) -> SentenceTransformer:

@@ -14,7 +14,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.evaluation.corruptions import CORRUPTION_TITLES
-from training.evaluation.published import read_baselines
+from training.evaluation.published import read_baselines, read_notes
 from training.evaluation.results import Results
 from training.run.config import DistillConfig, EmbedConfig, PublishConfig, default_learning_rate
 from training.run.objectives import OBJECTIVES
@@ -190,6 +190,7 @@ def card_fields(
     results: Results,
     model: AboutModel,
     benchmark: Sequence[dict[str, Any]] = (),
+    text_tasks: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Returns the fields of the template.
 
@@ -199,9 +200,11 @@ def card_fields(
         results: of its model.
         model: the built model.
         benchmark: rows on published tests, ours and the baselines'; empty shows the published baselines alone.
+        text_tasks: rows of MTEB's text tasks.
     """
     data = sources_of(record)
     measured = test_sets(results, record)
+    baselines = benchmark or read_baselines()
     owner, _, name = config.repository.partition("/")
     return {
         **vars(model),
@@ -228,7 +231,9 @@ def card_fields(
         "split": results.split,
         "clean": results.text_to_image.recall_at_1,
         "corruptions": [{"label": label, **vars(results.robustness[name])} for label, name in CORRUPTION_TITLES],
-        "baselines": benchmark or read_baselines(),
+        "baselines": baselines,
+        "notes": read_notes(baselines),
+        "text_tasks": text_tasks,
         "has_benchmark": bool(benchmark),
         "training": training(record),
         "limits": " ".join(config.limits.split()),
