@@ -297,5 +297,5 @@ def _unloadable(kind: str, name: str, error: Exception) -> ModelError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     advice = "check the id or folder, and the connection (without one, give a folder)"
     if isinstance(error, ImportError):
-        advice = "install what it asks for, for the same torch"
+        reason, advice = reason.partition(". ")[0], "install what it asks for, for the same torch"
     return ModelError(f"expected a {kind} at {name!r}, got {type(error).__name__}: {reason}; {advice}")
