@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from training.data.store import Rows
 from training.embeddings.manifest import SKIPPED
 from training.embeddings.store import ImageEmbeddings, deduplicate
 from training.pairs.augment import Augmentation
-from training.pairs.sampling_weights import weight_column
+from training.pairs.sampling_weights import WEIGHT, Weights, weight_column
 from training.pairs.targets import regression_targets
 from training.run.config import DistillConfig
 from training.run.objectives import OBJECTIVES
@@ -45,6 +45,8 @@ class Pairs:
         train: one row per caption, with columns caption (augmented) and label (its regression target, (dim,) float32).
         images: number of training images.
         texts: the training captions as written.
+        targets: all regression targets, memory-mapped: (n, dim) float32.
+        index_column: column of the table behind train that numbers a caption's target: image or row.
         targets_sha256: of the bytes of all regression targets.
         evaluator: on the validation split; None where there is none.
         augmentation: of the captions; its epoch is to be set as each begins.
@@ -53,9 +55,25 @@ class Pairs:
     train: Dataset
     images: int
     texts: Texts
+    targets: Vectors
+    index_column: str
     targets_sha256: str
     evaluator: RetrievalEvaluator | None
     augmentation: Augmentation
+
+    def blocks(self, captions_at_once: int) -> Iterator[tuple[list[str], Vectors, Weights]]:
+        """Yields the training captions as written with their targets, (n, dim), and sampling weights, (n,), in order.
+
+        Args:
+            captions_at_once: the captions of a block.
+        """
+        columns = [name for name in (self.index_column, WEIGHT) if name in self.train.column_names]
+        table = self.train.with_format("numpy", columns=columns)
+        for start in range(0, len(self.texts), captions_at_once):
+            rows = table[start : start + captions_at_once]
+            numbers = rows[self.index_column]
+            weights = np.asarray(rows[WEIGHT], np.float64) if WEIGHT in rows else np.ones(len(numbers))
+            yield list(self.texts[start : start + captions_at_once]), self.targets[numbers], weights
 
 
 def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig) -> Pairs:
@@ -97,6 +115,8 @@ def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
         dataset.with_transform(TargetLookup(targets, targets_sha256, augmentation, index_column)),
         len(train),
         texts,
+        targets,
+        index_column,
         targets_sha256,
         _evaluator(captions, embeddings, config),
         augmentation,

@@ -16,6 +16,8 @@ from training.run.recipe import Config, ConfigError, option, read_config
 from training.run.source import SourceConfig
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+CLOSED_FORM = "closed_form"  # in an ablation, the row without training
+DEFAULT_EPOCHS, MIN_STEPS = 3.0, 1000
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -66,11 +68,26 @@ class DistillConfig(EmbeddingsConfig):
     scratch_hidden: int = option(192, "hidden width of a scratch backbone, a multiple of 32", low=32, high=2048)
     scratch_vocabulary: int = option(2000, "word pieces of a scratch backbone, learnt from the captions", low=100)
     max_tokens: int = option(128, "tokens per caption; longer captions are cut", low=8, high=8192)
-    epochs: float = option(3.0, "passes over the training captions", low=0.001)
+    dense_start: str = option(
+        "ridge",
+        "weights that the Dense layer starts with: the ridge regression from the backbone's pooled embeddings onto the "
+        "regression targets (a closed form), or random ones",
+        choices=("ridge", "random"),
+    )
+    epochs: float = option(3.0, "passes over the training captions; 0: the closed form alone, no training", low=0)
+    min_steps: int = option(
+        1000, "optimizer steps that are made at least, in more epochs where the captions are few; 0: none", low=0
+    )
+    patience: int = option(
+        0,
+        "evaluations in a row without a better validation MRR after which the training stops; 0: it never does",
+        low=0,
+    )
     batch_size: int = option(128, "captions per optimizer step, over all processes and micro-batches", low=1)
     learning_rate: float = option(
-        0.0, "peak learning rate of AdamW, cosine decay to zero; 0: 5e-5, or 1e-3 for a scratch backbone", low=0
+        0.0, "peak learning rate of AdamW, cosine decay to zero; 0: 2e-4, or 1e-3 for a scratch backbone", low=0
     )
+    dense_learning_rate: float = option(0.0, "peak learning rate of the layers that the backbone lacks; 0: 1e-3", low=0)
     warmup_fraction: float = option(0.05, "fraction of the steps with linear warm-up", low=0, high=1)
     weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
     ascii_probability: float = option(
@@ -94,6 +111,11 @@ class DistillConfig(EmbeddingsConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_multiple_of_32(self, "scratch_hidden")
+        if not self.epochs and self.dense_start != "ridge":
+            raise ConfigError(
+                f"expected 'dense_start' ridge with 'epochs' 0, the closed form alone, got {self.dense_start!r}; "
+                "leave it out, or train"
+            )
 
     @property
     def peak_learning_rate(self) -> float:
@@ -101,9 +123,14 @@ class DistillConfig(EmbeddingsConfig):
         return self.learning_rate or default_learning_rate(self.backbone)
 
 
+def default_epochs(steps_per_epoch: int) -> float:
+    """Returns the default number of epochs: 3, or as many as make 1,000 steps (training/LOG.md)."""
+    return max(DEFAULT_EPOCHS, MIN_STEPS / steps_per_epoch)
+
+
 def default_learning_rate(backbone: str) -> float:
     """Returns the default peak learning rate for a backbone: fresh weights need a larger one than pretrained ones."""
-    return 1e-3 if backbone == "scratch" else 5e-5
+    return 1e-3 if backbone == "scratch" else 2e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,17 +214,20 @@ class BenchmarkConfig:
 class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
     """Distils once for each objective, data size and seed from the same image embeddings, and compares the results."""
 
-    objectives: tuple[str, ...] = option(tuple(OBJECTIVES), "objectives to compare, separated by commas")
+    objectives: tuple[str, ...] = option(
+        (CLOSED_FORM, *OBJECTIVES), "objectives to compare, separated by commas; closed_form: mse with no training"
+    )
     split: str = option("validation", "split to compare on", choices=("train", "validation", "test"))
     seeds: tuple[int, ...] = option((0, 1, 2), "seeds to train with, separated by commas")
     sizes: tuple[int, ...] = option((0,), "numbers of training images, separated by commas, at equal steps; 0: all")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unknown = [name for name in self.objectives if name not in OBJECTIVES]
+        known = (CLOSED_FORM, *OBJECTIVES)
+        unknown = [name for name in self.objectives if name not in known]
         if unknown or not self.objectives:
             raise ConfigError(
-                f"expected 'objectives' out of {', '.join(OBJECTIVES)}, got {unknown or 'none'}; choose among them"
+                f"expected 'objectives' out of {', '.join(known)}, got {unknown or 'none'}; choose among them"
             )
         if not self.seeds or not self.sizes or min(self.sizes) < 0:
             raise ConfigError(
