@@ -64,20 +64,25 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     results = Results.read(run)
     row = {"model": "this model", "test": "XM3600", "text_to_image": [0.1234, None, None], "source": "measured"}
+    row |= {"protocol": "all captions", "width": 16, "size": None, "license": None, "note": ""}
     table = [row | {"image_to_text": [None] * 3}]
+    sts = {"test": "STS22.v2", "type": "STS", "subset": "tr", "metric": "cosine_spearman", "score": 0.4567}
     image = trained_image_model(publish.finished_run(run)).weights_sha256
     benchmark = {"weights_sha256": results.weights_sha256, "image_weights_sha256": image, "subset": "tr"}
-    benchmark |= {"tasks": {"XM3600T2IRetrieval": {}}, "table": [*table, row | {"test": "my holiday"}]}
+    benchmark |= {"tasks": {"XM3600T2IRetrieval": {}}, "table": [*table, row | {"test": "my holiday"}], "text": [sts]}
+    benchmark |= {"format": 2}
     (run / "benchmark.json").write_text(json.dumps(benchmark), encoding="utf-8")
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), results)
     card = (config.output / "README.md").read_text(encoding="utf-8")
-    assert "| this model | XM3600 | 0.123 / – / – | – / – / – | measured |" in card
+    assert "| this model | XM3600 | all captions | 16 | 0.123 / – / – | – / – / – | – | measured |" in card
+    assert "| STS22.v2 | STS | tr | cosine_spearman | 0.457 |" in card
+    assert "COCO" not in card  # which is said of XTD10
     assert "can't be compared with it line by line" not in card
     assert "my holiday" not in card
-    for other in ({"weights_sha256": "0"}, {"image_weights_sha256": "0"}, {"subset": "de"}):
+    for other in ({"weights_sha256": "0"}, {"image_weights_sha256": "0"}, {"subset": "de"}, {"format": 1}):
         (run / "benchmark.json").write_text(json.dumps(benchmark | other), encoding="utf-8")
-        assert build.benchmark_of(run, results.weights_sha256, image) == []
+        assert build.benchmark_of(run, results.weights_sha256, image) == ([], [])
     assert "of other weights" in caplog.text
 
 

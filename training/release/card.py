@@ -14,7 +14,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.evaluation.corruptions import CORRUPTION_TITLES
-from training.evaluation.published import read_baselines
+from training.evaluation.published import read_baselines, read_notes
 from training.evaluation.results import Estimate, Results
 from training.run.config import DistillConfig, EmbedConfig, PublishConfig, default_learning_rate
 from training.run.objectives import OBJECTIVES
@@ -195,6 +195,7 @@ def card_fields(
     results: Results,
     model: AboutModel,
     benchmark: Sequence[dict[str, Any]] = (),
+    text_tasks: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Returns the fields of the template.
 
@@ -204,9 +205,11 @@ def card_fields(
         results: of its model.
         model: the built model.
         benchmark: rows on published tests, ours and the baselines'; empty shows the published baselines alone.
+        text_tasks: rows of MTEB's text tasks.
     """
     data = sources_of(record)
     measured = test_sets(results, record)
+    baselines = benchmark or read_baselines()
     owner, _, name = config.repository.partition("/")
     return {
         **vars(model),
@@ -238,7 +241,9 @@ def card_fields(
         "probes": _named(results.probes),
         "prompts": results.prompts,
         "slices": _named(results.slices),
-        "baselines": benchmark or read_baselines(),
+        "baselines": baselines,
+        "notes": read_notes(baselines),
+        "text_tasks": text_tasks,
         "has_benchmark": bool(benchmark),
         "training": training(record),
         "limits": " ".join(config.limits.split()),

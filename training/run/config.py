@@ -190,17 +190,28 @@ BENCHMARK_TASKS = (
     "WITT2IRetrieval",
     "WITI2TRetrieval",
 )
+# MTEB's Turkish text tasks that measure a sentence by itself: similarity of sentences, and classes of sentences.
+TEXT_TASKS = (
+    "STS17",
+    "STS22.v2",
+    "MassiveIntentClassification",
+    "MassiveScenarioClassification",
+    "TurkishMovieSentimentClassification.v2",
+    "TurkishProductSentimentClassification.v2",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Measures a text encoder and its image model on MTEB's Turkish image retrieval tasks (extra benchmark)."""
+    """Measures a text encoder and its image model on MTEB's Turkish tasks, of images or of text (extra benchmark)."""
 
     run: str = option("", "folder of the results; a training run is measured in its own")
     model: str = option("", "Hub id or folder of the text encoder or pair; empty: that of the run")
     image_model: str = option("", "Hub id or folder of the image model; empty: the one that the model names")
-    tasks: tuple[str, ...] = option(BENCHMARK_TASKS, "MTEB tasks, separated by commas; none: only the data of --data")
-    subset: str = option("tr", "name of the language within a task")
+    tasks: tuple[str, ...] = option(
+        BENCHMARK_TASKS, "MTEB tasks, separated by commas; text: its Turkish text tasks; none: only the data of --data"
+    )
+    subset: str = option("tr", "name of the language within a task; tr also finds tur, tur_Latn, turkish and en-tr")
     data: str = option("", "benchmark that MTEB lacks, as any source of captions: a folder, table or Hub data set")
     data_name: str = option("", "name of data in the table of results, such as XTD10; empty: the last part of data")
     data_captions: tuple[str, ...] = option((), "columns of Turkish captions in data; empty: captions, caption or text")
@@ -220,6 +231,12 @@ class BenchmarkConfig:
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.run)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The names of MTEB's tasks, each once, with `text` and `none` resolved."""
+        named = [TEXT_TASKS if name == "text" else (name,) for name in self.tasks if name != "none"]
+        return tuple(dict.fromkeys(task for names in named for task in names))
 
 
 @dataclass(frozen=True, kw_only=True)
