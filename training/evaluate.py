@@ -34,7 +34,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     config = read(EvaluateConfig, argv)
     check_same_splits(config)
     quiet_hosts()
-    captions = read_captions(config)
+    captions = read_captions(config, check_files=False)
 
     from turkish_clip.encoder import load_model
 

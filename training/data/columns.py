@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from training.data.lazy_images import MissingImage
 from training.data.samples import SAMPLE_IMAGE, Record, Row, SkippedSample
 from training.run.source import Source, SourceError
 from turkish_clip.text import nfc
@@ -75,13 +76,21 @@ class Columns:
             existing((source.id_column,))[0] if source.id_column else next((n for n in ID_COLUMNS if n in names), ""),
         )
 
-    def row(self, record: Record) -> Row | SkippedSample:
-        """Returns the row that a record becomes, or a skipped sample with the reason why it becomes none."""
-        image = record.image(self.image)
+    def row(self, record: Record, *, check_files: bool = True) -> Row | SkippedSample:
+        """Returns the row that a record becomes, or a skipped sample with the reason why it becomes none.
+
+        Args:
+            record: of the source.
+            check_files: whether a record without an image becomes a skipped sample; otherwise its row has a
+                `MissingImage`.
+        """
+        image: Any = record.image(self.image)
         image_id = record.values.get(self.image_id) if self.image_id else None
         image_id = nfc(str(image_id) if image_id not in (None, "") else record.prefix + record.name(self.image))
         if isinstance(image, str):
-            return SkippedSample(image_id, record.name(self.image), image)
+            if check_files:
+                return SkippedSample(image_id, record.name(self.image), image)
+            image = MissingImage(record.name(self.image), image)
         turkish, english = _texts(record, self.captions), _texts(record, self.english)
         captions = _distinct(turkish)
         if not captions:
@@ -133,10 +142,14 @@ def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
 
 
+def clean_text(text: str) -> str:
+    """Returns a text as rows hold it: in NFC, with spaces collapsed."""
+    return " ".join(nfc(text.replace("\0", " ")).split())
+
+
 def _texts(record: Record, columns: tuple[str, ...]) -> list[str]:
     """Returns the texts of columns in NFC, spaces collapsed; an empty text where a cell holds another type."""
-    items = [item.replace("\0", " ") if isinstance(item, str) else "" for item in _items(record, columns)]
-    return [" ".join(nfc(item).split()) for item in items]
+    return [clean_text(item) if isinstance(item, str) else "" for item in _items(record, columns)]
 
 
 def _items(record: Record, columns: tuple[str, ...]) -> list[Any]:

@@ -57,24 +57,31 @@ class Captions:
         return rows
 
 
-def read_captions(config: SourceConfig) -> Captions:
+def read_captions(config: SourceConfig, *, check_files: bool = True) -> Captions:
     """Reads the configured sources in one pass, with at most a few thousand rows in memory.
 
     Rows of one image_id are merged into one with all their captions; with several sources, an image_id begins with
     its source's name. Splits come from the source (a split column, Hub splits, or subfolders with their own metadata);
     a split that a source lacks is cut from its train split by a seeded hash of the image_id.
 
+    Args:
+        config: names the sources.
+        check_files: whether rows whose images are not there are skipped. Commands that open no image keep them: their
+            image embeddings, or the list of what was skipped when these were made, decide.
+
     Raises:
         SourceError: a source or column does not exist, no caption is left, or too many samples were skipped.
     """
     codec, skipped = LazyImageCodec(), SkippedWriter(config.folder)
-    parts = [_read_source(source, config, codec, skipped) for source in config.all_sources]
+    parts = [_read_source(source, config, codec, skipped, check_files) for source in config.all_sources]
     captions = Captions(config.source_names, Rows.joined(parts), skipped.finish())
     check_skipped(captions.skipped, captions, config)
     return captions
 
 
-def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, skipped: SkippedWriter) -> Rows:
+def _read_source(
+    source: Source, config: SourceConfig, codec: LazyImageCodec, skipped: SkippedWriter, check_files: bool
+) -> Rows:
     """Reads one source, and adds what it skips to `skipped`."""
     prefix = f"{source.captions}/" if config.sources else ""
     writer = RowWriter(config.folder, codec)
@@ -85,7 +92,7 @@ def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, sk
     for record in _records(source, config.folder):
         total += 1
         columns = columns or Columns.of(record, source)
-        outcome = columns.row(record)
+        outcome = columns.row(record, check_files=check_files)
         if prefix:
             outcome = replace(outcome, image_id=prefix + outcome.image_id)
         if isinstance(outcome, SkippedSample):
@@ -118,11 +125,27 @@ def check_skipped(skipped: Sequence[SkippedSample], captions: Captions, config: 
     Raises:
         SourceError: the fraction is above `max_skipped_fraction`; the message gives the commonest reasons.
     """
-    count, total = len(skipped), len(captions.rows) + len(captions.skipped)
-    if count > config.max_skipped_fraction * total:
+    check_skipped_fraction(
+        skipped, len(captions.rows) + len(captions.skipped), config.max_skipped_fraction, captions.name
+    )
+
+
+def check_skipped_fraction(skipped: Sequence[SkippedSample], total: int, allowed: float, name: str) -> None:
+    """Stops a run that skips too many samples.
+
+    Args:
+        skipped: the samples that were skipped so far.
+        total: number of samples, the skipped ones included.
+        allowed: the largest fraction of them that may be skipped.
+        name: where they are from, for the message.
+
+    Raises:
+        SourceError: the fraction is larger; the message gives the commonest reasons.
+    """
+    if len(skipped) > allowed * total:
         reasons = Counter(sample.reason for sample in skipped)
         raise SourceError(
-            f"expected at most {config.max_skipped_fraction:.1%} skipped in {captions.name}, got {count} of {total} "
+            f"expected at most {allowed:.1%} skipped in {name}, got {len(skipped)} of {total} "
             f"({_commonest(reasons)}; the first: {skipped[0].path}); fix the source or raise --max_skipped_fraction"
         )
 

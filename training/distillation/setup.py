@@ -67,7 +67,7 @@ def read_sources(config: DistillConfig) -> tuple[Captions, ImageEmbeddings]:
         SourceError: a source can't be read, or skips too much.
         EmbeddingsError: the image embeddings are missing, unfinished, damaged, or of another image model.
     """
-    captions = read_captions(config)
+    captions = read_captions(config, check_files=False)
     return captions, read_embeddings(
         config.embeddings_folder, image_model=config.image_model, revision=config.image_model_revision
     )
