@@ -16,7 +16,7 @@ from training.evaluation.report import write_report
 from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits, read_model_record
 from training.evaluation.retrieval import Split, encode, figures, measure, measure_robustness, measure_sources
 from training.pairs.dataset import warn_truncated, without_skipped
-from training.pairs.targets import load_teacher
+from training.pairs.teacher import load_teacher
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EvaluateConfig, read
 from training.run.distributed import device_of

@@ -151,6 +151,7 @@ def training_arguments(
         greater_is_better=True,
         logging_steps=max(1, steps // 200),
         logging_first_step=True,
+        prompts=config.prompt or None,
         bf16=config.bf16,
         torch_compile=config.compile,
         use_cpu=device_of(config.device) == "cpu",

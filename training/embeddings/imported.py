@@ -92,7 +92,7 @@ def _plan(images: Sequence[VectorFile], texts: Sequence[VectorFile], config: Imp
         requested_revision=config.image_model_revision,
         weights_sha256=_weights(config, dim),
         dim=dim,
-        dtype="float16" if all(file.is_half() for file in images) else "float32",
+        dtype="float16" if all(file.is_half() for file in (*images, *texts)) else "float32",
         shard_size=config.shard_size,
         batch_size=0,
         compute_dtype="",
@@ -154,7 +154,7 @@ class _Part:
         for text in (*self.names, *(sample.as_json() for sample in self.skipped)):
             digest.update(text.encode() + b"\n")
         digest.update(b"".join(self.contents))
-        digest.update(np.ascontiguousarray(self.vectors.astype(dtype)).view(np.uint8))
+        digest.update(self.vectors.astype(dtype).tobytes())
         return digest.hexdigest()
 
 
@@ -251,7 +251,7 @@ class _Importer:
         for place, (name, reason) in enumerate(zip(names, bad)):
             found = NEW if reason else repeats.kind(row + place, block.vectors[place])
             if found == CONTRADICTED:
-                reason = f"the {kind.column} of an earlier row, with another vector"  # noqa: PLW2901
+                reason = f"the {kind.column} of an earlier row, with another vector"
             if reason:
                 where = f"{file.path.name}, row {block.start + place}" + (f": {name}" if kind is TEXTS else "")
                 skipped.append(SkippedSample("" if kind is TEXTS else name, where, reason))
@@ -304,7 +304,7 @@ def _reasons(
 ) -> list[str]:
     """Returns for each row of a block why it can't be used by itself; empty if it can."""
     vectors = block.vectors.astype(np.float32)
-    finite, zero = np.isfinite(vectors).all(axis=1), ~vectors.any(axis=1)
+    finite, zero = np.asarray(np.isfinite(vectors).all(axis=1)), np.asarray(~vectors.any(axis=1))
     reasons = []
     for place, (name, width) in enumerate(zip(names, block.widths.tolist())):
         if not name:

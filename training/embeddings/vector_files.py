@@ -121,9 +121,10 @@ class VectorFile:
 
     def _blocks_of_table(self, size: int, dim: int) -> Iterator[Block]:
         names = list(dict.fromkeys(filter(None, vars(self.columns).values())))
+        start = 0
         with one_line_errors(self.path), _opened(self.path) as table:
-            start = 0
-            for rows in _in_blocks(table.iter_batches(min(size, NAMES_AT_ONCE), columns=names, use_threads=False), size):
+            batches = table.iter_batches(min(size, NAMES_AT_ONCE), columns=names, use_threads=False)
+            for rows in _in_blocks(batches, size):
                 vectors, widths = _matrix(rows.column(self.columns.vector), dim)
                 contents = rows.column(self.columns.content).to_pylist() if self.columns.content else []
                 yield Block(start, rows.column(self.columns.name).to_pylist(), contents, vectors, widths)
@@ -168,13 +169,11 @@ def image_files(config: ImportConfig) -> list[VectorFile]:
     option = "--id_column"
     if (folder / IMAGE_FOLDER).is_dir():
         arrays = _numbered(folder / IMAGE_FOLDER, "*.npy")
-        return [
-            _npy_file(path, _beside(path, [folder / METADATA_FOLDER]), named or ID_COLUMNS, option, config.content_column)
-            for path in arrays
-        ]
-    return _files(
-        folder, config.ids, "--ids", named or ID_COLUMNS, option, config.vector_column, config.content_column
-    )
+        if not arrays:
+            raise EmbeddingsError(f"expected .npy files in {folder / IMAGE_FOLDER}, got none; copy them there")
+        pairs = [(path, _beside(path, [folder / METADATA_FOLDER])) for path in arrays]
+        return [_npy_file(*pair, named or ID_COLUMNS, option, config.content_column) for pair in pairs]
+    return _files(folder, config.ids, "--ids", named or ID_COLUMNS, option, config.vector_column, config.content_column)
 
 
 def text_files(config: ImportConfig) -> list[VectorFile]:
@@ -360,7 +359,7 @@ def _in_blocks(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Tabl
         if rows + len(batch) > size:
             first = batch.slice(0, size - rows)
             yield pa.Table.from_batches([*waiting, first])
-            waiting, rows, batch = [], 0, batch.slice(len(first))  # noqa: PLW2901
+            waiting, rows, batch = [], 0, batch.slice(len(first))
         waiting.append(batch)
         rows += len(batch)
         if rows == size:
