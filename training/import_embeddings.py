@@ -13,7 +13,8 @@ from training.run.config import ImportConfig, read
 def main(argv: list[str]) -> dict[str, Any]:
     """Imports the shards that are missing; returns the manifest, with the numbers of its shards and texts."""
     config = read(ImportConfig, argv)
-    quiet_hosts()
+    if not config.image_model_sha256:  # the image model is loaded
+        quiet_hosts()
     manifest = import_embeddings(config)
     summary = dataclasses.asdict(manifest)
     summary |= {
