@@ -86,7 +86,8 @@ def test_a_prompt_is_trained_with_and_saved(
 
     monkeypatch.setattr(ShardedMSELoss, "forward", forward)
     more = "--epochs 1 --learning_rate 1e-12 --dense_learning_rate 1e-12 --max_tokens 12"
-    more += f" --ascii_probability 0 --case_probability 0 --full_stop_probability 0 --typo_probability 0 --backbone {backbone}"
+    more += " --ascii_probability 0 --case_probability 0 --full_stop_probability 0 --typo_probability 0"
+    more += f" --backbone {backbone}"
     argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path / "run", *more.split(), "--prompt", "bir kuş: ")
     summary = distill.main(argv)
     model = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu")
