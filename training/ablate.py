@@ -16,7 +16,7 @@ import yaml
 
 from training import distill, embed_images, evaluate
 from training.data.sources import read_captions
-from training.embeddings.manifest import MANIFEST
+from training.embeddings.manifest import MANIFEST, Manifest
 from training.embeddings.store import read_embeddings, remove_cross_split_duplicates
 from training.evaluation.ablation import FIGURES, Cell, summary, write_page
 from training.pairs.dataset import without_skipped
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def _prepare(config: AblateConfig) -> tuple[int, int]:
-    """Embeds the images, unless that is done; returns the numbers of training images and of their captions.
+    """Embeds the images, unless that is done or they were imported; returns the numbers that train, and of captions.
 
     Raises:
         RunError: a size is larger than that number.
@@ -60,10 +60,12 @@ def _prepare(config: AblateConfig) -> tuple[int, int]:
     path = config.folder / "recipe.yaml"
     config.folder.mkdir(parents=True, exist_ok=True)
     write_text(path, yaml.safe_dump(options, allow_unicode=True))
-    with contextlib.redirect_stdout(io.StringIO()):
-        embed_images.main([str(path)])
+    manifest = Manifest.read(config.embeddings_folder)
+    if manifest is None or not manifest.imported_from:
+        with contextlib.redirect_stdout(io.StringIO()):
+            embed_images.main([str(path)])
     embeddings = read_embeddings(config.embeddings_folder)
-    captions = remove_cross_split_duplicates(read_captions(config), embeddings).captions
+    captions = remove_cross_split_duplicates(read_captions(config, check_files=False), embeddings).captions
     rows = without_skipped(captions.split("train"), embeddings)
     images = len(rows)
     if max(config.sizes) > images:

@@ -26,7 +26,7 @@ from training.evaluation.retrieval import (
     measure_widths,
 )
 from training.pairs.dataset import warn_truncated, without_skipped
-from training.pairs.targets import load_teacher
+from training.pairs.teacher import load_teacher
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EvaluateConfig, read
 from training.run.distributed import device_of
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     config = read(EvaluateConfig, argv)
     check_same_splits(config)
     quiet_hosts()
-    captions = read_captions(config)
+    captions = read_captions(config, check_files=False)
 
     from turkish_clip.encoder import load_model
 

@@ -46,16 +46,18 @@ def build_text_encoder(
     revision: str | None = None,
     device: str | None = None,
     normalise: bool = True,
+    prompt: str = "",
 ) -> SentenceTransformer:
     """Puts a BERT-like backbone under mean pooling, a dense layer and normalisation.
 
     Args:
         backbone: Hub id or folder of a transformers text encoder with its tokenizer.
         dim: width of the vectors, that of the image model's space.
-        max_tokens: longer text is truncated to this many tokens, [CLS] and [SEP] included.
+        max_tokens: longer text is truncated to this many tokens, [CLS], [SEP] and the prompt included.
         revision: branch, tag or commit of a Hub id.
         device: torch device of the model; None lets sentence-transformers choose.
         normalise: whether the vectors have norm 1; if not, the last module is left out.
+        prompt: what `encode` puts before each text, as some backbones expect ("query: "); it is saved with the model.
 
     Returns:
         Transformer → Pooling(mean) → Dense(hidden → dim, no activation) → Normalize, whose `encode` gives (n, dim)
@@ -81,7 +83,17 @@ def build_text_encoder(
     ]
     if normalise:
         modules.append(Normalize())
-    return SentenceTransformer(modules=modules, device=device, similarity_fn_name="cosine")
+    return SentenceTransformer(modules=modules, device=device, similarity_fn_name="cosine", **_prompts(prompt))
+
+
+def prompt_of(model: SentenceTransformer) -> str:
+    """Returns what a model's `encode` puts before each text; empty for nothing."""
+    return model.prompts.get(model.default_prompt_name) or "" if model.default_prompt_name else ""
+
+
+def _prompts(prompt: str) -> dict[str, Any]:
+    """Returns the arguments of a SentenceTransformer with one prompt for `encode`, encode_query and encode_document."""
+    return {"prompts": {"query": prompt, "document": prompt}, "default_prompt_name": "query"} if prompt else {}
 
 
 def pair(
@@ -100,7 +112,8 @@ def pair(
     Returns:
         A model whose `encode` takes texts or images (not both in one call) and returns (n, dim) float32, bit-identical
         to those of the text encoder or the image model. Each route keeps its own token limit. Image vectors are raw or
-        unit, as the image model gives them, so compare by cosine, as `similarity` does. The modules do not include the
+        unit, as the image model gives them, so compare by cosine, as `similarity` does. The prompt is that of the text
+        encoder. The modules do not include the
         text encoder's metadata, such as a fitted temperature: if you save the pair yourself, copy the encoder's
         turkish_clip.json beside it.
 
@@ -121,7 +134,9 @@ def pair(
         {"text": list(text.children()), "image": list(image.children())},
         route_mappings={(None, "text"): "text", (None, "image"): "image"},
     )
-    return SentenceTransformer(modules=[router], device=device, similarity_fn_name="cosine")
+    return SentenceTransformer(
+        modules=[router], device=device, similarity_fn_name="cosine", **_prompts(prompt_of(text))
+    )
 
 
 def check_one_width(

@@ -17,7 +17,7 @@ from tower_layouts import write_embeddinggemma2
 from transformers import BertConfig, BertModel, BertTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from turkish_clip import build_text_encoder, pair, save_text_encoder
-from turkish_clip.encoder import ModelError, image_side, load_model
+from turkish_clip.encoder import ModelError, image_side, load_model, prompt_of
 
 TEXTS = ["kırmızı ev", "Ispartalı iki köpek", "ankara'da şeker", "İstanbul"]
 IMAGE = Image.linear_gradient("L").resize((50, 40)).convert("RGB")
@@ -48,6 +48,28 @@ def test_saved_and_loaded_is_equal_bit_for_bit(encoder: SentenceTransformer, tmp
     assert np.array_equal(loaded.encode(TEXTS), encoder.encode(TEXTS))
     assert loaded.max_seq_length == 24
     assert loaded.similarity_fn_name == "cosine"
+
+
+def test_a_prompt_is_saved_and_put_before_each_text(tiny_bert: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = build_text_encoder(tiny_bert, dim=16, max_tokens=24, device="cpu", prompt="bir kuş: ")
+    written = encoder.encode([f"bir kuş: {text}" for text in TEXTS], prompt="")
+    save_text_encoder(encoder, tmp_path / "model")
+    loaded = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    assert prompt_of(loaded) == "bir kuş: "
+    for encode in (encoder.encode, loaded.encode, loaded.encode_query, loaded.encode_document):
+        assert np.array_equal(encode(TEXTS), written)
+    assert not np.allclose(loaded.encode(TEXTS, prompt=""), written, atol=1e-3)
+    image = load_model(tiny_clip, device="cpu")
+    save_text_encoder(pair(loaded, image, device="cpu"), tmp_path / "pair")
+    both = SentenceTransformer(str(tmp_path / "pair"), device="cpu")
+    assert np.array_equal(both.encode(TEXTS), written)
+    assert np.array_equal(both.encode([IMAGE]), image.encode([IMAGE]))
+
+
+def test_without_a_prompt_nothing_is_put_before_a_text(encoder: SentenceTransformer) -> None:
+    assert prompt_of(encoder) == ""
+    assert np.array_equal(encoder.encode(TEXTS), encoder.encode(TEXTS, prompt=""))
 
 
 def test_vectors_are_unit_float32(encoder: SentenceTransformer) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from training.data.lazy_images import MissingImage
 from training.data.samples import SAMPLE_IMAGE, Negative, Record, Row, SkippedSample
 from training.run.source import Source, SourceError
 from turkish_clip.text import nfc
@@ -95,13 +96,21 @@ class Columns:
             existing((source.id_column,))[0] if source.id_column else next((n for n in ID_COLUMNS if n in names), ""),
         )
 
-    def row(self, record: Record) -> Row | SkippedSample:
-        """Returns the row that a record becomes, or a skipped sample with the reason why it becomes none."""
-        image = None if self.source.text_only else record.image(self.image)
+    def row(self, record: Record, *, check_files: bool = True) -> Row | SkippedSample:
+        """Returns the row that a record becomes, or a skipped sample with the reason why it becomes none.
+
+        Args:
+            record: of the source.
+            check_files: whether a record without an image becomes a skipped sample; otherwise its row has a
+                `MissingImage`.
+        """
+        image: Any = None if self.source.text_only else record.image(self.image)
         image_id = record.values.get(self.image_id) if self.image_id else None
         image_id = nfc(str(image_id) if image_id not in (None, "") else record.prefix + record.name(self.image))
         if isinstance(image, str):
-            return SkippedSample(image_id, record.name(self.image), image)
+            if check_files:
+                return SkippedSample(image_id, record.name(self.image), image)
+            image = MissingImage(record.name(self.image), image)
         turkish, english = _texts(record, self.captions), _texts(record, self.english)
         captions = _distinct(turkish)
         if not captions:
@@ -194,6 +203,11 @@ def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
 
 
+def clean_text(text: str) -> str:
+    """Returns a text as rows hold it: in NFC, with spaces collapsed."""
+    return " ".join(nfc(text.replace("\0", " ")).split())
+
+
 def _texts(record: Record, columns: tuple[str, ...]) -> list[str]:
     """Returns the texts of columns in NFC, spaces collapsed; an empty text where a cell holds another type."""
     return [_clean(item) for item in _items(record, columns)]
@@ -201,7 +215,7 @@ def _texts(record: Record, columns: tuple[str, ...]) -> list[str]:
 
 def _clean(value: Any) -> str:
     """Returns a text in NFC with its spaces collapsed; an empty one for a value of another type."""
-    return " ".join(nfc(value.replace("\0", " ")).split()) if isinstance(value, str) else ""
+    return clean_text(value) if isinstance(value, str) else ""
 
 
 def _listed(cell: Any) -> Any:

@@ -20,7 +20,7 @@ class Record:
     """One row of a source, before its columns have a meaning.
 
     Attributes:
-        values: column → value; an image inside the source is a `LazyImage` or a `MissingImage`.
+        values: column → value; an image inside the source is a `LazyImage`.
         folder: what relative paths start from; None where there are no files.
         confined: whether paths that leave the folder are refused.
         number: the row's number, from 1, for messages and as the name of an unnamed image.
@@ -40,7 +40,7 @@ class Record:
         value = self.values.get(column)
         if isinstance(value, dict):
             value = value.get("path")
-        elif isinstance(value, (LazyImage, MissingImage)):
+        elif isinstance(value, LazyImage):
             value = getattr(value, "name", "")
         return (
             value if isinstance(value, str) and value else f"{self.split}{'-' if self.split else ''}{self.number:08d}"
@@ -49,10 +49,10 @@ class Record:
     def image(self, column: str) -> Path | LazyImage | str:
         """Returns the image's path or lazy image, or as text the reason why there is none."""
         value = self.values.get(column)
-        if isinstance(value, LazyImage):
-            return value
         if isinstance(value, MissingImage):
             return value.reason
+        if isinstance(value, LazyImage):
+            return value
         if isinstance(value, dict):  # the Hub's layout of an image in Parquet
             value = value.get("path")
         return resolve_image_path(self.folder, value, confined=self.confined)

@@ -67,7 +67,7 @@ class Captions:
         return rows
 
 
-def read_captions(config: SourceConfig) -> Captions:
+def read_captions(config: SourceConfig, *, check_files: bool = True) -> Captions:
     """Reads the configured sources in one pass, with at most a few thousand rows in memory.
 
     Rows of one image_id are merged into one with all their captions; with several sources, an image_id begins with
@@ -75,13 +75,18 @@ def read_captions(config: SourceConfig) -> Captions:
     a split that a source lacks is cut from its train split by a seeded hash of the image_id. Rows of text-only sources
     are kept apart: those that their source gives to validation or test are left out.
 
+    Args:
+        config: names the sources.
+        check_files: whether rows whose images are not there are skipped. Commands that open no image keep them: their
+            image embeddings, or the list of what was skipped when these were made, decide.
+
     Raises:
         SourceError: a source or column does not exist, no caption is left, or too many samples were skipped.
     """
     codec, skipped = LazyImageCodec(), SkippedWriter(config.folder)
     parts: dict[bool, list[Rows]] = {False: [], True: []}
     for source in config.all_sources:
-        parts[source.text_only].append(_read_source(source, config, codec, skipped))
+        parts[source.text_only].append(_read_source(source, config, codec, skipped, check_files))
     texts = Rows.joined(parts[True]) if parts[True] else None
     captions = Captions(config.source_names, Rows.joined(parts[False]), skipped.finish(), texts)
     if texts is not None:
@@ -90,7 +95,9 @@ def read_captions(config: SourceConfig) -> Captions:
     return captions
 
 
-def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, skipped: SkippedWriter) -> Rows:
+def _read_source(
+    source: Source, config: SourceConfig, codec: LazyImageCodec, skipped: SkippedWriter, check_files: bool
+) -> Rows:
     """Reads one source, and adds what it skips to `skipped`."""
     prefix = f"{source.captions}/" if config.sources else ""
     writer = RowWriter(config.folder, codec)
@@ -101,7 +108,7 @@ def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, sk
     for record in _records(source, config.folder):
         total += 1
         columns = columns or Columns.of(record, source)
-        outcome = columns.row(record)
+        outcome = columns.row(record, check_files=check_files)
         if prefix:
             outcome = replace(outcome, image_id=prefix + outcome.image_id)
         if isinstance(outcome, SkippedSample):
@@ -153,11 +160,25 @@ def check_skipped(skipped: Sequence[SkippedSample], captions: Captions, config: 
     Raises:
         SourceError: the fraction is above `max_skipped_fraction`; the message gives the commonest reasons.
     """
-    count, total = len(skipped), captions.samples
-    if count > config.max_skipped_fraction * total:
+    check_skipped_fraction(skipped, captions.samples, config.max_skipped_fraction, captions.name)
+
+
+def check_skipped_fraction(skipped: Sequence[SkippedSample], total: int, allowed: float, name: str) -> None:
+    """Stops a run that skips too many samples.
+
+    Args:
+        skipped: the samples that were skipped so far.
+        total: number of samples, the skipped ones included.
+        allowed: the largest fraction of them that may be skipped.
+        name: where they are from, for the message.
+
+    Raises:
+        SourceError: the fraction is larger; the message gives the commonest reasons.
+    """
+    if len(skipped) > allowed * total:
         reasons = Counter(sample.reason for sample in skipped)
         raise SourceError(
-            f"expected at most {config.max_skipped_fraction:.1%} skipped in {captions.name}, got {count} of {total} "
+            f"expected at most {allowed:.1%} skipped in {name}, got {len(skipped)} of {total} "
             f"({_commonest(reasons)}; the first: {skipped[0].path}); fix the source or raise --max_skipped_fraction"
         )
 

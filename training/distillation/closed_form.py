@@ -185,7 +185,12 @@ def fit(student: SentenceTransformer, pairs: Pairs, batch_size: int) -> ClosedFo
     from tqdm import tqdm
 
     linear = _dense(student)
-    pooled = SentenceTransformer(modules=list(student.children())[: _dense_place(student)], device=str(student.device))
+    pooled = SentenceTransformer(
+        modules=list(student.children())[: _dense_place(student)],
+        device=str(student.device),
+        prompts=student.prompts,
+        default_prompt_name=student.default_prompt_name,
+    )
     equations = NormalEquations(linear.in_features, linear.out_features)
     with tqdm(total=len(pairs.texts), desc="closed form", unit="caption", mininterval=1) as bar:
         for block in pairs.blocks(CAPTIONS_AT_ONCE):

@@ -68,7 +68,7 @@ def read_sources(config: DistillConfig) -> tuple[Captions, ImageEmbeddings]:
         SourceError: a source can't be read, or skips too much.
         EmbeddingsError: the image embeddings are missing, unfinished, damaged, or of another image model.
     """
-    captions = read_captions(config)
+    captions = read_captions(config, check_files=False)
     return captions, read_embeddings(
         config.embeddings_folder, image_model=config.image_model, revision=config.image_model_revision
     )
@@ -153,6 +153,7 @@ def training_arguments(
         greater_is_better=True,
         logging_steps=max(1, steps // 200),
         logging_first_step=True,
+        prompts=config.prompt or None,
         bf16=config.bf16,
         torch_compile=config.compile,
         use_cpu=device_of(config.device) == "cpu",

@@ -48,6 +48,7 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
         revision=config.backbone_revision or None,
         device=device_of(config.device),
         normalise=not OBJECTIVES[config.objective].raw,
+        prompt=config.prompt,
     )
     student.model_card_data.widget = [{"text": "karda oynayan iki köpek"}]  # given, so the trainer computes none
     return student

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from training.data.samples import Row
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.run.config import EvaluateConfig
 from turkish_clip.atomic import write_text
+from turkish_clip.images import ImageError
 from turkish_clip.metrics import METRIC_LABELS
-from turkish_clip.thumbnails import data_uri, thumbnail
+from turkish_clip.thumbnails import GREY, data_uri, thumbnail
 
 if TYPE_CHECKING:
     from training.evaluation.retrieval import Split
@@ -97,8 +99,15 @@ class Thumbnails:
 
     def __getitem__(self, number: int) -> str:
         if number not in self.made:
-            self.made[number] = data_uri(thumbnail(self.rows[number].file, THUMBNAIL), "PNG")
+            self.made[number] = data_uri(self._thumbnail(self.rows[number]), "PNG")
         return self.made[number]
+
+    def _thumbnail(self, row: Row) -> Image.Image:
+        """Returns a grey square for an image that is not there, whose embedding was imported."""
+        try:
+            return thumbnail(row.file, THUMBNAIL)
+        except ImageError:
+            return Image.new("RGB", (THUMBNAIL, THUMBNAIL), GREY)
 
 
 def bars(results: dict[str, Any]) -> dict[str, list[Bar]]:

@@ -13,6 +13,7 @@ from training.data.samples import Row
 from training.embeddings.store import deduplicate
 from training.evaluation.corruptions import CORRUPTIONS
 from training.evaluation.results import Corrupted, Figures
+from training.pairs.teacher import NoTowerError, Teacher
 from training.run.config import EvaluateConfig
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, ranks, unit
 
@@ -62,12 +63,14 @@ def measure(
     )
 
 
-def figures(split: Split, teacher: SentenceTransformer | None, rows: Sequence[Row], config: EvaluateConfig) -> Figures:
+def figures(
+    split: Split, teacher: SentenceTransformer | Teacher | None, rows: Sequence[Row], config: EvaluateConfig
+) -> Figures:
     """Returns the figures of a split, with the teacher reference if every image has an English caption.
 
     Args:
         split: from `measure`.
-        teacher: the image model with its own text tower; None leaves the teacher reference out.
+        teacher: the image model with its own text tower, or imported embeddings; None leaves the teacher reference out.
         rows: that the split was measured on.
         config: as in `measure`.
     """
@@ -84,7 +87,11 @@ def figures(split: Split, teacher: SentenceTransformer | None, rows: Sequence[Ro
             log.info("no teacher reference: %d of %d images have no English caption", without, len(rows))
         return student
     english = Relevance.from_captions([row.english for row in rows])
-    texts = encode(teacher, english.texts, config)
+    try:
+        texts = encode(teacher, english.texts, config)
+    except NoTowerError as error:
+        log.info("no teacher reference: %s", error)
+        return student
     return replace(
         student,
         teacher_captions=len(english.texts),
@@ -95,7 +102,7 @@ def figures(split: Split, teacher: SentenceTransformer | None, rows: Sequence[Ro
 
 def measure_sources(
     student: SentenceTransformer,
-    teacher: SentenceTransformer | None,
+    teacher: SentenceTransformer | Teacher | None,
     rows: Sequence[Row],
     embeddings: ImageEmbeddings,
     config: EvaluateConfig,
@@ -160,11 +167,11 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
     return results
 
 
-def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig) -> Vectors:
+def encode(model: SentenceTransformer | Teacher, texts: list[str], config: EvaluateConfig) -> Vectors:
     """Returns the (n, dim) float32 unit vectors of n texts, in order.
 
     Args:
-        model: any text encoder.
+        model: any text encoder, or imported embeddings.
         texts: the texts.
         config: gives the batch size.
     """

@@ -287,14 +287,17 @@ def warn_truncated(model: SentenceTransformer, texts: Iterable[str]) -> int:
     """Returns how many captions are longer than the encoder reads, after a warning where there are any.
 
     Args:
-        model: with the tokenizer and max_seq_length in tokens; None: of no limit.
+        model: with the tokenizer, the prompt, and max_seq_length in tokens; None: of no limit.
         texts: captions, read once.
     """
     max_tokens: int | None = model.max_seq_length
     if max_tokens is None:
         return 0
+    from turkish_clip.encoder import prompt_of
+
     cut = longest = total = 0
-    remaining = iter(texts)
+    prompt = prompt_of(model)
+    remaining = (prompt + text for text in texts)
     while batch := list(islice(remaining, TOKENISED_AT_ONCE)):
         lengths = [len(ids) for ids in model.tokenizer(batch, truncation=False, verbose=False)["input_ids"]]
         cut += sum(length > max_tokens for length in lengths)

@@ -12,47 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.store import IdIndex, Rows
+from training.embeddings.store import TextEmbeddings
+from training.pairs.teacher import load_teacher
 from training.run.objectives import OBJECTIVES, Objective
 from training.run.provenance import sha256_of_texts
-from training.run.record import RunError
 from training.run.source import SourceError
 from training.run.temp_storage import unnamed_array
 from turkish_clip.atomic import atomic_write
-from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import Vectors, unit
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
     from training.embeddings.store import ImageEmbeddings
-    from training.run.config import DistillConfig, EmbeddingsConfig
+    from training.run.config import DistillConfig
 
 log = logging.getLogger("training")
 TEXT_BATCH_SIZE = 256
 BLOCK_ROWS = 16384  # rows or texts held in memory: 32 MB of float32 embeddings of width 512
-
-
-def load_teacher(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> SentenceTransformer | None:
-    """Loads the image model that made the image embeddings; returns None where it has no text tower.
-
-    Args:
-        embeddings: with the hash of the model's weights.
-        config: names the image model, its revision and the device.
-
-    Raises:
-        RunError: the image model has other weights now.
-    """
-    from training.run.distributed import device_of
-    from turkish_clip.encoder import load_model
-
-    device = device_of(config.device)
-    teacher = load_model(config.image_model, revision=config.image_model_revision, device=device)
-    if weights_sha256(teacher) != embeddings.manifest.weights_sha256:
-        raise RunError(
-            f"expected the image model that {embeddings.folder} was made with, got other weights in "
-            f"{config.image_model}; embed again with another --embeddings"
-        )
-    return teacher if teacher.supports("text") else None
 
 
 def regression_targets(
@@ -178,7 +153,8 @@ class EnglishEmbeddings:
     """The image model's text embeddings of the English captions of n images.
 
     Attributes:
-        vectors: (k, dim) float32 of the distinct captions, memory-mapped from a file beside the image embeddings.
+        vectors: (k, dim) float32 of the distinct captions, memory-mapped from a file beside the image embeddings; of
+            imported ones from a file without a name.
         vector_rows: (m,) the row of vectors of each caption, image by image.
         counts: (n,) the number of captions of each image.
         ends: (n,) where each image's captions end in vector_rows.
@@ -191,7 +167,7 @@ class EnglishEmbeddings:
 
     @classmethod
     def of(cls, rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, *, raw: bool) -> EnglishEmbeddings:
-        """Computes and saves the embeddings, or reads those of an earlier run with the same texts and weights.
+        """Computes and saves the embeddings, or reads imported ones, or those of an earlier run with the same texts.
 
         Args:
             rows: images with English captions.
@@ -201,6 +177,7 @@ class EnglishEmbeddings:
 
         Raises:
             SourceError: an image has no English caption, or the image model no text tower.
+            NoTowerError: captions were not imported with the image embeddings, and there is no text tower for them.
             RunError: the image model has other weights now.
         """
         counts = np.fromiter((len(row.english) for row in rows), np.int64, len(rows))
@@ -218,7 +195,10 @@ class EnglishEmbeddings:
         firsts = IdIndex(texts()).firsts()
         new = firsts == np.arange(len(firsts))
         vector_rows = (np.cumsum(new) - 1)[firsts]  # distinct texts are numbered in the order of their first occurrence
-        key = sha256_of_texts(chain([embeddings.manifest.weights_sha256, str(raw)], compress(texts(), new)))[:16]
+        if (imported := _imported(compress(texts(), new), embeddings, config, raw)) is not None:
+            return cls(imported, vector_rows, counts, np.cumsum(counts))
+        made_by = [embeddings.manifest.weights_sha256, *(shard.sha256 for shard in embeddings.manifest.text_shards)]
+        key = sha256_of_texts(chain([*made_by, str(raw)], compress(texts(), new)))[:16]
         path = embeddings.folder / f"english-{key}.npy"
         if not path.is_file():
             shape = (int(new.sum()), embeddings.manifest.dim)
@@ -237,6 +217,20 @@ class EnglishEmbeddings:
         for block in _blocks(len(self.counts)):
             images = range(*block.indices(len(self.counts)))
             yield block, np.stack([self.vectors[self.places(image)].mean(axis=0) for image in images])
+
+
+def _imported(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillConfig, raw: bool) -> Vectors | None:
+    """Returns the imported embeddings of texts, (k, dim) float32, memory-mapped; None where one is missing."""
+    if not embeddings.manifest.text_shards:
+        return None
+    stored = TextEmbeddings.of(embeddings)
+    rows = stored.find(texts)
+    if (rows < 0).any():
+        return None
+    vectors: Vectors = unnamed_array((len(rows), embeddings.manifest.dim), np.float32, config.folder)
+    for places, found in stored.by_shard(rows):
+        vectors[places] = found if raw else unit(found.astype(np.float32))
+    return vectors
 
 
 def _encoded(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillConfig, raw: bool) -> Iterator[Vectors]:

@@ -18,6 +18,7 @@ from training.run.source import SourceConfig
 DEVICES = ("auto", "cpu", "cuda", "mps")
 CLOSED_FORM = "closed_form"  # in an ablation, the row without training
 DEFAULT_EPOCHS, MIN_STEPS = 3.0, 1000
+SHA256 = re.compile(r"[0-9a-f]{64}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -54,6 +55,61 @@ class EmbedConfig(EmbeddingsConfig):
     )
 
 
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Stores image embeddings that others have computed, so that distill, ablate and evaluate need no image."""
+
+    vectors: str = option(
+        "",
+        "vectors of images: folder of clip-retrieval (img_emb/, metadata/), .npy with ids, or Parquet table or folder",
+    )
+    ids: str = option("", "ids of the rows of a .npy: text file, one a line, or table (.parquet, .csv, .tsv, .jsonl)")
+    vector_column: str = option("", "column of the vectors in Parquet; empty: the only one of lists of numbers")
+    id_column: str = option("", "column of the image's id; empty: image_id, else its path, as the captions name it")
+    image_column: str = option("", "column of the image's path; empty: file_name, image, image_path or path")
+    id_prefix: str = option("", "text before each id; with several sources of captions, SOURCE/")
+    content_column: str = option("", "column of the SHA-256 of the image's file, to find duplicates by; empty: none")
+    text_vectors: str = option(
+        "", "vectors of English captions: folder with text_emb_*.npy, .npy with texts, or Parquet; empty: none"
+    )
+    texts: str = option("", "texts of the rows of a .npy of text vectors: text file, one a line, or table")
+    text_column: str = option("", "column of the texts; empty: text or caption")
+    text_vector_column: str = option("", "column of the text vectors in Parquet; empty: the only one of lists")
+    image_model: str = option("", "Hub id or folder of the image model that made the vectors, also for distill")
+    image_model_revision: str = option("", "revision of the image model on the Hub; empty: the newest")
+    image_model_sha256: str = option(
+        "", f"hash of its weights, as turkish-clip info prints it; empty: computed from the model; or {UNKNOWN}"
+    )
+    shard_size: int = option(4096, "rows per shard of embeddings", low=1)
+    max_skipped_fraction: float = option(0.02, "largest fraction of rows or images that may be skipped", low=0, high=1)
+    run: str = option("", "run folder; empty: runs/ and the name of the recipe")
+    embeddings: str = option("", "folder of the image embeddings; empty: RUN/embeddings")
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        for name, example in (("run", "runs/NAME"), ("vectors", "FOLDER"), ("image_model", "the id of its maker")):
+            if not getattr(self, name):
+                raise ConfigError(f"expected {name!r}, got nothing; add --{name} {example}")
+        if self.image_model_sha256 not in ("", UNKNOWN) and not SHA256.fullmatch(self.image_model_sha256):
+            raise ConfigError(
+                f"expected 'image_model_sha256' of 64 hexadecimal digits or {UNKNOWN}, got "
+                f"{self.image_model_sha256!r}; copy what turkish-clip info prints"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run)
+
+    @property
+    def embeddings_folder(self) -> Path:
+        """The folder of the image embeddings."""
+        return Path(self.embeddings or self.folder / "embeddings")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(EmbeddingsConfig):
     """Trains a Turkish text encoder on the stored image embeddings: by regression, a contrastive loss, or both."""
@@ -80,7 +136,8 @@ class DistillConfig(EmbeddingsConfig):
     scratch_layers: int = option(3, "layers of a scratch backbone", low=1, high=48)
     scratch_hidden: int = option(192, "hidden width of a scratch backbone, a multiple of 32", low=32, high=2048)
     scratch_vocabulary: int = option(2000, "word pieces of a scratch backbone, learnt from the captions", low=100)
-    max_tokens: int = option(128, "tokens per caption; longer captions are cut", low=8, high=8192)
+    max_tokens: int = option(128, "tokens per caption, prompt included; longer captions are cut", low=8, high=8192)
+    prompt: str = option("", "text before each caption, such as 'query: ' of E5; saved in the model, which adds it")
     dense_start: str = option(
         "ridge",
         "weights that the Dense layer starts with: the ridge regression from the backbone's pooled embeddings onto the "
@@ -365,6 +422,6 @@ def read(config_type: type[Config], argv: list[str]) -> Config:
         config_type: the command's configuration.
         argv: the command line without the program.
     """
-    commands = (EmbedConfig, DistillConfig, EvaluateConfig, PretrainConfig, PublishConfig)
+    commands = (EmbedConfig, ImportConfig, DistillConfig, EvaluateConfig, PretrainConfig, PublishConfig)
     everything = {name: kind for command in commands for name, kind in get_type_hints(command).items()}
     return read_config(config_type, argv, known_elsewhere=everything)

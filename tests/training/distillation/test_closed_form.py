@@ -104,11 +104,14 @@ def arguments(source: Path, clip: Path, embeddings: Path, run: Path, *more: str)
     return [*f"--captions {source} --image_model {clip} --embeddings {embeddings} --run {run} {SMALL}".split(), *more]
 
 
+@pytest.mark.parametrize("prompt", ["", "mavi bir ev: "])
 def test_epochs_0_is_the_ridge_regression_of_the_pooled_captions(
-    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    prompt: str,
+) -> None:  # fmt: skip
     monkeypatch.setattr(closed_form, "CAPTIONS_AT_ONCE", 7)  # several blocks
-    summary = distill.main(arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "--epochs", "0"))
+    more = ["--epochs", "0", f"--prompt={prompt}"]
+    summary = distill.main(arguments(captioned_folder, tiny_clip, embeddings, tmp_path, *more))
     assert summary["best_validation_mrr"] == summary["closed_form_validation_mrr"] > 0
     assert summary["train_seconds"] is None
     assert not (tmp_path / "checkpoints").exists()
@@ -120,13 +123,13 @@ def test_epochs_0_is_the_ridge_regression_of_the_pooled_captions(
     pairs = [(caption, row["image_id"]) for row in trained for caption in row["captions"]]
     assert record["summary"]["training_captions"] == len(pairs)
     pooled = SentenceTransformer(modules=list(model.children())[:2], device="cpu")
-    inputs = pooled.encode([caption for caption, _ in pairs]).astype(np.float64)
+    inputs = pooled.encode([prompt + caption for caption, _ in pairs]).astype(np.float64)
     targets = store.unit_rows([image_id for _, image_id in pairs]).astype(np.float64)
     centred, mean = inputs - inputs.mean(0), targets.mean(0)
     ridge = summary["closed_form_penalty"] * centred.var(0).mean() * np.eye(inputs.shape[1])
     slope = np.linalg.solve(centred.T @ centred / len(inputs) + ridge, centred.T @ (targets - mean) / len(inputs))
     text = ["kırmızı bir ev"]
-    expected = unit((pooled.encode(text) - inputs.mean(0)) @ slope + mean)
+    expected = unit((pooled.encode([prompt + text[0]]) - inputs.mean(0)) @ slope + mean)
     assert model.encode(text) == pytest.approx(expected, abs=2e-4)
 
 
