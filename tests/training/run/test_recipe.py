@@ -158,10 +158,6 @@ def test_help_wraps_an_option_with_its_choices(capsys: pytest.CaptureFixture[str
         "                                   to 8192) [128]\n"
     ) in printed
     assert (
-        "  --seed INTEGER                   seed of the weights, the order and the augmentation (at least 0) [0]\n"
-        in printed
-    )
-    assert (
         "  --bf16                           train in bf16 mixed precision, where the device has it [false]\n" in printed
     )
 
