@@ -41,30 +41,34 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     from training.distillation.closed_form import improved, start_from_closed_form
     from training.pairs.dataset import load_pairs, warn_truncated
+    from training.pairs.replay import read_replay
 
     disjoint = remove_cross_split_duplicates(captions, embeddings)
-    pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config))
-    student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest.dim))
+    replay = main_process_first(lambda: read_replay(config, embeddings)) if config.replay_fraction else None
+    pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config, replay))
+    student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest))
     truncated = warn_truncated(student, pairs.texts) if is_main_process() else 0
     depends_on = inputs(config, pairs, embeddings, disjoint.duplicates)
     main_process_first(lambda: run.begin(depends_on))
 
-    start = start_from_closed_form(student, pairs, run, config) if config.dense_start == "ridge" else None
+    start = start_from_closed_form(student, pairs, run, config) if config.starts_from_closed_form else None
     history = train(student, pairs, run, config) if config.epochs else []
     if start is not None and not improved(history, start):
         log.warning("no step of the training had a better validation MRR than the closed form, which is saved")
-        student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest.dim))
+        student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest))
         start.apply(student)
 
     counts: dict[str, int | float | None] = {
         "training_images": pairs.images,
-        "training_captions": len(pairs.texts),
+        "training_captions": len(pairs.texts) - pairs.replayed,
         "captions_truncated": truncated,
         "closed_form_penalty": start.penalty if start else None,
         "closed_form_validation_mrr": start.validation_mrr if start else None,
     }
     if pairs.text_only:
         counts["captions_without_image"] = pairs.text_only
+    if pairs.replayed:
+        counts["captions_replayed"] = pairs.replayed
     summary = broadcast_from_main(lambda: save(student, config, run, depends_on, history, counts))
     print_result(summary, config.json)
     return summary

@@ -15,7 +15,14 @@ from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddi
 from training.evaluation.calibration import Encode, calibrate, cosine_percentiles
 from training.evaluation.probes import has_english, measure_probed
 from training.evaluation.report import write_report
-from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits, read_model_record
+from training.evaluation.results import (
+    FineTuning,
+    Hubness,
+    Results,
+    add_to_model_record,
+    check_same_splits,
+    read_model_record,
+)
 from training.evaluation.retrieval import (
     Split,
     encode,
@@ -28,9 +35,9 @@ from training.evaluation.retrieval import (
 from training.pairs.dataset import warn_truncated, without_skipped
 from training.pairs.teacher import load_teacher
 from training.run.command import print_result, quiet_hosts, run_command
-from training.run.config import EvaluateConfig, read
+from training.run.config import DistillConfig, EvaluateConfig, read
 from training.run.distributed import device_of
-from training.run.record import RunError
+from training.run.record import RunError, RunRecord
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import METRIC_NAMES, hubness
 from turkish_clip.resolve import MODEL_FOLDER
@@ -76,6 +83,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         sources=measure_sources(student, teacher, named, embeddings, config),
         widths=measure_widths(split, _widths(config), config),
         duplicates=disjoint.duplicates,
+        fine_tuning=_fine_tuning(student, rows, embeddings, config),
         hubness=Hubness(hubness(split.texts, split.images), hubness(split.images, split.texts)),
         robustness=robustness,
         **vars(measure_probed(encode_turkish, encode_english, split, rows, config)),
@@ -102,6 +110,30 @@ def _widths(config: EvaluateConfig) -> Sequence[int]:
     """Returns the shorter widths that the text encoder was trained for, by the record in its folder if there is one."""
     folder = Path(_model_folder(config))
     return (read_model_record(folder).matryoshka or ()) if (folder / RECORD).is_file() else ()
+
+
+def _fine_tuning(
+    student: SentenceTransformer, rows: Sequence[Row], embeddings: ImageEmbeddings, config: EvaluateConfig
+) -> FineTuning | None:
+    """Measures the text encoder that the run went on from, and both on the old captions; None for another run."""
+    from training.pairs.replay import read_replay
+    from turkish_clip.encoder import load_model
+    from turkish_clip.resolve import resolve_models
+
+    if config.model or not RunRecord.read(config.folder).config.get("init"):
+        return None
+    run = read(DistillConfig, [str(config.folder)])
+    spec = resolve_models(run.init, None, revision=run.init_revision or None)
+    init = load_model(spec.text, revision=spec.revision or None, device=device_of(config.device))
+    before = figures(measure(init, rows, embeddings, config), None, rows, config)
+    replay = read_replay(run, embeddings)
+    if replay is None:
+        return FineTuning(init=run.init, before=before)
+    old = deduplicate(without_skipped(replay.captions.split(config.split), replay.embeddings), replay.embeddings)
+    old_before, old_after = (
+        figures(measure(model, old, replay.embeddings, config), None, old, config) for model in (init, student)
+    )
+    return FineTuning(init=run.init, before=before, old_before=old_before, old_after=old_after)
 
 
 def _read_embeddings(config: EvaluateConfig, dim: int) -> ImageEmbeddings:
@@ -150,6 +182,15 @@ def table(results: dict[str, Any]) -> str:
     for width, figures_there in results["widths"].items():
         at_1, at_5, at_10 = (figures_there["text_to_image"][name] for name in METRIC_NAMES[:3])
         lines.append(f"{f'Turkish text → image, {width} components':<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
+    tuned = results.get("fine_tuning") or {}
+    for row, key in (
+        ("before fine-tuning", "before"),
+        ("old captions, before", "old_before"),
+        ("old captions, after", "old_after"),
+    ):
+        if key in tuned:
+            at_1, at_5, at_10 = (tuned[key]["text_to_image"][name] for name in METRIC_NAMES[:3])
+            lines.append(f"{f'Turkish text → image, {row}':<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
     retention = ", ".join(f"{name} {corrupted['retention']:.1%}" for name, corrupted in results["robustness"].items())
     lines.append(f"retention of recall@1: {retention}")
     lines += probe_lines(results)

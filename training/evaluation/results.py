@@ -44,6 +44,23 @@ class Figures:
     teacher_image_to_text: Retrieval | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """What a fine-tuning has changed: the figures of the text encoder that it went on from, and those of old captions.
+
+    Attributes:
+        init: the text encoder before, as the run names it.
+        before: its figures on the split that was measured.
+        old_before: its figures on the same split of the captions that `replay` names; None without.
+        old_after: the figures of the fine-tuned text encoder there.
+    """
+
+    init: str
+    before: Figures
+    old_before: Figures | None = None
+    old_after: Figures | None = None
+
+
 @dataclass(frozen=True)
 class Corrupted(Retrieval):
     """Text → image retrieval with corrupted captions.
@@ -151,6 +168,7 @@ class Results(Figures, Probed):
         sources: the metrics of each of several sources; empty for a single one.
         widths: the metrics at each shorter width that the model was trained for; empty for a model of one width.
         robustness: by the corruption's name.
+        fine_tuning: before and after, of a run that went on from another text encoder; else None.
         temperature: of zero-shot probabilities, as `calibrate` describes it; empty where it could not be fitted.
         cosines: percentiles of the cosines of matching and of other pairs.
         wall_seconds: by command.
@@ -168,6 +186,7 @@ class Results(Figures, Probed):
     sources: dict[str, Figures] = field(default_factory=dict)
     widths: dict[str, Figures] = field(default_factory=dict)
     duplicates: Duplicates | None = None
+    fine_tuning: FineTuning | None = None
     temperature: dict[str, Any] = field(default_factory=dict)
     cosines: dict[str, Any] = field(default_factory=dict)
     wall_seconds: dict[str, float] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from training.pairs.augment import Augmentation
 from training.pairs.bank import Bank
 from training.pairs.labels import Labels
 from training.pairs.negatives import FalseCaptions, read_exchanges
+from training.pairs.replay import REPLAY, MeanOfBoth, Replay, replay_weight, with_replayed
 from training.pairs.sampling_weights import WEIGHT, Weights, weight_column
 from training.pairs.targets import regression_targets, unit_image_embeddings
 from training.run.config import DistillConfig
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 TOKENISED_AT_ONCE = 1024
 NO_IMAGE = -1  # number of the image of a caption without one
 FALSE_CAPTION = "false_caption"  # "negative" would be warned of: the host expects a column of that name in third place
+REPLAYED = "replayed"  # name of the metrics of the old validation split
 log = logging.getLogger("training")
 
 
@@ -65,7 +67,8 @@ class Pairs:
         train: one row per caption, with columns caption (augmented), label (as in training/pairs/labels.py), and for an
             objective with negatives false_caption (empty where there is none).
         images: number of training images.
-        text_only: number of captions without an image; they come last.
+        text_only: number of captions of text-only sources; they come after those of images.
+        replayed: number of captions that are replayed; they come last.
         texts: the training captions as written.
         targets_sha256: of the bytes of all regression targets.
         evaluator: on the validation split; None where there is none.
@@ -76,9 +79,10 @@ class Pairs:
     train: Dataset
     images: int
     text_only: int
+    replayed: int
     texts: Texts
     targets_sha256: str
-    evaluator: RetrievalEvaluator | None
+    evaluator: RetrievalEvaluator | MeanOfBoth | None
     augmentation: Augmentation
     bank: Bank | None
     _table: pa.Table
@@ -93,13 +97,16 @@ class Pairs:
             yield Block(batch["caption"].to_pylist(), self._targets[numbers], weights)
 
 
-def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig) -> Pairs:
+def load_pairs(
+    captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig, replay: Replay | None = None
+) -> Pairs:
     """Joins the captions with their images' embeddings; both stay on disk.
 
     Args:
         captions: the splits' captions, and those without an image.
         embeddings: of all their images that were not skipped.
         config: names the objective, the sampling weights, the augmentation and the folder of temporary files.
+        replay: old captions to train on again; None: none. They are regressed alone, with no part in other losses.
 
     Raises:
         SourceError: there are no training images, the objective's English captions or text tower are missing, or the
@@ -114,21 +121,33 @@ def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
     objective = OBJECTIVES[config.objective]
     train, texts_alone = sample_images(without_skipped(captions.split("train"), embeddings), config), captions.texts
     targets = regression_targets(train, embeddings, config, texts_alone)
+    text_only = sum(len(row.captions) for row in texts_alone or ())
+    old = replay.captions.split("train") if replay else None
+    replayed = sum(len(row.captions) for row in old or ())
+    if replay is not None:
+        targets = with_replayed(targets, replay, config)
     targets_sha256 = hashlib.sha256(targets.data).hexdigest()
     images = None
     if objective.needs_images:
         same = objective.targets_are_images
         images = targets[: len(train)] if same else unit_image_embeddings(train, embeddings, config)
-    table = caption_table(train, config.folder, texts_alone, aligned=objective.aligned)
+    without_image = [rows for rows in (texts_alone, old) if rows is not None]
+    beside = Rows.joined(without_image) if without_image else None
+    table = caption_table(train, config.folder, beside, aligned=objective.aligned)
     texts = Texts(table.select(["caption"]))
     weights = {source.captions: source.weight for source in config.all_sources}
-    counts = ((row.source, len(row.captions)) for row in chain(train, texts_alone or ()))
+    counts = [(row.source, len(row.captions)) for row in chain(train, texts_alone or ())]
+    if old is not None:
+        new = sum(weights[source] * count for source, count in counts)
+        weights[REPLAY] = replay_weight(new, replayed, config.replay_fraction)
+        counts += [(REPLAY, len(row.captions)) for row in old]
     for name, values in weight_column(counts, weights).items():
         table = table.append_column(name, pa.array(values))
-    text_only = sum(len(row.captions) for row in texts_alone or ())
-    log.info("%d captions of %d images to train on", len(texts) - text_only, len(train))
+    log.info("%d captions of %d images to train on", len(texts) - text_only - replayed, len(train))
     if text_only:
         log.info("%d captions without an image beside them", text_only)
+    if replayed:
+        log.info("%d old captions, which are %g of those of an epoch", replayed, config.replay_fraction)
     augmentation = Augmentation(
         config.ascii_probability,
         config.case_probability,
@@ -142,9 +161,10 @@ def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
         dataset.with_transform(TargetLookup(targets, targets_sha256, augmentation, images, false_captions)),
         len(train),
         text_only,
+        replayed,
         texts,
         targets_sha256,
-        _evaluator(captions, embeddings, config),
+        _evaluator_of_both(captions, embeddings, config, replay),
         augmentation,
         Bank(images, config.bank_size, config.seed) if objective.bank and images is not None else None,
         table,
@@ -308,16 +328,29 @@ def warn_truncated(model: SentenceTransformer, texts: Iterable[str]) -> int:
     return cut
 
 
-def _evaluator(captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig) -> RetrievalEvaluator | None:
-    """Returns the evaluator of the validation split, each image once; None, after a warning, where it has no images."""
+def _evaluator_of_both(
+    captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig, replay: Replay | None
+) -> RetrievalEvaluator | MeanOfBoth | None:
+    """Returns the evaluator of the validation split, and of the replayed one; None, after a warning, without images."""
+    new = _evaluator(captions, embeddings, config, "validation")
+    if new is None:
+        log.warning("no validation images: the weights of the last step are saved, not the best ones")
+    old = _evaluator(replay.captions, replay.embeddings, config, REPLAYED) if replay else None
+    return MeanOfBoth(new, old) if new is not None and old is not None else new
+
+
+def _evaluator(
+    captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig, name: str
+) -> RetrievalEvaluator | None:
+    """Returns the evaluator of a validation split, each image once; None where it has no images."""
     from turkish_clip.evaluator import RetrievalEvaluator
 
     rows = deduplicate(without_skipped(captions.rows.of_split("validation"), embeddings), embeddings)
     if not rows:
-        log.warning("no validation images: the weights of the last step are saved, not the best ones")
         return None
     return RetrievalEvaluator(
         [row.captions for row in rows],
         embeddings.unit_rows([row.image_id for row in rows]),
+        name=name,
         batch_size=config.batch_size,
     )

@@ -18,6 +18,8 @@ from training.run.source import SourceConfig
 DEVICES = ("auto", "cpu", "cuda", "mps")
 CLOSED_FORM = "closed_form"  # in an ablation, the row without training
 DEFAULT_EPOCHS, MIN_STEPS = 3.0, 1000
+DENSE_LEARNING_RATE = 1e-3
+INIT_LEARNING_RATE, INIT_STEPS = 5e-5, 200  # of a text encoder that has been trained before
 SHA256 = re.compile(r"[0-9a-f]{64}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -133,6 +135,14 @@ class DistillConfig(EmbeddingsConfig):
     train_images: int = option(0, "number of training images, chosen by a hash of their ids; 0: all", low=0)
     backbone: str = option("dbmdz/bert-base-turkish-cased", "Hub id or folder of a BERT, or scratch: a small new one")
     backbone_revision: str = option("", "revision of the backbone on the Hub; empty: the newest")
+    init: str = option("", "Hub id or folder of a text encoder to go on from, in place of a backbone; empty: none")
+    init_revision: str = option("", "revision of init on the Hub; empty: the newest")
+    replay: str = option(
+        "", "recipe or run folder of captions that init was trained on and that are trained on again; empty: none"
+    )
+    replay_fraction: float = option(
+        0.5, "fraction of an epoch's captions that are replayed; 0: measured alone", low=0, high=0.99
+    )
     scratch_layers: int = option(3, "layers of a scratch backbone", low=1, high=48)
     scratch_hidden: int = option(192, "hidden width of a scratch backbone, a multiple of 32", low=32, high=2048)
     scratch_vocabulary: int = option(2000, "word pieces of a scratch backbone, learnt from the captions", low=100)
@@ -155,9 +165,13 @@ class DistillConfig(EmbeddingsConfig):
     )
     batch_size: int = option(128, "captions per optimizer step, over all processes and micro-batches", low=1)
     learning_rate: float = option(
-        0.0, "peak learning rate of AdamW, cosine decay to zero; 0: 2e-4, or 1e-3 for a scratch backbone", low=0
+        0.0,
+        "peak learning rate of AdamW, cosine decay to zero; 0: 2e-4, 1e-3 for a scratch backbone, 5e-5 for init",
+        low=0,
     )
-    dense_learning_rate: float = option(0.0, "peak learning rate of the layers that the backbone lacks; 0: 1e-3", low=0)
+    dense_learning_rate: float = option(
+        0.0, "peak learning rate of the layers that the backbone lacks; 0: 1e-3, or with init as of the others", low=0
+    )
     warmup_fraction: float = option(0.05, "fraction of the steps with linear warm-up", low=0, high=1)
     weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
     ascii_probability: float = option(
@@ -203,10 +217,31 @@ class DistillConfig(EmbeddingsConfig):
                 "leave matryoshka out"
             )
 
+        if self.replay and not self.init:
+            raise ConfigError("expected 'replay' beside 'init', got it alone; name the text encoder to go on from")
+        if self.init and not self.epochs:
+            raise ConfigError("expected 'init' to be trained, got 'epochs' 0; leave one of them out")
+
+    @property
+    def starts_from_closed_form(self) -> bool:
+        """Whether the Dense layer starts as the closed form; that of `init` is kept."""
+        return self.dense_start == "ridge" and not self.init
+
     @property
     def peak_learning_rate(self) -> float:
-        """The learning rate that was given, or else the default for the backbone."""
-        return self.learning_rate or default_learning_rate(self.backbone)
+        """The learning rate that was given, or else the default for the backbone or for `init`."""
+        return self.learning_rate or (INIT_LEARNING_RATE if self.init else default_learning_rate(self.backbone))
+
+    @property
+    def peak_dense_learning_rate(self) -> float:
+        """The learning rate of what the backbone lacks; that of `init` is trained as the rest."""
+        return self.dense_learning_rate or (self.peak_learning_rate if self.init else DENSE_LEARNING_RATE)
+
+    def epochs_of(self, steps_per_epoch: int) -> float:
+        """Returns the epochs that were given, or else as many as the defaults make of the steps of an epoch."""
+        if self.epochs >= 0:
+            return self.epochs
+        return INIT_STEPS / steps_per_epoch if self.init else default_epochs(steps_per_epoch)
 
 
 def default_epochs(steps_per_epoch: int) -> float:

@@ -163,7 +163,7 @@ def test_without_a_validation_split_the_penalty_is_the_default(
     )  # fmt: skip
     store = read_embeddings(embeddings)
     pairs = load_pairs(read_captions(config), store, config)
-    encoder = build_student(config, pairs, store.manifest.dim)
+    encoder = build_student(config, pairs, store.manifest)
     without = SimpleNamespace(texts=pairs.texts, blocks=pairs.blocks, evaluator=None)
     fitted = closed_form.fit(encoder, without, 16)  # type: ignore[arg-type]
     assert (fitted.penalty, fitted.validation_mrr) == (closed_form.DEFAULT_PENALTY, None)
