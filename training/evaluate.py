@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.data.samples import Row
 from training.data.sources import read_captions
 from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddings, remove_cross_split_duplicates
-from training.evaluation.calibration import calibrate, cosine_percentiles
+from training.evaluation.calibration import Encode, calibrate, cosine_percentiles
+from training.evaluation.probes import has_english, measure_probed
 from training.evaluation.report import write_report
 from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits, read_model_record
 from training.evaluation.retrieval import (
@@ -34,6 +35,9 @@ from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import METRIC_NAMES, hubness
 from turkish_clip.resolve import MODEL_FOLDER
 from turkish_clip.verify import RECORD
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 log = logging.getLogger("training")
 FEW_IMAGES = 100
@@ -57,9 +61,10 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     split = measure(student, rows, embeddings, config)
     warn_truncated(student, split.relevance.texts)
-    log.info("measured %s; now the teacher reference and the robustness", config.split)
-    teacher = load_teacher(embeddings, config) if any(row.english for row in rows) else None
+    log.info("measured %s; now the teacher reference, the robustness and the probes", config.split)
+    teacher = load_teacher(embeddings, config) if any(map(has_english, rows)) else None
     robustness = measure_robustness(student, split, config)
+    encode_turkish, encode_english = partial(encode, student, config=config), _encoder(teacher, config)
 
     results = Results(
         model=str(config.model or config.folder / MODEL_FOLDER),
@@ -73,7 +78,8 @@ def main(argv: list[str]) -> dict[str, Any]:
         duplicates=disjoint.duplicates,
         hubness=Hubness(hubness(split.texts, split.images), hubness(split.images, split.texts)),
         robustness=robustness,
-        temperature=calibrate(partial(encode, student, config=config), disjoint.captions, rows, embeddings, config),
+        **vars(measure_probed(encode_turkish, encode_english, split, rows, config)),
+        temperature=calibrate(encode_turkish, disjoint.captions, rows, embeddings, config),
         cosines=cosine_percentiles(split.relevance, split.texts, split.images),
         wall_seconds={"evaluate": round(time.perf_counter() - began, 2)},
     )
@@ -103,6 +109,11 @@ def _read_embeddings(config: EvaluateConfig, dim: int) -> ImageEmbeddings:
     return read_embeddings(
         config.embeddings_folder, image_model=config.image_model, revision=config.image_model_revision, dim=dim
     )
+
+
+def _encoder(teacher: SentenceTransformer | None, config: EvaluateConfig) -> Encode | None:
+    """Returns what encodes English texts as unit vectors: the teacher's own text tower; None without one."""
+    return None if teacher is None else partial(encode, teacher, config=config)
 
 
 def _write(results: Results, rows: Sequence[Row], split: Split, config: EvaluateConfig) -> dict[str, Any]:
@@ -141,9 +152,41 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"{f'Turkish text → image, {width} components':<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
     retention = ", ".join(f"{name} {corrupted['retention']:.1%}" for name, corrupted in results["robustness"].items())
     lines.append(f"retention of recall@1: {retention}")
+    lines += probe_lines(results)
     if results["images"] < FEW_IMAGES:
         lines.append(f"only {results['images']} images: the figures are uncertain; see the intervals in the report")
     return "\n".join(lines)
+
+
+def probe_lines(results: dict[str, Any]) -> list[str]:
+    """Returns the lines of the table about probes, prompts and slices; none of what was not measured."""
+    lines = []
+    if results["probes"]:
+        lines.append(f"{'probes: forced choices, chance 0.5':<36}{'pairs':>8}{'student':>22}{'teacher':>22}")
+    for name, probe in results["probes"].items():
+        figures = "".join(f"{_estimate(probe.get(who)):>22}" for who in ("student", "teacher"))
+        lines.append(f"  {name:<34}{probe['pairs']:>8}{figures}")
+    if prompts := results.get("prompts"):
+        lines.append(
+            f"zero-shot among {prompts['labels']} labels: {prompts['mean']:.3f} ± {prompts['standard_deviation']:.3f} "
+            f"over {len(prompts['templates'])} templates ({prompts['min']:.3f} to {prompts['max']:.3f}), "
+            f"{prompts['ensemble']['value']:.3f} with all of them"
+        )
+    for name, found in results["slices"].items():
+        shift = found["shift"].get("text_to_image")
+        than = f", {shift['value']:+.3f} than the rest" if shift else ""
+        lines.append(
+            f"slice {name}: {found['images']} images, recall@1 {found['text_to_image']['recall_at_1']:.3f}{than}"
+        )
+    return lines
+
+
+def _estimate(measured: dict[str, Any] | None) -> str:
+    """Returns an estimate with its interval; a dash for what was not measured."""
+    if measured is None:
+        return "–"
+    ends = measured.get("ci95")
+    return f"{measured['value']:.3f}" + (f" ({ends[0]:.3f}–{ends[1]:.3f})" if ends else "")
 
 
 if __name__ == "__main__":

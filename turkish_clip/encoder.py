@@ -15,12 +15,12 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
+from tokenizers.normalizers import Lowercase, Sequence
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from turkish_clip.errors import InputError
 from turkish_clip.text import turkish_normalizer
 
-DIM = 512  # width of CLIP ViT-B/32's shared space
 MAX_TOKENS = 128
 # Names that current versions write and older ones do not know → names that both resolve.
 OLDER_NAMES = {
@@ -28,6 +28,9 @@ OLDER_NAMES = {
     "TokenizersBackend": "PreTrainedTokenizerFast",  # renamed in transformers 5
 }
 NAMING_FILES = ("modules.json", "router_config.json", "tokenizer_config.json")
+# Image models whose text side was trained on lower case, padded to its full length, without a mask. The host pads to
+# the longest text of a batch. Source: the conversion scripts of both models in transformers.
+PADDED_IN_TRAINING = ("siglip", "siglip2")
 PROBE = Image.new("RGB", (32, 32), "white")  # embedded to see a model's width, which its configuration may not give
 
 
@@ -38,7 +41,7 @@ class ModelError(InputError):
 def build_text_encoder(
     backbone: str | Path,
     *,
-    dim: int = DIM,
+    dim: int,
     max_tokens: int = MAX_TOKENS,
     revision: str | None = None,
     device: str | None = None,
@@ -186,7 +189,7 @@ def image_side(model: SentenceTransformer) -> int | None:
 
 
 def load_model(name: str | Path, *, revision: str | None = None, device: str | None = None) -> SentenceTransformer:
-    """Loads a SentenceTransformer without remote code.
+    """Loads a SentenceTransformer without remote code, its text side set up as it was trained.
 
     Args:
         name: Hub id or folder.
@@ -198,9 +201,18 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str | N
     """
     _check_device(device)
     try:
-        return SentenceTransformer(str(name), revision=revision or None, device=device, trust_remote_code=False)
+        model = SentenceTransformer(str(name), revision=revision or None, device=device, trust_remote_code=False)
     except Exception as error:  # the Hub client, transformers and safetensors raise unrelated types
         raise _unloadable("model", str(name), error) from error
+    for module in model.children():
+        if isinstance(module, Transformer) and module.config.model_type in PADDED_IN_TRAINING:
+            _pad_as_in_training(module)
+    return model
+
+
+def query_prompt(model: SentenceTransformer) -> str | None:
+    """Returns what a model puts before a text that images are searched with: its default prompt, or that of queries."""
+    return model.prompts.get(model.default_prompt_name or "query") or None
 
 
 def available_devices() -> dict[str, bool]:
@@ -246,6 +258,17 @@ def _load_backbone(backbone: str, revision: str | None, max_tokens: int) -> Tran
     return transformer
 
 
+def _pad_as_in_training(transformer: Transformer) -> None:
+    """Makes the text side of a SigLIP lower the case of texts and pad them to its full length, without a mask."""
+    length = transformer.config.text_config.max_position_embeddings
+    usual = {"padding": "max_length", "max_length": length, "return_attention_mask": False}
+    transformer.processing_kwargs["text"] = {**usual, **transformer.processing_kwargs.get("text", {})}
+    backend = getattr(transformer.tokenizer, "backend_tokenizer", None)
+    inner = getattr(backend, "normalizer", None)
+    if backend is not None and (inner is None or "A" in inner.normalize_str("A")):
+        backend.normalizer = Sequence([Lowercase(), *([inner] if inner else [])])
+
+
 def _turkish_tokenizer(tokenizer: PreTrainedTokenizerBase, backbone: str, max_tokens: int) -> PreTrainedTokenizerFast:
     """Returns the backbone's tokenizer with `turkish_normalizer` in front of its own normalizer.
 
@@ -272,7 +295,7 @@ def _sides(model: SentenceTransformer) -> str:
 
 def _unloadable(kind: str, name: str, error: Exception) -> ModelError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return ModelError(
-        f"expected a {kind} at {name!r}, got {type(error).__name__}: {reason}; "
-        "check the id or folder, and the connection (without one, give a folder)"
-    )
+    advice = "check the id or folder, and the connection (without one, give a folder)"
+    if isinstance(error, ImportError):
+        reason, advice = reason.partition(". ")[0], "install what it asks for, for the same torch"
+    return ModelError(f"expected a {kind} at {name!r}, got {type(error).__name__}: {reason}; {advice}")

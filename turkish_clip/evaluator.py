@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from turkish_clip.errors import InputError
-from turkish_clip.metrics import Relevance, unit
+from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
 
 
 class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
@@ -64,8 +64,7 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
                 f"expected finite vectors from the text encoder, got NaN or infinity at step {steps}: the training has "
                 "diverged; lower the learning rate"
             )
-        forth = self.relevance.text_to_image(texts, self.unit_images)
-        back = self.relevance.image_to_text(texts, self.unit_images)
+        forth, back = self._measure(texts)
         metrics: dict[str, Any] = {"mrr": (forth.mrr + back.mrr) / 2}
         for direction, retrieval in (("text_to_image", forth), ("image_to_text", back)):
             numbers = {metric: value for metric, value in asdict(retrieval).items() if metric != "ci95"}
@@ -73,3 +72,12 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
         prefixed: dict[str, float] = self.prefix_name_to_metrics(metrics, self.name)
         self.store_metrics_in_model_card_data(model, prefixed, epoch, steps)
         return prefixed
+
+    def mrr(self, texts: NDArray[np.floating]) -> float:
+        """Returns the primary metric for vectors of the split's texts, `relevance.texts`: (n, dim), raw or unit."""
+        forth, back = self._measure(unit(texts))
+        return (forth.mrr + back.mrr) / 2
+
+    def _measure(self, unit_texts: Vectors) -> tuple[Retrieval, Retrieval]:
+        forth = self.relevance.text_to_image(unit_texts, self.unit_images)
+        return forth, self.relevance.image_to_text(unit_texts, self.unit_images)

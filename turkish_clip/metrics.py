@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,21 +102,40 @@ def summarise(rank: Ranks, image_numbers: Sequence[int], *, bootstrap_samples: i
     means = {name: float(value.mean()) for name, value in values.items()}
     intervals: dict[str, tuple[float, float]] = {}
     if bootstrap_samples:
-        clusters = np.asarray(image_numbers, dtype=np.int64)
-        count = int(clusters.max()) + 1
-        sizes = np.bincount(clusters, minlength=count).astype(np.float64)
-        sums = {name: np.bincount(clusters, weights=value, minlength=count) for name, value in values.items()}
-        rng = np.random.default_rng(seed)
-        draws: dict[str, list[float]] = {name: [] for name in values}
-        for _ in range(bootstrap_samples):
-            picked = rng.integers(0, count, size=count)
-            total = sizes[picked].sum()
-            for name in values:
-                draws[name].append(float(sums[name][picked].sum() / total))
-        for name, drawn in draws.items():
-            low, high = np.percentile(drawn, [2.5, 97.5])
-            intervals[name] = (float(low), float(high))
+        drawn = bootstrap_means(values, image_numbers, bootstrap_samples=bootstrap_samples, seed=seed)
+        intervals = {name: interval(means) for name, means in drawn.items()}
     return Retrieval(**means, median_rank=float(np.median(rank)), ci95=intervals)
+
+
+def bootstrap_means(
+    values: Mapping[str, NDArray[np.float64]], image_numbers: Sequence[int], *, bootstrap_samples: int, seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """Returns the mean of each metric in each sample of a bootstrap over images: (bootstrap_samples,) per metric.
+
+    Args:
+        values: for each metric what each query contributes, (q,) float64.
+        image_numbers: for each query the number of its image, from 0.
+        bootstrap_samples: how many times to resample.
+        seed: of the resampling.
+    """
+    clusters = np.asarray(image_numbers, dtype=np.int64)
+    count = int(clusters.max()) + 1
+    sizes = np.bincount(clusters, minlength=count).astype(np.float64)
+    sums = {name: np.bincount(clusters, weights=value, minlength=count) for name, value in values.items()}
+    rng = np.random.default_rng(seed)
+    drawn = {name: np.empty(bootstrap_samples) for name in values}
+    for sample in range(bootstrap_samples):
+        picked = rng.integers(0, count, size=count)
+        total = sizes[picked].sum()
+        for name in values:
+            drawn[name][sample] = sums[name][picked].sum() / total
+    return drawn
+
+
+def interval(drawn: NDArray[np.float64]) -> tuple[float, float]:
+    """Returns the ends of the 95 % percentile interval of a metric's values in bootstrap samples."""
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def hubness(queries: Vectors, candidates: Vectors, k: int = 10) -> float:

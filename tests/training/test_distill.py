@@ -74,11 +74,18 @@ def test_the_files_of_a_run(finished: dict[str, Any], embeddings: Path) -> None:
     assert len(record["inputs"]["manifest_sha256"]) == len(record["summary"]["weights_sha256"]) == 64
     curve = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert sum("eval_validation_mrr" in entry for entry in curve) >= 4
-    losses = [entry["loss"] for entry in curve if "loss" in entry]
-    assert losses[-1] < losses[0]
     model = SentenceTransformer(str(run / "model"), device="cpu")
     assert model.encode(["kırmızı ev"]).shape == (1, 16)
     assert model.max_seq_length == 32
+
+
+def test_random_weights_of_the_dense_layer_learn(
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    distill.main(arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "--dense_start", "random"))
+    curve = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    losses = [entry["loss"] for entry in curve if "loss" in entry]
+    assert losses[-1] < losses[0]
 
 
 def test_same_seed_same_weights_other_seed_others(

@@ -26,6 +26,7 @@ from training.run.provenance import GitState, machine
 from training.run.recipe import ConfigError
 from training.run.record import RunError, RunInputs, RunRecord
 from turkish_clip.encoder import load_model
+from turkish_clip.templates import PHOTOGRAPHS
 from turkish_clip.verify import RECORD, ModelRecord, as_lines, encode_each, golden_images, unit, verify
 
 IDS = ["--model_id", "me/text", "--paired_id", "me/pair", "--image_model_id", "me/image"]
@@ -64,20 +65,25 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     results = Results.read(run)
     row = {"model": "this model", "test": "XM3600", "text_to_image": [0.1234, None, None], "source": "measured"}
+    row |= {"protocol": "all captions", "width": 16, "size": None, "license": None, "note": ""}
     table = [row | {"image_to_text": [None] * 3}]
+    sts = {"test": "STS22.v2", "type": "STS", "subset": "tr", "metric": "cosine_spearman", "score": 0.4567}
     image = trained_image_model(publish.finished_run(run)).weights_sha256
     benchmark = {"weights_sha256": results.weights_sha256, "image_weights_sha256": image, "subset": "tr"}
-    benchmark |= {"tasks": {"XM3600T2IRetrieval": {}}, "table": [*table, row | {"test": "my holiday"}]}
+    benchmark |= {"tasks": {"XM3600T2IRetrieval": {}}, "table": [*table, row | {"test": "my holiday"}], "text": [sts]}
+    benchmark |= {"format": 2}
     (run / "benchmark.json").write_text(json.dumps(benchmark), encoding="utf-8")
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), results)
     card = (config.output / "README.md").read_text(encoding="utf-8")
-    assert "| this model | XM3600 | 0.123 / – / – | – / – / – | measured |" in card
+    assert "| this model | XM3600 | all captions | 16 | 0.123 / – / – | – / – / – | – | measured |" in card
+    assert "| STS22.v2 | STS | tr | cosine_spearman | 0.457 |" in card
+    assert "COCO" not in card  # which is said of XTD10
     assert "can't be compared with it line by line" not in card
     assert "my holiday" not in card
-    for other in ({"weights_sha256": "0"}, {"image_weights_sha256": "0"}, {"subset": "de"}):
+    for other in ({"weights_sha256": "0"}, {"image_weights_sha256": "0"}, {"subset": "de"}, {"format": 1}):
         (run / "benchmark.json").write_text(json.dumps(benchmark | other), encoding="utf-8")
-        assert build.benchmark_of(run, results.weights_sha256, image) == []
+        assert build.benchmark_of(run, results.weights_sha256, image) == ([], [])
     assert "of other weights" in caplog.text
 
 
@@ -107,6 +113,34 @@ def test_the_card_tells_of_shorter_vectors_and_of_captions_without_images(run: P
     assert "captions, 1234 of them without an image, (" in card
     record = ModelRecord.from_json((config.output / RECORD).read_text(encoding="utf-8"))
     assert record.matryoshka == [256, 128]
+
+
+def test_the_card_shows_the_probes_that_were_measured_and_no_others(run: Path) -> None:
+    def card() -> str:
+        config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
+        publish.build(config, publish.finished_run(run), Results.read(run))
+        return (config.output / "README.md").read_text(encoding="utf-8")
+
+    unmeasured = card()
+    assert "### Probes" not in unmeasured
+    assert "### Slices" not in unmeasured
+    measured = {"pairs": 40, "images": 20, "chance": 0.5, "student": {"value": 0.6125, "ci95": [0.4875, 0.7375]}}
+
+    def add(results: dict[str, Any]) -> None:
+        results["probes"] = {"renk|yer": measured, "sayı": measured | {"teacher": {"value": 0.7}}}
+        figures = {name: results[name] for name in ("images", "captions", "text_to_image", "image_to_text")}
+        results["slices"] = {"çizim": figures | {"shift": {"text_to_image": {"value": -0.25}}}}
+        del results["prompts"]
+
+    change(run / "results.json", add)
+    written = card()
+    assert "| renk/yer | 0.613 (0.487–0.738) | – | 0.5 | 40 |" in written
+    assert "| sayı | 0.613 (0.487–0.738) | 0.700 | 0.5 | 40 |" in written
+    assert "| text → image |" in written
+    assert "| -0.250 |\n" in written
+    assert "### Wording of labels" not in written
+    change(run / "results.json", lambda results: results["probes"].pop("sayı"))
+    assert "| probe | Turkish text encoder | chance | pairs |\n|---|---|---|---|\n| renk/yer | 0.613" in card()
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +221,7 @@ def test_failed_checks(run: Path, file: str, how: dict[str, Any], reason: str | 
     change(run / file, lambda value: value.update(how))
     expected = f"expected a run that can be published, got 1 failed check: .*{reason}"
     if reason and reason.startswith("got "):
-        expected = f"expected results.json of format 2 in .*{reason}"
+        expected = f"expected results.json of format 3 in .*{reason}"
     if reason is None:
         expected = "expected the image model that the run was trained with, got other weights in me/image"
     with pytest.raises(RunError, match=expected):
@@ -338,7 +372,7 @@ def test_the_numbers_of_the_card_are_in_the_results(trained: Path, built: dict[s
     head, _, rest = card.partition("## Results")
     figures = rest.partition("### Baselines")[0]
     known = {f"{number:.3f}" for number in measured} | {f"{number:g}" for number in measured}
-    known |= {f"{100 * number:.1f}" for number in measured} | {"95", "1", "5", "10", "100.0"}
+    known |= {f"{100 * number:.1f}" for number in measured} | {"95", "1", "5", "10", "100.0", str(len(PHOTOGRAPHS))}
     for number in re.findall(r"\d+(?:\.\d+)?", figures):
         assert number in known, number
     for number in re.findall(r"value: (\S+)", head):

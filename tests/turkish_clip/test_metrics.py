@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from turkish_clip import metrics
-from turkish_clip.metrics import METRIC_NAMES, Relevance, hubness, ranks, summarise, unit
+from turkish_clip.metrics import METRIC_NAMES, Relevance, bootstrap_means, hubness, interval, ranks, summarise, unit
 
 
 def naive_rank(scores: list[float], right: list[int]) -> int:
@@ -93,6 +93,16 @@ def test_intervals_draw_images_not_captions() -> None:
     clustered = summarise(rank, np.repeat(np.arange(50), 10), bootstrap_samples=400).ci95["recall_at_1"]
     independent = summarise(rank, np.arange(500), bootstrap_samples=400).ci95["recall_at_1"]
     assert clustered[1] - clustered[0] > 2 * (independent[1] - independent[0])
+
+
+def test_the_bootstrap_takes_all_queries_of_an_image_or_none() -> None:
+    """Image 0 has the values 1 and 1, image 1 the value 0: samples of two images have a mean of 1, 2/3 or 0."""
+    drawn = bootstrap_means({"a": np.array([1.0, 0.0, 1.0])}, [0, 1, 0], bootstrap_samples=2000)["a"]
+    fractions = [float(np.isclose(drawn, mean).mean()) for mean in (0, 2 / 3, 1)]
+    assert sum(fractions) == 1
+    assert fractions == pytest.approx([1 / 4, 1 / 2, 1 / 4], abs=0.04)
+    assert interval(drawn) == (0.0, 1.0)
+    assert interval(np.arange(101.0)) == (2.5, 97.5)
 
 
 def test_errors_name_the_numbers() -> None:

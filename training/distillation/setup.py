@@ -14,7 +14,7 @@ from training.data.sources import Captions, read_captions
 from training.distillation.sharding import BatchSharding
 from training.embeddings.manifest import MANIFEST
 from training.embeddings.store import ImageEmbeddings, read_embeddings
-from training.run.config import DistillConfig
+from training.run.config import DistillConfig, default_epochs
 from training.run.distributed import is_main_process, join_process_group, rank, world_size
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import commit_of, sha256_of, sha256_of_texts
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 
+DENSE_LEARNING_RATE = 1e-3
+FRESH = r"^(_orig_mod\.)?(model\.2\.linear\.|logit_scale$)"  # what the backbone lacks, by its names in the loss
 COMPILERS = (os.environ.get("CXX", "g++"), "c++", "clang++", "cl")  # one of which torch.compile runs
 
 
@@ -125,7 +127,10 @@ def training_arguments(
     from training.run.distributed import device_of
 
     sharding = sharding_of(config, captions)
-    steps = max(1, math.ceil(sharding.steps * config.epochs))
+    epochs = default_epochs(sharding.steps) if config.epochs < 0 else config.epochs
+    steps = max(1, math.ceil(sharding.steps * epochs))
+    if is_main_process():
+        log.info("%d steps of %d captions: %.3g epochs", steps, config.batch_size, steps / sharding.steps)
     interval = math.ceil(steps / config.evaluations)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
@@ -134,6 +139,7 @@ def training_arguments(
         gradient_accumulation_steps=sharding.micro_batches,
         batch_sampler=partial(ShardedBatchSampler, sharding=sharding, by_length=config.group_by_length),
         learning_rate=config.peak_learning_rate,
+        learning_rate_mapping={FRESH: config.dense_learning_rate or DENSE_LEARNING_RATE},
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_fraction * steps),
         weight_decay=config.weight_decay,

@@ -59,7 +59,7 @@ def save(
     run: Run,
     inputs: RunInputs,
     history: list[dict[str, Any]],
-    trained_on: dict[str, int],
+    trained_on: dict[str, int | float | None],
 ) -> dict[str, Any]:
     """Saves the model with its record, atomically, and finishes run.json; returns the summary recorded there.
 
@@ -69,7 +69,7 @@ def save(
         run: its run.
         inputs: of the run; they name the image model.
         history: the trainer's log.
-        trained_on: counts for the summary.
+        trained_on: counts and the closed form's figures, for the summary.
     """
     from turkish_clip.atomic import atomic_folder
     from turkish_clip.encoder import save_text_encoder
@@ -87,13 +87,14 @@ def save(
     with atomic_folder(run.model) as partial:
         save_text_encoder(student, partial)
         (partial / RECORD).write_text(record.to_json(), encoding="utf-8")
+    start = trained_on.get("closed_form_validation_mrr")
     scores = [entry["eval_validation_mrr"] for entry in history if "eval_validation_mrr" in entry]
     seconds = [entry["train_runtime"] for entry in history if "train_runtime" in entry]
     summary = {
         "model": str(run.model),
         "weights_sha256": weights,
-        "best_validation_mrr": max(scores, default=None),
         **trained_on,
+        "best_validation_mrr": max((score for score in (*scores, start) if score is not None), default=None),
         "train_seconds": seconds[-1] if seconds else None,
     }
     run.finish(summary)

@@ -78,6 +78,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         matrix=matrix(split, thumbnails),
         size=CHART,
         corruptions={name: label for label, name in CORRUPTION_TITLES},
+        directions=DIRECTIONS,
     )
     return path
 

@@ -65,8 +65,86 @@ class Hubness:
     image_to_text: float
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, and the ends of its 95 % interval from a bootstrap over images; None without one."""
+
+    value: float
+    ci95: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
-class Results(Figures):
+class Probe:
+    """The accuracy of forced choices between a caption and one minimal change of it.
+
+    Attributes:
+        pairs: number of choices.
+        images: number of images that they are about.
+        chance: the accuracy of guesses.
+        student: of the text encoder.
+        teacher: of the image model's own text tower on the English pairs; None where a pair has no English texts.
+    """
+
+    pairs: int
+    images: int
+    chance: float
+    student: Estimate
+    teacher: Estimate | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSpread:
+    """The zero-shot accuracy of the source's labels, with each template by itself and with all of them.
+
+    Attributes:
+        images: number of images that have labels.
+        labels: number of labels to choose among.
+        chance: the accuracy of guesses.
+        templates: template → accuracy.
+        standard_deviation: over the templates.
+        ensemble: of the normalised mean of all templates' vectors, as `ZeroShotClassifier` has it.
+    """
+
+    images: int
+    labels: int
+    chance: float
+    templates: dict[str, float]
+    mean: float
+    min: float
+    max: float
+    standard_deviation: float
+    ensemble: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice(Figures):
+    """The retrieval metrics of a slice among its own images and captions.
+
+    Attributes:
+        shift: by the direction's name among the figures: recall@1 of the slice less that of all other images, both in a
+            gallery as large as the smaller of the two; empty where either has too few images.
+    """
+
+    shift: dict[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What a split's negatives, labels and slices measure.
+
+    Attributes:
+        probes: by name; empty where the source has no negatives.
+        prompts: None where the images have no labels.
+        slices: by name; empty where the source has none.
+    """
+
+    probes: dict[str, Probe] = field(default_factory=dict)
+    prompts: PromptSpread | None = None
+    slices: dict[str, Slice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(Figures, Probed):
     """What results.json holds; metrics are fractions of 1.
 
     Attributes:
@@ -78,7 +156,7 @@ class Results(Figures):
         wall_seconds: by command.
     """
 
-    FORMAT: ClassVar[int] = 2  # files of format 1 have no number
+    FORMAT: ClassVar[int] = 3  # 2 had no probes; files of format 1 have no number
 
     model: str
     weights_sha256: str

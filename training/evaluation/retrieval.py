@@ -168,4 +168,8 @@ def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig)
         texts: the texts.
         config: gives the batch size.
     """
-    return unit(model.encode(texts, batch_size=config.text_batch_size, show_progress_bar=len(texts) > 20_000))
+    from turkish_clip.encoder import query_prompt
+
+    bar = len(texts) > 20_000
+    vectors = model.encode(texts, prompt=query_prompt(model), batch_size=config.text_batch_size, show_progress_bar=bar)
+    return unit(vectors)

@@ -241,14 +241,18 @@ class EnglishEmbeddings:
 
 def _encoded(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillConfig, raw: bool) -> Iterator[Vectors]:
     """Yields the teacher's embeddings of texts, raw or of norm 1, in order: (up to BLOCK_ROWS, dim) float32."""
+    from turkish_clip.encoder import query_prompt
+
     teacher = load_teacher(embeddings, config)
     if teacher is None:
         raise SourceError(
             f"expected an image model with a text tower for objective {config.objective!r}, got {config.image_model}, "
             "which has none; choose objective mse"
         )
+    prompt = query_prompt(teacher)
     while batch := list(islice(texts, BLOCK_ROWS)):
-        vectors = np.asarray(teacher.encode(batch, batch_size=TEXT_BATCH_SIZE, show_progress_bar=False), np.float32)
+        encoded = teacher.encode(batch, prompt=prompt, batch_size=TEXT_BATCH_SIZE, show_progress_bar=False)
+        vectors = np.asarray(encoded, np.float32)
         yield vectors if raw else unit(vectors)
 
 

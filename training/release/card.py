@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.evaluation.corruptions import CORRUPTION_TITLES
-from training.evaluation.published import read_baselines
-from training.evaluation.results import Results
+from training.evaluation.published import read_baselines, read_notes
+from training.evaluation.results import Estimate, Results
 from training.run.config import DistillConfig, EmbedConfig, PublishConfig, default_learning_rate
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import full_id
@@ -71,6 +71,9 @@ def render(fields: dict[str, Any]) -> str:
         "yaml": lambda value: json.dumps(value, ensure_ascii=False),
         "figure": lambda value: f"{value:.3f}",
         "cells": cells,
+        "estimate": estimate,
+        "recall": lambda figures: estimate(Estimate(figures.recall_at_1, figures.ci95.get("recall_at_1"))),
+        "difference": lambda shift: estimate(shift, signed=True) if shift else "–",
         "row": lambda values: " / ".join("–" if value is None else f"{value:.3f}" for value in values),
     }
     card = templates.get_template(TEMPLATE.name).render(fields)
@@ -192,6 +195,7 @@ def card_fields(
     results: Results,
     model: AboutModel,
     benchmark: Sequence[dict[str, Any]] = (),
+    text_tasks: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Returns the fields of the template.
 
@@ -201,9 +205,11 @@ def card_fields(
         results: of its model.
         model: the built model.
         benchmark: rows on published tests, ours and the baselines'; empty shows the published baselines alone.
+        text_tasks: rows of MTEB's text tasks.
     """
     data = sources_of(record)
     measured = test_sets(results, record)
+    baselines = benchmark or read_baselines()
     owner, _, name = config.repository.partition("/")
     return {
         **vars(model),
@@ -232,7 +238,12 @@ def card_fields(
         "full_width": results.text_to_image.recall_at_10,
         "clean": results.text_to_image.recall_at_1,
         "corruptions": [{"label": label, **vars(results.robustness[name])} for label, name in CORRUPTION_TITLES],
-        "baselines": benchmark or read_baselines(),
+        "probes": _named(results.probes),
+        "prompts": results.prompts,
+        "slices": _named(results.slices),
+        "baselines": baselines,
+        "notes": read_notes(baselines),
+        "text_tasks": text_tasks,
         "has_benchmark": bool(benchmark),
         "training": training(record),
         "limits": " ".join(config.limits.split()),
@@ -243,6 +254,11 @@ def card_fields(
         "author": config.author or owner,
         "citation_key": re.sub(r"\W+", "_", name),
     }
+
+
+def _named(records: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the fields of records with their names, as the cells of a table can hold these."""
+    return [{"name": name.replace("|", "/"), **vars(record)} for name, record in records.items()]
 
 
 def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> dict[str, Any]:
@@ -299,6 +315,21 @@ def cells(figures: Retrieval) -> str:
         low, high = figures.ci95.get(key, (None, None))
         shown.append(f"{getattr(figures, key):.3f}" + ("" if low is None else f" ({low:.3f}–{high:.3f})"))
     return " | ".join([*shown, f"{figures.median_rank:g}"])
+
+
+def estimate(measured: Estimate, *, signed: bool = False) -> str:
+    """Returns an estimate with its interval.
+
+    >>> estimate(Estimate(0.5, (0.25, 0.75))), estimate(Estimate(0.5), signed=True)
+    ('0.500 (0.250–0.750)', '+0.500')
+
+    Args:
+        measured: the estimate.
+        signed: whether it is a difference, with its sign.
+    """
+    number, between = ("%+.3f", " to ") if signed else ("%.3f", "–")
+    ends = f" ({number % measured.ci95[0]}{between}{number % measured.ci95[1]})" if measured.ci95 else ""
+    return f"{number % measured.value}{ends}"
 
 
 def test_sets(results: Results, record: RunRecord) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from training.run.recipe import Config, ConfigError, option, read_config
 from training.run.source import SourceConfig
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+CLOSED_FORM = "closed_form"  # in an ablation, the row without training
+DEFAULT_EPOCHS, MIN_STEPS = 3.0, 1000
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -79,11 +81,26 @@ class DistillConfig(EmbeddingsConfig):
     scratch_hidden: int = option(192, "hidden width of a scratch backbone, a multiple of 32", low=32, high=2048)
     scratch_vocabulary: int = option(2000, "word pieces of a scratch backbone, learnt from the captions", low=100)
     max_tokens: int = option(128, "tokens per caption; longer captions are cut", low=8, high=8192)
-    epochs: float = option(3.0, "passes over the training captions", low=0.001)
+    dense_start: str = option(
+        "ridge",
+        "weights that the Dense layer starts with: the ridge regression from the backbone's pooled embeddings onto the "
+        "regression targets (a closed form), or random ones",
+        choices=("ridge", "random"),
+    )
+    epochs: float = option(3.0, "passes over the training captions; 0: the closed form alone, no training", low=0)
+    min_steps: int = option(
+        1000, "optimizer steps that are made at least, in more epochs where the captions are few; 0: none", low=0
+    )
+    patience: int = option(
+        0,
+        "evaluations in a row without a better validation MRR after which the training stops; 0: it never does",
+        low=0,
+    )
     batch_size: int = option(128, "captions per optimizer step, over all processes and micro-batches", low=1)
     learning_rate: float = option(
-        0.0, "peak learning rate of AdamW, cosine decay to zero; 0: 5e-5, or 1e-3 for a scratch backbone", low=0
+        0.0, "peak learning rate of AdamW, cosine decay to zero; 0: 2e-4, or 1e-3 for a scratch backbone", low=0
     )
+    dense_learning_rate: float = option(0.0, "peak learning rate of the layers that the backbone lacks; 0: 1e-3", low=0)
     warmup_fraction: float = option(0.05, "fraction of the steps with linear warm-up", low=0, high=1)
     weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
     ascii_probability: float = option(
@@ -107,6 +124,11 @@ class DistillConfig(EmbeddingsConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_multiple_of_32(self, "scratch_hidden")
+        if not self.epochs and self.dense_start != "ridge":
+            raise ConfigError(
+                f"expected 'dense_start' ridge with 'epochs' 0, the closed form alone, got {self.dense_start!r}; "
+                "leave it out, or train"
+            )
         if any(width < 1 for width in self.matryoshka):
             raise ConfigError(f"expected widths above 0 for 'matryoshka', got {min(self.matryoshka)}; take it out")
         self.check_matryoshka(self.objective)
@@ -117,7 +139,7 @@ class DistillConfig(EmbeddingsConfig):
         Raises:
             ConfigError: one is, whose vectors have no norm that a shorter width could keep.
         """
-        raw = [name for name in objectives if OBJECTIVES[name].raw]
+        raw = [name for name in objectives if name in OBJECTIVES and OBJECTIVES[name].raw]
         if self.matryoshka and raw:
             raise ConfigError(
                 f"expected an objective of unit vectors for 'matryoshka', got {', '.join(raw)}; choose another, or "
@@ -130,9 +152,14 @@ class DistillConfig(EmbeddingsConfig):
         return self.learning_rate or default_learning_rate(self.backbone)
 
 
+def default_epochs(steps_per_epoch: int) -> float:
+    """Returns the default number of epochs: 3, or as many as make 1,000 steps (training/LOG.md)."""
+    return max(DEFAULT_EPOCHS, MIN_STEPS / steps_per_epoch)
+
+
 def default_learning_rate(backbone: str) -> float:
     """Returns the default peak learning rate for a backbone: fresh weights need a larger one than pretrained ones."""
-    return 1e-3 if backbone == "scratch" else 5e-5
+    return 1e-3 if backbone == "scratch" else 2e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,17 +190,28 @@ BENCHMARK_TASKS = (
     "WITT2IRetrieval",
     "WITI2TRetrieval",
 )
+# MTEB's Turkish text tasks that measure a sentence by itself: similarity of sentences, and classes of sentences.
+TEXT_TASKS = (
+    "STS17",
+    "STS22.v2",
+    "MassiveIntentClassification",
+    "MassiveScenarioClassification",
+    "TurkishMovieSentimentClassification.v2",
+    "TurkishProductSentimentClassification.v2",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Measures a text encoder and its image model on MTEB's Turkish image retrieval tasks (extra benchmark)."""
+    """Measures a text encoder and its image model on MTEB's Turkish tasks, of images or of text (extra benchmark)."""
 
     run: str = option("", "folder of the results; a training run is measured in its own")
     model: str = option("", "Hub id or folder of the text encoder or pair; empty: that of the run")
     image_model: str = option("", "Hub id or folder of the image model; empty: the one that the model names")
-    tasks: tuple[str, ...] = option(BENCHMARK_TASKS, "MTEB tasks, separated by commas; none: only the data of --data")
-    subset: str = option("tr", "name of the language within a task")
+    tasks: tuple[str, ...] = option(
+        BENCHMARK_TASKS, "MTEB tasks, separated by commas; text: its Turkish text tasks; none: only the data of --data"
+    )
+    subset: str = option("tr", "name of the language within a task; tr also finds tur, tur_Latn, turkish and en-tr")
     data: str = option("", "benchmark that MTEB lacks, as any source of captions: a folder, table or Hub data set")
     data_name: str = option("", "name of data in the table of results, such as XTD10; empty: the last part of data")
     data_captions: tuple[str, ...] = option((), "columns of Turkish captions in data; empty: captions, caption or text")
@@ -194,22 +232,31 @@ class BenchmarkConfig:
         """The run folder."""
         return Path(self.run)
 
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The names of MTEB's tasks, each once, with `text` and `none` resolved."""
+        named = [TEXT_TASKS if name == "text" else (name,) for name in self.tasks if name != "none"]
+        return tuple(dict.fromkeys(task for names in named for task in names))
+
 
 @dataclass(frozen=True, kw_only=True)
 class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
     """Distils once for each objective, data size and seed from the same image embeddings, and compares the results."""
 
-    objectives: tuple[str, ...] = option(tuple(OBJECTIVES), "objectives to compare, separated by commas")
+    objectives: tuple[str, ...] = option(
+        (CLOSED_FORM, *OBJECTIVES), "objectives to compare, separated by commas; closed_form: mse with no training"
+    )
     split: str = option("validation", "split to compare on", choices=("train", "validation", "test"))
     seeds: tuple[int, ...] = option((0, 1, 2), "seeds to train with, separated by commas")
     sizes: tuple[int, ...] = option((0,), "numbers of training images, separated by commas, at equal steps; 0: all")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unknown = [name for name in self.objectives if name not in OBJECTIVES]
+        known = (CLOSED_FORM, *OBJECTIVES)
+        unknown = [name for name in self.objectives if name not in known]
         if unknown or not self.objectives:
             raise ConfigError(
-                f"expected 'objectives' out of {', '.join(OBJECTIVES)}, got {unknown or 'none'}; choose among them"
+                f"expected 'objectives' out of {', '.join(known)}, got {unknown or 'none'}; choose among them"
             )
         self.check_matryoshka(*self.objectives)
         if not self.seeds or not self.sizes or min(self.sizes) < 0:

@@ -50,6 +50,16 @@ class Source:
     label_column: str = option(
         "", "column of object classes, in Turkish, text or list, to fit the temperature on; empty: labels, if present"
     )
+    negatives_column: str = option(
+        "",
+        "column of minimal, false changes of captions, to probe with: a list of texts or of records; empty: negatives, "
+        "if present; none: no column",
+    )
+    slices_column: str = option(
+        "",
+        "column of the slices (styles, origins …) that an image belongs to and that are measured by themselves, text "
+        "or list; empty: slices, if present; none: no column",
+    )
     id_column: str = option("", "column of the image's id; empty: image_id, else its path or row number")
     split_column: str = option("split", "column of the split (train, validation or test), if present")
     weight: float = option(
