@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images, evaluate, publish
-from training.evaluation.results import Results
+from training.evaluation.results import Figures, Results
 from training.release import build
 from training.release import checks as pre_publish_checks
 from training.release.card import CardError, check, public_name, sources_of, trained_image_model
@@ -26,7 +27,7 @@ from training.run.recipe import ConfigError
 from training.run.record import RunError, RunInputs, RunRecord
 from turkish_clip.encoder import load_model
 from turkish_clip.templates import PHOTOGRAPHS
-from turkish_clip.verify import RECORD, as_lines, encode_each, golden_images, unit, verify
+from turkish_clip.verify import RECORD, ModelRecord, as_lines, encode_each, golden_images, unit, verify
 
 IDS = ["--model_id", "me/text", "--paired_id", "me/pair", "--image_model_id", "me/image"]
 LICENSES = ["--license", "apache-2.0", "--captions_license", "cc0-1.0"]
@@ -95,6 +96,23 @@ def test_the_card_describes_the_objective_of_the_training(run: Path) -> None:
     assert "positives of a contrastive (InfoNCE) loss against in-batch negatives" in card
     assert "MSE distillation: captions go in" not in card
     assert "25 % with a typo" in card
+
+
+def test_the_card_tells_of_shorter_vectors_and_of_captions_without_images(run: Path) -> None:
+    change(run / "run.json", lambda record: record["summary"].update(captions_without_image=1234))
+    change(run / "model" / "turkish_clip.json", lambda record: record.update(matryoshka=[256, 128]))
+    results = Results.read(run)
+    shorter = replace(results.text_to_image, recall_at_10=0.987)
+    figures = Figures(images=1, captions=1, text_to_image=shorter, image_to_text=results.image_to_text)
+    results = replace(results, widths={"256": figures})
+    config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
+    publish.build(config, publish.finished_run(run), results)
+    card = (config.output / "README.md").read_text(encoding="utf-8")
+    assert "trained to serve at 256, 128 dimensions too: `truncate_dim=256`" in card
+    assert f"0.987 at 256, {results.text_to_image.recall_at_10:.3f} at 16)" in card
+    assert "captions, 1234 of them without an image, (" in card
+    record = ModelRecord.from_json((config.output / RECORD).read_text(encoding="utf-8"))
+    assert record.matryoshka == [256, 128]
 
 
 def test_the_card_shows_the_probes_that_were_measured_and_no_others(run: Path) -> None:
