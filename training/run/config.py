@@ -146,8 +146,8 @@ class DistillConfig(EmbeddingsConfig):
     scratch_layers: int = option(3, "layers of a scratch backbone", low=1, high=48)
     scratch_hidden: int = option(192, "hidden width of a scratch backbone, a multiple of 32", low=32, high=2048)
     scratch_vocabulary: int = option(2000, "word pieces of a scratch backbone, learnt from the captions", low=100)
-    max_tokens: int = option(128, "tokens per caption, prompt included; longer captions are cut", low=8, high=8192)
-    prompt: str = option("", "text before each caption, such as 'query: ' of E5; saved in the model, which adds it")
+    max_tokens: int = option(128, "tokens per caption; longer captions are cut", low=8, high=8192)
+    prompt: str = option("", "text before each caption, such as 'query: ' of E5; saved as the model's default prompt")
     dense_start: str = option(
         "ridge",
         "weights that the Dense layer starts with: the ridge regression from the backbone's pooled embeddings onto the "
