@@ -61,7 +61,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
     counts = {"training_images": pairs.images, "training_captions": len(pairs.texts), "captions_truncated": truncated}
-    summary = broadcast_from_main(lambda: save(student, run, depends_on, trainer.state.log_history, counts))
+    summary = broadcast_from_main(
+        lambda: save(student, run, depends_on, trainer.state.log_history, counts, pairs.texts)
+    )
     print_result(summary, config.json)
     return summary
 

@@ -13,8 +13,24 @@ from training.data.sources import read_captions
 from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddings, remove_cross_split_duplicates
 from training.evaluation.calibration import calibrate, cosine_percentiles
 from training.evaluation.report import write_report
-from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits, read_model_record
-from training.evaluation.retrieval import Split, encode, figures, measure, measure_robustness, measure_sources
+from training.evaluation.results import (
+    Hubness,
+    Results,
+    add_to_model_record,
+    check_same_splits,
+    read_model_bank,
+    read_model_record,
+)
+from training.evaluation.retrieval import (
+    Split,
+    encode,
+    figures,
+    measure,
+    measure_csls,
+    measure_hub_corrected,
+    measure_robustness,
+    measure_sources,
+)
 from training.pairs.dataset import warn_truncated, without_skipped
 from training.pairs.targets import load_teacher
 from training.run.command import print_result, quiet_hosts, run_command
@@ -50,6 +66,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     log.info("measured %s; now the teacher reference and the robustness", config.split)
     teacher = load_teacher(embeddings, config) if any(row.english for row in rows) else None
     robustness = measure_robustness(student, split, config)
+    bank = None if config.model else read_model_bank(config.folder / MODEL_FOLDER)
 
     results = Results(
         model=str(config.model or config.folder / MODEL_FOLDER),
@@ -62,6 +79,8 @@ def main(argv: list[str]) -> dict[str, Any]:
         duplicates=disjoint.duplicates,
         hubness=Hubness(hubness(split.texts, split.images), hubness(split.images, split.texts)),
         robustness=robustness,
+        hub_corrected=None if bank is None else measure_hub_corrected(split, bank, config),
+        csls=measure_csls(split, config),
         temperature=calibrate(partial(encode, student, config=config), disjoint.captions, rows, embeddings, config),
         cosines=cosine_percentiles(split.relevance, split.texts, split.images),
         wall_seconds={"evaluate": round(time.perf_counter() - began, 2)},
@@ -110,8 +129,11 @@ def table(results: dict[str, Any]) -> str:
     """Returns the main figures as a table for people."""
     head = f"{results['images']} {results['split']} images, {results['captions']} captions"
     lines = [f"{head:<52}{'recall@1':>10}{'@5':>8}{'@10':>8}"]
+    if "hub_corrected" in results:
+        results = {**results, "corrected": results["hub_corrected"]["text_to_image"]}
     for row, key in (
         ("Turkish text → image", "text_to_image"),
+        ("  the same, hubs corrected as in an index", "corrected"),
         ("image → Turkish text", "image_to_text"),
         ("English text → image, teacher reference", "teacher_text_to_image"),
         ("image → English text, teacher reference", "teacher_image_to_text"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.run.config import DistillConfig
 from training.run.distributed import is_main_process
 from training.run.objectives import OBJECTIVES
+from turkish_clip.bank import MIN_TEXTS, BankError, TextBank, write_bank
 from turkish_clip.dual_encoder import weights_sha256
+from turkish_clip.metrics import Vectors, unit
 from turkish_clip.verify import RECORD, ModelRecord
 
 if TYPE_CHECKING:
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 
     from training.pairs.dataset import Pairs
     from training.run.record import Run, RunInputs
+
+log = logging.getLogger("training")
 
 
 def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTransformer:
@@ -53,10 +59,34 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
     return student
 
 
+def text_bank(student: SentenceTransformer, texts: Iterable[str], weights: str) -> TextBank | None:
+    """Returns the text bank of a text encoder, of a part of its training captions; None, with a line, if they are few.
+
+    Args:
+        student: the trained text encoder.
+        texts: its training captions.
+        weights: the hash of its weights.
+    """
+
+    def encode(drawn: list[str]) -> Vectors:
+        return unit(student.encode(drawn, batch_size=64, show_progress_bar=False))
+
+    try:
+        return TextBank.of(texts, encode, int(student.get_embedding_dimension() or 0), weights)
+    except BankError:
+        log.info("fewer than %d different captions: no text bank, so that an index does not correct hubs", MIN_TEXTS)
+        return None
+
+
 def save(
-    student: SentenceTransformer, run: Run, inputs: RunInputs, history: list[dict[str, Any]], trained_on: dict[str, int]
+    student: SentenceTransformer,
+    run: Run,
+    inputs: RunInputs,
+    history: list[dict[str, Any]],
+    trained_on: dict[str, int],
+    texts: Iterable[str],
 ) -> dict[str, Any]:
-    """Saves the model with its record, atomically, and finishes run.json; returns the summary recorded there.
+    """Saves the model with its record and its text bank, atomically, and finishes run.json; returns its summary.
 
     Args:
         student: the trained text encoder.
@@ -64,20 +94,25 @@ def save(
         inputs: of the run; they name the image model.
         history: the trainer's log.
         trained_on: counts for the summary.
+        texts: the training captions.
     """
     from turkish_clip.atomic import atomic_folder
     from turkish_clip.encoder import save_text_encoder
 
     weights = weights_sha256(student)
+    bank = text_bank(student, texts, weights)
     record = ModelRecord(
         kind="text",
         dim=int(student.get_embedding_dimension() or 0),
         max_tokens=int(student.max_seq_length or 0),
         weights_sha256=weights,
         image_model=dict(vars(inputs.image_model)) if inputs.image_model else {},
+        bank=None if bank is None else bank.describe(),
     )
     with atomic_folder(run.model) as partial:
         save_text_encoder(student, partial)
+        if bank is not None:
+            write_bank(partial, bank)
         (partial / RECORD).write_text(record.to_json(), encoding="utf-8")
     scores = [entry["eval_validation_mrr"] for entry in history if "eval_validation_mrr" in entry]
     seconds = [entry["train_runtime"] for entry in history if "train_runtime" in entry]

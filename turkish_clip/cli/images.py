@@ -33,6 +33,14 @@ def index(
     prune: Annotated[
         bool, typer.Option("--prune", help="remove images of other indexed folders if those folders no longer exist")
     ] = False,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help="UTF-8 file of texts as they will be searched, one a line, at least 100: images that answer all of "
+            "them are put back",
+            show_default="the index's, else the text bank beside the model",
+        ),
+    ] = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -42,9 +50,10 @@ def index(
     """Make an index of an image folder, or update it with what is new, changed or gone since the last time."""
     if not folder.is_dir():
         raise InputError(f"expected a folder of images, got {folder}, which is not one; check the path")
+    texts = lines_of(queries) if queries is not None else None
     images = open_index(folder, at, model, image_model, device)
     with output.progress("indexing", quiet=json) as advance:
-        added = images.add(folder, workers=workers, prune=prune, progress=advance)
+        added = images.add(folder, workers=workers, prune=prune, queries=texts, progress=advance)
     output.show_added(added, images.uri, json)
     _leave(bool(added.skipped) or not added.images)
 
@@ -65,6 +74,10 @@ def search(
             show_default="this process searches",
         ),
     ] = None,
+    correction: Annotated[
+        bool,
+        typer.Option(help="whether images that answer everything are put back, where the index can tell; not by image"),
+    ] = True,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
@@ -77,7 +90,7 @@ def search(
         got = "both" if image is not None else "none"
         raise InputError(f"expected words or --image, got {got}; write: turkish-clip search FOLDER 'kar'")
     images = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
-    hits = images.search(image or query, k, where=where)  # type: ignore[arg-type]
+    hits = images.search(image or query, k, where=where, corrected=correction)  # type: ignore[arg-type]
     output.show_hits(hits, str(image or query), json)
     output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else str(query))
 
