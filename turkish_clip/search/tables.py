@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from turkish_clip.bank import TextBank
 from turkish_clip.errors import missing_library, one_line
@@ -241,10 +242,10 @@ class ImageTables:
         self._set_correction(images, None)
         self._write_bank(bank)
         for contents in chunks([content for (content,) in self._columns(IMAGES, "content")], CORRECTED_AT_ONCE):
-            rows = self._rows(IMAGES, f"content IN ({_quoted(contents)})")
-            vectors = np.asarray([row["vector"][: metadata.dim] for row in rows], np.float32)
-            stored = widened(vectors, hub_scores(vectors, bank.unit_vectors))
-            self._upsert(IMAGES, "content", [{**row, "vector": vector} for row, vector in zip(rows, stored)])
+            rows = self._arrow(IMAGES, f"content IN ({_quoted(contents)})")
+            vectors = np.ascontiguousarray(vectors_of(rows)[:, : metadata.dim])
+            stored = _as_column(widened(vectors, hub_scores(vectors, bank.unit_vectors)))
+            self._merge(IMAGES, "content", rows.set_column(rows.schema.get_field_index("vector"), "vector", stored))
         self._set_correction(images, wanted)
         if self.count():
             self.optimize()  # the rows written anew are in no partition
@@ -258,7 +259,7 @@ class ImageTables:
     def _write_bank(self, bank: TextBank) -> None:
         import pyarrow as pa
 
-        column = pa.FixedSizeListArray.from_arrays(pa.array(bank.vectors.ravel()), bank.vectors.shape[1])
+        column = _as_column(bank.vectors)
         schema = pa.schema([("vector", column.type)], metadata={METADATA: bank.weights_sha256.encode()})
         with storage_errors(self.uri, "write"):
             self._open[BANK] = self._connection.create_table(BANK, pa.table([column], schema=schema), mode="overwrite")
@@ -366,8 +367,10 @@ class ImageTables:
     def _upsert(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
 
+        self._merge(name, key, pa.Table.from_pylist(rows, schema=self._table(name).schema))
+
+    def _merge(self, name: str, key: str, data: Any) -> None:
         table = self._table(name)
-        data = pa.Table.from_pylist(rows, schema=table.schema)
         with storage_errors(self.uri, "write"):
             table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(data)
 
@@ -415,6 +418,13 @@ def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
     """
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _as_column(vectors: NDArray[np.floating]) -> Any:
+    """Returns (n, width) vectors as a pyarrow array of lists."""
+    import pyarrow as pa
+
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
 
 
 def _stored(row: dict[str, Any]) -> dict[str, Any]:
