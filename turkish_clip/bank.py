@@ -61,11 +61,7 @@ class TextBank:
         import numpy as np
 
         drawn = draw_texts((text for text in texts if text.strip()), MAX_BYTES // (2 * dim))
-        if len(drawn) < MIN_TEXTS:
-            raise BankError(
-                f"expected at least {MIN_TEXTS} different texts to tell which images answer everything, got "
-                f"{len(drawn)}; add texts, or leave the correction out"
-            )
+        check_enough(len(drawn))
         return cls(np.ascontiguousarray(encode(drawn), np.float16), weights_sha256)
 
     @cached_property
@@ -85,6 +81,19 @@ class TextBank:
     def describe(self) -> dict[str, Any]:
         """Returns what a model's record says of its bank."""
         return {"texts": len(self.vectors), "sha256": self.sha256}
+
+
+def check_enough(different: int) -> None:
+    """Checks that there are enough different texts for a bank.
+
+    Raises:
+        BankError: there are not.
+    """
+    if different < MIN_TEXTS:
+        raise BankError(
+            f"expected at least {MIN_TEXTS} different texts to tell which images answer everything, got {different}; "
+            "add texts, or leave the correction out"
+        )
 
 
 def draw_texts(texts: Iterable[str], count: int) -> list[str]:

@@ -48,9 +48,13 @@ def index(
     json: Json = False,
 ) -> None:
     """Make an index of an image folder, or update it with what is new, changed or gone since the last time."""
+    from turkish_clip.bank import check_enough
+
     if not folder.is_dir():
         raise InputError(f"expected a folder of images, got {folder}, which is not one; check the path")
-    texts = lines_of(queries) if queries is not None else None
+    texts = None if queries is None else lines_of(queries)
+    if texts is not None:
+        check_enough(len(set(texts)))  # before the models are loaded
     images = open_index(folder, at, model, image_model, device)
     with output.progress("indexing", quiet=json) as advance:
         added = images.add(folder, workers=workers, prune=prune, queries=texts, progress=advance)

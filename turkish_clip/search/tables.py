@@ -261,8 +261,9 @@ class ImageTables:
 
         column = _as_column(bank.vectors)
         schema = pa.schema([("vector", column.type)], metadata={METADATA: bank.weights_sha256.encode()})
+        mode = "create" if self._table(BANK) is None else "overwrite"  # LanceDB warns of overwriting nothing
         with storage_errors(self.uri, "write"):
-            self._open[BANK] = self._connection.create_table(BANK, pa.table([column], schema=schema), mode="overwrite")
+            self._open[BANK] = self._connection.create_table(BANK, pa.table([column], schema=schema), mode=mode)
 
     def _dim(self) -> int:
         """Returns the width of the images' vectors; 0 without a table."""

@@ -61,8 +61,8 @@ def test_hubs_are_corrected_by_a_file_of_queries(indexed: Path, tmp_path: Path) 
     queries.write_text("\n".join(f"{number} kırmızı ev" for number in range(99)), encoding="utf-8")
     argv = [indexed, "--at", tmp_path / "index"]
     assert as_json("search", *argv, "ev")[1]["hits"][0]["corrected"] is None
-    code, message = run("index", *argv, "--queries", queries)
-    assert code == 2
+    with pytest.raises(InputError, match="expected at least 100 different texts .*, got 99; add texts, or leave"):
+        run("index", *argv, "--queries", queries)
     queries.write_text("\n".join(f"{number} kırmızı ev" for number in range(100)), encoding="utf-8")
     assert as_json("index", *argv, "--queries", queries)[1]["bank_texts"] == 100
     assert as_json("index", *argv)[1]["bank_texts"] == 100

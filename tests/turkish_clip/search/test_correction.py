@@ -121,7 +121,7 @@ def test_another_text_encoder_is_not_corrected_until_it_indexes(
     assert index.search("mavi kuş")[0].corrected is None
 
 
-@pytest.mark.parametrize("moment", ["_write_bank", "_upsert", "optimize"])
+@pytest.mark.parametrize("moment", ["_write_bank", "_merge", "optimize"])
 def test_a_kill_leaves_the_old_correction_the_new_one_or_none(
     index: ImageIndex, photos: Path, encoder: DualEncoder, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
