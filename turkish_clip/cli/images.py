@@ -78,10 +78,10 @@ def search(
             show_default="this process searches",
         ),
     ] = None,
-    correction: Annotated[
+    by_cosine: Annotated[
         bool,
-        typer.Option(help="whether images that answer everything are put back, where the index can tell; not by image"),
-    ] = True,
+        typer.Option("--by-cosine", help="order by cosine alone, also where the index corrects words for hubs"),
+    ] = False,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
@@ -94,7 +94,7 @@ def search(
         got = "both" if image is not None else "none"
         raise InputError(f"expected words or --image, got {got}; write: turkish-clip search FOLDER 'kar'")
     images = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
-    hits = images.search(image or query, k, where=where, corrected=correction)  # type: ignore[arg-type]
+    hits = images.search(image or query, k, where=where, corrected=not by_cosine)  # type: ignore[arg-type]
     output.show_hits(hits, str(image or query), json)
     output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else str(query))
 

@@ -69,7 +69,7 @@ def test_hubs_are_corrected_by_a_file_of_queries(indexed: Path, tmp_path: Path) 
     hits = as_json("search", *argv, "ev")[1]["hits"]
     corrected = [hit["corrected"] for hit in hits]
     assert corrected == sorted(corrected, reverse=True)
-    plain = as_json("search", *argv, "ev", "--no-correction")[1]["hits"]
+    plain = as_json("search", *argv, "ev", "--by-cosine")[1]["hits"]
     assert {hit["path"]: hit["score"] for hit in plain} == pytest.approx({hit["path"]: hit["score"] for hit in hits})
     assert all(hit["corrected"] is None for hit in plain)
     assert f"{hits[0]['score']:7.3f} {corrected[0]:7.3f}  {hits[0]['path']}" in run("search", *argv, "ev")[1]
