@@ -69,7 +69,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         counts["captions_without_image"] = pairs.text_only
     if pairs.replayed:
         counts["captions_replayed"] = pairs.replayed
-    summary = broadcast_from_main(lambda: save(student, config, run, depends_on, history, counts))
+    summary = broadcast_from_main(lambda: save(student, config, run, depends_on, history, counts, pairs.texts))
     print_result(summary, config.json)
     return summary
 

@@ -1,4 +1,4 @@
-"""Retrieval metrics over unit vectors: ranks, recall@k, MRR, median rank, bootstrap intervals, hubness."""
+"""Retrieval metrics over unit vectors: ranks, recall@k, MRR, median rank, intervals, hubness and its correction."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ RECALL_AT = (1, 5, 10)
 METRIC_LABELS = {"recall_at_1": "recall@1", "recall_at_5": "recall@5", "recall_at_10": "recall@10", "mrr": "MRR"}
 METRIC_NAMES = tuple(METRIC_LABELS)
 SCORES_PER_CHUNK = 16_000_000  # float32 scores held at a time: 64 MB
+# The hub score of a candidate is the mean of so many largest cosines to reference queries. This fraction of it is taken
+# off the candidate's cosines: larger fractions gain a little more where the references are like the queries, and lose
+# where they are not (training/README.md).
+HUB_NEIGHBOURS, HUB_WEIGHT = 10, 0.5
 
 Vectors = NDArray[np.float32]
 Ranks = NDArray[np.int64]
@@ -160,6 +164,42 @@ def hubness(queries: Vectors, candidates: Vectors, k: int = 10) -> float:
         nearest = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         counts += np.bincount(nearest.ravel(), minlength=len(candidates))
     return float(skew(counts)) if np.ptp(counts) else 0.0
+
+
+def hub_scores(candidates: Vectors, references: Vectors, neighbours: int = HUB_NEIGHBOURS) -> Vectors:
+    """Returns the mean of each candidate's largest cosines to reference queries, (c,) float32: high for hubs.
+
+    Source: Chowdhury et al., Nearest Neighbor Normalization Improves Multimodal Retrieval, EMNLP 2024, section 3. With
+    the measured queries themselves as the references, and half of it taken off, candidates are ordered as by CSLS
+    (Conneau et al., Word Translation Without Parallel Data, ICLR 2018, section 2.3).
+
+    Args:
+        candidates: (c, dim) float32 unit vectors.
+        references: (r, dim) float32 unit vectors, at least one.
+        neighbours: how many cosines are averaged; at most the number of references.
+    """
+    neighbours = min(neighbours, len(references))
+    result = np.empty(len(candidates), np.float32)
+    step = max(1, SCORES_PER_CHUNK // len(references))
+    for start in range(0, len(candidates), step):
+        cosines = candidates[start : start + step] @ references.T
+        largest = np.partition(cosines, len(references) - neighbours, axis=1)[:, -neighbours:]
+        result[start : start + step] = largest.mean(axis=1)
+    return result
+
+
+def with_penalties(queries: Vectors, candidates: Vectors, penalties: Vectors) -> tuple[Vectors, Vectors]:
+    """Appends a coordinate to each vector, so that a dot product is the cosine less the penalty of the candidate.
+
+    `ranks` and `hubness` then measure the corrected scores.
+
+    Args:
+        queries: (q, dim) float32 unit vectors.
+        candidates: (c, dim) float32 unit vectors.
+        penalties: (c,) float32.
+    """
+    ones = np.ones((len(queries), 1), np.float32)
+    return np.hstack([queries, ones]), np.hstack([candidates, -penalties[:, None]])
 
 
 @dataclass(frozen=True)

@@ -69,12 +69,20 @@ def names(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
-def test_the_fields_of_the_results(results: dict[str, Any], run: Path) -> None:
+def test_the_fields_of_the_results(results: dict[str, Any], run: Path, captioned_folder: Path) -> None:
     written = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(results))
     assert (written["images"], written["split"]) == (10, "test")
     assert set(written["robustness"]) == set(CORRUPTIONS)
     assert set(written["hubness"]) == {"text_to_image", "image_to_text"}
+    record = json.loads((run / "model" / "turkish_clip.json").read_text(encoding="utf-8"))
+    lines = (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["split"] == "train"]
+    captions = {caption for row in rows for caption in row["captions"]}
+    assert record["bank"]["texts"] == len(captions)
+    corrected = written["hub_corrected"]
+    assert (corrected["texts"], corrected["neighbours"], corrected["weight"]) == (len(captions), 10, 0.5)
+    assert set(written["csls"]) == {"text_to_image", "image_to_text", "hubness"}
     for direction in DIRECTIONS:
         measured = written[direction]
         assert set(measured) == {"recall_at_1", "recall_at_5", "recall_at_10", "mrr", "median_rank", "ci95"}

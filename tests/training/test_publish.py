@@ -25,6 +25,7 @@ from training.run.config import PublishConfig
 from training.run.provenance import GitState, machine
 from training.run.recipe import ConfigError
 from training.run.record import RunError, RunInputs, RunRecord
+from turkish_clip.dual_encoder import load_dual_encoder
 from turkish_clip.encoder import load_model
 from turkish_clip.templates import PHOTOGRAPHS
 from turkish_clip.verify import RECORD, ModelRecord, as_lines, encode_each, golden_images, unit, verify
@@ -196,6 +197,15 @@ def test_names_that_older_libraries_know(built: dict[str, Path]) -> None:
         written = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.json"))
         assert "TokenizersBackend" not in written
         assert "base.modules.normalize" not in written
+
+
+def test_the_text_bank_is_published_and_fits_both_kinds(built: dict[str, Path], tiny_clip: Path) -> None:
+    vectors = set()
+    for kind, folder in built.items():
+        encoder = load_dual_encoder(folder, tiny_clip if kind == "text" else None, device="cpu")
+        assert encoder.bank is not None
+        vectors.add(encoder.bank.sha256)
+    assert len(vectors) == 1
 
 
 @pytest.mark.parametrize(
@@ -445,7 +455,7 @@ def test_verify_passes_what_was_built(built: dict[str, Path], tiny_clip: Path) -
     [
         (lambda r: r["requires"].update(transformers="99.0"), "versions", r"expected at least 99.0; pip install -U"),
         (lambda r: r.update(dim=17), "width", "expected 17, got 16; this is another model"),
-        (lambda r: r.update(format=1), "record", "format 1, not 2: it is of another version of turkish-clip"),
+        (lambda r: r.update(format=1), "record", "format 1, not 3: it is of another version of turkish-clip"),
         (
             lambda r: r.pop("golden"),
             "record",

@@ -108,7 +108,7 @@ def test_a_damaged_or_older_record_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"id": "some/clip"})
     for text in ('{"image_mo', '{"temperature": 0.04}', '{"format": 1, "pictures": 3}'):
         (run / "model" / RECORD).write_text(text, encoding="utf-8")
-        with pytest.raises(NoModelError, match=r"expected turkish_clip.json of format 2 in .*run/model, got "):
+        with pytest.raises(NoModelError, match=r"expected turkish_clip.json of format 3 in .*run/model, got "):
             resolve_models(run, None)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.run.config import DistillConfig
 from training.run.distributed import is_main_process
 from training.run.objectives import OBJECTIVES
+from turkish_clip.bank import MIN_TEXTS, BankError, TextBank, write_bank
 from turkish_clip.dual_encoder import weights_sha256
+from turkish_clip.metrics import Vectors, unit
 from turkish_clip.verify import RECORD, ModelRecord
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from training.run.record import Run, RunInputs
 
 WIDGET = [{"text": "karda oynayan iki köpek"}]  # for the trainer's card, which would compute one
+log = logging.getLogger("training")
 
 
 def build_student(config: DistillConfig, pairs: Pairs, manifest: Manifest) -> SentenceTransformer:
@@ -105,6 +110,25 @@ def _load_init(config: DistillConfig, manifest: Manifest) -> SentenceTransformer
     return student
 
 
+def text_bank(student: SentenceTransformer, texts: Iterable[str], weights: str) -> TextBank | None:
+    """Returns the text bank of a text encoder, of a part of its training captions; None, with a line, if they are few.
+
+    Args:
+        student: the trained text encoder.
+        texts: its training captions.
+        weights: the hash of its weights.
+    """
+
+    def encode(drawn: list[str]) -> Vectors:
+        return unit(student.encode(drawn, batch_size=64, show_progress_bar=False))
+
+    try:
+        return TextBank.of(texts, encode, int(student.get_embedding_dimension() or 0), weights)
+    except BankError:
+        log.info("fewer than %d different captions: no text bank, so that an index does not correct hubs", MIN_TEXTS)
+        return None
+
+
 def save(
     student: SentenceTransformer,
     config: DistillConfig,
@@ -112,8 +136,9 @@ def save(
     inputs: RunInputs,
     history: list[dict[str, Any]],
     trained_on: dict[str, int | float | None],
+    texts: Iterable[str],
 ) -> dict[str, Any]:
-    """Saves the model with its record, atomically, and finishes run.json; returns the summary recorded there.
+    """Saves the model with its record and its text bank, atomically, and finishes run.json; returns its summary.
 
     Args:
         student: the trained text encoder.
@@ -122,12 +147,14 @@ def save(
         inputs: of the run; they name the image model.
         history: the trainer's log.
         trained_on: counts and the closed form's figures, for the summary.
+        texts: the training captions.
     """
     from turkish_clip.atomic import atomic_folder
     from turkish_clip.encoder import save_text_encoder
 
     weights = weights_sha256(student)
     dim = int(student.get_embedding_dimension() or 0)
+    bank = text_bank(student, texts, weights)
     record = ModelRecord(
         kind="text",
         dim=dim,
@@ -135,9 +162,12 @@ def save(
         weights_sha256=weights,
         image_model=dict(vars(inputs.image_model)) if inputs.image_model else {},
         matryoshka=sorted({width for width in config.matryoshka if width < dim}, reverse=True) or None,
+        bank=None if bank is None else bank.describe(),
     )
     with atomic_folder(run.model) as partial:
         save_text_encoder(student, partial)
+        if bank is not None:
+            write_bank(partial, bank)
         (partial / RECORD).write_text(record.to_json(), encoding="utf-8")
     start = trained_on.get("closed_form_validation_mrr")
     scores = [entry["eval_validation_mrr"] for entry in history if "eval_validation_mrr" in entry]

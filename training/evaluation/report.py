@@ -75,6 +75,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         "report.html.jinja",
         results=results,
         bars=bars(results),
+        corrections=corrections(results),
         curve=curve(config.folder / "log.jsonl"),
         queries=queries(split, thumbnails, config.report_queries),
         matrix=matrix(split, thumbnails),
@@ -122,6 +123,18 @@ def bars(results: dict[str, Any]) -> dict[str, list[Bar]]:
                     chart.append(Bar(label, who, measured[metric], measured["ci95"].get(metric)))
         charts[title] = chart
     return charts
+
+
+def corrections(results: dict[str, Any]) -> list[tuple[str, dict[str, Any], float]]:
+    """Returns name, text → image metrics and hubness of each order of the images that was measured."""
+    rows = [("by cosine", results["text_to_image"], results["hubness"]["text_to_image"])]
+    if "hub_corrected" in results:
+        corrected = results["hub_corrected"]
+        name = f"corrected by {corrected['texts']} training captions, as in an index"
+        rows.append((name, corrected["text_to_image"], corrected["hubness"]))
+    if "csls" in results:
+        rows.append(("CSLS", results["csls"]["text_to_image"], results["csls"]["hubness"]["text_to_image"]))
+    return rows
 
 
 def curve(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from training.run.provenance import Machine
 from training.run.record import Duplicates, RunError, RunRecord, check_no_run
 from turkish_clip.atomic import write_text
+from turkish_clip.bank import TextBank, read_bank
 from turkish_clip.metrics import Retrieval
 from turkish_clip.records import as_json, read_record, write_record
 from turkish_clip.resolve import RUN_RECORD
@@ -161,6 +162,40 @@ class Probed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HubCorrected:
+    """Retrieval with the correction of hubs that an index makes (`turkish_clip.metrics.hub_scores`).
+
+    Attributes:
+        texts: number of texts in the model's text bank.
+        neighbours: of which the hub score of an image is the mean cosine.
+        weight: of the hub score.
+        text_to_image: the metrics; an index does not correct the other direction.
+        hubness: of that direction.
+    """
+
+    texts: int
+    neighbours: int
+    weight: float
+    text_to_image: Retrieval
+    hubness: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csls:
+    """Retrieval by CSLS, for comparison: it corrects by the measured queries themselves, which no search has.
+
+    Attributes:
+        text_to_image: the metrics.
+        image_to_text: the metrics.
+        hubness: of each direction.
+    """
+
+    text_to_image: Retrieval
+    image_to_text: Retrieval
+    hubness: Hubness
+
+
+@dataclass(frozen=True, kw_only=True)
 class Results(Figures, Probed):
     """What results.json holds; metrics are fractions of 1.
 
@@ -170,11 +205,13 @@ class Results(Figures, Probed):
         robustness: by the corruption's name.
         fine_tuning: before and after, of a run that went on from another text encoder; else None.
         temperature: of zero-shot probabilities, as `calibrate` describes it; empty where it could not be fitted.
+        hub_corrected: None for a model without a text bank.
+        csls: for comparison.
         cosines: percentiles of the cosines of matching and of other pairs.
         wall_seconds: by command.
     """
 
-    FORMAT: ClassVar[int] = 3  # 2 had no probes; files of format 1 have no number
+    FORMAT: ClassVar[int] = 4  # 3 had no correction of hubs, 2 no probes; files of format 1 have no number
 
     model: str
     weights_sha256: str
@@ -183,6 +220,8 @@ class Results(Figures, Probed):
     split: str
     hubness: Hubness
     robustness: dict[str, Corrupted]
+    hub_corrected: HubCorrected | None = None
+    csls: Csls | None = None
     sources: dict[str, Figures] = field(default_factory=dict)
     widths: dict[str, Figures] = field(default_factory=dict)
     duplicates: Duplicates | None = None
@@ -226,6 +265,17 @@ def read_model_record(folder: Path) -> ModelRecord:
         RunError: there is none, or it is damaged or of another format.
     """
     return read_record(ModelRecord, folder / RECORD, "train again with training.distill", RunError)
+
+
+def read_model_bank(folder: Path) -> TextBank | None:
+    """Reads the text bank in the folder of a run's own model; returns None if its record names none.
+
+    Raises:
+        RunError: there is no record, or it is damaged or of another format.
+        BankError: the bank is missing or damaged.
+    """
+    named = read_model_record(folder).bank
+    return read_bank(str(folder), None, named) if named else None
 
 
 def add_to_model_record(folder: Path, results: Results) -> None:

@@ -12,15 +12,27 @@ import numpy as np
 from training.data.samples import Row
 from training.embeddings.store import deduplicate
 from training.evaluation.corruptions import CORRUPTIONS
-from training.evaluation.results import Corrupted, Figures
+from training.evaluation.results import Corrupted, Csls, Figures, HubCorrected, Hubness
 from training.pairs.teacher import NoTowerError, Teacher
 from training.run.config import EvaluateConfig
-from turkish_clip.metrics import Relevance, Retrieval, Vectors, ranks, unit
+from turkish_clip.metrics import (
+    HUB_NEIGHBOURS,
+    HUB_WEIGHT,
+    Relevance,
+    Retrieval,
+    Vectors,
+    hub_scores,
+    hubness,
+    ranks,
+    unit,
+    with_penalties,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from training.embeddings.store import ImageEmbeddings
+    from turkish_clip.bank import TextBank
 
 log = logging.getLogger("training")
 
@@ -165,6 +177,45 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
         retention = float(hit[changed].sum() / before) if before else float(not changed.any())
         results[name] = Corrupted(**vars(measured), changed=float(changed.mean()), retention=retention)
     return results
+
+
+def measure_hub_corrected(split: Split, bank: TextBank, config: EvaluateConfig) -> HubCorrected:
+    """Measures text → image retrieval with the correction of hubs that an index makes.
+
+    Args:
+        split: from `measure`.
+        bank: of the text encoder that was measured.
+        config: as in `measure`.
+    """
+    penalties = HUB_WEIGHT * hub_scores(split.images, bank.unit_vectors)
+    texts, images = with_penalties(split.texts, split.images, penalties)
+    return HubCorrected(
+        texts=len(bank.vectors),
+        neighbours=HUB_NEIGHBOURS,
+        weight=HUB_WEIGHT,
+        text_to_image=split.relevance.text_to_image(texts, images, bootstrap_samples=config.bootstrap_samples),
+        hubness=hubness(texts, images),
+    )
+
+
+def measure_csls(split: Split, config: EvaluateConfig) -> Csls:
+    """Measures retrieval by CSLS, with ten neighbours as its authors have them.
+
+    Source: Conneau et al., Word Translation Without Parallel Data, ICLR 2018, section 2.3. Its term for the query does
+    not change the order of the candidates, and is left out.
+
+    Args:
+        split: from `measure`.
+        config: as in `measure`.
+    """
+    texts, images, samples = split.texts, split.images, config.bootstrap_samples
+    to_images = with_penalties(texts, images, np.float32(0.5) * hub_scores(images, texts, 10))
+    images_first = with_penalties(images, texts, np.float32(0.5) * hub_scores(texts, images, 10))
+    return Csls(
+        text_to_image=split.relevance.text_to_image(*to_images, bootstrap_samples=samples),
+        image_to_text=split.relevance.image_to_text(*images_first[::-1], bootstrap_samples=samples),
+        hubness=Hubness(hubness(*to_images), hubness(*images_first)),
+    )
 
 
 def encode(model: SentenceTransformer | Teacher, texts: list[str], config: EvaluateConfig) -> Vectors:

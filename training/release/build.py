@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import turkish_clip.verify
 from training.evaluation.published import BENCHMARK_FORMAT, published_tests
-from training.evaluation.results import Results, measured_part, read_model_record
+from training.evaluation.results import Results, measured_part, read_model_bank, read_model_record
 from training.release.card import AboutModel, Named, card_fields, render, sources_of, trained_image_model
 from training.release.checks import CHECKOUT, is_tracked
 from training.release.isolated import run_isolated
@@ -20,6 +20,7 @@ from training.run.config import PublishConfig
 from training.run.provenance import commit_of
 from training.run.record import RunError, RunRecord
 from turkish_clip.atomic import atomic_folder, write_text
+from turkish_clip.bank import write_bank
 from turkish_clip.dual_encoder import image_side_of, weights_sha256
 from turkish_clip.records import ImageModel
 from turkish_clip.resolve import MODEL_FOLDER
@@ -99,6 +100,7 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
         RunError: the text encoder or the image model has other weights than were measured.
         ModelError: one of them can't be loaded.
         CardError: the card can't be filled.
+        BankError: the model's text bank is damaged.
     """
     from turkish_clip.encoder import load_model, pair, save_text_encoder
 
@@ -111,6 +113,7 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
     trained_for = trained_image_model(record)
     image = _load_image_model(config, trained_for)
     model = pair(student, image, device="cpu") if config.paired else student
+    bank = read_model_bank(config.folder / MODEL_FOLDER)
     about = _about_model(config, trained_for, student, model, images_are_unit=gives_unit_vectors(image))
     with atomic_folder(config.output) as partial:
         save_text_encoder(model, partial)
@@ -131,7 +134,10 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
             measured=measured_part(public_results),
             temperature=results.temperature.get("value"),
             matryoshka=list(about.matryoshka) or None,
+            bank=None if bank is None else bank.describe(),
         )
+        if bank is not None:
+            write_bank(partial, bank)
         write_text(partial / RECORD, model_record.to_json())
         rows, text = benchmark_of(config.folder, results.weights_sha256, trained_for.weights_sha256)
         write_text(partial / "README.md", render(card_fields(config, record, results, about, rows, text)))
