@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,7 +25,15 @@ class NoTowerError(InputError):
 
 
 class Teacher:
-    """The imported embeddings of English texts; those of other texts are by the text tower, loaded for the first."""
+    """The imported embeddings of English texts; those of other texts are by the text tower, loaded for the first.
+
+    Attributes:
+        prompts: none, as callers look for; the text tower's prompt of queries is put before the texts that it reads.
+        default_prompt_name: none.
+    """
+
+    prompts: ClassVar[dict[str, str]] = {}
+    default_prompt_name: ClassVar[str | None] = None
 
     def __init__(self, embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> None:
         """Reads the imported texts.
@@ -50,6 +58,8 @@ class Teacher:
             NoTowerError: a text was not imported, and there is no text tower for it.
             RunError: the image model has other weights now.
         """
+        from turkish_clip.encoder import query_prompt
+
         rows = self._texts.find(texts)
         vectors: Vectors = np.empty((len(rows), self._embeddings.manifest.dim), np.float32)
         for places, stored in self._texts.by_shard(rows):
@@ -57,7 +67,8 @@ class Teacher:
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             tower = self._tower = self._tower or self._load_tower(texts[int(missing[0])], len(missing), len(texts))
-            encoded = np.asarray(tower.encode([texts[place] for place in missing.tolist()], **options), np.float32)
+            unknown = [texts[place] for place in missing.tolist()]
+            encoded = np.asarray(tower.encode(unknown, **{**options, "prompt": query_prompt(tower)}), np.float32)
             vectors[missing] = unit(encoded) if self._texts.normalised else encoded
         return vectors
 
