@@ -270,8 +270,8 @@ class Page:
         cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return (
             f"<table>{cells}</table><p>Puanlar kosinüs benzerliğidir, olasılık değildir; sözle aramada her söze yakın "
-            "düşen resimler geriye alınabilir. Bir süzgeç ya da sınıflandırıcı yanılabilir; sonuçları gözden geçirmeden "
-            "kullanmayın.</p>"
+            "düşen resimler geriye alınabilir. Bir süzgeç ya da sınıflandırıcı yanılabilir; sonuçları gözden "
+            "geçirmeden kullanmayın.</p>"
         )
 
 
