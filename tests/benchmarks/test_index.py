@@ -171,10 +171,10 @@ def test_a_query_with_the_correction_of_hubs(tmp_path: Path, one_core: None, mon
             return cpu_timed(lambda: narrow.nearest(query, K, None, False))
 
     found, ours, other = 0, [], []
-    for round_number in range(5):
+    for _ in range(5):
         costs: tuple[list[float], list[float]] = ([], [])
-        for query in texts:
-            pair = [corrected(query), plain(query)] if round_number % 2 else [plain(query), corrected(query)][::-1]
+        for number, query in enumerate(texts):  # each goes first with every other query
+            pair = [corrected(query), plain(query)] if number % 2 else [plain(query), corrected(query)][::-1]
             for cost, (seconds, _) in zip(costs, pair):
                 cost.append(1000 * seconds)
             best = np.argsort(HUB_WEIGHT * scores - vectors @ query)[:K].tolist()
