@@ -81,3 +81,33 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
     def _measure(self, unit_texts: Vectors) -> tuple[Retrieval, Retrieval]:
         forth = self.relevance.text_to_image(unit_texts, self.unit_images)
         return forth, self.relevance.image_to_text(unit_texts, self.unit_images)
+
+
+class MeanOfBoth(BaseEvaluator):  # type: ignore[misc]
+    """Measures the new and the old validation split; the primary metric is the mean of their MRR.
+
+    By the new one alone, the checkpoint that has forgotten most could be kept.
+    """
+
+    def __init__(self, new: RetrievalEvaluator, old: RetrievalEvaluator) -> None:
+        """Takes both evaluators.
+
+        Args:
+            new: of the new validation split, named "validation".
+            old: of the old one, under another name.
+        """
+        super().__init__()
+        self.new, self.old = new, old
+        self.primary_metric = new.primary_metric
+
+    def __call__(self, model: SentenceTransformer, *args: Any, **options: Any) -> dict[str, float]:
+        """Returns the metrics of both; the MRR of the first is the mean.
+
+        Args:
+            model: the text encoder.
+            args: as of `RetrievalEvaluator`.
+            options: likewise.
+        """
+        new, old = self.new(model, *args, **options), self.old(model, *args, **options)
+        mean = (new[self.new.primary_metric] + old[self.old.primary_metric]) / 2
+        return {**old, **new, "new_mrr": new[self.new.primary_metric], self.primary_metric: mean}

@@ -20,7 +20,7 @@ from training.pairs.augment import Augmentation
 from training.pairs.bank import Bank
 from training.pairs.labels import Labels
 from training.pairs.negatives import FalseCaptions, read_exchanges
-from training.pairs.replay import REPLAY, MeanOfBoth, Replay, replay_weight, with_replayed
+from training.pairs.replay import REPLAY, Replay, replay_weight, with_replayed
 from training.pairs.sampling_weights import WEIGHT, Weights, weight_column
 from training.pairs.targets import regression_targets, unit_image_embeddings
 from training.run.config import DistillConfig
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
-    from turkish_clip.evaluator import RetrievalEvaluator
+    from turkish_clip.evaluator import MeanOfBoth, RetrievalEvaluator
 
 TOKENISED_AT_ONCE = 1024
 NO_IMAGE = -1  # number of the image of a caption without one
@@ -332,6 +332,8 @@ def _evaluator_of_both(
     captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig, replay: Replay | None
 ) -> RetrievalEvaluator | MeanOfBoth | None:
     """Returns the evaluator of the validation split, and of the replayed one; None, after a warning, without images."""
+    from turkish_clip.evaluator import MeanOfBoth
+
     new = _evaluator(captions, embeddings, config, "validation")
     if new is None:
         log.warning("no validation images: the weights of the last step are saved, not the best ones")

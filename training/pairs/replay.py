@@ -7,10 +7,8 @@ plainest remedy against forgetting.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sentence_transformers.base.evaluation import BaseEvaluator
 
 from training.data.sources import Captions, read_captions
 from training.embeddings.manifest import EmbeddingsError
@@ -20,11 +18,6 @@ from training.run.config import DistillConfig, read
 from training.run.objectives import OBJECTIVES
 from training.run.temp_storage import unnamed_array
 from turkish_clip.metrics import Vectors
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
-    from turkish_clip.evaluator import RetrievalEvaluator
 
 REPLAY = "(replay)"  # the source of replayed captions in the sampling weights; no source has this name
 
@@ -99,33 +92,3 @@ def replay_weight(new: float, old: int, fraction: float) -> float:
         fraction: of the captions of an epoch, below 1.
     """
     return new * fraction / (1 - fraction) / old
-
-
-class MeanOfBoth(BaseEvaluator):  # type: ignore[misc]
-    """Measures the new and the old validation split; the primary metric is the mean of their MRR.
-
-    By the new one alone, the checkpoint that has forgotten most could be kept.
-    """
-
-    def __init__(self, new: RetrievalEvaluator, old: RetrievalEvaluator) -> None:
-        """Takes both evaluators.
-
-        Args:
-            new: of the new validation split, named "validation".
-            old: of the old one, under another name.
-        """
-        super().__init__()
-        self.new, self.old = new, old
-        self.primary_metric = new.primary_metric
-
-    def __call__(self, model: SentenceTransformer, *args: Any, **options: Any) -> dict[str, float]:
-        """Returns the metrics of both; the MRR of the first is the mean.
-
-        Args:
-            model: the text encoder.
-            args: as of `RetrievalEvaluator`.
-            options: likewise.
-        """
-        new, old = self.new(model, *args, **options), self.old(model, *args, **options)
-        mean = (new[self.new.primary_metric] + old[self.old.primary_metric]) / 2
-        return {**old, **new, "new_mrr": new[self.new.primary_metric], self.primary_metric: mean}

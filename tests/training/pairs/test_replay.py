@@ -16,10 +16,11 @@ from training import distill, embed_images, evaluate
 from training.distillation.student import build_student
 from training.embeddings.manifest import EmbeddingsError
 from training.embeddings.store import read_embeddings
-from training.pairs.replay import MeanOfBoth, read_replay, replay_weight
+from training.pairs.replay import read_replay, replay_weight
 from training.run.config import DistillConfig, read
 from training.run.recipe import ConfigError
 from turkish_clip.encoder import ModelError, build_text_encoder, load_model, save_text_encoder
+from turkish_clip.evaluator import MeanOfBoth
 
 SMALL = (
     "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "

@@ -154,9 +154,8 @@ def test_help_wraps_an_option_with_its_choices(capsys: pytest.CaptureFixture[str
         "                                   mse, mse_text, mse_both, mse_text_raw, mse_translation,\n"
     ) in printed
     assert (
-        "  --max_tokens INTEGER             tokens per caption, prompt included; longer captions are cut (8\n"
-        "                                   to 8192) [128]\n"
-    ) in printed
+        "  --max_tokens INTEGER             tokens per caption; longer captions are cut (8 to 8192) [128]\n" in printed
+    )
     assert (
         "  --bf16                           train in bf16 mixed precision, where the device has it [false]\n" in printed
     )
