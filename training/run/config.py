@@ -166,7 +166,7 @@ class DistillConfig(EmbeddingsConfig):
     batch_size: int = option(128, "captions per optimizer step, over all processes and micro-batches", low=1)
     learning_rate: float = option(
         0.0,
-        "peak learning rate of AdamW, cosine decay to zero; 0: 2e-4, 1e-3 for a scratch backbone, 5e-5 for init",
+        "peak learning rate of AdamW, cosine decay to zero; 0: 5e-4, 1e-3 for a scratch backbone, 5e-5 for init",
         low=0,
     )
     dense_learning_rate: float = option(
@@ -251,7 +251,7 @@ def default_epochs(steps_per_epoch: int) -> float:
 
 def default_learning_rate(backbone: str) -> float:
     """Returns the default peak learning rate for a backbone: fresh weights need a larger one than pretrained ones."""
-    return 1e-3 if backbone == "scratch" else 2e-4
+    return 1e-3 if backbone == "scratch" else 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)
