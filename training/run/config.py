@@ -154,14 +154,14 @@ class DistillConfig(EmbeddingsConfig):
         "regression targets (a closed form), or random ones",
         choices=("ridge", "random"),
     )
-    epochs: float = option(3.0, "passes over the training captions; 0: the closed form alone, no training", low=0)
-    min_steps: int = option(
-        1000, "optimizer steps that are made at least, in more epochs where the captions are few; 0: none", low=0
+    epochs: float = option(
+        -1.0,
+        "passes over the training captions; 0: none, the closed form alone; -1: 3, or more where that would be fewer "
+        "than 1,000 steps; with init as many as make 200",
+        low=-1,
     )
     patience: int = option(
-        0,
-        "evaluations in a row without a better validation MRR after which the training stops; 0: it never does",
-        low=0,
+        0, "evaluations without a better validation MRR after which the training stops; 0: it never does", low=0
     )
     batch_size: int = option(128, "captions per optimizer step, over all processes and micro-batches", low=1)
     learning_rate: float = option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -86,6 +87,10 @@ def test_improved_compares_with_the_start() -> None:
 def test_three_epochs_or_a_thousand_steps() -> None:
     assert default_epochs(6_130) == 3
     assert default_epochs(64) * 64 == 1000
+    config = DistillConfig(captions="x", run="r")
+    assert config.epochs_of(64) * 64 == 1000
+    assert replace(config, init="x").epochs_of(50) == 4
+    assert replace(config, epochs=2.5).epochs_of(64) == 2.5
 
 
 def test_no_training_needs_the_closed_form() -> None:
