@@ -99,6 +99,49 @@ def test_the_card_describes_the_objective_of_the_training(run: Path) -> None:
     assert "25 % with a typo" in card
 
 
+def card_of(run: Path) -> str:
+    """Builds the folder of a run and returns its card."""
+    config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
+    publish.build(config, publish.finished_run(run), Results.read(run))
+    return (config.output / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_tells_where_training_started_and_how_long_it_was(run: Path) -> None:
+    closed = {"closed_form_penalty": 0.0316, "steps": 40, "epochs": 2.5}
+    change(run / "run.json", lambda record: record["summary"].update(closed))
+    change(run / "run.json", lambda record: record["config"].update(learning_rate=0, dense_learning_rate=0.25))
+    card = card_of(run)
+    assert (
+        "the ridge regression from the pooled captions onto their targets (penalty 0.032 of the mean variance) |"
+        in card
+    )
+    assert "| 40 steps, epochs: 2.5; batches of" in card
+    assert "peak learning rates of 0.001 (backbone) and 0.25 (dense layer)" in card
+    change(run / "run.json", lambda record: record["summary"].update(steps=0, epochs=0, train_seconds=None))
+    card = card_of(run)
+    assert "of the mean variance); nothing was trained after it |" in card
+    assert "| schedule |" not in card
+    assert "| duration |" not in card
+
+
+def test_the_card_of_a_fine_tuned_model_names_what_it_went_on_from(run: Path) -> None:
+    tuned = {"init": "org/turkish-clip-text", "init_revision": "", "replay_fraction": 0.5, "learning_rate": 0.0}
+    change(run / "run.json", lambda record: record["config"].update(tuned))
+    change(run / "run.json", lambda record: record["summary"].update(captions_replayed=777, closed_form_penalty=None))
+    change(run / "run.json", lambda record: record["inputs"].update(backbone_revision="c" * 40))
+    card = card_of(run)
+    assert (
+        "| text backbone | fine-tuned from [org/turkish-clip-text](https://huggingface.co/org/turkish-clip-text) |"
+        in card
+    )
+    assert 'base_model:\n- "org/turkish-clip-text"\n' in card
+    assert "| replay | 777 captions of earlier training, 50 % of each epoch |" in card
+    assert "peak learning rates of 5e-05 (backbone) and 5e-05 (dense layer)" in card
+    change(run / "run.json", lambda record: record["config"].update(init="runs/old"))
+    change(run / "run.json", lambda record: record["inputs"].update(backbone_revision=""))
+    assert "runs/old" not in card_of(run)
+
+
 def test_the_card_tells_of_shorter_vectors_and_of_captions_without_images(run: Path) -> None:
     change(run / "run.json", lambda record: record["summary"].update(captions_without_image=1234))
     change(run / "model" / "turkish_clip.json", lambda record: record.update(matryoshka=[256, 128]))

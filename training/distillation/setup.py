@@ -89,7 +89,11 @@ def inputs(
         captions_sha256=sha256_of_texts(pairs.texts),
         targets_sha256=pairs.targets_sha256,
         manifest_sha256=sha256_of(embeddings.folder / MANIFEST),
-        backbone_revision=commit_of(config.backbone, config.backbone_revision),
+        backbone_revision=(
+            commit_of(config.init, config.init_revision)
+            if config.init
+            else commit_of(config.backbone, config.backbone_revision)
+        ),
         captions_revisions=tuple(
             commit_of(source.captions, source.captions_revision, "dataset") for source in config.all_sources
         ),

@@ -176,6 +176,8 @@ def save(
         "model": str(run.model),
         "weights_sha256": weights,
         **trained_on,
+        "steps": max((entry["step"] for entry in history), default=0),
+        "epochs": max((entry["epoch"] for entry in history), default=0),
         "best_validation_mrr": max((score for score in (*scores, start) if score is not None), default=None),
         "train_seconds": seconds[-1] if seconds else None,
     }

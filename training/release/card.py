@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.published import read_baselines, read_notes
 from training.evaluation.results import Estimate, Results
-from training.run.config import DistillConfig, EmbedConfig, PublishConfig, default_learning_rate
+from training.run.config import DistillConfig, EmbedConfig, PublishConfig
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import full_id
 from training.run.record import RunRecord
@@ -265,7 +265,10 @@ def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> d
     """Returns the models that this one is made from, in words and as the metadata name them."""
     trained = record.config
     backbone = None
-    if trained["backbone"] == "scratch":
+    if trained.get("init"):
+        backbone = public_reference(trained["init"], record.inputs.backbone_revision)
+        words = f"fine-tuned from {backbone.link if backbone.on_hub else 'a text encoder that is not on the Hub'}"
+    elif trained["backbone"] == "scratch":
         layers = trained["scratch_layers"]
         size = f"{layers} layer{'s' if layers != 1 else ''}, {trained['scratch_hidden']} wide"
         words = f"a new BERT of {size}, with a vocabulary learnt from the training captions"
@@ -289,15 +292,23 @@ def licences(config: PublishConfig, record: RunRecord) -> list[str]:
     return [known.get(source["captions"], "") for source in record.sources]
 
 
+RATES = ("init", "backbone", "learning_rate", "dense_learning_rate")  # options that decide the learning rates
+
+
 def training(record: RunRecord) -> dict[str, Any]:
     """Returns the card's fields about the training: options, counts, seconds, machine and libraries."""
     trained, summary = record.config, record.summary or {}
+    config = DistillConfig(**{name: trained[name] for name in RATES if name in trained}, captions="-", run="-")
     return {
         **trained,
         "method": OBJECTIVES[trained.get("objective", "mse")].words,
         "typo_probability": trained.get("typo_probability", 0),
-        "learning_rate": f"{trained['learning_rate'] or default_learning_rate(trained['backbone']):g}",
-        "epochs": f"{trained['epochs']:g}",
+        "learning_rate": f"{config.peak_learning_rate:g}",
+        "dense_learning_rate": f"{config.peak_dense_learning_rate:g}",
+        "epochs": f"{summary['epochs']:.3g}",
+        "steps": summary["steps"],
+        "closed_form": summary.get("closed_form_penalty"),
+        "replayed": summary.get("captions_replayed", 0),
         "images": summary["training_images"],
         "captions": summary["training_captions"],
         "without_image": summary.get("captions_without_image", 0),
