@@ -377,7 +377,8 @@ def recipe(record: RunRecord) -> str:
         for name, value in trained.items()
         if name not in ("run", "embeddings", "device") and value != defaults.get(name)
     }
-    commits = {"image_model": trained_image_model(record).revision, "backbone": record.inputs.backbone_revision}
+    loaded = "init" if trained.get("init") else "backbone"
+    commits = {"image_model": trained_image_model(record).revision, loaded: record.inputs.backbone_revision}
     different |= {f"{name}_revision": commit for name, commit in commits.items() if commit}
     usual = {field.name: field.default for field in dataclasses.fields(Source)}
     if "sources" in different:
