@@ -11,8 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hub_layouts import flickr8k_turkish, flickr30k_turkish, write_berturk, write_electra, write_stock_clip
+from hub_layouts import (
+    flickr8k_turkish,
+    flickr30k_turkish,
+    write_berturk,
+    write_clip_l_14,
+    write_electra,
+    write_stock_clip,
+)
 from stand_in_hub import READER, StandInHub
+from tower_layouts import write_siglip2
 
 from turkish_clip.encoder import load_model
 from turkish_clip.verify import GOLDEN_TEXTS, encode_each, golden_images, unit
@@ -108,6 +116,8 @@ def journey(
         hub.put("models", "dbmdz/bert-base-turkish-cased", write_berturk(folder / "berturk", rows))
         hub.put("models", "dbmdz/electra-small-turkish-cased-discriminator", write_electra(folder / "electra", rows))
         hub.put("models", f"sentence-transformers/{STOCK}", write_stock_clip(folder / "clip", tiny_clip))
+        hub.put("models", "sentence-transformers/clip-ViT-L-14", write_clip_l_14(folder / "clip-l-14"))
+        hub.put("models", "google/siglip2-base-patch32-256", write_siglip2(folder / "siglip2"))
         hub.put("datasets", "atasoglu/flickr30k-turkish", flickr30k_turkish(captioned_folder, rows))
         hub.put("datasets", "atasoglu/flickr8k-turkish", flickr8k_turkish(captioned_folder, rows))
         started = Journey(hub, folder)
@@ -165,9 +175,10 @@ def test_what_is_published_is_on_the_hub_as_it_was_built(journey: Journey, publi
 
 def test_the_card_names_commits_licences_and_both_test_sets(journey: Journey, published: dict[str, Any]) -> None:
     card = on_hub(journey, TEXT)["README.md"].decode()
-    for (_, name), repository in journey.hub.repositories.items():
-        if not name.startswith("org/") and "electra" not in name:
-            assert repository.refs["main"] in card, name
+    record = json.loads((journey.run_folder / "run.json").read_text(encoding="utf-8"))["inputs"]
+    commits = [record["backbone_revision"], record["image_model"]["revision"], *record["captions_revisions"]]
+    assert len(commits) == 4
+    assert all(commit in card for commit in commits)
     assert "base_model_relation: finetune" in card
     assert card.count("Turkish text → image |") == 2
     assert card.count("There are no English captions") == 1
@@ -249,9 +260,33 @@ def test_a_refused_push_is_one_line_and_leaves_the_folder(journey: Journey, publ
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_the_small_recipe(journey: Journey) -> None:
-    run = journey.folder / "small"
-    journey.train("turkish-clip-small", run)
+@pytest.mark.parametrize(
+    ("recipe", "backbone", "dim"),
+    [
+        ("turkish-clip-small", "ElectraModel", 16),
+        ("turkish-clip-vit-l-14", "BertModel", 768),
+        ("turkish-siglip2-b-32", "BertModel", 32),
+    ],
+)
+def test_the_other_recipes(journey: Journey, recipe: str, backbone: str, dim: int) -> None:
+    run = journey.folder / recipe
+    journey.train(recipe, run)
     model = load_model(run / "model", device="cpu")
-    assert type(model[0].auto_model).__name__ == "ElectraModel"
-    assert model.get_embedding_dimension() == 16
+    assert type(model[0].auto_model).__name__ == backbone
+    assert model.get_embedding_dimension() == dim
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert "teacher_text_to_image" in results["sources"]["atasoglu/flickr30k-turkish"]
+
+
+def test_a_text_encoder_for_siglip_2_is_published(journey: Journey) -> None:
+    run = journey.folder / "turkish-siglip2-b-32"
+    if not run.is_dir():
+        journey.train("turkish-siglip2-b-32", run)
+    argv = ["turkish-siglip2-b-32", "--run", str(run), "--model_id", "org/turkish-siglip2-text", "--json"]
+    summary = json.loads(journey.python(PUBLISH, *argv).stdout)
+    assert all(check["passed"] for check in summary["checks"])
+    found = {check["name"]: check["found"] for check in summary["checks"]}
+    assert "3 golden images through google/siglip2-base-patch32-256" in found["pairs"]
+    assert "[google/siglip2-base-patch32-256](https://huggingface.co/google/siglip2-base-patch32-256)" in (
+        run / "publish" / "text" / "README.md"
+    ).read_text(encoding="utf-8")

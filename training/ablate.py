@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ import yaml
 
 from training import distill, embed_images, evaluate
 from training.data.sources import read_captions
-from training.embeddings.manifest import MANIFEST
+from training.embeddings.manifest import MANIFEST, Manifest
 from training.embeddings.store import read_embeddings, remove_cross_split_duplicates
 from training.evaluation.ablation import FIGURES, Cell, summary, write_page
 from training.pairs.dataset import without_skipped
 from training.run.command import print_result, run_command
-from training.run.config import AblateConfig, read
+from training.run.config import CLOSED_FORM, AblateConfig, default_epochs, read
 from training.run.provenance import sha256_of
 from training.run.record import RunError
 from training.run.source import is_mini
@@ -32,7 +33,8 @@ log = logging.getLogger("training")
 def main(argv: list[str]) -> dict[str, Any]:
     """Runs the cells of the ablation that are not yet measured; writes ablation.json and ablation.html."""
     config = read(AblateConfig, argv)
-    images = _prepare(config)
+    images, captions = _prepare(config)
+    epochs = config.epochs if config.epochs >= 0 else default_epochs(math.ceil(captions / config.batch_size))
     cells = [
         Cell(objective, size, seed) for seed in config.seeds for size in config.sizes for objective in config.objectives
     ]
@@ -40,7 +42,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for number, cell in enumerate(cells, 1):
         log.info("%d of %d: %s", number, len(cells), cell.name)
-        measured[cell] = run(cell, images, config)
+        measured[cell] = run(cell, epochs * (images / cell.size if cell.size else 1), config)
         result = summary(measured, config)  # after each cell, so that an interrupted ablation leaves its results
         write_json(config.folder / "ablation.json", result)
         write_page(config.folder / "ablation.html", result)
@@ -48,8 +50,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     return result
 
 
-def _prepare(config: AblateConfig) -> int:
-    """Embeds the images, unless that is done; returns the number of training images.
+def _prepare(config: AblateConfig) -> tuple[int, int]:
+    """Embeds the images, unless that is done or they were imported; returns the numbers that train, and of captions.
 
     Raises:
         RunError: a size is larger than that number.
@@ -58,22 +60,26 @@ def _prepare(config: AblateConfig) -> int:
     path = config.folder / "recipe.yaml"
     config.folder.mkdir(parents=True, exist_ok=True)
     write_text(path, yaml.safe_dump(options, allow_unicode=True))
-    with contextlib.redirect_stdout(io.StringIO()):
-        embed_images.main([str(path)])
+    manifest = Manifest.read(config.embeddings_folder)
+    if manifest is None or not manifest.imported_from:
+        with contextlib.redirect_stdout(io.StringIO()):
+            embed_images.main([str(path)])
     embeddings = read_embeddings(config.embeddings_folder)
-    captions = remove_cross_split_duplicates(read_captions(config), embeddings).captions
-    images = len(without_skipped(captions.split("train"), embeddings))
+    captions = remove_cross_split_duplicates(read_captions(config, check_files=False), embeddings).captions
+    rows = without_skipped(captions.split("train"), embeddings)
+    images = len(rows)
     if max(config.sizes) > images:
         raise RunError(f"expected 'sizes' of at most {images} training images, got {max(config.sizes)}; lower it")
-    return images
+    return images, sum(len(row.captions) for row in rows)
 
 
-def run(cell: Cell, images: int, config: AblateConfig) -> dict[str, Any]:
+def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
     """Distils and measures one cell, or reads its results if that is done.
 
     Args:
         cell: the run to make.
-        images: the number of training images; a smaller cell gets more epochs, so that all take as many steps.
+        epochs: passes over its captions: more in a smaller cell, so that all take as many steps; the closed form takes
+            none.
         config: of the ablation.
 
     Returns:
@@ -84,13 +90,14 @@ def run(cell: Cell, images: int, config: AblateConfig) -> dict[str, Any]:
     """
     folder = config.folder / cell.name
     done = folder / "cell.json"
+    closed_form = cell.objective == CLOSED_FORM
     options = shared(config) | {
         "run": str(folder),
         "embeddings": str(config.embeddings_folder),
-        "objective": cell.objective,
+        "objective": "mse" if closed_form else cell.objective,
         "seed": cell.seed,
         "train_images": cell.size,
-        "epochs": config.epochs * (images / cell.size if cell.size else 1),
+        "epochs": 0 if closed_form else epochs,
         "report_queries": 0,
     }
     if is_mini(config.captions):  # drawn once, then read as a folder
@@ -135,7 +142,7 @@ def _show(result: dict[str, Any], config: AblateConfig) -> None:
     print(f"{result['images']} {result['split']} images, mean ± standard deviation over seeds")
     for row in result["rows"]:
         print(f"\n{row['objective']}, {row['train_images'] or 'all'} training images, {row['seeds']} seeds")
-        for label in FIGURES:
+        for label in [label for label in FIGURES if label in row]:
             mean = "–" if row[label]["mean"] is None else f"{row[label]['mean']:.3f}"
             spread = "" if row[label]["spread"] is None else f" ± {row[label]['spread']:.3f}"
             print(f"  {label:<32}{mean}{spread}")

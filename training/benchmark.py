@@ -1,4 +1,4 @@
-"""python -m training.benchmark --run runs/NAME: measures published Turkish retrieval benchmarks, both directions."""
+"""python -m training.benchmark --run runs/NAME: measures published Turkish benchmarks, of images or of text alone."""
 
 from __future__ import annotations
 
@@ -27,21 +27,30 @@ def main(argv: list[str]) -> dict[str, Any]:
     mteb = _mteb()
 
     from training.evaluation.mteb_encoder import MtebPair
-    from training.evaluation.published import BenchmarkError, measure_data, rows_of, write_page
+    from training.evaluation.published import (
+        BENCHMARK_FORMAT,
+        BenchmarkError,
+        measure_data,
+        rows_of,
+        subset_of,
+        text_rows,
+        write_page,
+    )
     from training.run.distributed import device_of
     from turkish_clip.dual_encoder import load_dual_encoder, weights_sha256
 
     if config.model:
         check_no_run(config.folder, config.model)
-    names = () if config.tasks == ("none",) else config.tasks
     try:
-        tasks = [mteb.get_task(name, hf_subsets=[config.subset]) for name in names]
+        tasks = [mteb.get_task(name) for name in config.task_names]
     except (KeyError, ValueError) as error:
         raise BenchmarkError(f"expected tasks of MTEB, got {one_line(error)}; see --help") from error
+    subsets = [subset_of(task.metadata, config.subset) for task in tasks]
     encoder = load_dual_encoder(config.model or config.run, config.image_model or None, device=device_of(config.device))
     pair = MtebPair(encoder, config.batch_size)
     data = measure_data(encoder, config) if config.data else {}  # first, so that errors in it show at once
     result: dict[str, Any] = {
+        "format": BENCHMARK_FORMAT,
         "model": encoder.spec.text,
         "image_model": encoder.image_name,
         "weights_sha256": weights_sha256(encoder.text),
@@ -49,27 +58,32 @@ def main(argv: list[str]) -> dict[str, Any]:
         "revision": pair.mteb_model_meta.revision,
         "mteb": mteb.__version__,
         "subset": config.subset,
-        "tasks": {task.metadata.name: run(mteb, pair, task, config) for task in tasks},
+        "dim": encoder.dim,
+        "tasks": {
+            task.metadata.name: run(mteb, pair, task.filter_languages(None, hf_subsets=[subset]), subset, config)
+            for task, subset in zip(tasks, subsets)
+        },
         "data": data,
     }
     before = _earlier(result, config)
     for kind in ("tasks", "data"):
         result[kind] = before.get(kind, {}) | result[kind]
-    result["table"] = rows_of(result)
+    result["table"], result["text"] = rows_of(result), text_rows(result)
     write_json(config.folder / "benchmark.json", result)
     write_page(config.folder / "benchmark.html", result)
     _show(result, config)
     return result
 
 
-def run(mteb: Any, pair: Any, task: Any, config: BenchmarkConfig) -> dict[str, Any]:
-    """Returns one task's metrics, as fractions, from MTEB's cache in the run's folder if they are there.
+def run(mteb: Any, pair: Any, task: Any, subset: str, config: BenchmarkConfig) -> dict[str, Any]:
+    """Returns one task's metrics, as MTEB gives them, from its cache in the run's folder if they are there.
 
     Args:
         mteb: the module.
         pair: the model, an `MtebPair`.
         task: of MTEB.
-        config: gives the run's folder, the subset and the batch size.
+        subset: of the task.
+        config: gives the run's folder and the batch size.
     """
     began = time.perf_counter()
     found = mteb.evaluate(
@@ -80,10 +94,21 @@ def run(mteb: Any, pair: Any, task: Any, config: BenchmarkConfig) -> dict[str, A
         encode_kwargs={"batch_size": config.batch_size},
         show_progress_bar=False,
     )
-    scores = next(one for one in found.task_results[0].scores["test"] if one["hf_subset"] == config.subset)
-    log.info("%s: %.1f s", task.metadata.name, time.perf_counter() - began)
-    figures = {ours: float(scores[theirs]) for ours, theirs in FIGURES.items()}
-    return {"category": task.metadata.category, "dataset": task.metadata.dataset["path"], **figures}
+    splits = found.task_results[0].scores
+    split = "test" if "test" in splits else next(iter(splits))
+    scores = next(one for one in splits[split] if one["hf_subset"] == subset)
+    about = task.metadata
+    log.info("%s: %.1f s", about.name, time.perf_counter() - began)
+    return {
+        "type": about.type,
+        "category": about.category,
+        "dataset": about.dataset["path"],
+        "subset": subset,
+        "split": split,
+        "metric": about.main_score,
+        "score": float(scores["main_score"]),
+        **{ours: float(scores[theirs]) for ours, theirs in FIGURES.items() if theirs in scores},
+    }
 
 
 def _earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
@@ -92,7 +117,7 @@ def _earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
         before = json.loads((config.folder / "benchmark.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if before.get("revision") != result["revision"]:
+    if any(before.get(key) != result[key] for key in ("revision", "format")):
         return {}
     same = all(before.get(key) == result[key] for key in ("subset", "mteb"))
     return dict(before) if same else {"data": before.get("data", {})}
@@ -103,13 +128,17 @@ def _show(result: dict[str, Any], config: BenchmarkConfig) -> None:
     if config.json:
         print_result(result, as_json=True)
         return
-    print(f"{'task':<32}{'recall@1':>10}{'@5':>8}{'@10':>8}{'nDCG@10':>10}")
-    for name, found in result["tasks"].items():
+    images = {name: found for name, found in result["tasks"].items() if RECALLS[0] in found}
+    if images or result["data"]:
+        print(f"{'task':<32}{'recall@1':>10}{'@5':>8}{'@10':>8}{'nDCG@10':>10}")
+    for name, found in images.items():
         print(f"{name:<32}" + "".join(f"{found[key]:>{width}.3f}" for key, width in zip(FIGURES, (10, 8, 8, 10))))
     for name, found in result["data"].items():
         for direction in ("text_to_image", "image_to_text"):
             cells = "".join(f"{found[direction][key]:>{width}.3f}" for key, width in zip(RECALLS, (10, 8, 8)))
             print(f"{name + ', ' + direction.replace('_', ' '):<32}{cells}")
+    for row in result["text"]:
+        print(f"{row['test'] + ' (' + row['subset'] + ')':<54}{row['score']:>8.3f} {row['metric']}")
     print(f"\n{config.folder / 'benchmark.json'}\n{config.folder / 'benchmark.html'}")
 
 

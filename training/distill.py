@@ -6,7 +6,8 @@ does so on several processes: the same optimizer steps on the same rows, sharded
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 from training.distillation.setup import inputs, join_ranks, read_sources, sharding_of, training_arguments
 from training.distillation.sharding import StepState
@@ -17,7 +18,14 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import DistillConfig, read
 from training.run.distributed import all_or_none, broadcast_from_main, is_main_process, main_process_first
 from training.run.objectives import OBJECTIVES
-from training.run.record import open_run
+from training.run.record import Run, open_run
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from training.pairs.dataset import Pairs
+
+log = logging.getLogger("training")
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -31,25 +39,65 @@ def main(argv: list[str]) -> dict[str, Any]:
     captions, embeddings = main_process_first(lambda: read_sources(config))
     quiet_hosts()
 
-    from sentence_transformers import SentenceTransformerTrainer
-
-    from training.distillation.callbacks import SaveLog, SetEpoch, TrackStepState, with_progress_bar
-    from training.distillation.losses import FrozenImageLoss, TrackProgress, loss_for
+    from training.distillation.closed_form import improved, start_from_closed_form
     from training.pairs.dataset import load_pairs, warn_truncated
+    from training.pairs.replay import read_replay
 
     disjoint = remove_cross_split_duplicates(captions, embeddings)
-    pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config))
-    student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest.dim))
+    replay = main_process_first(lambda: read_replay(config, embeddings)) if config.replay_fraction else None
+    pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config, replay))
+    student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest))
     truncated = warn_truncated(student, pairs.texts) if is_main_process() else 0
     depends_on = inputs(config, pairs, embeddings, disjoint.duplicates)
     main_process_first(lambda: run.begin(depends_on))
 
+    start = start_from_closed_form(student, pairs, run, config) if config.starts_from_closed_form else None
+    history = train(student, pairs, run, config) if config.epochs else []
+    if start is not None and not improved(history, start):
+        log.warning("no step of the training had a better validation MRR than the closed form, which is saved")
+        student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest))
+        start.apply(student)
+
+    counts: dict[str, int | float | None] = {
+        "training_images": pairs.images,
+        "training_captions": len(pairs.texts) - pairs.replayed,
+        "captions_truncated": truncated,
+        "closed_form_penalty": start.penalty if start else None,
+        "closed_form_validation_mrr": start.validation_mrr if start else None,
+    }
+    if pairs.text_only:
+        counts["captions_without_image"] = pairs.text_only
+    if pairs.replayed:
+        counts["captions_replayed"] = pairs.replayed
+    summary = broadcast_from_main(lambda: save(student, config, run, depends_on, history, counts, pairs.texts))
+    print_result(summary, config.json)
+    return summary
+
+
+def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillConfig) -> list[dict[str, Any]]:
+    """Trains a text encoder, from the last checkpoint if the run has one; returns the trainer's log.
+
+    Args:
+        student: is left with the weights of the best evaluation, or of the last step without a validation split.
+        pairs: captions and regression targets.
+        run: its folder gets checkpoints and log.jsonl.
+        config: of the run.
+    """
+    from sentence_transformers import SentenceTransformerTrainer
+    from transformers import EarlyStoppingCallback
+
+    from training.distillation.callbacks import SaveLog, SetEpoch, TrackStepState, with_progress_bar
+    from training.distillation.losses import FrozenImageLoss, TrackProgress, loss_for
+
     per_epoch = seen_in_epoch(pairs.train)
     step_state = StepState(sharding_of(config, per_epoch))
-    loss = loss_for(student, OBJECTIVES[config.objective], step_state)
+    objective = OBJECTIVES[config.objective]
+    loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=config.matryoshka)
     callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
     if isinstance(loss, FrozenImageLoss):
         callbacks.append(TrackProgress(loss, run.last_checkpoint))
+    if config.patience and pairs.evaluator:
+        callbacks.append(EarlyStoppingCallback(config.patience))
     trainer = SentenceTransformerTrainer(
         model=student,
         args=training_arguments(config, run.checkpoints, per_epoch, evaluates=pairs.evaluator is not None),
@@ -59,11 +107,8 @@ def main(argv: list[str]) -> dict[str, Any]:
         callbacks=callbacks,
     )
     with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
-
-    counts = {"training_images": pairs.images, "training_captions": len(pairs.texts), "captions_truncated": truncated}
-    summary = broadcast_from_main(lambda: save(student, run, depends_on, trainer.state.log_history, counts))
-    print_result(summary, config.json)
-    return summary
+    history: list[dict[str, Any]] = trainer.state.log_history
+    return history
 
 
 if __name__ == "__main__":

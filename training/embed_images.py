@@ -24,6 +24,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     manifest = embed_missing(model, captions, plan(model, config), config)
     summary = dataclasses.asdict(manifest)
     summary |= {"embeddings": str(config.embeddings_folder), "shards": len(manifest.shards)}
+    for of_imported in ("imported_from", "text_shards"):
+        del summary[of_imported]
     print_result(summary, config.json)
     return summary
 

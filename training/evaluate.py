@@ -6,24 +6,48 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from training.data.samples import Row
 from training.data.sources import read_captions
 from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddings, remove_cross_split_duplicates
-from training.evaluation.calibration import calibrate, cosine_percentiles
+from training.evaluation.calibration import Encode, calibrate, cosine_percentiles
+from training.evaluation.probes import has_english, measure_probed
 from training.evaluation.report import write_report
-from training.evaluation.results import Hubness, Results, add_to_model_record, check_same_splits, read_model_record
-from training.evaluation.retrieval import Split, encode, figures, measure, measure_robustness, measure_sources
+from training.evaluation.results import (
+    FineTuning,
+    Hubness,
+    Results,
+    add_to_model_record,
+    check_same_splits,
+    read_model_bank,
+    read_model_record,
+)
+from training.evaluation.retrieval import (
+    Split,
+    encode,
+    figures,
+    measure,
+    measure_csls,
+    measure_hub_corrected,
+    measure_robustness,
+    measure_sources,
+    measure_widths,
+)
 from training.pairs.dataset import warn_truncated, without_skipped
-from training.pairs.targets import load_teacher
+from training.pairs.teacher import load_teacher
 from training.run.command import print_result, quiet_hosts, run_command
-from training.run.config import EvaluateConfig, read
+from training.run.config import DistillConfig, EvaluateConfig, read
 from training.run.distributed import device_of
-from training.run.record import RunError
+from training.run.record import RunError, RunRecord
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import METRIC_NAMES, hubness
 from turkish_clip.resolve import MODEL_FOLDER
+from turkish_clip.verify import RECORD
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 log = logging.getLogger("training")
 FEW_IMAGES = 100
@@ -34,7 +58,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     config = read(EvaluateConfig, argv)
     check_same_splits(config)
     quiet_hosts()
-    captions = read_captions(config)
+    captions = read_captions(config, check_files=False)
 
     from turkish_clip.encoder import load_model
 
@@ -47,9 +71,11 @@ def main(argv: list[str]) -> dict[str, Any]:
 
     split = measure(student, rows, embeddings, config)
     warn_truncated(student, split.relevance.texts)
-    log.info("measured %s; now the teacher reference and the robustness", config.split)
-    teacher = load_teacher(embeddings, config) if any(row.english for row in rows) else None
+    log.info("measured %s; now the teacher reference, the robustness and the probes", config.split)
+    teacher = load_teacher(embeddings, config) if any(map(has_english, rows)) else None
     robustness = measure_robustness(student, split, config)
+    encode_turkish, encode_english = partial(encode, student, config=config), _encoder(teacher, config)
+    bank = None if config.model else read_model_bank(config.folder / MODEL_FOLDER)
 
     results = Results(
         model=str(config.model or config.folder / MODEL_FOLDER),
@@ -59,10 +85,15 @@ def main(argv: list[str]) -> dict[str, Any]:
         split=config.split,
         **vars(figures(split, teacher, rows, config)),
         sources=measure_sources(student, teacher, named, embeddings, config),
+        widths=measure_widths(split, _widths(config), config),
         duplicates=disjoint.duplicates,
+        fine_tuning=_fine_tuning(student, rows, embeddings, config),
         hubness=Hubness(hubness(split.texts, split.images), hubness(split.images, split.texts)),
         robustness=robustness,
-        temperature=calibrate(partial(encode, student, config=config), disjoint.captions, rows, embeddings, config),
+        hub_corrected=None if bank is None else measure_hub_corrected(split, bank, config),
+        csls=measure_csls(split, config),
+        **vars(measure_probed(encode_turkish, encode_english, split, rows, config)),
+        temperature=calibrate(encode_turkish, disjoint.captions, rows, embeddings, config),
         cosines=cosine_percentiles(split.relevance, split.texts, split.images),
         wall_seconds={"evaluate": round(time.perf_counter() - began, 2)},
     )
@@ -81,11 +112,46 @@ def _model_folder(config: EvaluateConfig) -> str:
     return config.model or str(folder)
 
 
+def _widths(config: EvaluateConfig) -> Sequence[int]:
+    """Returns the shorter widths that the text encoder was trained for, by the record in its folder if there is one."""
+    folder = Path(_model_folder(config))
+    return (read_model_record(folder).matryoshka or ()) if (folder / RECORD).is_file() else ()
+
+
+def _fine_tuning(
+    student: SentenceTransformer, rows: Sequence[Row], embeddings: ImageEmbeddings, config: EvaluateConfig
+) -> FineTuning | None:
+    """Measures the text encoder that the run went on from, and both on the old captions; None for another run."""
+    from training.pairs.replay import read_replay
+    from turkish_clip.encoder import load_model
+    from turkish_clip.resolve import resolve_models
+
+    if config.model or not RunRecord.read(config.folder).config.get("init"):
+        return None
+    run = read(DistillConfig, [str(config.folder)])
+    spec = resolve_models(run.init, None, revision=run.init_revision or None)
+    init = load_model(spec.text, revision=spec.revision or None, device=device_of(config.device))
+    before = figures(measure(init, rows, embeddings, config), None, rows, config)
+    replay = read_replay(run, embeddings)
+    if replay is None:
+        return FineTuning(init=run.init, before=before)
+    old = deduplicate(without_skipped(replay.captions.split(config.split), replay.embeddings), replay.embeddings)
+    old_before, old_after = (
+        figures(measure(model, old, replay.embeddings, config), None, old, config) for model in (init, student)
+    )
+    return FineTuning(init=run.init, before=before, old_before=old_before, old_after=old_after)
+
+
 def _read_embeddings(config: EvaluateConfig, dim: int) -> ImageEmbeddings:
     """Reads the image embeddings, which must have the width of the text encoder, `dim`."""
     return read_embeddings(
         config.embeddings_folder, image_model=config.image_model, revision=config.image_model_revision, dim=dim
     )
+
+
+def _encoder(teacher: SentenceTransformer | None, config: EvaluateConfig) -> Encode | None:
+    """Returns what encodes English texts as unit vectors: the teacher's own text tower; None without one."""
+    return None if teacher is None else partial(encode, teacher, config=config)
 
 
 def _write(results: Results, rows: Sequence[Row], split: Split, config: EvaluateConfig) -> dict[str, Any]:
@@ -110,8 +176,11 @@ def table(results: dict[str, Any]) -> str:
     """Returns the main figures as a table for people."""
     head = f"{results['images']} {results['split']} images, {results['captions']} captions"
     lines = [f"{head:<52}{'recall@1':>10}{'@5':>8}{'@10':>8}"]
+    if "hub_corrected" in results:
+        results = {**results, "corrected": results["hub_corrected"]["text_to_image"]}
     for row, key in (
         ("Turkish text → image", "text_to_image"),
+        ("  the same, hubs corrected as in an index", "corrected"),
         ("image → Turkish text", "image_to_text"),
         ("English text → image, teacher reference", "teacher_text_to_image"),
         ("image → English text, teacher reference", "teacher_image_to_text"),
@@ -119,11 +188,55 @@ def table(results: dict[str, Any]) -> str:
         if key in results:
             at_1, at_5, at_10 = (results[key][name] for name in METRIC_NAMES[:3])
             lines.append(f"{row:<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
+    for width, figures_there in results["widths"].items():
+        at_1, at_5, at_10 = (figures_there["text_to_image"][name] for name in METRIC_NAMES[:3])
+        lines.append(f"{f'Turkish text → image, {width} components':<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
+    tuned = results.get("fine_tuning") or {}
+    for row, key in (
+        ("before fine-tuning", "before"),
+        ("old captions, before", "old_before"),
+        ("old captions, after", "old_after"),
+    ):
+        if key in tuned:
+            at_1, at_5, at_10 = (tuned[key]["text_to_image"][name] for name in METRIC_NAMES[:3])
+            lines.append(f"{f'Turkish text → image, {row}':<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
     retention = ", ".join(f"{name} {corrupted['retention']:.1%}" for name, corrupted in results["robustness"].items())
     lines.append(f"retention of recall@1: {retention}")
+    lines += probe_lines(results)
     if results["images"] < FEW_IMAGES:
         lines.append(f"only {results['images']} images: the figures are uncertain; see the intervals in the report")
     return "\n".join(lines)
+
+
+def probe_lines(results: dict[str, Any]) -> list[str]:
+    """Returns the lines of the table about probes, prompts and slices; none of what was not measured."""
+    lines = []
+    if results["probes"]:
+        lines.append(f"{'probes: forced choices, chance 0.5':<36}{'pairs':>8}{'student':>22}{'teacher':>22}")
+    for name, probe in results["probes"].items():
+        figures = "".join(f"{_estimate(probe.get(who)):>22}" for who in ("student", "teacher"))
+        lines.append(f"  {name:<34}{probe['pairs']:>8}{figures}")
+    if prompts := results.get("prompts"):
+        lines.append(
+            f"zero-shot among {prompts['labels']} labels: {prompts['mean']:.3f} ± {prompts['standard_deviation']:.3f} "
+            f"over {len(prompts['templates'])} templates ({prompts['min']:.3f} to {prompts['max']:.3f}), "
+            f"{prompts['ensemble']['value']:.3f} with all of them"
+        )
+    for name, found in results["slices"].items():
+        shift = found["shift"].get("text_to_image")
+        than = f", {shift['value']:+.3f} than the rest" if shift else ""
+        lines.append(
+            f"slice {name}: {found['images']} images, recall@1 {found['text_to_image']['recall_at_1']:.3f}{than}"
+        )
+    return lines
+
+
+def _estimate(measured: dict[str, Any] | None) -> str:
+    """Returns an estimate with its interval; a dash for what was not measured."""
+    if measured is None:
+        return "–"
+    ends = measured.get("ci95")
+    return f"{measured['value']:.3f}" + (f" ({ends[0]:.3f}–{ends[1]:.3f})" if ends else "")
 
 
 if __name__ == "__main__":

@@ -269,8 +269,9 @@ class Page:
             rows["Klasörler"] = ", ".join(Path(folder).name for folder in self.index.folders())
         cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return (
-            f"<table>{cells}</table><p>Puanlar kosinüs benzerliğidir: sıralar, olasılık değildir. Bir süzgeç ya da "
-            "sınıflandırıcı yanılabilir; sonuçları gözden geçirmeden kullanmayın.</p>"
+            f"<table>{cells}</table><p>Puanlar kosinüs benzerliğidir, olasılık değildir; sözle aramada her söze yakın "
+            "düşen resimler geriye alınabilir. Bir süzgeç ya da sınıflandırıcı yanılabilir; sonuçları gözden "
+            "geçirmeden kullanmayın.</p>"
         )
 
 

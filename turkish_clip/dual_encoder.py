@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import nn
 
+    from turkish_clip.bank import TextBank
     from turkish_clip.embed import EmbeddedBatch
     from turkish_clip.metrics import Vectors
 
@@ -76,21 +77,47 @@ class DualEncoder:
         """The hash of the image side's weights: vectors of other weights can't be compared."""
         return weights_sha256(image_side_of(self.image))
 
+    @cached_property
+    def text_weights_sha256(self) -> str:
+        """The hash of the text side's weights, as a model's record has it."""
+        return weights_sha256(text_side_of(self.text))
+
+    @cached_property
+    def bank(self) -> TextBank | None:
+        """The text bank that the model's record names; None, after a warning, if it is of other weights.
+
+        Raises:
+            BankError: it is missing or damaged.
+        """
+        from turkish_clip.bank import BANK, read_bank
+
+        named = self.spec.record and self.spec.record.bank
+        if not named:
+            return None
+        bank = read_bank(self.spec.text, self.spec.revision, named)
+        if bank.weights_sha256 != self.text_weights_sha256:
+            log.warning("%s of %s was made by other weights, and is left out; train again", BANK, self.spec.text)
+            return None
+        return bank
+
     @property
     def image_name(self) -> str:
         """The Hub id or folder of the image model or the pair."""
         return self.spec.image or self.spec.text
 
-    def encode_texts(self, texts: Sequence[str], *, batch_size: int = 64) -> Vectors:
+    def encode_texts(self, texts: Sequence[str], *, batch_size: int = 64, prompt: str | None = None) -> Vectors:
         """Returns the (n, dim) float32 unit vectors of n texts, in order.
 
         Args:
             texts: to encode.
             batch_size: texts encoded at a time.
+            prompt: what is put before each text; None takes the model's own for queries, if it has one.
         """
+        from turkish_clip.encoder import query_prompt
         from turkish_clip.metrics import unit
 
-        return unit(self.text.encode(list(texts), batch_size=batch_size, show_progress_bar=False))
+        prompt = query_prompt(self.text) if prompt is None else prompt
+        return unit(self.text.encode(list(texts), prompt=prompt, batch_size=batch_size, show_progress_bar=False))
 
     def embed_images(
         self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
@@ -216,5 +243,14 @@ def weights_sha256(module: nn.Module) -> str:
 
 def image_side_of(model: SentenceTransformer) -> Any:
     """Returns the modules that images pass: all of an image model, or the image route of a pair."""
+    return _side_of(model, "image")
+
+
+def text_side_of(model: SentenceTransformer) -> Any:
+    """Returns the modules that texts pass: all of a text encoder, or the text route of a pair."""
+    return _side_of(model, "text")
+
+
+def _side_of(model: SentenceTransformer, side: str) -> Any:
     routes = getattr(model[0], "sub_modules", None)
-    return routes["image"] if routes is not None and "image" in routes else model
+    return routes[side] if routes is not None and side in routes else model

@@ -67,7 +67,7 @@ def embed_batches(
     this is faster than one batch on all cores, and the vectors do not depend on the number of cores.
 
     Args:
-        model: an image model, or a pair; for bf16, after `bf16_weights`.
+        model: an image model, or a pair, after `set_weights_dtype`.
         batches: read as they are needed, `workers` + `compute_threads` + 2 ahead at most.
         dim: width of the vectors, for a batch in which no image opened.
         workers: threads that open images; Pillow decodes outside the interpreter lock.
@@ -106,6 +106,19 @@ def fast_dtype(device: str) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch don't list them
     return "bf16" if device == "cpu" and any(has.get(name) for name in FAST_BF16) else "float32"
+
+
+def set_weights_dtype(model: SentenceTransformer, dtype: str) -> None:
+    """Converts a model's weights, which may be stored in another format, to compute in a dtype.
+
+    Args:
+        model: the image model.
+        dtype: "float32", or "bf16", for which `bf16_weights` is called.
+    """
+    if dtype == "bf16":
+        bf16_weights(model)
+    else:
+        model.float()
 
 
 def bf16_weights(model: SentenceTransformer) -> None:

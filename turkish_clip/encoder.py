@@ -15,12 +15,12 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
+from tokenizers.normalizers import Lowercase, Sequence
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from turkish_clip.errors import InputError
 from turkish_clip.text import turkish_normalizer
 
-DIM = 512  # width of CLIP ViT-B/32's shared space
 MAX_TOKENS = 128
 # Names that current versions write and older ones do not know → names that both resolve.
 OLDER_NAMES = {
@@ -28,6 +28,9 @@ OLDER_NAMES = {
     "TokenizersBackend": "PreTrainedTokenizerFast",  # renamed in transformers 5
 }
 NAMING_FILES = ("modules.json", "router_config.json", "tokenizer_config.json")
+# Image models whose text side was trained on lower case, padded to its full length, without a mask. The host pads to
+# the longest text of a batch. Source: the conversion scripts of both models in transformers.
+PADDED_IN_TRAINING = ("siglip", "siglip2")
 PROBE = Image.new("RGB", (32, 32), "white")  # embedded to see a model's width, which its configuration may not give
 
 
@@ -38,21 +41,23 @@ class ModelError(InputError):
 def build_text_encoder(
     backbone: str | Path,
     *,
-    dim: int = DIM,
+    dim: int,
     max_tokens: int = MAX_TOKENS,
     revision: str | None = None,
     device: str | None = None,
     normalise: bool = True,
+    prompt: str = "",
 ) -> SentenceTransformer:
     """Puts a BERT-like backbone under mean pooling, a dense layer and normalisation.
 
     Args:
         backbone: Hub id or folder of a transformers text encoder with its tokenizer.
         dim: width of the vectors, that of the image model's space.
-        max_tokens: longer text is truncated to this many tokens, [CLS] and [SEP] included.
+        max_tokens: longer text is truncated to this many tokens, [CLS], [SEP] and the prompt included.
         revision: branch, tag or commit of a Hub id.
         device: torch device of the model; None lets sentence-transformers choose.
         normalise: whether the vectors have norm 1; if not, the last module is left out.
+        prompt: what `encode` puts before each text, as some backbones expect ("query: "); it is saved with the model.
 
     Returns:
         Transformer → Pooling(mean) → Dense(hidden → dim, no activation) → Normalize, whose `encode` gives (n, dim)
@@ -78,7 +83,17 @@ def build_text_encoder(
     ]
     if normalise:
         modules.append(Normalize())
-    return SentenceTransformer(modules=modules, device=device, similarity_fn_name="cosine")
+    return SentenceTransformer(modules=modules, device=device, similarity_fn_name="cosine", **_prompts(prompt))
+
+
+def prompt_of(model: SentenceTransformer) -> str:
+    """Returns what a model's `encode` puts before each text; empty for nothing."""
+    return model.prompts.get(model.default_prompt_name) or "" if model.default_prompt_name else ""
+
+
+def _prompts(prompt: str) -> dict[str, Any]:
+    """Returns the arguments of a SentenceTransformer with one prompt for `encode`, encode_query and encode_document."""
+    return {"prompts": {"query": prompt, "document": prompt}, "default_prompt_name": "query"} if prompt else {}
 
 
 def pair(
@@ -97,7 +112,8 @@ def pair(
     Returns:
         A model whose `encode` takes texts or images (not both in one call) and returns (n, dim) float32, bit-identical
         to those of the text encoder or the image model. Each route keeps its own token limit. Image vectors are raw or
-        unit, as the image model gives them, so compare by cosine, as `similarity` does. The modules do not include the
+        unit, as the image model gives them, so compare by cosine, as `similarity` does. The prompt is that of the text
+        encoder. The modules do not include the
         text encoder's metadata, such as a fitted temperature: if you save the pair yourself, copy the encoder's
         turkish_clip.json beside it.
 
@@ -118,7 +134,9 @@ def pair(
         {"text": list(text.children()), "image": list(image.children())},
         route_mappings={(None, "text"): "text", (None, "image"): "image"},
     )
-    return SentenceTransformer(modules=[router], device=device, similarity_fn_name="cosine")
+    return SentenceTransformer(
+        modules=[router], device=device, similarity_fn_name="cosine", **_prompts(prompt_of(text))
+    )
 
 
 def check_one_width(
@@ -186,7 +204,7 @@ def image_side(model: SentenceTransformer) -> int | None:
 
 
 def load_model(name: str | Path, *, revision: str | None = None, device: str | None = None) -> SentenceTransformer:
-    """Loads a SentenceTransformer without remote code.
+    """Loads a SentenceTransformer without remote code, its text side set up as it was trained.
 
     Args:
         name: Hub id or folder.
@@ -198,9 +216,18 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str | N
     """
     _check_device(device)
     try:
-        return SentenceTransformer(str(name), revision=revision or None, device=device, trust_remote_code=False)
+        model = SentenceTransformer(str(name), revision=revision or None, device=device, trust_remote_code=False)
     except Exception as error:  # the Hub client, transformers and safetensors raise unrelated types
         raise _unloadable("model", str(name), error) from error
+    for module in model.children():
+        if isinstance(module, Transformer) and module.config.model_type in PADDED_IN_TRAINING:
+            _pad_as_in_training(module)
+    return model
+
+
+def query_prompt(model: SentenceTransformer) -> str | None:
+    """Returns what a model puts before a text that images are searched with: its default prompt, or that of queries."""
+    return model.prompts.get(model.default_prompt_name or "query") or None
 
 
 def available_devices() -> dict[str, bool]:
@@ -246,6 +273,17 @@ def _load_backbone(backbone: str, revision: str | None, max_tokens: int) -> Tran
     return transformer
 
 
+def _pad_as_in_training(transformer: Transformer) -> None:
+    """Makes the text side of a SigLIP lower the case of texts and pad them to its full length, without a mask."""
+    length = transformer.config.text_config.max_position_embeddings
+    usual = {"padding": "max_length", "max_length": length, "return_attention_mask": False}
+    transformer.processing_kwargs["text"] = {**usual, **transformer.processing_kwargs.get("text", {})}
+    backend = getattr(transformer.tokenizer, "backend_tokenizer", None)
+    inner = getattr(backend, "normalizer", None)
+    if backend is not None and (inner is None or "A" in inner.normalize_str("A")):
+        backend.normalizer = Sequence([Lowercase(), *([inner] if inner else [])])
+
+
 def _turkish_tokenizer(tokenizer: PreTrainedTokenizerBase, backbone: str, max_tokens: int) -> PreTrainedTokenizerFast:
     """Returns the backbone's tokenizer with `turkish_normalizer` in front of its own normalizer.
 
@@ -272,7 +310,7 @@ def _sides(model: SentenceTransformer) -> str:
 
 def _unloadable(kind: str, name: str, error: Exception) -> ModelError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return ModelError(
-        f"expected a {kind} at {name!r}, got {type(error).__name__}: {reason}; "
-        "check the id or folder, and the connection (without one, give a folder)"
-    )
+    advice = "check the id or folder, and the connection (without one, give a folder)"
+    if isinstance(error, ImportError):
+        reason, advice = reason.partition(". ")[0], "install what it asks for, for the same torch"
+    return ModelError(f"expected a {kind} at {name!r}, got {type(error).__name__}: {reason}; {advice}")

@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from turkish_clip.errors import InputError
-from turkish_clip.metrics import Relevance, unit
+from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
 
 
 class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
@@ -64,8 +64,7 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
                 f"expected finite vectors from the text encoder, got NaN or infinity at step {steps}: the training has "
                 "diverged; lower the learning rate"
             )
-        forth = self.relevance.text_to_image(texts, self.unit_images)
-        back = self.relevance.image_to_text(texts, self.unit_images)
+        forth, back = self._measure(texts)
         metrics: dict[str, Any] = {"mrr": (forth.mrr + back.mrr) / 2}
         for direction, retrieval in (("text_to_image", forth), ("image_to_text", back)):
             numbers = {metric: value for metric, value in asdict(retrieval).items() if metric != "ci95"}
@@ -73,3 +72,42 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
         prefixed: dict[str, float] = self.prefix_name_to_metrics(metrics, self.name)
         self.store_metrics_in_model_card_data(model, prefixed, epoch, steps)
         return prefixed
+
+    def mrr(self, texts: NDArray[np.floating]) -> float:
+        """Returns the primary metric for vectors of the split's texts, `relevance.texts`: (n, dim), raw or unit."""
+        forth, back = self._measure(unit(texts))
+        return (forth.mrr + back.mrr) / 2
+
+    def _measure(self, unit_texts: Vectors) -> tuple[Retrieval, Retrieval]:
+        forth = self.relevance.text_to_image(unit_texts, self.unit_images)
+        return forth, self.relevance.image_to_text(unit_texts, self.unit_images)
+
+
+class MeanOfBoth(BaseEvaluator):  # type: ignore[misc]
+    """Measures the new and the old validation split; the primary metric is the mean of their MRR.
+
+    By the new one alone, the checkpoint that has forgotten most could be kept.
+    """
+
+    def __init__(self, new: RetrievalEvaluator, old: RetrievalEvaluator) -> None:
+        """Takes both evaluators.
+
+        Args:
+            new: of the new validation split, named "validation".
+            old: of the old one, under another name.
+        """
+        super().__init__()
+        self.new, self.old = new, old
+        self.primary_metric = new.primary_metric
+
+    def __call__(self, model: SentenceTransformer, *args: Any, **options: Any) -> dict[str, float]:
+        """Returns the metrics of both; the MRR of the first is the mean.
+
+        Args:
+            model: the text encoder.
+            args: as of `RetrievalEvaluator`.
+            options: likewise.
+        """
+        new, old = self.new(model, *args, **options), self.old(model, *args, **options)
+        mean = (new[self.new.primary_metric] + old[self.old.primary_metric]) / 2
+        return {**old, **new, "new_mrr": new[self.new.primary_metric], self.primary_metric: mean}

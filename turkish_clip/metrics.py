@@ -1,8 +1,8 @@
-"""Retrieval metrics over unit vectors: ranks, recall@k, MRR, median rank, bootstrap intervals, hubness."""
+"""Retrieval metrics over unit vectors: ranks, recall@k, MRR, median rank, intervals, hubness and its correction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,10 @@ RECALL_AT = (1, 5, 10)
 METRIC_LABELS = {"recall_at_1": "recall@1", "recall_at_5": "recall@5", "recall_at_10": "recall@10", "mrr": "MRR"}
 METRIC_NAMES = tuple(METRIC_LABELS)
 SCORES_PER_CHUNK = 16_000_000  # float32 scores held at a time: 64 MB
+# The hub score of a candidate is the mean of so many largest cosines to reference queries. This fraction of it is taken
+# off the candidate's cosines: larger fractions gain a little more where the references are like the queries, and lose
+# where they are not (training/README.md).
+HUB_NEIGHBOURS, HUB_WEIGHT = 10, 0.5
 
 Vectors = NDArray[np.float32]
 Ranks = NDArray[np.int64]
@@ -102,21 +106,40 @@ def summarise(rank: Ranks, image_numbers: Sequence[int], *, bootstrap_samples: i
     means = {name: float(value.mean()) for name, value in values.items()}
     intervals: dict[str, tuple[float, float]] = {}
     if bootstrap_samples:
-        clusters = np.asarray(image_numbers, dtype=np.int64)
-        count = int(clusters.max()) + 1
-        sizes = np.bincount(clusters, minlength=count).astype(np.float64)
-        sums = {name: np.bincount(clusters, weights=value, minlength=count) for name, value in values.items()}
-        rng = np.random.default_rng(seed)
-        draws: dict[str, list[float]] = {name: [] for name in values}
-        for _ in range(bootstrap_samples):
-            picked = rng.integers(0, count, size=count)
-            total = sizes[picked].sum()
-            for name in values:
-                draws[name].append(float(sums[name][picked].sum() / total))
-        for name, drawn in draws.items():
-            low, high = np.percentile(drawn, [2.5, 97.5])
-            intervals[name] = (float(low), float(high))
+        drawn = bootstrap_means(values, image_numbers, bootstrap_samples=bootstrap_samples, seed=seed)
+        intervals = {name: interval(means) for name, means in drawn.items()}
     return Retrieval(**means, median_rank=float(np.median(rank)), ci95=intervals)
+
+
+def bootstrap_means(
+    values: Mapping[str, NDArray[np.float64]], image_numbers: Sequence[int], *, bootstrap_samples: int, seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """Returns the mean of each metric in each sample of a bootstrap over images: (bootstrap_samples,) per metric.
+
+    Args:
+        values: for each metric what each query contributes, (q,) float64.
+        image_numbers: for each query the number of its image, from 0.
+        bootstrap_samples: how many times to resample.
+        seed: of the resampling.
+    """
+    clusters = np.asarray(image_numbers, dtype=np.int64)
+    count = int(clusters.max()) + 1
+    sizes = np.bincount(clusters, minlength=count).astype(np.float64)
+    sums = {name: np.bincount(clusters, weights=value, minlength=count) for name, value in values.items()}
+    rng = np.random.default_rng(seed)
+    drawn = {name: np.empty(bootstrap_samples) for name in values}
+    for sample in range(bootstrap_samples):
+        picked = rng.integers(0, count, size=count)
+        total = sizes[picked].sum()
+        for name in values:
+            drawn[name][sample] = sums[name][picked].sum() / total
+    return drawn
+
+
+def interval(drawn: NDArray[np.float64]) -> tuple[float, float]:
+    """Returns the ends of the 95 % percentile interval of a metric's values in bootstrap samples."""
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def hubness(queries: Vectors, candidates: Vectors, k: int = 10) -> float:
@@ -141,6 +164,42 @@ def hubness(queries: Vectors, candidates: Vectors, k: int = 10) -> float:
         nearest = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         counts += np.bincount(nearest.ravel(), minlength=len(candidates))
     return float(skew(counts)) if np.ptp(counts) else 0.0
+
+
+def hub_scores(candidates: Vectors, references: Vectors, neighbours: int = HUB_NEIGHBOURS) -> Vectors:
+    """Returns the mean of each candidate's largest cosines to reference queries, (c,) float32: high for hubs.
+
+    Source: Chowdhury et al., Nearest Neighbor Normalization Improves Multimodal Retrieval, EMNLP 2024, section 3. With
+    the measured queries themselves as the references, and half of it taken off, candidates are ordered as by CSLS
+    (Conneau et al., Word Translation Without Parallel Data, ICLR 2018, section 2.3).
+
+    Args:
+        candidates: (c, dim) float32 unit vectors.
+        references: (r, dim) float32 unit vectors, at least one.
+        neighbours: how many cosines are averaged; at most the number of references.
+    """
+    neighbours = min(neighbours, len(references))
+    result = np.empty(len(candidates), np.float32)
+    step = max(1, SCORES_PER_CHUNK // len(references))
+    for start in range(0, len(candidates), step):
+        cosines = candidates[start : start + step] @ references.T
+        largest = np.partition(cosines, len(references) - neighbours, axis=1)[:, -neighbours:]
+        result[start : start + step] = largest.mean(axis=1)
+    return result
+
+
+def with_penalties(queries: Vectors, candidates: Vectors, penalties: Vectors) -> tuple[Vectors, Vectors]:
+    """Appends a coordinate to each vector, so that a dot product is the cosine less the penalty of the candidate.
+
+    `ranks` and `hubness` then measure the corrected scores.
+
+    Args:
+        queries: (q, dim) float32 unit vectors.
+        candidates: (c, dim) float32 unit vectors.
+        penalties: (c,) float32.
+    """
+    ones = np.ones((len(queries), 1), np.float32)
+    return np.hstack([queries, ones]), np.hstack([candidates, -penalties[:, None]])
 
 
 @dataclass(frozen=True)

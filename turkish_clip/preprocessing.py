@@ -30,7 +30,8 @@ def preprocessing_for(model: SentenceTransformer) -> Prepare:
     probes = [_noise(*size) for size in PROBE_SIZES]
     if fast is not None and _equal(fast(probes), model.preprocess(probes)):
         return fast
-    return lambda images: dict(model.preprocess(every)) if (every := list(images)) else {}
+    prompt = model.prompts.get(model.default_prompt_name or "")  # which `encode` puts before the images of some models
+    return lambda images: dict(model.preprocess(every, prompt=prompt)) if (every := list(images)) else {}
 
 
 @dataclass(frozen=True)

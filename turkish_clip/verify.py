@@ -58,9 +58,11 @@ class ModelRecord:
         golden: texts, text_vectors and image_vectors, as `golden` returns them; None before publication.
         measured: dataset, split, counts and retrieval metrics, as in results.json; None before they are measured.
         temperature: of zero-shot probabilities; None if none was fitted.
+        matryoshka: the shorter widths that it was trained for, descending; None for a model of one width.
+        bank: of the bank.safetensors beside it the number of texts and the sha256 of the vectors; None without one.
     """
 
-    FORMAT: ClassVar[int] = 2  # 1 had golden vectors of "pictures"
+    FORMAT: ClassVar[int] = 3  # 1 had golden vectors of "pictures", 2 named no bank
 
     kind: str
     dim: int
@@ -72,6 +74,8 @@ class ModelRecord:
     golden: dict[str, Any] | None = None
     measured: dict[str, Any] | None = None
     temperature: float | None = None
+    matryoshka: list[int] | None = None
+    bank: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         """Returns the content of the file as text."""

@@ -75,7 +75,7 @@ def trainer_of(
     config = DistillConfig(
         captions="x", run="x", epochs=1, batch_size=batch_size, device="cpu", evaluations=1, bf16=bf16
     )
-    student = build_text_encoder(folder, device="cpu")
+    student = build_text_encoder(folder, dim=512, device="cpu")
     student.model_card_data.widget = [{"text": "karda oynayan iki köpek"}]
     arguments = training_arguments(config, runs, len(captions), evaluates=False)
     arguments.save_strategy = "no"
@@ -158,7 +158,7 @@ def test_a_training_step_against_a_bare_loop(captions: list[str], text_encoder_f
         trainer = trainer_of(text_encoder_folder, look_up, captions, tmp_path / f"{number}", batch_size=STEP_BATCH)
         ours.append(seconds_of(trainer.train) / steps)
         del trainer
-        student = build_text_encoder(text_encoder_folder, device="cpu")
+        student = build_text_encoder(text_encoder_folder, dim=512, device="cpu")
         other.append(seconds_of(lambda student=student: bare(student, steps)) / steps)
     ours, other = ours[1:], other[1:]  # the first round warms up
     assert report("a training step by the trainer", "a bare loop", ours, other) > 1 / 1.5

@@ -51,7 +51,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Enc
     torch.manual_seed(0)
     BertModel(BertConfig(vocab_size=32000)).save_pretrained(folder / "backbone")
     learn_wordpiece(captions(1, 500), 2000, 128).save_pretrained(folder / "backbone")
-    plain = build_text_encoder(folder / "backbone", device="cpu")
+    plain = build_text_encoder(folder / "backbone", dim=512, device="cpu")
     save_text_encoder(plain, folder / "text")
     bfloat16 = copy.deepcopy(plain).to(torch.bfloat16)
 

@@ -64,8 +64,8 @@ def _write_old_style(folder: Path, model: Any, config: dict[str, Any], words: li
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
 
 
-def write_stock_clip(folder: Path, clip: Path) -> Path:
-    """sentence-transformers/clip-ViT-B-32: the host's old CLIPModel module around a transformers folder of 2021."""
+def write_stock_clip(folder: Path, clip: Path, name: str = "clip-ViT-B-32") -> Path:
+    """sentence-transformers/clip-ViT-B-32 or -L-14: the host's old CLIPModel module around a model of 2021."""
     from transformers import AutoTokenizer, CLIPModel
 
     model, tokenizer = CLIPModel.from_pretrained(clip), AutoTokenizer.from_pretrained(clip)
@@ -98,7 +98,7 @@ def write_stock_clip(folder: Path, clip: Path) -> Path:
     (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     versions = {"sentence_transformers": "2.0.0", "transformers": "4.6.0", "pytorch": "1.7.1"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"__version__": versions}), encoding="utf-8")
-    (folder / "README.md").write_text("---\ntags:\n- sentence-transformers\n---\n# clip-ViT-B-32\n", encoding="utf-8")
+    (folder / "README.md").write_text(f"---\ntags:\n- sentence-transformers\n---\n# {name}\n", encoding="utf-8")
     return folder
 
 
@@ -166,3 +166,16 @@ def _data_set(rows: list[dict[str, Any]], values: Any, features: Features) -> di
         lines += [f"  - split: {split}", f"    path: data/{split}-*"]
     contents["README.md"] = "\n".join([*lines, "---", ""]).encode()
     return contents
+
+
+def write_clip_l_14(folder: Path) -> Path:
+    """sentence-transformers/clip-ViT-L-14: the layout of the other one, 768 wide."""
+    from training.run.config import PretrainConfig
+    from training.small_models.models import build_clip, build_processor, save_clip
+
+    sizes = {"image_size": 32, "vision_layers": 1, "vision_hidden": 32, "text_layers": 1, "text_hidden": 32}
+    config = PretrainConfig(captions="x", run="x", **sizes, vocabulary=514, dim=768)
+    processor = build_processor(["a red house above a blue bird", "two yellow suns"], config)
+    inner = folder.with_name("clip-vit-large-patch14")
+    save_clip(build_clip(processor, config), processor, inner)
+    return write_stock_clip(folder, inner, "clip-ViT-L-14")

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
         captions = [turkish_caption(random_scene(rng), rng) for _ in range(rows)]
         labels = torch.from_numpy(unit(torch.randn(rows, 512, generator=torch.Generator().manual_seed(0)).numpy()))
         torch.manual_seed(0)
-        student = build_text_encoder(backbone, device="cpu")
+        student = build_text_encoder(backbone, dim=512, device="cpu")
         student.model_card_data.widget = [{"text": captions[0]}]
         arguments = training_arguments(config, Path(runs), rows, evaluates=False)
         arguments.save_strategy, arguments.disable_tqdm = "no", True

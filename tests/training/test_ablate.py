@@ -75,7 +75,7 @@ def test_a_killed_ablation_resumes_its_cell(captioned_folder: Path, tiny_clip: P
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("--objectives mse,msa", "expected 'objectives' out of mse, .*got"),
+        ("--objectives mse,msa", "expected 'objectives' out of closed_form, mse, .*got"),
         ("--sizes -1", "expected 'seeds' and 'sizes'"),
     ],
 )

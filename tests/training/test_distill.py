@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from samples import write_rows
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images
+from training.distillation.losses import ShardedMSELoss
 from training.embeddings.manifest import EmbeddingsError
 from training.embeddings.store import read_embeddings
 from training.run.record import RunError
@@ -64,6 +66,44 @@ def test_eight_pairs_overfit(captioned_folder: Path, tiny_clip: Path, embeddings
     assert ((vectors - expected) ** 2).sum(axis=1).mean() < 0.005
 
 
+def test_a_prompt_is_trained_with_and_saved(
+    captioned_folder: Path, tiny_bert: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Each vector of a training step, without dropout and at a rate of nothing, is what the saved model encodes."""
+    backbone = shutil.copytree(tiny_bert, tmp_path / "bert")
+    settings = json.loads((backbone / "config.json").read_text(encoding="utf-8"))
+    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (backbone / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    seen: list[tuple[list[int], np.ndarray]] = []
+
+    def forward(loss: ShardedMSELoss, features: Iterable[dict[str, Any]], labels: Any) -> Any:
+        (one,) = features
+        vectors = loss.model(dict(one))["sentence_embedding"]
+        lengths = one["attention_mask"].sum(dim=1).tolist()
+        seen.extend((ids[:n].tolist(), v.numpy(force=True)) for ids, n, v in zip(one["input_ids"], lengths, vectors))
+        return (vectors - labels).square().mean()
+
+    monkeypatch.setattr(ShardedMSELoss, "forward", forward)
+    more = "--epochs 1 --learning_rate 1e-12 --dense_learning_rate 1e-12 --max_tokens 12"
+    more += " --ascii_probability 0 --case_probability 0 --full_stop_probability 0 --typo_probability 0"
+    more += f" --backbone {backbone}"
+    argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path / "run", *more.split(), "--prompt", "bir kuş: ")
+    summary = distill.main(argv)
+    model = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu")
+    rows = [json.loads(line) for line in (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = list(dict.fromkeys(text for row in rows if row["split"] == "train" for text in row["captions"]))
+    ids = [tuple(model.tokenizer(f"bir kuş: {text}", truncation=True)["input_ids"]) for text in texts]
+    expected = dict(zip(ids, model.encode(texts)))
+    assert {tuple(one) for one, _ in seen} == set(expected)
+    assert max(np.abs(vector - expected[tuple(one)]).max() for one, vector in seen) < 1e-5
+    assert summary["captions_truncated"] == sum(
+        len(model.tokenizer(f"bir kuş: {text}", truncation=False)["input_ids"]) > 12
+        for row in rows if row["split"] == "train" for text in dict.fromkeys(row["captions"])
+    ) > 0  # fmt: skip
+    assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["config"]["prompt"] == "bir kuş: "
+
+
 def test_the_files_of_a_run(finished: dict[str, Any], embeddings: Path) -> None:
     run: Path = finished["run"]
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
@@ -74,11 +114,18 @@ def test_the_files_of_a_run(finished: dict[str, Any], embeddings: Path) -> None:
     assert len(record["inputs"]["manifest_sha256"]) == len(record["summary"]["weights_sha256"]) == 64
     curve = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert sum("eval_validation_mrr" in entry for entry in curve) >= 4
-    losses = [entry["loss"] for entry in curve if "loss" in entry]
-    assert losses[-1] < losses[0]
     model = SentenceTransformer(str(run / "model"), device="cpu")
     assert model.encode(["kırmızı ev"]).shape == (1, 16)
     assert model.max_seq_length == 32
+
+
+def test_random_weights_of_the_dense_layer_learn(
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    distill.main(arguments(captioned_folder, tiny_clip, embeddings, tmp_path, "--dense_start", "random"))
+    curve = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    losses = [entry["loss"] for entry in curve if "loss" in entry]
+    assert losses[-1] < losses[0]
 
 
 def test_same_seed_same_weights_other_seed_others(

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from training import distill, embed_images, evaluate
 from training.embeddings.manifest import EmbeddingsError
 from training.embeddings.store import read_embeddings
 from training.evaluation.corruptions import CORRUPTIONS
+from training.evaluation.results import Results
 from training.run.record import RunError
 from turkish_clip import build_text_encoder, save_text_encoder
 from turkish_clip.encoder import load_model
@@ -67,12 +69,20 @@ def names(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
-def test_the_fields_of_the_results(results: dict[str, Any], run: Path) -> None:
+def test_the_fields_of_the_results(results: dict[str, Any], run: Path, captioned_folder: Path) -> None:
     written = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(results))
     assert (written["images"], written["split"]) == (10, "test")
     assert set(written["robustness"]) == set(CORRUPTIONS)
     assert set(written["hubness"]) == {"text_to_image", "image_to_text"}
+    record = json.loads((run / "model" / "turkish_clip.json").read_text(encoding="utf-8"))
+    lines = (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["split"] == "train"]
+    captions = {caption for row in rows for caption in row["captions"]}
+    assert record["bank"]["texts"] == len(captions)
+    corrected = written["hub_corrected"]
+    assert (corrected["texts"], corrected["neighbours"], corrected["weight"]) == (len(captions), 10, 0.5)
+    assert set(written["csls"]) == {"text_to_image", "image_to_text", "hubness"}
     for direction in DIRECTIONS:
         measured = written[direction]
         assert set(measured) == {"recall_at_1", "recall_at_5", "recall_at_10", "mrr", "median_rank", "ci95"}
@@ -142,6 +152,68 @@ def test_without_english_captions_there_is_no_teacher_reference(
     results = evaluate.main([*argv, "--captions", str(source), "--run", str(copied)])
     assert "teacher_text_to_image" not in results
     assert "teacher" not in (copied / "results.json").read_text(encoding="utf-8")
+
+
+def changed_source(source: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of a captioned folder, with each row changed."""
+    shutil.copytree(source, folder)
+    path = folder / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        change(row)
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return folder
+
+
+def test_negatives_and_slices_are_measured_and_shown(
+    captioned_folder: Path, tiny_clip: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def probe(row: dict[str, Any]) -> None:
+        turkish, english = row["captions"][0], row["captions_en"][0]
+        record = {"probe": "<b>yer", "caption": turkish, "negative": " ".join(turkish.split()[::-1])}
+        bilingual = record | {"probe": "negation", "caption_en": english, "negative_en": f"no {english}"}
+        row |= {"negatives": [record, bilingual], "slices": "çizim"}
+
+    source = changed_source(captioned_folder, tmp_path / "source", probe)
+    copied = shutil.copytree(run, tmp_path / "run")
+    argv = f"--captions {source} --image_model {tiny_clip} --run {copied} --device cpu --bootstrap_samples 50".split()
+    results = evaluate.main(argv)
+    model = load_model(copied / "model", device="cpu")
+    rows = [json.loads(line) for line in (source / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row["split"] == "test"]
+    images = read_embeddings(copied / "embeddings").unit_rows([row["image_id"] for row in rows])
+    pairs = [unit(model.encode([row["negatives"][0][name] for name in ("caption", "negative")])) for row in rows]
+    right = [float(image @ caption) > float(image @ negative) for image, (caption, negative) in zip(images, pairs)]
+    place, negation = results["probes"]["<b>yer"], results["probes"]["negation"]
+    assert place["student"]["value"] == pytest.approx(np.mean(right))
+    assert (place["pairs"], place["images"], place["chance"]) == (10, 10, 0.5)
+    assert "teacher" not in place
+    low, high = negation["teacher"]["ci95"]
+    assert low <= negation["teacher"]["value"] <= high
+    assert results["slices"]["çizim"]["text_to_image"] == results["text_to_image"]  # of all images
+    assert results["slices"]["çizim"]["teacher_image_to_text"] == results["teacher_image_to_text"]
+    assert (results["prompts"]["images"], len(results["prompts"]["templates"])) == (10, 20)
+    assert json.loads(json.dumps(Results.read(copied).as_json())) == json.loads(json.dumps(results))
+    table = capsys.readouterr().out
+    shown = f"{negation['student']['value']:.3f} ({negation['student']['ci95'][0]:.3f}–"
+    assert re.search(rf"  negation +10 +{re.escape(shown)}", table)
+    assert re.search(r"  <b>yer +10 .*–$", table, re.MULTILINE)
+    assert "over 20 templates" in table
+    assert "slice çizim: 10 images" in table
+    page = (copied / "report.html").read_text(encoding="utf-8")
+    assert "<td>&lt;b&gt;yer</td>" in page
+    assert f"<td>{negation['teacher']['value']:.3f} <span" in page
+    assert "Slices: recall@1 among their own images" in page
+    assert page.count('<tr><td lang="tr">') == 20
+
+
+def test_what_was_not_measured_is_not_shown(results: dict[str, Any], run: Path) -> None:
+    assert (results["probes"], results["slices"]) == ({}, {})
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Probes:" not in page
+    assert "Slices:" not in page
+    lines = evaluate.probe_lines({name: value for name, value in results.items() if name != "prompts"})
+    assert lines == []
 
 
 def test_no_model_and_a_model_of_another_width(argv: list[str], tiny_bert: Path, run: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images, evaluate, publish
-from training.evaluation.results import Results
+from training.evaluation.results import Figures, Results
 from training.release import build
 from training.release import checks as pre_publish_checks
 from training.release.card import CardError, check, public_name, sources_of, trained_image_model
@@ -24,8 +25,10 @@ from training.run.config import PublishConfig
 from training.run.provenance import GitState, machine
 from training.run.recipe import ConfigError
 from training.run.record import RunError, RunInputs, RunRecord
+from turkish_clip.dual_encoder import load_dual_encoder
 from turkish_clip.encoder import load_model
-from turkish_clip.verify import RECORD, as_lines, encode_each, golden_images, unit, verify
+from turkish_clip.templates import PHOTOGRAPHS
+from turkish_clip.verify import RECORD, ModelRecord, as_lines, encode_each, golden_images, unit, verify
 
 IDS = ["--model_id", "me/text", "--paired_id", "me/pair", "--image_model_id", "me/image"]
 LICENSES = ["--license", "apache-2.0", "--captions_license", "cc0-1.0"]
@@ -63,20 +66,25 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     results = Results.read(run)
     row = {"model": "this model", "test": "XM3600", "text_to_image": [0.1234, None, None], "source": "measured"}
+    row |= {"protocol": "all captions", "width": 16, "size": None, "license": None, "note": ""}
     table = [row | {"image_to_text": [None] * 3}]
+    sts = {"test": "STS22.v2", "type": "STS", "subset": "tr", "metric": "cosine_spearman", "score": 0.4567}
     image = trained_image_model(publish.finished_run(run)).weights_sha256
     benchmark = {"weights_sha256": results.weights_sha256, "image_weights_sha256": image, "subset": "tr"}
-    benchmark |= {"tasks": {"XM3600T2IRetrieval": {}}, "table": [*table, row | {"test": "my holiday"}]}
+    benchmark |= {"tasks": {"XM3600T2IRetrieval": {}}, "table": [*table, row | {"test": "my holiday"}], "text": [sts]}
+    benchmark |= {"format": 2}
     (run / "benchmark.json").write_text(json.dumps(benchmark), encoding="utf-8")
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), results)
     card = (config.output / "README.md").read_text(encoding="utf-8")
-    assert "| this model | XM3600 | 0.123 / – / – | – / – / – | measured |" in card
+    assert "| this model | XM3600 | all captions | 16 | 0.123 / – / – | – / – / – | – | measured |" in card
+    assert "| STS22.v2 | STS | tr | cosine_spearman | 0.457 |" in card
+    assert "COCO" not in card  # which is said of XTD10
     assert "can't be compared with it line by line" not in card
     assert "my holiday" not in card
-    for other in ({"weights_sha256": "0"}, {"image_weights_sha256": "0"}, {"subset": "de"}):
+    for other in ({"weights_sha256": "0"}, {"image_weights_sha256": "0"}, {"subset": "de"}, {"format": 1}):
         (run / "benchmark.json").write_text(json.dumps(benchmark | other), encoding="utf-8")
-        assert build.benchmark_of(run, results.weights_sha256, image) == []
+        assert build.benchmark_of(run, results.weights_sha256, image) == ([], [])
     assert "of other weights" in caplog.text
 
 
@@ -89,6 +97,95 @@ def test_the_card_describes_the_objective_of_the_training(run: Path) -> None:
     assert "positives of a contrastive (InfoNCE) loss against in-batch negatives" in card
     assert "MSE distillation: captions go in" not in card
     assert "25 % with a typo" in card
+
+
+def card_of(run: Path) -> str:
+    """Builds the folder of a run and returns its card."""
+    config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
+    publish.build(config, publish.finished_run(run), Results.read(run))
+    return (config.output / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_tells_where_training_started_and_how_long_it_was(run: Path) -> None:
+    closed = {"closed_form_penalty": 0.0316, "steps": 40, "epochs": 2.5}
+    change(run / "run.json", lambda record: record["summary"].update(closed))
+    change(run / "run.json", lambda record: record["config"].update(learning_rate=0, dense_learning_rate=0.25))
+    card = card_of(run)
+    assert (
+        "the ridge regression from the pooled captions onto their targets (penalty 0.032 of the mean variance) |"
+        in card
+    )
+    assert "| 40 steps, epochs: 2.5; batches of" in card
+    assert "peak learning rates of 0.001 (backbone) and 0.25 (dense layer)" in card
+    change(run / "run.json", lambda record: record["summary"].update(steps=0, epochs=0, train_seconds=None))
+    card = card_of(run)
+    assert "of the mean variance); nothing was trained after it |" in card
+    assert "| schedule |" not in card
+    assert "| duration |" not in card
+
+
+def test_the_card_of_a_fine_tuned_model_names_what_it_went_on_from(run: Path) -> None:
+    tuned = {"init": "org/turkish-clip-text", "init_revision": "", "replay_fraction": 0.5, "learning_rate": 0.0}
+    change(run / "run.json", lambda record: record["config"].update(tuned))
+    change(run / "run.json", lambda record: record["summary"].update(captions_replayed=777, closed_form_penalty=None))
+    change(run / "run.json", lambda record: record["inputs"].update(backbone_revision="c" * 40))
+    card = card_of(run)
+    assert (
+        "| text backbone | fine-tuned from [org/turkish-clip-text](https://huggingface.co/org/turkish-clip-text) |"
+        in card
+    )
+    assert 'base_model:\n- "org/turkish-clip-text"\n' in card
+    assert f"init_revision: {'c' * 40}" in card
+    assert "| replay | 777 captions of earlier training, 50 % of each epoch |" in card
+    assert "peak learning rates of 5e-05 (backbone) and 5e-05 (dense layer)" in card
+    change(run / "run.json", lambda record: record["config"].update(init="runs/old"))
+    change(run / "run.json", lambda record: record["inputs"].update(backbone_revision=""))
+    assert "| text backbone | fine-tuned from a text encoder that is not on the Hub |" in card_of(run)
+
+
+def test_the_card_tells_of_shorter_vectors_and_of_captions_without_images(run: Path) -> None:
+    change(run / "run.json", lambda record: record["summary"].update(captions_without_image=1234))
+    change(run / "model" / "turkish_clip.json", lambda record: record.update(matryoshka=[256, 128]))
+    results = Results.read(run)
+    shorter = replace(results.text_to_image, recall_at_10=0.987)
+    figures = Figures(images=1, captions=1, text_to_image=shorter, image_to_text=results.image_to_text)
+    results = replace(results, widths={"256": figures})
+    config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
+    publish.build(config, publish.finished_run(run), results)
+    card = (config.output / "README.md").read_text(encoding="utf-8")
+    assert "trained to serve at 256, 128 dimensions too: `truncate_dim=256`" in card
+    assert f"0.987 at 256, {results.text_to_image.recall_at_10:.3f} at 16)" in card
+    assert "captions, 1234 of them without an image, (" in card
+    record = ModelRecord.from_json((config.output / RECORD).read_text(encoding="utf-8"))
+    assert record.matryoshka == [256, 128]
+
+
+def test_the_card_shows_the_probes_that_were_measured_and_no_others(run: Path) -> None:
+    def card() -> str:
+        config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
+        publish.build(config, publish.finished_run(run), Results.read(run))
+        return (config.output / "README.md").read_text(encoding="utf-8")
+
+    unmeasured = card()
+    assert "### Probes" not in unmeasured
+    assert "### Slices" not in unmeasured
+    measured = {"pairs": 40, "images": 20, "chance": 0.5, "student": {"value": 0.6125, "ci95": [0.4875, 0.7375]}}
+
+    def add(results: dict[str, Any]) -> None:
+        results["probes"] = {"renk|yer": measured, "sayı": measured | {"teacher": {"value": 0.7}}}
+        figures = {name: results[name] for name in ("images", "captions", "text_to_image", "image_to_text")}
+        results["slices"] = {"çizim": figures | {"shift": {"text_to_image": {"value": -0.25}}}}
+        del results["prompts"]
+
+    change(run / "results.json", add)
+    written = card()
+    assert "| renk/yer | 0.613 (0.487–0.738) | – | 0.5 | 40 |" in written
+    assert "| sayı | 0.613 (0.487–0.738) | 0.700 | 0.5 | 40 |" in written
+    assert "| text → image |" in written
+    assert "| -0.250 |\n" in written
+    assert "### Wording of labels" not in written
+    change(run / "results.json", lambda results: results["probes"].pop("sayı"))
+    assert "| probe | Turkish text encoder | chance | pairs |\n|---|---|---|---|\n| renk/yer | 0.613" in card()
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +243,15 @@ def test_names_that_older_libraries_know(built: dict[str, Path]) -> None:
         assert "base.modules.normalize" not in written
 
 
+def test_the_text_bank_is_published_and_fits_both_kinds(built: dict[str, Path], tiny_clip: Path) -> None:
+    vectors = set()
+    for kind, folder in built.items():
+        encoder = load_dual_encoder(folder, tiny_clip if kind == "text" else None, device="cpu")
+        assert encoder.bank is not None
+        vectors.add(encoder.bank.sha256)
+    assert len(vectors) == 1
+
+
 @pytest.mark.parametrize(
     ("file", "how", "reason"),
     [
@@ -169,7 +275,7 @@ def test_failed_checks(run: Path, file: str, how: dict[str, Any], reason: str | 
     change(run / file, lambda value: value.update(how))
     expected = f"expected a run that can be published, got 1 failed check: .*{reason}"
     if reason and reason.startswith("got "):
-        expected = f"expected results.json of format 2 in .*{reason}"
+        expected = f"expected results.json of format 4 in .*{reason}"
     if reason is None:
         expected = "expected the image model that the run was trained with, got other weights in me/image"
     with pytest.raises(RunError, match=expected):
@@ -320,7 +426,7 @@ def test_the_numbers_of_the_card_are_in_the_results(trained: Path, built: dict[s
     head, _, rest = card.partition("## Results")
     figures = rest.partition("### Baselines")[0]
     known = {f"{number:.3f}" for number in measured} | {f"{number:g}" for number in measured}
-    known |= {f"{100 * number:.1f}" for number in measured} | {"95", "1", "5", "10", "100.0"}
+    known |= {f"{100 * number:.1f}" for number in measured} | {"95", "1", "5", "10", "100.0", str(len(PHOTOGRAPHS))}
     for number in re.findall(r"\d+(?:\.\d+)?", figures):
         assert number in known, number
     for number in re.findall(r"value: (\S+)", head):
@@ -393,7 +499,7 @@ def test_verify_passes_what_was_built(built: dict[str, Path], tiny_clip: Path) -
     [
         (lambda r: r["requires"].update(transformers="99.0"), "versions", r"expected at least 99.0; pip install -U"),
         (lambda r: r.update(dim=17), "width", "expected 17, got 16; this is another model"),
-        (lambda r: r.update(format=1), "record", "format 1, not 2: it is of another version of turkish-clip"),
+        (lambda r: r.update(format=1), "record", "format 1, not 3: it is of another version of turkish-clip"),
         (
             lambda r: r.pop("golden"),
             "record",

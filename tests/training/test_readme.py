@@ -37,6 +37,7 @@ DOCS = (
 SHOWN = ("README.md", "turkish_clip/README.md")  # whose examples run after `make demo`
 CONFIGS = {
     "embed_images": config.EmbedConfig,
+    "import_embeddings": config.ImportConfig,
     "distill": config.DistillConfig,
     "evaluate": config.EvaluateConfig,
     "publish": config.PublishConfig,
@@ -277,6 +278,7 @@ def _run_subcommand(words: list[str]) -> None:
         "dim",
         "max_tokens",
         "normalised",
+        "prompt",
         "image_model",
     }
     assert set(printed) - (onnx if words[0] == "export" else set()) <= named

@@ -86,13 +86,11 @@ def test_a_cluster_finds_what_one_process_finds(bucket: str, monkeypatch: pytest
         shared = ImageTables.connect(bucket, cluster)
 
         def nearest(tables: ImageTables, query: np.ndarray, where: str | None = None) -> list[tuple[str, float]]:
-            return [(row["path"], row["_distance"]) for row in tables.nearest(query, 5, where, False)]
+            return [(row["path"], row["cosine"]) for row in tables.nearest(query, 5, where, False)]
 
         def compare(upto: int, where: str | None = None) -> None:
             for query in vectors[:upto:100]:
-                expected = [
-                    (path, pytest.approx(distance, abs=1e-5)) for path, distance in nearest(alone, query, where)
-                ]
+                expected = [(path, pytest.approx(cosine, abs=1e-5)) for path, cosine in nearest(alone, query, where)]
                 assert nearest(shared, query, where) == expected
 
         compare(700)

@@ -108,7 +108,7 @@ def test_a_damaged_or_older_record_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"id": "some/clip"})
     for text in ('{"image_mo', '{"temperature": 0.04}', '{"format": 1, "pictures": 3}'):
         (run / "model" / RECORD).write_text(text, encoding="utf-8")
-        with pytest.raises(NoModelError, match=r"expected turkish_clip.json of format 2 in .*run/model, got "):
+        with pytest.raises(NoModelError, match=r"expected turkish_clip.json of format 3 in .*run/model, got "):
             resolve_models(run, None)
 
 
@@ -138,3 +138,13 @@ def test_changed_weights_of_the_image_model_are_warned_of(
         f"{image_model} has other weights than the image model that {run / 'model'} was trained for: scores are wrong; "
         "train anew, or name the right one with --image-model"
     ]
+
+
+def test_a_text_encoder_that_is_saved_shortened_is_refused_beside_a_whole_image_model(
+    text_folder: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    model = load_model(text_folder, device="cpu")
+    model.truncate_dim = 8
+    model.save(str(tmp_path / "short"), create_model_card=False)
+    with pytest.raises(ModelError, match="expected vectors of one width, got 8 from .*short and 16 from"):
+        load_dual_encoder(tmp_path / "short", tiny_clip, device="cpu")

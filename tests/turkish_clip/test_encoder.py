@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
+from tower_layouts import write_embeddinggemma2
 from transformers import BertConfig, BertModel, BertTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from turkish_clip import build_text_encoder, pair, save_text_encoder
-from turkish_clip.encoder import ModelError, image_side, load_model
+from turkish_clip.encoder import ModelError, image_side, load_model, prompt_of
 
 TEXTS = ["kırmızı ev", "Ispartalı iki köpek", "ankara'da şeker", "İstanbul"]
 IMAGE = Image.linear_gradient("L").resize((50, 40)).convert("RGB")
@@ -47,6 +48,28 @@ def test_saved_and_loaded_is_equal_bit_for_bit(encoder: SentenceTransformer, tmp
     assert np.array_equal(loaded.encode(TEXTS), encoder.encode(TEXTS))
     assert loaded.max_seq_length == 24
     assert loaded.similarity_fn_name == "cosine"
+
+
+def test_a_prompt_is_saved_and_put_before_each_text(tiny_bert: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = build_text_encoder(tiny_bert, dim=16, max_tokens=24, device="cpu", prompt="bir kuş: ")
+    written = encoder.encode([f"bir kuş: {text}" for text in TEXTS], prompt="")
+    save_text_encoder(encoder, tmp_path / "model")
+    loaded = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    assert prompt_of(loaded) == "bir kuş: "
+    for encode in (encoder.encode, loaded.encode, loaded.encode_query, loaded.encode_document):
+        assert np.array_equal(encode(TEXTS), written)
+    assert not np.allclose(loaded.encode(TEXTS, prompt=""), written, atol=1e-3)
+    image = load_model(tiny_clip, device="cpu")
+    save_text_encoder(pair(loaded, image, device="cpu"), tmp_path / "pair")
+    both = SentenceTransformer(str(tmp_path / "pair"), device="cpu")
+    assert np.array_equal(both.encode(TEXTS), written)
+    assert np.array_equal(both.encode([IMAGE]), image.encode([IMAGE]))
+
+
+def test_without_a_prompt_nothing_is_put_before_a_text(encoder: SentenceTransformer) -> None:
+    assert prompt_of(encoder) == ""
+    assert np.array_equal(encoder.encode(TEXTS), encoder.encode(TEXTS, prompt=""))
 
 
 def test_vectors_are_unit_float32(encoder: SentenceTransformer) -> None:
@@ -131,17 +154,17 @@ def test_a_text_model_refuses_images(encoder: SentenceTransformer) -> None:
 
 def test_more_tokens_than_positions_are_refused(tiny_bert: Path) -> None:
     with pytest.raises(ModelError, match="at most 512"):
-        build_text_encoder(tiny_bert, max_tokens=600)
+        build_text_encoder(tiny_bert, dim=16, max_tokens=600)
 
 
 def test_a_missing_backbone_is_refused() -> None:
     with pytest.raises(ModelError, match="expected a backbone at '/not/there'"):
-        build_text_encoder("/not/there")
+        build_text_encoder("/not/there", dim=16)
 
 
 def test_a_clip_as_the_backbone_is_refused(tiny_clip: Path) -> None:
     with pytest.raises(ModelError, match="expected a text encoder such as a BERT"):
-        build_text_encoder(tiny_clip)
+        build_text_encoder(tiny_clip, dim=16)
 
 
 def test_image_side_is_that_of_the_processor(encoder: SentenceTransformer, tiny_clip: Path) -> None:
@@ -162,7 +185,7 @@ def test_full_size_models_pair(tmp_path: Path) -> None:
     tokenizer = clip_tokenizer()
     CLIPProcessor(image_processor=CLIPImageProcessor(), tokenizer=tokenizer).save_pretrained(clip)
 
-    text = build_text_encoder(bert, device="cpu")
+    text = build_text_encoder(bert, dim=512, device="cpu")
     assert sum(p.numel() for p in text.parameters()) == pytest.approx(111e6, rel=0.01)
     dense = text[2]
     assert (dense.in_features, dense.out_features) == (768, 512)
@@ -177,3 +200,13 @@ def clip_tokenizer() -> object:
     from training.small_models.vocabularies import learn_bpe
 
     return learn_bpe(["a photo"], 514, 77)
+
+
+def test_a_model_that_needs_another_library_says_which(tmp_path: Path) -> None:
+    from transformers.utils import is_torchvision_available
+
+    if is_torchvision_available():
+        pytest.skip("torchvision is here")
+    folder = write_embeddinggemma2(tmp_path / "gemma")
+    with pytest.raises(ModelError, match="requires the Torchvision library .*; install what it asks for"):
+        load_model(folder)

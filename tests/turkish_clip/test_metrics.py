@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from turkish_clip import metrics
-from turkish_clip.metrics import METRIC_NAMES, Relevance, hubness, ranks, summarise, unit
+from turkish_clip.metrics import (
+    METRIC_NAMES,
+    Relevance,
+    bootstrap_means,
+    hub_scores,
+    hubness,
+    interval,
+    ranks,
+    summarise,
+    unit,
+    with_penalties,
+)
 
 
 def naive_rank(scores: list[float], right: list[int]) -> int:
@@ -95,6 +106,16 @@ def test_intervals_draw_images_not_captions() -> None:
     assert clustered[1] - clustered[0] > 2 * (independent[1] - independent[0])
 
 
+def test_the_bootstrap_takes_all_queries_of_an_image_or_none() -> None:
+    """Image 0 has the values 1 and 1, image 1 the value 0: samples of two images have a mean of 1, 2/3 or 0."""
+    drawn = bootstrap_means({"a": np.array([1.0, 0.0, 1.0])}, [0, 1, 0], bootstrap_samples=2000)["a"]
+    fractions = [float(np.isclose(drawn, mean).mean()) for mean in (0, 2 / 3, 1)]
+    assert sum(fractions) == 1
+    assert fractions == pytest.approx([1 / 4, 1 / 2, 1 / 4], abs=0.04)
+    assert interval(drawn) == (0.0, 1.0)
+    assert interval(np.arange(101.0)) == (2.5, 97.5)
+
+
 def test_errors_name_the_numbers() -> None:
     eye = unit(np.eye(3))
     with pytest.raises(ValueError, match="each of 3 queries"):
@@ -126,3 +147,29 @@ def test_hubness_of_one_hub_and_of_none() -> None:
     assert hubness(np.tile(candidates[:1], (9, 1)), candidates, k=1) == pytest.approx(
         naive_skewness(np.array([9] + [0] * 11))
     )
+
+
+def test_the_hub_score_is_the_mean_of_the_largest_cosines(monkeypatch: pytest.MonkeyPatch) -> None:
+    references = np.array([[1, 0], [0, 1], [0.6, 0.8], [-1, 0]], np.float32)
+    candidates = np.array([[1, 0], [0.8, 0.6]], np.float32)  # cosines 1, 0, 0.6, -1 and 0.8, 0.6, 0.96, -0.8
+    assert hub_scores(candidates, references, 2) == pytest.approx([0.8, 0.88])
+    assert hub_scores(candidates, references, 1) == pytest.approx([1, 0.96])
+    assert hub_scores(candidates, references, 9) == pytest.approx([0.15, 0.39])  # all four
+    monkeypatch.setattr("turkish_clip.metrics.SCORES_PER_CHUNK", 4)
+    assert hub_scores(candidates, references, 2) == pytest.approx([0.8, 0.88])
+    assert hub_scores(candidates[:0], references).shape == (0,)
+
+
+def test_a_penalty_moves_a_hub_behind_the_answer() -> None:
+    """The hub at 45° is nearest to both queries; less half its hub score, each finds its own candidate."""
+    queries = unit(np.array([[1, 0.5], [0.5, 1]]))
+    candidates = unit(np.array([[1, 0], [0, 1], [1, 1]]))
+    relevant = [[0], [1]]
+    assert ranks(queries, candidates, relevant).tolist() == [2, 2]
+    penalties = 0.5 * hub_scores(candidates, queries, 2)  # CSLS: the references are the queries
+    corrected = with_penalties(queries, candidates, penalties)
+    cosine, own, hub = 2 / 5**0.5, (2 + 1) / 2 / 5**0.5, 3 / 10**0.5
+    assert corrected[0] @ corrected[1].T == pytest.approx(
+        np.array([[cosine, cosine / 2, hub], [cosine / 2, cosine, hub]]) - [own / 2, own / 2, hub / 2], abs=1e-6
+    )
+    assert ranks(*corrected, relevant).tolist() == [1, 1]

@@ -22,7 +22,7 @@ IMAGES = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue", "yell
 
 
 def test_no_template_inflects_the_label() -> None:
-    assert 18 <= len(PHOTOGRAPHS) == len(set(PHOTOGRAPHS)) <= 24
+    assert len(PHOTOGRAPHS) == len(set(PHOTOGRAPHS)) == 20
     for template in PHOTOGRAPHS:
         filled = fill(template, "köpek")
         assert "köpek" in filled.split()

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from training.run.source import SourceError
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.images import ImageError
 
 
 class LazyImage:
@@ -32,11 +33,14 @@ class LazyImage:
 
 
 @dataclass(frozen=True)
-class MissingImage:
-    """Takes the place of an image that can't be read; `reason` says why."""
+class MissingImage(LazyImage):
+    """Takes the place of an image that can't be read; `reason` says why, also to those who try."""
 
     name: str
     reason: str
+
+    def read(self) -> bytes | Path:
+        raise ImageError(self.name, self.reason)
 
 
 MAX_BUFFERED_BYTES = 64 << 20  # of the cells that a cursor buffers

@@ -20,7 +20,7 @@ class Record:
     """One row of a source, before its columns have a meaning.
 
     Attributes:
-        values: column → value; an image inside the source is a `LazyImage` or a `MissingImage`.
+        values: column → value; an image inside the source is a `LazyImage`.
         folder: what relative paths start from; None where there are no files.
         confined: whether paths that leave the folder are refused.
         number: the row's number, from 1, for messages and as the name of an unnamed image.
@@ -40,7 +40,7 @@ class Record:
         value = self.values.get(column)
         if isinstance(value, dict):
             value = value.get("path")
-        elif isinstance(value, (LazyImage, MissingImage)):
+        elif isinstance(value, LazyImage):
             value = getattr(value, "name", "")
         return (
             value if isinstance(value, str) and value else f"{self.split}{'-' if self.split else ''}{self.number:08d}"
@@ -49,10 +49,10 @@ class Record:
     def image(self, column: str) -> Path | LazyImage | str:
         """Returns the image's path or lazy image, or as text the reason why there is none."""
         value = self.values.get(column)
-        if isinstance(value, LazyImage):
-            return value
         if isinstance(value, MissingImage):
             return value.reason
+        if isinstance(value, LazyImage):
+            return value
         if isinstance(value, dict):  # the Hub's layout of an image in Parquet
             value = value.get("path")
         return resolve_image_path(self.folder, value, confined=self.confined)
@@ -95,6 +95,25 @@ class SkippedSample:
 
 
 @dataclass(frozen=True)
+class Negative:
+    """A true caption of an image and one minimal, false change of it: a forced choice for the image.
+
+    Attributes:
+        probe: what the change probes, such as binding; pairs of one name are measured together.
+        caption: the true Turkish text.
+        negative: the false one.
+        caption_en: the true text in English; empty without one.
+        negative_en: the false one in English; empty without one.
+    """
+
+    probe: str
+    caption: str
+    negative: str
+    caption_en: str = ""
+    negative_en: str = ""
+
+
+@dataclass(frozen=True)
 class Row:
     """One image with its captions.
 
@@ -106,6 +125,8 @@ class Row:
         source: the source's name, as configured.
         labels: the Turkish names of the classes that the image shows.
         translations: for each caption the index of its translation in `english`, -1 where none is known; or empty.
+        negatives: true captions, each with a false change of it.
+        slices: the names of the slices that the image belongs to.
     """
 
     image_id: str
@@ -116,6 +137,8 @@ class Row:
     source: str = ""
     labels: tuple[str, ...] = ()
     translations: tuple[int, ...] = ()
+    negatives: tuple[Negative, ...] = ()
+    slices: tuple[str, ...] = ()
 
     def translated(self) -> dict[str, str]:
         """Returns caption → English text for the captions whose translation is known."""
@@ -163,7 +186,7 @@ def merged(first: Row, second: Row) -> Row:
 
     Args:
         first: gives the image_id, image, split and source, and comes first in captions and labels.
-        second: gives further captions, English captions, translations and labels.
+        second: gives further captions, English captions, translations, labels, negatives and slices.
     """
     english = tuple(dict.fromkeys(first.english + second.english))
     translated = second.translated() | first.translated()
@@ -174,4 +197,6 @@ def merged(first: Row, second: Row) -> Row:
         english=english,
         translations=tuple(english.index(translated[text]) if text in translated else -1 for text in captions),
         labels=tuple(dict.fromkeys(first.labels + second.labels)),
+        negatives=tuple(dict.fromkeys(first.negatives + second.negatives)),
+        slices=tuple(dict.fromkeys(first.slices + second.slices)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from training.data.webdataset import is_shards, shard_records, shards_below, sha
 from training.run.source import Source, SourceConfig, SourceError, is_mini
 from turkish_clip.atomic import atomic_write
 
+log = logging.getLogger("training")
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
@@ -34,11 +36,19 @@ class Captions:
         name: the source as the user named it, for reports.
         rows: one per image, in the source's order; on disk until the process ends.
         skipped: the skipped samples; on disk likewise.
+        texts: rows of text-only sources, which have captions and English captions but no image; None without such
+            sources. They are for training alone, and in no split.
     """
 
     name: str
     rows: Rows
     skipped: Sequence[SkippedSample] = ()
+    texts: Rows | None = None
+
+    @property
+    def samples(self) -> int:
+        """The number of rows that were read, with and without images, and of skipped samples."""
+        return len(self.rows) + len(self.skipped) + len(self.texts or ())
 
     def split(self, name: str) -> Rows:
         """Returns the rows of one split.
@@ -57,24 +67,37 @@ class Captions:
         return rows
 
 
-def read_captions(config: SourceConfig) -> Captions:
+def read_captions(config: SourceConfig, *, check_files: bool = True) -> Captions:
     """Reads the configured sources in one pass, with at most a few thousand rows in memory.
 
     Rows of one image_id are merged into one with all their captions; with several sources, an image_id begins with
     its source's name. Splits come from the source (a split column, Hub splits, or subfolders with their own metadata);
-    a split that a source lacks is cut from its train split by a seeded hash of the image_id.
+    a split that a source lacks is cut from its train split by a seeded hash of the image_id. Rows of text-only sources
+    are kept apart: those that their source gives to validation or test are left out.
+
+    Args:
+        config: names the sources.
+        check_files: whether rows whose images are not there are skipped. Commands that open no image keep them: their
+            image embeddings, or the list of what was skipped when these were made, decide.
 
     Raises:
         SourceError: a source or column does not exist, no caption is left, or too many samples were skipped.
     """
     codec, skipped = LazyImageCodec(), SkippedWriter(config.folder)
-    parts = [_read_source(source, config, codec, skipped) for source in config.all_sources]
-    captions = Captions(config.source_names, Rows.joined(parts), skipped.finish())
+    parts: dict[bool, list[Rows]] = {False: [], True: []}
+    for source in config.all_sources:
+        parts[source.text_only].append(_read_source(source, config, codec, skipped, check_files))
+    texts = Rows.joined(parts[True]) if parts[True] else None
+    captions = Captions(config.source_names, Rows.joined(parts[False]), skipped.finish(), texts)
+    if texts is not None:
+        log.info("%d rows of text-only sources: they are trained on, and need no image", len(texts))
     check_skipped(captions.skipped, captions, config)
     return captions
 
 
-def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, skipped: SkippedWriter) -> Rows:
+def _read_source(
+    source: Source, config: SourceConfig, codec: LazyImageCodec, skipped: SkippedWriter, check_files: bool
+) -> Rows:
     """Reads one source, and adds what it skips to `skipped`."""
     prefix = f"{source.captions}/" if config.sources else ""
     writer = RowWriter(config.folder, codec)
@@ -85,7 +108,7 @@ def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, sk
     for record in _records(source, config.folder):
         total += 1
         columns = columns or Columns.of(record, source)
-        outcome = columns.row(record)
+        outcome = columns.row(record, check_files=check_files)
         if prefix:
             outcome = replace(outcome, image_id=prefix + outcome.image_id)
         if isinstance(outcome, SkippedSample):
@@ -104,7 +127,26 @@ def _read_source(source: Source, config: SourceConfig, codec: LazyImageCodec, sk
         )
     writer.add(last)
     rows = _one_per_image(writer.finish(), lambda: RowWriter(config.folder, codec))
+    if source.text_only:
+        return _of_training(rows, source)
     return rows.with_splits(_splits(rows, len(prefix), config))
+
+
+def _of_training(rows: Rows, source: Source) -> Rows:
+    """Returns the rows of a text-only source that it does not give to validation or test.
+
+    Raises:
+        SourceError: it gives all of them to those.
+    """
+    places = np.flatnonzero(np.isin(rows.splits, (SPLITS.index(""), SPLITS.index("train"))))
+    if not len(places):
+        raise SourceError(
+            f"expected captions to train on in {source.captions}, got {len(rows)} of validation and test; add others, "
+            "or name another column with --split_column"
+        )
+    if len(places) < len(rows):
+        log.info("%d rows of %s are of validation or test: left out", len(rows) - len(places), source.captions)
+    return rows.take(places)
 
 
 def check_skipped(skipped: Sequence[SkippedSample], captions: Captions, config: SourceConfig) -> None:
@@ -118,11 +160,25 @@ def check_skipped(skipped: Sequence[SkippedSample], captions: Captions, config: 
     Raises:
         SourceError: the fraction is above `max_skipped_fraction`; the message gives the commonest reasons.
     """
-    count, total = len(skipped), len(captions.rows) + len(captions.skipped)
-    if count > config.max_skipped_fraction * total:
+    check_skipped_fraction(skipped, captions.samples, config.max_skipped_fraction, captions.name)
+
+
+def check_skipped_fraction(skipped: Sequence[SkippedSample], total: int, allowed: float, name: str) -> None:
+    """Stops a run that skips too many samples.
+
+    Args:
+        skipped: the samples that were skipped so far.
+        total: number of samples, the skipped ones included.
+        allowed: the largest fraction of them that may be skipped.
+        name: where they are from, for the message.
+
+    Raises:
+        SourceError: the fraction is larger; the message gives the commonest reasons.
+    """
+    if len(skipped) > allowed * total:
         reasons = Counter(sample.reason for sample in skipped)
         raise SourceError(
-            f"expected at most {config.max_skipped_fraction:.1%} skipped in {captions.name}, got {count} of {total} "
+            f"expected at most {allowed:.1%} skipped in {name}, got {len(skipped)} of {total} "
             f"({_commonest(reasons)}; the first: {skipped[0].path}); fix the source or raise --max_skipped_fraction"
         )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.samples import Row, SkippedSample
+from training.data.samples import Negative, Row, SkippedSample
 from training.run.temp_storage import Numbers, TableRows, TableWriter, Texts
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def _digests(names: Iterable[str]) -> NDArray[np.bytes_]:
 
 
 SPLITS = ("", "train", "validation", "test")  # a split's number is its index here; "": the source gives none
+NEGATIVE_TEXTS = len(dataclasses.fields(Negative))  # a negative's fields are stored as so many texts
 NO_IMAGE, PATH = 0, 1  # kinds of packed images; the classes of lazy images follow from 2 on
 SplitNumbers = NDArray[np.uint8]
 
@@ -127,16 +128,18 @@ class RowWriter:
         texts = pa.list_(pa.string())
         columns = {"image_id": pa.string(), "kind": pa.int16(), "name": pa.binary()}
         columns |= {"captions": texts, "english": texts, "translations": pa.list_(pa.int32())}
-        columns |= {"source": pa.string(), "labels": texts}
+        columns |= {"source": pa.string(), "labels": texts, "negatives": texts, "slices": texts}
         self._writer = TableWriter(pa.schema(list(columns.items())), temp_dir)
         self._codec = codec
         self._splits = bytearray()
 
     def add(self, row: Row) -> None:
         self._splits.append(SPLITS.index(row.split))
-        size = sum(map(len, row.captions + row.english))
+        negatives = tuple(text for negative in row.negatives for text in vars(negative).values())
+        size = sum(map(len, row.captions + row.english + negatives))
         texts = (row.captions, row.english, row.translations)
-        self._writer.add((row.image_id, *self._codec.pack(row.image), *texts, row.source, row.labels), size)
+        others = (row.source, row.labels, negatives, row.slices)
+        self._writer.add((row.image_id, *self._codec.pack(row.image), *texts, *others), size)
 
     def finish(self) -> Rows:
         """Returns the rows that were added."""
@@ -168,13 +171,17 @@ class Rows(TableRows[Row]):
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """Concatenates the rows of several sources, whose images were packed by one codec."""
+        """Concatenates the rows of several sources, or selections of them, whose images were packed by one codec."""
         import pyarrow as pa
 
         if len(parts) == 1:
             return parts[0]
         table = pa.concat_tables([part._table for part in parts])
-        return cls(table, np.concatenate([part._splits for part in parts]), parts[0]._codec)
+        rows = cls(table, np.concatenate([part._splits for part in parts]), parts[0]._codec)
+        if len(rows) == sum(map(len, parts)):
+            return rows
+        starts = np.cumsum([0, *(len(part._table) for part in parts)], dtype=np.int64)
+        return rows.take(np.concatenate([start + part.numbers for start, part in zip(starts, parts)]))
 
     @property
     def splits(self) -> SplitNumbers:
@@ -196,12 +203,16 @@ class Rows(TableRows[Row]):
     def _make(self, batch: pa.RecordBatch, numbers: Numbers) -> Iterator[Row]:
         images = zip(*(batch.column(name).to_pylist() for name in ("kind", "name")))
         names, sources = (batch.column(name).to_pylist() for name in ("image_id", "source"))
-        lists = (_tuples(batch.column(name)) for name in ("captions", "english", "labels", "translations"))
+        lists = (_tuples(batch.column(name)) for name in ("captions", "english"))
+        others = (_tuples(batch.column(name)) for name in ("labels", "translations", "negatives", "slices"))
         splits = [SPLITS[number] for number in self._splits[numbers]]
-        for name, image, split, source, captions, english, labels, translations in zip(
-            names, images, splits, sources, *lists
+        for name, image, captions, english, split, source, labels, translations, negatives, slices in zip(
+            names, images, *lists, splits, sources, *others
         ):
-            yield Row(name, self._codec.unpack(*image), captions, english, split, source, labels, translations)
+            pairs = tuple(Negative(*texts) for texts in zip(*[iter(negatives)] * NEGATIVE_TEXTS))
+            yield Row(
+                name, self._codec.unpack(*image), captions, english, split, source, labels, translations, pairs, slices
+            )
 
 
 def _tuples(lists: pa.ListArray) -> Iterator[tuple[Any, ...]]:

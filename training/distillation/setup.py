@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 
+FRESH = r"^(_orig_mod\.)?(model\.2\.linear\.|logit_scale$)"  # what the backbone lacks, by its names in the loss
 COMPILERS = (os.environ.get("CXX", "g++"), "c++", "clang++", "cl")  # one of which torch.compile runs
 
 
@@ -49,8 +50,9 @@ def join_ranks(config: DistillConfig) -> None:
         raise ConfigError(
             f"expected a C++ compiler for 'compile', got none of {', '.join(COMPILERS)}; install one, or leave it out"
         )
-    if OBJECTIVES[config.objective].contrastive and config.gradient_accumulation > 1 and is_main_process():
-        log.warning("%s: in-batch negatives come from the micro-batch alone, not from the batch", config.objective)
+    if OBJECTIVES[config.objective].needs_batch and config.gradient_accumulation > 1 and is_main_process():
+        message = "%s: captions are compared with those of the micro-batch alone, not with those of the batch"
+        log.warning(message, config.objective)
     from training.run.distributed import training_device
 
     device = training_device(config.device)
@@ -65,7 +67,7 @@ def read_sources(config: DistillConfig) -> tuple[Captions, ImageEmbeddings]:
         SourceError: a source can't be read, or skips too much.
         EmbeddingsError: the image embeddings are missing, unfinished, damaged, or of another image model.
     """
-    captions = read_captions(config)
+    captions = read_captions(config, check_files=False)
     return captions, read_embeddings(
         config.embeddings_folder, image_model=config.image_model, revision=config.image_model_revision
     )
@@ -87,12 +89,17 @@ def inputs(
         captions_sha256=sha256_of_texts(pairs.texts),
         targets_sha256=pairs.targets_sha256,
         manifest_sha256=sha256_of(embeddings.folder / MANIFEST),
-        backbone_revision=commit_of(config.backbone, config.backbone_revision),
+        backbone_revision=(
+            commit_of(config.init, config.init_revision)
+            if config.init
+            else commit_of(config.backbone, config.backbone_revision)
+        ),
         captions_revisions=tuple(
             commit_of(source.captions, source.captions_revision, "dataset") for source in config.all_sources
         ),
         image_model=ImageModel(manifest.image_model, manifest.revision, manifest.weights_sha256),
         duplicates=duplicates,
+        exchanges_sha256=sha256_of(Path(config.exchanges)) if config.exchanges else "",
     )
 
 
@@ -123,7 +130,9 @@ def training_arguments(
     from training.run.distributed import device_of
 
     sharding = sharding_of(config, captions)
-    steps = max(1, math.ceil(sharding.steps * config.epochs))
+    steps = max(1, math.ceil(sharding.steps * config.epochs_of(sharding.steps)))
+    if is_main_process():
+        log.info("%d steps of %d captions: %.3g epochs", steps, config.batch_size, steps / sharding.steps)
     interval = math.ceil(steps / config.evaluations)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
@@ -132,6 +141,7 @@ def training_arguments(
         gradient_accumulation_steps=sharding.micro_batches,
         batch_sampler=partial(ShardedBatchSampler, sharding=sharding, by_length=config.group_by_length),
         learning_rate=config.peak_learning_rate,
+        learning_rate_mapping={FRESH: config.peak_dense_learning_rate},
         lr_scheduler_type="cosine",
         warmup_steps=round(config.warmup_fraction * steps),
         weight_decay=config.weight_decay,
@@ -145,6 +155,7 @@ def training_arguments(
         greater_is_better=True,
         logging_steps=max(1, steps // 200),
         logging_first_step=True,
+        prompts=config.prompt or None,
         bf16=config.bf16,
         torch_compile=config.compile,
         use_cpu=device_of(config.device) == "cpu",

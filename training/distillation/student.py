@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.run.config import DistillConfig
 from training.run.distributed import is_main_process
 from training.run.objectives import OBJECTIVES
+from turkish_clip.bank import MIN_TEXTS, BankError, TextBank, write_bank
 from turkish_clip.dual_encoder import weights_sha256
+from turkish_clip.metrics import Vectors, unit
 from turkish_clip.verify import RECORD, ModelRecord
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from training.embeddings.manifest import Manifest
     from training.pairs.dataset import Pairs
     from training.run.record import Run, RunInputs
 
+WIDGET = [{"text": "karda oynayan iki köpek"}]  # for the trainer's card, which would compute one
+log = logging.getLogger("training")
 
-def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTransformer:
-    """Builds the text encoder to train, with weights that the seed decides.
+
+def build_student(config: DistillConfig, pairs: Pairs, manifest: Manifest) -> SentenceTransformer:
+    """Builds the text encoder to train, with weights that the seed decides, or loads the one to go on from.
 
     Args:
         config: gives the backbone, its size if it is trained from scratch, the objective and the seed.
         pairs: their captions give a backbone from scratch its vocabulary.
-        dim: width of the image embeddings.
+        manifest: of the image embeddings: their width, and the weights of their image model.
 
     Raises:
-        ModelError: the backbone can't be loaded or is not suitable.
+        ModelError: the backbone or the text encoder to go on from can't be loaded or is not suitable.
     """
     from transformers import set_seed
 
@@ -35,6 +43,8 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
     from training.small_models.models import write_scratch_backbone
     from turkish_clip.encoder import build_text_encoder
 
+    if config.init:
+        return _load_init(config, manifest)
     backbone: str | Path = config.backbone
     if backbone == "scratch":
         backbone = config.folder / "backbone"
@@ -43,49 +53,132 @@ def build_student(config: DistillConfig, pairs: Pairs, dim: int) -> SentenceTran
     set_seed(config.seed)
     student = build_text_encoder(
         backbone,
-        dim=dim,
+        dim=manifest.dim,
         max_tokens=config.max_tokens,
         revision=config.backbone_revision or None,
         device=device_of(config.device),
         normalise=not OBJECTIVES[config.objective].raw,
+        prompt=config.prompt,
     )
-    student.model_card_data.widget = [{"text": "karda oynayan iki köpek"}]  # given, so the trainer computes none
+    student.model_card_data.widget = WIDGET
     return student
 
 
-def save(
-    student: SentenceTransformer, run: Run, inputs: RunInputs, history: list[dict[str, Any]], trained_on: dict[str, int]
-) -> dict[str, Any]:
-    """Saves the model with its record, atomically, and finishes run.json; returns the summary recorded there.
+def _load_init(config: DistillConfig, manifest: Manifest) -> SentenceTransformer:
+    """Loads the text encoder to go on from, its Dense layer included; its dropout is as it was trained.
+
+    Raises:
+        ModelError: it is no text encoder as this project makes them, or of another width, prompt or image model.
+    """
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from transformers import set_seed
+
+    from training.run.distributed import device_of
+    from turkish_clip.encoder import ModelError, load_model, prompt_of
+    from turkish_clip.resolve import resolve_models
+
+    spec = resolve_models(config.init, None, revision=config.init_revision or None)
+    set_seed(config.seed)
+    student = load_model(spec.text, revision=spec.revision or None, device=device_of(config.device))
+    modules = list(student.children())
+    kinds = (Transformer, Pooling, Dense, Normalize)
+    if len(modules) not in (3, 4) or not all(map(isinstance, modules, kinds)):
+        found = ", ".join(type(module).__name__ for module in modules)
+        raise ModelError(
+            f"expected a text encoder of Transformer, Pooling, Dense and Normalize for 'init', got {config.init} with "
+            f"{found}; name one that training.distill made"
+        )
+    if student.get_embedding_dimension() != manifest.dim:
+        raise ModelError(
+            f"expected a text encoder of width {manifest.dim}, that of the image embeddings, got {config.init} with "
+            f"{student.get_embedding_dimension()}; embed with the image model that it was trained for"
+        )
+    trained_for = (spec.record.image_model if spec.record else {}).get("weights_sha256")
+    if trained_for and manifest.weights_sha256 and trained_for != manifest.weights_sha256:
+        raise ModelError(
+            f"expected embeddings of the image model that {config.init} was trained for, got those of "
+            f"{manifest.image_model} with other weights; embed with the image model that its card names"
+        )
+    if prompt_of(student) != config.prompt:
+        raise ModelError(
+            f"expected the prompt that {config.init} was trained with, {prompt_of(student)!r}, got {config.prompt!r}; "
+            "give it as --prompt"
+        )
+    student.max_seq_length = min(config.max_tokens, student.max_seq_length or config.max_tokens)
+    student.model_card_data.widget = WIDGET
+    return student
+
+
+def text_bank(student: SentenceTransformer, texts: Iterable[str], weights: str) -> TextBank | None:
+    """Returns the text bank of a text encoder, of a part of its training captions; None, with a line, if they are few.
 
     Args:
         student: the trained text encoder.
+        texts: its training captions.
+        weights: the hash of its weights.
+    """
+
+    def encode(drawn: list[str]) -> Vectors:
+        return unit(student.encode(drawn, batch_size=64, show_progress_bar=False))
+
+    try:
+        return TextBank.of(texts, encode, int(student.get_embedding_dimension() or 0), weights)
+    except BankError:
+        log.info("fewer than %d different captions: no text bank, so that an index does not correct hubs", MIN_TEXTS)
+        return None
+
+
+def save(
+    student: SentenceTransformer,
+    config: DistillConfig,
+    run: Run,
+    inputs: RunInputs,
+    history: list[dict[str, Any]],
+    trained_on: dict[str, int | float | None],
+    texts: Iterable[str],
+) -> dict[str, Any]:
+    """Saves the model with its record and its text bank, atomically, and finishes run.json; returns its summary.
+
+    Args:
+        student: the trained text encoder.
+        config: of the run.
         run: its run.
         inputs: of the run; they name the image model.
         history: the trainer's log.
-        trained_on: counts for the summary.
+        trained_on: counts and the closed form's figures, for the summary.
+        texts: the training captions.
     """
     from turkish_clip.atomic import atomic_folder
     from turkish_clip.encoder import save_text_encoder
 
     weights = weights_sha256(student)
+    dim = int(student.get_embedding_dimension() or 0)
+    bank = text_bank(student, texts, weights)
     record = ModelRecord(
         kind="text",
-        dim=int(student.get_embedding_dimension() or 0),
+        dim=dim,
         max_tokens=int(student.max_seq_length or 0),
         weights_sha256=weights,
         image_model=dict(vars(inputs.image_model)) if inputs.image_model else {},
+        matryoshka=sorted({width for width in config.matryoshka if width < dim}, reverse=True) or None,
+        bank=None if bank is None else bank.describe(),
     )
     with atomic_folder(run.model) as partial:
         save_text_encoder(student, partial)
+        if bank is not None:
+            write_bank(partial, bank)
         (partial / RECORD).write_text(record.to_json(), encoding="utf-8")
+    start = trained_on.get("closed_form_validation_mrr")
     scores = [entry["eval_validation_mrr"] for entry in history if "eval_validation_mrr" in entry]
     seconds = [entry["train_runtime"] for entry in history if "train_runtime" in entry]
     summary = {
         "model": str(run.model),
         "weights_sha256": weights,
-        "best_validation_mrr": max(scores, default=None),
         **trained_on,
+        "steps": max((entry["step"] for entry in history), default=0),
+        "epochs": max((entry["epoch"] for entry in history), default=0),
+        "best_validation_mrr": max((score for score in (*scores, start) if score is not None), default=None),
         "train_seconds": seconds[-1] if seconds else None,
     }
     run.finish(summary)

@@ -88,7 +88,7 @@ def embedded(
     """Yields the embeddings of each chunk as soon as its last batch has been computed.
 
     Args:
-        model: the image model; for bf16, after `bf16_weights`.
+        model: the image model, after `set_weights_dtype`.
         chunks: read as they are needed.
         manifest: gives the batch size, the width and the dtype of the computation.
         config: gives the number of threads that decode images.

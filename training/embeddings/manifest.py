@@ -31,13 +31,26 @@ class EmbeddingsError(InputError):
 
 
 @dataclass(frozen=True)
+class ShardKind:
+    """What the vectors of a shard are of: the first word of its file, and the column of their names."""
+
+    prefix: str
+    column: str
+
+
+IMAGES = ShardKind("shard", "image_id")
+TEXTS = ShardKind("text", "text")
+
+
+@dataclass(frozen=True)
 class Shard:
     """A finished shard, as the manifest lists it.
 
     Attributes:
-        images: number of image embeddings in it.
+        images: number of embeddings in it, of images or of texts.
         sha256: of the file.
-        source_sha256: of the image_ids and file sizes of its images, including the skipped ones.
+        source_sha256: of the image_ids and file sizes of its images, including the skipped ones; of imported
+            embeddings, of what was read.
     """
 
     file: str
@@ -46,7 +59,7 @@ class Shard:
     source_sha256: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"shard-\d{5,}\.parquet", self.file):
+        if not re.fullmatch(r"(shard|text)-\d{5,}\.parquet", self.file):
             raise ValueError(f"{self.file!r} as the name of a shard")
 
     @property
@@ -63,15 +76,18 @@ class Manifest:
         image_model: Hub id or folder, as configured.
         revision: the commit that was loaded, else the configured revision; empty for a folder.
         requested_revision: the configured branch, tag or commit; empty means the newest.
-        weights_sha256: of the image model's weights.
+        weights_sha256: of the image model's weights; empty if it is unknown, as it may be of imported embeddings.
         normalised: whether the stored vectors have norm 1.
         complete: false while shards are missing.
         dtype: of the stored vectors.
-        compute_dtype: of the image model's computation, "float32" or "bf16".
+        batch_size: images per step of the image model; 0 of imported embeddings.
+        compute_dtype: of the image model's computation, "float32" or "bf16"; empty of imported embeddings.
         content: the hash of the images' files in the column of this name, "sha256"; empty means no such column.
+        imported_from: where the vectors were read that others computed; empty: embed_images computed them.
+        text_shards: the image model's embeddings of texts, imported with those of images.
     """
 
-    FORMAT: ClassVar[int] = 2  # files of format 1 have no number
+    FORMAT: ClassVar[int] = 3  # files of format 1 have no number; 2 had no imported embeddings
 
     image_model: str
     revision: str
@@ -87,7 +103,14 @@ class Manifest:
     requested_revision: str = ""
     compute_dtype: str = "float32"
     content: str = ""
+    imported_from: str = ""
     shards: list[Shard] = field(default_factory=list)
+    text_shards: list[Shard] = field(default_factory=list)
+
+    @property
+    def maker(self) -> str:
+        """The command that writes this folder."""
+        return "training.import_embeddings" if self.imported_from else "training.embed_images"
 
     def write(self, folder: Path) -> None:
         """Writes manifest.json into a folder, atomically."""
@@ -123,6 +146,8 @@ class Manifest:
 
     def difference_from(self, other: Manifest) -> str:
         """Returns the first difference between the settings of two manifests that decide the vectors, or ""."""
+        if self.maker != other.maker:
+            return f"embeddings of {self.maker} instead of {other.maker}"
         for name in ("image_model", "weights_sha256", "dim", "dtype", "compute_dtype", "shard_size", "batch_size"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs and not (name == "image_model" and self.weights_sha256 == other.weights_sha256):
@@ -137,6 +162,7 @@ def write_shard(
     vectors: NDArray[Any],
     source_sha256: str,
     *,
+    kind: ShardKind = IMAGES,
     contents: Sequence[bytes] | None = None,
     skipped: Sequence[SkippedSample] = (),
 ) -> Shard:
@@ -145,18 +171,19 @@ def write_shard(
     Args:
         folder: of the image embeddings.
         number: the shard's place in the order of the source, from 0.
-        image_ids: column image_id, string.
+        image_ids: the first column, string: what the vectors are of, texts in shards of texts.
         vectors: column embedding, (n, dim) float16 or float32 as fixed_size_list.
         source_sha256: as in `Shard`.
+        kind: names the file and its first column.
         contents: column content, the SHA-256 of each image's file; None leaves it out.
         skipped: the shard's images that did not open, stored in its metadata, so that one write covers both.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = folder / f"shard-{number:05d}.parquet"
+    path = folder / f"{kind.prefix}-{number:05d}.parquet"
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-    columns = {"image_id": pa.array(image_ids, pa.string()), "embedding": embedding}
+    columns = {kind.column: pa.array(image_ids, pa.string()), "embedding": embedding}
     if contents is not None:
         columns["content"] = pa.array(contents, pa.binary(CONTENT_BYTES))
     lines = "".join(sample.as_json() + "\n" for sample in skipped)

@@ -60,7 +60,7 @@ class ShardEmbedder:
     def __init__(self, manifest: Manifest, config: EmbedConfig) -> None:
         from training.run.distributed import device_of
         from turkish_clip.dual_encoder import weights_sha256
-        from turkish_clip.embed import bf16_weights
+        from turkish_clip.embed import set_weights_dtype
         from turkish_clip.encoder import load_model
 
         self.manifest, self.config = manifest, config
@@ -71,8 +71,7 @@ class ShardEmbedder:
                 f"expected the same weights of {config.image_model} on all nodes, got others on one; "
                 "name a revision, or copy the same folder to all"
             )
-        if manifest.compute_dtype == "bf16":
-            bf16_weights(self.model)
+        set_weights_dtype(self.model, manifest.compute_dtype)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         chunk: Chunk = item["chunk"]

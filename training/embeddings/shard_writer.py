@@ -26,7 +26,7 @@ from training.embeddings.ray_embed import embedded_on_cluster
 from training.run.config import EmbedConfig
 from training.run.provenance import commit_of
 from turkish_clip.dual_encoder import weights_sha256
-from turkish_clip.embed import bf16_weights, fast_dtype
+from turkish_clip.embed import fast_dtype, set_weights_dtype
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -100,8 +100,7 @@ def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Mani
     """
     from tqdm import tqdm
 
-    if manifest.compute_dtype == "bf16":
-        bf16_weights(model)
+    set_weights_dtype(model, manifest.compute_dtype)
     rows = captions.rows
     with tqdm(total=len(rows), unit="image", desc="embed", mininterval=0.5) as bar:
 

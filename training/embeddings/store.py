@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,14 @@ from training.data.sources import Captions, read_skipped
 from training.data.store import IdIndex
 from training.embeddings.manifest import (
     CONTENT_BYTES,
+    IMAGES,
     MANIFEST,
     SKIPPED,
+    TEXTS,
     EmbeddingsError,
     Manifest,
     Shard,
+    ShardKind,
     is_intact,
     is_unit,
 )
@@ -69,9 +73,16 @@ class ImageEmbeddings:
         if len(missing):
             raise EmbeddingsError(
                 f"expected an embedding for each image in {self.folder}, got none for {len(missing)}, the first "
-                f"{image_ids[int(missing[0])]!r}; run training.embed_images on this source again"
+                f"{image_ids[int(missing[0])]!r}; {self._advice()}"
             )
         return rows
+
+    def _advice(self) -> str:
+        """Returns what to do where an image has no embedding."""
+        if not self.manifest.imported_from:
+            return "run training.embed_images on this source again"
+        stored = next(_names(self.folder, self.manifest.shards, IMAGES), "none")
+        return f"import those too, or name the images alike with --id_column (imported ones are such as {stored!r})"
 
     def by_shard(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
         """Reads the vectors of (n,) row numbers shard by shard, each shard once.
@@ -80,13 +91,7 @@ class ImageEmbeddings:
             For each shard the (k,) int64 positions in `rows` that it covers, and their vectors: (k, dim) in the stored
             dtype, as the image model gave them.
         """
-        order = np.argsort(rows, kind="stable")
-        ends = np.cumsum([shard.images for shard in self.manifest.shards], dtype=np.int64)
-        edges = np.searchsorted(rows, ends, sorter=order).tolist()
-        for shard, end, first, last in zip(self.manifest.shards, ends, [0, *edges], edges):
-            if last > first:
-                places = order[first:last]
-                yield places, _matrix(self.folder / shard.file, self.manifest.dim)[rows[places] - end + shard.images]
+        return _by_shard(rows, self.folder, self.manifest.shards, self.manifest.dim)
 
     def unit_rows(self, image_ids: Sequence[str]) -> Vectors:
         """Returns the (n, dim) float32 unit vectors of n images, in order; all of them are held in memory.
@@ -99,6 +104,45 @@ class ImageEmbeddings:
         for places, raw in self.by_shard(rows):
             vectors[places] = unit(raw.astype(np.float32))
         return vectors
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """The image model's embeddings of texts that were imported with those of images; the vectors stay on disk.
+
+    Attributes:
+        texts: text → row number, from 0, counted through all shards in their order.
+        normalised: whether all vectors have norm 1.
+    """
+
+    folder: Path
+    manifest: Manifest
+    texts: IdIndex
+    normalised: bool
+
+    @classmethod
+    def of(cls, embeddings: ImageEmbeddings) -> TextEmbeddings:
+        """Reads those beside image embeddings, after checking their shards; there may be none.
+
+        Raises:
+            EmbeddingsError: a shard is damaged.
+        """
+        folder, manifest = embeddings.folder, embeddings.manifest
+        for shard in manifest.text_shards:
+            if not is_intact(folder, shard):
+                raise EmbeddingsError(
+                    f"expected {folder / shard.file} as written, got other bytes; run {manifest.maker} again"
+                )
+        normalised = all(is_unit(_matrix(folder / shard.file, manifest.dim)) for shard in manifest.text_shards)
+        return cls(folder, manifest, IdIndex(_names(folder, manifest.text_shards, TEXTS)), normalised)
+
+    def find(self, texts: Iterable[str]) -> NDArray[np.int64]:
+        """Returns the row numbers of n texts, (n,) int64; -1 for a text without an embedding."""
+        return self.texts.find(texts)
+
+    def by_shard(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
+        """Reads the vectors of (n,) row numbers as `ImageEmbeddings.by_shard` does; those of -1 are left out."""
+        return _by_shard(rows, self.folder, self.manifest.text_shards, self.manifest.dim)
 
 
 def read_embeddings(
@@ -122,7 +166,7 @@ def read_embeddings(
         )
     if not manifest.complete:
         raise EmbeddingsError(
-            f"expected finished image embeddings in {folder}, got unfinished ones; run training.embed_images again"
+            f"expected finished image embeddings in {folder}, got unfinished ones; run {manifest.maker} again"
         )
     if image_model and not _same_place(image_model, manifest.image_model):
         raise EmbeddingsError(
@@ -136,6 +180,13 @@ def read_embeddings(
         )
     if dim is not None and dim != manifest.dim:
         raise EmbeddingsError(f"expected image embeddings of width {dim}, got {manifest.dim} in {folder}; embed again")
+    if not manifest.weights_sha256:
+        log.warning(
+            "the weights of %s that made %s are unknown: nothing can tell whether another copy of it is the same, and "
+            "no model that is trained on them can be published",
+            manifest.image_model,
+            folder,
+        )
     ids = IdIndex(image_id for shard in manifest.shards for image_id in _checked_ids(folder, shard, manifest))
     listed = [sample.image_id for sample in read_skipped(folder / SKIPPED)]
     skipped = frozenset(image_id for image_id, row in zip(listed, ids.find(listed)) if row < 0)
@@ -144,15 +195,33 @@ def read_embeddings(
 
 def _checked_ids(folder: Path, shard: Shard, manifest: Manifest) -> list[str]:
     """Returns the image_ids of a shard, after checking its bytes and norms."""
-    import pyarrow.parquet as pq
-
     path = folder / shard.file
     if not is_intact(folder, shard):
-        raise EmbeddingsError(f"expected {path} as written, got other bytes; run training.embed_images again")
+        raise EmbeddingsError(f"expected {path} as written, got other bytes; run {manifest.maker} again")
     if manifest.normalised and not is_unit(_matrix(path, manifest.dim)):
         raise EmbeddingsError(f"expected unit vectors in {folder}, as its manifest says, got other norms; embed again")
-    image_ids: list[str] = pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
-    return image_ids
+    return list(_names(folder, [shard], IMAGES))
+
+
+def _names(folder: Path, shards: Iterable[Shard], kind: ShardKind) -> Iterator[str]:
+    """Yields what the vectors of shards are of."""
+    import pyarrow.parquet as pq
+
+    columns = (pq.read_table(folder / shard.file, columns=[kind.column])[kind.column] for shard in shards)
+    return chain.from_iterable(column.to_pylist() for column in columns)
+
+
+def _by_shard(
+    rows: NDArray[np.int64], folder: Path, shards: Sequence[Shard], dim: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
+    """Yields for each shard the positions in `rows` that it covers, and their vectors; rows below 0 are in none."""
+    order = np.argsort(rows, kind="stable")
+    ends = np.cumsum([shard.images for shard in shards], dtype=np.int64)
+    edges = np.searchsorted(rows, [0, *ends], sorter=order).tolist()
+    for shard, end, first, last in zip(shards, ends, edges, edges[1:]):
+        if last > first:
+            places = order[first:last]
+            yield places, _matrix(folder / shard.file, dim)[rows[places] - end + shard.images]
 
 
 def _matrix(path: Path, dim: int) -> NDArray[np.floating]:

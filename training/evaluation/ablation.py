@@ -24,6 +24,8 @@ FIGURES = {
     "retention, no Turkish letters": ("robustness", "ascii", "retention"),
     "retention, one typo": ("robustness", "typo", "retention"),
     "accuracy among candidates": ("temperature", "accuracy"),  # of labels or captions
+    "binding": ("probes", "binding", "student", "value"),
+    "relation": ("probes", "relation", "student", "value"),
     "training seconds": ("train_seconds",),
 }
 
@@ -53,18 +55,26 @@ def figures(results: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
 def summary(measured: dict[Cell, dict[str, Any]], config: AblateConfig) -> dict[str, Any]:
     """Returns each figure's mean and standard deviation over seeds by objective and size, and the teacher reference.
 
+    Probes that no run has are left out.
+
     Args:
         measured: the results of the finished runs, at least one.
         config: gives the rows' order and the data set's name.
     """
+    found = {cell: dict(figures(results)) for cell, results in measured.items()}
+    labels = [
+        label
+        for label, (first, *_) in FIGURES.items()
+        if first != "probes" or any(one[label] is not None for one in found.values())
+    ]
     rows = []
     for key in itertools.product(config.objectives, config.sizes):
-        runs = [dict(figures(found)) for cell, found in measured.items() if (cell.objective, cell.size) == key]
+        runs = [one for cell, one in found.items() if (cell.objective, cell.size) == key]
         if not runs:
             continue
         row: dict[str, Any] = {"objective": key[0], "train_images": key[1], "seeds": len(runs)}
-        for label in FIGURES:
-            values = [value for found in runs if (value := found[label]) is not None]
+        for label in labels:
+            values = [value for one in runs if (value := one[label]) is not None]
             spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
             row[label] = {"mean": float(np.mean(values)) if values else None, "spread": spread, "values": values}
         rows.append(row)
@@ -91,7 +101,7 @@ def write_page(path: Path, result: dict[str, Any]) -> None:
         path,
         "ablation.html.jinja",
         result=result,
-        labels=list(FIGURES),
+        labels=[label for label in FIGURES if label in result["rows"][0]],
         plots=[plot(result["rows"], label) for label in PLOTTED] if len(sizes) > 1 else [],
         colours=dict(zip(dict.fromkeys(row["objective"] for row in result["rows"]), COLOURS * 9)),
         size=PLOT,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from training.data.lazy_images import MissingImage
 from training.data.samples import Row
 
 COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})")
@@ -15,7 +16,7 @@ FLICKR = re.compile(r"([1-9]\d{5,10})(?:_[0-9a-f]{8,12}(?:_[a-z])?)?")
 
 def id_texts(row: Row) -> list[str]:
     """Returns the texts of a row that may contain an id: its image_id, and the name of its file."""
-    return [row.image_id, row.image.name] if isinstance(row.image, Path) else [row.image_id]
+    return [row.image_id, row.image.name] if isinstance(row.image, (Path, MissingImage)) else [row.image_id]
 
 
 def ids_of(texts: Iterable[str], *, bare: bool = False) -> set[str]:

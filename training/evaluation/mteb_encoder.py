@@ -25,6 +25,7 @@ class MtebPair(AbsEncoder):  # type: ignore[misc]
     def __init__(self, encoder: DualEncoder, batch_size: int) -> None:
         self.model = encoder
         self.batch_size = batch_size
+        self.model_prompts = {name: prompt for name, prompt in encoder.text.prompts.items() if prompt}
         both = weights_sha256(encoder.text) + encoder.image_weights_sha256
         name = encoder.spec.text.strip("/").replace("/", "-").lstrip(".") or "model"
         self.mteb_model_meta = ModelMeta.create_empty(
@@ -47,21 +48,26 @@ class MtebPair(AbsEncoder):  # type: ignore[misc]
         prompt_type: Any = None,
         **_: Any,
     ) -> Vectors:
-        """Returns the (n, dim) float32 unit vectors of a loader's batches of texts or of images, without any prompt.
+        """Returns the (n, dim) float32 unit vectors of a loader's batches of texts or of images.
+
+        Texts get the model's prompt for the task, its type or the kind of text, by MTEB's order of names, else the one
+        for queries; most text encoders have none. Images get none.
 
         Raises:
             BenchmarkError: an image of the benchmark does not open.
         """
-        return np.concatenate([self._batch(batch, task_metadata.name) for batch in inputs])
+        return np.concatenate([self._batch(batch, task_metadata, prompt_type) for batch in inputs])
 
-    def _batch(self, batch: dict[str, Any], task: str) -> Vectors:
+    def _batch(self, batch: dict[str, Any], task: Any, prompt_type: Any) -> Vectors:
         images = batch.get("image")
         if images is None or images[0] is None:
-            return self.model.encode_texts(batch["text"], batch_size=self.batch_size)
+            name = self.get_prompt_name(task, prompt_type)
+            prompt = self.model_prompts[name] if name else None
+            return self.model.encode_texts(batch["text"], batch_size=self.batch_size, prompt=prompt)
         parts = []
         for embedded in self.model.embed_images(images, batch_size=self.batch_size):
             if embedded.errors:
                 reason = next(iter(embedded.errors.values()))
-                raise BenchmarkError(f"expected images that open in {task}, got {reason}; download the data again")
+                raise BenchmarkError(f"expected images that open in {task.name}, got {reason}; download the data again")
             parts.append(embedded.vectors)
         return np.concatenate(parts)

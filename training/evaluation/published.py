@@ -28,17 +28,55 @@ DIRECTIONS = {"T2I": "text_to_image", "I2T": "image_to_text"}
 RECALLS = METRIC_NAMES[:3]
 
 
+BENCHMARK_FORMAT = 2  # of benchmark.json; files of format 1 have no number
+ALL_CAPTIONS, ONE_CAPTION = "all captions", "one caption an image"  # protocols, which are never compared
+
+
 class BenchmarkError(InputError):
     """A benchmark that can't be run."""
 
 
 def read_baselines() -> list[dict[str, Any]]:
-    """Reads what others have published: model, test, recall@1, @5 and @10 per direction (None: unknown), and source."""
-    return list(yaml.safe_load(BASELINES.read_text(encoding="utf-8")))
+    """Reads what others have published.
+
+    Returns:
+        For each model and test its protocol, size, width and license (None: not known), recall@1, @5 and @10 per
+        direction (None: not published), a note ("" for none) and the source.
+    """
+    listed = yaml.safe_load(BASELINES.read_text(encoding="utf-8"))["baselines"]
+    return [{"note": "", **baseline} for baseline in listed]
+
+
+def read_notes(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Reads what has to be said with figures on the tests of these rows."""
+    notes = yaml.safe_load(BASELINES.read_text(encoding="utf-8"))["notes"]
+    return [text for test, text in notes.items() if any(row["test"] == test for row in rows)]
+
+
+def subset_of(metadata: Any, wanted: str) -> str:
+    """Returns the name that a task of MTEB's has for a language; tasks write Turkish in several ways.
+
+    Args:
+        metadata: of the task.
+        wanted: the name of the language, as most tasks have it.
+
+    Raises:
+        BenchmarkError: the task has no such language.
+    """
+    languages = metadata.eval_langs
+    spoken = languages if isinstance(languages, dict) else {"default": languages}
+    turkish = [name for name, ones in spoken.items() if any(one.startswith("tur-") for one in ones)]
+    names = [wanted] if wanted in spoken else turkish if wanted == "tr" else []
+    if not names:
+        raise BenchmarkError(
+            f"expected {wanted} among the languages of {metadata.name}, got {', '.join(spoken)[:200]}; name one with "
+            "--subset, or leave that task out"
+        )
+    return names[0]
 
 
 def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the table's rows: for each measured test ours first, then those of its baselines.
+    """Returns the table's rows: for each measured test ours first, then its baselines of the same protocol.
 
     Args:
         result: the content of benchmark.json: `tasks` by MTEB's names, `data` by the names given with --data_name.
@@ -48,28 +86,53 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
     """
     ours: dict[str, dict[str, Any]] = {}
 
-    def row(test: str, source: str) -> dict[str, Any]:
+    def row(test: str, protocol: str, source: str) -> dict[str, Any]:
         nothing = dict.fromkeys(DIRECTIONS.values(), [None] * len(RECALLS))
-        return ours.setdefault(test, {"model": "this model", "test": test, **nothing, "source": source})
+        about = {"model": "this model", "test": test, "protocol": protocol, "width": result["dim"]}
+        return ours.setdefault(test, {**about, "size": None, "license": None, **nothing, "note": "", "source": source})
 
     for name, found in result["tasks"].items():
         match = TASK.fullmatch(name)
-        if match:
+        if match and RECALLS[0] in found:
             test = TESTS.get(match["test"], match["test"])
             recalls = [found[key] for key in RECALLS]
-            row(test, f"measured with MTEB {result['mteb']}")[DIRECTIONS[match["direction"]]] = recalls
+            mine = row(test, ALL_CAPTIONS, f"measured with MTEB {result['mteb']}")
+            mine[DIRECTIONS[match["direction"]]] = recalls
     for name, found in result["data"].items():
         if name in ours:
             raise BenchmarkError(f"expected a name of its own for {found['source']}, got {name}; add --data_name NAME")
-        mine = row(name, f"measured on {found['images']} images, {found['captions']} captions")
+        protocol = ALL_CAPTIONS if found["captions"] > found["images"] else ONE_CAPTION
+        mine = row(name, protocol, f"measured on {found['images']} images, {found['captions']} captions")
         for direction in DIRECTIONS.values():
             mine[direction] = [found[direction][key] for key in RECALLS]
     baselines = read_baselines()
     return [
         line
         for test, mine in ours.items()
-        for line in (mine, *(baseline for baseline in baselines if baseline["test"] == test))
+        for line in (mine, *(one for one in baselines if (one["test"], one["protocol"]) == (test, mine["protocol"])))
     ]
+
+
+def other_protocols(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the baselines of measured tests that were measured with another protocol, and can't be compared.
+
+    Args:
+        rows: from `rows_of`.
+    """
+    compared = {(row["test"], row["protocol"]) for row in rows}
+    tests = {test for test, _ in compared}
+    return [one for one in read_baselines() if one["test"] in tests and (one["test"], one["protocol"]) not in compared]
+
+
+def text_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns a row for each measured text task of MTEB's: test, type, subset, metric and score.
+
+    Args:
+        result: the content of benchmark.json.
+    """
+    keys = ("type", "subset", "metric", "score")
+    tasks = result["tasks"].items()
+    return [{"test": name, **{key: found[key] for key in keys}} for name, found in tasks if RECALLS[0] not in found]
 
 
 def published_tests(result: dict[str, Any]) -> set[str]:
@@ -86,7 +149,10 @@ def write_page(path: Path, result: dict[str, Any]) -> None:
         path: of the page.
         result: the content of benchmark.json.
     """
-    fill_page(path, "benchmark.html.jinja", result=result, directions=DIRECTIONS)
+    tables = [result["table"], other_protocols(result["table"])]
+    fill_page(
+        path, "benchmark.html.jinja", result=result, tables=tables, notes=read_notes(tables[0]), directions=DIRECTIONS
+    )
 
 
 def measure_data(encoder: DualEncoder, config: BenchmarkConfig) -> dict[str, Any]:

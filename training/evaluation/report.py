@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from training.data.samples import Row
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.run.config import EvaluateConfig
 from turkish_clip.atomic import write_text
+from turkish_clip.images import ImageError
 from turkish_clip.metrics import METRIC_LABELS
-from turkish_clip.thumbnails import data_uri, thumbnail
+from turkish_clip.thumbnails import GREY, data_uri, thumbnail
 
 if TYPE_CHECKING:
     from training.evaluation.retrieval import Split
@@ -73,11 +75,13 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         "report.html.jinja",
         results=results,
         bars=bars(results),
+        corrections=corrections(results),
         curve=curve(config.folder / "log.jsonl"),
         queries=queries(split, thumbnails, config.report_queries),
         matrix=matrix(split, thumbnails),
         size=CHART,
         corruptions={name: label for label, name in CORRUPTION_TITLES},
+        directions=DIRECTIONS,
     )
     return path
 
@@ -96,8 +100,15 @@ class Thumbnails:
 
     def __getitem__(self, number: int) -> str:
         if number not in self.made:
-            self.made[number] = data_uri(thumbnail(self.rows[number].file, THUMBNAIL), "PNG")
+            self.made[number] = data_uri(self._thumbnail(self.rows[number]), "PNG")
         return self.made[number]
+
+    def _thumbnail(self, row: Row) -> Image.Image:
+        """Returns a grey square for an image that is not there, whose embedding was imported."""
+        try:
+            return thumbnail(row.file, THUMBNAIL)
+        except ImageError:
+            return Image.new("RGB", (THUMBNAIL, THUMBNAIL), GREY)
 
 
 def bars(results: dict[str, Any]) -> dict[str, list[Bar]]:
@@ -112,6 +123,18 @@ def bars(results: dict[str, Any]) -> dict[str, list[Bar]]:
                     chart.append(Bar(label, who, measured[metric], measured["ci95"].get(metric)))
         charts[title] = chart
     return charts
+
+
+def corrections(results: dict[str, Any]) -> list[tuple[str, dict[str, Any], float]]:
+    """Returns name, text → image metrics and hubness of each order of the images that was measured."""
+    rows = [("by cosine", results["text_to_image"], results["hubness"]["text_to_image"])]
+    if "hub_corrected" in results:
+        corrected = results["hub_corrected"]
+        name = f"corrected by {corrected['texts']} training captions, as in an index"
+        rows.append((name, corrected["text_to_image"], corrected["hubness"]))
+    if "csls" in results:
+        rows.append(("CSLS", results["csls"]["text_to_image"], results["csls"]["hubness"]["text_to_image"]))
+    return rows
 
 
 def curve(path: Path) -> dict[str, Any]:

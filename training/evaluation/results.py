@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from training.run.provenance import Machine
 from training.run.record import Duplicates, RunError, RunRecord, check_no_run
 from turkish_clip.atomic import write_text
+from turkish_clip.bank import TextBank, read_bank
 from turkish_clip.metrics import Retrieval
 from turkish_clip.records import as_json, read_record, write_record
 from turkish_clip.resolve import RUN_RECORD
@@ -44,6 +45,23 @@ class Figures:
     teacher_image_to_text: Retrieval | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """What a fine-tuning has changed: the figures of the text encoder that it went on from, and those of old captions.
+
+    Attributes:
+        init: the text encoder before, as the run names it.
+        before: its figures on the split that was measured.
+        old_before: its figures on the same split of the captions that `replay` names; None without.
+        old_after: the figures of the fine-tuned text encoder there.
+    """
+
+    init: str
+    before: Figures
+    old_before: Figures | None = None
+    old_after: Figures | None = None
+
+
 @dataclass(frozen=True)
 class Corrupted(Retrieval):
     """Text → image retrieval with corrupted captions.
@@ -65,19 +83,135 @@ class Hubness:
     image_to_text: float
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, and the ends of its 95 % interval from a bootstrap over images; None without one."""
+
+    value: float
+    ci95: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
-class Results(Figures):
+class Probe:
+    """The accuracy of forced choices between a caption and one minimal change of it.
+
+    Attributes:
+        pairs: number of choices.
+        images: number of images that they are about.
+        chance: the accuracy of guesses.
+        student: of the text encoder.
+        teacher: of the image model's own text tower on the English pairs; None where a pair has no English texts.
+    """
+
+    pairs: int
+    images: int
+    chance: float
+    student: Estimate
+    teacher: Estimate | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSpread:
+    """The zero-shot accuracy of the source's labels, with each template by itself and with all of them.
+
+    Attributes:
+        images: number of images that have labels.
+        labels: number of labels to choose among.
+        chance: the accuracy of guesses.
+        templates: template → accuracy.
+        standard_deviation: over the templates.
+        ensemble: of the normalised mean of all templates' vectors, as `ZeroShotClassifier` has it.
+    """
+
+    images: int
+    labels: int
+    chance: float
+    templates: dict[str, float]
+    mean: float
+    min: float
+    max: float
+    standard_deviation: float
+    ensemble: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice(Figures):
+    """The retrieval metrics of a slice among its own images and captions.
+
+    Attributes:
+        shift: by the direction's name among the figures: recall@1 of the slice less that of all other images, both in a
+            gallery as large as the smaller of the two; empty where either has too few images.
+    """
+
+    shift: dict[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What a split's negatives, labels and slices measure.
+
+    Attributes:
+        probes: by name; empty where the source has no negatives.
+        prompts: None where the images have no labels.
+        slices: by name; empty where the source has none.
+    """
+
+    probes: dict[str, Probe] = field(default_factory=dict)
+    prompts: PromptSpread | None = None
+    slices: dict[str, Slice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubCorrected:
+    """Retrieval with the correction of hubs that an index makes (`turkish_clip.metrics.hub_scores`).
+
+    Attributes:
+        texts: number of texts in the model's text bank.
+        neighbours: of which the hub score of an image is the mean cosine.
+        weight: of the hub score.
+        text_to_image: the metrics; an index does not correct the other direction.
+        hubness: of that direction.
+    """
+
+    texts: int
+    neighbours: int
+    weight: float
+    text_to_image: Retrieval
+    hubness: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csls:
+    """Retrieval by CSLS, for comparison: it corrects by the measured queries themselves, which no search has.
+
+    Attributes:
+        text_to_image: the metrics.
+        image_to_text: the metrics.
+        hubness: of each direction.
+    """
+
+    text_to_image: Retrieval
+    image_to_text: Retrieval
+    hubness: Hubness
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(Figures, Probed):
     """What results.json holds; metrics are fractions of 1.
 
     Attributes:
         sources: the metrics of each of several sources; empty for a single one.
+        widths: the metrics at each shorter width that the model was trained for; empty for a model of one width.
         robustness: by the corruption's name.
+        fine_tuning: before and after, of a run that went on from another text encoder; else None.
         temperature: of zero-shot probabilities, as `calibrate` describes it; empty where it could not be fitted.
+        hub_corrected: None for a model without a text bank.
+        csls: for comparison.
         cosines: percentiles of the cosines of matching and of other pairs.
         wall_seconds: by command.
     """
 
-    FORMAT: ClassVar[int] = 2  # files of format 1 have no number
+    FORMAT: ClassVar[int] = 4  # 3 had no correction of hubs, 2 no probes; files of format 1 have no number
 
     model: str
     weights_sha256: str
@@ -86,8 +220,12 @@ class Results(Figures):
     split: str
     hubness: Hubness
     robustness: dict[str, Corrupted]
+    hub_corrected: HubCorrected | None = None
+    csls: Csls | None = None
     sources: dict[str, Figures] = field(default_factory=dict)
+    widths: dict[str, Figures] = field(default_factory=dict)
     duplicates: Duplicates | None = None
+    fine_tuning: FineTuning | None = None
     temperature: dict[str, Any] = field(default_factory=dict)
     cosines: dict[str, Any] = field(default_factory=dict)
     wall_seconds: dict[str, float] = field(default_factory=dict)
@@ -127,6 +265,17 @@ def read_model_record(folder: Path) -> ModelRecord:
         RunError: there is none, or it is damaged or of another format.
     """
     return read_record(ModelRecord, folder / RECORD, "train again with training.distill", RunError)
+
+
+def read_model_bank(folder: Path) -> TextBank | None:
+    """Reads the text bank in the folder of a run's own model; returns None if its record names none.
+
+    Raises:
+        RunError: there is no record, or it is damaged or of another format.
+        BankError: the bank is missing or damaged.
+    """
+    named = read_model_record(folder).bank
+    return read_bank(str(folder), None, named) if named else None
 
 
 def add_to_model_record(folder: Path, results: Results) -> None:

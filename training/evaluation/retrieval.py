@@ -12,14 +12,27 @@ import numpy as np
 from training.data.samples import Row
 from training.embeddings.store import deduplicate
 from training.evaluation.corruptions import CORRUPTIONS
-from training.evaluation.results import Corrupted, Figures
+from training.evaluation.results import Corrupted, Csls, Figures, HubCorrected, Hubness
+from training.pairs.teacher import NoTowerError, Teacher
 from training.run.config import EvaluateConfig
-from turkish_clip.metrics import Relevance, Retrieval, Vectors, ranks, unit
+from turkish_clip.metrics import (
+    HUB_NEIGHBOURS,
+    HUB_WEIGHT,
+    Relevance,
+    Retrieval,
+    Vectors,
+    hub_scores,
+    hubness,
+    ranks,
+    unit,
+    with_penalties,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from training.embeddings.store import ImageEmbeddings
+    from turkish_clip.bank import TextBank
 
 log = logging.getLogger("training")
 
@@ -62,12 +75,14 @@ def measure(
     )
 
 
-def figures(split: Split, teacher: SentenceTransformer | None, rows: Sequence[Row], config: EvaluateConfig) -> Figures:
+def figures(
+    split: Split, teacher: SentenceTransformer | Teacher | None, rows: Sequence[Row], config: EvaluateConfig
+) -> Figures:
     """Returns the figures of a split, with the teacher reference if every image has an English caption.
 
     Args:
         split: from `measure`.
-        teacher: the image model with its own text tower; None leaves the teacher reference out.
+        teacher: the image model with its own text tower, or imported embeddings; None leaves the teacher reference out.
         rows: that the split was measured on.
         config: as in `measure`.
     """
@@ -84,7 +99,11 @@ def figures(split: Split, teacher: SentenceTransformer | None, rows: Sequence[Ro
             log.info("no teacher reference: %d of %d images have no English caption", without, len(rows))
         return student
     english = Relevance.from_captions([row.english for row in rows])
-    texts = encode(teacher, english.texts, config)
+    try:
+        texts = encode(teacher, english.texts, config)
+    except NoTowerError as error:
+        log.info("no teacher reference: %s", error)
+        return student
     return replace(
         student,
         teacher_captions=len(english.texts),
@@ -95,7 +114,7 @@ def figures(split: Split, teacher: SentenceTransformer | None, rows: Sequence[Ro
 
 def measure_sources(
     student: SentenceTransformer,
-    teacher: SentenceTransformer | None,
+    teacher: SentenceTransformer | Teacher | None,
     rows: Sequence[Row],
     embeddings: ImageEmbeddings,
     config: EvaluateConfig,
@@ -115,6 +134,26 @@ def measure_sources(
         if own:
             sources[source.captions] = figures(measure(student, own, embeddings, config), teacher, own, config)
     return sources
+
+
+def measure_widths(split: Split, widths: Sequence[int], config: EvaluateConfig) -> dict[str, Figures]:
+    """Measures the first components of all vectors, as a text encoder of several widths is used.
+
+    Args:
+        split: from `measure`.
+        widths: of the first components.
+        config: gives the number of bootstrap samples.
+    """
+    relevance, samples, measured = split.relevance, config.bootstrap_samples, {}
+    for width in widths:
+        texts, images = unit(split.texts[:, :width]), unit(split.images[:, :width])
+        measured[str(width)] = Figures(
+            images=len(images),
+            captions=len(relevance.texts),
+            text_to_image=relevance.text_to_image(texts, images, bootstrap_samples=samples),
+            image_to_text=relevance.image_to_text(texts, images, bootstrap_samples=samples),
+        )
+    return measured
 
 
 def measure_robustness(student: SentenceTransformer, split: Split, config: EvaluateConfig) -> dict[str, Corrupted]:
@@ -140,12 +179,55 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
     return results
 
 
-def encode(model: SentenceTransformer, texts: list[str], config: EvaluateConfig) -> Vectors:
+def measure_hub_corrected(split: Split, bank: TextBank, config: EvaluateConfig) -> HubCorrected:
+    """Measures text → image retrieval with the correction of hubs that an index makes.
+
+    Args:
+        split: from `measure`.
+        bank: of the text encoder that was measured.
+        config: as in `measure`.
+    """
+    penalties = HUB_WEIGHT * hub_scores(split.images, bank.unit_vectors)
+    texts, images = with_penalties(split.texts, split.images, penalties)
+    return HubCorrected(
+        texts=len(bank.vectors),
+        neighbours=HUB_NEIGHBOURS,
+        weight=HUB_WEIGHT,
+        text_to_image=split.relevance.text_to_image(texts, images, bootstrap_samples=config.bootstrap_samples),
+        hubness=hubness(texts, images),
+    )
+
+
+def measure_csls(split: Split, config: EvaluateConfig) -> Csls:
+    """Measures retrieval by CSLS, with ten neighbours as its authors have them.
+
+    Source: Conneau et al., Word Translation Without Parallel Data, ICLR 2018, section 2.3. Its term for the query does
+    not change the order of the candidates, and is left out.
+
+    Args:
+        split: from `measure`.
+        config: as in `measure`.
+    """
+    texts, images, samples = split.texts, split.images, config.bootstrap_samples
+    to_images = with_penalties(texts, images, np.float32(0.5) * hub_scores(images, texts, 10))
+    images_first = with_penalties(images, texts, np.float32(0.5) * hub_scores(texts, images, 10))
+    return Csls(
+        text_to_image=split.relevance.text_to_image(*to_images, bootstrap_samples=samples),
+        image_to_text=split.relevance.image_to_text(*images_first[::-1], bootstrap_samples=samples),
+        hubness=Hubness(hubness(*to_images), hubness(*images_first)),
+    )
+
+
+def encode(model: SentenceTransformer | Teacher, texts: list[str], config: EvaluateConfig) -> Vectors:
     """Returns the (n, dim) float32 unit vectors of n texts, in order.
 
     Args:
-        model: any text encoder.
+        model: any text encoder, or imported embeddings.
         texts: the texts.
         config: gives the batch size.
     """
-    return unit(model.encode(texts, batch_size=config.text_batch_size, show_progress_bar=len(texts) > 20_000))
+    from turkish_clip.encoder import query_prompt
+
+    bar = len(texts) > 20_000
+    vectors = model.encode(texts, prompt=query_prompt(model), batch_size=config.text_batch_size, show_progress_bar=bar)
+    return unit(vectors)

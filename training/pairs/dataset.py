@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,12 @@ from training.data.store import Rows
 from training.embeddings.manifest import SKIPPED
 from training.embeddings.store import ImageEmbeddings, deduplicate
 from training.pairs.augment import Augmentation
-from training.pairs.sampling_weights import weight_column
-from training.pairs.targets import regression_targets
+from training.pairs.bank import Bank
+from training.pairs.labels import Labels
+from training.pairs.negatives import FalseCaptions, read_exchanges
+from training.pairs.replay import REPLAY, Replay, replay_weight, with_replayed
+from training.pairs.sampling_weights import WEIGHT, Weights, weight_column
+from training.pairs.targets import regression_targets, unit_image_embeddings
 from training.run.config import DistillConfig
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import sha256_of_texts
@@ -31,10 +35,28 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
-    from turkish_clip.evaluator import RetrievalEvaluator
+    from turkish_clip.evaluator import MeanOfBoth, RetrievalEvaluator
 
 TOKENISED_AT_ONCE = 1024
+NO_IMAGE = -1  # number of the image of a caption without one
+FALSE_CAPTION = "false_caption"  # "negative" would be warned of: the host expects a column of that name in third place
+REPLAYED = "replayed"  # name of the metrics of the old validation split
 log = logging.getLogger("training")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some training captions in order, without augmentation.
+
+    Attributes:
+        texts: as written.
+        targets: (k, dim) float32: the regression target of each.
+        weights: (k,) float64: how often an epoch sees each on average.
+    """
+
+    texts: list[str]
+    targets: Vectors
+    weights: Weights
 
 
 @dataclass(frozen=True)
@@ -42,32 +64,53 @@ class Pairs:
     """The training captions with their regression targets, and the evaluator.
 
     Attributes:
-        train: one row per caption, with columns caption (augmented) and label (its regression target, (dim,) float32).
+        train: one row per caption, with columns caption (augmented), label (as in training/pairs/labels.py), and for an
+            objective with negatives false_caption (empty where there is none).
         images: number of training images.
+        text_only: number of captions of text-only sources; they come after those of images.
+        replayed: number of captions that are replayed; they come last.
         texts: the training captions as written.
         targets_sha256: of the bytes of all regression targets.
         evaluator: on the validation split; None where there is none.
         augmentation: of the captions; its epoch is to be set as each begins.
+        bank: of the embeddings of all training images; None where the objective has no bank.
     """
 
     train: Dataset
     images: int
+    text_only: int
+    replayed: int
     texts: Texts
     targets_sha256: str
-    evaluator: RetrievalEvaluator | None
+    evaluator: RetrievalEvaluator | MeanOfBoth | None
     augmentation: Augmentation
+    bank: Bank | None
+    _table: pa.Table
+    _targets: Vectors
+
+    def blocks(self, rows: int = TOKENISED_AT_ONCE) -> Iterator[Block]:
+        """Yields all training captions with their targets and weights, in order, some rows at a time."""
+        for batch in self._table.to_batches(max_chunksize=rows):
+            numbers = batch["target"].to_numpy()
+            weighted = WEIGHT in batch.schema.names
+            weights = batch[WEIGHT].to_numpy() if weighted else np.ones(len(batch))
+            yield Block(batch["caption"].to_pylist(), self._targets[numbers], weights)
 
 
-def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig) -> Pairs:
+def load_pairs(
+    captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig, replay: Replay | None = None
+) -> Pairs:
     """Joins the captions with their images' embeddings; both stay on disk.
 
     Args:
-        captions: the splits' captions.
+        captions: the splits' captions, and those without an image.
         embeddings: of all their images that were not skipped.
         config: names the objective, the sampling weights, the augmentation and the folder of temporary files.
+        replay: old captions to train on again; None: none. They are regressed alone, with no part in other losses.
 
     Raises:
-        SourceError: there are no training images, or the objective's English captions or text tower are missing.
+        SourceError: there are no training images, the objective's English captions or text tower are missing, or the
+            list of exchanges can't be read.
         RunError: the objective needs the image model, which has other weights now.
         EmbeddingsError: an image has no embedding and was not skipped when the embeddings were made.
     """
@@ -75,16 +118,36 @@ def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
     from datasets import Dataset
     from datasets.table import InMemoryTable
 
-    train = sample_images(without_skipped(captions.split("train"), embeddings), config)
-    targets = regression_targets(train, embeddings, config)
-    index_column = "row" if OBJECTIVES[config.objective].aligned else "image"
+    objective = OBJECTIVES[config.objective]
+    train, texts_alone = sample_images(without_skipped(captions.split("train"), embeddings), config), captions.texts
+    targets = regression_targets(train, embeddings, config, texts_alone)
+    text_only = sum(len(row.captions) for row in texts_alone or ())
+    old = replay.captions.split("train") if replay else None
+    replayed = sum(len(row.captions) for row in old or ())
+    if replay is not None:
+        targets = with_replayed(targets, replay, config)
     targets_sha256 = hashlib.sha256(targets.data).hexdigest()
-    table = caption_table(train, config.folder)
+    images = None
+    if objective.needs_images:
+        same = objective.targets_are_images
+        images = targets[: len(train)] if same else unit_image_embeddings(train, embeddings, config)
+    without_image = [rows for rows in (texts_alone, old) if rows is not None]
+    beside = Rows.joined(without_image) if without_image else None
+    table = caption_table(train, config.folder, beside, aligned=objective.aligned)
     texts = Texts(table.select(["caption"]))
     weights = {source.captions: source.weight for source in config.all_sources}
-    for name, values in weight_column(((row.source, len(row.captions)) for row in train), weights).items():
+    counts = [(row.source, len(row.captions)) for row in chain(train, texts_alone or ())]
+    if old is not None:
+        new = sum(weights[source] * count for source, count in counts)
+        weights[REPLAY] = replay_weight(new, replayed, config.replay_fraction)
+        counts += [(REPLAY, len(row.captions)) for row in old]
+    for name, values in weight_column(counts, weights).items():
         table = table.append_column(name, pa.array(values))
-    log.info("%d captions of %d images to train on", len(texts), len(train))
+    log.info("%d captions of %d images to train on", len(texts) - text_only - replayed, len(train))
+    if text_only:
+        log.info("%d captions without an image beside them", text_only)
+    if replayed:
+        log.info("%d old captions, which are %g of those of an epoch", replayed, config.replay_fraction)
     augmentation = Augmentation(
         config.ascii_probability,
         config.case_probability,
@@ -92,39 +155,61 @@ def load_pairs(captions: Captions, embeddings: ImageEmbeddings, config: DistillC
         config.typo_probability,
         config.seed,
     )
+    false_captions = FalseCaptions(config.seed, read_exchanges(config.exchanges)) if objective.negatives else None
     dataset = Dataset(InMemoryTable(table), fingerprint=sha256_of_texts(texts)[:16])  # memory-mapped despite its name
     return Pairs(
-        dataset.with_transform(TargetLookup(targets, targets_sha256, augmentation, index_column)),
+        dataset.with_transform(TargetLookup(targets, targets_sha256, augmentation, images, false_captions)),
         len(train),
+        text_only,
+        replayed,
         texts,
         targets_sha256,
-        _evaluator(captions, embeddings, config),
+        _evaluator_of_both(captions, embeddings, config, replay),
         augmentation,
+        Bank(images, config.bank_size, config.seed) if objective.bank and images is not None else None,
+        table,
+        targets,
     )
 
 
-def caption_table(rows: Rows, temp_dir: Path) -> pa.Table:
-    """Returns a memory-mapped table of captions: caption, image (its row's number), row (its own), length (characters).
+def caption_table(rows: Rows, temp_dir: Path, texts: Rows | None = None, *, aligned: bool = False) -> pa.Table:
+    """Returns a memory-mapped table of captions.
+
+    Its columns: caption, image (its row's number, -1 without an image), row (its own number), target (that of its
+    regression target), length (in characters).
 
     Args:
         rows: images with their captions.
         temp_dir: where the table's unnamed file lies.
+        texts: captions without an image, which come last; None: none.
+        aligned: whether each caption has a regression target of its own, and not each image.
     """
     import pyarrow as pa
 
-    columns = [("caption", pa.string()), ("image", pa.int64()), ("row", pa.int64()), ("length", pa.int64())]
-    writer, number = TableWriter(pa.schema(columns), temp_dir), count()
+    columns = [("caption", pa.string()), *((name, pa.int64()) for name in ("image", "row", "target", "length"))]
+    writer, number = TableWriter(pa.schema(columns), temp_dir), 0
     for image, row in enumerate(rows):
         for caption in row.captions:
-            writer.add((caption, image, next(number), len(caption)))
+            writer.add((caption, image, number, number if aligned else image, len(caption)))
+            number += 1
+    before = 0 if aligned else number - len(rows)  # captions minus targets of the images
+    for row in texts or ():
+        for caption in row.captions:
+            writer.add((caption, NO_IMAGE, number, number - before, len(caption)))
+            number += 1
     return writer.finish()
 
 
 class TargetLookup:
-    """The data set's transform: rows of `caption_table` become the columns caption (augmented) and label."""
+    """The data set's transform: rows of `caption_table` become the columns caption, label and false_caption."""
 
     def __init__(
-        self, targets: Vectors, targets_sha256: str, augmentation: Augmentation, index_column: str = "image"
+        self,
+        targets: Vectors,
+        targets_sha256: str,
+        augmentation: Augmentation,
+        images: Vectors | None = None,
+        false_captions: FalseCaptions | None = None,
     ) -> None:
         """Keeps the regression targets as a tensor that shares their memory.
 
@@ -132,21 +217,47 @@ class TargetLookup:
             targets: (n, dim) float32 regression targets.
             targets_sha256: of their bytes.
             augmentation: of the captions.
-            index_column: column of the table that numbers the targets: image, or row where each caption has its own.
+            images: (m, dim) float32 unit embeddings of the training images; None leaves them out of the labels.
+            false_captions: makes the column false_caption; None: no such column.
         """
         import torch
 
         self._targets = torch.from_numpy(targets)
-        self._index_column = index_column
         self._targets_sha256 = targets_sha256
         self._augmentation = augmentation
+        self._images = None if images is None else torch.from_numpy(images)
+        self._false_captions = false_captions
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         if "caption" in batch:
             result["caption"] = self._augmentation.apply(batch["caption"], batch["row"])
-            result["label"] = list(self._targets[batch[self._index_column]])
+            false = [""] * len(batch["caption"])
+            if self._false_captions is not None:
+                false = result[FALSE_CAPTION] = self._false(self._false_captions, batch)
+            result["label"] = list(self._labels(batch, false).joined())
         return result
+
+    def _false(self, false_captions: FalseCaptions, batch: dict[str, Any]) -> list[str]:
+        """Returns the false captions, rewritten as the captions are; empty without one, or without an image."""
+        epoch = self._augmentation.epoch
+        texts = [
+            "" if image == NO_IMAGE else false_captions.of(text, epoch, row)
+            for text, image, row in zip(batch["caption"], batch["image"], batch["row"])
+        ]
+        rewritten = self._augmentation.apply(texts, batch["row"])
+        return [text and other for text, other in zip(texts, rewritten)]
+
+    def _labels(self, batch: dict[str, Any], false: list[str]) -> Labels:
+        import torch
+
+        targets = self._targets[batch["target"]]
+        if self._images is None:
+            return Labels(targets)
+        images = torch.zeros(len(targets), self._images.shape[1])
+        numbers = torch.tensor(batch["image"])
+        images[numbers != NO_IMAGE] = self._images[numbers[numbers != NO_IMAGE]]
+        return Labels(targets, images, torch.tensor([float(bool(text)) for text in false]))
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         """Pickles as the targets' hash: `datasets` pickles a transform for its fingerprint, with all targets in it."""
@@ -196,14 +307,17 @@ def warn_truncated(model: SentenceTransformer, texts: Iterable[str]) -> int:
     """Returns how many captions are longer than the encoder reads, after a warning where there are any.
 
     Args:
-        model: with the tokenizer and max_seq_length in tokens; None: of no limit.
+        model: with the tokenizer, the prompt, and max_seq_length in tokens; None: of no limit.
         texts: captions, read once.
     """
     max_tokens: int | None = model.max_seq_length
     if max_tokens is None:
         return 0
+    from turkish_clip.encoder import prompt_of
+
     cut = longest = total = 0
-    remaining = iter(texts)
+    prompt = prompt_of(model)
+    remaining = (prompt + text for text in texts)
     while batch := list(islice(remaining, TOKENISED_AT_ONCE)):
         lengths = [len(ids) for ids in model.tokenizer(batch, truncation=False, verbose=False)["input_ids"]]
         cut += sum(length > max_tokens for length in lengths)
@@ -214,16 +328,31 @@ def warn_truncated(model: SentenceTransformer, texts: Iterable[str]) -> int:
     return cut
 
 
-def _evaluator(captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig) -> RetrievalEvaluator | None:
-    """Returns the evaluator of the validation split, each image once; None, after a warning, where it has no images."""
+def _evaluator_of_both(
+    captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig, replay: Replay | None
+) -> RetrievalEvaluator | MeanOfBoth | None:
+    """Returns the evaluator of the validation split, and of the replayed one; None, after a warning, without images."""
+    from turkish_clip.evaluator import MeanOfBoth
+
+    new = _evaluator(captions, embeddings, config, "validation")
+    if new is None:
+        log.warning("no validation images: the weights of the last step are saved, not the best ones")
+    old = _evaluator(replay.captions, replay.embeddings, config, REPLAYED) if replay else None
+    return MeanOfBoth(new, old) if new is not None and old is not None else new
+
+
+def _evaluator(
+    captions: Captions, embeddings: ImageEmbeddings, config: DistillConfig, name: str
+) -> RetrievalEvaluator | None:
+    """Returns the evaluator of a validation split, each image once; None where it has no images."""
     from turkish_clip.evaluator import RetrievalEvaluator
 
     rows = deduplicate(without_skipped(captions.rows.of_split("validation"), embeddings), embeddings)
     if not rows:
-        log.warning("no validation images: the weights of the last step are saved, not the best ones")
         return None
     return RetrievalEvaluator(
         [row.captions for row in rows],
         embeddings.unit_rows([row.image_id for row in rows]),
+        name=name,
         batch_size=config.batch_size,
     )

@@ -12,60 +12,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.store import IdIndex, Rows
+from training.embeddings.store import TextEmbeddings
+from training.pairs.teacher import load_teacher
 from training.run.objectives import OBJECTIVES, Objective
 from training.run.provenance import sha256_of_texts
-from training.run.record import RunError
 from training.run.source import SourceError
 from training.run.temp_storage import unnamed_array
 from turkish_clip.atomic import atomic_write
-from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import Vectors, unit
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
     from training.embeddings.store import ImageEmbeddings
-    from training.run.config import DistillConfig, EmbeddingsConfig
+    from training.run.config import DistillConfig
 
 log = logging.getLogger("training")
 TEXT_BATCH_SIZE = 256
 BLOCK_ROWS = 16384  # rows or texts held in memory: 32 MB of float32 embeddings of width 512
 
 
-def load_teacher(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> SentenceTransformer | None:
-    """Loads the image model that made the image embeddings; returns None where it has no text tower.
-
-    Args:
-        embeddings: with the hash of the model's weights.
-        config: names the image model, its revision and the device.
-
-    Raises:
-        RunError: the image model has other weights now.
-    """
-    from training.run.distributed import device_of
-    from turkish_clip.encoder import load_model
-
-    device = device_of(config.device)
-    teacher = load_model(config.image_model, revision=config.image_model_revision, device=device)
-    if weights_sha256(teacher) != embeddings.manifest.weights_sha256:
-        raise RunError(
-            f"expected the image model that {embeddings.folder} was made with, got other weights in "
-            f"{config.image_model}; embed again with another --embeddings"
-        )
-    return teacher if teacher.supports("text") else None
-
-
-def regression_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig) -> Vectors:
+def regression_targets(
+    rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, texts: Rows | None = None
+) -> Vectors:
     """Returns the memory-mapped regression targets: (n, dim) float32, of norm 1 unless the objective is raw.
 
     There is one per image for all its captions, or, where the objective is aligned, one per caption, in the order of
-    the rows. A mix of two targets is their mean: the mean squared distance to both is the squared distance to their
-    mean plus a constant.
+    the rows; then one per caption without an image. A mix of two targets is their mean: the mean squared distance to
+    both is the squared distance to their mean plus a constant.
 
     Args:
         rows: training images with their captions.
         embeddings: of all these images.
         config: names the objective, the image model and the folder of temporary files.
+        texts: captions without an image, with English captions; None: none.
 
     Raises:
         SourceError: the objective needs English captions or a text tower, and there are none.
@@ -73,17 +51,55 @@ def regression_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillC
         EmbeddingsError: an image has no embedding.
     """
     objective = OBJECTIVES[config.objective]
-    make = _translation_targets if objective.aligned else _image_targets
-    targets = make(rows, embeddings, config, objective)
+    imaged = _captions_of(rows) if objective.aligned else len(rows)
+    count = imaged + (_captions_of(texts) if texts is not None else 0)
+    targets: Vectors = unnamed_array((count, embeddings.manifest.dim), np.float32, config.folder)
+    if objective.aligned:
+        english = EnglishEmbeddings.of(rows, embeddings, config, raw=objective.raw)
+        _fill_by_caption(targets[:imaged], rows, english)
+    else:
+        _fill_by_image(targets[:imaged], rows, embeddings, config, objective)
     if not objective.raw:
-        for block in _blocks(len(targets)):
-            targets[block] = unit(targets[block])
+        _make_unit(targets[:imaged])
+    if texts is not None:
+        _fill_by_caption(targets[imaged:], texts, EnglishEmbeddings.of(texts, embeddings, config, raw=objective.raw))
+        if config.text_shift or objective.centred:
+            targets[imaged:] += _modality_shift(targets[:imaged], rows, embeddings, config, objective)
+        if not objective.raw:
+            _make_unit(targets[imaged:])
     return targets
 
 
-def _image_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective) -> Vectors:
-    """Returns one regression target per image, not yet of norm 1: (n, dim) float32."""
-    targets: Vectors = unnamed_array((len(rows), embeddings.manifest.dim), np.float32, config.folder)
+def unit_image_embeddings(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig) -> Vectors:
+    """Returns the memory-mapped unit embeddings of images: (n, dim) float32.
+
+    Args:
+        rows: the images.
+        embeddings: of all of them.
+        config: names the folder of temporary files.
+
+    Raises:
+        EmbeddingsError: an image has no embedding.
+    """
+    vectors: Vectors = unnamed_array((len(rows), embeddings.manifest.dim), np.float32, config.folder)
+    for places, stored in embeddings.by_shard(embeddings.rows(rows.image_ids())):
+        vectors[places] = unit(stored.astype(np.float32))
+    return vectors
+
+
+def _captions_of(rows: Rows) -> int:
+    return sum(len(row.captions) for row in rows)
+
+
+def _make_unit(targets: Vectors) -> None:
+    for block in _blocks(len(targets)):
+        targets[block] = unit(targets[block])
+
+
+def _fill_by_image(
+    targets: Vectors, rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective
+) -> None:
+    """Fills in one regression target per image, not yet of norm 1: (n, dim) float32."""
     if objective.image:
         for places, vectors in embeddings.by_shard(embeddings.rows(rows.image_ids())):
             targets[places] += np.float32(objective.image) * unit(vectors.astype(np.float32))
@@ -92,30 +108,44 @@ def _image_targets(rows: Rows, embeddings: ImageEmbeddings, config: DistillConfi
             targets[block] += np.float32(objective.text) * means
     if objective.centred:
         targets -= targets.mean(axis=0)
-    return targets
 
 
-def _translation_targets(
-    rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective
-) -> Vectors:
-    """Returns one regression target per caption, not yet of norm 1: (captions, dim) float32.
+def _fill_by_caption(targets: Vectors, rows: Rows, english: EnglishEmbeddings) -> None:
+    """Fills in one regression target per caption, not yet of norm 1: (captions, dim) float32.
 
     It is the embedding of the English caption that the caption translates. Where that is not known, as for images with
-    more captions in one language than in the other, it is the mean over the image's English captions.
+    more captions in one language than in the other, it is the mean over the row's English captions.
     """
-    english = EnglishEmbeddings.of(rows, embeddings, config, raw=objective.raw)
-    count = sum(len(row.captions) for row in rows)
-    targets: Vectors = unnamed_array((count, embeddings.manifest.dim), np.float32, config.folder)
     number = unknown = 0
-    for image, row in enumerate(rows):
-        vectors = english.vectors[english.places(image)]
+    for place_of_row, row in enumerate(rows):
+        vectors = english.vectors[english.places(place_of_row)]
         for place in row.translations or (-1,) * len(row.captions):
             targets[number] = vectors[place] if place >= 0 else vectors.mean(axis=0)
             number, unknown = number + 1, unknown + (place < 0)
     if unknown:
         message = "%d of %d captions have no English original: their target is the mean of the image's English ones"
-        log.warning(message, unknown, count)
-    return targets
+        log.warning(message, unknown, number)
+
+
+def _modality_shift(
+    targets: Vectors, rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, objective: Objective
+) -> Vectors:
+    """Returns the mean target of the imaged captions minus the mean embedding of their English captions: (dim,).
+
+    Source of the gap: Liang et al., Mind the Gap: Understanding the Modality Gap in Multi-modal Contrastive
+    Representation Learning, 2022.
+    """
+    with_english = np.flatnonzero([bool(row.english) for row in rows])
+    if not len(with_english):
+        raise SourceError(
+            "expected English captions of some images for 'text_shift', got none; name --english_columns, or leave "
+            "text_shift out"
+        )
+    english = EnglishEmbeddings.of(rows.take(with_english), embeddings, config, raw=objective.raw)
+    total = np.zeros(targets.shape[1])
+    for _, means in english.means():
+        total += means.sum(axis=0, dtype=np.float64)
+    return np.asarray(targets.mean(axis=0, dtype=np.float64) - total / len(with_english), np.float32)
 
 
 @dataclass(frozen=True)
@@ -123,7 +153,8 @@ class EnglishEmbeddings:
     """The image model's text embeddings of the English captions of n images.
 
     Attributes:
-        vectors: (k, dim) float32 of the distinct captions, memory-mapped from a file beside the image embeddings.
+        vectors: (k, dim) float32 of the distinct captions, memory-mapped from a file beside the image embeddings; of
+            imported ones from a file without a name.
         vector_rows: (m,) the row of vectors of each caption, image by image.
         counts: (n,) the number of captions of each image.
         ends: (n,) where each image's captions end in vector_rows.
@@ -136,7 +167,7 @@ class EnglishEmbeddings:
 
     @classmethod
     def of(cls, rows: Rows, embeddings: ImageEmbeddings, config: DistillConfig, *, raw: bool) -> EnglishEmbeddings:
-        """Computes and saves the embeddings, or reads those of an earlier run with the same texts and weights.
+        """Computes and saves the embeddings, or reads imported ones, or those of an earlier run with the same texts.
 
         Args:
             rows: images with English captions.
@@ -146,6 +177,7 @@ class EnglishEmbeddings:
 
         Raises:
             SourceError: an image has no English caption, or the image model no text tower.
+            NoTowerError: captions were not imported with the image embeddings, and there is no text tower for them.
             RunError: the image model has other weights now.
         """
         counts = np.fromiter((len(row.english) for row in rows), np.int64, len(rows))
@@ -163,7 +195,10 @@ class EnglishEmbeddings:
         firsts = IdIndex(texts()).firsts()
         new = firsts == np.arange(len(firsts))
         vector_rows = (np.cumsum(new) - 1)[firsts]  # distinct texts are numbered in the order of their first occurrence
-        key = sha256_of_texts(chain([embeddings.manifest.weights_sha256, str(raw)], compress(texts(), new)))[:16]
+        if (imported := _imported(compress(texts(), new), embeddings, config, raw)) is not None:
+            return cls(imported, vector_rows, counts, np.cumsum(counts))
+        made_by = [embeddings.manifest.weights_sha256, *(shard.sha256 for shard in embeddings.manifest.text_shards)]
+        key = sha256_of_texts(chain([*made_by, str(raw)], compress(texts(), new)))[:16]
         path = embeddings.folder / f"english-{key}.npy"
         if not path.is_file():
             shape = (int(new.sum()), embeddings.manifest.dim)
@@ -184,16 +219,34 @@ class EnglishEmbeddings:
             yield block, np.stack([self.vectors[self.places(image)].mean(axis=0) for image in images])
 
 
+def _imported(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillConfig, raw: bool) -> Vectors | None:
+    """Returns the imported embeddings of texts, (k, dim) float32, memory-mapped; None where one is missing."""
+    if not embeddings.manifest.text_shards:
+        return None
+    stored = TextEmbeddings.of(embeddings)
+    rows = stored.find(texts)
+    if (rows < 0).any():
+        return None
+    vectors: Vectors = unnamed_array((len(rows), embeddings.manifest.dim), np.float32, config.folder)
+    for places, found in stored.by_shard(rows):
+        vectors[places] = found if raw else unit(found.astype(np.float32))
+    return vectors
+
+
 def _encoded(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillConfig, raw: bool) -> Iterator[Vectors]:
     """Yields the teacher's embeddings of texts, raw or of norm 1, in order: (up to BLOCK_ROWS, dim) float32."""
+    from turkish_clip.encoder import query_prompt
+
     teacher = load_teacher(embeddings, config)
     if teacher is None:
         raise SourceError(
             f"expected an image model with a text tower for objective {config.objective!r}, got {config.image_model}, "
             "which has none; choose objective mse"
         )
+    prompt = query_prompt(teacher)
     while batch := list(islice(texts, BLOCK_ROWS)):
-        vectors = np.asarray(teacher.encode(batch, batch_size=TEXT_BATCH_SIZE, show_progress_bar=False), np.float32)
+        encoded = teacher.encode(batch, prompt=prompt, batch_size=TEXT_BATCH_SIZE, show_progress_bar=False)
+        vectors = np.asarray(encoded, np.float32)
         yield vectors if raw else unit(vectors)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import turkish_clip.verify
-from training.evaluation.published import published_tests
-from training.evaluation.results import Results, measured_part
+from training.evaluation.published import BENCHMARK_FORMAT, published_tests
+from training.evaluation.results import Results, measured_part, read_model_bank, read_model_record
 from training.release.card import AboutModel, Named, card_fields, render, sources_of, trained_image_model
 from training.release.checks import CHECKOUT, is_tracked
 from training.release.isolated import run_isolated
@@ -20,7 +20,8 @@ from training.run.config import PublishConfig
 from training.run.provenance import commit_of
 from training.run.record import RunError, RunRecord
 from turkish_clip.atomic import atomic_folder, write_text
-from turkish_clip.dual_encoder import weights_sha256
+from turkish_clip.bank import write_bank
+from turkish_clip.dual_encoder import image_side_of, weights_sha256
 from turkish_clip.records import ImageModel
 from turkish_clip.resolve import MODEL_FOLDER
 from turkish_clip.verify import RECORD, TEXT_TOLERANCE, ModelRecord, golden
@@ -33,6 +34,8 @@ log = logging.getLogger("training")
 # The oldest versions under which published folders were tested; `make lowest` tests them again.
 REQUIRES = {"sentence-transformers": "5.4.0", "transformers": "4.57.1"}
 REQUIRES_PAIRED = {"sentence-transformers": "5.4.0", "transformers": "5.0.0"}
+# The first version of transformers that has the model, for a pair of an image model that is newer than that.
+NEWER_MODELS = {"embedding_gemma2": "5.19.0"}
 
 
 def finished_run(folder: Path) -> RunRecord:
@@ -59,8 +62,8 @@ def raise_failed_checks(reasons: list[str]) -> None:
         raise RunError(f"expected a run that can be published, got {checks}: {listed}")
 
 
-def benchmark_of(run: Path, weights: str, image_weights: str) -> list[dict[str, Any]]:
-    """Returns the rows of a run's benchmark.json on published Turkish tests, ours and the baselines'; [] without one.
+def benchmark_of(run: Path, weights: str, image_weights: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Returns the rows of a run's benchmark.json on published tests, ours and the baselines', and on text; else [], [].
 
     Args:
         run: the run folder.
@@ -72,17 +75,17 @@ def benchmark_of(run: Path, weights: str, image_weights: str) -> list[dict[str, 
     """
     path = run / "benchmark.json"
     if not path.is_file():
-        return []
+        return [], []
     try:
         result = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise RunError(f"expected JSON in {path}, got {error}; run training.benchmark again") from error
     measured = (result.get("weights_sha256"), result.get("image_weights_sha256"), result.get("subset"))
-    if measured != (weights, image_weights, "tr"):
-        log.warning("%s is of other weights or another language, and is left out of the card; measure again", path)
-        return []
+    if measured != (weights, image_weights, "tr") or result.get("format") != BENCHMARK_FORMAT:
+        log.warning("%s is of other weights, language or format, and is left out of the card; measure again", path)
+        return [], []
     public_tests = published_tests(result)
-    return [row for row in result["table"] if row["test"] in public_tests]
+    return [row for row in result["table"] if row["test"] in public_tests], result["text"]
 
 
 def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
@@ -97,6 +100,7 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
         RunError: the text encoder or the image model has other weights than were measured.
         ModelError: one of them can't be loaded.
         CardError: the card can't be filled.
+        BankError: the model's text bank is damaged.
     """
     from turkish_clip.encoder import load_model, pair, save_text_encoder
 
@@ -109,6 +113,7 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
     trained_for = trained_image_model(record)
     image = _load_image_model(config, trained_for)
     model = pair(student, image, device="cpu") if config.paired else student
+    bank = read_model_bank(config.folder / MODEL_FOLDER)
     about = _about_model(config, trained_for, student, model, images_are_unit=gives_unit_vectors(image))
     with atomic_folder(config.output) as partial:
         save_text_encoder(model, partial)
@@ -128,10 +133,14 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
             golden=golden(student, image),
             measured=measured_part(public_results),
             temperature=results.temperature.get("value"),
+            matryoshka=list(about.matryoshka) or None,
+            bank=None if bank is None else bank.describe(),
         )
+        if bank is not None:
+            write_bank(partial, bank)
         write_text(partial / RECORD, model_record.to_json())
-        rows = benchmark_of(config.folder, results.weights_sha256, trained_for.weights_sha256)
-        write_text(partial / "README.md", render(card_fields(config, record, results, about, rows)))
+        rows, text = benchmark_of(config.folder, results.weights_sha256, trained_for.weights_sha256)
+        write_text(partial / "README.md", render(card_fields(config, record, results, about, rows, text)))
 
 
 def _load_image_model(config: PublishConfig, trained_for: ImageModel) -> SentenceTransformer:
@@ -166,11 +175,22 @@ def _about_model(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         architecture=f"{type(transformer.auto_model).__name__} → mean pooling → dense {hidden} → {dim} → normalise"
         + (f", beside {_class_of(model[0].sub_modules['image'][0])}" if config.paired else ""),
-        requires=REQUIRES_PAIRED if config.paired else REQUIRES,
+        requires=requirements(image_side_of(model)[0].config.model_type) if config.paired else REQUIRES,
         image_model=_published_image_model(config, trained_for),
         images_are_unit=images_are_unit,
         year=datetime.datetime.now(tz=datetime.timezone.utc).year,
+        matryoshka=read_model_record(config.folder / MODEL_FOLDER).matryoshka or (),
     )
+
+
+def requirements(model_type: str) -> dict[str, str]:
+    """Returns for each library the oldest version that loads a pair whose image model is of a type of transformers'.
+
+    >>> requirements("clip")["transformers"], requirements("embedding_gemma2")["transformers"]
+    ('5.0.0', '5.19.0')
+    """
+    newer = {"transformers": NEWER_MODELS[model_type]} if model_type in NEWER_MODELS else {}
+    return {**REQUIRES_PAIRED, **newer}
 
 
 def _published_image_model(config: PublishConfig, trained_for: ImageModel) -> Named:

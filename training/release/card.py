@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.evaluation.corruptions import CORRUPTION_TITLES
-from training.evaluation.published import read_baselines
-from training.evaluation.results import Results
-from training.run.config import DistillConfig, EmbedConfig, PublishConfig, default_learning_rate
+from training.evaluation.published import read_baselines, read_notes
+from training.evaluation.results import Estimate, Results
+from training.run.config import DistillConfig, EmbedConfig, PublishConfig
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import full_id
 from training.run.record import RunRecord
@@ -71,6 +71,9 @@ def render(fields: dict[str, Any]) -> str:
         "yaml": lambda value: json.dumps(value, ensure_ascii=False),
         "figure": lambda value: f"{value:.3f}",
         "cells": cells,
+        "estimate": estimate,
+        "recall": lambda figures: estimate(Estimate(figures.recall_at_1, figures.ci95.get("recall_at_1"))),
+        "difference": lambda shift: estimate(shift, signed=True) if shift else "–",
         "row": lambda values: " / ".join("–" if value is None else f"{value:.3f}" for value in values),
     }
     card = templates.get_template(TEMPLATE.name).render(fields)
@@ -135,6 +138,7 @@ class AboutModel:
         image_model: under its public name.
         images_are_unit: whether the image model itself gives vectors of norm 1.
         year: of publication.
+        matryoshka: the shorter widths that it was trained for, descending.
     """
 
     repository: str
@@ -146,6 +150,7 @@ class AboutModel:
     image_model: Named
     images_are_unit: bool
     year: int
+    matryoshka: Sequence[int] = ()
 
 
 def trained_image_model(record: RunRecord) -> ImageModel:
@@ -190,6 +195,7 @@ def card_fields(
     results: Results,
     model: AboutModel,
     benchmark: Sequence[dict[str, Any]] = (),
+    text_tasks: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Returns the fields of the template.
 
@@ -199,9 +205,11 @@ def card_fields(
         results: of its model.
         model: the built model.
         benchmark: rows on published tests, ours and the baselines'; empty shows the published baselines alone.
+        text_tasks: rows of MTEB's text tasks.
     """
     data = sources_of(record)
     measured = test_sets(results, record)
+    baselines = benchmark or read_baselines()
     owner, _, name = config.repository.partition("/")
     return {
         **vars(model),
@@ -226,9 +234,16 @@ def card_fields(
         "directions": DIRECTIONS,
         "tests": measured,
         "split": results.split,
+        "widths": {width: figures.text_to_image.recall_at_10 for width, figures in results.widths.items()},
+        "full_width": results.text_to_image.recall_at_10,
         "clean": results.text_to_image.recall_at_1,
         "corruptions": [{"label": label, **vars(results.robustness[name])} for label, name in CORRUPTION_TITLES],
-        "baselines": benchmark or read_baselines(),
+        "probes": _named(results.probes),
+        "prompts": results.prompts,
+        "slices": _named(results.slices),
+        "baselines": baselines,
+        "notes": read_notes(baselines),
+        "text_tasks": text_tasks,
         "has_benchmark": bool(benchmark),
         "training": training(record),
         "limits": " ".join(config.limits.split()),
@@ -241,11 +256,19 @@ def card_fields(
     }
 
 
+def _named(records: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the fields of records with their names, as the cells of a table can hold these."""
+    return [{"name": name.replace("|", "/"), **vars(record)} for name, record in records.items()]
+
+
 def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> dict[str, Any]:
     """Returns the models that this one is made from, in words and as the metadata name them."""
     trained = record.config
     backbone = None
-    if trained["backbone"] == "scratch":
+    if trained.get("init"):
+        backbone = public_reference(trained["init"], record.inputs.backbone_revision)
+        words = f"fine-tuned from {backbone.link if backbone.on_hub else 'a text encoder that is not on the Hub'}"
+    elif trained["backbone"] == "scratch":
         layers = trained["scratch_layers"]
         size = f"{layers} layer{'s' if layers != 1 else ''}, {trained['scratch_hidden']} wide"
         words = f"a new BERT of {size}, with a vocabulary learnt from the training captions"
@@ -269,17 +292,26 @@ def licences(config: PublishConfig, record: RunRecord) -> list[str]:
     return [known.get(source["captions"], "") for source in record.sources]
 
 
+RATES = ("init", "backbone", "learning_rate", "dense_learning_rate")  # options that decide the learning rates
+
+
 def training(record: RunRecord) -> dict[str, Any]:
     """Returns the card's fields about the training: options, counts, seconds, machine and libraries."""
     trained, summary = record.config, record.summary or {}
+    config = DistillConfig(**{name: trained[name] for name in RATES if name in trained}, captions="-", run="-")
     return {
         **trained,
         "method": OBJECTIVES[trained.get("objective", "mse")].words,
         "typo_probability": trained.get("typo_probability", 0),
-        "learning_rate": f"{trained['learning_rate'] or default_learning_rate(trained['backbone']):g}",
-        "epochs": f"{trained['epochs']:g}",
+        "learning_rate": f"{config.peak_learning_rate:g}",
+        "dense_learning_rate": f"{config.peak_dense_learning_rate:g}",
+        "epochs": f"{summary['epochs']:.3g}",
+        "steps": summary["steps"],
+        "closed_form": summary.get("closed_form_penalty"),
+        "replayed": summary.get("captions_replayed", 0),
         "images": summary["training_images"],
         "captions": summary["training_captions"],
+        "without_image": summary.get("captions_without_image", 0),
         "cut": summary["captions_truncated"],
         "seconds": summary["train_seconds"],
         "machine": f"{record.machine.cores} cores ({record.machine.processor})",
@@ -294,6 +326,21 @@ def cells(figures: Retrieval) -> str:
         low, high = figures.ci95.get(key, (None, None))
         shown.append(f"{getattr(figures, key):.3f}" + ("" if low is None else f" ({low:.3f}–{high:.3f})"))
     return " | ".join([*shown, f"{figures.median_rank:g}"])
+
+
+def estimate(measured: Estimate, *, signed: bool = False) -> str:
+    """Returns an estimate with its interval.
+
+    >>> estimate(Estimate(0.5, (0.25, 0.75))), estimate(Estimate(0.5), signed=True)
+    ('0.500 (0.250–0.750)', '+0.500')
+
+    Args:
+        measured: the estimate.
+        signed: whether it is a difference, with its sign.
+    """
+    number, between = ("%+.3f", " to ") if signed else ("%.3f", "–")
+    ends = f" ({number % measured.ci95[0]}{between}{number % measured.ci95[1]})" if measured.ci95 else ""
+    return f"{number % measured.value}{ends}"
 
 
 def test_sets(results: Results, record: RunRecord) -> list[dict[str, Any]]:
@@ -330,7 +377,8 @@ def recipe(record: RunRecord) -> str:
         for name, value in trained.items()
         if name not in ("run", "embeddings", "device") and value != defaults.get(name)
     }
-    commits = {"image_model": trained_image_model(record).revision, "backbone": record.inputs.backbone_revision}
+    loaded = "init" if trained.get("init") else "backbone"
+    commits = {"image_model": trained_image_model(record).revision, loaded: record.inputs.backbone_revision}
     different |= {f"{name}_revision": commit for name, commit in commits.items() if commit}
     usual = {field.name: field.default for field in dataclasses.fields(Source)}
     if "sources" in different:

@@ -88,6 +88,11 @@ def _recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
         failures.append(f"no licence id for the weights ({config.license!r}); add --license, for example apache-2.0")
     image_model = record.inputs.image_model
     if image_model is not None:
+        if not image_model.weights_sha256:
+            failures.append(
+                f"the weights of the image model {public_name(image_model.id)} are unknown, so nobody can tell that "
+                "they have the same; import the embeddings again with --image_model_sha256, and train again"
+            )
         failures += [
             f"no licence of the data {source.name}; add --captions_license, or captions_license in the recipe's sources"
             for source, terms in zip(sources_of(record), licences(config, record))

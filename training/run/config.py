@@ -16,6 +16,11 @@ from training.run.recipe import Config, ConfigError, option, read_config
 from training.run.source import SourceConfig
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+CLOSED_FORM = "closed_form"  # in an ablation, the row without training
+DEFAULT_EPOCHS, MIN_STEPS = 3.0, 1000
+DENSE_LEARNING_RATE = 1e-3
+INIT_LEARNING_RATE, INIT_STEPS = 5e-5, 200  # of a text encoder that has been trained before
+SHA256 = re.compile(r"[0-9a-f]{64}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -52,6 +57,61 @@ class EmbedConfig(EmbeddingsConfig):
     )
 
 
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Stores image embeddings that others have computed, so that distill, ablate and evaluate need no image."""
+
+    vectors: str = option(
+        "",
+        "vectors of images: folder of clip-retrieval (img_emb/, metadata/), .npy with ids, or Parquet table or folder",
+    )
+    ids: str = option("", "ids of the rows of a .npy: text file, one a line, or table (.parquet, .csv, .tsv, .jsonl)")
+    vector_column: str = option("", "column of the vectors in Parquet; empty: the only one of lists of numbers")
+    id_column: str = option("", "column of the image's id; empty: image_id, else its path, as the captions name it")
+    image_column: str = option("", "column of the image's path; empty: file_name, image, image_path or path")
+    id_prefix: str = option("", "text before each id; with several sources of captions, SOURCE/")
+    content_column: str = option("", "column of the SHA-256 of the image's file, to find duplicates by; empty: none")
+    text_vectors: str = option(
+        "", "vectors of English captions: folder with text_emb_*.npy, .npy with texts, or Parquet; empty: none"
+    )
+    texts: str = option("", "texts of the rows of a .npy of text vectors: text file, one a line, or table")
+    text_column: str = option("", "column of the texts; empty: text or caption")
+    text_vector_column: str = option("", "column of the text vectors in Parquet; empty: the only one of lists")
+    image_model: str = option("", "Hub id or folder of the image model that made the vectors, also for distill")
+    image_model_revision: str = option("", "revision of the image model on the Hub; empty: the newest")
+    image_model_sha256: str = option(
+        "", f"hash of its weights, as turkish-clip info prints it; empty: computed from the model; or {UNKNOWN}"
+    )
+    shard_size: int = option(4096, "rows per shard of embeddings", low=1)
+    max_skipped_fraction: float = option(0.02, "largest fraction of rows or images that may be skipped", low=0, high=1)
+    run: str = option("", "run folder; empty: runs/ and the name of the recipe")
+    embeddings: str = option("", "folder of the image embeddings; empty: RUN/embeddings")
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        for name, example in (("run", "runs/NAME"), ("vectors", "FOLDER"), ("image_model", "the id of its maker")):
+            if not getattr(self, name):
+                raise ConfigError(f"expected {name!r}, got nothing; add --{name} {example}")
+        if self.image_model_sha256 not in ("", UNKNOWN) and not SHA256.fullmatch(self.image_model_sha256):
+            raise ConfigError(
+                f"expected 'image_model_sha256' of 64 hexadecimal digits or {UNKNOWN}, got "
+                f"{self.image_model_sha256!r}; copy what turkish-clip info prints"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run)
+
+    @property
+    def embeddings_folder(self) -> Path:
+        """The folder of the image embeddings."""
+        return Path(self.embeddings or self.folder / "embeddings")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(EmbeddingsConfig):
     """Trains a Turkish text encoder on the stored image embeddings: by regression, a contrastive loss, or both."""
@@ -59,17 +119,58 @@ class DistillConfig(EmbeddingsConfig):
     objective: str = option(
         "mse", "regression target and losses (training/run/objectives.py)", choices=tuple(OBJECTIVES)
     )
+    bank_size: int = option(
+        65_536, "embeddings in the bank of a step, for objectives with one; a larger store is drawn from", low=64
+    )
+    exchanges: str = option(
+        "",
+        "file with two words a line that are exchanged in false captions, for objectives with negatives; empty: none",
+    )
+    text_shift: bool = option(
+        False, "shift the targets of captions without an image by the mean difference of image and text embeddings"
+    )
+    matryoshka: tuple[int, ...] = option(
+        (), "shorter widths that the first components are trained to serve alone, such as 256,128; empty: none"
+    )
     train_images: int = option(0, "number of training images, chosen by a hash of their ids; 0: all", low=0)
     backbone: str = option("dbmdz/bert-base-turkish-cased", "Hub id or folder of a BERT, or scratch: a small new one")
     backbone_revision: str = option("", "revision of the backbone on the Hub; empty: the newest")
+    init: str = option("", "Hub id or folder of a text encoder to go on from, in place of a backbone; empty: none")
+    init_revision: str = option("", "revision of init on the Hub; empty: the newest")
+    replay: str = option(
+        "", "recipe or run folder of captions that init was trained on and that are trained on again; empty: none"
+    )
+    replay_fraction: float = option(
+        0.5, "fraction of an epoch's captions that are replayed; 0: measured alone", low=0, high=0.99
+    )
     scratch_layers: int = option(3, "layers of a scratch backbone", low=1, high=48)
     scratch_hidden: int = option(192, "hidden width of a scratch backbone, a multiple of 32", low=32, high=2048)
     scratch_vocabulary: int = option(2000, "word pieces of a scratch backbone, learnt from the captions", low=100)
     max_tokens: int = option(128, "tokens per caption; longer captions are cut", low=8, high=8192)
-    epochs: float = option(3.0, "passes over the training captions", low=0.001)
+    prompt: str = option("", "text before each caption, such as 'query: ' of E5; saved as the model's default prompt")
+    dense_start: str = option(
+        "ridge",
+        "weights that the Dense layer starts with: the ridge regression from the backbone's pooled embeddings onto the "
+        "regression targets (a closed form), or random ones",
+        choices=("ridge", "random"),
+    )
+    epochs: float = option(
+        -1.0,
+        "passes over the training captions; 0: none, the closed form alone; -1: 3, or more where that would be fewer "
+        "than 1,000 steps; with init as many as make 200",
+        low=-1,
+    )
+    patience: int = option(
+        0, "evaluations without a better validation MRR after which the training stops; 0: it never does", low=0
+    )
     batch_size: int = option(128, "captions per optimizer step, over all processes and micro-batches", low=1)
     learning_rate: float = option(
-        0.0, "peak learning rate of AdamW, cosine decay to zero; 0: 5e-5, or 1e-3 for a scratch backbone", low=0
+        0.0,
+        "peak learning rate of AdamW, cosine decay to zero; 0: 5e-4, 1e-3 for a scratch backbone, 5e-5 for init",
+        low=0,
+    )
+    dense_learning_rate: float = option(
+        0.0, "peak learning rate of the layers that the backbone lacks; 0: 1e-3, or with init as of the others", low=0
     )
     warmup_fraction: float = option(0.05, "fraction of the steps with linear warm-up", low=0, high=1)
     weight_decay: float = option(0.01, "weight decay of AdamW", low=0)
@@ -94,16 +195,63 @@ class DistillConfig(EmbeddingsConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_multiple_of_32(self, "scratch_hidden")
+        if not self.epochs and self.dense_start != "ridge":
+            raise ConfigError(
+                f"expected 'dense_start' ridge with 'epochs' 0, the closed form alone, got {self.dense_start!r}; "
+                "leave it out, or train"
+            )
+        if any(width < 1 for width in self.matryoshka):
+            raise ConfigError(f"expected widths above 0 for 'matryoshka', got {min(self.matryoshka)}; take it out")
+        self.check_matryoshka(self.objective)
+
+    def check_matryoshka(self, *objectives: str) -> None:
+        """Checks that no objective is raw where shorter widths are trained.
+
+        Raises:
+            ConfigError: one is, whose vectors have no norm that a shorter width could keep.
+        """
+        raw = [name for name in objectives if name in OBJECTIVES and OBJECTIVES[name].raw]
+        if self.matryoshka and raw:
+            raise ConfigError(
+                f"expected an objective of unit vectors for 'matryoshka', got {', '.join(raw)}; choose another, or "
+                "leave matryoshka out"
+            )
+
+        if self.replay and not self.init:
+            raise ConfigError("expected 'replay' beside 'init', got it alone; name the text encoder to go on from")
+        if self.init and not self.epochs:
+            raise ConfigError("expected 'init' to be trained, got 'epochs' 0; leave one of them out")
+
+    @property
+    def starts_from_closed_form(self) -> bool:
+        """Whether the Dense layer starts as the closed form; that of `init` is kept."""
+        return self.dense_start == "ridge" and not self.init
 
     @property
     def peak_learning_rate(self) -> float:
-        """The learning rate that was given, or else the default for the backbone."""
-        return self.learning_rate or default_learning_rate(self.backbone)
+        """The learning rate that was given, or else the default for the backbone or for `init`."""
+        return self.learning_rate or (INIT_LEARNING_RATE if self.init else default_learning_rate(self.backbone))
+
+    @property
+    def peak_dense_learning_rate(self) -> float:
+        """The learning rate of what the backbone lacks; that of `init` is trained as the rest."""
+        return self.dense_learning_rate or (self.peak_learning_rate if self.init else DENSE_LEARNING_RATE)
+
+    def epochs_of(self, steps_per_epoch: int) -> float:
+        """Returns the epochs that were given, or else as many as the defaults make of the steps of an epoch."""
+        if self.epochs >= 0:
+            return self.epochs
+        return INIT_STEPS / steps_per_epoch if self.init else default_epochs(steps_per_epoch)
+
+
+def default_epochs(steps_per_epoch: int) -> float:
+    """Returns the default number of epochs: 3, or as many as make 1,000 steps (training/LOG.md)."""
+    return max(DEFAULT_EPOCHS, MIN_STEPS / steps_per_epoch)
 
 
 def default_learning_rate(backbone: str) -> float:
     """Returns the default peak learning rate for a backbone: fresh weights need a larger one than pretrained ones."""
-    return 1e-3 if backbone == "scratch" else 5e-5
+    return 1e-3 if backbone == "scratch" else 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,17 +282,28 @@ BENCHMARK_TASKS = (
     "WITT2IRetrieval",
     "WITI2TRetrieval",
 )
+# MTEB's Turkish text tasks that measure a sentence by itself: similarity of sentences, and classes of sentences.
+TEXT_TASKS = (
+    "STS17",
+    "STS22.v2",
+    "MassiveIntentClassification",
+    "MassiveScenarioClassification",
+    "TurkishMovieSentimentClassification.v2",
+    "TurkishProductSentimentClassification.v2",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Measures a text encoder and its image model on MTEB's Turkish image retrieval tasks (extra benchmark)."""
+    """Measures a text encoder and its image model on MTEB's Turkish tasks, of images or of text (extra benchmark)."""
 
     run: str = option("", "folder of the results; a training run is measured in its own")
     model: str = option("", "Hub id or folder of the text encoder or pair; empty: that of the run")
     image_model: str = option("", "Hub id or folder of the image model; empty: the one that the model names")
-    tasks: tuple[str, ...] = option(BENCHMARK_TASKS, "MTEB tasks, separated by commas; none: only the data of --data")
-    subset: str = option("tr", "name of the language within a task")
+    tasks: tuple[str, ...] = option(
+        BENCHMARK_TASKS, "MTEB tasks, separated by commas; text: its Turkish text tasks; none: only the data of --data"
+    )
+    subset: str = option("tr", "name of the language within a task; tr also finds tur, tur_Latn, turkish and en-tr")
     data: str = option("", "benchmark that MTEB lacks, as any source of captions: a folder, table or Hub data set")
     data_name: str = option("", "name of data in the table of results, such as XTD10; empty: the last part of data")
     data_captions: tuple[str, ...] = option((), "columns of Turkish captions in data; empty: captions, caption or text")
@@ -165,23 +324,33 @@ class BenchmarkConfig:
         """The run folder."""
         return Path(self.run)
 
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The names of MTEB's tasks, each once, with `text` and `none` resolved."""
+        named = [TEXT_TASKS if name == "text" else (name,) for name in self.tasks if name != "none"]
+        return tuple(dict.fromkeys(task for names in named for task in names))
+
 
 @dataclass(frozen=True, kw_only=True)
 class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
     """Distils once for each objective, data size and seed from the same image embeddings, and compares the results."""
 
-    objectives: tuple[str, ...] = option(tuple(OBJECTIVES), "objectives to compare, separated by commas")
+    objectives: tuple[str, ...] = option(
+        (CLOSED_FORM, *OBJECTIVES), "objectives to compare, separated by commas; closed_form: mse with no training"
+    )
     split: str = option("validation", "split to compare on", choices=("train", "validation", "test"))
     seeds: tuple[int, ...] = option((0, 1, 2), "seeds to train with, separated by commas")
     sizes: tuple[int, ...] = option((0,), "numbers of training images, separated by commas, at equal steps; 0: all")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unknown = [name for name in self.objectives if name not in OBJECTIVES]
+        known = (CLOSED_FORM, *OBJECTIVES)
+        unknown = [name for name in self.objectives if name not in known]
         if unknown or not self.objectives:
             raise ConfigError(
-                f"expected 'objectives' out of {', '.join(OBJECTIVES)}, got {unknown or 'none'}; choose among them"
+                f"expected 'objectives' out of {', '.join(known)}, got {unknown or 'none'}; choose among them"
             )
+        self.check_matryoshka(*self.objectives)
         if not self.seeds or not self.sizes or min(self.sizes) < 0:
             raise ConfigError(
                 f"expected 'seeds' and 'sizes', got {self.seeds} and {self.sizes}; give at least one each"
@@ -302,6 +471,6 @@ def read(config_type: type[Config], argv: list[str]) -> Config:
         config_type: the command's configuration.
         argv: the command line without the program.
     """
-    commands = (EmbedConfig, DistillConfig, EvaluateConfig, PretrainConfig, PublishConfig)
+    commands = (EmbedConfig, ImportConfig, DistillConfig, EvaluateConfig, PretrainConfig, PublishConfig)
     everything = {name: kind for command in commands for name, kind in get_type_hints(command).items()}
     return read_config(config_type, argv, known_elsewhere=everything)

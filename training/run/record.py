@@ -47,6 +47,7 @@ class RunInputs:
     captions_revisions: tuple[str, ...] = ()
     image_model: ImageModel | None = None
     duplicates: Duplicates | None = None
+    exchanges_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

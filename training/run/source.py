@@ -36,6 +36,9 @@ class Source:
     captions_streaming: bool = option(
         False, "read a Hub data set over the network each time, captions first, then images; false: download it"
     )
+    text_only: bool = option(
+        False, "a source of Turkish captions with their English originals, without images; all of it is trained on"
+    )
     captions_license: str = option("", "licence of the images and captions, as the model card names it")
     image_column: str = option("", "column of the image; empty: file_name, image, image_path or path")
     caption_columns: tuple[str, ...] = option(
@@ -46,6 +49,16 @@ class Source:
     english_columns: tuple[str, ...] = option((), "columns of English captions; empty: captions_en, if present")
     label_column: str = option(
         "", "column of object classes, in Turkish, text or list, to fit the temperature on; empty: labels, if present"
+    )
+    negatives_column: str = option(
+        "",
+        "column of minimal, false changes of captions, to probe with: a list of texts or of records; empty: negatives, "
+        "if present; none: no column",
+    )
+    slices_column: str = option(
+        "",
+        "column of the slices (styles, origins …) that an image belongs to and that are measured by themselves, text "
+        "or list; empty: slices, if present; none: no column",
     )
     id_column: str = option("", "column of the image's id; empty: image_id, else its path or row number")
     split_column: str = option("split", "column of the split (train, validation or test), if present")
@@ -78,6 +91,11 @@ class SourceConfig(Source):
             raise ConfigError(
                 f"expected 'captions' or 'sources', got both ({self.captions!r} and {len(self.sources)} sources); "
                 "put all of them into 'sources', or name another recipe"
+            )
+        if all(source.text_only for source in self.all_sources):
+            raise ConfigError(
+                f"expected a source with images, got {self.source_names}, text_only; list it in 'sources', beside one "
+                "that has images"
             )
         names = [source.captions for source in self.sources]
         if len(set(names)) < len(names):

@@ -33,6 +33,14 @@ def index(
     prune: Annotated[
         bool, typer.Option("--prune", help="remove images of other indexed folders if those folders no longer exist")
     ] = False,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help="UTF-8 file of texts as they will be searched, one a line, at least 100: images that answer all of "
+            "them are put back",
+            show_default="the index's, else the text bank beside the model",
+        ),
+    ] = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -40,11 +48,16 @@ def index(
     json: Json = False,
 ) -> None:
     """Make an index of an image folder, or update it with what is new, changed or gone since the last time."""
+    from turkish_clip.bank import check_enough
+
     if not folder.is_dir():
         raise InputError(f"expected a folder of images, got {folder}, which is not one; check the path")
+    texts = None if queries is None else lines_of(queries)
+    if texts is not None:
+        check_enough(len(set(texts)))  # before the models are loaded
     images = open_index(folder, at, model, image_model, device)
     with output.progress("indexing", quiet=json) as advance:
-        added = images.add(folder, workers=workers, prune=prune, progress=advance)
+        added = images.add(folder, workers=workers, prune=prune, queries=texts, progress=advance)
     output.show_added(added, images.uri, json)
     _leave(bool(added.skipped) or not added.images)
 
@@ -65,6 +78,10 @@ def search(
             show_default="this process searches",
         ),
     ] = None,
+    by_cosine: Annotated[
+        bool,
+        typer.Option("--by-cosine", help="order by cosine alone, also where the index corrects words for hubs"),
+    ] = False,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
@@ -77,7 +94,7 @@ def search(
         got = "both" if image is not None else "none"
         raise InputError(f"expected words or --image, got {got}; write: turkish-clip search FOLDER 'kar'")
     images = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
-    hits = images.search(image or query, k, where=where)  # type: ignore[arg-type]
+    hits = images.search(image or query, k, where=where, corrected=not by_cosine)  # type: ignore[arg-type]
     output.show_hits(hits, str(image or query), json)
     output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else str(query))
 

@@ -82,6 +82,8 @@ def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
         f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
+    if not added.bank_texts:
+        note("no correction of hubs: there is no text bank beside the model; --queries FILE gives texts in its place")
     for folder, count in added.missing.items():
         note(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
     if not added.images:
@@ -121,7 +123,8 @@ def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
         return
     for hit in hits:
         copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
-        print(f"{hit.score:7.3f}  {hit.path}{copies}{'' if hit.is_there else GONE}")
+        order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
+        print(f"{hit.score:7.3f}{order}  {hit.path}{copies}{'' if hit.is_there else GONE}")
     if not hits:
         note("no image meets the condition")
     gone = sum(not hit.is_there for hit in hits)

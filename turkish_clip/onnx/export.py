@@ -14,7 +14,7 @@ from sentence_transformers.base.modules import Normalize, Transformer
 
 from turkish_clip.atomic import atomic_folder, write_json
 from turkish_clip.dual_encoder import image_side_of, weights_sha256
-from turkish_clip.encoder import load_model
+from turkish_clip.encoder import load_model, prompt_of
 from turkish_clip.errors import missing_library
 from turkish_clip.metrics import unit
 from turkish_clip.onnx.graph import write_graph
@@ -92,6 +92,7 @@ def export_onnx(
         "revision": spec.revision,
         "precision": "int8" if int8 else "float32",
         **about(text),
+        "prompt": prompt_of(whole),
         "image_model": _image_model_of(whole, spec, explicit=explicit),
     }
     if spec.record is not None and spec.record.temperature is not None:
@@ -134,7 +135,7 @@ def _text_side(model: SentenceTransformer, name: str) -> SentenceTransformer:
     """Returns the modules for texts as a model in float32 that ends with normalisation.
 
     Raises:
-        OnnxError: the first one is no text model, or the model has a prompt that it puts before each text.
+        OnnxError: the first one is no text model, or its pooling leaves out the prompt.
     """
     routes = getattr(model[0], "sub_modules", None)
     modules = list(routes["text"]) if routes is not None and "text" in routes else list(model)
@@ -144,10 +145,10 @@ def _text_side(model: SentenceTransformer, name: str) -> SentenceTransformer:
             f"expected a text encoder such as a BERT, or a pair with one, got {name}, which begins with "
             f"{type(first).__name__} for {' and '.join(map(str, model.modalities))}; export the text encoder"
         )
-    if model.default_prompt_name:
+    if prompt_of(model) and not all(getattr(module, "include_prompt", True) for module in modules):
         raise OnnxError(
-            f"expected a text encoder without a prompt, got {name} with the prompt {model.default_prompt_name!r}; "
-            "remove default_prompt_name from config_sentence_transformers.json, and write the prompt before each text"
+            f"expected pooling that includes the prompt, got {name}, which leaves {prompt_of(model)!r} out; export a "
+            'text encoder with "include_prompt": true in the config.json of its pooling'
         )
     if not isinstance(modules[-1], Normalize):
         modules.append(Normalize())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GRAPH, TOKENIZER, RECORD = "model.onnx", "tokenizer.json", "turkish_clip_onnx.json"
-FORMAT = 1
+FORMAT = 2  # 1 had no prompt
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
 CPU = "CPUExecutionProvider"
 ERRORS_ALONE = 3  # log level of onnxruntime: at 2 it warns of processors and graphics cards that it did not find
@@ -38,6 +38,7 @@ class OnnxTextEncoder:
         dim: width of the vectors.
         max_tokens: number of tokens, special ones included, at which a longer text is cut.
         precision: "float32" or "int8".
+        prompt: what `encode` puts before each text; empty for nothing.
         image_model: the image model that it belongs to; None if none was recorded.
 
     Raises:
@@ -53,6 +54,7 @@ class OnnxTextEncoder:
         self.dim: int = record["dim"]
         self.max_tokens: int = record["max_tokens"]
         self.precision: str = record["precision"]
+        self.prompt: str = record["prompt"]
         self.image_model: ImageModel | None = record["image_model"]
         self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
         self._session = _open_graph(self.folder / GRAPH, threads, providers)
@@ -86,7 +88,7 @@ class OnnxTextEncoder:
 
     def _run(self, texts: list[str]) -> NDArray[np.float32]:
         """Returns the (n, dim) float32 unit vectors of one batch."""
-        encodings = self._tokenizer.encode_batch(texts)
+        encodings = self._tokenizer.encode_batch([self.prompt + text for text in texts])
         ids = np.array([encoding.ids for encoding in encodings], np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
         vectors: NDArray[np.float32] = self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask))))[0]
@@ -114,13 +116,14 @@ def _read_record(folder: Path) -> dict[str, Any]:
         )
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        format_number = record["format"]
-        _ = record["dim"], record["max_tokens"], record["precision"]
+        if record["format"] != FORMAT:
+            raise OnnxError(f"expected an export of format {FORMAT}, got {record['format']} in {folder}; export again")
+        _ = record["dim"], record["max_tokens"], record["precision"], record["prompt"]
         record["image_model"] = ImageModel(**record["image_model"]) if record["image_model"] else None
+    except OnnxError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged("an export", folder / RECORD, error) from error
-    if format_number != FORMAT:
-        raise OnnxError(f"expected an export of format {FORMAT}, got {format_number} in {folder}; export again")
     return dict(record)
 
 

@@ -7,6 +7,7 @@ It consists of LanceDB tables (extra `search`), in a folder or on object storage
 
 from __future__ import annotations
 
+import logging
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from turkish_clip.bank import TextBank
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
@@ -27,6 +29,8 @@ from turkish_clip.search.update import IndexUpdater, UpdateSummary
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
 
+log = logging.getLogger("turkish_clip")
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -36,11 +40,14 @@ class Hit:
         path: of the file.
         score: cosine to the query.
         also_at: paths of other files with the same bytes.
+        corrected: the score less what is taken off for hubs, by which the images for words are ordered; None where
+            they are ordered by score.
     """
 
     path: str
     score: float
     also_at: list[str] = field(default_factory=list)
+    corrected: float | None = None
 
     @property
     def is_there(self) -> bool:
@@ -60,6 +67,7 @@ class ImageIndex:
         self._tables = tables
         self._encoder = encoder
         self.uri = uri
+        self._said_of: str | None = None  # the text encoder of whose correction a warning was given
 
     @classmethod
     def open(
@@ -102,6 +110,7 @@ class ImageIndex:
         batch_size: int = 32,
         workers: int = 2,
         prune: bool = False,
+        queries: Iterable[str] | None = None,
         progress: Callable[[int, int], Any] | None = None,
     ) -> UpdateSummary:
         """Brings the index up to date with a folder, or with a list of files.
@@ -115,23 +124,46 @@ class ImageIndex:
             workers: threads that read and decode.
             prune: remove all files of other indexed folders that do not exist now. Otherwise they stay, since a disk
                 may not be mounted, except those whose bytes are added now: their folder was moved.
+            queries: texts as they will be searched, at least 100 different ones, by which hubs are corrected; None
+                takes those of the index if they are of this text encoder, else the text bank beside the model, else
+                there is no correction. They are kept as vectors.
             progress: called after each batch with the number of files done and of all files.
 
         Raises:
             CollectionError: the folder does not exist, or is without images although it was indexed: not mounted?
             ImageIndexError: the index was opened without a model, is of another image model, can't be written to, or
                 another process writes to it.
+            BankError: there are too few queries, or the model's text bank is damaged.
         """
         encoder = self._need_encoder("add images")
+        given = None
+        if queries is not None:
+            given = TextBank.of(queries, encoder.encode_texts, encoder.dim, encoder.text_weights_sha256)
         with exclusive_write(self._tables.uri):
             self._tables.create(_metadata_of(encoder))
             _check_model(self.metadata, encoder, self.uri)  # another process may have made it since it was opened
-            return IndexUpdater(self._tables, encoder, batch_size, workers, prune).add(images, progress)
+            bank = given or self._bank(encoder)
+            return IndexUpdater(self._tables, encoder, batch_size, workers, prune, bank).add(images, progress)
+
+    def _bank(self, encoder: DualEncoder) -> TextBank | None:
+        """Returns the index's text bank if it is of this text encoder, else the encoder's, else the index's, if any."""
+        stored = self._tables.bank()
+        if stored is not None and stored.weights_sha256 == encoder.text_weights_sha256:
+            return stored
+        return encoder.bank or stored
 
     def search(
-        self, query: str | ImageLike, k: int = 10, *, where: str | None = None, exact: bool = False
+        self,
+        query: str | ImageLike,
+        k: int = 10,
+        *,
+        where: str | None = None,
+        exact: bool = False,
+        corrected: bool = True,
     ) -> list[Hit]:
-        """Returns the images of the largest cosines to a query, the largest first.
+        """Returns the images that fit words best, or that are most similar to an image, the best first.
+
+        They are ordered by cosine; for words less the correction of hubs, if the index has one of this text encoder.
 
         Args:
             query: words (a str), or an image: a Path, bytes or a PIL image.
@@ -140,6 +172,7 @@ class ImageIndex:
                 paths are spelt as the file system spells them (on some disks of macOS not NFC), and of files with the
                 same bytes, path is the first one's and also_at the others'. None searches all images.
             exact: compare with every vector, as is done anyway below 20,000 images and under a condition.
+            corrected: False orders by cosine alone.
 
         Raises:
             ImageIndexError: no image is indexed, `k` is below 1, the condition is not understood, the index can't be
@@ -147,8 +180,27 @@ class ImageIndex:
             ImageError: the query's image does not open.
         """
         encoder = self._need_encoder("search by words or images")
-        _check_model(self.metadata, encoder, self.uri)  # it may have been deleted and made anew since it was opened
-        return self._nearest(self.vector_of(query), k, where, exact)
+        metadata = self.metadata
+        _check_model(metadata, encoder, self.uri)  # it may have been deleted and made anew since it was opened
+        weight = self._weight(metadata, encoder) if corrected and isinstance(query, str) else 0.0
+        return self._nearest(self.vector_of(query), k, where, exact, weight)
+
+    def _weight(self, metadata: IndexMetadata | None, encoder: DualEncoder) -> float:
+        """Returns the weight of hub scores for the words of a text encoder; 0, after a warning, for another one's."""
+        correction = metadata.correction if metadata is not None else None
+        if correction is None:
+            return 0.0
+        if correction.text_weights_sha256 == encoder.text_weights_sha256:
+            return correction.weight
+        if self._said_of != correction.text_weights_sha256:
+            self._said_of = correction.text_weights_sha256
+            log.warning(
+                "%s corrects hubs for another text encoder than %s: words are ordered by cosine alone; to correct for "
+                "this one, run turkish-clip index with it",
+                self.uri,
+                encoder.spec.text,
+            )
+        return 0.0
 
     def vector_of(self, query: str | ImageLike) -> Vectors:
         """Returns the (dim,) float32 unit vector of words (a str) or of an image (anything else)."""
@@ -163,7 +215,7 @@ class ImageIndex:
     def search_vector(
         self, vector: Vectors, k: int = 10, *, where: str | None = None, exact: bool = False
     ) -> list[Hit]:
-        """Searches as `search` does, by a vector.
+        """Searches by a vector as `search` does by an image: by cosine alone.
 
         Args:
             vector: (dim,).
@@ -179,15 +231,23 @@ class ImageIndex:
             raise ImageIndexError(f"expected a vector of {dim} numbers, as in {self.uri}, got {len(vector)}")
         return self._nearest(vector, k, where, exact)
 
-    def _nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[Hit]:
+    def _nearest(self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0) -> list[Hit]:
         if k < 1:
             raise ImageIndexError(f"expected at least one image to find, got k = {k}; give 1 or more")
         if where is not None and not where.strip():
             raise ImageIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
-        rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact)
+        rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact, weight)
         if not rows and not len(self):
             raise ImageIndexError(f"expected images in {self.uri}, got none; add some first")
-        return [Hit(row["path"], 1 - row["_distance"], list(row["also_at"])) for row in rows]
+        return [
+            Hit(
+                row["path"],
+                row["cosine"],
+                list(row["also_at"]),
+                row["cosine"] - weight * row["hub_score"] if weight else None,
+            )
+            for row in rows
+        ]
 
     def vectors(self) -> tuple[list[str], Vectors]:
         """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""

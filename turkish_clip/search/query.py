@@ -1,4 +1,4 @@
-"""Finds the images nearest to a vector in the table of images."""
+"""Finds the images nearest to a vector in the table of images, with or without the correction of hubs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from turkish_clip.metrics import unit
+from turkish_clip.search.correction import widened_query
 from turkish_clip.search.storage import storage_errors
 
 if TYPE_CHECKING:
@@ -38,31 +39,35 @@ class NearestImages:
         self._name = name
         self._table: Any = None
 
-    def find(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest cosines to a vector, with _distance = 1 - cosine; [] without a table.
+    def find(
+        self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Returns the rows of the k largest scores: path, also_at, cosine, and its hub score; [] without a table.
 
         Args:
             vector: (dim,) float32.
             k: number of rows, at least 1.
             where: a condition in SQL; None searches all rows.
             exact: compare with every vector, as is done under a condition too.
+            weight: of an image's hub score, which is taken off its cosine.
         """
-        return list(_result_of(self._find(vector, k, where, exact)))
+        return list(_result_of(self._find(vector, k, where, exact, weight)))
 
-    async def _find(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
+    async def _find(
+        self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float
+    ) -> list[dict[str, Any]]:
         with storage_errors(self._uri, "read"):
             table = await self._latest()
         if table is None:
             return []
-        query = table.query().nearest_to(vector).column("vector").distance_type(METRIC)
-        query = query.where(where) if where else query
+        query = table.query().nearest_to(widened_query(vector, weight)).column("vector").distance_type(METRIC)
+        query = (query.where(where) if where else query).select([*FOUND, "vector", "_distance"])
         if exact or where:
             # Of the few rows that meet a condition, the probed partitions might hold too few.
-            query = query.bypass_vector_index().select([*FOUND, "_distance"]).limit(k)
-            return list((await query.to_arrow()).to_pylist())
+            return _reranked(await query.bypass_vector_index().limit(k).to_arrow(), vector, k, weight)
         # LanceDB's own re-ranking reads the vectors first and the other columns afterwards, which takes longer.
-        query = query.nprobes(_probes(await table.count_rows())).select([*FOUND, "vector", "_distance"])
-        return _reranked(await query.limit(k * _refine_factor(k)).to_arrow(), vector, k)
+        query = query.nprobes(_probes(await table.count_rows()))
+        return _reranked(await query.limit(k * _refine_factor(k)).to_arrow(), vector, k, weight)
 
     async def _latest(self) -> Any:
         if self._table is not None:
@@ -76,7 +81,9 @@ class NearestImages:
         return self._table
 
 
-def nearest_on(cluster: SearchCluster, table: Any, vector: Vectors, k: int, where: str | None) -> list[dict[str, Any]]:
+def nearest_on(
+    cluster: SearchCluster, table: Any, vector: Vectors, k: int, where: str | None, weight: float = 0.0
+) -> list[dict[str, Any]]:
     """Returns the rows that `NearestImages.find` returns, searched by a cluster.
 
     Args:
@@ -85,27 +92,33 @@ def nearest_on(cluster: SearchCluster, table: Any, vector: Vectors, k: int, wher
         vector: (dim,) float32.
         k: number of rows, at least 1.
         where: a condition in SQL; None searches all rows.
+        weight: of an image's hub score, which is taken off its cosine.
     """
-    query = {"column": "vector", "q": vector, "k": k, "metric": METRIC, "refine_factor": _refine_factor(k)}
-    query["nprobes"] = ALL_PROBES if where else _probes(table.count_rows())
-    return list(cluster.nearest(table.to_lance(), query, FOUND, where).to_pylist())
+    query: dict[str, Any] = {"column": "vector", "q": widened_query(vector, weight), "k": k, "metric": METRIC}
+    query |= {"refine_factor": _refine_factor(k), "nprobes": ALL_PROBES if where else _probes(table.count_rows())}
+    return _reranked(cluster.nearest(table.to_lance(), query, [*FOUND, "vector"], where), vector, k, weight)
 
 
 def vectors_of(rows: Any) -> Vectors:
-    """Returns the (n, dim) float32 vectors of a pyarrow table of at least one row."""
+    """Returns the (n, width) float32 stored vectors of a pyarrow table of at least one row."""
     flat = np.concatenate([chunk.flatten().to_numpy() for chunk in rows["vector"].chunks])
     return np.asarray(flat.reshape(len(rows), -1))
 
 
-def _reranked(rows: Any, vector: Vectors, k: int) -> list[dict[str, Any]]:
-    """Returns the k candidates of the largest exact cosines, the largest first."""
+def _reranked(rows: Any, vector: Vectors, k: int, weight: float) -> list[dict[str, Any]]:
+    """Returns the k candidates of the largest exact scores, the largest first."""
     if not len(rows):
         return []
-    cosines = unit(vectors_of(rows)) @ unit(vector[None])[0]
+    stored, dim = vectors_of(rows), len(vector)
+    cosines, hub_scores = stored[:, :dim] @ unit(vector[None])[0], stored[:, dim]
     columns = [rows[name].to_pylist() for name in FOUND]
-    best = np.argsort(-cosines, kind="stable")[:k].tolist()
+    best = np.argsort(weight * hub_scores - cosines, kind="stable")[:k].tolist()
     return [
-        {**{name: column[place] for name, column in zip(FOUND, columns)}, "_distance": 1 - float(cosines[place])}
+        {
+            **{name: column[place] for name, column in zip(FOUND, columns)},
+            "cosine": float(cosines[place]),
+            "hub_score": float(hub_scores[place]),
+        }
         for place in best
     ]
 

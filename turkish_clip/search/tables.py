@@ -1,18 +1,22 @@
-"""The two LanceDB tables of an index: images by the hash of their bytes, and the files that were read."""
+"""The LanceDB tables of an index: images by the hash of their bytes, the files that were read, and the text bank."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from turkish_clip.bank import TextBank
 from turkish_clip.errors import missing_library, one_line
+from turkish_clip.metrics import hub_scores
 from turkish_clip.records import as_json, from_json
+from turkish_clip.search.correction import Correction, stored_width, widened
 from turkish_clip.search.files import File
 from turkish_clip.search.query import (
     FOUND,
@@ -28,9 +32,11 @@ if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
     from turkish_clip.metrics import Vectors
 
-IMAGES, FILES = "images", "files"
+IMAGES, FILES, BANK = "images", "files", "bank"
 OLDER_TABLE = "pictures"  # in place of IMAGES before format 3
-METADATA = b"turkish_clip"  # the key of IndexMetadata in the schema metadata of the images table
+# The key of IndexMetadata in the schema metadata of the images table, of Correction in that of its column of vectors,
+# and of the hash of the text encoder in that of the bank table.
+METADATA = b"turkish_clip"
 VECTOR_INDEX = "vector_codes"
 OLD_INDEX = "vector_idx"  # of one-bit codes, as older versions built it
 ROWS_FOR_INDEX = 20_000  # below this, comparing with every vector is exact and as fast
@@ -40,6 +46,7 @@ FRAGMENTS = 32  # from this many data files on, queries get slow: they are joine
 DELTAS = 8  # above this many vector indices, one for each addition, queries get slow: one is built of all rows
 KEPT_VERSIONS = timedelta(hours=1)  # how long older versions of a table stay, for processes that still read them
 PATHS_AT_ONCE = 512  # in one SQL condition
+CORRECTED_AT_ONCE = 4096  # rows whose hub scores are written in one transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +61,10 @@ class IndexMetadata:
         weights_sha256: of the image model: vectors of other weights can't be compared.
         dim: width of the vectors.
         normalised: whether the vectors have norm 1.
+        correction: of hubs; None if there is none now. It changes with the text encoder, so it is stored apart.
     """
 
-    FORMAT: ClassVar[int] = 3  # 1 had partitions by dot product, 2 a table "pictures"
+    FORMAT: ClassVar[int] = 4  # 1 had partitions by dot product, 2 a table "pictures", 3 no hub scores
 
     model: str
     revision: str
@@ -65,6 +73,7 @@ class IndexMetadata:
     weights_sha256: str
     dim: int
     normalised: bool = True
+    correction: Correction | None = None
 
 
 class ImageTables:
@@ -109,9 +118,12 @@ class ImageTables:
         table = self._table(IMAGES)
         if table is None and OLDER_TABLE not in self._connection.list_tables().tables:
             return None
-        stored = b"{}" if table is None else (table.schema.metadata or {}).get(METADATA, b"{}")
+        schema = None if table is None else table.schema
+        stored = b"{}" if schema is None else (schema.metadata or {}).get(METADATA, b"{}")
         try:
-            return from_json(IndexMetadata, json.loads(stored))
+            metadata = from_json(IndexMetadata, json.loads(stored))
+            correction = schema and (schema.field("vector").metadata or {}).get(METADATA)
+            return replace(metadata, correction=from_json(Correction, json.loads(correction)) if correction else None)
         except (ValueError, TypeError, KeyError) as error:
             raise ImageIndexError(
                 f"expected an index of format {IndexMetadata.FORMAT} in {self.uri}, got {one_line(error)}; delete it "
@@ -140,28 +152,32 @@ class ImageTables:
         """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""
         rows = self._arrow(IMAGES, columns=[*FOUND, "vector"])
         if not rows:
-            return [], np.empty((0, metadata.dim if (metadata := self.metadata()) else 0), np.float32)
+            return [], np.empty((0, self._dim()), np.float32)
         copies = [len(others) for others in rows["also_at"].to_pylist()]
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
-        return [path for each in paths for path in each], np.repeat(vectors_of(rows), np.asarray(copies) + 1, axis=0)
+        vectors = vectors_of(rows)[:, : self._dim()]
+        return [path for each in paths for path in each], np.repeat(vectors, np.asarray(copies) + 1, axis=0)
 
-    def nearest(self, vector: Vectors, k: int, where: str | None, exact: bool) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest cosines to a vector, with _distance = 1 - cosine; [] without a table.
+    def nearest(
+        self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Returns the rows of the k largest scores: path, also_at, cosine and hub_score; [] without a table.
 
         Args:
             vector: (dim,) float32.
             k: number of rows, at least 1.
             where: a condition in SQL; None searches all rows.
             exact: compare with every vector, in this process.
+            weight: of an image's hub score, which is taken off its cosine; 0 ranks by cosine.
 
         Raises:
             ImageIndexError: the index can't be read, or the condition is not understood.
         """
         with query_errors(self.uri, where):
             if self._cluster is None or exact:
-                return self._nearest.find(vector, k, where, exact)
+                return self._nearest.find(vector, k, where, exact, weight)
             table = self._table(IMAGES)
-            return [] if table is None else nearest_on(self._cluster, table, vector, k, where)
+            return [] if table is None else nearest_on(self._cluster, table, vector, k, where, weight)
 
     def create(self, metadata: IndexMetadata) -> None:
         """Creates those tables that do not exist."""
@@ -174,7 +190,7 @@ class ImageTables:
                 ("also_at", pa.list_(pa.string())),
                 ("bytes", pa.int64()),
                 ("modified", pa.timestamp("s")),
-                ("vector", pa.list_(pa.float32(), metadata.dim)),
+                ("vector", pa.list_(pa.float32(), stored_width(metadata.dim))),
             ],
             metadata={METADATA: json.dumps(as_json(metadata)).encode()},
         )
@@ -193,18 +209,65 @@ class ImageTables:
         After a kill in between, the files are read again; `repair` removes the paths of files that are gone by then.
 
         Args:
-            rows: new images, as rows of the table.
+            rows: new images, as rows of the table, but with `vector` of (dim,) and, if there is a bank, `hub_score`.
             copies: files with the bytes of images that exist, or of those in `rows`.
             files: every file that was read, as it is now.
             changed: files whose bytes have changed, as they were before: their paths leave the images of those bytes.
         """
         if rows:
-            self._upsert(IMAGES, "content", rows)
+            self._upsert(IMAGES, "content", [_stored(row) for row in rows])
         if copies:
             self._add_copies(copies)
         self._detach(changed)
         if files:
             self._upsert(FILES, "path", [file.as_row() for file in files])
+
+    def bank(self) -> TextBank | None:
+        """Returns the text bank of which the hub scores are; None if there is none."""
+        table = self._table(BANK)
+        if table is None:
+            return None
+        with storage_errors(self.uri, "read"):
+            rows = table.to_arrow()
+        return TextBank(vectors_of(rows).astype(np.float16), (rows.schema.metadata or {}).get(METADATA, b"").decode())
+
+    def correct(self, bank: TextBank) -> None:
+        """Gives all images their hub scores by the text bank of the encoder that will search, unless they have them.
+
+        Meanwhile, and after a kill until the next call, the index has no correction.
+        """
+        wanted, metadata, images = Correction.by(bank), self.metadata(), self._table(IMAGES)
+        if metadata is None or metadata.correction == wanted:
+            return
+        self._set_correction(images, None)
+        self._write_bank(bank)
+        for contents in chunks([content for (content,) in self._columns(IMAGES, "content")], CORRECTED_AT_ONCE):
+            rows = self._arrow(IMAGES, f"content IN ({_quoted(contents)})")
+            vectors = np.ascontiguousarray(vectors_of(rows)[:, : metadata.dim])
+            stored = _as_column(widened(vectors, hub_scores(vectors, bank.unit_vectors)))
+            self._merge(IMAGES, "content", rows.set_column(rows.schema.get_field_index("vector"), "vector", stored))
+        self._set_correction(images, wanted)
+        if self.count():
+            self.optimize()  # the rows written anew are in no partition
+
+    def _set_correction(self, images: Any, correction: Correction | None) -> None:
+        value = None if correction is None else json.dumps(as_json(correction))
+        with storage_errors(self.uri, "write"):
+            images.checkout_latest()
+            images.update_field_metadata({"path": "vector", "metadata": {METADATA.decode(): value}})
+
+    def _write_bank(self, bank: TextBank) -> None:
+        import pyarrow as pa
+
+        column = _as_column(bank.vectors)
+        schema = pa.schema([("vector", column.type)], metadata={METADATA: bank.weights_sha256.encode()})
+        mode = "create" if self._table(BANK) is None else "overwrite"  # LanceDB warns of overwriting nothing
+        with storage_errors(self.uri, "write"):
+            self._open[BANK] = self._connection.create_table(BANK, pa.table([column], schema=schema), mode=mode)
+
+    def _dim(self) -> int:
+        """Returns the width of the images' vectors; 0 without a table."""
+        return metadata.dim if (metadata := self.metadata()) else 0
 
     def contents(self, contents: list[str]) -> set[str]:
         """Returns those of some hashes of which there is an image."""
@@ -305,8 +368,10 @@ class ImageTables:
     def _upsert(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
 
+        self._merge(name, key, pa.Table.from_pylist(rows, schema=self._table(name).schema))
+
+    def _merge(self, name: str, key: str, data: Any) -> None:
         table = self._table(name)
-        data = pa.Table.from_pylist(rows, schema=table.schema)
         with storage_errors(self.uri, "write"):
             table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(data)
 
@@ -354,6 +419,20 @@ def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
     """
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _as_column(vectors: NDArray[np.floating]) -> Any:
+    """Returns (n, width) vectors as a pyarrow array of lists."""
+    import pyarrow as pa
+
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+
+
+def _stored(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns the table's row of an image."""
+    scores = np.array([row.get("hub_score", 0)], np.float32)
+    vector = widened(np.asarray(row["vector"], np.float32)[None], scores)[0]
+    return {**{name: value for name, value in row.items() if name != "hub_score"}, "vector": vector}
 
 
 def _quoted(values: Iterable[str]) -> str:

@@ -9,8 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from turkish_clip.bank import TextBank
 from turkish_clip.dual_encoder import DualEncoder, map_in_order
 from turkish_clip.images import ImageError
+from turkish_clip.metrics import hub_scores
 from turkish_clip.search.files import File, Scan, SkippedFile, hashed, scan
 from turkish_clip.search.tables import ImageTables, chunks
 
@@ -30,6 +34,7 @@ class UpdateSummary:
         images: the number of distinct images in the index afterwards.
         skipped: files that could not be indexed, with the reason, in order of path.
         missing: for each indexed folder that does not exist now, how many of its files the index keeps.
+        bank_texts: number of texts by which hubs are corrected when words are searched; 0 without a correction.
     """
 
     added: int
@@ -40,6 +45,7 @@ class UpdateSummary:
     images: int
     skipped: list[SkippedFile]
     missing: dict[str, int]
+    bank_texts: int
 
 
 @dataclass
@@ -54,13 +60,17 @@ class _Progress:
 
 @dataclass(frozen=True)
 class IndexUpdater:
-    """Updates the tables of an index; batch_size, workers and prune are as in `ImageIndex.add`."""
+    """Updates the tables of an index; batch_size, workers and prune are as in `ImageIndex.add`.
+
+    `bank` gives the images their hub scores; None leaves the index without a correction.
+    """
 
     tables: ImageTables
     encoder: DualEncoder
     batch_size: int
     workers: int
     prune: bool
+    bank: TextBank | None = None
 
     def add(
         self, images: str | Path | Sequence[str | Path], progress: Callable[[int, int], Any] | None = None
@@ -75,6 +85,8 @@ class IndexUpdater:
             CollectionError: as in `ImageIndex.add`.
             ImageIndexError: the index can't be read or written to.
         """
+        if self.bank is not None:
+            self.tables.correct(self.bank)
         known = self.tables.files()
         for path in self.tables.remove_orphans(known):
             del known[path]
@@ -101,6 +113,7 @@ class IndexUpdater:
             self.tables.count(),
             sorted(so_far.skipped, key=lambda skipped_file: skipped_file.path),
             dict(missing),
+            0 if self.bank is None else len(self.bank.vectors),
         )
 
     def _add_batch(self, files: list[File], known: dict[str, File], so_far: _Progress) -> None:
@@ -109,6 +122,9 @@ class IndexUpdater:
         touched = [file for file in read if _content(known, file) == file.content]  # only the time is new
         new, copies = self._split([file for file in read if _content(known, file) != file.content])
         rows, indexed, unopened = embedded(new, self.encoder, self.batch_size, self.workers)
+        if self.bank is not None and rows:
+            scores = hub_scores(np.stack([row["vector"] for row in rows]), self.bank.unit_vectors)
+            rows = [{**row, "hub_score": score} for row, score in zip(rows, scores)]
         reasons = {file.content: file.reason for file in unopened}
         unopened += [copy.skipped(reasons[copy.content]) for copy in copies if copy.content in reasons]
         copies = [copy for copy in copies if copy.content not in reasons]

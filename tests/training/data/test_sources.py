@@ -15,6 +15,7 @@ from training.data.sources import hash_fraction, read_captions
 from training.run.config import EmbedConfig, read
 from training.run.recipe import ConfigError
 from training.run.source import SourceConfig, SourceError
+from turkish_clip.images import ImageError
 
 
 def source(captions: object, **options: object) -> SourceConfig:
@@ -149,6 +150,22 @@ def test_no_path_leaves_the_folder(tmp_path: Path) -> None:
         "no file",
         "no image named",
     ]
+
+
+def test_without_a_check_of_files_rows_without_an_image_stay_and_it_does_not_open(tmp_path: Path) -> None:
+    images(tmp_path, 1)
+    inside = tmp_path / "inside"
+    images(inside, 1)
+    names = ["0.png", "../0.png", "http://x/1.png", "9.png", ""]
+    write_rows(inside, [{"file_name": name, "caption": f"ev {n}"} for n, name in enumerate(names)])
+    captions = read_captions(source(inside), check_files=False)
+    assert [row.image_id for row in captions.rows] == ["0.png", "../0.png", "http://x/1.png", "9.png", "00000005"]
+    assert not captions.skipped
+    assert captions.rows[0].open().mode == "RGB"
+    for row, reason in zip(captions.rows[1:], ("that leaves", "a URL", "no file", "no image named")):
+        with pytest.raises(ImageError, match=reason):
+            row.open()
+        assert row.size == 0
 
 
 def test_missing_splits_are_cut_by_hash_and_stay(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from memory import peak_of, write_source
 
 from training.data.hub_datasets import DatasetImage
-from training.data.samples import Row, SkippedSample
+from training.data.samples import Negative, Row, SkippedSample
 from training.data.store import SPLITS, Rows, SkippedSamples, SkippedWriter
 from training.run import temp_storage
 
@@ -35,9 +35,12 @@ def random_rows(rng: random.Random, count: int) -> list[Row]:
         captions = tuple(f"başlık {number} {k}" for k in range(rng.randrange(1, 4)))
         english = tuple(f"caption {number} {k}" for k in range(rng.randrange(3)))
         indices = tuple(rng.randrange(-1, len(english)) for _ in captions) if rng.random() < 0.5 else ()
-        rows.append(
-            Row(f"resim-{number}", image, captions, english, rng.choice(SPLITS), rng.choice("ab"), translations=indices)
-        )
+        texts = [f"değişik {number} {k}" for k in range(4)]
+        negatives = tuple(Negative("renk", *texts[: rng.choice([2, 4])]) for _ in range(rng.randrange(3)))
+        slices = tuple("çizim boya"[: 5 * k] for k in range(1, rng.randrange(1, 4)))
+        where = (rng.choice(SPLITS), rng.choice("ab"))
+        others = {"translations": indices, "negatives": negatives, "slices": slices}
+        rows.append(Row(f"resim-{number}", image, captions, english, *where, **others))
     return rows
 
 

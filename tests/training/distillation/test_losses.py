@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,27 @@ from training import distill, embed_images
 from training.data.samples import Row
 from training.data.sources import read_captions
 from training.data.store import Rows
-from training.distillation.losses import ClipLoss, FrozenImageLoss, clip_loss, contrastive_loss, label_loss
+from training.distillation.losses import (
+    ClipLoss,
+    FrozenImageLoss,
+    bank_loss,
+    clip_loss,
+    contrastive_loss,
+    label_loss,
+    loss_for,
+    negatives_loss,
+    structure_loss,
+)
 from training.distillation.sharding import BatchSharding, StepState
 from training.embeddings.store import read_embeddings
+from training.pairs.bank import Bank
 from training.pairs.dataset import load_pairs
+from training.pairs.labels import Labels
 from training.pairs.targets import regression_targets
 from training.run.config import DistillConfig, read
-from training.run.objectives import OBJECTIVES
+from training.run.objectives import OBJECTIVES, Objective
 from training.run.provenance import sha256_of
+from training.run.recipe import ConfigError
 from training.run.source import SourceError
 from training.small_models.clip_dataset import equal_rows
 from turkish_clip.metrics import unit
@@ -56,33 +70,185 @@ def test_the_contrastive_loss_is_clips_without_false_negatives(vectors: tuple[np
     assert loss.item() == pytest.approx(naive_contrastive_loss(texts, images, 5.0), rel=1e-5)
 
 
-class FixedTextTower(torch.nn.Module):
-    """A text tower that gives the same embeddings for any captions."""
+def test_the_bank_loss_by_hand() -> None:
+    """Cosines 1 with the own image, 0 and 0.6 with the others of the bank; the own image's row counts once."""
+    texts = torch.tensor([[1.0, 0.0]])
+    bank = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]])
+    same = torch.tensor([[False, True, False]])
+    expected = math.log(math.exp(2) + math.exp(0) + math.exp(1.2)) - 2
+    assert bank_loss(texts, texts, bank, torch.tensor(2.0), same).tolist() == pytest.approx([expected])
 
-    def __init__(self, texts: np.ndarray) -> None:
+
+def test_the_negatives_loss_by_hand() -> None:
+    """The image has a cosine of 1 with the caption, and of 0.6 with its false caption."""
+    texts, false_texts = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]])
+    loss = negatives_loss(texts, false_texts, texts, torch.tensor(5.0))
+    assert loss.tolist() == pytest.approx([-math.log(1 / (1 + math.exp(-5 * 0.4)))])
+
+
+def test_the_structure_loss_by_hand() -> None:
+    """Cosines of the pairs 0.6, 0, 0.8 for the captions, and 0.6, 1, 0.6 for their targets."""
+    texts = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.6, 0.8], [1.0, 0.0]])
+    assert structure_loss(texts, targets).item() == pytest.approx((0 + 1 + 0.04) / 3)
+    assert structure_loss(texts[:1], targets[:1]).item() == 0
+
+
+class FixedTextTower(torch.nn.Module):
+    """A text tower that gives captions and false captions by their number."""
+
+    def __init__(self, *tables: np.ndarray) -> None:
         super().__init__()
-        self.texts = torch.nn.Parameter(torch.from_numpy(texts))
+        self.tables = torch.nn.ParameterList([torch.from_numpy(table) for table in tables])
 
     def forward(self, features: dict[str, Any]) -> dict[str, Any]:
-        return {"sentence_embedding": self.texts}
+        return {"sentence_embedding": self.tables[features["table"]][features["rows"]]}
+
+    def get_embedding_dimension(self) -> int:
+        return int(self.tables[0].shape[1])
 
 
-@pytest.mark.parametrize("name", [name for name, objective in OBJECTIVES.items() if objective.contrastive])
-def test_the_loss_of_each_objective(name: str, vectors: tuple[np.ndarray, np.ndarray]) -> None:
-    texts, images = vectors
-    objective = OBJECTIVES[name]
-    loss = FrozenImageLoss(FixedTextTower(texts), objective, StepState(BatchSharding(5, 5)))  # type: ignore[arg-type]
-    distance = float(np.mean(1 - (texts * images).sum(axis=1)))
-    contrastive = naive_contrastive_loss(texts, images, 1 / 0.07)
+class Batch:
+    """Nine captions of eight images, three of them without an image and four with a false caption, and a loss."""
+
+    def __init__(self, objective: Objective, widths: tuple[int, ...] = (), **sharding: int) -> None:
+        rng = np.random.default_rng(3)
+        self.texts, self.false_texts = (unit(rng.standard_normal((9, 8))) for _ in range(2))
+        self.bank = unit(rng.standard_normal((11, 8)))[[*range(11), 4]]  # an image that is in the store twice
+        self.image_of = np.array([0, 4, -1, 2, 0, -1, 9, 7, -1])
+        self.images = np.where(self.image_of[:, None] >= 0, self.bank[self.image_of], 0).astype(np.float32)
+        self.targets = unit(rng.standard_normal((9, 8)))
+        self.has_false = np.array([1, 1, 0, 0, 1, 0, 0, 1, 0], np.float32)
+        self.objective, self.widths = objective, widths
+        self.step_state = StepState(BatchSharding(9, 9, **sharding))
+        self.tower = FixedTextTower(self.texts, self.false_texts)
+        self.loss: Any = loss_for(
+            self.tower,  # type: ignore[arg-type]
+            objective,
+            self.step_state,
+            bank=Bank(self.bank, 64, 0) if objective.bank else None,
+            widths=widths,
+        )
+        self.loss.progress = 0.99
+
+    def labels(self, rows: Any = slice(None)) -> torch.Tensor:
+        parts = (self.targets, self.images, self.has_false)
+        labels = Labels(*(torch.from_numpy(part[rows]) for part in parts))
+        return labels.joined() if self.objective.needs_images else labels.targets
+
+    def of(self, rows: list[int]) -> torch.Tensor:
+        columns = [{"table": number, "rows": rows} for number in range(1 + bool(self.objective.negatives))]
+        loss: torch.Tensor = self.loss(columns, self.labels(rows))
+        return loss
+
+    def gradients(self) -> list[torch.Tensor]:
+        return [torch.zeros(1) if p.grad is None else p.grad for p in self.loss.parameters()]
+
+    def naive(self, *, against_images: bool = True) -> float:
+        """The loss in loops over captions, by the formulas in the docstrings."""
+        losses = []
+        for width in (8, *self.widths):
+            arrays = (self.texts, self.false_texts, self.bank, self.images, self.targets)
+            texts, false_texts, bank, images, targets = (unit(array[:, :width]) for array in arrays)
+            objective, scale, total = self.objective, 1 / 0.07, 0.0
+            for row in range(9):
+                total += objective.mse * (1 - float(texts[row] @ targets[row])) / 9
+                own = scale * float(texts[row] @ images[row])
+                if against_images and self.image_of[row] >= 0:
+                    others = [vector for vector in bank if not np.allclose(vector, images[row], atol=1e-6)]
+                    logits = [own, *(scale * float(texts[row] @ vector) for vector in others)]
+                    total += objective.bank * (math.log(sum(map(math.exp, logits))) - own) / 9
+                if against_images and self.has_false[row]:
+                    other = scale * float(false_texts[row] @ images[row])
+                    total += objective.negatives * math.log(1 + math.exp(other - own)) / 9
+                for column in range(9):
+                    difference = float(texts[row] @ texts[column] - targets[row] @ targets[column])
+                    total += objective.structure * (row != column) * difference**2 / 72
+            if against_images:
+                imaged = self.image_of >= 0
+                in_batch = naive_contrastive_loss(texts[imaged], images[imaged], scale)
+                total += objective.contrastive * in_batch * imaged.mean()
+            losses.append(total)
+        return float(np.mean(losses))
+
+
+SEVERAL_LOSSES = [name for name, objective in OBJECTIVES.items() if objective.needs_images or objective.needs_batch]
+
+
+@pytest.mark.parametrize("widths", [(), (5, 3)])
+@pytest.mark.parametrize("name", SEVERAL_LOSSES)
+def test_the_loss_of_each_objective(name: str, widths: tuple[int, ...]) -> None:
+    batch = Batch(OBJECTIVES[name], widths)
     for progress in (0.0, 0.99):
-        loss.progress = progress
-        expected = objective.mse * distance
-        expected += objective.contrastive * contrastive if progress >= objective.contrastive_after else 0
-        value = loss([{}], torch.from_numpy(images))
-        assert value.item() == pytest.approx(expected, rel=1e-4)
+        batch.loss.progress = progress
+        against_images = progress >= batch.objective.contrastive_after
+        value = batch.of(list(range(9)))
+        assert value.item() == pytest.approx(batch.naive(against_images=against_images), rel=1e-4)
     value.backward()
-    assert loss.logit_scale.grad is not None
-    assert not torch.from_numpy(images).requires_grad
+    assert (batch.loss.logit_scale.grad is not None) == batch.objective.needs_images
+
+
+def test_shorter_widths_of_a_plain_regression() -> None:
+    batch = Batch(OBJECTIVES["mse"], (8, 5, 3, 5))  # the full width is always trained, and each width once
+    assert batch.loss.widths == (5, 3)
+    batch.widths = (5, 3)
+    assert batch.of(list(range(9))).item() == pytest.approx(batch.naive(), rel=1e-5)
+    with pytest.raises(ConfigError, match="expected widths of at most 8 for 'matryoshka', got 9; take it out"):
+        Batch(OBJECTIVES["mse"], (9, 3))
+
+
+@pytest.mark.parametrize("name", SEVERAL_LOSSES)
+@pytest.mark.parametrize(("world_size", "micro_batches"), [(2, 1), (4, 3)])
+def test_shards_give_the_loss_and_gradients_of_one_process(
+    name: str, world_size: int, micro_batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranks one after the other; with a loss that compares captions, a micro-batch is a batch of its own."""
+    objective, widths = OBJECTIVES[name], (3,)
+    shards = list(BatchSharding(9, 9, world_size, 0, micro_batches).shard_rows(list(range(9))))
+    whole = Batch(objective, widths)
+    total = 0.0
+    for number in range(micro_batches) if objective.needs_batch else [0]:
+        rows = sorted(range(9)) if not objective.needs_batch else list(range(9))[number::micro_batches]
+        whole.step_state.sharding = BatchSharding(len(rows), len(rows))
+        loss = whole.of(rows) * len(rows) / 9
+        loss.backward()
+        total += loss.item()
+
+    summed, losses = None, 0.0
+    for rank in range(world_size):
+        batch = Batch(objective, widths, world_size=world_size, rank=rank, micro_batches=micro_batches)
+        for micro_batch in range(micro_batches):
+            batch.step_state.micro_batch = micro_batch
+            every = shards[micro_batch * world_size : (micro_batch + 1) * world_size]
+            monkeypatch.setattr("torch.distributed.all_gather", partial(gather_from, batch, every))
+            loss = batch.of(every[rank]) / (world_size * micro_batches)
+            loss.backward()
+            losses += loss.item()
+        own = batch.gradients()
+        summed = own if summed is None else [one + other for one, other in zip(summed, own)]
+    for one, other in zip(summed or [], whole.gradients()):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+    assert losses == pytest.approx(total, rel=1e-4)
+
+
+def gather_from(batch: Batch, every: list[list[int]], gathered: list[torch.Tensor], _: torch.Tensor) -> None:
+    """Fills in what the ranks with these rows would send, in place of torch.distributed.all_gather."""
+    for rows, size, shard in zip(every, batch.step_state.sizes, gathered):
+        shard.zero_()
+        shard[:size] = torch.cat([torch.from_numpy(batch.texts[rows]), batch.labels(rows)], dim=1)[:size]
+
+
+def test_bf16_does_not_take_similar_images_for_the_same() -> None:
+    """Two images of cosine 0.9995, which bf16 rounds to 1, are negatives of each other."""
+    angle = math.acos(0.9995)
+    images = np.array([[1, 0], [math.cos(angle), math.sin(angle)]], np.float32)
+    tower = FixedTextTower(images[::-1].copy())
+    bank = Bank(images, 64, 0)
+    loss = loss_for(tower, OBJECTIVES["bank"], StepState(BatchSharding(2, 2)), bank=bank)  # type: ignore[arg-type]
+    labels = Labels(*map(torch.from_numpy, (images, images, np.zeros(2, np.float32)))).joined()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss([{"table": 0, "rows": [0, 1]}], labels).item()
+    assert value == pytest.approx(math.log(1 + math.exp((1 - 0.9995) / 0.07)), rel=1e-3)
 
 
 def test_images_with_equal_captions_are_no_negatives() -> None:
@@ -219,7 +385,8 @@ def test_killed_with_the_contrastive_loss_and_resumed_gives_the_same_weights(
     captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     def argv(name: str) -> list[str]:
-        return arguments(captioned_folder, tiny_clip, embeddings, tmp_path / name, "mse_then_contrastive")
+        objective = "mse_then_contrastive_negatives"
+        return [*arguments(captioned_folder, tiny_clip, embeddings, tmp_path / name, objective), "--matryoshka=8"]
 
     whole = distill.main(argv("whole"))
     run_killed("training.distill", "training.distillation.losses:TrackProgress.on_step_begin", 15, argv("killed"))

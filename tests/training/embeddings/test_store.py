@@ -12,9 +12,9 @@ import pytest
 from training.data.samples import Row, SkippedSample
 from training.data.sources import write_skipped
 from training.data.store import Rows
-from training.distillation import targets as targets_module
 from training.embeddings.manifest import SKIPPED, EmbeddingsError, Manifest, write_shard
 from training.embeddings.store import ImageEmbeddings, read_embeddings
+from training.pairs import targets as targets_module
 from training.pairs.dataset import sample_images, without_skipped
 from training.pairs.targets import regression_targets
 from training.run.config import DistillConfig

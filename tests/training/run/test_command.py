@@ -71,7 +71,7 @@ def test_bad_input_from_the_command_line_is_one_line(command: str, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["demo", "readme"])
+@pytest.mark.parametrize("command", ["demo", "release.readme"])
 def test_an_unknown_option_of_a_command_without_recipe_is_an_error_of_one_line(command: str) -> None:
     main = importlib.import_module(f"training.{command}").main
     with pytest.raises(

@@ -115,6 +115,8 @@ def test_micro_batches_end_as_whole_batches(recipe: list[str], single_process: d
         "--objective mse_contrastive --gradient_accumulation 2",
         "--objective mse_then_contrastive --batch_size 19 --group_by_length",
         "--gradient_accumulation 3 --group_by_length",
+        "--objective mse_bank_structure --matryoshka 8",
+        "--objective mse_bank_negatives --gradient_accumulation 2",
     ],
 )
 def test_two_processes_end_as_one_with_options(recipe: list[str], tmp_path: Path, options: str) -> None:

@@ -54,6 +54,27 @@ def test_index_and_search(tmp_path: Path, indexed: Path) -> None:
     assert (tmp_path / "out.html").is_file()
 
 
+def test_hubs_are_corrected_by_a_file_of_queries(indexed: Path, tmp_path: Path) -> None:
+    found = CliRunner().invoke(entry.app, ["index", str(indexed), "--at", str(tmp_path / "index")])
+    assert "no correction of hubs: there is no text bank beside the model; --queries FILE" in found.stderr
+    queries = tmp_path / "queries.txt"
+    queries.write_text("\n".join(f"{number} kırmızı ev" for number in range(99)), encoding="utf-8")
+    argv = [indexed, "--at", tmp_path / "index"]
+    assert as_json("search", *argv, "ev")[1]["hits"][0]["corrected"] is None
+    with pytest.raises(InputError, match="expected at least 100 different texts .*, got 99; add texts, or leave"):
+        run("index", *argv, "--queries", queries)
+    queries.write_text("\n".join(f"{number} kırmızı ev" for number in range(100)), encoding="utf-8")
+    assert as_json("index", *argv, "--queries", queries)[1]["bank_texts"] == 100
+    assert as_json("index", *argv)[1]["bank_texts"] == 100
+    hits = as_json("search", *argv, "ev")[1]["hits"]
+    corrected = [hit["corrected"] for hit in hits]
+    assert corrected == sorted(corrected, reverse=True)
+    plain = as_json("search", *argv, "ev", "--by-cosine")[1]["hits"]
+    assert {hit["path"]: hit["score"] for hit in plain} == pytest.approx({hit["path"]: hit["score"] for hit in hits})
+    assert all(hit["corrected"] is None for hit in plain)
+    assert f"{hits[0]['score']:7.3f} {corrected[0]:7.3f}  {hits[0]['path']}" in run("search", *argv, "ev")[1]
+
+
 def test_an_index_remembers_its_model(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TURKISH_CLIP_MODEL")
     code, found = as_json("search", indexed, "ev")

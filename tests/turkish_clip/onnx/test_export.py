@@ -250,6 +250,18 @@ def test_a_folder_that_is_no_export_is_not_replaced(text_folder: Path, tmp_path:
     assert (tmp_path / "photos" / "1.jpg").read_text(encoding="utf-8") == "x"
 
 
+def test_a_prompt_is_exported(tiny_bert: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_text_encoder(tiny_bert, dim=16, max_tokens=24, device="cpu", prompt="bir kuş: ")
+    save_text_encoder(model, tmp_path / "model")
+    done = export_onnx(tmp_path / "model", tmp_path / "onnx")
+    assert done.record["prompt"] == "bir kuş: "
+    assert done.golden_difference < 1e-5
+    exported = OnnxTextEncoder(tmp_path / "onnx")
+    long = " ".join(["ev"] * 60)
+    assert np.allclose(exported.encode(["kırmızı ev", long]), model.encode(["kırmızı ev", long]), atol=1e-5)
+
+
 def test_models_that_can_not_be_exported(
     text_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,8 +272,10 @@ def test_models_that_can_not_be_exported(
     shutil.copytree(text_folder, tmp_path / "model")
     settings = tmp_path / "model" / "config_sentence_transformers.json"
     prompts = {"prompts": {"query": "soru: "}, "default_prompt_name": "query"}
-    settings.write_text(json.dumps({**json.loads(settings.read_text(encoding="utf-8")), **prompts}), encoding="utf-8")
-    with pytest.raises(OnnxError, match="expected a text encoder without a prompt, got .* 'query'"):
+    pooling = tmp_path / "model" / "1_Pooling" / "config.json"
+    for path, more in ((settings, prompts), (pooling, {"include_prompt": False})):
+        path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **more}), encoding="utf-8")
+    with pytest.raises(OnnxError, match="expected pooling that includes the prompt, got .*, which leaves 'soru: ' out"):
         export_onnx(tmp_path / "model", tmp_path / "onnx")
 
     def untraceable(*_: object, **__: object) -> None:

@@ -108,7 +108,7 @@ def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
         [onnx.helper.make_tensor_value_info("y", 1, [1])],
     )
     foreign = onnx.helper.make_model(other, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
-    newer, torn = json.dumps({**record, "format": 2}).encode(), json.dumps({"format": 1}).encode()
+    older, torn = json.dumps({**record, "format": 1}).encode(), json.dumps({"format": 2}).encode()
     cases: list[tuple[Path, str]] = [
         (tmp_path / "none", "expected a folder, got .*none, which is not one; write it: turkish-clip export"),
         (tmp_path / "empty", f"expected {RECORD} in .*empty, got none: it is not an export"),
@@ -120,7 +120,7 @@ def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
             damaged(exported, tmp_path / "2", RECORD, torn),
             f"expected an export in .*2.{RECORD}, got KeyError: 'dim'; export again",
         ),
-        (damaged(exported, tmp_path / "3", RECORD, newer), "expected an export of format 1, got 2 in .*; export again"),
+        (damaged(exported, tmp_path / "3", RECORD, older), "expected an export of format 2, got 1 in .*; export again"),
         (damaged(exported, tmp_path / "4", GRAPH, whole[: len(whole) // 2]), "expected a graph in .*4.model.onnx, got"),
         (damaged(exported, tmp_path / "5", GRAPH, foreign.SerializeToString()), "got one from x to y; export again"),
         (damaged(exported, tmp_path / "6", TOKENIZER, b"{}"), "expected a tokenizer in .*6.tokenizer.json, got"),
