@@ -92,7 +92,8 @@ def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillC
     per_epoch = seen_in_epoch(pairs.train)
     step_state = StepState(sharding_of(config, per_epoch))
     objective = OBJECTIVES[config.objective]
-    loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=config.matryoshka)
+    widths = config.shorter_widths(int(student.get_embedding_dimension() or 0))
+    loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=widths)
     callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
     if isinstance(loss, FrozenImageLoss):
         callbacks.append(TrackProgress(loss, run.last_checkpoint))

@@ -20,6 +20,7 @@ from training.distillation.losses import ShardedMSELoss
 from training.embeddings.manifest import EmbeddingsError
 from training.embeddings.store import read_embeddings
 from training.run.record import RunError
+from training.run.recipe import ConfigError
 from training.run.source import SourceError
 from turkish_clip.encoder import load_model
 
@@ -234,6 +235,15 @@ def test_no_training_split(captioned_folder: Path, tiny_clip: Path, embeddings: 
     write_rows(tmp_path / "source", [row for row in rows if row["split"] == "test"])
     with pytest.raises(SourceError, match="images in the train split"):
         distill.main(arguments(tmp_path / "source", tiny_clip, embeddings, tmp_path / "run"))
+
+
+def test_a_shorter_width_that_is_longer_than_the_embeddings(
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    for epochs in ("0", "0.1"):
+        options = ("--matryoshka", "4096", "--epochs", epochs)
+        with pytest.raises(ConfigError, match="for 'matryoshka', got 4096; take it out"):
+            distill.main(arguments(captioned_folder, tiny_clip, embeddings, tmp_path, *options))
 
 
 def test_truncated_captions_are_reported_once(

@@ -160,12 +160,25 @@ def test_the_card_tells_of_shorter_vectors_and_of_captions_without_images(run: P
     assert record.matryoshka == [256, 128]
 
 
+def test_the_card_reproduces_from_imported_embeddings(run: Path) -> None:
+    def card() -> str:
+        config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
+        publish.build(config, publish.finished_run(run), Results.read(run))
+        return (config.output / "README.md").read_text(encoding="utf-8")
+
+    assert "\npython -m training.embed_images recipe.yaml\n" in card()
+    folder = Path(RunRecord.read(run).config["embeddings"] or run / "embeddings")
+    change(folder / "manifest.json", lambda record: record.update(imported_from="vectors"))
+    assert "\npython -m training.import_embeddings recipe.yaml --vectors FOLDER\n" in card()
+
+
 def test_the_card_shows_the_probes_that_were_measured_and_no_others(run: Path) -> None:
     def card() -> str:
         config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
         publish.build(config, publish.finished_run(run), Results.read(run))
         return (config.output / "README.md").read_text(encoding="utf-8")
 
+    change(run / "results.json", lambda results: results.update(probes={}, slices={}))
     unmeasured = card()
     assert "### Probes" not in unmeasured
     assert "### Slices" not in unmeasured

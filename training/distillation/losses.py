@@ -21,7 +21,6 @@ from training.distillation.sharding import StepState
 from training.pairs.labels import Labels
 from training.run.distributed import world_size
 from training.run.objectives import INITIAL_LOGIT_SCALE, Objective
-from training.run.recipe import ConfigError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -48,16 +47,9 @@ def loss_for(
         step_state: the micro-batch that is being computed.
         bank: embeddings of the training images, for an objective with a bank.
         widths: shorter widths that are trained beside the full one.
-
-    Raises:
-        ConfigError: a width is not shorter than the text encoder's.
     """
-    dim = int(model.get_embedding_dimension() or 0)
-    if any(width > dim for width in widths):
-        raise ConfigError(f"expected widths of at most {dim} for 'matryoshka', got {max(widths)}; take it out")
-    shorter = tuple(sorted({width for width in widths if width < dim}, reverse=True))
-    if objective.needs_images or objective.needs_batch or shorter:
-        return FrozenImageLoss(model, objective, step_state, bank=bank, widths=shorter)
+    if objective.needs_images or objective.needs_batch or widths:
+        return FrozenImageLoss(model, objective, step_state, bank=bank, widths=widths)
     return ShardedMSELoss(model, step_state)
 
 

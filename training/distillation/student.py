@@ -35,6 +35,7 @@ def build_student(config: DistillConfig, pairs: Pairs, manifest: Manifest) -> Se
         manifest: of the image embeddings: their width, and the weights of their image model.
 
     Raises:
+        ConfigError: a shorter width is larger than that of the embeddings.
         ModelError: the backbone or the text encoder to go on from can't be loaded or is not suitable.
     """
     from transformers import set_seed
@@ -43,6 +44,7 @@ def build_student(config: DistillConfig, pairs: Pairs, manifest: Manifest) -> Se
     from training.small_models.models import write_scratch_backbone
     from turkish_clip.encoder import build_text_encoder
 
+    config.shorter_widths(manifest.dim)
     if config.init:
         return _load_init(config, manifest)
     backbone: str | Path = config.backbone
@@ -161,7 +163,7 @@ def save(
         max_tokens=int(student.max_seq_length or 0),
         weights_sha256=weights,
         image_model=dict(vars(inputs.image_model)) if inputs.image_model else {},
-        matryoshka=sorted({width for width in config.matryoshka if width < dim}, reverse=True) or None,
+        matryoshka=list(config.shorter_widths(dim)) or None,
         bank=None if bank is None else bank.describe(),
     )
     with atomic_folder(run.model) as partial:

@@ -23,12 +23,24 @@ from turkish_clip.atomic import atomic_folder
 SMALLEST_GROUP = 4
 MOST_TRIES = 5000
 SMALL_CLIP = Path(__file__).parent / "clip"
-EDITION = 6  # of drawings and wordings: a folder of another edition is drawn again
+EDITION = 7  # of drawings and wordings: a folder of another edition is drawn again
 CAPTIONS_PER_IMAGE = 5
-# An image of train has five: two name only the objects, one only the colours. Without the former, a model learns
-# colours and never shapes; without the latter, it does not learn what a colour's name alone means. The shorter half of
-# them are those of the objects, the longer half those of the whole scene, which matters to `pretrain`.
-WHOLE_CAPTIONS, SHORT_CAPTIONS, COLOUR_CAPTIONS = 2, 2, 1
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How many captions of each kind a training image has: of the whole scene, of objects alone, of colours alone."""
+
+    whole: int
+    short: int
+    coloured: int
+
+
+# Without short captions, a model learns colours and never shapes; without those of colours, it does not learn what a
+# colour's name alone means. The shorter half of the English ones are those of the objects, the longer half those of the
+# whole scene, which matters to `pretrain`. Whose a colour is can be learnt from whole scenes alone: a student that
+# meets frozen image embeddings, whose shapes are learnt already, needs more of them.
+ENGLISH, TURKISH = Mixture(2, 2, 1), Mixture(4, 1, 1)
 NEGATED = 0.15  # fraction of the short captions that say which colour an object does not have
 HELD_OUT_STYLES = {"bold": 0.1, "contour": 0.1}  # fractions of the test images
 
@@ -50,9 +62,9 @@ def write_world(folder: Path, size: WorldSize) -> Path:
     `labels` (the object classes in Turkish). No image of train shows a scene of a kind (`Scene.kind`) that validation
     or test shows. Those two are galleries of near neighbours: most images differ from others in one attribute
     alone, and each caption is true of one image. Their lists `negatives` (records of `probes`) and `slices` say what
-    is to be measured apart. Some captions of train name only objects or only colours; its lists
-    `negative_captions` and `negative_captions_en` have in the place of each caption one that is false for the image,
-    or an empty text; its list `tags` says what belongs to what ("red car", "car above").
+    is to be measured apart. Some captions of train name only objects or only colours; its list
+    `negative_captions_en` has in the place of each English caption one that is false for the image, or an empty text;
+    its list `tags` says what belongs to what ("red car", "car above").
 
     Args:
         folder: the folder; one of the same edition, size and seed is left as it is, another is replaced.
@@ -156,23 +168,28 @@ def _objects(scene: Scene) -> str:
 
 
 def _training_captions(scene: Scene, rng: random.Random) -> dict[str, list[str]]:
-    """Returns the columns of captions and of false captions, Turkish and English."""
-    columns: dict[str, list[str]] = {}
-    for column, whole, short, coloured in (
-        ("captions", turkish_caption, short_turkish_caption, colour_caption),
-        ("captions_en", english_caption, short_english_caption, english_colour_caption),
-    ):
-        false: dict[str, str] = {}
-        for caption in [whole] * WHOLE_CAPTIONS + [short] * SHORT_CAPTIONS:
-            seed = rng.random()
-            if caption is short and rng.random() < NEGATED:
-                _, *denials = colour_claims_of(scene, rng)
-                pair = tuple(denial[column == "captions_en"] for denial in denials)
-            else:
-                pair = caption(scene, random.Random(seed)), false_caption(scene, caption, seed, rng)
-            false.setdefault(*pair)
-        for _ in range(COLOUR_CAPTIONS):
-            false.setdefault(coloured(scene, rng), "")
-        columns[column] = list(false)
-        columns[f"negative_{column}"] = list(false.values())
-    return columns
+    """Returns the columns of captions, Turkish and English, and of false captions, English."""
+    english = _true_and_false(scene, ENGLISH, rng, english=True)
+    english |= {english_colour_caption(scene, rng): "" for _ in range(ENGLISH.coloured)}
+    turkish = [*_true_and_false(scene, TURKISH, rng, english=False)]
+    turkish += [colour_caption(scene, rng) for _ in range(TURKISH.coloured)]
+    return {
+        "captions": list(dict.fromkeys(turkish)),
+        "captions_en": list(english),
+        "negative_captions_en": list(english.values()),
+    }
+
+
+def _true_and_false(scene: Scene, mixture: Mixture, rng: random.Random, *, english: bool) -> dict[str, str]:
+    """Returns captions of the whole scene and of its objects alone, each with a false one, or with an empty text."""
+    whole, short = (english_caption, short_english_caption) if english else (turkish_caption, short_turkish_caption)
+    captions: dict[str, str] = {}
+    for caption in [whole] * mixture.whole + [short] * mixture.short:
+        seed = rng.random()
+        if caption is short and rng.random() < NEGATED:
+            _, *denials = colour_claims_of(scene, rng)
+            true, false = (denial[1 if english else 0] for denial in denials)
+        else:
+            true, false = caption(scene, random.Random(seed)), false_caption(scene, caption, seed, rng)
+        captions.setdefault(true, false)
+    return captions

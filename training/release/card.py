@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from training.embeddings.manifest import Manifest
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.published import read_baselines, read_notes
 from training.evaluation.results import Estimate, Results
@@ -153,6 +154,14 @@ class AboutModel:
     matryoshka: Sequence[int] = ()
 
 
+def _embeddings_command(config: PublishConfig, record: RunRecord) -> str:
+    """Returns the command by which the image embeddings of a run are made, which others may have computed."""
+    manifest = Manifest.read(Path(record.config.get("embeddings") or config.folder / "embeddings"))
+    if manifest is None or not manifest.imported_from:
+        return "training.embed_images recipe.yaml"
+    return f"{manifest.maker} recipe.yaml --vectors FOLDER"
+
+
 def trained_image_model(record: RunRecord) -> ImageModel:
     """Returns the image model that a run was trained for.
 
@@ -225,6 +234,7 @@ def card_fields(
         "own_images": [source.name for source in data if not source.on_hub and not is_mini(source.name)],
         "has_teacher_reference": any(test["figures"].teacher_captions for test in measured),
         "has_intervals": bool(results.text_to_image.ci95),
+        "embeddings_command": _embeddings_command(config, record),
         "project": PROJECT,
         "data": [
             {"source": source, "license": terms.replace("|", "/")}

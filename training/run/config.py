@@ -200,9 +200,28 @@ class DistillConfig(EmbeddingsConfig):
                 f"expected 'dense_start' ridge with 'epochs' 0, the closed form alone, got {self.dense_start!r}; "
                 "leave it out, or train"
             )
+        if self.replay and not self.init:
+            raise ConfigError("expected 'replay' beside 'init', got it alone; name the text encoder to go on from")
+        if self.init and not self.epochs:
+            raise ConfigError("expected 'init' to be trained, got 'epochs' 0; leave one of them out")
         if any(width < 1 for width in self.matryoshka):
             raise ConfigError(f"expected widths above 0 for 'matryoshka', got {min(self.matryoshka)}; take it out")
         self.check_matryoshka(self.objective)
+
+    def shorter_widths(self, dim: int) -> tuple[int, ...]:
+        """Returns the widths of `matryoshka` below the text encoder's, each once, descending.
+
+        Args:
+            dim: width of the text encoder's vectors.
+
+        Raises:
+            ConfigError: a width is larger than that.
+        """
+        if any(width > dim for width in self.matryoshka):
+            raise ConfigError(
+                f"expected widths of at most {dim} for 'matryoshka', got {max(self.matryoshka)}; take it out"
+            )
+        return tuple(sorted({width for width in self.matryoshka if width < dim}, reverse=True))
 
     def check_matryoshka(self, *objectives: str) -> None:
         """Checks that no objective is raw where shorter widths are trained.
@@ -216,11 +235,6 @@ class DistillConfig(EmbeddingsConfig):
                 f"expected an objective of unit vectors for 'matryoshka', got {', '.join(raw)}; choose another, or "
                 "leave matryoshka out"
             )
-
-        if self.replay and not self.init:
-            raise ConfigError("expected 'replay' beside 'init', got it alone; name the text encoder to go on from")
-        if self.init and not self.epochs:
-            raise ConfigError("expected 'init' to be trained, got 'epochs' 0; leave one of them out")
 
     @property
     def starts_from_closed_form(self) -> bool:

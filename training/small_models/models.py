@@ -37,9 +37,11 @@ def write_scratch_backbone(folder: Path, captions: Collection[str], config: Dist
             intermediate_size=2 * config.scratch_hidden,
             max_position_embeddings=config.max_tokens,
             hidden_dropout_prob=0.0,  # regression to fixed targets gets worse with dropout (LOG.md)
+            attention_probs_dropout_prob=0.0,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    set_sinusoidal(model.embeddings.position_embeddings.weight)
     with atomic_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
@@ -47,6 +49,7 @@ def write_scratch_backbone(folder: Path, captions: Collection[str], config: Dist
 
 
 LONGEST_WAVELENGTH = 1000.0  # in radians per word
+POSITION_SCALE = 0.04  # root mean square of position embeddings; that of fresh word embeddings is 0.02
 ACTIVATION = "gelu"  # one kernel; the three of quick_gelu cost a third of a step on a CPU
 
 
@@ -108,27 +111,27 @@ def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
             },
         )
     )
-    positions = model.text_model.embeddings.position_embedding.weight
-    positions.data.copy_(sinusoidal(*positions.shape))
+    set_sinusoidal(model.text_model.embeddings.position_embedding.weight)
     return model
 
 
-def sinusoidal(positions: int, width: int) -> Tensor:
-    """Returns fresh position embeddings, (positions, width), from which a step to the next word is the same everywhere.
+def set_sinusoidal(weight: Tensor) -> None:
+    """Sets position embeddings, (positions, width), to those from which a step to the next word is the same everywhere.
 
-    Of the scale of BERT's and CLIP's random ones, 0.02. Learnt from those, which colour stands beside which noun takes
-    many times as long (LOG.md). Source: Vaswani et al., Attention Is All You Need, 2017, 3.5, with wavelengths for
+    Twice as large as BERT's and CLIP's random ones. Learnt from those, which colour stands beside which noun takes many
+    times as long (LOG.md). Source: Vaswani et al., Attention Is All You Need, 2017, 3.5, with wavelengths for
     captions.
 
     Args:
-        positions: how many.
-        width: of the model, an even number.
+        weight: replaced in place; its width is even.
     """
     import torch
 
+    positions, width = weight.shape
     wavelengths = LONGEST_WAVELENGTH ** (torch.arange(0, width, 2) / width)
     angles = torch.arange(positions)[:, None] / wavelengths
-    return torch.stack([angles.sin(), angles.cos()], dim=2).reshape(positions, width) * 0.02 * 2**0.5
+    table = torch.stack([angles.sin(), angles.cos()], dim=2).reshape(positions, width)
+    weight.data.copy_(table * POSITION_SCALE * 2**0.5)
 
 
 def save_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path, *, half: bool = False) -> None:
