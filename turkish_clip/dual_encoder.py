@@ -106,18 +106,21 @@ class DualEncoder:
         return self.spec.image or self.spec.text
 
     def encode_texts(self, texts: Sequence[str], *, batch_size: int = 64, prompt: str | None = None) -> Vectors:
-        """Returns the (n, dim) float32 unit vectors of n texts, in order.
+        """Returns the (n, dim) float32 unit vectors of n texts, in order. No text is taken for a path or an address.
 
         Args:
             texts: to encode.
             batch_size: texts encoded at a time.
             prompt: what is put before each text; None takes the model's own for queries, if it has one.
         """
-        from turkish_clip.encoder import query_prompt
+        from turkish_clip.encoder import as_texts, query_prompt
         from turkish_clip.metrics import unit
 
+        if not len(texts):
+            return unit(self.text.encode(as_texts(self.text, ["a"]))[:0])
         prompt = query_prompt(self.text) if prompt is None else prompt
-        return unit(self.text.encode(list(texts), prompt=prompt, batch_size=batch_size, show_progress_bar=False))
+        inputs = as_texts(self.text, texts)
+        return unit(self.text.encode(inputs, prompt=prompt, batch_size=batch_size, show_progress_bar=False))
 
     def embed_images(
         self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2

@@ -6,7 +6,7 @@ without this package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +223,20 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str | N
         if isinstance(module, Transformer) and module.config.model_type in PADDED_IN_TRAINING:
             _pad_as_in_training(module)
     return model
+
+
+def as_texts(model: Any, texts: Iterable[str]) -> list[Any]:
+    """Returns texts in the form that a model's `encode` takes for texts, whatever they say.
+
+    A SentenceTransformer with an image side takes a string that is a path, an address or a data: URI for an image, and
+    fetches it.
+
+    Args:
+        model: that encodes them; other ones than a SentenceTransformer take texts alone.
+        texts: the texts.
+    """
+    routed = isinstance(model, SentenceTransformer) and model.supports("image")
+    return [{"text": text} for text in texts] if routed else list(texts)
 
 
 def query_prompt(model: SentenceTransformer) -> str | None:

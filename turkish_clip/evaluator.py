@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 
+from turkish_clip.encoder import as_texts
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
 
@@ -58,7 +59,8 @@ class RetrievalEvaluator(BaseEvaluator):  # type: ignore[misc]
         Raises:
             InputError: the model returns vectors that are not finite.
         """
-        texts = unit(model.encode(self.relevance.texts, batch_size=self.batch_size, show_progress_bar=False))
+        captions = as_texts(model, self.relevance.texts)
+        texts = unit(model.encode(captions, batch_size=self.batch_size, show_progress_bar=False))
         if not np.isfinite(texts).all():
             raise InputError(
                 f"expected finite vectors from the text encoder, got NaN or infinity at step {steps}: the training has "

@@ -340,7 +340,9 @@ def encode_each(model: SentenceTransformer, inputs: Any) -> NDArray[np.float32]:
     """
     import numpy as np
 
-    vectors = model.encode(list(inputs), batch_size=1, show_progress_bar=False, convert_to_numpy=True)
+    # A model with an image side takes a plain string that is a path or an address for an image.
+    routed = [{"text": item} if isinstance(item, str) and model.supports("image") else item for item in inputs]
+    vectors = model.encode(routed, batch_size=1, show_progress_bar=False, convert_to_numpy=True)
     return np.asarray(vectors, np.float32)
 
 

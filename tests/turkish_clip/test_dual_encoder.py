@@ -8,9 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from turkish_clip.dual_encoder import load_dual_encoder, weights_sha256
 from turkish_clip.encoder import ModelError, load_model
@@ -148,3 +153,38 @@ def test_a_text_encoder_that_is_saved_shortened_is_refused_beside_a_whole_image_
     model.save(str(tmp_path / "short"), create_model_card=False)
     with pytest.raises(ModelError, match="expected vectors of one width, got 8 from .*short and 16 from"):
         load_dual_encoder(tmp_path / "short", tiny_clip, device="cpu")
+
+
+class Asked(BaseHTTPRequestHandler):
+    """A server that notes what it is asked for."""
+
+    paths: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.paths.append(self.path)
+        self.send_error(404)
+
+
+def test_a_text_that_looks_like_an_image_is_a_text(pair_folder: Path, captioned_folder: Path) -> None:
+    """sentence-transformers takes a string that is a path, an address or a data: URI for an image, and fetches it."""
+    pair = load_dual_encoder(pair_folder, device="cpu")
+    photo = str(next(captioned_folder.rglob("*.png")))
+    with HTTPServer(("127.0.0.1", 0), Asked) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}/foto.png"
+            texts = [photo, address, "data:image/png;base64,AAAA", "kırmızı bir ev"]
+            vectors = pair.encode_texts(texts)
+        finally:
+            server.shutdown()
+    assert not Asked.paths
+    assert vectors.shape == (4, pair.dim)
+    alone = np.concatenate([pair.encode_texts([text]) for text in texts])
+    assert np.allclose(vectors, alone, atol=1e-5)
+    image = pair.image.encode(Image.open(photo).convert("RGB"))
+    assert float(vectors[0] @ image / np.linalg.norm(image)) < 0.999
+
+
+def test_no_texts_have_no_vectors(pair_folder: Path) -> None:
+    pair = load_dual_encoder(pair_folder, device="cpu")
+    assert pair.encode_texts([]).shape == (0, pair.dim)

@@ -226,8 +226,7 @@ def encode(model: SentenceTransformer | Teacher, texts: list[str], config: Evalu
         texts: the texts.
         config: gives the batch size.
     """
-    from turkish_clip.encoder import query_prompt
+    from turkish_clip.encoder import as_texts, query_prompt
 
-    bar = len(texts) > 20_000
-    vectors = model.encode(texts, prompt=query_prompt(model), batch_size=config.text_batch_size, show_progress_bar=bar)
-    return unit(vectors)
+    options = {"batch_size": config.text_batch_size, "show_progress_bar": len(texts) > 20_000}
+    return unit(model.encode(as_texts(model, texts), prompt=query_prompt(model), **options))

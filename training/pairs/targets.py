@@ -235,7 +235,7 @@ def _imported(texts: Iterator[str], embeddings: ImageEmbeddings, config: Distill
 
 def _encoded(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillConfig, raw: bool) -> Iterator[Vectors]:
     """Yields the teacher's embeddings of texts, raw or of norm 1, in order: (up to BLOCK_ROWS, dim) float32."""
-    from turkish_clip.encoder import query_prompt
+    from turkish_clip.encoder import as_texts, query_prompt
 
     teacher = load_teacher(embeddings, config)
     if teacher is None:
@@ -245,7 +245,8 @@ def _encoded(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillC
         )
     prompt = query_prompt(teacher)
     while batch := list(islice(texts, BLOCK_ROWS)):
-        encoded = teacher.encode(batch, prompt=prompt, batch_size=TEXT_BATCH_SIZE, show_progress_bar=False)
+        inputs = as_texts(teacher, batch)
+        encoded = teacher.encode(inputs, prompt=prompt, batch_size=TEXT_BATCH_SIZE, show_progress_bar=False)
         vectors = np.asarray(encoded, np.float32)
         yield vectors if raw else unit(vectors)
 

@@ -58,7 +58,7 @@ class Teacher:
             NoTowerError: a text was not imported, and there is no text tower for it.
             RunError: the image model has other weights now.
         """
-        from turkish_clip.encoder import query_prompt
+        from turkish_clip.encoder import as_texts, query_prompt
 
         rows = self._texts.find(texts)
         vectors: Vectors = np.empty((len(rows), self._embeddings.manifest.dim), np.float32)
@@ -67,7 +67,7 @@ class Teacher:
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             tower = self._tower = self._tower or self._load_tower(texts[int(missing[0])], len(missing), len(texts))
-            unknown = [texts[place] for place in missing.tolist()]
+            unknown = as_texts(tower, [texts[place] for place in missing.tolist()])
             encoded = np.asarray(tower.encode(unknown, **{**options, "prompt": query_prompt(tower)}), np.float32)
             vectors[missing] = unit(encoded) if self._texts.normalised else encoded
         return vectors

@@ -87,6 +87,7 @@ def evaluate_clip(folder: Path, disjoint: DisjointSplits, config: PretrainConfig
     from sentence_transformers import SentenceTransformer
 
     from training.run.distributed import device_of
+    from turkish_clip.encoder import as_texts
     from turkish_clip.metrics import Relevance, unit
 
     model = SentenceTransformer(str(folder), device=device_of(config.device))
@@ -105,7 +106,7 @@ def evaluate_clip(folder: Path, disjoint: DisjointSplits, config: PretrainConfig
             raise SourceError(f"expected {split} images that open in {captions.name}, got none of {len(rows)}")
         relevance = Relevance.from_captions([row.captions for row in opened])
         images = unit(np.concatenate(vectors))
-        texts = unit(model.encode(relevance.texts, show_progress_bar=False))
+        texts = unit(model.encode(as_texts(model, relevance.texts), show_progress_bar=False))
         results[split] = {
             "images": len(opened),
             "captions": len(relevance.texts),
