@@ -40,13 +40,15 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
 
     from training.distillation.closed_form import improved, start_from_closed_form
-    from training.pairs.dataset import load_pairs, warn_truncated
+    from training.pairs.dataset import load_pairs, warn_torn, warn_truncated
     from training.pairs.replay import read_replay
 
     disjoint = remove_cross_split_duplicates(captions, embeddings)
     replay = main_process_first(lambda: read_replay(config, embeddings)) if config.replay_fraction else None
     pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config, replay))
     student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest))
+    if is_main_process():
+        warn_torn(student, pairs.texts)
     truncated = warn_truncated(student, pairs.texts) if is_main_process() else 0
     depends_on = inputs(config, pairs, embeddings, disjoint.duplicates)
     main_process_first(lambda: run.begin(depends_on))

@@ -6,6 +6,7 @@ without this package.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from tokenizers.normalizers import Lowercase, Sequence
+from tokenizers import Tokenizer
+from tokenizers.normalizers import Lowercase, Normalizer, Sequence
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from turkish_clip.errors import InputError
@@ -62,7 +64,8 @@ def build_text_encoder(
     Returns:
         Transformer → Pooling(mean) → Dense(hidden → dim, no activation) → Normalize, whose `encode` gives (n, dim)
         float32 unit vectors. The dense layer is initialised from torch's random generator. The tokenizer composes NFD
-        text and straightens apostrophes; both rules are stored in tokenizer.json.
+        text, straightens apostrophes, takes out invisible characters, and lowercases by Turkish rules if it lowercases
+        at all; these rules are stored in tokenizer.json.
 
     Raises:
         ModelError: the backbone can't be loaded, is no text encoder, has a slow tokenizer, or has fewer positions
@@ -74,7 +77,7 @@ def build_text_encoder(
         raise ModelError(
             f"expected max_tokens of at most {positions}, the positions of {backbone}, got {max_tokens}; lower it"
         )
-    transformer.processor = _turkish_tokenizer(transformer.tokenizer, str(backbone), max_tokens)
+    transformer.processor = _turkish_tokenizer(transformer.tokenizer, str(backbone), revision, max_tokens)
     hidden = transformer.get_embedding_dimension()
     modules = [
         transformer,
@@ -298,16 +301,20 @@ def _pad_as_in_training(transformer: Transformer) -> None:
         backend.normalizer = Sequence([Lowercase(), *([inner] if inner else [])])
 
 
-def _turkish_tokenizer(tokenizer: PreTrainedTokenizerBase, backbone: str, max_tokens: int) -> PreTrainedTokenizerFast:
+def _turkish_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, backbone: str, revision: str | None, max_tokens: int
+) -> PreTrainedTokenizerFast:
     """Returns the backbone's tokenizer with `turkish_normalizer` in front of its own normalizer.
 
     The result is of the general class, which takes tokenizer.json as it is: a class such as BertTokenizer builds its
-    own normalizer on loading, and would drop ours.
+    own normalizer on loading, and would drop ours. It would also drop that of the backbone's tokenizer.json, which
+    holds unless tokenizer_config.json says itself whether to lowercase.
     """
     inner = getattr(tokenizer, "backend_tokenizer", None)
     if inner is None:
         raise ModelError(f"expected a backbone with a fast tokenizer, got {backbone}; convert it to tokenizer.json")
-    inner.normalizer = turkish_normalizer(inner.normalizer)
+    stored = _stored_normalizer(backbone, revision)
+    inner.normalizer = turkish_normalizer(inner.normalizer if stored is None else stored)
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
         model_max_length=max_tokens,
@@ -316,6 +323,22 @@ def _turkish_tokenizer(tokenizer: PreTrainedTokenizerBase, backbone: str, max_to
         model_input_names=tokenizer.model_input_names,
         **tokenizer.special_tokens_map,
     )
+
+
+def _stored_normalizer(backbone: str, revision: str | None) -> Normalizer | None:
+    """Returns the normalizer of a backbone's tokenizer.json; None without one, or where tokenizer_config.json rules."""
+    from transformers.utils import cached_file
+
+    def read(name: str) -> str | None:
+        hub = {"revision": revision} if revision else {}
+        path = cached_file(backbone, name, _raise_exceptions_for_missing_entries=False, **hub)
+        return None if path is None else Path(path).read_text(encoding="utf-8")
+
+    stored, config = read("tokenizer.json"), json.loads(read("tokenizer_config.json") or "{}")
+    if stored is None or "do_lower_case" in config or "strip_accents" in config:
+        return None
+    normalizer: Normalizer | None = Tokenizer.from_str(stored).normalizer
+    return normalizer
 
 
 def _sides(model: SentenceTransformer) -> str:

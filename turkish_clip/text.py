@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 COMBINING_DOT = "\u0307"
 APOSTROPHES = "\u2018\u2019\u02bc\u02b9\uff07\u00b4"  # what word processors and phones write in place of '
+# Soft hyphen, zero-width spaces and joiners, byte order mark, direction marks: from web pages, PDFs and chats. A joiner
+# between signs that are no letters stays: it makes one emoji of several.
+INVISIBLE = (
+    r"[\u00ad\u200b\u200c\u200e\u200f\u2060\ufeff\u202a-\u202e\u2066-\u2069]"
+    r"|(?<=[\p{L}\p{M}\p{N}])\u200d|\u200d(?=[\p{L}\p{M}\p{N}])"
+)
 ASCII_FOLD = str.maketrans("çğıöşüâîûÇĞİÖŞÜÂÎÛ", "cgiosuaiuCGIOSUAIU")
 
 
@@ -55,19 +61,28 @@ def ascii_fold(text: str) -> str:
 
 
 def turkish_normalizer(inner: Normalizer | None = None) -> Normalizer:
-    r"""Returns a normalizer for tokenizer.json that composes text as `nfc` does and straightens apostrophes.
+    r"""Returns a normalizer for tokenizer.json that composes text as `nfc` does, and more.
 
-    Curly and other look-alike apostrophes become the one that Turkish tokenizers know. `inner`, the tokenizer's own
-    normalizer, is applied last.
+    It straightens apostrophes (curly and other look-alike ones become the one that Turkish tokenizers know) and takes
+    out invisible characters. `inner`, the tokenizer's own normalizer, is applied last; if it lowercases, text is
+    lowercased by Turkish rules before, of which it knows none.
 
-    >>> turkish_normalizer().normalize_str("Ankara\u2019da")
+    >>> turkish_normalizer().normalize_str("Ankara\u2019da\u200b")
     "Ankara'da"
     """
-    from tokenizers import normalizers
+    from tokenizers import Regex, normalizers
 
-    steps: list[Normalizer] = [normalizers.NFC(), normalizers.Replace("i" + COMBINING_DOT, "i")]
+    steps: list[Normalizer] = [
+        normalizers.Replace(Regex(INVISIBLE), ""),
+        normalizers.NFC(),
+        normalizers.Replace("i" + COMBINING_DOT, "i"),
+    ]
     steps += [normalizers.Replace(apostrophe, "'") for apostrophe in APOSTROPHES]
-    return normalizers.Sequence(steps if inner is None else [*steps, inner])
+    if inner is None:
+        return normalizers.Sequence(steps)
+    if "A" not in inner.normalize_str("A"):
+        steps += [normalizers.Replace("I", "ı"), normalizers.Replace("İ", "i")]
+    return normalizers.Sequence([*steps, inner])
 
 
 def turkish_lowercase() -> Normalizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from turkish_clip.evaluator import MeanOfBoth, RetrievalEvaluator
 
 TOKENISED_AT_ONCE = 1024
+WORD = re.compile(r"\w+")
+# Backbones that know Turkish make 1.1 to 2 tokens of a word, English ones 4, and byte-level English ones more.
+MOST_UNKNOWN, MOST_TOKENS_PER_WORD = 0.02, 3.0
 NO_IMAGE = -1  # number of the image of a caption without one
 FALSE_CAPTION = "false_caption"  # "negative" would be warned of: the host expects a column of that name in third place
 REPLAYED = "replayed"  # name of the metrics of the old validation split
@@ -326,6 +330,33 @@ def warn_truncated(model: SentenceTransformer, texts: Iterable[str]) -> int:
         message = "%d of %d captions are longer than %d tokens and are cut (longest: %d); raise --max_tokens"
         log.warning(message, cut, total, max_tokens, longest)
     return cut
+
+
+def warn_torn(model: SentenceTransformer, texts: Iterable[str]) -> bool:
+    """Warns of a tokenizer that does not know the captions' letters, or tears their words into pieces.
+
+    Args:
+        model: with the tokenizer.
+        texts: captions, of which the first are looked at.
+
+    Returns:
+        Whether there was a warning.
+    """
+    sample = list(islice(texts, TOKENISED_AT_ONCE))
+    unknown = getattr(model.tokenizer, "unk_token_id", None)
+    ids = model.tokenizer(sample, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+    tokens = sum(map(len, ids))
+    words = sum(len(WORD.findall(text)) for text in sample)
+    share = sum(row.count(unknown) for row in ids) / max(1, tokens)
+    if share <= MOST_UNKNOWN and tokens <= MOST_TOKENS_PER_WORD * words:
+        return False
+    log.warning(
+        "the backbone's tokenizer does not know %.1f %% of the tokens of the captions, and makes %.1f tokens of a word; "
+        "choose a backbone that knows Turkish",
+        100 * share,
+        tokens / max(1, words),
+    )
+    return True
 
 
 def _evaluator_of_both(

@@ -14,7 +14,7 @@ from datasets.table import InMemoryTable
 from training.data.samples import Row
 from training.data.store import Rows
 from training.pairs.augment import Augmentation
-from training.pairs.dataset import TargetLookup, caption_table, warn_truncated
+from training.pairs.dataset import TargetLookup, caption_table, warn_torn, warn_truncated
 from training.run import temp_storage
 from training.run.temp_storage import Texts
 from turkish_clip import build_text_encoder
@@ -74,3 +74,12 @@ def test_cut_captions_are_counted_over_all_batches(
     assert [record.message for record in caplog.records] == [
         "2 of 5 captions are longer than 8 tokens and are cut (longest: 32); raise --max_tokens"
     ]
+
+
+def test_a_tokenizer_that_tears_turkish_words_is_warned_of(tiny_bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = build_text_encoder(tiny_bert, dim=8, max_tokens=8, device="cpu")
+    with caplog.at_level("WARNING", logger="training"):
+        assert not warn_torn(model, iter(["kırmızı ev", "bir kuş"]))
+        assert not caplog.records
+        assert warn_torn(model, iter(["日本 猫 犬", "bir kuş"]))
+    assert "does not know 66.7 % of the tokens of the captions" in caplog.records[0].message
