@@ -351,7 +351,7 @@ def warn_torn(model: SentenceTransformer, texts: Iterable[str]) -> bool:
     if share <= MOST_UNKNOWN and tokens <= MOST_TOKENS_PER_WORD * words:
         return False
     log.warning(
-        "the backbone's tokenizer does not know %.1f %% of the tokens of the captions, and makes %.1f tokens of a word; "
+        "the backbone's tokenizer does not know %.1f %% of the tokens of the captions, with %.1f tokens a word; "
         "choose a backbone that knows Turkish",
         100 * share,
         tokens / max(1, words),
