@@ -21,7 +21,9 @@ FORMATS = frozenset("PNG JPEG GIF WEBP AVIF BMP DIB TIFF PPM ICO ICNS TGA JPEG20
 IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .gif .webp .avif .bmp .dib .tif .tiff .ppm .pgm .ico .icns .tga .jp2 .pcx".split()
 )
-WHITE = (255, 255, 255, 255)
+WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
+HIDDEN_ON_WHITE = 232  # grey level (0 to 255): a drawing with nothing darker can't be seen on white
+GREY_BITS = (8, 10, 12, 14, 16)  # of cameras, scanners and microscopes, which store them in 16 or 32 bits
 
 ImageLike = str | Path | bytes | Image.Image
 
@@ -74,8 +76,8 @@ def open_image(
 ) -> Image.Image:
     """Opens an image as upright 8-bit RGB.
 
-    The EXIF orientation is applied, transparency is laid on white, 16-bit and CMYK images are converted, and the
-    first frame of an animation is taken.
+    The EXIF orientation is applied, transparency is laid on white (on black, what could not be seen on white), CMYK
+    images and greys of more than 8 bits are converted, and the first frame of an animation is taken.
 
     Args:
         source: a path, the bytes of a file, or a PIL image (which is not changed).
@@ -158,18 +160,19 @@ def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
+        rawmode = str(image.tile[0][3]) if getattr(image, "tile", None) else ""
         image.load()
     except Exception as error:  # as above: decoders raise many unrelated types
         raise ImageError(name, "a truncated or damaged image") from error
     upright = _upright(image)
+    if image.format == "PNG":
+        _scale_transparent_value(upright, rawmode)
     if upright.mode.startswith("I") or upright.mode == "F":
-        return _eight_bit(upright).convert("RGB")
+        upright = _eight_bit(upright)
     if upright.mode in ("La", "RGBa"):
         upright = upright.convert(upright.mode.upper())
     if upright.has_transparency_data:
-        on_white = Image.new("RGBA", upright.size, WHITE)
-        on_white.alpha_composite(upright.convert("RGBA"))
-        return on_white.convert("RGB")
+        return _on_ground(upright.convert("RGBA"))
     return upright if upright.mode == "RGB" and upright is not image else upright.convert("RGB")
 
 
@@ -180,13 +183,55 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
+def _scale_transparent_value(image: Image.Image, rawmode: str) -> None:
+    """Scales the transparent value (tRNS) of a PNG as Pillow scales its pixels to 8 bits; it leaves the value as it is.
+
+    Args:
+        image: after decoding; its info is changed.
+        rawmode: how the file stores the pixels, such as "L;2" or "RGB;16B".
+    """
+    value = image.info.get("transparency")
+    if isinstance(value, tuple) and rawmode.endswith(";16B"):
+        image.info["transparency"] = tuple(channel >> 8 for channel in value)
+    elif isinstance(value, int) and rawmode in ("L;2", "L;4"):
+        image.info["transparency"] = value * {"L;2": 85, "L;4": 17}[rawmode]
+
+
+def _on_ground(image: Image.Image) -> Image.Image:
+    """Lays an RGBA image on white, or on black if there is nothing in it that white shows and black does."""
+    white = Image.new("RGBA", image.size, WHITE)
+    white.alpha_composite(image)
+    lowest, _ = white.convert("L").getextrema()
+    most_opaque = image.getchannel("A").getextrema()[1]
+    if not isinstance(lowest, (int, float)) or lowest < HIDDEN_ON_WHITE or not most_opaque:
+        return white.convert("RGB")
+    black = Image.new("RGBA", image.size, BLACK)
+    black.alpha_composite(image)
+    return black.convert("RGB")
+
+
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scales a grey image of 16 or 32 bits, or of floats, to 8 bits."""
-    _, high = image.convert("F").getextrema()
-    if not isinstance(high, float):  # typing: the extrema of a one-band image are two numbers
-        raise TypeError(f"expected one band, got the extrema {high!r}")
+    """Scales a grey image of 16 or 32 bits, or of floats, to 8 bits; with alpha, if one of its values is transparent.
+
+    White is the largest number of the fewest bits (of GREY_BITS) that hold all values; of floats it is 1, or 255; of
+    values beyond, the largest finite one. Values below zero move the range; what is not finite is black.
+    """
+    import numpy as np
+
+    values = np.asarray(image).astype(np.float64)
+    transparent = image.info.get("transparency")
+    alpha = None if not isinstance(transparent, int) else np.where(values == transparent, 0, 255)
+    finite = np.isfinite(values)
+    low = min(0.0, float(values[finite].min())) if finite.any() else 0.0
+    values = np.where(finite, values, low) - low
+    high = float(values.max(initial=0.0))
     if image.mode == "F":
-        scale = 255.0 if high <= 1.0 else 1.0
+        whites = [1.0] if high > 1 / 32 else []
+        whites += [255.0] if high > 32 else []
     else:
-        scale = 1.0 / 257.0 if image.mode.startswith("I;16") or high > 255 else 1.0
-    return image.convert("F").point(lambda value: value * scale).convert("L")
+        whites = [2.0**bits - 1 for bits in GREY_BITS]
+    white = next((white for white in whites if high <= white), high) or 1.0
+    grey = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8), "L")
+    if alpha is not None:
+        grey.putalpha(Image.fromarray(alpha.astype(np.uint8), "L"))
+    return grey

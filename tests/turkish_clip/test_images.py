@@ -7,8 +7,10 @@ import hashlib
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -60,6 +62,86 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 def test_floats_from_zero_to_one_are_scaled() -> None:
     assert open_image(Image.new("F", (2, 2), 1.0)).getpixel((0, 0)) == WHITE
+
+
+def grey_values(array: np.ndarray, suffix: str = ".tif") -> list[int]:
+    image = open_image(encoded(Image.fromarray(array), {".tif": "TIFF", ".png": "PNG"}[suffix]))
+    return [pixel[0] for pixel in image.get_flattened_data()]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        ([0, 2048, 4095], np.uint16, [0, 128, 255]),  # the 12 bits of a camera
+        ([0, 300, 1023], np.uint16, [0, 75, 255]),
+        ([0, 17, 255], np.uint16, [0, 17, 255]),  # 8 bits in 16
+        ([0, 5_000_000, 10_000_000], np.int32, [0, 128, 255]),
+        ([-100, 0, 155], np.int32, [0, 100, 255]),
+        ([0.0, 2500.0, 10_000.0], np.float32, [0, 64, 255]),
+        ([0.0, 0.25, 0.5], np.float32, [0, 64, 128]),
+        ([0.0, 100.0, 250.0], np.float32, [0, 100, 250]),
+        ([0.0, 0.005, 0.01], np.float32, [0, 128, 255]),
+        ([-1.0, 0.0, 1.0], np.float32, [0, 128, 255]),
+        ([np.nan, 0.5, 1.0], np.float32, [0, 128, 255]),
+        ([np.inf, 0.5, 1.0], np.float32, [0, 128, 255]),
+        ([np.nan, np.nan, np.nan], np.float32, [0, 0, 0]),
+        ([0, 0, 0], np.uint16, [0, 0, 0]),
+    ],
+)
+def test_greys_of_many_bits_are_scaled_by_their_range(values: list[float], kind: type, expected: list[int]) -> None:
+    assert grey_values(np.array([values], kind)) == expected
+    if kind is np.uint16:
+        assert grey_values(np.array([values], kind), ".png") == expected
+
+
+def drawing(colour: tuple[int, int, int]) -> Image.Image:
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.paste((*colour, 255), (2, 2, 6, 6))
+    return image
+
+
+def test_white_on_transparent_is_laid_on_black() -> None:
+    for colour in (WHITE, (250, 245, 240)):
+        image = open_image(drawing(colour))
+        assert image.getpixel((0, 0)) == (0, 0, 0)
+        assert image.getpixel((3, 3)) == colour
+    for colour in (RED, (255, 255, 0), (180, 180, 180)):  # yellow is dark enough to be seen
+        assert open_image(drawing(colour)).getpixel((0, 0)) == WHITE
+    both = drawing(WHITE)
+    both.putpixel((7, 7), (0, 0, 0, 255))
+    assert open_image(both).getpixel((0, 0)) == WHITE
+    assert open_image(Image.new("RGBA", (4, 4), (255, 255, 255, 0))).getpixel((0, 0)) == WHITE
+
+
+def png(bits: int, colour_type: int, row: bytes, width: int, transparent: bytes) -> bytes:
+    """Returns a PNG of one row, which Pillow does not write: few bits, or 16 bits of three channels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, 1, bits, colour_type, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + row)
+    parts = ((b"IHDR", header), (b"tRNS", transparent), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("file", "seen"),
+    [
+        (png(16, 0, struct.pack(">HH", 1000, 30000), 2, struct.pack(">H", 1000)), (117, 117, 117)),
+        (png(16, 2, struct.pack(">6H", 500, 600, 700, 30000, 0, 0), 2, struct.pack(">3H", 500, 600, 700)), (117, 0, 0)),
+        (png(4, 0, bytes([0x4C]), 2, struct.pack(">H", 4)), (204, 204, 204)),
+        (png(2, 0, bytes([0b01100000]), 2, struct.pack(">H", 1)), (170, 170, 170)),
+        (png(1, 0, bytes([0b01000000]), 2, struct.pack(">H", 1)), None),
+    ],
+)
+def test_a_transparent_value_of_any_number_of_bits(file: bytes, seen: tuple[int, int, int] | None) -> None:
+    image = open_image(file)
+    if seen is None:  # black, and a transparent white
+        assert [image.getpixel((x, 0)) for x in (0, 1)] == [(0, 0, 0), WHITE]
+        return
+    assert image.getpixel((0, 0)) == WHITE
+    assert image.getpixel((1, 0)) == seen
 
 
 def test_exif_orientation_is_applied() -> None:
