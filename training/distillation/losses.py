@@ -119,7 +119,7 @@ class FrozenImageLoss(nn.Module):
         texts = self.model(captions)["sentence_embedding"].float()
         against_images = self.progress >= self.objective.contrastive_after
         false_texts = None
-        if against_images and self.objective.negatives:
+        if self.objective.negatives:
             false_texts = self.model(false_captions[0])["sentence_embedding"].float()
         with torch.autocast(texts.device.type, enabled=False):  # bf16 would take similar images for the same
             batch = _Batch.of(texts, labels.to(texts), false_texts, self)
@@ -138,7 +138,12 @@ class FrozenImageLoss(nn.Module):
         if objective.structure and any(step_state.sizes):
             structure = structure_loss(batch.every_text, every.targets)
             loss = loss + objective.structure * structure * step_state.weight_of_all
-        if not against_images or own.images is None or own.has_false is None or every.images is None:
+        if own.images is None or own.has_false is None or every.images is None:
+            return loss
+        if batch.false_texts is not None:
+            choice = negatives_loss(batch.texts, batch.false_texts, own.images, scale) * own.has_false
+            loss = loss + objective.negatives * choice.mean() * step_state.weight
+        if not against_images:
             return loss
         imaged = every.has_image
         if objective.contrastive and any(step_state.sizes) and bool(imaged.any()):
@@ -147,9 +152,6 @@ class FrozenImageLoss(nn.Module):
         if batch.bank is not None and batch.same is not None:
             against_bank = bank_loss(batch.texts, own.images, batch.bank, scale, batch.same) * own.has_image
             loss = loss + objective.bank * against_bank.mean() * step_state.weight
-        if batch.false_texts is not None:
-            choice = negatives_loss(batch.texts, batch.false_texts, own.images, scale) * own.has_false
-            loss = loss + objective.negatives * choice.mean() * step_state.weight
         return loss
 
 

@@ -90,28 +90,6 @@ def english_caption(scene: Scene, rng: random.Random, *, complete: bool = False)
     return _as_typed(_pick(wordings, rng), rng)
 
 
-def short_turkish_caption(scene: Scene, rng: random.Random) -> str:
-    """Captions the objects, or one of them, in Turkish, without colour, size and setting.
-
-    Args:
-        scene: the scene that the caption describes.
-        rng: draws the wording.
-    """
-    number = COUNTS[scene.count][1]
-    if scene.second is None:
-        return _as_typed(f"{number} {_pick(OBJECTS[scene.first[0]].turkish, rng).word}", rng)
-    first, relation, second = _either_way(scene, scene.second, rng)
-    noun, owner = (_pick(OBJECTS[item[0]].turkish, rng) for item in (first, second))
-    where = _pick(RELATIONS[relation].turkish, rng)
-    wordings = [
-        f"{owner.genitive()} {where} bir {noun.word}",
-        f"bir {owner.genitive()} {where} {noun.word}",
-        f"{noun.word} ve {owner.word}",
-        f"bir {noun.word}",
-    ]
-    return _as_typed(_pick(wordings, rng), rng)
-
-
 def short_english_caption(scene: Scene, rng: random.Random) -> str:
     """Captions the objects, or one of them, in English, without colour, size and setting.
 
@@ -133,23 +111,6 @@ def short_english_caption(scene: Scene, rng: random.Random) -> str:
         what,
     ]
     return _as_typed(_pick(wordings, rng), rng)
-
-
-def colour_caption(scene: Scene, rng: random.Random) -> str:
-    """Captions the colours, or one of them, and the setting in Turkish, without object names.
-
-    Args:
-        scene: the scene that the caption describes.
-        rng: draws the wording.
-    """
-    setting, synonym = _pick(SETTINGS[scene.setting].turkish, rng), rng.random()
-    colours = [_at(COLOURS[name].turkish, synonym) for name in _some_colours(scene, rng)]
-    if scene.count > 1:
-        what = f"{COUNTS[scene.count][1]} {colours[0]} şey"
-    else:
-        what = " ve ".join(f"{colour} bir şey" for colour in colours)
-        what += " ve başka bir şey" if scene.second is not None and len(colours) == 1 else ""
-    return _as_typed(_pick([f"{setting} {what}", f"{what}, {setting}", f"{setting} {what} var"], rng), rng)
 
 
 def english_colour_caption(scene: Scene, rng: random.Random) -> str:

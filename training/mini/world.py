@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from training.mini.captions import (
-    colour_caption,
     english_caption,
     english_colour_caption,
     short_english_caption,
-    short_turkish_caption,
     turkish_caption,
 )
 from training.mini.negatives import colour_claims_of, false_caption, probes
@@ -23,24 +21,13 @@ from turkish_clip.atomic import atomic_folder
 SMALLEST_GROUP = 4
 MOST_TRIES = 5000
 SMALL_CLIP = Path(__file__).parent / "clip"
-EDITION = 7  # of drawings and wordings: a folder of another edition is drawn again
+EDITION = 8  # of drawings and wordings: a folder of another edition is drawn again
 CAPTIONS_PER_IMAGE = 5
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """How many captions of each kind a training image has: of the whole scene, of objects alone, of colours alone."""
-
-    whole: int
-    short: int
-    coloured: int
-
-
-# Without short captions, a model learns colours and never shapes; without those of colours, it does not learn what a
-# colour's name alone means. The shorter half of the English ones are those of the objects, the longer half those of the
-# whole scene, which matters to `pretrain`. Whose a colour is can be learnt from whole scenes alone: a student that
-# meets frozen image embeddings, whose shapes are learnt already, needs more of them.
-ENGLISH, TURKISH = Mixture(2, 2, 1), Mixture(4, 1, 1)
+# Of the English captions of a training image two name only the objects and one only the colours. Without the former,
+# `pretrain` learns colours and never shapes; without the latter, not what a colour's name alone means. Their shorter
+# half are those of the objects, the longer half those of the whole scene, which matters to it. A student of frozen image
+# embeddings, which tell shapes from colours already, learns both from whole scenes, and from these alone whose a colour is.
+WHOLE_ENGLISH, SHORT_ENGLISH = 2, 2
 NEGATED = 0.15  # fraction of the short captions that say which colour an object does not have
 HELD_OUT_STYLES = {"bold": 0.1, "contour": 0.1}  # fractions of the test images
 
@@ -62,7 +49,7 @@ def write_world(folder: Path, size: WorldSize) -> Path:
     `labels` (the object classes in Turkish). No image of train shows a scene of a kind (`Scene.kind`) that validation
     or test shows. Those two are galleries of near neighbours: most images differ from others in one attribute
     alone, and each caption is true of one image. Their lists `negatives` (records of `probes`) and `slices` say what
-    is to be measured apart. Some captions of train name only objects or only colours; its list
+    is to be measured apart. Some English captions of train name only objects or only colours; its list
     `negative_captions_en` has in the place of each English caption one that is false for the image, or an empty text;
     its list `tags` says what belongs to what ("red car", "car above").
 
@@ -169,27 +156,14 @@ def _objects(scene: Scene) -> str:
 
 def _training_captions(scene: Scene, rng: random.Random) -> dict[str, list[str]]:
     """Returns the columns of captions, Turkish and English, and of false captions, English."""
-    english = _true_and_false(scene, ENGLISH, rng, english=True)
-    english |= {english_colour_caption(scene, rng): "" for _ in range(ENGLISH.coloured)}
-    turkish = [*_true_and_false(scene, TURKISH, rng, english=False)]
-    turkish += [colour_caption(scene, rng) for _ in range(TURKISH.coloured)]
-    return {
-        "captions": list(dict.fromkeys(turkish)),
-        "captions_en": list(english),
-        "negative_captions_en": list(english.values()),
-    }
-
-
-def _true_and_false(scene: Scene, mixture: Mixture, rng: random.Random, *, english: bool) -> dict[str, str]:
-    """Returns captions of the whole scene and of its objects alone, each with a false one, or with an empty text."""
-    whole, short = (english_caption, short_english_caption) if english else (turkish_caption, short_turkish_caption)
-    captions: dict[str, str] = {}
-    for caption in [whole] * mixture.whole + [short] * mixture.short:
+    false: dict[str, str] = {}
+    for caption in [english_caption] * WHOLE_ENGLISH + [short_english_caption] * SHORT_ENGLISH:
         seed = rng.random()
-        if caption is short and rng.random() < NEGATED:
-            _, *denials = colour_claims_of(scene, rng)
-            true, false = (denial[1 if english else 0] for denial in denials)
+        if caption is short_english_caption and rng.random() < NEGATED:
+            _, (_, denial), (_, false_denial) = colour_claims_of(scene, rng)
+            false.setdefault(denial, false_denial)
         else:
-            true, false = caption(scene, random.Random(seed)), false_caption(scene, caption, seed, rng)
-        captions.setdefault(true, false)
-    return captions
+            false.setdefault(caption(scene, random.Random(seed)), false_caption(scene, caption, seed, rng))
+    false.setdefault(english_colour_caption(scene, rng), "")
+    turkish = dict.fromkeys(turkish_caption(scene, rng) for _ in range(CAPTIONS_PER_IMAGE))
+    return {"captions": list(turkish), "captions_en": list(false), "negative_captions_en": list(false.values())}

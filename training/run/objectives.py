@@ -35,7 +35,7 @@ class Objective:
         bank: weight of the contrastive loss against a bank of the embeddings of training images.
         negatives: weight of the choice between a caption and its false caption (training/pairs/negatives.py).
         structure: weight of the squared difference between the cosines of the captions and those of their targets.
-        contrastive_after: fraction of the training after which the losses against images are added.
+        contrastive_after: fraction of the training after which the contrastive losses are added.
         centred: whether the mean of all training targets is subtracted from each.
         aligned: whether the target is of the English caption alone that a caption translates, where that is known.
         raw: whether targets and student embeddings keep the norm that the models give them, as for the baselines.
@@ -119,6 +119,9 @@ OBJECTIVES = {
         negatives=1,
         contrastive_after=0.5,
         words=f"{IMAGES}; {SECOND_HALF} {IN_BATCH_CONTRASTIVE}; and {NEGATIVES}.",
+    ),
+    "mse_then_bank_negatives": Objective(
+        bank=1, negatives=1, contrastive_after=0.5, words=f"{IMAGES}; {SECOND_HALF} {BANK}; and {NEGATIVES}."
     ),
     "mse_bank_negatives": Objective(bank=1, negatives=1, words=f"{IMAGES}; plus {BANK}; plus {NEGATIVES}."),
 }

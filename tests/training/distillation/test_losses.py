@@ -156,7 +156,7 @@ class Batch:
                     others = [vector for vector in bank if not np.allclose(vector, images[row], atol=1e-6)]
                     logits = [own, *(scale * float(texts[row] @ vector) for vector in others)]
                     total += objective.bank * (math.log(sum(map(math.exp, logits))) - own) / 9
-                if against_images and self.has_false[row]:
+                if self.has_false[row]:
                     other = scale * float(false_texts[row] @ images[row])
                     total += objective.negatives * math.log(1 + math.exp(other - own)) / 9
                 for column in range(9):
