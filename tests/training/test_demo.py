@@ -9,13 +9,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from linear_probe import colours_of, places_of, probe_accuracy
 
 from training import demo
+from training.embeddings.store import read_embeddings
 from training.mini.words import COLOURS, OBJECTS
+from training.mini.world import scenes_of
 from turkish_clip.dual_encoder import load_dual_encoder
 from turkish_clip.few_shot import FewShotClassifier
 from turkish_clip.search.index import ImageIndex
 from turkish_clip.zero_shot import ImageClassifier, ZeroShotClassifier
+
+
+def linear_probes(run: Path) -> dict[str, float]:
+    """Returns what a linear probe reads off the image embeddings of a run on the miniature world."""
+    embeddings = read_embeddings(run / "embeddings")
+    vectors, scenes = {}, {}
+    for split, count in (("train", 8000), ("test", 600)):
+        scenes[split] = scenes_of(split, count, 0)
+        vectors[split] = embeddings.unit_rows([f"{split}-{number:05d}" for number in range(count)])
+    both = (vectors["train"], scenes["train"], vectors["test"], scenes["test"])
+    return {"binding": probe_accuracy(*both, colours_of), "relation": probe_accuracy(*both, places_of)}
 
 
 @pytest.mark.slow
@@ -23,14 +37,18 @@ def test_the_demo_reaches_its_goals(tmp_path: Path, capsys: pytest.CaptureFixtur
     results = demo.main(["--run", str(tmp_path / "demo")])
     assert results["images"] >= 500
     for direction in ("text_to_image", "image_to_text"):
-        assert results[direction]["recall_at_1"] >= 0.75
-        assert results[direction]["recall_at_5"] >= 0.97
-        assert results[direction]["recall_at_1"] >= results[f"teacher_{direction}"]["recall_at_1"] - 0.02
+        assert results[direction]["recall_at_1"] >= 0.85
+        teacher = results[f"teacher_{direction}"]
+        assert results[direction]["ci95"]["recall_at_1"][1] >= teacher["recall_at_1"]  # no worse within its interval
     retention = {name: corrupted["retention"] for name, corrupted in results["robustness"].items()}
     assert retention["ascii"] >= 0.97
     assert retention["upper"] >= 0.99
     assert retention["typo"] >= 0.85
     assert retention["nfd"] == 1.0
+    linear = linear_probes(tmp_path / "demo")
+    for name in ("binding", "relation"):
+        student = results["probes"][name]["student"]["value"]
+        assert student >= max(0.75, 0.9 * linear[name]), (name, student, linear[name])
     assert results["temperature"]["candidate_kind"] == "labels"
     assert results["temperature"]["calibration"]["after"]["expected_calibration_error"] <= 0.05
     printed = capsys.readouterr().out
@@ -82,8 +100,8 @@ def test_the_demos_run_is_a_model_to_use(tmp_path: Path) -> None:
 
         zero_shot = accuracy(ZeroShotClassifier(encoder, labels))
         assert (
-            zero_shot >= {"objects": 0.94, "colours": 0.95}[kind]
-        )  # 0.943 and 0.955 in training/README.md; processors differ
+            zero_shot >= {"objects": 0.91, "colours": 0.93}[kind]
+        )  # 0.927 and 0.948 in training/README.md; processors differ
         few_shot = []
         train = [row for row in rows if row["split"] == "train"]
         for seed in range(5):

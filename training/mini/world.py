@@ -25,8 +25,9 @@ EDITION = 8  # of drawings and wordings: a folder of another edition is drawn ag
 CAPTIONS_PER_IMAGE = 5
 # Of the English captions of a training image two name only the objects and one only the colours. Without the former,
 # `pretrain` learns colours and never shapes; without the latter, not what a colour's name alone means. Their shorter
-# half are those of the objects, the longer half those of the whole scene, which matters to it. A student of frozen image
-# embeddings, which tell shapes from colours already, learns both from whole scenes, and from these alone whose a colour is.
+# half are those of the objects, the longer half those of the whole scene, which matters to it. A student of frozen
+# image embeddings, which tell shapes from colours already, learns both from whole scenes, and from these alone whose a
+# colour is.
 WHOLE_ENGLISH, SHORT_ENGLISH = 2, 2
 NEGATED = 0.15  # fraction of the short captions that say which colour an object does not have
 HELD_OUT_STYLES = {"bold": 0.1, "contour": 0.1}  # fractions of the test images
@@ -66,7 +67,7 @@ def write_world(folder: Path, size: WorldSize) -> Path:
         lines = []
         for split in ("train", "validation", "test"):
             (partial / split).mkdir()
-            for number, scene in enumerate(_scenes(split, getattr(size, split), size.seed)):
+            for number, scene in enumerate(scenes_of(split, getattr(size, split), size.seed)):
                 key, name = f"{size.seed} {split} {number}", f"{split}/{number:05d}.png"
                 draw_scene(scene, random.Random(key)).save(partial / name, compress_level=1)
                 row = _row(name, split, scene, random.Random(f"{key} captions"))
@@ -76,7 +77,14 @@ def write_world(folder: Path, size: WorldSize) -> Path:
     return folder
 
 
-def _scenes(split: str, count: int, seed: int) -> list[Scene]:
+def scenes_of(split: str, count: int, seed: int) -> list[Scene]:
+    """Returns the scenes of a split's images, in order.
+
+    Args:
+        split: train, validation or test.
+        count: number of images.
+        seed: of the world.
+    """
     rng = random.Random(f"{seed} {split}")
     if split != "train":
         return _gallery(split, count, rng)

@@ -149,10 +149,11 @@ class DistillConfig(EmbeddingsConfig):
     max_tokens: int = option(128, "tokens per caption; longer captions are cut", low=8, high=8192)
     prompt: str = option("", "text before each caption, such as 'query: ' of E5; saved as the model's default prompt")
     dense_start: str = option(
-        "ridge",
+        "auto",
         "weights that the Dense layer starts with: the ridge regression from the backbone's pooled embeddings onto the "
-        "regression targets (a closed form), or random ones",
-        choices=("ridge", "random"),
+        "regression targets (a closed form), or random ones; auto: ridge, but random for a scratch backbone that is "
+        "trained",
+        choices=("auto", "ridge", "random"),
     )
     epochs: float = option(
         -1.0,
@@ -195,7 +196,7 @@ class DistillConfig(EmbeddingsConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_multiple_of_32(self, "scratch_hidden")
-        if not self.epochs and self.dense_start != "ridge":
+        if not self.epochs and self.dense_start == "random":
             raise ConfigError(
                 f"expected 'dense_start' ridge with 'epochs' 0, the closed form alone, got {self.dense_start!r}; "
                 "leave it out, or train"
@@ -239,7 +240,8 @@ class DistillConfig(EmbeddingsConfig):
     @property
     def starts_from_closed_form(self) -> bool:
         """Whether the Dense layer starts as the closed form; that of `init` is kept."""
-        return self.dense_start == "ridge" and not self.init
+        untrained = self.backbone == "scratch" and bool(self.epochs)  # regressing from random features (LOG.md)
+        return not self.init and (self.dense_start == "ridge" or (self.dense_start == "auto" and not untrained))
 
     @property
     def peak_learning_rate(self) -> float:

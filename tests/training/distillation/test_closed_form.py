@@ -26,7 +26,7 @@ from turkish_clip.encoder import load_model
 from turkish_clip.metrics import unit
 
 SMALL = (
-    "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
+    "--backbone scratch --dense_start ridge --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
     "--batch_size 16 --evaluations 2 --device cpu"
 )
 
@@ -96,6 +96,13 @@ def test_three_epochs_or_a_thousand_steps() -> None:
 def test_no_training_needs_the_closed_form() -> None:
     with pytest.raises(ConfigError, match="expected 'dense_start' ridge with 'epochs' 0"):
         DistillConfig(captions="x", run="r", epochs=0, dense_start="random")
+    config = DistillConfig(captions="x", run="r")
+    assert config.starts_from_closed_form
+    scratch = replace(config, backbone="scratch")
+    assert not scratch.starts_from_closed_form
+    assert replace(scratch, epochs=0).starts_from_closed_form
+    assert replace(scratch, dense_start="ridge").starts_from_closed_form
+    assert not replace(config, init="x").starts_from_closed_form
 
 
 @pytest.fixture(scope="module")
