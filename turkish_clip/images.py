@@ -160,7 +160,8 @@ def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
-        rawmode = str(image.tile[0][3]) if getattr(image, "tile", None) else ""
+        tiles = getattr(image, "tile", None)  # of a file that is not decoded yet
+        rawmode = str(tiles[0][3]) if tiles else ""
         image.load()
     except Exception as error:  # as above: decoders raise many unrelated types
         raise ImageError(name, "a truncated or damaged image") from error

@@ -146,6 +146,8 @@ def test_without_english_captions_there_is_no_teacher_reference(
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for row in rows:
         del row["captions_en"]
+        for record in row.get("negatives", []):
+            del record["caption_en"], record["negative_en"]
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     copied = run.parent / "copied"
     shutil.copytree(run, copied, dirs_exist_ok=True)
@@ -207,13 +209,20 @@ def test_negatives_and_slices_are_measured_and_shown(
     assert page.count('<tr><td lang="tr">') == 20
 
 
-def test_what_was_not_measured_is_not_shown(results: dict[str, Any], run: Path) -> None:
+def test_what_was_not_measured_is_not_shown(argv: list[str], run: Path, captioned_folder: Path) -> None:
+    def without(row: dict[str, Any]) -> None:
+        row.pop("negatives", None)
+        row.pop("slices", None)
+
+    source = changed_source(captioned_folder, run.parent / "no-probes", without)
+    copied = run.parent / "copied-no-probes"
+    shutil.copytree(run, copied)
+    results = evaluate.main([*argv, "--captions", str(source), "--run", str(copied)])
     assert (results["probes"], results["slices"]) == ({}, {})
-    page = (run / "report.html").read_text(encoding="utf-8")
+    page = (copied / "report.html").read_text(encoding="utf-8")
     assert "Probes:" not in page
     assert "Slices:" not in page
-    lines = evaluate.probe_lines({name: value for name, value in results.items() if name != "prompts"})
-    assert lines == []
+    assert evaluate.probe_lines({name: value for name, value in results.items() if name != "prompts"}) == []
 
 
 def test_no_model_and_a_model_of_another_width(argv: list[str], tiny_bert: Path, run: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
-from training.mini import scene
+from training.mini import captions, scene
 from training.mini.world import SMALL_CLIP
 from turkish_clip.embed import EmbeddedBatch, bf16_weights, embed_batches, fast_dtype
 from turkish_clip.encoder import load_model
@@ -150,7 +150,7 @@ class Gallery:
         scenes = [scene.random_scene(rng) for _ in range(images)]
         self.files = [self._jpeg(drawn, rng) for drawn in scenes]
         self.relevance = Relevance.from_captions(
-            [[scene.english_caption(drawn, rng) for _ in range(2)] for drawn in scenes]
+            [[captions.english_caption(drawn, rng) for _ in range(2)] for drawn in scenes]
         )
         self.texts = unit(load_model(SMALL_CLIP, device="cpu").encode(self.relevance.texts, batch_size=64))
 

@@ -26,8 +26,8 @@ from turkish_clip.encoder import load_model
 from turkish_clip.metrics import unit
 
 SMALL = (
-    "--backbone scratch --dense_start ridge --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
-    "--batch_size 16 --evaluations 2 --device cpu"
+    "--backbone scratch --dense_start ridge --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 "
+    "--max_tokens 32 --batch_size 16 --evaluations 2 --device cpu"
 )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training.mini.scene import random_scene, turkish_caption
+from training.mini.captions import turkish_caption
+from training.mini.scene import random_scene
 from training.pairs.negatives import COLOURS, NEAR, RELATIONS, FalseCaptions, false_caption, read_exchanges
 from training.run.source import SourceError
 from turkish_clip.text import lower, upper
