@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from training.data.columns import SPLIT_NAMES, Columns
-from training.data.hub_datasets import hub_records
+from training.data.readers.hub_datasets import hub_records
 from training.data.samples import Record, Row, SkippedSample, merged
 from training.data.store import SPLITS, IdIndex, LazyImageCodec, Rows, RowWriter, SkippedWriter, SplitNumbers
-from training.data.tables import is_table, json_lines, table_records
-from training.data.webdataset import is_shards, shard_records, shards_below, shards_of
+from training.data.readers.tables import is_table, json_lines, table_records
+from training.data.readers.webdataset import is_shards, shard_records, shards_below, shards_of
 from training.run.source import Source, SourceConfig, SourceError, is_mini
 from turkish_clip.atomic import atomic_write
 
@@ -252,7 +252,7 @@ def _records(source: Source, run: Path) -> Iterator[Record]:
             "check the path (a Hub id is owner/name)"
         )
     if source.captions_streaming:
-        from training.data.hub_datasets import streamed_records
+        from training.data.readers.hub_datasets import streamed_records
 
         return streamed_records(source.captions, source.captions_config, source.captions_revision)
     return hub_records(source.captions, source.captions_config or None, source.captions_revision or None)
@@ -275,7 +275,7 @@ def _folder_records(folder: Path) -> Iterator[Record]:
     if shards := shards_below(folder):
         yield from shard_records(shards, folder)
     elif any(folder.rglob("*.parquet")):
-        from training.data.hub_datasets import streamed_records
+        from training.data.readers.hub_datasets import streamed_records
 
         yield from streamed_records(str(folder), "", "")
     else:

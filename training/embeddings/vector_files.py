@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from training.data.columns import IMAGE_COLUMNS
 from training.data.lazy_images import one_line_errors
-from training.data.parquet import READ_BYTES
-from training.data.tables import is_table, table_records
+from training.data.readers.parquet import READ_BYTES
+from training.data.readers.tables import is_table, table_records
 from training.embeddings.manifest import EmbeddingsError
 from training.run.config import ImportConfig
 from turkish_clip.errors import one_line

@@ -90,7 +90,7 @@ def test_a_data_set_with_images_inside(tmp_path: Path) -> None:
     folder = tmp_path / "org" / "name"
     folder.mkdir(parents=True)
     Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
-    from training.data.hub_datasets import hub_records
+    from training.data.readers.hub_datasets import hub_records
 
     records = list(hub_records(str(folder), None, None))
     image = records[1].image("image")

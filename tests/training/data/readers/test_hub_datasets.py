@@ -30,7 +30,7 @@ from training.data.sources import read_captions
 from training.run.config import EmbedConfig, read
 from training.run.source import SourceConfig, SourceError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SMALL = "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 --epochs 1"
 RECORD = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

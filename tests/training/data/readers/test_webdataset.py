@@ -18,7 +18,7 @@ from samples import paint
 
 from training import embed_images
 from training.data.sources import Captions, read_captions
-from training.data.webdataset import MAX_TEXT_BYTES, ShardImage, shard_records
+from training.data.readers.webdataset import MAX_TEXT_BYTES, ShardImage, shard_records
 from training.embeddings import shard_writer
 from training.run.source import SourceConfig, SourceError
 

@@ -31,7 +31,7 @@ def table_records(path: Path, *, confined: bool) -> Iterator[Record]:
     """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        from training.data.parquet import parquet_rows
+        from training.data.readers.parquet import parquet_rows
 
         rows = parquet_rows(str(path), path.parent, confined=confined, paths_are_names=True)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.data.lazy_images import LazyImage, MissingImage, StreamedImage, one_line_errors
-from training.data.parquet import parquet_rows
+from training.data.readers.parquet import parquet_rows
 from training.data.samples import Record
 from training.run.provenance import commit_of
 from training.run.source import SourceError

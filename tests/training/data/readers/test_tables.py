@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from samples import paint, write_rows
 
-from training.data.hub_datasets import hub_records
+from training.data.readers.hub_datasets import hub_records
 from training.data.sources import read_captions
 from training.run.source import SourceConfig, SourceError
 
