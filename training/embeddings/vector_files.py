@@ -231,7 +231,7 @@ def _npy_file(path: Path, names: Path, named: Sequence[str], option: str, conten
     if not names.is_file():
         raise EmbeddingsError(f"expected the names of the rows of {path} in {names}, got no file; name one")
     columns = Columns("")
-    if is_table(names):
+    if is_table(names) and names.suffix != ".txt":
         found = _columns_of(names)
         columns = Columns(
             _existing(named, found, names, option),

@@ -14,6 +14,7 @@ from training.data.samples import Row
 from training.data.sources import hash_fraction, read_captions
 from training.run.config import EmbedConfig, read
 from training.run.recipe import ConfigError
+from training.data.splits import SplitMeanings
 from training.run.source import SourceConfig, SourceError
 from turkish_clip.images import ImageError
 
@@ -92,7 +93,7 @@ def test_a_data_set_with_images_inside(tmp_path: Path) -> None:
     Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
     from training.data.readers.hub_datasets import hub_records
 
-    records = list(hub_records(str(folder), None, None))
+    records = list(hub_records(str(folder), None, None, SplitMeanings(source(folder))))
     image = records[1].image("image")
     assert Row("x", image, (), (), "train").open().getpixel((0, 0)) == (1, 0, 0)
     assert records[1].values["caption0"] == "b"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from training.data.lazy_images import LazyImage, MissingImage, StreamedImage, one_line_errors
 from training.data.readers.parquet import parquet_rows
 from training.data.samples import Record
+from training.data.splits import SplitMeanings
 from training.run.provenance import commit_of
 from training.run.source import SourceError
 from turkish_clip.errors import one_line
@@ -31,6 +32,10 @@ class DatasetImage(LazyImage):
     row: int
     column: str
 
+    @property
+    def place(self) -> str:
+        return f"row {self.row + 1} of the split {self.dataset.split}"
+
     def read(self) -> bytes | Path:
         value = self.dataset[self.row][self.column]
         if isinstance(value, dict):
@@ -40,13 +45,14 @@ class DatasetImage(LazyImage):
         return value if isinstance(value, bytes) else Path(value)
 
 
-def hub_records(name: str, config: str | None, revision: str | None) -> Iterator[Record]:
+def hub_records(name: str, config: str | None, revision: str | None, meanings: SplitMeanings) -> Iterator[Record]:
     """Reads a data set of the Hub, downloaded or from the local cache, and leaves its images undecoded.
 
     Args:
         name: Hub id, or a folder in the layout of one.
         config: configuration of the data set; None means its only one.
         revision: branch, tag or commit; None means main.
+        meanings: what names of splits mean in the source.
 
     Raises:
         SourceError: the data set can't be loaded; the message gives the reason.
@@ -58,6 +64,7 @@ def hub_records(name: str, config: str | None, revision: str | None) -> Iterator
     except Exception as error:  # the client raises its own, the network's and the file system's errors alike
         raise _no_data_set(name, error) from error
     splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict({"": loaded})
+    meanings.check_layout(map(str, splits), "splits")
     for split, dataset in splits.items():
         for column, feature in dataset.features.items():
             if isinstance(feature, Image):
@@ -92,6 +99,14 @@ class HubFileImage(LazyImage):
 
     address: str
 
+    @property
+    def place(self) -> str:
+        return self.address
+
+    @property
+    def is_remote(self) -> bool:
+        return True
+
     def read(self) -> bytes:
         import fsspec
 
@@ -111,6 +126,10 @@ class HubImageStore:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_remote(self) -> bool:
+        return True
 
     def start(self, number: int) -> int:
         return 0
@@ -139,7 +158,7 @@ class HubImageStore:
         return content
 
 
-def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
+def streamed_records(name: str, config: str, revision: str, meanings: SplitMeanings) -> Iterator[Record]:
     """Reads a data set row by row, without a local copy of it.
 
     Of Parquet files only the columns without images are read; other files are read whole, and their images dropped.
@@ -149,6 +168,7 @@ def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
         name: Hub id, or a folder in the layout of one.
         config: configuration of the data set; empty means its only one.
         revision: branch, tag or commit; empty means main.
+        meanings: what names of splits mean in the source.
 
     Raises:
         SourceError: the data set can't be loaded; the message gives the reason.
@@ -162,13 +182,16 @@ def streamed_records(name: str, config: str, revision: str) -> Iterator[Record]:
     files = getattr(builder.config, "data_files", None)
     if builder.name == "parquet" and files:
         root = Path(name) if Path(name).is_dir() else None
+        meanings.check_layout(map(str, files), "splits")
         for split, paths in files.items():
             parts = (parquet_rows(str(path), root, confined=True, paths_are_names=False) for path in paths)
             for number, values in enumerate(itertools.chain.from_iterable(parts), start=1):
                 yield Record(values, root, True, number, split=str(split))
         return
     commit = commit_of(name, revision, "dataset") or revision  # rows and images of one commit
-    for split in _splits(name, config, commit):
+    splits = _splits(name, config, commit)
+    meanings.check_layout(splits, "splits")
+    for split in splits:
         stores: dict[str, HubImageStore] = {}  # one object per column, shared by all rows
         with one_line_errors(name):
             for number, values in enumerate(_split(name, config, commit, split), start=1):

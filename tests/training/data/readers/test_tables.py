@@ -14,6 +14,7 @@ from samples import paint, write_rows
 
 from training.data.readers.hub_datasets import hub_records
 from training.data.sources import read_captions
+from training.data.splits import SplitMeanings
 from training.run.source import SourceConfig, SourceError
 
 CAPTIONS = ["kırmızı şeker", "İki ağaç ve bir göl"]
@@ -221,6 +222,6 @@ def test_columns_of_a_data_set_by_every_kind(folder: Path) -> None:
             rows = read_captions(source(data, image_column=image, caption_columns=columns)).rows
             assert rows[0].captions == first
             assert rows[0].open().size == (40, 40)
-    records = list(hub_records(str(data), None, None))
+    records = list(hub_records(str(data), None, None, SplitMeanings(source(data))))
     assert [record.image("raw").read() for record in records] == content  # type: ignore[union-attr]
     assert [record.image("cell").read() for record in records] == content  # type: ignore[union-attr]
