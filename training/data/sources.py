@@ -155,7 +155,7 @@ class _Reading:
         if columns is None or last is None:
             raise SourceError(
                 f"expected captions in {source.captions}, got none in {self.total - before} rows "
-                f"({_commonest(reasons) or 'empty'}); {_advice(reasons)}"
+                f"({_commonest(reasons) or 'it is empty'}); {_advice(reasons)}"
             )
         writer.add(last)
         identity = Identity(source, bool(columns.image_id), self.check_files)
