@@ -19,8 +19,8 @@ from training import distill, embed_images
 from training.distillation.losses import ShardedMSELoss
 from training.embeddings.manifest import EmbeddingsError
 from training.embeddings.store import read_embeddings
-from training.run.record import RunError
 from training.run.recipe import ConfigError
+from training.run.record import RunError
 from training.run.source import SourceError
 from turkish_clip.encoder import load_model
 

@@ -136,5 +136,3 @@ def decoded_image(cell: str) -> bytes:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         return b""
-
-

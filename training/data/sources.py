@@ -178,7 +178,9 @@ class _Reading:
                 "others, or name another column with --split_column"
             )
         if len(places) < len(rows):
-            self.left_out[f"of validation and test in {source.captions}, which has texts alone"] += len(rows) - len(places)
+            self.left_out[f"of validation and test in {source.captions}, which has texts alone"] += len(rows) - len(
+                places
+            )
         return rows.take(places)
 
     def _own_split(self, source: Source, rows: Rows) -> str:

@@ -205,4 +205,3 @@ def _swapped(groups: Iterable[str]) -> dict[str, str]:
                 alike[(*words[:place], "", *words[place + 1 :])].append((group, word))
     pairs = (pair for found in alike.values() if len({split_of(word) for _, word in found}) > 1 for pair in found)
     return dict(pairs)
-

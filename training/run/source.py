@@ -68,8 +68,9 @@ class Source:
     )
     split_column: str = option("split", "column of the split (train, validation or test), if present; none: no column")
     split_names: tuple[str, ...] = option(
-        (), "what other names of splits mean, in the column, folders, files or the Hub: NAME=train, validation, test or "
-        "none (left out)"
+        (),
+        "what other names of splits mean, in the column, folders, files or the Hub: NAME=train, validation, test or "
+        "none (left out)",
     )
     weight: float = option(
         1.0, f"times per epoch that each training caption is seen; 0.5: every other epoch (above 0 to {MAX_WEIGHT})"

@@ -12,9 +12,9 @@ from samples import write_rows
 
 from training.data.samples import SPLITS, Row
 from training.data.sources import hash_fraction, read_captions
+from training.data.splits import SplitMeanings
 from training.run.config import EmbedConfig, read
 from training.run.recipe import ConfigError
-from training.data.splits import SplitMeanings
 from training.run.source import SourceConfig, SourceError
 from turkish_clip.images import ImageError
 
@@ -246,7 +246,9 @@ def test_no_such_source(tmp_path: Path) -> None:
 def test_windows_1254_is_refused_with_the_fix(tmp_path: Path) -> None:
     images(tmp_path, 1)
     (tmp_path / "metadata.csv").write_bytes("file_name,caption\n0.png,kırmızı şeker\n".encode("cp1254"))
-    with pytest.raises(SourceError, match=r"iconv -f WINDOWS-1254 -t UTF-8 .*/metadata.csv > .*metadata.csv.new && mv "):
+    with pytest.raises(
+        SourceError, match=r"iconv -f WINDOWS-1254 -t UTF-8 .*/metadata.csv > .*metadata.csv.new && mv "
+    ):
         read_captions(source(tmp_path))
 
 

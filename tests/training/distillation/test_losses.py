@@ -22,7 +22,6 @@ from training.data.sources import read_captions
 from training.data.store import Rows
 from training.distillation.losses import (
     ClipLoss,
-    FrozenImageLoss,
     bank_loss,
     clip_loss,
     contrastive_loss,

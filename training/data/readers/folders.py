@@ -154,6 +154,7 @@ def folder_records(folder: Path, meanings: SplitMeanings, images: Path | None = 
     else:
         raise _nothing(folder, found)
 
+
 def _metadata_tables(names: Sequence[str]) -> list[str]:
     """Returns the metadata that is read: that of the folder itself, else one of each folder below it."""
     best: dict[str, str] = {}

@@ -162,7 +162,9 @@ def parquet_folder_records(folder: Path, names: Sequence[str], meanings: SplitMe
     splits = splits_of_files([name.removesuffix(".parquet") for name in names], meanings)
     order = {"train": 0, "validation": 1, "test": 2}
     numbers: Counter[str] = Counter()
-    for _, split, name in sorted((order.get(meanings.known(split), 0), split, name) for split, name in zip(splits, names)):
+    for _, split, name in sorted(
+        (order.get(meanings.known(split), 0), split, name) for split, name in zip(splits, names)
+    ):
         for values in parquet_rows(str(folder / name), folder, confined=True, paths_are_names=False):
             numbers[split] += 1
             yield Record(values, folder, True, numbers[split], split=split or "train")

@@ -47,7 +47,9 @@ def table_records(path: Path, *, confined: bool, folder: Path | None = None) -> 
     if suffix == ".parquet":
         from training.data.readers.parquet import parquet_rows
 
-        for number, values in enumerate(parquet_rows(str(path), root, confined=confined, paths_are_names=True), start=1):
+        for number, values in enumerate(
+            parquet_rows(str(path), root, confined=confined, paths_are_names=True), start=1
+        ):
             yield Record(values, root, confined, number)
         return
     if suffix == ".json" or (suffix in LINES_OF_JSON and _starts_with_list(path)):

@@ -17,10 +17,10 @@ from PIL import Image
 from samples import paint
 
 from training import embed_images
-from training.data.sources import Captions, read_captions
 from training.data.readers.webdataset import MAX_TEXT_BYTES, ShardImage, shard_records
-from training.embeddings import shard_writer
+from training.data.sources import Captions, read_captions
 from training.data.splits import SplitMeanings
+from training.embeddings import shard_writer
 from training.run.source import SourceConfig, SourceError
 
 Part = tuple[str, bytes]
@@ -336,7 +336,10 @@ def test_memory_does_not_grow_with_the_members_of_a_shard(tmp_path: Path) -> Non
         parts = (part for number in range(samples) for part in sample(f"{number:06d}", 1, "ev"))
         path = write_shard(tmp_path / f"{samples}.tar", parts, tarfile.USTAR_FORMAT)
         tracemalloc.start()
-        assert sum(isinstance(r.values["png"], ShardImage) for r in shard_records([path], SplitMeanings(source(path)))) == samples
+        assert (
+            sum(isinstance(r.values["png"], ShardImage) for r in shard_records([path], SplitMeanings(source(path))))
+            == samples
+        )
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
