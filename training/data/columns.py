@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.data.cells import DoubledCell, clean_text, flat, is_cut_list, read_cell
-from training.data.lazy_images import MissingImage
+from training.data.lazy_images import LazyImage, MissingImage
 from training.data.samples import SAMPLE_IMAGE, Negative, Record, Row, SkippedSample
 from training.data.splits import SplitMeanings
 from training.run.source import Source, SourceError
@@ -104,7 +104,7 @@ class Columns:
             optional(source.id_column, usual_id),
         )
         columns._refuse_doubled(record)
-        columns._log(names)
+        columns._log([name for name in names if name == image or not isinstance(record.values[name], LazyImage)])
         return columns
 
     def _refuse_doubled(self, record: Record) -> None:

@@ -27,6 +27,7 @@ COUNTS = re.compile(r"\d+[km]?")
 NEUTRAL = frozenset(
     "of part shard chunk file batch data dataset split set images image captions caption annotations tr turkish".split()
 )
+HUB_SPLITS = "splits"  # of a data set on the Hub, which are always named
 MAX_NAMED = 8  # unknown names that a message lists
 MAX_COUNTED = 100  # names whose rows are counted
 
@@ -105,9 +106,7 @@ class SplitMeanings:
                 "column)"
             )
         for (name, meaning), count in self._read_as.items():
-            if meaning == LEFT_OUT:
-                log.info("%s: %d rows of the split %r are left out", where, count, name)
-            elif meaning != name.lower() and name.lower() not in PLAIN_NAMES:
+            if meaning != LEFT_OUT and meaning != name.lower() and name.lower() not in PLAIN_NAMES:
                 log.info(
                     "%s: the split %r (%d rows) is read as %s; --split_names changes that", where, name, count, meaning
                 )
@@ -128,7 +127,8 @@ class SplitMeanings:
         unknown = [name for name, meaning in found.items() if not meaning]
         listed = ", ".join(map(repr, unknown[:MAX_NAMED])) + (" …" if len(unknown) > MAX_NAMED else "")
         if unknown and "train" not in found.values():
-            log.info("%s: the %s %s are no split, and divided like train", self.source.captions, what, listed)
+            if what == HUB_SPLITS or any(found.values()):
+                log.info("%s: the %s %s are no split, and divided like train", self.source.captions, what, listed)
         elif unknown:
             raise SourceError(
                 f"expected {what} of {self.source.captions} named after train, validation and test, got {listed} "
@@ -147,8 +147,8 @@ def splits_of_files(paths: Sequence[str], meanings: SplitMeanings) -> list[str]:
     """Returns for each file the name of its split, in the words of its path; empty where it has none.
 
     A file's own name decides where it is nothing but a split and numbers (train-00000-of-00001, test1k), then the
-    nearest of its folders. A split at the end of other words (coco-val-000) counts, too; elsewhere, it counts only where
-    another file has another split in its place (train-clean-0, test-clean-0): dev-hayvanlar-000 is no split.
+    nearest of its folders. A split at the end of other words (coco-val-000) counts, too; elsewhere, it counts only
+    where another file has another split in its place (train-clean-0, test-clean-0): dev-hayvanlar-000 is no split.
 
     Args:
         paths: relative paths without suffixes, with forward slashes.

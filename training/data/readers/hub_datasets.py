@@ -13,7 +13,7 @@ from training.data.lazy_images import LazyImage, MissingImage, StreamedImage, on
 from training.data.readers.parquet import parquet_rows
 from training.data.readers.webdataset import IMAGES
 from training.data.samples import Record
-from training.data.splits import SplitMeanings, splits_of_files
+from training.data.splits import HUB_SPLITS, SplitMeanings, splits_of_files
 from training.run.provenance import commit_of
 from training.run.source import LEFT_OUT, SourceError
 from turkish_clip.errors import InputError, one_line
@@ -72,7 +72,7 @@ def hub_records(name: str, config: str | None, revision: str | None, meanings: S
     except Exception as error:  # the client raises its own, the network's and the file system's errors alike
         raise _no_data_set(name, error) from error
     splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict({"": loaded})
-    meanings.check_layout(map(str, splits), "splits")
+    meanings.check_layout(map(str, splits), HUB_SPLITS)
     for split, dataset in splits.items():
         for column, feature in dataset.features.items():
             if isinstance(feature, Image):
@@ -277,7 +277,7 @@ def streamed_records(name: str, config: str, revision: str, meanings: SplitMeani
     files = chosen or getattr(builder.config, "data_files", None)
     if builder.name == "parquet" and files:
         root = Path(name) if Path(name).is_dir() else None
-        meanings.check_layout(map(str, files), "splits")
+        meanings.check_layout(map(str, files), HUB_SPLITS)
         for split, paths in files.items():
             parts = (parquet_rows(str(path), root, confined=True, paths_are_names=False) for path in paths)
             for number, values in enumerate(itertools.chain.from_iterable(parts), start=1):
@@ -286,7 +286,7 @@ def streamed_records(name: str, config: str, revision: str, meanings: SplitMeani
     commit = commit_of(name, revision, "dataset") or revision  # rows and images of one commit
     fixed = tuple((split, tuple(paths)) for split, paths in (chosen or {}).items())
     splits = list(chosen) if chosen else _splits(name, config, commit)
-    meanings.check_layout(splits, "splits")
+    meanings.check_layout(splits, HUB_SPLITS)
     for split in splits:
         stores: dict[str, HubImageStore] = {}  # one object per column, shared by all rows
         with one_line_errors(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ def _object(text: _Text, shape: dict[str, type]) -> Rows:
             yield "", {"file_name": name, **record}
         return
     if shape and all(kind is dict for kind in shape.values()) and not _are_columns(text.path):
-        for name in text.names():
+        for _ in text.names():
             yield "", _record(text.value(), text.path)
         return
     splits = [name for name in lists if split_of(name)]
@@ -198,7 +199,7 @@ def _object(text: _Text, shape: dict[str, type]) -> Rows:
 
 
 def _are_columns(path: Path) -> bool:
-    """Returns whether the first value of a file's object is a record of single values: a column, as pandas writes it."""
+    """Returns whether the first value of a file's object is a column, as pandas writes it: values by number."""
     with _Text(path) as text:
         for _ in text.names():
             first = text.value()
@@ -261,6 +262,16 @@ def _record(value: Any, path: Path) -> dict[str, Any]:
 
 def _unknown(path: Path, shape: dict[str, type]) -> SourceError:
     names = ", ".join(list(shape)[:8]) or "nothing"
+    if _are_columns(path):
+        fresh = path.with_suffix(".jsonl")
+        program = (
+            f"import pandas; pandas.read_json({str(path)!r}).to_json({str(fresh)!r}, orient='records', lines=True, "
+            "force_ascii=False)"
+        )
+        return SourceError(
+            f"expected records in {path}, got the columns {names} as pandas writes them; convert it: python -c "
+            f"{shlex.quote(program)}"
+        )
     return SourceError(
         f"expected a list of records, or Karpathy's or COCO's captions in {path}, got an object of {names}; write one "
         "record a line into a .jsonl file, with file_name and captions"
