@@ -90,8 +90,7 @@ def _entries(folder: str, stamp: int) -> tuple[dict[str, str], dict[str, str]]:
     """Reads a folder that has not changed since `stamp`.
 
     Returns:
-        Composed name → name on disk, of the names that are not composed or no UTF-8; and caseless name → composed
-        name, of all.
+        Composed name → name on disk, and caseless name → composed name.
     """
     composed: dict[str, str] = {}
     caseless: dict[str, str] = {}
@@ -101,8 +100,7 @@ def _entries(folder: str, stamp: int) -> tuple[dict[str, str], dict[str, str]]:
             readings = [text for text in (_decoded(os.fsencode(name), code) for code in DISK_ENCODINGS) if text]
         for text in readings:
             nfc = unicodedata.normalize("NFC", text)
-            if nfc != name:
-                composed.setdefault(nfc, name)
+            composed.setdefault(nfc, name)
             caseless.setdefault(_caseless(nfc), nfc)
     return composed, caseless
 
