@@ -26,6 +26,7 @@ NEGATIVES_COLUMN = "negatives"
 SLICES_COLUMN = "slices"
 NO_COLUMN = "none"  # as negatives_column or slices_column: the usual name means something else in this source
 MAX_NAMED = 12  # columns in a line
+MAX_NAME = 60  # characters of a column's name in a line
 PROBE = "negatives"  # of negatives that are texts alone
 ID_COLUMNS = ("image_id",)
 # Of columns with other names, those that an error offers: open_clip's, Flickr30k's, and what people write.
@@ -67,7 +68,7 @@ class Columns:
             for name in chosen:
                 if name not in record.values and name.partition(".")[0] not in names:
                     raise SourceError(
-                        f"expected the column {name!r} in {source.captions}, got {', '.join(names)}; name one of those"
+                        f"expected the column {name!r} in {source.captions}, got {_named(names)}; name one of those"
                     )
             return chosen
 
@@ -126,7 +127,7 @@ class Columns:
         used = {self.image, self.image_id, self.negatives, self.slices, self.source.split_column}
         used |= {name.partition(".")[0] for name in texts} | set(texts)
         others = [name for name in names if name and name not in used]
-        left = f"; not read: {', '.join(others[:MAX_NAMED])}{' …' if len(others) > MAX_NAMED else ''}" if others else ""
+        left = f"; not read: {_named(others)}" if others else ""
         named = f", ids {self.image_id}" if self.image_id else ""
         images = "" if self.source.text_only or self.image == SAMPLE_IMAGE else f"images {self.image}, "
         log.info("columns of %s: %stexts %s%s%s", self.source.captions, images, ", ".join(texts), named, left)
@@ -224,6 +225,12 @@ class Columns:
         return meanings.of_cell(named) if named else meanings.of_layout(record.split)
 
 
+def _named(names: Sequence[str]) -> str:
+    """Returns the names of columns as a message lists them: in one line, the first of many, and long ones cut."""
+    shown = [" ".join(name.split())[:MAX_NAME] for name in names[:MAX_NAMED]]
+    return (", ".join(shown) + (" …" if len(names) > MAX_NAMED else "")) or "no columns"
+
+
 def _no_columns(missing: dict[str, tuple[str, ...]], names: Sequence[str], source: Source) -> SourceError:
     """Returns the error of a source without columns of the usual names; it says how to name them.
 
@@ -242,7 +249,7 @@ def _no_columns(missing: dict[str, tuple[str, ...]], names: Sequence[str], sourc
         head, dot, field = found.partition(".")
         words.append(f"--{option} {lowered[head] + dot + field if found else 'COLUMN'}")
     return SourceError(
-        f"expected {wanted} in {source.captions}, got {', '.join(names) or 'no columns'}; name "
+        f"expected {wanted} in {source.captions}, got {_named(names)}; name "
         f"{'them' if len(missing) > 1 else 'it'} with {' '.join(words)}"
     )
 

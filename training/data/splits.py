@@ -29,6 +29,7 @@ NEUTRAL = frozenset(
 )
 HUB_SPLITS = "splits"  # of a data set on the Hub, which are always named
 MAX_NAMED = 8  # unknown names that a message lists
+MAX_NAME = 60  # characters of a name in a message
 MAX_COUNTED = 100  # names whose rows are counted
 
 
@@ -99,7 +100,9 @@ class SplitMeanings:
         """
         where = self.source.captions
         if self._unknown:
-            names = ", ".join(f"{name!r} ({count} rows)" for name, count in self._unknown.most_common(MAX_NAMED))
+            names = ", ".join(
+                f"{name[:MAX_NAME]!r} ({count} rows)" for name, count in self._unknown.most_common(MAX_NAMED)
+            )
             raise SourceError(
                 f"expected train, validation or test in column {self.source.split_column!r} of {where}, got {names}; "
                 f"say what they mean: {_choice(self._unknown)}, or name another column with --split_column (none: no "
@@ -125,7 +128,9 @@ class SplitMeanings:
         """
         found = {name: self.known(name) for name in names if name}
         unknown = [name for name, meaning in found.items() if not meaning]
-        listed = ", ".join(map(repr, unknown[:MAX_NAMED])) + (" …" if len(unknown) > MAX_NAMED else "")
+        listed = ", ".join(repr(name[:MAX_NAME]) for name in unknown[:MAX_NAMED]) + (
+            " …" if len(unknown) > MAX_NAMED else ""
+        )
         if unknown and "train" not in found.values():
             if what == HUB_SPLITS or any(found.values()):
                 log.info("%s: the %s %s are no split, and divided like train", self.source.captions, what, listed)
@@ -139,7 +144,7 @@ class SplitMeanings:
 
 def _choice(names: Iterable[str]) -> str:
     """Returns the option that gives names a meaning, as it is typed."""
-    pairs = [f"{name}={'|'.join(SPLIT_MEANINGS)}" for name in list(names)[:MAX_NAMED]]
+    pairs = [f"{' '.join(name.split())[:MAX_NAME]}={'|'.join(SPLIT_MEANINGS)}" for name in list(names)[:MAX_NAMED]]
     return f'--split_names "{",".join(pairs)}" (one of the words for each; {LEFT_OUT}: left out)'
 
 
