@@ -24,12 +24,16 @@ from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError
 
 WORDS = (
-    "kedi", "İki", "ışık", "ağaç,", "'ev'", '"kuş"', "[", "]", "['a', 'b']", "\\", ";", "|", "\t", "{", "}", "é", "e\u0301",
-    "😀", "\u200b", "\u00ad", "NaN", "None", "null", "0", "-1", "=1+1", "--", "#", "%", "data:", "http://x", "..", "/",
+    "kedi", "İki", "ışık", "ağaç,", "'ev'", '"kuş"', "[", "]", "['a', 'b']", "\\", ";", "|", "\t", "{", "}", "é",
+    "e\u0301", "😀", "\u200b", "\u00ad", "NaN", "None", "null", "0", "-1", "=1+1", "--", "#", "%", "data:", "http://x", "..",
+    "/",
 )  # fmt: skip
 SPLITS = ("", "", "train", "train", "test", "val", "Test", "test1k", "validation")
-SWAPS = (b",", b";", b"\t", b"\n", b"\r\n", b'"', b"'", b"[", b"]", b"{", b"}", b"\0", b"\xff", b"\xef\xbb\xbf", b"null", b"1e999", b"NaN",
-         b"\\u0000", b"\\ud800", b"[" * 5000, b"9" * 5000, "ı".encode(), "şöyle".encode("cp1254"), b":", b"//", b"..\\", b"true")  # fmt: skip
+SWAPS = (
+    b",", b";", b"\t", b"\n", b"\r\n", b'"', b"'", b"[", b"]", b"{", b"}", b"\0", b"\xff", b"\xef\xbb\xbf", b"null",
+    b"1e999", b"NaN", b"\\u0000", b"\\ud800", b"[" * 5000, b"9" * 5000, "ı".encode(), "şöyle".encode("cp1254"), b":",
+    b"//", b"..\\", b"true",
+)  # fmt: skip
 TOO_LONG = 20.0  # seconds for one input
 
 
@@ -138,7 +142,7 @@ def attempt(seed: int, folder: Path) -> tuple[str, str]:
         wrong = ["an error of several lines"] if "\n" in str(error) or len(str(error)) > 3000 else []
         if not damaged and any(row.caption and row.image is not None for row in rows):
             wrong.append(str(error))
-    except Exception:  # what this program looks for
+    except Exception:  # noqa: BLE001 - what this program looks for
         ended, wrong = "failed", [traceback.format_exc()]
     if time.monotonic() - begun > TOO_LONG:
         wrong.append(f"took {time.monotonic() - begun:.0f} s")

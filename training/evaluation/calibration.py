@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +21,26 @@ from turkish_clip.metrics import Relevance, Vectors
 from turkish_clip.templates import PHOTOGRAPHS, fill
 from turkish_clip.zero_shot import prompt_averages, softmax
 
+log = logging.getLogger("training")
 CANDIDATES_PER_IMAGE = 10  # captions per choice where there are no labels
 ROUNDS = 20  # each draws a caption for every image and puts the images into groups
 LOWEST, HIGHEST = 1e-3, 1.0  # temperatures that are tried
 BINS = 15
 PAIRS = 20_000  # drawn pairs of an image and another image's caption
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+
+AT_A_BOUND = 0.01  # relative: a temperature as near to LOWEST or HIGHEST was not found between them
+CHANCE_ERRORS = 1.645  # standard errors above chance that are more than chance: 5 %, one-sided
+FOREIGN_FRACTION = 0.3  # of the labels, from which on they are another language's
+# Words of common English labels that are no Turkish words: COCO's, CIFAR's and Fashion-MNIST's classes, colours, others.
+ENGLISH_WORDS = frozenset(
+    "the and with airplane animal apple backpack bag banana bear bed bench bicycle bird black blue boat book bottle "
+    "bowl brown building bus cake car cat chair child clock cloud coat cow cup deer dog dress elephant fire fish "
+    "flower food fork frog giraffe girl green grey horse house keyboard kite knife laptop man motorcycle mountain "
+    "mouse orange person pink pizza plane plant red river road sandal sandwich sea sheep ship shirt shoe sign sink "
+    "sky snow sofa spoon stop street suitcase sun table tie toilet traffic train tree truck umbrella vase water "
+    "white woman yellow zebra".split()
+)
 
 Encode = Callable[[list[str]], Vectors]  # texts → (n, dim) float32 unit vectors
 
@@ -105,6 +120,30 @@ def fit_temperature(candidates: Candidates) -> float:
     return float(np.exp(found.x))
 
 
+def temperature_doubts(candidates: Candidates, temperature: float, labels: Sequence[str]) -> list[str]:
+    """Returns why a temperature means nothing, in words for people; empty where it means something.
+
+    Args:
+        candidates: the choices that it was fitted on.
+        temperature: the fitted one.
+        labels: the class labels that are the candidates; empty where captions are.
+    """
+    doubts = []
+    if temperature <= LOWEST * (1 + AT_A_BOUND) or temperature >= HIGHEST * (1 - AT_A_BOUND):
+        doubts.append(f"the best one is at a bound of those that are tried ({LOWEST:g} to {HIGHEST:g})")
+    chances = 1 / np.isfinite(candidates.cosines).sum(axis=1)
+    right = (candidates.cosines.argmax(axis=1) == candidates.correct).mean()
+    chance, error = chances.mean(), np.sqrt((chances * (1 - chances)).sum()) / len(chances)
+    if right <= chance + CHANCE_ERRORS * error:
+        doubts.append(
+            f"the {candidates.kind} are right no more often than by chance ({right:.1%}, chance {chance:.1%})"
+        )
+    foreign = [label for label in labels if not ENGLISH_WORDS.isdisjoint(label.lower().split())]
+    if len(foreign) >= max(1, FOREIGN_FRACTION * len(labels)):
+        doubts.append(f"the labels seem to be English ({', '.join(foreign[:3])}), and the templates are Turkish")
+    return doubts
+
+
 def reliability(candidates: Candidates, temperature: float) -> dict[str, Any]:
     """Compares the probabilities of the most probable candidates at one temperature with how often these are right.
 
@@ -173,7 +212,7 @@ def calibrate(
         config: names the measured split.
 
     Returns:
-        The temperature's `value`, the number of `images` that it was fitted on, the `candidate_kind`, the number of
+        The temperature's `value`, None where `doubts` say why it means nothing (it is `tried` then), the number of `images` that it was fitted on, the `candidate_kind`, the number of
         `candidates` per choice, the `accuracy` on the measured split, and `calibration` there with the default
         temperature (`before`) and with the fitted one (`after`), left out where it was fitted on that split. Empty
         where either split has too few images.
@@ -190,8 +229,11 @@ def calibrate(
     if fitting is None or measured is None:
         return {}
     temperature = round(fit_temperature(fitting), 6)
+    doubts = temperature_doubts(fitting, temperature, labels)
+    if doubts:
+        log.warning("no temperature of zero-shot probabilities is stored: %s; CLIP's own is used", "; ".join(doubts))
     result: dict[str, Any] = {
-        "value": temperature,
+        **({"value": None, "tried": temperature, "doubts": doubts} if doubts else {"value": temperature}),
         "images": len(fitted_on),
         "candidate_kind": fitting.kind,
         "candidates": fitting.cosines.shape[1],

@@ -179,7 +179,8 @@ def _separator(path: Path, header: str) -> str:
     others = [mark for mark in SEPARATORS if counts[mark] > 1]
     if len(others) > 1:
         raise SourceError(
-            f"expected columns separated by {expected!r}, got {header.strip()[:80]!r} in {path}; save it with one separator"
+            f"expected columns separated by {expected!r}, got {header.strip()[:80]!r} in {path}; save it with "
+            "one separator"
         )
     if others:
         log.info("%s: its columns are separated by %r, not by %r", path, others[0], expected)
