@@ -25,7 +25,8 @@ from turkish_clip.images import ImageError
 
 WORDS = (
     "kedi", "İki", "ışık", "ağaç,", "'ev'", '"kuş"', "[", "]", "['a', 'b']", "\\", ";", "|", "\t", "{", "}", "é",
-    "e\u0301", "😀", "\u200b", "\u00ad", "NaN", "None", "null", "0", "-1", "=1+1", "--", "#", "%", "data:", "http://x", "..",
+    "e\u0301", "😀",
+    "\u200b", "\u00ad", "NaN", "None", "null", "0", "-1", "=1+1", "--", "#", "%", "data:", "http://x", "..",
     "/",
 )  # fmt: skip
 SPLITS = ("", "", "train", "train", "test", "val", "Test", "test1k", "validation")

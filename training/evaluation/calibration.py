@@ -28,11 +28,10 @@ LOWEST, HIGHEST = 1e-3, 1.0  # temperatures that are tried
 BINS = 15
 PAIRS = 20_000  # drawn pairs of an image and another image's caption
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-
-AT_A_BOUND = 0.01  # relative: a temperature as near to LOWEST or HIGHEST was not found between them
+AT_A_BOUND = 0.01  # relative: so near to LOWEST or HIGHEST, a temperature was not found between them
 CHANCE_ERRORS = 1.645  # standard errors above chance that are more than chance: 5 %, one-sided
-FOREIGN_FRACTION = 0.3  # of the labels, from which on they are another language's
-# Words of common English labels that are no Turkish words: COCO's, CIFAR's and Fashion-MNIST's classes, colours, others.
+FOREIGN_FRACTION = 0.3  # of the labels, from which on they are of another language
+# Words of common English labels that are no Turkish words: classes of COCO, CIFAR and Fashion-MNIST, colours, others.
 ENGLISH_WORDS = frozenset(
     "the and with airplane animal apple backpack bag banana bear bed bench bicycle bird black blue boat book bottle "
     "bowl brown building bus cake car cat chair child clock cloud coat cow cup deer dog dress elephant fire fish "
@@ -212,10 +211,10 @@ def calibrate(
         config: names the measured split.
 
     Returns:
-        The temperature's `value`, None where `doubts` say why it means nothing (it is `tried` then), the number of `images` that it was fitted on, the `candidate_kind`, the number of
-        `candidates` per choice, the `accuracy` on the measured split, and `calibration` there with the default
-        temperature (`before`) and with the fitted one (`after`), left out where it was fitted on that split. Empty
-        where either split has too few images.
+        The temperature's `value`, None where `doubts` say why it means nothing (it is `tried` then), the number of
+        `images` that it was fitted on, the `candidate_kind`, the number of `candidates` per choice, the `accuracy` on
+        the measured split, and `calibration` there with the default temperature (`before`) and with the fitted one
+        (`after`), left out where it was fitted on that split. Empty where either split has too few images.
     """
     fitted_on = deduplicate(without_skipped(captions.rows.of_split("validation"), embeddings), embeddings)
     labels = list(dict.fromkeys(label for row in (*fitted_on, *rows) for label in row.labels))
