@@ -23,6 +23,7 @@ from turkish_clip.images import ImageError
 log = logging.getLogger("training")
 EMPTY_CELL = "no image"  # the reason why a cell without an image does not open
 HASH_BYTES = 1 << 20  # read at once
+MAX_PAIRS_IN_PASSING = 1000  # images on disk that are compared by commands that open none
 MAX_REMOTE_PAIRS = 16  # images over the network that are compared: ids that restart show in the first ones
 
 
@@ -33,14 +34,15 @@ class Identity:
     Attributes:
         source: where the rows are from.
         own_ids: whether the image_ids are those of a column; else they are the images' paths or row numbers.
-        opens_images: whether images may be opened to compare them under ids of a column. Commands that open none rely
-            on the one that embedded them: it has refused such ids.
+        opens_images: whether the command opens images anyway, so that all may be compared under ids of a column. Others
+            compare the first of those on disk: the command that embedded them has compared all.
     """
 
     source: Source
     own_ids: bool
     opens_images: bool
     _remote_pairs: int = 0
+    _local_pairs: int = 0
 
     def trusts(self, first: Row, second: Row) -> bool:
         """Returns whether the image_id alone, without a look at the images, makes two rows those of one image.
@@ -60,7 +62,9 @@ class Identity:
             return False
         if any(image.is_remote for image in images):
             self._remote_pairs += 1
-        return not self.opens_images or self._remote_pairs > MAX_REMOTE_PAIRS
+            return not self.opens_images or self._remote_pairs > MAX_REMOTE_PAIRS
+        self._local_pairs += 1
+        return not self.opens_images and self._local_pairs > MAX_PAIRS_IN_PASSING
 
 
 def one_per_image(rows: Rows, new_writer: Callable[[], RowWriter], identity: Identity) -> Rows:

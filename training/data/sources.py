@@ -208,6 +208,7 @@ class UnnamedImages:
 
     def __init__(self, source: Source) -> None:
         self._folder = Path(source.captions)
+        self._is_folder = self._folder.is_dir()
         self._named = array("q")
 
     def add(self, record: Record, column: str) -> None:
@@ -217,14 +218,14 @@ class UnnamedImages:
             record: of the source.
             column: that of images.
         """
-        if isinstance(record.values.get(column), str):
+        if self._is_folder and isinstance(record.values.get(column), str):
             file = record.image(column)
             if isinstance(file, Path):
                 self._named.append(hash(file))
 
     def log(self) -> None:
         """Logs how many images are in the source's folder beside those that were named."""
-        if self._named and self._folder.is_dir():
+        if self._named:
             total, named = count_images(self._folder), len(np.unique(np.frombuffer(self._named, np.int64)))
             if total > named:
                 log.warning(

@@ -61,6 +61,8 @@ def test_ids_that_restart_in_each_file_are_refused_and_row_numbers_are_not(tmp_p
         cells(tmp_path / f"part-{part}.parquet", [part * 2, part * 2 + 1], [0, 1], [None] * 2)
     with pytest.raises(SourceError, match=r"row 1 of .*part-0.parquet and row 1 of .*part-1.parquet"):
         read(tmp_path)
+    with pytest.raises(SourceError, match="got two for '0'"):
+        read_captions(SourceConfig(captions=str(tmp_path), run="unused"), check_files=False)
     assert sorted(read(tmp_path, id_column="none")) == [f"train-{n:08d}" for n in (1, 2, 3, 4)]
 
 

@@ -104,13 +104,11 @@ def is_hidden(path: str) -> bool:
 
 def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Yields each folder below a folder, as its relative path with a slash at its end, and its files' names, sorted."""
-    seen: set[str] = set()
     for parent, below, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            below.clear()
+        here = Path(parent)
+        if here != folder and here.is_symlink() and any(here.resolve() == above.resolve() for above in here.parents):
+            below.clear()  # a link to a folder that it is in
             continue
-        seen.add(real)
         below.sort()
         relative = Path(parent).relative_to(folder).as_posix()
         yield "" if relative == "." else f"{relative}/", sorted(names)

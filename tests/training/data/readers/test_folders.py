@@ -79,7 +79,8 @@ def test_linked_folders_are_read_and_circles_end(tmp_path: Path) -> None:
     source.mkdir()
     (source / "train").symlink_to(tmp_path / "outside")
     (source / "again").symlink_to(source)
-    assert [row.image_id for row in read(source).rows] == ["train/0.png"]
+    (source / "test").symlink_to(tmp_path / "outside")
+    assert [row.image_id for row in read(source).rows] == ["test/0.png", "train/0.png"]
 
 
 @pytest.mark.parametrize(
