@@ -28,7 +28,7 @@ LOWEST, HIGHEST = 1e-3, 1.0  # temperatures that are tried
 BINS = 15
 PAIRS = 20_000  # drawn pairs of an image and another image's caption
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-AT_A_BOUND = 0.01  # relative: so near to LOWEST or HIGHEST, a temperature was not found between them
+AS_GOOD = 1e-6  # nats: if LOWEST or HIGHEST are as good as the fitted temperature, it was not found between them
 CHANCE_ERRORS = 1.645  # standard errors above chance that are more than chance: 5 %, one-sided
 FOREIGN_FRACTION = 0.3  # of the labels, from which on they are of another language
 # Words of common English labels that are no Turkish words: classes of COCO, CIFAR and Fashion-MNIST, colours, others.
@@ -108,15 +108,23 @@ def fit_temperature(candidates: Candidates) -> float:
     Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
     """
     from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
-
-    def negative_log_likelihood(log_temperature: float) -> float:
-        logits = candidates.cosines / np.exp(log_temperature)
-        return float((logsumexp(logits, axis=1) - logits[np.arange(len(logits)), candidates.correct]).mean())
 
     bounds = (np.log(LOWEST), np.log(HIGHEST))
-    found = minimize_scalar(negative_log_likelihood, method="bounded", bounds=bounds, options={"xatol": 1e-9})
+    found = minimize_scalar(
+        lambda logarithm: _negative_log_likelihood(candidates, np.exp(logarithm)),
+        method="bounded",
+        bounds=bounds,
+        options={"xatol": 1e-9},
+    )
     return float(np.exp(found.x))
+
+
+def _negative_log_likelihood(candidates: Candidates, temperature: float) -> float:
+    """Returns the mean over the choices, in nats."""
+    from scipy.special import logsumexp
+
+    logits = candidates.cosines / temperature
+    return float((logsumexp(logits, axis=1) - logits[np.arange(len(logits)), candidates.correct]).mean())
 
 
 def temperature_doubts(candidates: Candidates, temperature: float, labels: Sequence[str]) -> list[str]:
@@ -128,7 +136,8 @@ def temperature_doubts(candidates: Candidates, temperature: float, labels: Seque
         labels: the class labels that are the candidates; empty where captions are.
     """
     doubts = []
-    if temperature <= LOWEST * (1 + AT_A_BOUND) or temperature >= HIGHEST * (1 - AT_A_BOUND):
+    found = _negative_log_likelihood(candidates, temperature)
+    if any(_negative_log_likelihood(candidates, bound) <= found + AS_GOOD for bound in (LOWEST, HIGHEST)):
         doubts.append(f"the best one is at a bound of those that are tried ({LOWEST:g} to {HIGHEST:g})")
     chances = 1 / np.isfinite(candidates.cosines).sum(axis=1)
     right = (candidates.cosines.argmax(axis=1) == candidates.correct).mean()
