@@ -29,8 +29,9 @@ class Source:
 
     captions: str = option(
         "",
-        "source of captioned images: folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, folder of Parquet "
-        "files, WebDataset .tar shards (folder, or a-{000..009}.tar), Hub data set id, or mini",
+        "source of captioned images: folder with metadata.jsonl/.csv or with a .txt for each image, "
+        "CSV/TSV/JSON/JSONL/Parquet table, folder of Parquet files, WebDataset .tar shards (folder, or "
+        "a-{000..009}.tar), Hub data set id, or mini",
         aliases=("images",),
     )
     captions_config: str = option("", "configuration of a Hub data set that has several")
