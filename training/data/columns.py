@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.data.lazy_images import MissingImage
+from training.data.cells import DoubledCell, clean_text, flat, is_cut_list, read_cell
+from training.data.lazy_images import LazyImage, MissingImage
 from training.data.samples import SAMPLE_IMAGE, Negative, Record, Row, SkippedSample
+from training.data.splits import SplitMeanings
 from training.run.source import Source, SourceError
 from turkish_clip.text import nfc
 
+log = logging.getLogger("training")
 IMAGE_COLUMNS = ("file_name", "image", "image_path", "path")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 SAMPLE_IMAGE_COLUMNS = (SAMPLE_IMAGE, "jpg", "png", "webp")  # the last three: WebDataset shards on the Hub
@@ -21,13 +25,13 @@ LABEL_COLUMNS = ("labels",)
 NEGATIVES_COLUMN = "negatives"
 SLICES_COLUMN = "slices"
 NO_COLUMN = "none"  # as negatives_column or slices_column: the usual name means something else in this source
+MAX_NAMED = 12  # columns in a line
+MAX_NAME = 60  # characters of a column's name in a line
 PROBE = "negatives"  # of negatives that are texts alone
 ID_COLUMNS = ("image_id",)
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+# Of columns with other names, those that an error offers: open_clip's, Flickr30k's, and what people write.
+LIKELY_IMAGES = ("filepath", "image_name", "filename", "file", "image_file", "img", "resim", "görsel")
+LIKELY_CAPTIONS = ("title", "comment", "sentences.raw", "sentence", "description", "açıklama", "altyazı", "metin")
 
 
 @dataclass(frozen=True)
@@ -58,23 +62,21 @@ class Columns:
             SourceError: a named or required column is missing; the message lists the columns there are.
         """
         names = tuple(name for name in record.values if name != SAMPLE_IMAGE)
+        missing: dict[str, tuple[str, ...]] = {}
 
         def existing(chosen: tuple[str, ...]) -> tuple[str, ...]:
             for name in chosen:
                 if name not in record.values and name.partition(".")[0] not in names:
                     raise SourceError(
-                        f"expected the column {name!r} in {source.captions}, got {', '.join(names)}; name one of those"
+                        f"expected the column {name!r} in {source.captions}, got {_named(names)}; name one of those"
                     )
             return chosen
 
         def usual(candidates: tuple[str, ...], in_shards: tuple[str, ...], option: str) -> str:
-            for name in (*in_shards, *candidates):
-                if name in record.values:
-                    return name
-            raise SourceError(
-                f"expected a column {' or '.join(candidates)} in {source.captions}, got {', '.join(names)}; "
-                f"name it with --{option}"
-            )
+            found = next((name for name in (*in_shards, *candidates) if name in record.values), "")
+            if not found:
+                missing[option] = candidates
+            return found
 
         def optional(chosen: str, usual_name: str) -> str:
             return "" if chosen == NO_COLUMN else existing((chosen,))[0] if chosen else usual_name
@@ -84,33 +86,71 @@ class Columns:
                 usual(ENGLISH_COLUMNS, (), "english_columns")
             image = ""
         else:
-            image = existing((source.image_column or usual(IMAGE_COLUMNS, SAMPLE_IMAGE_COLUMNS, "image_column"),))[0]
-        return cls(
+            image = existing((source.image_column,))[0] if source.image_column else ""
+            image = image or usual(IMAGE_COLUMNS, SAMPLE_IMAGE_COLUMNS, "image_column")
+        captions = existing(source.caption_columns) or (
+            usual(CAPTION_COLUMNS, SAMPLE_CAPTION_COLUMNS, "caption_columns"),
+        )
+        if missing:
+            raise _no_columns(missing, names, source)
+        usual_id = "" if source.text_only else next((name for name in ID_COLUMNS if name in names), "")
+        columns = cls(
             source,
             image,
-            existing(source.caption_columns) or (usual(CAPTION_COLUMNS, SAMPLE_CAPTION_COLUMNS, "caption_columns"),),
+            captions,
             existing(source.english_columns) or ENGLISH_COLUMNS,
             existing((source.label_column,)) if source.label_column else LABEL_COLUMNS,
             optional(source.negatives_column, NEGATIVES_COLUMN),
             optional(source.slices_column, SLICES_COLUMN),
-            existing((source.id_column,))[0] if source.id_column else next((n for n in ID_COLUMNS if n in names), ""),
+            optional(source.id_column, usual_id),
         )
+        columns._refuse_doubled(record)
+        columns._log([name for name in names if name == image or not isinstance(record.values[name], LazyImage)])
+        return columns
 
-    def row(self, record: Record, *, check_files: bool = True) -> Row | SkippedSample:
+    def _refuse_doubled(self, record: Record) -> None:
+        """Refuses a column that is named more than once and may hold one value alone.
+
+        Raises:
+            SourceError: the column of images, ids or splits is named twice.
+        """
+        for name in (self.image, self.image_id, self.source.split_column):
+            if isinstance(record.values.get(name), DoubledCell):
+                raise SourceError(
+                    f"expected the column {name!r} once in {self.source.captions}, got it twice or more; rename one of "
+                    "them"
+                )
+
+    def _log(self, names: Sequence[str]) -> None:
+        """Logs which columns are read, and which are not."""
+        texts = [*self.captions, *(name for name in (*self.english, *self.labels) if name in names)]
+        used = {self.image, self.image_id, self.negatives, self.slices, self.source.split_column}
+        used |= {name.partition(".")[0] for name in texts} | set(texts)
+        others = [name for name in names if name and name not in used]
+        left = f"; not read: {_named(others)}" if others else ""
+        named = f", ids {self.image_id}" if self.image_id else ""
+        images = "" if self.source.text_only or self.image == SAMPLE_IMAGE else f"images {self.image}, "
+        log.info("columns of %s: %stexts %s%s%s", self.source.captions, images, ", ".join(texts), named, left)
+
+    def row(self, record: Record, split: str, *, check_files: bool = True) -> Row | SkippedSample:
         """Returns the row that a record becomes, or a skipped sample with the reason why it becomes none.
 
         Args:
             record: of the source.
+            split: its split, as `split` returns it.
             check_files: whether a record without an image becomes a skipped sample; otherwise its row has a
                 `MissingImage`.
         """
         image: Any = None if self.source.text_only else record.image(self.image)
-        image_id = record.values.get(self.image_id) if self.image_id else None
-        image_id = nfc(str(image_id) if image_id not in (None, "") else record.prefix + record.name(self.image))
+        image_id = nfc(self._own_id(record) or record.prefix + record.name(self.image))
         if isinstance(image, str):
             if check_files:
                 return SkippedSample(image_id, record.name(self.image), image)
-            image = MissingImage(record.name(self.image), image)
+            image = MissingImage(record.prefix + record.name(self.image), image)
+        for column in (*self.captions, *self.english, *self.labels):
+            if is_cut_list(record.values.get(column)):
+                reason = f"a list that is cut off, in column {column}"
+                return SkippedSample(image_id, record.name(self.image), reason)
         turkish, english = _texts(record, self.captions), _texts(record, self.english)
         captions = _distinct(turkish)
         if not captions:
@@ -122,13 +162,18 @@ class Columns:
             image,
             captions,
             _distinct(english),
-            self.split(record),
+            split,
             self.source.captions,
             _distinct(_texts(record, self.labels)),
             translations(captions, turkish, english) if len(turkish) == len(english) else (),
             self._negatives(record, turkish),
             self._slices(record),
         )
+
+    def _own_id(self, record: Record) -> str:
+        """Returns the id that the record's id column gives; empty without one."""
+        value = record.values.get(self.image_id) if self.image_id else None
+        return "" if value is None or value != value else str(value).strip()  # value != value: NaN
 
     def _negatives(self, record: Record, turkish: Sequence[str]) -> tuple[Negative, ...]:
         """Returns a record's negatives; `turkish` are its captions as written, with empty and repeated ones.
@@ -167,19 +212,46 @@ class Columns:
             f"row {record.number}; correct it, or name another column with --{kind}_column ({NO_COLUMN}: no column)"
         )
 
-    def split(self, record: Record) -> str:
+    def split(self, record: Record, meanings: SplitMeanings) -> str:
         """Returns the split by the record's split column, else by the source's layout; empty where neither gives one.
 
-        Raises:
-            SourceError: the split column holds another word than the usual names of splits.
+        Args:
+            record: of the source.
+            meanings: what names of splits mean in the source; it remembers names without a meaning.
         """
-        named = str(record.values.get(self.source.split_column) or "")
-        if named and named.lower() not in SPLIT_NAMES:
-            raise SourceError(
-                f"expected train, validation or test in column {self.source.split_column!r} of "
-                f"{self.source.captions}, got {named!r} in row {record.number}; name another column with --split_column"
-            )
-        return SPLIT_NAMES.get((named or record.split).lower(), "")
+        column = self.source.split_column
+        named = "" if column == NO_COLUMN else record.values.get(column)
+        named = "" if named is None or named != named or named == [] else str(named).strip()
+        return meanings.of_cell(named) if named else meanings.of_layout(record.split)
+
+
+def _named(names: Sequence[str]) -> str:
+    """Returns the names of columns as a message lists them: in one line, the first of many, and long ones cut."""
+    shown = [" ".join(name.split())[:MAX_NAME] for name in names[:MAX_NAMED]]
+    return (", ".join(shown) + (" …" if len(names) > MAX_NAMED else "")) or "no columns"
+
+
+def _no_columns(missing: dict[str, tuple[str, ...]], names: Sequence[str], source: Source) -> SourceError:
+    """Returns the error of a source without columns of the usual names; it says how to name them.
+
+    Args:
+        missing: option → the usual names.
+        names: the columns that there are.
+        source: the source.
+    """
+    wanted = " and ".join(f"a column {' or '.join(usual)}" for usual in missing.values())
+    likely = {"image_column": LIKELY_IMAGES, "caption_columns": LIKELY_CAPTIONS}
+    lowered = {name.lower(): name for name in names}
+    words = []
+    for option, usual in missing.items():
+        candidates = (*usual, *likely.get(option, ()))
+        found = next((name for name in candidates if name.partition(".")[0] in lowered), "")
+        head, dot, field = found.partition(".")
+        words.append(f"--{option} {lowered[head] + dot + field if found else 'COLUMN'}")
+    return SourceError(
+        f"expected {wanted} in {source.captions}, got {_named(names)}; name "
+        f"{'them' if len(missing) > 1 else 'it'} with {' '.join(words)}"
+    )
 
 
 def translations(captions: Sequence[str], turkish: Sequence[str], english: Sequence[str]) -> tuple[int, ...]:
@@ -201,11 +273,6 @@ def translations(captions: Sequence[str], turkish: Sequence[str], english: Seque
 
 def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
-
-
-def clean_text(text: str) -> str:
-    """Returns a text as rows hold it: in NFC, with spaces collapsed."""
-    return " ".join(nfc(text.replace("\0", " ")).split())
 
 
 def _texts(record: Record, columns: tuple[str, ...]) -> list[str]:
@@ -265,7 +332,7 @@ def _items(record: Record, columns: tuple[str, ...]) -> list[Any]:
     """Returns the values in the cells of columns, with lists unpacked."""
     existing = [column for column in columns if column in record.values or column.partition(".")[0] in record.values]
     values = [_value(record.values, column) for column in existing]
-    return [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
+    return [item for value in values for item in flat(read_cell(value))]
 
 
 def _why_none(record: Record, columns: tuple[str, ...]) -> str:
@@ -282,7 +349,7 @@ def _value(values: dict[str, Any], column: str) -> Any:
     name, dot, field = column.partition(".")
     if column in values or not dot:
         return values.get(column)
-    value = values.get(name)
+    value = read_cell(values.get(name))
     if isinstance(value, (list, tuple)):
         return [item.get(field) for item in value if isinstance(item, dict)]
     return value.get(field) if isinstance(value, dict) else None

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.data.samples import Row, merged
+from training.data.samples import SPLITS, Row, merged
 from training.data.sources import Captions
-from training.data.store import SPLITS
 from training.run.record import Duplicates
 from training.run.source import SourceError
 from turkish_clip.images import ImageError

@@ -22,6 +22,16 @@ from turkish_clip.images import ImageError
 class LazyImage:
     """An image that is read when needed: from a table, a shard, a data set or the network."""
 
+    @property
+    def place(self) -> str:
+        """Where the image is, for messages."""
+        return str(self)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading it takes the network."""
+        return False
+
     def read(self) -> bytes | Path:
         """Returns the bytes of the image's file, or its path.
 
@@ -39,6 +49,10 @@ class MissingImage(LazyImage):
     name: str
     reason: str
 
+    @property
+    def place(self) -> str:
+        return self.name
+
     def read(self) -> bytes | Path:
         raise ImageError(self.name, self.reason)
 
@@ -51,6 +65,10 @@ MAX_OPEN_STORES = 3  # stores with cursors: the files of a data set are read one
 
 class ImageStore(Protocol):
     """A sequence of cells with one image each, which can be read in order from certain cells on."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading it takes the network."""
 
     def size(self) -> int:
         """Returns the bytes of the store's file; 0 where a revision identifies its content."""
@@ -85,6 +103,14 @@ class StreamedImage(LazyImage):
     store: ImageStore
     number: int
     name: str = ""
+
+    @property
+    def place(self) -> str:
+        return f"row {self.number + 1} of {self.store}"
+
+    @property
+    def is_remote(self) -> bool:
+        return self.store.is_remote
 
     @property
     def size(self) -> int:

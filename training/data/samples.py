@@ -9,9 +9,11 @@ from typing import Any
 
 from PIL import Image
 
+from training.data.image_files import resolve_image_path
 from training.data.lazy_images import LazyImage, MissingImage
 from turkish_clip.images import OpenedImage, open_hashed, open_image
 
+SPLITS = ("", "train", "validation", "test")  # "": the source gives none
 SAMPLE_IMAGE = "__image__"  # the key of a record's image where the source's layout, and no column name, determines it
 
 
@@ -24,7 +26,7 @@ class Record:
         folder: what relative paths start from; None where there are no files.
         confined: whether paths that leave the folder are refused.
         number: the row's number, from 1, for messages and as the name of an unnamed image.
-        split: the split by the source's layout; empty where that gives none.
+        split: what the source's layout calls the split; empty where it gives none.
         prefix: what precedes the image's path in its image_id.
     """
 
@@ -56,29 +58,6 @@ class Record:
         if isinstance(value, dict):  # the Hub's layout of an image in Parquet
             value = value.get("path")
         return resolve_image_path(self.folder, value, confined=self.confined)
-
-
-def resolve_image_path(folder: Path | None, name: object, *, confined: bool) -> Path | str:
-    """Returns the path of the file that a cell names, or as text the reason why it names none.
-
-    Args:
-        folder: what relative paths start from; None where there are no files.
-        name: what the cell holds.
-        confined: whether a path that leaves the folder is refused.
-    """
-    if not isinstance(name, str) or not name:
-        return "no image named"
-    if folder is None:
-        return "a path in a data set without files"
-    if name.startswith(("http://", "https://")):
-        return "a URL, not a file"
-    path = folder / name
-    try:
-        if confined and not path.resolve().is_relative_to(folder.resolve()):
-            return "a path that leaves the folder"
-        return path if path.is_file() else "no file"
-    except (OSError, ValueError):  # longer than a path can be, or with a NUL character
-        return "no file"
 
 
 @dataclass(frozen=True)
@@ -182,10 +161,10 @@ class Row:
 
 
 def merged(first: Row, second: Row) -> Row:
-    """Merges two rows of one image.
+    """Merges two rows of one image; if they are of two splits, it is in the later one: test, or else validation.
 
     Args:
-        first: gives the image_id, image, split and source, and comes first in captions and labels.
+        first: gives the image_id, image and source, and comes first in captions and labels.
         second: gives further captions, English captions, translations, labels, negatives and slices.
     """
     english = tuple(dict.fromkeys(first.english + second.english))
@@ -193,6 +172,7 @@ def merged(first: Row, second: Row) -> Row:
     captions = tuple(dict.fromkeys(first.captions + second.captions))
     return replace(
         first,
+        split=max(first.split, second.split, key=SPLITS.index),
         captions=captions,
         english=english,
         translations=tuple(english.index(translated[text]) if text in translated else -1 for text in captions),

@@ -5,27 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from training.data.columns import SPLIT_NAMES, Columns
-from training.data.hub_datasets import hub_records
-from training.data.samples import Record, Row, SkippedSample, merged
-from training.data.store import SPLITS, IdIndex, LazyImageCodec, Rows, RowWriter, SkippedWriter, SplitNumbers
-from training.data.tables import is_table, json_lines, table_records
-from training.data.webdataset import is_shards, shard_records, shards_below, shards_of
-from training.run.source import Source, SourceConfig, SourceError, is_mini
+from training.data.columns import Columns
+from training.data.identity import Identity, one_per_image
+from training.data.readers.folders import count_images, folder_records
+from training.data.readers.hub_datasets import hub_records
+from training.data.readers.tables import is_table, table_records
+from training.data.readers.webdataset import is_shards, shard_records, shards_of
+from training.data.samples import SPLITS, Record, Row, SkippedSample, merged
+from training.data.splits import SplitMeanings, split_of
+from training.data.store import IdIndex, LazyImageCodec, Rows, RowWriter, SkippedWriter, SplitNumbers
+from training.run.source import LEFT_OUT, Source, SourceConfig, SourceError, is_mini
 from turkish_clip.atomic import atomic_write
 
 log = logging.getLogger("training")
-METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,16 @@ class Captions:
         skipped: the skipped samples; on disk likewise.
         texts: rows of text-only sources, which have captions and English captions but no image; None without such
             sources. They are for training alone, and in no split.
+        read: the number of rows in the sources: those that were merged, skipped or left out included.
+        left_out: why rows were left out on purpose → how many.
     """
 
     name: str
     rows: Rows
     skipped: Sequence[SkippedSample] = ()
     texts: Rows | None = None
+    read: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -62,7 +66,7 @@ class Captions:
             sizes = {split: count for split, count in zip(SPLITS, counts) if count}
             raise SourceError(
                 f"expected images in the {name} split of {self.name}, got none (splits: {sizes}); "
-                + ("add images to train on" if name == "train" else f"raise --{name}_fraction, or add that split to it")
+                + (_no_train_advice(sizes) if name == "train" else f"raise --{name}_fraction, or add that split to it")
             )
         return rows
 
@@ -70,10 +74,11 @@ class Captions:
 def read_captions(config: SourceConfig, *, check_files: bool = True) -> Captions:
     """Reads the configured sources in one pass, with at most a few thousand rows in memory.
 
-    Rows of one image_id are merged into one with all their captions; with several sources, an image_id begins with
-    its source's name. Splits come from the source (a split column, Hub splits, or subfolders with their own metadata);
-    a split that a source lacks is cut from its train split by a seeded hash of the image_id. Rows of text-only sources
-    are kept apart: those that their source gives to validation or test are left out.
+    Rows of one image are merged into one with all their captions; with several sources, an image_id begins with its
+    source's name. Splits come from the source (a split column, or the names of Hub splits, folders, files, and of the
+    sources themselves where there are several); a split that a source lacks is cut from its train split by a seeded
+    hash of the image_id. Rows of text-only sources are kept apart: those that their source gives to validation or test
+    are left out.
 
     Args:
         config: names the sources.
@@ -81,72 +86,191 @@ def read_captions(config: SourceConfig, *, check_files: bool = True) -> Captions
             image embeddings, or the list of what was skipped when these were made, decide.
 
     Raises:
-        SourceError: a source or column does not exist, no caption is left, or too many samples were skipped.
+        SourceError: a source or column does not exist, an image_id is that of two images, a split has an unknown name,
+            no caption is left, or too many samples were skipped.
     """
-    codec, skipped = LazyImageCodec(), SkippedWriter(config.folder)
+    reading = _Reading(config, check_files)
     parts: dict[bool, list[Rows]] = {False: [], True: []}
     for source in config.all_sources:
-        parts[source.text_only].append(_read_source(source, config, codec, skipped, check_files))
+        parts[source.text_only].append(reading.read(source))
     texts = Rows.joined(parts[True]) if parts[True] else None
-    captions = Captions(config.source_names, Rows.joined(parts[False]), skipped.finish(), texts)
+    rows = Rows.joined(parts[False])
+    if len(parts[False]) > 1:
+        _check_unique(rows)
+    skipped = reading.skipped.finish()
+    captions = Captions(config.source_names, rows, skipped, texts, reading.total, dict(reading.left_out))
+    for reason, count in captions.left_out.items():
+        log.info("left out: %d rows, %s", count, reason)
     if texts is not None:
         log.info("%d rows of text-only sources: they are trained on, and need no image", len(texts))
     check_skipped(captions.skipped, captions, config)
     return captions
 
 
-def _read_source(
-    source: Source, config: SourceConfig, codec: LazyImageCodec, skipped: SkippedWriter, check_files: bool
-) -> Rows:
-    """Reads one source, and adds what it skips to `skipped`."""
-    prefix = f"{source.captions}/" if config.sources else ""
-    writer = RowWriter(config.folder, codec)
-    reasons: Counter[str] = Counter()
-    columns: Columns | None = None
-    last: Row | None = None
-    total = 0
-    for record in _records(source, config.folder):
-        total += 1
-        columns = columns or Columns.of(record, source)
-        outcome = columns.row(record, check_files=check_files)
-        if prefix:
-            outcome = replace(outcome, image_id=prefix + outcome.image_id)
-        if isinstance(outcome, SkippedSample):
-            skipped.add(outcome)
-            reasons[outcome.reason] += 1
-        elif last is not None and outcome.image_id == last.image_id:
-            last = merged(last, outcome)
-        else:
-            if last is not None:
-                writer.add(last)
-            last = outcome
-    if last is None:
-        raise SourceError(
-            f"expected captions in {source.captions}, got none in {total} rows "
-            f"({_commonest(reasons) or 'empty'}); check its caption columns"
-        )
-    writer.add(last)
-    rows = _one_per_image(writer.finish(), lambda: RowWriter(config.folder, codec))
-    if source.text_only:
-        return _of_training(rows, source)
-    return rows.with_splits(_splits(rows, len(prefix), config))
+class _Reading:
+    """Reads the sources of one command, and counts what it reads."""
+
+    def __init__(self, config: SourceConfig, check_files: bool) -> None:
+        self.config = config
+        self.check_files = check_files
+        self.codec = LazyImageCodec()
+        self.skipped = SkippedWriter(config.folder)
+        self.left_out: Counter[str] = Counter()
+        self.total = 0
+
+    def read(self, source: Source) -> Rows:
+        """Returns the rows of one source, and adds what it skips and leaves out."""
+        config, prefix = self.config, f"{source.captions}/" if self.config.sources else ""
+        writer = RowWriter(config.folder, self.codec)
+        reasons: Counter[str] = Counter()
+        meanings = SplitMeanings(source)
+        columns: Columns | None = None
+        last: Row | None = None
+        before = self.total
+        unnamed = UnnamedImages(source) if self.check_files else None
+        for record in _records(source, meanings, config.folder):
+            self.total += 1
+            columns = columns or Columns.of(record, source)
+            if unnamed:
+                unnamed.add(record, columns.image)
+            split = columns.split(record, meanings)
+            if split == LEFT_OUT:
+                self.left_out[f"of splits that --split_names leaves out of {source.captions}"] += 1
+                continue
+            outcome = columns.row(record, split, check_files=self.check_files)
+            if prefix:
+                outcome = replace(outcome, image_id=prefix + outcome.image_id)
+            if isinstance(outcome, SkippedSample):
+                self.skipped.add(outcome)
+                reasons[outcome.reason] += 1
+            elif last is not None and _is_of_one_image(last, outcome):
+                last = merged(last, outcome)
+            else:
+                if last is not None:
+                    writer.add(last)
+                last = outcome
+        meanings.check()
+        if unnamed:
+            unnamed.log()
+        if columns is None or last is None:
+            raise SourceError(
+                f"expected captions in {source.captions}, got none in {self.total - before} rows "
+                f"({_commonest(reasons) or 'it is empty'}); {_advice(reasons)}"
+            )
+        writer.add(last)
+        identity = Identity(source, bool(columns.image_id), self.check_files)
+        rows = one_per_image(writer.finish(), lambda: RowWriter(config.folder, self.codec), identity)
+        own_split = self._own_split(source, rows)
+        if source.text_only:
+            return self._of_training(_all_of(rows, own_split), source)
+        return rows.with_splits(_splits(_all_of(rows, own_split), len(prefix), config))
+
+    def _of_training(self, rows: Rows, source: Source) -> Rows:
+        """Returns the rows of a text-only source that it does not give to validation or test.
+
+        Raises:
+            SourceError: it gives all of them to those.
+        """
+        places = np.flatnonzero(np.isin(rows.splits, (SPLITS.index(""), SPLITS.index("train"))))
+        if not len(places):
+            raise SourceError(
+                f"expected captions to train on in {source.captions}, got {len(rows)} of validation and test; add "
+                "others, or name another column with --split_column"
+            )
+        if len(places) < len(rows):
+            self.left_out[f"of validation and test in {source.captions}, which has texts alone"] += len(rows) - len(
+                places
+            )
+        return rows.take(places)
+
+    def _own_split(self, source: Source, rows: Rows) -> str:
+        """Returns the split that a source's own name means where nothing in it names one; empty: none.
+
+        One of several sources is of that split; a single one is divided, and a line says so.
+        """
+        stem = Path(source.captions).name.partition(".")[0]
+        named = split_of(stem)
+        if not named or rows.splits.any():
+            return ""
+        if not self.config.sources:
+            if named != "train":
+                log.warning(
+                    "%s is the only source, and divided into train, validation and test, though its name seems to mean "
+                    "%s; add a column split to it if it is", source.captions, named,
+                )  # fmt: skip
+            return ""
+        log.info("%s: all of it is read as %s, by its name; a column split changes that", source.captions, named)
+        return named
 
 
-def _of_training(rows: Rows, source: Source) -> Rows:
-    """Returns the rows of a text-only source that it does not give to validation or test.
+class UnnamedImages:
+    """Counts the images of a folder that no row of its metadata names."""
+
+    def __init__(self, source: Source) -> None:
+        self._folder = Path(source.captions)
+        self._is_folder = self._folder.is_dir()
+        self._named = array("q")
+
+    def add(self, record: Record, column: str) -> None:
+        """Remembers the file that a record names, in eight bytes.
+
+        Args:
+            record: of the source.
+            column: that of images.
+        """
+        if self._is_folder and isinstance(record.values.get(column), str):
+            file = record.image(column)
+            if isinstance(file, Path):
+                self._named.append(hash(file))
+
+    def log(self) -> None:
+        """Logs how many images are in the source's folder beside those that were named."""
+        if self._named:
+            total, named = count_images(self._folder), len(np.unique(np.frombuffer(self._named, np.int64)))
+            if total > named:
+                log.warning(
+                    "%s: %d of its %d images are left out, since no row names them", self._folder, total - named, total
+                )
+
+
+def _is_of_one_image(last: Row, row: Row) -> bool:
+    """Returns whether a row is surely of the image of the last one, and of the same split."""
+    return (row.image_id, row.image, row.split) == (last.image_id, last.image, last.split)
+
+
+def _all_of(rows: Rows, split: str) -> Rows:
+    """Returns rows as those of one split; as they are where it is empty."""
+    return rows.with_splits(np.full(len(rows), SPLITS.index(split), np.uint8)) if split else rows
+
+
+def _no_train_advice(sizes: Mapping[str, int]) -> str:
+    if not sizes:
+        return "add images to train on"
+    return "add images to train on, or say that a split is for training: --split_names NAME=train"
+
+
+def _advice(reasons: Counter[str]) -> str:
+    """Returns what to do about a source of which nothing is left."""
+    if any(reason.startswith("no file") for reason in reasons):
+        return "check its column of images; paths start from the table's folder, or from --image_folder"
+    return "check its caption columns"
+
+
+def _check_unique(rows: Rows) -> None:
+    """Checks that no two sources give one image_id.
 
     Raises:
-        SourceError: it gives all of them to those.
+        SourceError: they do: one source's name is the beginning of another's.
     """
-    places = np.flatnonzero(np.isin(rows.splits, (SPLITS.index(""), SPLITS.index("train"))))
-    if not len(places):
+    firsts = IdIndex(rows.image_ids()).firsts()
+    repeated = np.flatnonzero(firsts != np.arange(len(firsts)))
+    if len(repeated):
+        number = int(repeated[0])
+        first, second = rows[int(firsts[number])], rows[number]
         raise SourceError(
-            f"expected captions to train on in {source.captions}, got {len(rows)} of validation and test; add others, "
-            "or name another column with --split_column"
+            f"expected other images in each of the sources, got {second.image_id!r} in {first.source} and "
+            f"{second.source}; move one of them to another folder"
         )
-    if len(places) < len(rows):
-        log.info("%d rows of %s are of validation or test: left out", len(rows) - len(places), source.captions)
-    return rows.take(places)
 
 
 def check_skipped(skipped: Sequence[SkippedSample], captions: Captions, config: SourceConfig) -> None:
@@ -217,7 +341,7 @@ def hash_fraction(seed: int, image_id: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _records(source: Source, run: Path) -> Iterator[Record]:
+def _records(source: Source, meanings: SplitMeanings, run: Path) -> Iterator[Record]:
     """Reads a source's records, whatever kind of source its name means."""
     if is_mini(source.captions):
         from training.mini.world import WorldSize, write_world
@@ -226,74 +350,37 @@ def _records(source: Source, run: Path) -> Iterator[Record]:
         if size and not size.isdecimal():
             raise SourceError(f"expected mini or mini:IMAGES, got {source.captions!r}; give a whole number")
         world_size = WorldSize(train=int(size)) if size else WorldSize()
-        return _folder_records(write_world(run / "data", world_size))
+        return folder_records(write_world(run / "data", world_size), meanings)
     path = Path(source.captions)
     if source.captions_streaming and (path.exists() or is_shards(source.captions)):
         raise SourceError(
             f"expected a Hub data set to stream, got the local {path}; leave captions_streaming out: local images are "
             "read one by one anyway"
         )
+    images = Path(source.image_folder) if source.image_folder else None
+    if images is not None and not images.is_dir():
+        raise SourceError(f"expected a folder as image_folder of {path}, got {images}, which is none; correct it")
     if path.is_dir():
-        return _folder_records(path)
+        return folder_records(path, meanings, images)
     if is_shards(source.captions):
-        return shard_records(shards_of(source.captions))
+        return shard_records(shards_of(source.captions), meanings)
     if path.is_file():
         if not is_table(path):
-            convert = (
-                f"write one record a line: {json_lines(path)}"
-                if path.suffix == ".json"
-                else "convert it to one of them"
+            raise SourceError(
+                f"expected a .csv, .tsv, .jsonl, .json or .parquet table or a .tar, got {path}; convert it to one of "
+                "them"
             )
-            raise SourceError(f"expected a .csv, .tsv, .jsonl or .parquet table or a .tar, got {path}; {convert}")
-        return table_records(path, confined=False)
+        return table_records(path, confined=False, folder=images)
     if source.captions.count("/") != 1 or source.captions.startswith((".", "/", "~")) or is_table(path):
         raise SourceError(
             f"expected a folder, table or Hub data set, got {source.captions!r}, which is not there; "
             "check the path (a Hub id is owner/name)"
         )
     if source.captions_streaming:
-        from training.data.hub_datasets import streamed_records
+        from training.data.readers.hub_datasets import streamed_records
 
-        return streamed_records(source.captions, source.captions_config, source.captions_revision)
-    return hub_records(source.captions, source.captions_config or None, source.captions_revision or None)
-
-
-def _folder_records(folder: Path) -> Iterator[Record]:
-    """Reads a folder of images with metadata (or train/, validation/, test/ with theirs), of shards or of Parquet."""
-    tables = [folder / name for name in METADATA_NAMES if (folder / name).is_file()][:1]
-    if tables:
-        yield from table_records(tables[0], confined=True)
-        return
-    has_splits = False
-    for subfolder in sorted(path for path in folder.iterdir() if path.name in SPLIT_NAMES):
-        for table in [subfolder / name for name in METADATA_NAMES if (subfolder / name).is_file()][:1]:
-            has_splits = True
-            for record in table_records(table, confined=True):
-                yield replace(record, split=SPLIT_NAMES[subfolder.name], prefix=f"{subfolder.name}/")
-    if has_splits:
-        return
-    if shards := shards_below(folder):
-        yield from shard_records(shards, folder)
-    elif any(folder.rglob("*.parquet")):
-        from training.data.hub_datasets import streamed_records
-
-        yield from streamed_records(str(folder), "", "")
-    else:
-        raise SourceError(
-            f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), or .tar or "
-            ".parquet files, got none; write the metadata"
-        )
-
-
-def _one_per_image(rows: Rows, new_writer: Callable[[], RowWriter]) -> Rows:
-    """Merges the rows of each image_id into one, in the position of the first of them."""
-    firsts = IdIndex(rows.image_ids()).firsts()
-    if (firsts == np.arange(len(firsts))).all():
-        return rows
-    writer, order = new_writer(), np.argsort(firsts, kind="stable")
-    for _, group in groupby(zip(firsts[order].tolist(), rows.take(order)), key=itemgetter(0)):
-        writer.add(reduce(merged, (row for _, row in group)))
-    return writer.finish()
+        return streamed_records(source.captions, source.captions_config, source.captions_revision, meanings)
+    return hub_records(source.captions, source.captions_config or None, source.captions_revision or None, meanings)
 
 
 def _splits(rows: Rows, prefix: int, config: SourceConfig) -> SplitNumbers:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.samples import Negative, Row, SkippedSample
+from training.data.samples import SPLITS, Negative, Row, SkippedSample
 from training.run.temp_storage import Numbers, TableRows, TableWriter, Texts
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ def _digests(names: Iterable[str]) -> NDArray[np.bytes_]:
     return np.frombuffer(joined, f"S{DIGEST_BYTES}")
 
 
-SPLITS = ("", "train", "validation", "test")  # a split's number is its index here; "": the source gives none
 NEGATIVE_TEXTS = len(dataclasses.fields(Negative))  # a negative's fields are stored as so many texts
 NO_IMAGE, PATH = 0, 1  # kinds of packed images; the classes of lazy images follow from 2 on
 SplitNumbers = NDArray[np.uint8]

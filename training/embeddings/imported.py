@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.columns import clean_text
+from training.data.cells import clean_text
 from training.data.samples import SkippedSample
 from training.data.sources import check_skipped_fraction, write_skipped
 from training.data.store import IdIndex

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from training.data.columns import IMAGE_COLUMNS
 from training.data.lazy_images import one_line_errors
-from training.data.parquet import READ_BYTES
-from training.data.tables import is_table, table_records
+from training.data.readers.parquet import READ_BYTES
+from training.data.readers.tables import is_table, table_records
 from training.embeddings.manifest import EmbeddingsError
 from training.run.config import ImportConfig
 from turkish_clip.errors import one_line
@@ -231,7 +231,7 @@ def _npy_file(path: Path, names: Path, named: Sequence[str], option: str, conten
     if not names.is_file():
         raise EmbeddingsError(f"expected the names of the rows of {path} in {names}, got no file; name one")
     columns = Columns("")
-    if is_table(names):
+    if is_table(names) and names.suffix != ".txt":
         found = _columns_of(names)
         columns = Columns(
             _existing(named, found, names, option),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +21,25 @@ from turkish_clip.metrics import Relevance, Vectors
 from turkish_clip.templates import PHOTOGRAPHS, fill
 from turkish_clip.zero_shot import prompt_averages, softmax
 
+log = logging.getLogger("training")
 CANDIDATES_PER_IMAGE = 10  # captions per choice where there are no labels
 ROUNDS = 20  # each draws a caption for every image and puts the images into groups
 LOWEST, HIGHEST = 1e-3, 1.0  # temperatures that are tried
 BINS = 15
 PAIRS = 20_000  # drawn pairs of an image and another image's caption
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+AS_GOOD = 1e-6  # nats: if LOWEST or HIGHEST are as good as the fitted temperature, it was not found between them
+CHANCE_ERRORS = 1.645  # standard errors above chance that are more than chance: 5 %, one-sided
+FOREIGN_FRACTION = 0.3  # of the labels, from which on they are of another language
+# Words of common English labels that are no Turkish words: classes of COCO, CIFAR and Fashion-MNIST, colours, others.
+ENGLISH_WORDS = frozenset(
+    "the and with airplane animal apple backpack bag banana bear bed bench bicycle bird black blue boat book bottle "
+    "bowl brown building bus cake car cat chair child clock cloud coat cow cup deer dog dress elephant fire fish "
+    "flower food fork frog giraffe girl green grey horse house keyboard kite knife laptop man motorcycle mountain "
+    "mouse orange person pink pizza plane plant red river road sandal sandwich sea sheep ship shirt shoe sign sink "
+    "sky snow sofa spoon stop street suitcase sun table tie toilet traffic train tree truck umbrella vase water "
+    "white woman yellow zebra".split()
+)
 
 Encode = Callable[[list[str]], Vectors]  # texts → (n, dim) float32 unit vectors
 
@@ -94,15 +108,48 @@ def fit_temperature(candidates: Candidates) -> float:
     Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
     """
     from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
-
-    def negative_log_likelihood(log_temperature: float) -> float:
-        logits = candidates.cosines / np.exp(log_temperature)
-        return float((logsumexp(logits, axis=1) - logits[np.arange(len(logits)), candidates.correct]).mean())
 
     bounds = (np.log(LOWEST), np.log(HIGHEST))
-    found = minimize_scalar(negative_log_likelihood, method="bounded", bounds=bounds, options={"xatol": 1e-9})
+    found = minimize_scalar(
+        lambda logarithm: _negative_log_likelihood(candidates, np.exp(logarithm)),
+        method="bounded",
+        bounds=bounds,
+        options={"xatol": 1e-9},
+    )
     return float(np.exp(found.x))
+
+
+def _negative_log_likelihood(candidates: Candidates, temperature: float) -> float:
+    """Returns the mean over the choices, in nats."""
+    from scipy.special import logsumexp
+
+    logits = candidates.cosines / temperature
+    return float((logsumexp(logits, axis=1) - logits[np.arange(len(logits)), candidates.correct]).mean())
+
+
+def temperature_doubts(candidates: Candidates, temperature: float, labels: Sequence[str]) -> list[str]:
+    """Returns why a temperature means nothing, in words for people; empty where it means something.
+
+    Args:
+        candidates: the choices that it was fitted on.
+        temperature: the fitted one.
+        labels: the class labels that are the candidates; empty where captions are.
+    """
+    doubts = []
+    found = _negative_log_likelihood(candidates, temperature)
+    if any(_negative_log_likelihood(candidates, bound) <= found + AS_GOOD for bound in (LOWEST, HIGHEST)):
+        doubts.append(f"the best one is at a bound of those that are tried ({LOWEST:g} to {HIGHEST:g})")
+    chances = 1 / np.isfinite(candidates.cosines).sum(axis=1)
+    right = (candidates.cosines.argmax(axis=1) == candidates.correct).mean()
+    chance, error = chances.mean(), np.sqrt((chances * (1 - chances)).sum()) / len(chances)
+    if right <= chance + CHANCE_ERRORS * error:
+        doubts.append(
+            f"the {candidates.kind} are right no more often than by chance ({right:.1%}, chance {chance:.1%})"
+        )
+    foreign = [label for label in labels if not ENGLISH_WORDS.isdisjoint(label.lower().split())]
+    if len(foreign) >= max(1, FOREIGN_FRACTION * len(labels)):
+        doubts.append(f"the labels seem to be English ({', '.join(foreign[:3])}), and the templates are Turkish")
+    return doubts
 
 
 def reliability(candidates: Candidates, temperature: float) -> dict[str, Any]:
@@ -173,10 +220,10 @@ def calibrate(
         config: names the measured split.
 
     Returns:
-        The temperature's `value`, the number of `images` that it was fitted on, the `candidate_kind`, the number of
-        `candidates` per choice, the `accuracy` on the measured split, and `calibration` there with the default
-        temperature (`before`) and with the fitted one (`after`), left out where it was fitted on that split. Empty
-        where either split has too few images.
+        The temperature's `value`, None where `doubts` say why it means nothing (it is `tried` then), the number of
+        `images` that it was fitted on, the `candidate_kind`, the number of `candidates` per choice, the `accuracy` on
+        the measured split, and `calibration` there with the default temperature (`before`) and with the fitted one
+        (`after`), left out where it was fitted on that split. Empty where either split has too few images.
     """
     fitted_on = deduplicate(without_skipped(captions.rows.of_split("validation"), embeddings), embeddings)
     labels = list(dict.fromkeys(label for row in (*fitted_on, *rows) for label in row.labels))
@@ -190,8 +237,11 @@ def calibrate(
     if fitting is None or measured is None:
         return {}
     temperature = round(fit_temperature(fitting), 6)
+    doubts = temperature_doubts(fitting, temperature, labels)
+    if doubts:
+        log.warning("no temperature of zero-shot probabilities is stored: %s; CLIP's own is used", "; ".join(doubts))
     result: dict[str, Any] = {
-        "value": temperature,
+        **({"value": None, "tried": temperature, "doubts": doubts} if doubts else {"value": temperature}),
         "images": len(fitted_on),
         "candidate_kind": fitting.kind,
         "candidates": fitting.cosines.shape[1],

@@ -19,6 +19,8 @@ class SourceError(InputError):
 
 
 MAX_WEIGHT = 100
+LEFT_OUT = "none"  # as the meaning of a split's name
+SPLIT_MEANINGS = ("train", "validation", "test", LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,9 @@ class Source:
 
     captions: str = option(
         "",
-        "source of captioned images: folder with metadata.jsonl/.csv, CSV/TSV/JSONL/Parquet table, folder of Parquet "
-        "files, WebDataset .tar shards (folder, or a-{000..009}.tar), Hub data set id, or mini",
+        "source of captioned images: folder with metadata.jsonl/.csv or with a .txt for each image, "
+        "CSV/TSV/JSON/JSONL/Parquet table, folder of Parquet files, WebDataset .tar shards (folder, or "
+        "a-{000..009}.tar), Hub data set id, or mini",
         aliases=("images",),
     )
     captions_config: str = option("", "configuration of a Hub data set that has several")
@@ -60,8 +63,16 @@ class Source:
         "column of the slices (styles, origins …) that an image belongs to and that are measured by themselves, text "
         "or list; empty: slices, if present; none: no column",
     )
-    id_column: str = option("", "column of the image's id; empty: image_id, else its path or row number")
-    split_column: str = option("split", "column of the split (train, validation or test), if present")
+    image_folder: str = option("", "folder that the paths in a table start from; empty: that of the table")
+    id_column: str = option(
+        "", "column of the image's id; empty: image_id, else its path or row number; none: its path or row number"
+    )
+    split_column: str = option("split", "column of the split (train, validation or test), if present; none: no column")
+    split_names: tuple[str, ...] = option(
+        (),
+        "what other names of splits mean, in the column, folders, files or the Hub: NAME=train, validation, test or "
+        "none (left out)",
+    )
     weight: float = option(
         1.0, f"times per epoch that each training caption is seen; 0.5: every other epoch (above 0 to {MAX_WEIGHT})"
     )
@@ -108,6 +119,12 @@ class SourceConfig(Source):
                     f"expected 'weight' of {source.captions} above 0 and at most {MAX_WEIGHT}, got {source.weight:g}; "
                     "change it, or take the source out"
                 )
+            for pair in source.split_names:
+                if not pair.partition("=")[0] or pair.rpartition("=")[2] not in SPLIT_MEANINGS:
+                    raise ConfigError(
+                        f"expected 'split_names' of {source.captions} as NAME=MEANING with one of "
+                        f"{', '.join(SPLIT_MEANINGS)}, got {pair!r}; correct it"
+                    )
         if not self.run:
             raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.data.duplicates import DisjointSplits, deduplicate_by_digest
-from training.data.samples import Row
-from training.data.store import SPLITS
+from training.data.samples import SPLITS, Row
 from training.run.config import PretrainConfig
 from training.run.source import SourceError
 

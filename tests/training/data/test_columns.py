@@ -117,8 +117,8 @@ def test_rows_of_one_image_join_their_negatives_and_slices(tmp_path: Path) -> No
     (row,) = rows_of(
         tmp_path,
         [
-            {"image_id": "a", "captions": "bir ev", "negatives": ["iki ev"], "slices": "çizim"},
-            {"image_id": "a", "captions": "bir kuş", "negatives": ["iki kuş"], "slices": ["çizim", "boya"]},
+            {"file_name": "0.png", "captions": "bir ev", "negatives": ["iki ev"], "slices": "çizim"},
+            {"file_name": "0.png", "captions": "bir kuş", "negatives": ["iki kuş"], "slices": ["çizim", "boya"]},
         ],
     )
     assert [negative.negative for negative in row.negatives] == ["iki ev", "iki kuş"]

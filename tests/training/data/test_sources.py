@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from samples import write_rows
 
-from training.data.samples import Row
+from training.data.samples import SPLITS, Row
 from training.data.sources import hash_fraction, read_captions
+from training.data.splits import SplitMeanings
 from training.run.config import EmbedConfig, read
 from training.run.recipe import ConfigError
 from training.run.source import SourceConfig, SourceError
@@ -90,9 +91,9 @@ def test_a_data_set_with_images_inside(tmp_path: Path) -> None:
     folder = tmp_path / "org" / "name"
     folder.mkdir(parents=True)
     Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
-    from training.data.hub_datasets import hub_records
+    from training.data.readers.hub_datasets import hub_records
 
-    records = list(hub_records(str(folder), None, None))
+    records = list(hub_records(str(folder), None, None, SplitMeanings(source(folder))))
     image = records[1].image("image")
     assert Row("x", image, (), (), "train").open().getpixel((0, 0)) == (1, 0, 0)
     assert records[1].values["caption0"] == "b"
@@ -231,9 +232,9 @@ def test_no_such_source(tmp_path: Path) -> None:
         read_captions(source(tmp_path / "none"))
     with pytest.raises(SourceError, match=r"expected metadata.jsonl or metadata.csv in"):
         read_captions(source(tmp_path))
-    (tmp_path / "x.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(SourceError, match=r"expected a .csv, .tsv, .jsonl or .parquet table"):
-        read_captions(source(tmp_path / "x.txt"))
+    (tmp_path / "x.xlsx").write_text("x", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"expected a .csv, .tsv, .jsonl, .json or .parquet table"):
+        read_captions(source(tmp_path / "x.xlsx"))
     with pytest.raises(SourceError, match="got 'no-such-folder', which is not there"):
         read_captions(source("no-such-folder"))
     with pytest.raises(SourceError, match="Hub data set, got 'nobody/nothing'"):
@@ -245,7 +246,9 @@ def test_no_such_source(tmp_path: Path) -> None:
 def test_windows_1254_is_refused_with_the_fix(tmp_path: Path) -> None:
     images(tmp_path, 1)
     (tmp_path / "metadata.csv").write_bytes("file_name,caption\n0.png,kırmızı şeker\n".encode("cp1254"))
-    with pytest.raises(SourceError, match="iconv -f WINDOWS-1254 -t UTF-8 metadata.csv"):
+    with pytest.raises(
+        SourceError, match=r"iconv -f WINDOWS-1254 -t UTF-8 .*/metadata.csv > .*metadata.csv.new && mv "
+    ):
         read_captions(source(tmp_path))
 
 
@@ -259,7 +262,7 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     ("table", "message"),
     [
         ("file_name,caption\n0.png,kar, kar ve kar\n", "expected 2 columns, got 3 in .* line 2; put captions"),
-        ("file_name;caption\n0.png;kar\n", "expected columns separated by ','"),
+        ("file_name|caption;x\n0.png;kar\n", "expected columns separated by ',', got .*; save it with one"),
         ('file_name,caption\n0.png,"kar\n', "expected a table, got unexpected end of data"),
     ],
 )
@@ -385,10 +388,11 @@ def naive(table: Path, config: SourceConfig) -> tuple[list[tuple[object, ...]], 
             skipped.append((record["path"], "no caption"))
         else:
             row = rows.setdefault(record["path"], {"captions": [], "split": [record["split"] or "train"]})
+            row["split"].append(record["split"] or "train")
             row["captions"] += [caption for caption in dict.fromkeys(captions) if caption not in row["captions"]]
     result = []
     for name, row in rows.items():
-        split, fraction = row["split"][0], hash_fraction(config.split_seed, name)
+        split, fraction = max(row["split"], key=SPLITS.index), hash_fraction(config.split_seed, name)
         if split == "train" and fraction < config.validation_fraction:
             split = "validation"
         result.append((name, tuple(row["captions"]), split))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from memory import peak_of, write_source
 
-from training.data.hub_datasets import DatasetImage
-from training.data.samples import Negative, Row, SkippedSample
-from training.data.store import SPLITS, Rows, SkippedSamples, SkippedWriter
+from training.data.readers.hub_datasets import DatasetImage
+from training.data.samples import SPLITS, Negative, Row, SkippedSample
+from training.data.store import Rows, SkippedSamples, SkippedWriter
 from training.run import temp_storage
 
 MB = 1_000_000

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from training.evaluation.calibration import (
+    Candidates,
     caption_candidates,
     cosine_percentiles,
     fit_temperature,
     label_candidates,
     reliability,
+    temperature_doubts,
 )
 from turkish_clip.metrics import Relevance, unit
 
@@ -84,6 +86,28 @@ def test_an_image_with_two_labels_chooses_each_without_the_other() -> None:
     confidence = [np.exp(2) / (np.exp(2) + 2), np.exp(1.2) / (np.exp(1.2) + 1), np.exp(1.6) / (np.exp(1.6) + 1)]
     assert reliability(candidates, 0.5)["accuracy"] == 1.0
     assert reliability(candidates, 0.5)["expected_calibration_error"] == pytest.approx(1 - np.mean(confidence))
+
+
+def choices(right: int, wrong: int, spread: float) -> Candidates:
+    """Choices among four candidates, of which the right one is nearer by `spread`, or farther."""
+    cosines = np.zeros((right + wrong, 4))
+    cosines[:, 0] = [spread] * right + [-spread] * wrong
+    return Candidates(cosines, np.zeros(right + wrong, np.int64), "labels")
+
+
+@pytest.mark.parametrize(
+    ("candidates", "labels", "doubt"),
+    [
+        (choices(90, 10, 0.1), ["kedi", "at", "yeşil araba"], ""),
+        (choices(100, 0, 0.1), ["kedi", "at"], "the best one is at a bound of those that are tried (0.001 to 1)"),
+        (choices(25, 75, 0.1), ["kedi"], "the labels are right no more often than by chance (25.0%, chance 25.0%)"),
+        (choices(32, 68, 0.1), ["kedi"], "the labels are right no more often than by chance (32.0%, chance 25.0%)"),
+        (choices(90, 10, 0.1), ["cat", "at", "red car"], "the labels seem to be English (cat, red car)"),
+    ],
+)
+def test_a_temperature_that_means_nothing_is_doubted(candidates: Candidates, labels: list[str], doubt: str) -> None:
+    doubts = temperature_doubts(candidates, fit_temperature(candidates), labels)
+    assert any(text.startswith(doubt) for text in doubts) if doubt else not doubts
 
 
 def test_percentiles_of_cosines() -> None:

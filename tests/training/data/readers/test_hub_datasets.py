@@ -30,7 +30,7 @@ from training.data.sources import read_captions
 from training.run.config import EmbedConfig, read
 from training.run.source import SourceConfig, SourceError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SMALL = "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 --epochs 1"
 RECORD = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -316,6 +316,51 @@ def test_what_can_not_be_streamed_is_an_error_of_one_line(streaming: Streaming) 
     assert "expected to read hf://datasets/org/broken@" in streaming.result["broken"]
     assert "503" in streaming.result["broken"]
     assert "give the same command again" in streaming.result["broken"]
+
+
+CUT = """
+import json, logging, sys
+from training.data.sources import read_captions
+from training.run.source import SourceConfig
+
+logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+result = {}
+for name in ("org/images", "org/parquet"):
+    for streaming in (True, False):
+        config = SourceConfig(
+            captions=name, captions_streaming=streaming, run="x", max_skipped_fraction=1.0, validation_fraction=0.0,
+            test_fraction=0.0,
+        )
+        rows = read_captions(config, check_files=False).rows
+        result[f"{name} {streaming}"] = sorted((*row.captions, row.split, row.open().size[0]) for row in rows)
+print("RESULT" + json.dumps(result))
+"""
+
+
+def test_data_sets_that_would_be_cut_by_names_of_files_are_read_whole(tmp_path: Path) -> None:
+    names = ["kedi_train.png", "kuş.png", "dev-hayvanlar.png", "at.png"]
+    content = {name: noise(number, 8 + number) for number, name in enumerate(names)}
+    lines = [json.dumps({"file_name": name, "text": name}) for name in names]
+    parts = {"küçük.parquet": names[:1], "dev-hayvanlar.parquet": names[1:]}
+    files = {"README.md": b"# x"}
+    for file, part in parts.items():
+        cells = pa.array([{"bytes": content[name], "path": name} for name in part], RECORD)
+        buffer = io.BytesIO()
+        pq.write_table(pa.table({"image": cells, "text": part}), buffer)
+        files[file] = buffer.getvalue()
+    with StandInHub() as hub:
+        hub.put("datasets", "org/images", {"README.md": b"# x", "metadata.jsonl": "\n".join(lines).encode(), **content})
+        hub.put("datasets", "org/parquet", files)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", CUT], capture_output=True, text=True, cwd=ROOT,
+            env=hub.environment(tmp_path / "cache"), timeout=400, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.partition("RESULT")[2])
+    expected = sorted([name, "train", 8 + number] for number, name in enumerate(names))
+    assert result == dict.fromkeys(result, expected)
+    for name, count in (("org/images", "2 of its 4"), ("org/parquet", "1 of its 2")):
+        assert f"{name}: {count} files have a split's name among other words; all are read" in done.stderr
 
 
 @pytest.mark.slow

@@ -5,14 +5,18 @@ from __future__ import annotations
 import bisect
 import functools
 import itertools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.data.cells import decoded_image, is_base64_image
+from training.data.image_files import resolve_image_path
 from training.data.lazy_images import StreamedImage, one_line_errors
-from training.data.samples import resolve_image_path
+from training.data.samples import Record
+from training.data.splits import SplitMeanings, splits_of_files
 from training.run.source import SourceError
 from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError
@@ -44,6 +48,10 @@ class ParquetImageStore:
 
     def __str__(self) -> str:
         return self.file
+
+    @property
+    def is_remote(self) -> bool:
+        return "://" in self.file
 
     def start(self, number: int) -> int:
         """Returns the first row of the row group that holds a row."""
@@ -78,6 +86,8 @@ class ParquetImageStore:
         """
         if isinstance(cell, dict):
             cell = cell.get("bytes") or cell.get("path")
+        if is_base64_image(cell):
+            cell = decoded_image(cell)
         if isinstance(cell, bytes) and cell:
             return cell
         if not isinstance(cell, str) or not cell:
@@ -100,11 +110,18 @@ def parquet_rows(file: str, folder: Path | None, *, confined: bool, paths_are_na
     Raises:
         SourceError: the file is not a Parquet file, or can't be read.
     """
+    import pyarrow as pa
+
     with _opened(file) as table:
+        names = table.schema_arrow.names
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise SourceError(f"expected each column once in {file}, got {twice!r} twice; rename one of them")
         images = {field.name: field.type for field in table.schema_arrow if _holds_images(field, table.metadata)}
+        images |= {name: pa.string() for name in _base64_columns(table, file)}
         stores = {name: ParquetImageStore(file, name, str(folder or ""), confined) for name in images}
         with_path = [name for name, kind in images.items() if paths_are_names and _has_path(kind)]
-        columns = [name for name in table.schema_arrow.names if name not in images]
+        columns = [name for name in names if name not in images]
         columns += [f"{name}.path" for name in with_path]
         number = 0
         for group in range(table.num_row_groups):
@@ -114,6 +131,43 @@ def parquet_rows(file: str, folder: Path | None, *, confined: bool, paths_are_na
                     name: StreamedImage(store, number, paths.get(name, "")) for name, store in stores.items()
                 }
                 number += 1
+
+
+def _base64_columns(table: pq.ParquetFile, file: str) -> list[str]:
+    """Returns the columns of text whose first cell is an image as base64; none of a file on the Hub, unread."""
+    import pyarrow.types as kinds
+
+    texts = [
+        field.name
+        for field in table.schema_arrow
+        if kinds.is_string(field.type) or kinds.is_large_string(field.type) or kinds.is_string_view(field.type)
+    ]
+    if "://" in file or not texts or not table.metadata.num_rows:
+        return []
+    first = next(table.iter_batches(1, columns=texts, use_threads=False)).to_pylist()[0]
+    return [name for name in texts if is_base64_image(first[name])]
+
+
+def parquet_folder_records(folder: Path, names: Sequence[str], meanings: SplitMeanings) -> Iterator[Record]:
+    """Reads the Parquet files of a folder in the Hub's layout; rows without a name are numbered within their split.
+
+    Args:
+        folder: the folder.
+        names: their relative paths.
+        meanings: what names of splits mean in the source.
+
+    Raises:
+        SourceError: a file is no Parquet file, or has no split while others are named for training.
+    """
+    splits = splits_of_files([name.removesuffix(".parquet") for name in names], meanings)
+    order = {"train": 0, "validation": 1, "test": 2}
+    numbers: Counter[str] = Counter()
+    for _, split, name in sorted(
+        (order.get(meanings.known(split), 0), split, name) for split, name in zip(splits, names)
+    ):
+        for values in parquet_rows(str(folder / name), folder, confined=True, paths_are_names=False):
+            numbers[split] += 1
+            yield Record(values, folder, True, numbers[split], split=split or "train")
 
 
 def _group_rows(table: pq.ParquetFile, group: int, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -12,14 +12,15 @@ import logging
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.data.columns import SPLIT_NAMES
 from training.data.lazy_images import LazyImage, MissingImage
 from training.data.samples import SAMPLE_IMAGE, Record
+from training.data.splits import SplitMeanings, splits_of_files
 from training.run.source import SourceError
 from turkish_clip.errors import one_line
 from turkish_clip.images import MAX_PIXELS
@@ -35,8 +36,8 @@ MAX_IMAGE_BYTES = 4 * MAX_PIXELS  # the largest image that `open_image` accepts,
 MAX_TEXT_BYTES = 1_000_000  # of a .txt or .json; no caption is a tenth as long
 MAX_HEADER_BYTES = 1_000_000  # of a long name or of extended attributes, which tarfile reads into memory
 MAX_SHARDS = 100_000  # of one pattern
+MAX_KINDS = 20  # of members, in a line
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
-SPLIT_WORD = re.compile(r"[^\W\d_]+")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
@@ -48,6 +49,10 @@ class ShardImage(LazyImage):
     offset: int
     size: int
     name: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.name} in {self.shard}"
 
     def read(self) -> bytes:
         try:
@@ -93,45 +98,32 @@ def shards_of(name: str) -> list[Path]:
     return paths
 
 
-def shards_below(folder: Path) -> list[Path]:
-    """Returns the shards in a folder and in its subfolders named after splits, sorted; there may be none.
-
-    Raises:
-        SourceError: the folder has only compressed ones.
-    """
-    splits = [path for path in folder.iterdir() if path.is_dir() and path.name.lower() in SPLIT_NAMES]
-    shards = [path for parent in (folder, *splits) for path in parent.glob("*.tar") if not path.name.startswith(".")]
-    if not shards and any(path.name.endswith(COMPRESSED) for path in folder.iterdir()):
-        raise SourceError(
-            f"expected uncompressed .tar files in {folder}, got compressed ones, in which no single image can "
-            "be read; uncompress them (images hardly shrink)"
-        )
-    return sorted(shards)
-
-
-def shard_records(shards: list[Path], folder: Path | None = None) -> Iterator[Record]:
+def shard_records(shards: list[Path], meanings: SplitMeanings, folder: Path | None = None) -> Iterator[Record]:
     """Yields the samples of shards as records: the fields of .json, the text of .txt as column txt, and the image.
 
     A .txt is one caption, as img2dataset writes it; several captions are .tr.txt and .en.txt, or fields of .json.
-    An image is named after its shard and its key, since shards may use the same keys. Its split is the word train,
-    validation or test (or another of their usual names) in the name of its shard, or of the shard's folder.
+    An image is named after its shard and its key, since shards may use the same keys. Its split is named by its shard,
+    or the shard's folder.
 
     Args:
         shards: the tar files, in order.
+        meanings: what names of splits mean in the source.
         folder: what the names of shards are relative to; None means their common folder.
 
     Raises:
         SourceError: a shard is no tar file, or is cut off or damaged; the message says after how many members.
     """
     root = folder or Path(os.path.commonpath([shard.parent for shard in shards]))
+    names = [shard.relative_to(root).with_suffix("").as_posix() for shard in shards]
     number = 0
-    for shard in shards:
-        name = shard.relative_to(root).with_suffix("").as_posix()
-        words = [word.lower() for word in SPLIT_WORD.findall(name)]
-        split = next((word for word in reversed(words) if word in SPLIT_NAMES), "")
-        for sample in _samples(shard):
+    others: Counter[str] = Counter()
+    for shard, name, split in zip(shards, names, splits_of_files(names, meanings)):
+        for sample in _samples(shard, others):
             number += 1
             yield Record(sample.values(), None, True, number, split=split, prefix=f"{name}/")
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(MAX_KINDS))
+        log.info("%s: members that are no image, .txt or .json are left out: %s", meanings.source.captions, kinds)
 
 
 @dataclass
@@ -142,6 +134,7 @@ class _Sample:
     images: dict[str, ShardImage] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
+    kinds: set[str] = field(default_factory=set)
     fault: str = ""
 
     @property
@@ -159,25 +152,42 @@ class _Sample:
         return {**self.fields, **self.texts, **self.images, SAMPLE_IMAGE: image}
 
 
-def _samples(shard: Path) -> Iterator[_Sample]:
-    """Yields the samples of a shard as soon as they are complete; incomplete ones come last."""
+def _samples(shard: Path, others: Counter[str]) -> Iterator[_Sample]:
+    """Yields the samples of a shard as soon as they are complete; incomplete ones come last.
+
+    Args:
+        shard: the tar file.
+        others: counts the members that belong to no sample, by their kind.
+    """
     incomplete: dict[str, _Sample] = {}
     sample: _Sample | None = None
     with shard.open("rb") as file:
         for member in _members(shard, file):
             folder, _, base = member.name.rpartition("/")
             stem, dot, kind = base.partition(".")
-            if not member.isreg() or not stem or not dot:
+            if not _is_member(kind.lower()) or not member.isreg() or not stem or not dot:
+                if not member.isdir() and len(others) < MAX_KINDS:
+                    others[f".{kind}" if stem and dot and member.isreg() else "without a kind"] += 1
                 continue
             key = f"{folder}/{stem}" if folder else stem
+            if sample is not None and sample.key == key and kind.lower() in sample.kinds:  # another of the same name
+                yield sample
+                sample = _Sample(key)
             if sample is None or sample.key != key:
                 if sample is not None and sample.is_whole:
                     yield sample
                 elif sample is not None:
                     incomplete[sample.key] = sample
                 sample = incomplete.pop(key, None) or _Sample(key)
+            sample.kinds.add(kind.lower())
             _add(sample, member, kind.lower(), shard, file)
     yield from (*incomplete.values(), *([sample] if sample else []))
+
+
+def _is_member(kind: str) -> bool:
+    """Returns whether a member of this kind belongs to a sample."""
+    last = kind.rpartition(".")[2]
+    return last in IMAGES or last in TEXTS or kind == FIELDS
 
 
 def _add(sample: _Sample, member: tarfile.TarInfo, kind: str, shard: Path, file: Any) -> None:

@@ -1,0 +1,153 @@
+"""Cells and columns as people write them: lists as text, columns named twice, other separators, base64."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from samples import paint, write_rows
+
+from training.data.cells import written_list
+from training.data.sources import read_captions
+from training.run.source import SourceConfig, SourceError
+from turkish_clip.images import ImageError
+
+
+def read(captions: object, **options: Any) -> list[tuple[str, ...]]:
+    config = SourceConfig(captions=str(captions), run="unused", max_skipped_fraction=1.0, **options)
+    return [row.captions for row in read_captions(config).rows]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(3):
+        paint(tmp_path / f"{number}.png", number)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ('["bir ev", "ev"]', ["bir ev", "ev"]),
+        ("['bir ev', 'ev']", ["bir ev", "ev"]),
+        ("""['ev\\'de', "ev'de"]""", ["ev'de", "ev'de"]),
+        ("['bir' 'iki'\n 'üç']", ["bir", "iki", "üç"]),
+        ("('bir', 'iki')", ["bir", "iki"]),
+        ("['bir', None, nan]", ["bir", None, None]),
+        ("[]", []),
+        ('["bir", ["iki"]]', ["bir", ["iki"]]),
+        ("[bir ev]", None),
+        ("('bir ev')", None),
+        ("[1, 2]", None),
+        ("['bir', 'iki'] ve üç", None),
+        ("bir ev", None),
+    ],
+)
+def test_a_list_that_is_written_as_text(cell: str, expected: list[Any] | None) -> None:
+    assert written_list(cell) == expected
+
+
+def table_of(path: Path, header: list[str], rows: list[list[str]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def test_lists_as_text_in_every_column_of_texts(folder: Path) -> None:
+    row = ["0.png", "['bir ev', 'ev']", '["a house"]', "['ev']"]
+    table_of(folder / "metadata.csv", ["file_name", "captions", "captions_en", "labels"], [row])
+    (found,) = read_captions(SourceConfig(captions=str(folder), run="unused")).rows
+    assert (found.captions, found.english, found.labels) == (("bir ev", "ev"), ("a house",), ("ev",))
+    table_of(folder / "t.csv", ["path", "s"], [["0.png", '[{"raw": "bir"}, {"raw": "iki"}]']])
+    assert read(folder / "t.csv", caption_columns=("s.raw",)) == [("bir", "iki")]
+
+
+def test_a_list_that_was_cut_off_is_no_caption(folder: Path) -> None:
+    table_of(folder / "metadata.csv", ["file_name", "captions"], [["0.png", "['bir ev', 'ev"], ["1.png", "[ev]"]])
+    captions = read_captions(SourceConfig(captions=str(folder), run="unused", max_skipped_fraction=1.0))
+    assert [row.captions for row in captions.rows] == [("[ev]",)]
+    assert [sample.reason for sample in captions.skipped] == ["a list that is cut off, in column captions"]
+
+
+def test_a_column_named_twice_keeps_both_texts(folder: Path) -> None:
+    (folder / "metadata.csv").write_text("file_name, caption,caption \n0.png, bir, iki\n1.png,üç,\n", encoding="utf-8")
+    assert read(folder) == [("bir", "iki"), ("üç",)]
+    (folder / "t.jsonl").write_text('{"image": "0.png", "caption": "bir", "caption": ["iki", "üç"]}', encoding="utf-8")
+    assert read(folder / "t.jsonl") == [("bir", "iki", "üç")]
+
+
+def test_a_column_of_images_ids_or_splits_named_twice_is_refused(folder: Path) -> None:
+    for name, more in (("path", ""), ("image_id", ",path"), ("split", ",path")):
+        text = f"{name},{name},caption{more}\n0.png,1.png,ev{',0.png' if more else ''}\n"
+        (folder / "t.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(SourceError, match=f"expected the column '{name}' once in .*twice or more; rename one"):
+            read(folder / "t.csv")
+    pq.write_table(pa.table([["0.png"], ["bir"], ["iki"]], ["path", "caption", "caption"]), folder / "t.parquet")
+    with pytest.raises(SourceError, match="expected each column once in .*, got 'caption' twice; rename one"):
+        read(folder / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "path;caption\n0.png;kar, kar\n"),
+        ("t.csv", "sep=;\r\npath;caption\r\n0.png;kar, kar\r\n"),
+        ("t.csv", "\ufeffpath\tcaption\n0.png\tkar, kar\n"),
+        ("t.csv", "path| caption\n0.png| kar, kar \n"),
+        ("t.csv", 'path, caption\n0.png, "kar, kar"\n'),
+        ("t.tsv", 'path,caption\n0.png,"kar, kar"\n'),
+        ("t.txt", 'path,caption\n0.png,"kar, kar"\n'),
+    ],
+)
+def test_other_separators_are_read_and_said(
+    folder: Path, name: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (folder / name).write_text(text, encoding="utf-8", newline="")
+    assert read(folder / name) == [("kar, kar",)]
+    assert ("columns are separated by" in caplog.text) == (
+        name != "t.txt" and ", caption" not in text[:14] and "sep" not in text
+    )
+
+
+def test_missing_columns_are_named_at_once_with_the_options_that_work(folder: Path) -> None:
+    (folder / "t.csv").write_text("image_name| comment_number| comment\n0.png| 0| kar .\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"them with --image_column image_name --caption_columns comment$"):
+        read(folder / "t.csv")
+    assert read(folder / "t.csv", image_column="image_name", caption_columns=("comment",)) == [("kar .",)]
+
+
+def test_columns_that_are_not_read_are_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    write_rows(folder, [{"file_name": "0.png", "caption": "ev", "caption_2": "yuva"}])
+    read(folder)
+    assert "images file_name, texts caption; not read: caption_2" in caplog.text
+
+
+def test_images_as_base64(folder: Path) -> None:
+    content = [(folder / f"{n}.png").read_bytes() for n in range(3)]
+    texts = [base64.b64encode(one).decode() for one in content]
+    texts[1] = "data:image/png;base64," + texts[1]
+    sources = [
+        table_of(folder / "t.csv", ["n", "image", "caption"], [[str(n), t, f"{n}\n{n}"] for n, t in enumerate(texts)])
+    ]
+    lines = [json.dumps({"image": text, "caption": "ev"}) for text in texts]
+    (folder / "t.jsonl").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+    pq.write_table(pa.table({"image": texts, "caption": ["a", "b", "c"]}), folder / "t.parquet")
+    for source in (*sources, folder / "t.jsonl", folder / "t.parquet"):
+        rows = read_captions(SourceConfig(captions=str(source), run="unused")).rows
+        assert [row.image.read() for row in rows] == content
+        assert [row.image_id for row in rows] == ["00000001", "00000002", "00000003"]
+
+
+def test_base64_that_does_not_read_is_an_image_that_does_not_open(folder: Path) -> None:
+    write_rows(folder, [{"image": "iVBORw0KGgo" + "!" * 60, "caption": "ev"}])
+    (row,) = read_captions(SourceConfig(captions=str(folder / "metadata.jsonl"), run="unused")).rows
+    with pytest.raises(ImageError, match="base64 that does not read"):
+        row.open()

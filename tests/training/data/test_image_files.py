@@ -1,0 +1,82 @@
+"""Names in a table and names on disk: composed or not, with backslashes, in other encodings; or the cause is said."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+from samples import paint
+
+from training.data.image_files import resolve_image_path
+
+
+def nfd(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "in_table"),
+    [
+        (nfd("çiçek şöför.png"), "çiçek şöför.png"),
+        ("çiçek.png", nfd("çiçek.png")),
+        (f"{nfd('çok')}/şey.png", "çok/şey.png"),
+        (f"çok/{nfd('şey')}.png", f"{nfd('çok')}/şey.png"),
+        ("resim/1.png", "resim\\1.png"),
+        (f"{nfd('ağaç')}/1.png", "ağaç\\1.png"),
+        ("1.png", " 1.png "),
+        ("1.png", ".\\1.png"),
+    ],
+)
+@pytest.mark.parametrize("confined", [True, False])
+def test_a_name_that_is_written_otherwise_is_found(tmp_path: Path, on_disk: str, in_table: str, confined: bool) -> None:
+    paint(tmp_path / on_disk, 1)
+    found = resolve_image_path(tmp_path, in_table, confined=confined)
+    assert isinstance(found, Path)
+    assert found.samefile(tmp_path / on_disk)
+
+
+@pytest.mark.parametrize("encoding", ["cp1254", "cp857", "iso8859-9"])
+def test_a_name_on_disk_that_is_no_utf8_is_found(tmp_path: Path, encoding: str) -> None:
+    name = os.path.join(os.fsencode(tmp_path), "çiçek ğüş.png".encode(encoding))  # noqa: PTH118 - bytes
+    Path(os.fsdecode(name)).write_bytes(b"x")
+    assert resolve_image_path(tmp_path, "çiçek ğüş.png", confined=True) == Path(os.fsdecode(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "confined", "reason"),
+    [
+        ("a.png", True, "no file, but one in another case: A.PNG"),
+        ("IŞIK.png", True, "no file, but one in another case: ışık.png"),
+        ("C:\\Resimler\\a.png", False, "no file: a path of a Windows machine; write paths relative to the table"),
+        ("/yok/a.png", False, "no file: an absolute path that is not on this machine"),
+        ("..\\b.png", True, "a path that leaves the folder"),
+        ("yok/b.png", True, "no file"),
+        ("https://x/a.png", True, "a URL, not a file"),
+        ("  ", True, "no image named"),
+        (None, True, "no image named"),
+        (7, True, "no image named, but another type of cell"),
+        ("a\0.png", True, "no file"),
+    ],
+)
+def test_the_cause_is_named(tmp_path: Path, name: object, confined: bool, reason: str) -> None:
+    paint(tmp_path / "in" / "A.PNG", 1)
+    paint(tmp_path / "in" / "ışık.png", 1)
+    paint(tmp_path / "b.png", 1)
+    assert resolve_image_path(tmp_path / "in", name, confined=confined) == reason
+
+
+def test_no_other_spelling_leaves_the_folder(tmp_path: Path) -> None:
+    paint(tmp_path / nfd("dış.png"), 1)
+    (tmp_path / "in").mkdir()
+    assert resolve_image_path(tmp_path / "in", "../dış.png", confined=True) == "a path that leaves the folder"
+    (tmp_path / "in" / nfd("bağ.png")).symlink_to(tmp_path / nfd("dış.png"))
+    assert resolve_image_path(tmp_path / "in", "bağ.png", confined=True) == "a path that leaves the folder"
+
+
+def test_a_file_that_comes_later_is_found(tmp_path: Path) -> None:
+    assert resolve_image_path(tmp_path, "şey.png", confined=True) == "no file"
+    paint(tmp_path / nfd("şey.png"), 1)
+    os.utime(tmp_path, ns=(1, 1))
+    assert isinstance(resolve_image_path(tmp_path, "şey.png", confined=True), Path)

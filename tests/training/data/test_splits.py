@@ -1,0 +1,177 @@
+"""What names of splits mean: in a column, of folders, files, data sets and sources; nothing is left out unsaid."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from samples import paint, write_rows
+from source_layouts import png
+
+from training.data.sources import Captions, read_captions
+from training.data.splits import SplitMeanings, split_of, splits_of_files
+from training.run.recipe import ConfigError
+from training.run.source import Source, SourceConfig, SourceError
+
+
+def read(captions: object, **options: Any) -> Captions:
+    common = {"run": "unused", "test_fraction": 0.0, "validation_fraction": 0.0}
+    return read_captions(SourceConfig(captions=str(captions), **common, **options))
+
+
+def splits(captions: object, **options: Any) -> dict[str, str]:
+    return {row.captions[0]: row.split for row in read(captions, **options).rows}
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [
+        ("train", "train TRAIN Training train2014 train_1 trainval restval eğitim EĞİTİM Egitim"),
+        ("validation", "val VALID Validation dev val2 val2017 valid_1 minival doğrulama geçerleme"),
+        ("test", "Test testing test1k test_1K test-5k testA test-dev test_std eval Evaluation sınama SINAMA"),
+        ("", "trainer contest dev-hayvanlar deva testere held-out extra unlabeled short_captions 0 kuş"),
+    ],
+)
+def test_the_meaning_of_a_name(split: str, names: str) -> None:
+    assert {name: split_of(name) for name in names.split()} == dict.fromkeys(names.split(), split)
+
+
+def column(folder: Path, names: list[Any]) -> Path:
+    rows = [
+        {"file_name": paint(folder / f"{n}.png", n).name, "caption": str(n), "split": name}
+        for n, name in enumerate(names)
+    ]
+    return write_rows(folder, [dict(row) for row in rows])
+
+
+def test_a_column_is_read_under_its_meaning_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    found = splits(column(tmp_path, ["train", "test1k", " Val ", "restval", None]))
+    assert list(found.values()) == ["train", "test", "validation", "train", "train"]
+    assert "the split 'test1k' (1 rows) is read as test" in caplog.text
+    assert "'Val'" not in caplog.text
+
+
+def test_unknown_names_in_a_column_are_refused_all_at_once_with_the_option(tmp_path: Path) -> None:
+    source = column(tmp_path, ["train", "kapalı", "kapalı", 0])
+    with pytest.raises(SourceError, match=r"got 'kapalı' \(2 rows\), '0' \(1 rows\); .*--split_names \"kapalı=train\|"):
+        read(source)
+    chosen = splits(source, split_names=("kapalı=test", "0=none"))
+    assert list(chosen.values()) == ["train", "test", "test"]
+    assert sum(read(source, split_names=("kapalı=test", "0=none")).left_out.values()) == 1
+    assert set(splits(source, split_column="none").values()) == {"train"}
+
+
+def test_the_option_takes_known_meanings_only() -> None:
+    for pair in ("val2", "val2=valid", "=test"):
+        with pytest.raises(ConfigError, match=r"expected 'split_names' of x as NAME=MEANING .*none, got"):
+            SourceConfig(captions="x", run="unused", split_names=(pair,))
+
+
+def folders(folder: Path, names: list[str]) -> Path:
+    for number, name in enumerate(names):
+        write_rows(folder / name, [{"file_name": paint(folder / name / "0.png", number).name, "caption": name}])
+    return folder
+
+
+def test_folders_are_read_under_their_meaning(tmp_path: Path) -> None:
+    found = splits(folders(tmp_path, ["train", "Test", "val2", "a/sınama"]))
+    assert found == {"train": "train", "Test": "test", "val2": "validation", "a/sınama": "test"}
+
+
+def test_a_further_folder_is_refused_beside_train_and_is_train_beside_test(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    source = folders(tmp_path / "a", ["train", "test", "extra"])
+    with pytest.raises(
+        SourceError, match=r"folders of .*, got 'extra' beside test, train; .*--split_names \"extra=train\|"
+    ):
+        read(source)
+    assert splits(source, split_names=("extra=none",)) == {"train": "train", "test": "test"}
+    assert splits(source, split_names=("extra=train",))["extra"] == "train"
+    assert splits(folders(tmp_path / "b", ["kuş", "test"])) == {"kuş": "train", "test": "test"}
+    assert "the folders 'kuş' are no split" in caplog.text
+
+
+def shards(folder: Path, names: list[str]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(names):
+        with tarfile.open(folder / f"{name}.tar", "w") as tar:
+            for file, content in (("0.png", png(number)), ("0.txt", name.encode())):
+                member = tarfile.TarInfo(file)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return folder
+
+
+def test_a_word_among_others_in_a_shards_name_is_no_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = shards(tmp_path, ["dev-hayvanlar-000", "küçük-hayvanlar-000", "kırmızı-dev-000", "test-sürüşü-000"])
+    assert set(splits(source).values()) == {"train"}
+    assert "files named dev-hayvanlar… have a split's name among others" in caplog.text
+    assert splits(source, split_names=("dev-hayvanlar=validation",))["dev-hayvanlar-000"] == "validation"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train-00000-of-00002", "test1k-00000-of-00001"], ["train", "test"]),
+        (["cc-train-0", "cc-val-0", "test/0", "validation/test0"], ["train", "validation", "test", "test"]),
+        (["train-clean-0", "train-clean-1", "test-clean-0"], ["train", "train", "test"]),
+        (["train-images-000", "captions_val2017"], ["train", "validation"]),
+        (["00000", "00001"], ["", ""]),
+        (["kuş-0", "test-0"], ["", "test"]),
+    ],
+)
+def test_the_splits_of_files(names: list[str], expected: list[str]) -> None:
+    meanings = SplitMeanings(Source(captions="x"))
+    assert [meanings.known(name) if name else "" for name in splits_of_files(names, meanings)] == expected
+
+
+def test_a_file_without_a_split_beside_train_is_refused() -> None:
+    with pytest.raises(SourceError, match=r"files of x named after .*, got 'kuş' beside train; say .*kuş=train\|"):
+        splits_of_files(["train-0", "kuş-0"], SplitMeanings(Source(captions="x")))
+
+
+def test_parquet_files_of_a_folder_are_all_read_under_their_meaning(tmp_path: Path) -> None:
+    for number, name in enumerate(("train-00000-of-00001", "test1k-00000-of-00001", "dev-hayvanlar")):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        table = pa.table({"image": [png(number)], "caption": [name]})
+        pq.write_table(table, tmp_path / "data" / f"{name}.parquet")
+    with pytest.raises(SourceError, match="got 'dev-hayvanlar' beside"):
+        read(tmp_path)
+    found = {row.image_id: row.split for row in read(tmp_path, split_names=("dev-hayvanlar=train",)).rows}
+    assert found == {"train-00000001": "train", "dev-hayvanlar-00000001": "train", "test1k-00000001": "test"}
+
+
+def test_the_names_of_several_sources_and_of_a_single_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number, name in enumerate(("train.jsonl", "test.jsonl")):
+        folder = write_rows(tmp_path, [{"path": paint(tmp_path / f"{number}.png", number).name, "caption": name}])
+        (folder / "metadata.jsonl").rename(folder / name)
+    sources = tuple(Source(captions=str(tmp_path / name)) for name in ("train.jsonl", "test.jsonl"))
+    rows = read_captions(SourceConfig(sources=sources, run="unused")).rows
+    assert [row.split for row in rows] == ["train", "test"]
+    assert splits(tmp_path / "test.jsonl") == {"test.jsonl": "train"}
+    assert "the only source, and divided into train, validation and test, though its name" in caplog.text
+    assert splits(tmp_path) == {"train.jsonl": "train", "test.jsonl": "test"}
+
+
+def test_what_is_left_out_of_a_folder_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    write_rows(tmp_path, [{"file_name": paint(tmp_path / "0.png", 0).name, "caption": "ev"}])
+    (tmp_path / "metadata.csv").write_text("file_name,caption\n0.png,kuş\n", encoding="utf-8")
+    write_rows(tmp_path / "train", [{"file_name": "1.png", "caption": "kuş"}])
+    for name in ("train/1.png", "@eaDir/1.png", "._0.png"):
+        paint(tmp_path / name, 1)
+    assert splits(tmp_path) == {"ev": "train"}
+    assert (
+        "2 tables are left out (metadata.csv, train/metadata.jsonl), since metadata.jsonl names the images"
+        in caplog.text
+    )
+    assert "1 of its 2 images are left out, since no row names them" in caplog.text
+    assert "2 hidden images and tables are left out" in caplog.text

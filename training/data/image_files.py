@@ -1,0 +1,117 @@
+"""Finds the file that a table names: composed or decomposed, with backslashes, or in another encoding on disk."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+DISK_ENCODINGS = ("cp1254", "iso8859-9", "cp857", "cp437", "cp1252")  # of names that are no UTF-8: Turkish ones first
+WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+MAX_CACHED_FOLDERS = 64
+NO_IMAGE_NAMED = "no image named"
+
+
+def resolve_image_path(folder: Path | None, name: object, *, confined: bool) -> Path | str:
+    """Returns the path of the file that a cell names, or as text the reason why it names none.
+
+    A name that is not there as it is written is looked for composed and decomposed (NFC, NFD), without spaces at its
+    ends, with its backslashes as slashes, and among names on disk that are no UTF-8.
+
+    Args:
+        folder: what relative paths start from; None where there are no files.
+        name: what the cell holds.
+        confined: whether a path that leaves the folder is refused.
+    """
+    if not isinstance(name, str) or not name.strip():
+        return NO_IMAGE_NAMED if name is None or isinstance(name, str) else "no image named, but another type of cell"
+    if folder is None:
+        return "a path in a data set without files"
+    if name.startswith(("http://", "https://")):
+        return "a URL, not a file"
+    leaves = False
+    try:
+        for written in _spellings(name):
+            if confined and not _is_inside(folder, written):
+                leaves = True
+            elif (folder / written).is_file():
+                return folder / written
+        if leaves:
+            return "a path that leaves the folder"
+        return _listed_file(folder, name, confined)
+    except (OSError, ValueError):  # longer than a path can be, or with a NUL character
+        return "no file"
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    return (folder / name).resolve().is_relative_to(folder.resolve())
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """Yields a name as it is written, and in the ways that it may be written on disk."""
+    tidy = name.strip()
+    slashed = tidy.replace("\\", "/")
+    written = (name, tidy, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")))
+    yield from dict.fromkeys(written)
+
+
+def _listed_file(folder: Path, name: str, confined: bool) -> Path | str:
+    """Finds a file by reading the folders on its way, each of whose names may be written in its own form.
+
+    Returns:
+        The path, or the reason why there is none: no such name, or one in another case.
+    """
+    if WINDOWS_PATH.match(name):
+        return "no file: a path of a Windows machine; write paths relative to the table"
+    parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    if name.startswith("/"):
+        return "no file: an absolute path that is not on this machine"
+    here = folder
+    for number, part in enumerate(parts):
+        found = here / part
+        if not found.exists():
+            entries, folded = _entries(str(here), here.stat().st_mtime_ns)
+            other = entries.get(unicodedata.normalize("NFC", part))
+            if other is None:
+                alike = folded.get(_caseless(part))
+                return f"no file, but one in another case: {alike}" if alike and number + 1 == len(parts) else "no file"
+            found = here / other
+        here = found
+    if confined and not here.resolve().is_relative_to(folder.resolve()):
+        return "a path that leaves the folder"
+    return here if here.is_file() else "no file"
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_FOLDERS)
+def _entries(folder: str, stamp: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Reads a folder that has not changed since `stamp`.
+
+    Returns:
+        Composed name → name on disk, and caseless name → composed name.
+    """
+    composed: dict[str, str] = {}
+    caseless: dict[str, str] = {}
+    for name in sorted(path.name for path in Path(folder).iterdir()):
+        readings = [name]
+        if any("\udc80" <= letter <= "\udcff" for letter in name):
+            readings = [text for text in (_decoded(os.fsencode(name), code) for code in DISK_ENCODINGS) if text]
+        for text in readings:
+            nfc = unicodedata.normalize("NFC", text)
+            composed.setdefault(nfc, name)
+            caseless.setdefault(_caseless(nfc), nfc)
+    return composed, caseless
+
+
+def _decoded(name: bytes, encoding: str) -> str:
+    try:
+        return name.decode(encoding)
+    except UnicodeDecodeError:
+        return ""
+
+
+def _caseless(name: str) -> str:
+    """Returns a name without case, in which the four i of Turkish are one letter."""
+    return unicodedata.normalize("NFC", name).replace("İ", "i").replace("ı", "i").casefold()

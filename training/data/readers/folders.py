@@ -1,0 +1,297 @@
+"""A reader of folders: metadata beside images, shards, images with a .txt each, Parquet files, tables of splits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from training.data.lazy_images import MissingImage
+from training.data.readers.parquet import parquet_folder_records
+from training.data.readers.tables import is_table, table_records
+from training.data.readers.webdataset import COMPRESSED, FIELDS, IMAGES, MAX_TEXT_BYTES, TEXTS, shard_records
+from training.data.samples import SAMPLE_IMAGE, Record
+from training.data.splits import SplitMeanings, split_of
+from training.run.source import SourceError
+
+log = logging.getLogger("training")
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.parquet", "metadata.json")
+HIDDEN = ("@eaDir", "__MACOSX", "__pycache__")  # what systems put beside people's files; and names with a dot in front
+MAX_LISTED = 5
+
+
+@dataclass
+class Contents:
+    """What is in a folder and below it; paths are relative to it, with forward slashes, and sorted.
+
+    Attributes:
+        metadata: the tables named metadata.
+        tables: other tables.
+        shards: tar files.
+        parquet: Parquet files.
+        compressed: compressed tar files.
+        images: the number of image files.
+        texts: the first .txt files that are no image's.
+        json: the first .json files that are no image's.
+        pairs: whether some folder has an image and a text of one name.
+        hidden: the number of hidden images and tables, which are not read.
+    """
+
+    metadata: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    shards: list[str] = field(default_factory=list)
+    parquet: list[str] = field(default_factory=list)
+    compressed: list[str] = field(default_factory=list)
+    images: int = 0
+    texts: list[str] = field(default_factory=list)
+    json: list[str] = field(default_factory=list)
+    pairs: bool = False
+    hidden: int = 0
+
+    @classmethod
+    def of(cls, folder: Path) -> Contents:
+        """Walks a folder and the folders below it, linked ones included."""
+        contents = cls()
+        for parent, names in _folders(folder):
+            contents._add(parent, names)
+        for names in (contents.metadata, contents.tables, contents.shards, contents.parquet, contents.compressed):
+            names.sort()
+        return contents
+
+    def _add(self, parent: str, names: Sequence[str]) -> None:
+        stems: dict[bool, set[str]] = {True: set(), False: set()}
+        for name in names:
+            stem, _, kind = name.partition(".")
+            path, last = parent + name, kind.rpartition(".")[2].lower()
+            if is_hidden(path):
+                self.hidden += last in IMAGES or is_table(Path(name)) or last == "tar"
+            elif name in METADATA_NAMES:
+                self.metadata.append(path)
+            elif last == "tar":
+                self.shards.append(path)
+            elif last == "parquet":
+                self.parquet.append(path)
+            elif name.lower().endswith(COMPRESSED):
+                self.compressed.append(path)
+            elif last in IMAGES:
+                self.images += 1
+                stems[True].add(stem)
+            elif last in TEXTS:
+                stems[False].add(stem)
+                if len(self.texts) < MAX_LISTED:
+                    self.texts.append(path)
+            elif last == FIELDS:
+                if len(self.json) < MAX_LISTED:
+                    self.json.append(path)
+            elif is_table(Path(name)):
+                self.tables.append(path)
+        self.pairs = self.pairs or not stems[True].isdisjoint(stems[False])
+
+
+def is_hidden(path: str) -> bool:
+    """Returns whether a relative path, or a folder on its way, is hidden or made by a system.
+
+    >>> is_hidden("a/._1.jpg"), is_hidden("@eaDir/1.jpg"), is_hidden("a/1.jpg")
+    (True, True, False)
+    """
+    return any(part.startswith(".") or part in HIDDEN for part in path.split("/"))
+
+
+def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yields each folder below a folder, as its relative path with a slash at its end, and its files' names, sorted."""
+    for parent, below, names in os.walk(folder, followlinks=True):
+        here = Path(parent)
+        if here != folder and here.is_symlink() and any(here.resolve() == above.resolve() for above in here.parents):
+            below.clear()  # a link to a folder that it is in
+            continue
+        below.sort()
+        relative = Path(parent).relative_to(folder).as_posix()
+        yield "" if relative == "." else f"{relative}/", sorted(names)
+
+
+def folder_records(folder: Path, meanings: SplitMeanings, images: Path | None = None) -> Iterator[Record]:
+    """Reads a folder of images with metadata, of shards, of images with a .txt each, or of Parquet files.
+
+    What it finds and does not read is logged.
+
+    Args:
+        folder: the folder.
+        meanings: what names of splits mean in the source.
+        images: what the paths in its metadata start from; None: the folder of the metadata.
+
+    Raises:
+        SourceError: it has none of these, or folders or files with names that are no split's beside train.
+    """
+    found = Contents.of(folder)
+    tables = _metadata_tables(found.metadata)
+    split_tables = [name for name in found.tables if "/" not in name and split_of(name.partition(".")[0])]
+    others = {"tables": [name for name in found.metadata if name not in tables] + found.tables}
+    others |= {"shards": found.shards, "Parquet files": found.parquet, "compressed shards": found.compressed}
+    if found.hidden:
+        log.info("%s: %d hidden images and tables are left out", folder, found.hidden)
+    if tables:
+        _log_left_out(folder, others, f"since {', '.join(tables[:MAX_LISTED])} names the images")
+        yield from _named_by(folder, tables, meanings, images)
+    elif found.shards:
+        _log_left_out(folder, {**others, "shards": []}, "since there are .tar shards")
+        yield from shard_records([folder / name for name in found.shards], meanings, folder)
+    elif found.pairs:
+        _log_left_out(folder, others, "since there are images with a .txt each")
+        yield from _pairs(folder, meanings)
+    elif found.parquet:
+        _log_left_out(folder, {**others, "Parquet files": []}, "since there are Parquet files")
+        yield from _parquet(folder, found.parquet, meanings)
+    elif split_tables:
+        meanings.check_layout((name.partition(".")[0] for name in found.tables if "/" not in name), "tables")
+        yield from _tables(folder, [name for name in found.tables if "/" not in name], meanings, images)
+    else:
+        raise _nothing(folder, found)
+
+
+def _metadata_tables(names: Sequence[str]) -> list[str]:
+    """Returns the metadata that is read: that of the folder itself, else one of each folder below it."""
+    best: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: METADATA_NAMES.index(name.rpartition("/")[2])):
+        best.setdefault(name.rpartition("/")[0], name)
+    return [best[""]] if "" in best else sorted(best.values())
+
+
+def _log_left_out(folder: Path, others: dict[str, list[str]], why: str) -> None:
+    """Logs the tables, shards and Parquet files that are not read."""
+    for kind, names in others.items():
+        if names:
+            listed = ", ".join(names[:MAX_LISTED]) + (" …" if len(names) > MAX_LISTED else "")
+            log.warning("%s: %d %s are left out (%s), %s", folder, len(names), kind, listed, why)
+
+
+def _named_by(folder: Path, tables: Sequence[str], meanings: SplitMeanings, images: Path | None) -> Iterator[Record]:
+    """Yields the rows of a folder's metadata."""
+    parents = {table: table.rpartition("/")[0] for table in tables}
+    splits = {table: _split_of_folder(parent, meanings) for table, parent in parents.items()}
+    meanings.check_layout((splits[table] or parents[table] for table in tables), "folders")
+    for table in tables:
+        prefix = f"{parents[table]}/" if parents[table] else ""
+        for record in table_records(folder / table, confined=True, folder=images):
+            yield replace(record, split=record.split or splits[table], prefix=prefix)
+
+
+def _split_of_folder(path: str, meanings: SplitMeanings) -> str:
+    """Returns the part of a folder's path that names a split; empty where none does."""
+    return next((part for part in reversed(path.split("/")) if part and meanings.known(part)), "")
+
+
+def _parquet(folder: Path, names: Sequence[str], meanings: SplitMeanings) -> Iterator[Record]:
+    """Yields the rows of Parquet files; of those that the folder's README.md, like one of the Hub, names for splits."""
+    readme = folder / "README.md"
+    if readme.is_file() and "data_files:" in readme.read_text(encoding="utf-8", errors="replace"):
+        from training.data.readers.hub_datasets import streamed_records
+
+        return streamed_records(str(folder), "", "", meanings)
+    return parquet_folder_records(folder, names, meanings)
+
+
+def _tables(folder: Path, names: Sequence[str], meanings: SplitMeanings, images: Path | None) -> Iterator[Record]:
+    """Yields the rows of tables that are named after splits."""
+    for name in names:
+        stem = name.partition(".")[0]
+        for record in table_records(folder / name, confined=True, folder=images):
+            yield replace(record, split=record.split or (stem if meanings.known(stem) else ""))
+
+
+def _pairs(folder: Path, meanings: SplitMeanings) -> Iterator[Record]:
+    """Yields images with the .txt and .json of their names, as img2dataset writes them; `a.tr.txt` is column tr.txt."""
+    splits: dict[str, str] = {}
+    for parent, names in _folders(folder):
+        if any(name.endswith((".txt", ".json")) for name in names):
+            splits[parent] = _split_of_folder(parent.rstrip("/"), meanings)
+    meanings.check_layout((split or parent.rstrip("/") for parent, split in splits.items()), "folders")
+    number = 0
+    for parent, names in _folders(folder):
+        if is_hidden(parent.rstrip("/") or "x"):
+            continue
+        for values in _samples(folder, parent, [name for name in names if not is_hidden(name)]):
+            number += 1
+            split = splits.get(parent) or _split_of_folder(parent.rstrip("/"), meanings)
+            yield Record(values, folder, True, number, split=split)
+
+
+def _samples(folder: Path, parent: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yields the samples of one folder, as column → value."""
+    images: dict[str, list[str]] = {}
+    for name in names:
+        stem, _, kind = name.rpartition(".")
+        if kind.lower() in IMAGES:
+            images.setdefault(stem, []).append(name)
+    found: dict[str, dict[str, Any]] = {stem: {"txt": ""} for stem in images}
+    faults: dict[str, str] = {}
+    for name in names:
+        stem, _, kind = name.rpartition(".")
+        column = kind.lower()
+        if column not in TEXTS and column != FIELDS:
+            continue
+        if stem not in images and stem.rpartition(".")[0] in images:
+            stem, _, language = stem.rpartition(".")
+            column = f"{language}.{column}"
+        if column == FIELDS and stem not in images:
+            continue
+        sample = found.setdefault(stem, {"txt": ""})
+        content = _content(folder / parent / name, column)
+        if isinstance(content, str) and column == FIELDS:
+            faults[stem] = content
+        elif isinstance(content, str):
+            sample[column] = content
+        elif content is None:
+            faults[stem] = f"a .{column} that is not UTF-8, or has more than {MAX_TEXT_BYTES} bytes"
+        else:
+            found[stem] = {**content, **sample}
+    for stem, values in found.items():
+        for name in images.get(stem, [""]):
+            fault = faults.get(stem) or ("" if name else "no image beside the caption")
+            image = MissingImage(parent + (name or stem), fault) if fault else parent + name
+            yield {**values, SAMPLE_IMAGE: image}
+
+
+def _content(path: Path, column: str) -> str | dict[str, Any] | None:
+    """Returns the text of a .txt, the record of a .json or what is wrong with it, or None where it is no text."""
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            return None
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if column != FIELDS:
+        return text
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return "a .json that does not read"
+    return record if isinstance(record, dict) else "a .json that is no record"
+
+
+def _nothing(folder: Path, found: Contents) -> SourceError:
+    """Returns the error of a folder without anything to read; it says what there is, and what to do with it."""
+    if found.compressed:
+        return SourceError(
+            f"expected uncompressed .tar files in {folder}, got compressed ones, in which no single image can "
+            "be read; uncompress them (images hardly shrink)"
+        )
+    if tables := found.tables + found.json + found.texts:
+        listed = ", ".join(tables[:MAX_LISTED])
+        advice = f"name one of them: --captions {shlex.quote(str(folder / tables[0]))}"
+    else:
+        listed = f"{found.images} images alone" if found.images else "none"
+        advice = "write the metadata"
+    return SourceError(
+        f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), or .tar or "
+        f".parquet files, got {listed}; {advice}"
+    )
+
+
+def count_images(folder: Path) -> int:
+    """Returns the number of image files in a folder and below it, without hidden ones."""
+    return Contents.of(folder).images

@@ -1,0 +1,278 @@
+"""A reader of JSON files, element by element: lists of records, Karpathy's and COCO's files, captions by file name."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from training.data.cells import once_named
+from training.data.readers.webdataset import IMAGES
+from training.data.splits import split_of
+from training.run.source import SourceError
+
+CHUNK_CHARACTERS = 1 << 20  # read at once
+MAX_VALUE_CHARACTERS = 1 << 26  # of one record
+DECODER = json.JSONDecoder(object_pairs_hook=once_named)
+Rows = Iterator[tuple[str, dict[str, Any]]]
+
+
+class _Text:
+    """The text of a JSON file, of which a window is in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open(encoding="utf-8-sig")
+        self._window, self._place, self._passed, self._ended = "", 0, 0, False
+
+    def __enter__(self) -> _Text:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._file.close()
+
+    def _read(self) -> bool:
+        """Reads more of the file; returns whether there was more."""
+        more = "" if self._ended else self._file.read(CHUNK_CHARACTERS)
+        if not more:
+            self._ended = True
+            return False
+        self._passed += self._place
+        self._window, self._place = self._window[self._place :] + more, 0
+        return True
+
+    def next(self) -> str:
+        """Returns the next character that is no space, without passing it; empty at the end."""
+        while True:
+            while self._place < len(self._window):
+                if not self._window[self._place].isspace():
+                    return self._window[self._place]
+                self._place += 1
+            if not self._read():
+                return ""
+
+    def skip(self, characters: str) -> str:
+        """Passes one of the characters.
+
+        Raises:
+            SourceError: another one is next.
+        """
+        found = self.next()
+        if not found or found not in characters:
+            raise self.error()
+        self._place += 1
+        return found
+
+    def value(self) -> Any:
+        """Reads one value.
+
+        Raises:
+            SourceError: it is no JSON, or too long.
+        """
+        self.next()
+        while True:
+            try:
+                found, end = DECODER.raw_decode(self._window, self._place)
+            except (ValueError, RecursionError) as error:
+                is_long = len(self._window) - self._place > MAX_VALUE_CHARACTERS
+                if isinstance(error, RecursionError) or is_long or not self._read():
+                    raise self.error() from error
+                continue
+            if end == len(self._window) and self._read():  # a number may go on
+                continue
+            self._place = end
+            return found
+
+    def items(self) -> Iterator[Any]:
+        """Yields the values of a list that begins here."""
+        self.skip("[")
+        if self.next() == "]":
+            self.skip("]")
+            return
+        yield self.value()
+        while self.skip(",]") == ",":
+            yield self.value()
+
+    def names(self) -> Iterator[str]:
+        """Yields the names in an object that begins here; after each one, its value is to be read."""
+        self.skip("{")
+        if self.next() == "}":
+            self.skip("}")
+            return
+        yield self._key()
+        while self.skip(",}") == ",":
+            yield self._key()
+
+    def _key(self) -> str:
+        name = self.value()
+        if not isinstance(name, str):
+            raise self.error()
+        self.skip(":")
+        return name
+
+    def error(self) -> SourceError:
+        """Returns the error of what is next."""
+        self.next()
+        found = self._window[self._place : self._place + 40]
+        place = self._passed + self._place
+        return SourceError(
+            f"expected JSON, got {found!r} at character {place} of {self.path}; fix it there"
+            if found
+            else f"expected JSON, got its end at character {place} of {self.path}: it is cut off; write it again"
+        )
+
+
+def json_rows(path: Path) -> Rows:
+    """Yields the records of a JSON file, each with the name of its split, or an empty one.
+
+    It may hold a list of records; Karpathy's `images` with `sentences`; COCO's `images` and `annotations`; lists under
+    the names of splits, or one list under another name; or an object of records or captions by file name.
+
+    Args:
+        path: the file.
+
+    Raises:
+        SourceError: it is no JSON, or holds something else.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    with _Text(path) as text:
+        start = text.next()
+        if start == "[":
+            yield from (("", _record(value, path)) for value in text.items())
+        elif start == "{":
+            shape = _shape(path)
+            if shape.get("annotations") is list and shape.get("images") is list:
+                yield from _coco(path)
+            else:
+                yield from _object(text, shape)
+        else:
+            raise text.error()
+
+
+def _shape(path: Path) -> dict[str, type]:
+    """Returns the names in a JSON file's object, and the types of their values; the first thousand names."""
+    found: dict[str, type] = {}
+    with _Text(path) as text:
+        for name in text.names():
+            if text.next() == "[":
+                found[name] = list
+                for _ in text.items():
+                    pass
+            else:
+                found[name] = type(text.value())
+            if len(found) >= 1000:
+                break
+    return found
+
+
+def _object(text: _Text, shape: dict[str, type]) -> Rows:
+    """Yields the records of an object that is not COCO's."""
+    lists = [name for name, kind in shape.items() if kind is list]
+    by_file = [name for name in shape if _is_image(name)]
+    if by_file and len(by_file) == len(shape):
+        for name in text.names():
+            value = text.value()
+            record = value if isinstance(value, dict) else {"captions": value}
+            yield "", {"file_name": name, **record}
+        return
+    if shape and all(kind is dict for kind in shape.values()) and not _are_columns(text.path):
+        for _ in text.names():
+            yield "", _record(text.value(), text.path)
+        return
+    splits = [name for name in lists if split_of(name)]
+    read = ["images"] if "images" in lists else splits or (lists if len(lists) == 1 else [])
+    if not read:
+        raise _unknown(text.path, shape)
+    for name in text.names():
+        if name not in read:
+            if text.next() == "[":
+                for _ in text.items():
+                    pass
+            else:
+                text.value()
+            continue
+        for value in text.items():
+            yield (name if split_of(name) else ""), _karpathy(_record(value, text.path))
+
+
+def _are_columns(path: Path) -> bool:
+    """Returns whether the first value of a file's object is a column, as pandas writes it: values by number."""
+    with _Text(path) as text:
+        for _ in text.names():
+            first = text.value()
+            return isinstance(first, dict) and "0" in first
+    return False
+
+
+def _is_image(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in IMAGES
+
+
+def _karpathy(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns a record of Karpathy's with the usual columns beside its own; any other as it is.
+
+    >>> _karpathy({"filename": "1.jpg", "sentences": [{"raw": "Bir ev."}], "split": "val"})["captions"]
+    ['Bir ev.']
+    """
+    sentences = values.get("sentences")
+    if not isinstance(sentences, list) or "filename" not in values:
+        return values
+    texts = [item.get("raw") if isinstance(item, dict) else item for item in sentences]
+    folder, name = values.get("filepath"), values["filename"]
+    file = posixpath.join(folder, name) if isinstance(folder, str) and isinstance(name, str) else name
+    return {"file_name": file, "captions": texts, **values}
+
+
+def _coco(path: Path) -> Rows:
+    """Yields a record for each annotation of a COCO file, and one without a caption for each image that has none."""
+    files: dict[Any, Any] = {}
+    for image in _listed(path, "images"):
+        files[str(image.get("id"))] = image.get("file_name") or image.get("filename")
+    captioned: set[str] = set()
+    for annotation in _listed(path, "annotations"):
+        image_id = str(annotation.get("image_id"))
+        captioned.add(image_id)
+        yield "", {**annotation, "file_name": files.get(image_id), "caption": annotation.get("caption")}
+    for image_id, name in files.items():
+        if image_id not in captioned:
+            yield "", {"image_id": image_id, "file_name": name, "caption": None}
+
+
+def _listed(path: Path, wanted: str) -> Iterator[dict[str, Any]]:
+    with _Text(path) as text:
+        for name in text.names():
+            if text.next() != "[":
+                text.value()
+            elif name == wanted:
+                yield from (_record(value, path) for value in text.items())
+            else:
+                for _ in text.items():
+                    pass
+
+
+def _record(value: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        shown = json.dumps(value, ensure_ascii=False)[:60]
+        raise SourceError(f"expected records in {path}, got {shown}; write objects with file_name and captions")
+    return value
+
+
+def _unknown(path: Path, shape: dict[str, type]) -> SourceError:
+    names = ", ".join(list(shape)[:8]) or "nothing"
+    if _are_columns(path):
+        fresh = path.with_suffix(".jsonl")
+        program = (
+            f"import pandas; pandas.read_json({str(path)!r}).to_json({str(fresh)!r}, orient='records', lines=True, "
+            "force_ascii=False)"
+        )
+        return SourceError(
+            f"expected records in {path}, got the columns {names} as pandas writes them; convert it: python -c "
+            f"{shlex.quote(program)}"
+        )
+    return SourceError(
+        f"expected a list of records, or Karpathy's or COCO's captions in {path}, got an object of {names}; write one "
+        "record a line into a .jsonl file, with file_name and captions"
+    )
