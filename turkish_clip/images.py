@@ -200,15 +200,12 @@ def _scale_transparent_value(image: Image.Image, rawmode: str) -> None:
 
 def _on_ground(image: Image.Image) -> Image.Image:
     """Lays an RGBA image on white, or on black if there is nothing in it that white shows and black does."""
-    white = Image.new("RGBA", image.size, WHITE)
-    white.alpha_composite(image)
-    lowest, _ = white.convert("L").getextrema()
-    most_opaque = image.getchannel("A").getextrema()[1]
+    on_white = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+    lowest, _ = on_white.convert("L").getextrema()
+    _, most_opaque = image.getchannel("A").getextrema()
     if not isinstance(lowest, (int, float)) or lowest < HIDDEN_ON_WHITE or not most_opaque:
-        return white.convert("RGB")
-    black = Image.new("RGBA", image.size, BLACK)
-    black.alpha_composite(image)
-    return black.convert("RGB")
+        return on_white.convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", image.size, BLACK), image).convert("RGB")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -81,7 +81,7 @@ def turkish_normalizer(inner: Normalizer | None = None) -> Normalizer:
     if inner is None:
         return normalizers.Sequence(steps)
     if "A" not in inner.normalize_str("A"):
-        steps += [normalizers.Replace("I", "ı"), normalizers.Replace("İ", "i")]
+        steps += _turkish_i()
     return normalizers.Sequence([*steps, inner])
 
 
@@ -89,4 +89,11 @@ def turkish_lowercase() -> Normalizer:
     """Returns a normalizer for tokenizer.json that lowercases composed text as `lower` does."""
     from tokenizers import normalizers
 
-    return normalizers.Sequence([normalizers.Replace("I", "ı"), normalizers.Replace("İ", "i"), normalizers.Lowercase()])
+    return normalizers.Sequence([*_turkish_i(), normalizers.Lowercase()])
+
+
+def _turkish_i() -> list[Normalizer]:
+    """Returns the normalizers that lowercase the capitals of ı and i; no other rule of lowercasing knows them."""
+    from tokenizers import normalizers
+
+    return [normalizers.Replace("I", "ı"), normalizers.Replace("İ", "i")]

@@ -17,12 +17,11 @@ from training.data.image_files import NO_IMAGE_NAMED
 from training.data.lazy_images import LazyImage, MissingImage
 from training.data.samples import Row, merged
 from training.data.store import IdIndex, Rows, RowWriter
+from training.run.provenance import sha256_of
 from training.run.source import Source, SourceError
 from turkish_clip.images import ImageError
 
 log = logging.getLogger("training")
-EMPTY_CELL = "no image"  # the reason why a cell without an image does not open
-HASH_BYTES = 1 << 20  # read at once
 MAX_PAIRS_IN_PASSING = 1000  # images on disk that are compared by commands that open none
 MAX_REMOTE_PAIRS = 16  # images over the network that are compared: ids that restart show in the first ones
 
@@ -121,7 +120,7 @@ def _renamed(rows: Rows, firsts: np.ndarray, index: IdIndex, identity: Identity)
 
 def _renamed_in_group(group: Iterator[tuple[int, Row]], index: IdIndex, identity: Identity) -> dict[int, str]:
     first: Row | None = None
-    names: dict[bytes, str] = {}
+    names: dict[str, str] = {}
     renamed: dict[int, str] = {}
     for number, row in group:
         if first is None:
@@ -132,8 +131,6 @@ def _renamed_in_group(group: Iterator[tuple[int, Row]], index: IdIndex, identity
         if not names:
             names[_content_key(first)] = first.image_id
         key = _content_key(row)
-        if identity.own_ids and (not key or b"" in names):
-            continue
         if key not in names:
             if identity.own_ids:
                 raise _two_images(first, row, identity.source)
@@ -149,20 +146,13 @@ def _free_name(name: str, number: int, index: IdIndex) -> str:
     return f"{name}#{number}"
 
 
-def _content_key(row: Row) -> bytes:
-    """Returns the hash of the bytes of a row's image, or its place if it can't be read; empty if its cell is."""
-    digest = hashlib.sha256()
+def _content_key(row: Row) -> str:
+    """Returns the hash of the bytes of a row's image, or its place if it can't be read."""
     try:
         file = row.file
-        if isinstance(file, Path):
-            with file.open("rb") as opened:
-                while part := opened.read(HASH_BYTES):
-                    digest.update(part)
-        else:
-            digest.update(file)
+        return sha256_of(file) if isinstance(file, Path) else hashlib.sha256(file).hexdigest()
     except (ImageError, OSError):
-        return b"unread " + place_of(row).encode(errors="replace")
-    return digest.digest()
+        return f"unread {place_of(row)}"
 
 
 def place_of(row: Row) -> str:

@@ -131,13 +131,15 @@ class _Reading:
         for record in _records(source, meanings, config.folder):
             self.total += 1
             columns = columns or Columns.of(record, source)
-            if unnamed:
-                unnamed.add(record, columns.image)
             split = columns.split(record, meanings)
             if split == LEFT_OUT:
+                if unnamed:
+                    unnamed.add(record, columns.image)
                 self.left_out[f"of splits that --split_names leaves out of {source.captions}"] += 1
                 continue
             outcome = columns.row(record, split, check_files=self.check_files)
+            if unnamed:
+                unnamed.add(record, columns.image, outcome)
             if prefix:
                 outcome = replace(outcome, image_id=prefix + outcome.image_id)
             if isinstance(outcome, SkippedSample):
@@ -211,15 +213,16 @@ class UnnamedImages:
         self._is_folder = self._folder.is_dir()
         self._named = array("q")
 
-    def add(self, record: Record, column: str) -> None:
+    def add(self, record: Record, column: str, outcome: Row | SkippedSample | None = None) -> None:
         """Remembers the file that a record names, in eight bytes.
 
         Args:
             record: of the source.
             column: that of images.
+            outcome: what became of the record; a row has found the file already.
         """
         if self._is_folder and isinstance(record.values.get(column), str):
-            file = record.image(column)
+            file = outcome.image if isinstance(outcome, Row) else record.image(column)
             if isinstance(file, Path):
                 self._named.append(hash(file))
 

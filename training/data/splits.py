@@ -73,10 +73,8 @@ class SplitMeanings:
 
     def of_cell(self, name: str) -> str:
         """Returns the meaning of a name in the split column; `check` refuses one without a meaning."""
-        meaning = self.known(name)
-        if meaning:
-            self._count(self._read_as, (name, meaning))
-        else:
+        meaning = self.of_layout(name)
+        if not meaning:
             self._count(self._unknown, name)
         return meaning
 

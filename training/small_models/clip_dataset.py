@@ -64,9 +64,9 @@ class ClipBatches(Dataset[int]):
         self.std = torch.tensor(processor.image_processor.image_std)[:, None, None]
         self.config = config
         self.epoch = 0
-        names = sorted({name for row in labels for name in row})
-        self.label_names = names
-        self.label_numbers = [[names.index(name) for name in row] for row in labels]
+        self.label_names = sorted({name for row in labels for name in row})
+        numbers = {name: number for number, name in enumerate(self.label_names)}
+        self.label_numbers = [[numbers[name] for name in row] for row in labels]
 
     @classmethod
     def read(cls, captions: Captions, processor: CLIPProcessor, cache: Path, config: PretrainConfig) -> ClipBatches:

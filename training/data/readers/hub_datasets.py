@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -64,13 +65,9 @@ def hub_records(name: str, config: str | None, revision: str | None, meanings: S
     """
     from datasets import DatasetDict, Image, load_dataset
 
-    try:
+    with _loading(name):
         files = None if config else _files_by_split(_builder(name, config, revision), meanings)
         loaded = load_dataset(name, config, revision=revision, data_files=files)
-    except InputError:
-        raise
-    except Exception as error:  # the client raises its own, the network's and the file system's errors alike
-        raise _no_data_set(name, error) from error
     splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict({"": loaded})
     meanings.check_layout(map(str, splits), HUB_SPLITS)
     for split, dataset in splits.items():
@@ -170,11 +167,18 @@ def _names_files(root: str) -> bool:
         return False
 
 
-def _no_data_set(name: str, error: Exception) -> SourceError:
-    return SourceError(
-        f"expected a folder, a table or a Hub data set, got {name!r}: {type(error).__name__}: {one_line(error)}; "
-        "check the name and the connection"
-    )
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Turns any error while a data set is looked up or downloaded into a SourceError; an `InputError` passes."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # the client raises its own, the network's and the file system's errors alike
+        raise SourceError(
+            f"expected a folder, a table or a Hub data set, got {name!r}: {type(error).__name__}: {one_line(error)}; "
+            "check the name and the connection"
+        ) from error
 
 
 def _holds_images(feature: Any) -> bool:
@@ -267,13 +271,9 @@ def streamed_records(name: str, config: str, revision: str, meanings: SplitMeani
     Raises:
         SourceError: the data set can't be loaded; the message gives the reason.
     """
-    try:
+    with _loading(name):
         builder = _builder(name, config, revision)
         chosen = None if config else _files_by_split(builder, meanings)
-    except InputError:
-        raise
-    except Exception as error:  # the client raises its own, the network's and the file system's errors alike
-        raise _no_data_set(name, error) from error
     files = chosen or getattr(builder.config, "data_files", None)
     if builder.name == "parquet" and files:
         root = Path(name) if Path(name).is_dir() else None
@@ -314,10 +314,8 @@ def _cell(value: Any, number: int, store: HubImageStore) -> Any:
 def _splits(name: str, config: str, revision: str) -> list[str]:
     from datasets import load_dataset
 
-    try:
+    with _loading(name):
         return [str(split) for split in load_dataset(name, config or None, revision=revision or None, streaming=True)]
-    except Exception as error:  # as above
-        raise _no_data_set(name, error) from error
 
 
 def _split(name: str, config: str, revision: str, split: str, files: Files) -> IterableDataset:

@@ -96,6 +96,14 @@ class _Text:
         while self.skip(",]") == ",":
             yield self.value()
 
+    def pass_over(self) -> None:
+        """Reads a value without keeping it; a list value by value."""
+        if self.next() == "[":
+            for _ in self.items():
+                pass
+        else:
+            self.value()
+
     def names(self) -> Iterator[str]:
         """Yields the names in an object that begins here; after each one, its value is to be read."""
         self.skip("{")
@@ -159,8 +167,7 @@ def _shape(path: Path) -> dict[str, type]:
         for name in text.names():
             if text.next() == "[":
                 found[name] = list
-                for _ in text.items():
-                    pass
+                text.pass_over()
             else:
                 found[name] = type(text.value())
             if len(found) >= 1000:
@@ -188,11 +195,7 @@ def _object(text: _Text, shape: dict[str, type]) -> Rows:
         raise _unknown(text.path, shape)
     for name in text.names():
         if name not in read:
-            if text.next() == "[":
-                for _ in text.items():
-                    pass
-            else:
-                text.value()
+            text.pass_over()
             continue
         for value in text.items():
             yield (name if split_of(name) else ""), _karpathy(_record(value, text.path))
@@ -244,13 +247,10 @@ def _coco(path: Path) -> Rows:
 def _listed(path: Path, wanted: str) -> Iterator[dict[str, Any]]:
     with _Text(path) as text:
         for name in text.names():
-            if text.next() != "[":
-                text.value()
-            elif name == wanted:
+            if name == wanted and text.next() == "[":
                 yield from (_record(value, path) for value in text.items())
             else:
-                for _ in text.items():
-                    pass
+                text.pass_over()
 
 
 def _record(value: Any, path: Path) -> dict[str, Any]:

@@ -225,22 +225,24 @@ def _no_json_line(path: Path, number: int, line: str) -> SourceError:
     return SourceError(f"expected one JSON object a line, got {line.strip()[:60]!r} in {path}, line {number}; {advice}")
 
 
-def _nul(path: Path, number: int) -> SourceError:
+def _utf16(path: Path) -> SourceError | None:
+    """Returns the error of a file that begins with the byte order mark of UTF-16; None of any other."""
     with path.open("rb") as file:
-        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return SourceError(f"expected UTF-8, got UTF-16 in {path}; convert it: {_converted(path, 'UTF-16')}")
-    return SourceError(
+        if file.read(2) not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return None
+    return SourceError(f"expected UTF-8, got UTF-16 in {path}; convert it: {_converted(path, 'UTF-16')}")
+
+
+def _nul(path: Path, number: int) -> SourceError:
+    return _utf16(path) or SourceError(
         f"expected text, got a NUL character in {path}, line {number}; if it was saved as UTF-16 without a "
         f"byte order mark, convert it: {_converted(path, 'UTF-16LE')}; if not, it is damaged"
     )
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> SourceError:
-    with path.open("rb") as file:
-        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return SourceError(f"expected UTF-8, got UTF-16 in {path}; convert it: {_converted(path, 'UTF-16')}")
     byte = error.object[error.start : error.start + 1].hex()
-    return SourceError(
+    return _utf16(path) or SourceError(
         f"expected UTF-8, got the byte 0x{byte} in {path}; if it was saved in the Turkish Windows code page, convert "
         f"it: {_converted(path, 'WINDOWS-1254')}"
     )
