@@ -34,12 +34,12 @@ def main(argv: list[str]) -> dict[str, Any]:
     from training.distillation.callbacks import ClampLogitScale, SaveLog, SetEpoch, with_progress_bar
     from training.distillation.losses import ClipLoss
     from training.run.distributed import training_device
-    from training.small_models.clip_dataset import ClipBatches
+    from training.small_models.clip_dataset import IMAGES, ClipBatches
 
     training_device(config.device)
     processor = build_processor(texts, config)
     model = build_clip(processor, config)
-    batches = ClipBatches.read(captions, processor, run.folder / "images.npy", config)
+    batches = ClipBatches.read(captions, processor, run.folder / IMAGES, config)
 
     run.begin(RunInputs(captions_sha256=sha256_of_texts(texts + negatives), duplicates=disjoint.duplicates))
     trainer = Trainer(
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
     save_clip(model, processor, run.model, half=config.half)
-    (run.folder / "images.npy").unlink()
+    (run.folder / IMAGES).unlink()
     results = {"model": str(run.model), "dataset": captions.name, **evaluate_clip(run.model, disjoint, config)}
     write_card(run.model, results, config)
     run.finish(results)

@@ -22,7 +22,7 @@ from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.search.files import SkippedFile
-from turkish_clip.search.storage import ImageIndexError, exclusive_write
+from turkish_clip.search.storage import ImageIndexError, exclusive_write, one_condition
 from turkish_clip.search.tables import ImageTables, IndexMetadata
 from turkish_clip.search.update import IndexUpdater, UpdateSummary
 
@@ -234,9 +234,8 @@ class ImageIndex:
     def _nearest(self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0) -> list[Hit]:
         if k < 1:
             raise ImageIndexError(f"expected at least one image to find, got k = {k}; give 1 or more")
-        if where is not None and not where.strip():
-            raise ImageIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
-        rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact, weight)
+        condition = None if where is None else one_condition(where)
+        rows = self._tables.nearest(np.asarray(vector, np.float32), k, condition, exact, weight)
         if not rows and not len(self):
             raise ImageIndexError(f"expected images in {self.uri}, got none; add some first")
         return [

@@ -15,6 +15,7 @@ log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
+SQL_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[()\0]""")  # a text or name in quotes is one
 IN_SOURCES = re.compile(r",? ?\S+\.rs:\d+(:\d+)?")  # the place in LanceDB's sources that its messages name
 
 
@@ -63,6 +64,27 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
         raise ImageIndexError(
             f"expected a condition over path, bytes, modified, got {where!r}: {message}; correct it"
         ) from error
+
+
+def one_condition(where: str) -> str:
+    """Returns a condition in parentheses: LanceDB reads an expression and drops what follows it, such as "; …".
+
+    Raises:
+        ImageIndexError: it is empty, or has a comment or a parenthesis that closes none of its own.
+
+    >>> one_condition("bytes > 3 OR path LIKE '%;%'")
+    "(bytes > 3 OR path LIKE '%;%')"
+    """
+    if not where.strip():
+        raise ImageIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
+    depth = 0
+    for token in SQL_TOKENS.findall(where):
+        depth += (token == "(") - (token == ")")
+        if depth < 0 or token in ("--", "/*", "\0"):
+            raise ImageIndexError(
+                f"expected one condition over path, bytes, modified, got {where!r}, with {token!r} in it; correct it"
+            )
+    return f"({where})"
 
 
 def _message(error: Exception) -> str:
