@@ -22,6 +22,7 @@ from training.evaluation.ablation import FIGURES, Cell, summary, write_page
 from training.pairs.dataset import without_skipped
 from training.run.command import print_result, run_command
 from training.run.config import CLOSED_FORM, AblateConfig, default_epochs, read
+from training.run.lock import hold
 from training.run.provenance import sha256_of
 from training.run.record import RunError, check_outputs
 from training.run.source import is_mini
@@ -34,6 +35,7 @@ log = logging.getLogger("training")
 def main(argv: list[str]) -> dict[str, Any]:
     """Runs the cells of the ablation that are not yet measured; writes ablation.json and ablation.html."""
     config = read(AblateConfig, argv)
+    hold(config.folder)
     check_outputs(config.folder, "recipe.yaml", "ablation.json", "ablation.html")
     images, captions = _prepare(config)
     epochs = config.epochs if config.epochs >= 0 else default_epochs(math.ceil(captions / config.batch_size))

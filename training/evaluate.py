@@ -41,6 +41,7 @@ from training.pairs.teacher import load_teacher
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import DistillConfig, EvaluateConfig, read
 from training.run.distributed import device_of
+from training.run.lock import hold
 from training.run.record import RunError, RunRecord, check_outputs
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import METRIC_NAMES, hubness
@@ -57,6 +58,7 @@ FEW_IMAGES = 100
 def main(argv: list[str]) -> dict[str, Any]:
     """Measures a text encoder, writes results.json and report.html; returns what results.json holds."""
     config = read(EvaluateConfig, argv)
+    hold(config.folder)
     check_same_splits(config)
     check_outputs(config.folder, RESULTS, "report.html")
     quiet_hosts()

@@ -10,6 +10,7 @@ from training.data.sources import read_captions
 from training.evaluation.leakage import id_texts, ids_of
 from training.run.command import print_result, run_command
 from training.run.config import LeakageConfig, read
+from training.run.lock import hold
 from training.run.record import check_outputs
 from training.run.source import SourceError
 from turkish_clip.atomic import write_text
@@ -20,6 +21,7 @@ SHOWN = 10  # leaked images that are printed
 def main(argv: list[str]) -> dict[str, Any]:
     """Compares images by Flickr and COCO id, writes leaked.jsonl and returns the counts."""
     config = read(LeakageConfig, argv)
+    hold(config.folder)
     check_outputs(config.folder, "leaked.jsonl")
     path = Path(config.benchmark)
     if not path.is_file():

@@ -8,6 +8,7 @@ from training.data.duplicates import digests_of_files, disjoint_splits
 from training.data.sources import read_captions
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PretrainConfig, read
+from training.run.lock import hold
 from training.run.provenance import sha256_of_texts
 from training.run.record import RunInputs, open_run
 from training.small_models.clip_training import evaluate_clip, reading_negatives, training_arguments, write_card
@@ -17,6 +18,7 @@ from training.small_models.models import build_clip, build_processor, save_clip
 def main(argv: list[str]) -> dict[str, Any]:
     """Trains, saves and measures a small CLIP; returns what it measured."""
     config = read(PretrainConfig, argv)
+    hold(config.folder)
     run = open_run(config)
     if run.summary is not None:
         print_result(run.summary, config.json)

@@ -20,6 +20,7 @@ from training.run.distributed import (
     reports_errors,
     world_size,
 )
+from training.run.lock import releasing_locks
 from turkish_clip.errors import InputError, one_line
 
 DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
@@ -53,7 +54,8 @@ def run_command(
                 f"expected one process, got {world_size()}; start it without a launcher (training.distill alone "
                 "runs on several)"
             )
-        _run(main, sys.argv[1:] if argv is None else argv)
+        with releasing_locks():
+            _run(main, sys.argv[1:] if argv is None else argv)
     except BaseException as end:
         exit_process_group(end)
         raise

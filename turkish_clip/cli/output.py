@@ -82,6 +82,12 @@ def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
         f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
+    if added.checked is not None:
+        print(f"{added.checked} images checked, {len(added.mended)} of them mended")
+        for path in added.mended:
+            note(f"  {path}: had the vector of another image")
+        if added.checked < added.images:
+            note(f"{_number_of(added.images - added.checked, 'image')} not checked: no file of them opens now")
     if not added.bank_texts:
         note("no correction of hubs: there is no text bank beside the model; --queries FILE gives texts in its place")
     for folder, count in added.missing.items():

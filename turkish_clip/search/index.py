@@ -22,7 +22,7 @@ from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.search.files import SkippedFile
-from turkish_clip.search.storage import ImageIndexError, exclusive_write, one_condition
+from turkish_clip.search.storage import ImageIndexError, exclusive_write
 from turkish_clip.search.tables import ImageTables, IndexMetadata
 from turkish_clip.search.update import IndexUpdater, UpdateSummary
 
@@ -111,6 +111,7 @@ class ImageIndex:
         workers: int = 2,
         prune: bool = False,
         queries: Iterable[str] | None = None,
+        verify: bool = False,
         progress: Callable[[int, int], Any] | None = None,
     ) -> UpdateSummary:
         """Brings the index up to date with a folder, or with a list of files.
@@ -127,6 +128,8 @@ class ImageIndex:
             queries: texts as they will be searched, at least 100 different ones, by which hubs are corrected; None
                 takes those of the index if they are of this text encoder, else the text bank beside the model, else
                 there is no correction. They are kept as vectors.
+            verify: read all files again, whatever their times, embed all images again, and mend those that have the
+                vector of another one.
             progress: called after each batch with the number of files done and of all files.
 
         Raises:
@@ -143,7 +146,7 @@ class ImageIndex:
             self._tables.create(_metadata_of(encoder))
             _check_model(self.metadata, encoder, self.uri)  # another process may have made it since it was opened
             bank = given or self._bank(encoder)
-            return IndexUpdater(self._tables, encoder, batch_size, workers, prune, bank).add(images, progress)
+            return IndexUpdater(self._tables, encoder, batch_size, workers, prune, bank, verify).add(images, progress)
 
     def _bank(self, encoder: DualEncoder) -> TextBank | None:
         """Returns the index's text bank if it is of this text encoder, else the encoder's, else the index's, if any."""
@@ -234,8 +237,7 @@ class ImageIndex:
     def _nearest(self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0) -> list[Hit]:
         if k < 1:
             raise ImageIndexError(f"expected at least one image to find, got k = {k}; give 1 or more")
-        condition = None if where is None else one_condition(where)
-        rows = self._tables.nearest(np.asarray(vector, np.float32), k, condition, exact, weight)
+        rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact, weight)
         if not rows and not len(self):
             raise ImageIndexError(f"expected images in {self.uri}, got none; add some first")
         return [

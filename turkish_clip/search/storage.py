@@ -78,11 +78,11 @@ def one_condition(where: str) -> str:
     if not where.strip():
         raise ImageIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
     depth = 0
-    for token in SQL_TOKENS.findall(where):
-        depth += (token == "(") - (token == ")")
-        if depth < 0 or token in ("--", "/*", "\0"):
+    for sign in SQL_TOKENS.findall(where):
+        depth += (sign == "(") - (sign == ")")
+        if depth < 0 or sign in ("--", "/*", "\0"):
             raise ImageIndexError(
-                f"expected one condition over path, bytes, modified, got {where!r}, with {token!r} in it; correct it"
+                f"expected one condition over path, bytes, modified, got {where!r}, with {sign!r} in it; correct it"
             )
     return f"({where})"
 

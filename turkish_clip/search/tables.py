@@ -26,7 +26,7 @@ from turkish_clip.search.query import (
     nearest_on,
     vectors_of,
 )
-from turkish_clip.search.storage import ImageIndexError, is_uri, query_errors, storage_errors
+from turkish_clip.search.storage import ImageIndexError, is_uri, one_condition, query_errors, storage_errors
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
@@ -173,11 +173,12 @@ class ImageTables:
         Raises:
             ImageIndexError: the index can't be read, or the condition is not understood.
         """
+        condition = None if where is None else one_condition(where)
         with query_errors(self.uri, where):
             if self._cluster is None or exact:
-                return self._nearest.find(vector, k, where, exact, weight)
+                return self._nearest.find(vector, k, condition, exact, weight)
             table = self._table(IMAGES)
-            return [] if table is None else nearest_on(self._cluster, table, vector, k, where, weight)
+            return [] if table is None else nearest_on(self._cluster, table, vector, k, condition, weight)
 
     def create(self, metadata: IndexMetadata) -> None:
         """Creates those tables that do not exist."""
@@ -268,6 +269,13 @@ class ImageTables:
     def _dim(self) -> int:
         """Returns the width of the images' vectors; 0 without a table."""
         return metadata.dim if (metadata := self.metadata()) else 0
+
+    def images(self, count: int) -> Iterator[list[dict[str, Any]]]:
+        """Yields the rows of all images, `count` at a time, with `vector` of (dim,) as in `write`."""
+        dim = self._dim()
+        for contents in chunks([content for (content,) in self._columns(IMAGES, "content")], count):
+            rows = self._rows(IMAGES, f"content IN ({_quoted(contents)})")
+            yield [{**row, "vector": np.asarray(row["vector"][:dim], np.float32)} for row in rows]
 
     def contents(self, contents: list[str]) -> set[str]:
         """Returns those of some hashes of which there is an image."""
