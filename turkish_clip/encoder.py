@@ -18,7 +18,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers.normalizers import Lowercase, Sequence
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from turkish_clip.errors import InputError
+from turkish_clip.resolve import ModelError
 from turkish_clip.text import turkish_normalizer
 
 MAX_TOKENS = 128
@@ -32,10 +32,6 @@ NAMING_FILES = ("modules.json", "router_config.json", "tokenizer_config.json")
 # the longest text of a batch. Source: the conversion scripts of both models in transformers.
 PADDED_IN_TRAINING = ("siglip", "siglip2")
 PROBE = Image.new("RGB", (32, 32), "white")  # embedded to see a model's width, which its configuration may not give
-
-
-class ModelError(InputError):
-    """A backbone or model that can't be loaded, or does not fit the model that it is paired with."""
 
 
 def build_text_encoder(

@@ -21,7 +21,11 @@ MODEL_FILES = ("modules.json", "config.json")  # every model has one of them
 NEWER = "update turkish-clip, or train and publish again"  # for a model's record of another version
 
 
-class NoModelError(InputError):
+class ModelError(InputError):
+    """A backbone or model that can't be loaded, or does not fit the model that it is paired with."""
+
+
+class NoModelError(ModelError):
     """No model was named, or what was named is an ONNX export or has a record of another format."""
 
 

@@ -124,7 +124,7 @@ class ImageTables:
             metadata = from_json(IndexMetadata, json.loads(stored))
             correction = schema and (schema.field("vector").metadata or {}).get(METADATA)
             return replace(metadata, correction=from_json(Correction, json.loads(correction)) if correction else None)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ImageIndexError(
                 f"expected an index of format {IndexMetadata.FORMAT} in {self.uri}, got {one_line(error)}; delete it "
                 "and index again"

@@ -281,7 +281,7 @@ def test_a_check_finds_and_mends_exchanged_and_damaged_vectors(index: ImageIndex
     exchanged = [
         {**rows[paths[0]], "vector": rows[paths[1]]["vector"]},
         {**rows[paths[1]], "vector": rows[paths[0]]["vector"]},
-        {**rows[paths[2]], "vector": np.full(16, np.nan, np.float32)},
+        {**rows[paths[2]], "vector": np.eye(16, dtype=np.float32)[3]},
     ]
     index._tables.write(exchanged, [], [])
     times = (photos / "4.png").stat()
