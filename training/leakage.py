@@ -14,6 +14,7 @@ from training.run.lock import hold
 from training.run.record import check_outputs
 from training.run.source import SourceError
 from turkish_clip.atomic import write_text
+from turkish_clip.errors import printable
 
 SHOWN = 10  # leaked images that are printed
 
@@ -47,7 +48,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     print_result(result, config.json)
     if not config.json:
         print(
-            "".join(f"{row.image_id}\n" for row, _ in leaked[:SHOWN]) + f"all of them: {config.folder / 'leaked.jsonl'}"
+            "".join(f"{printable(row.image_id)}\n" for row, _ in leaked[:SHOWN])
+            + f"all of them: {config.folder / 'leaked.jsonl'}"
         )
     return result
 

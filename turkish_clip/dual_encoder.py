@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, is_encodable, printable
 from turkish_clip.images import ImageError, ImageLike, OpenedImage, open_hashed, open_image
 from turkish_clip.resolve import ModelSpec, check_reachable, resolve_models
 
@@ -25,6 +25,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("turkish_clip")
 DEFAULT_TEMPERATURE = 0.01  # CLIP's at the end of its training: 1 / 100 (Source: Radford et al. 2021, section 2.5)
 Result = TypeVar("Result")
+
+
+class TextError(InputError):
+    """A text that can't be encoded."""
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Checks that texts can be written as UTF-8; those of a command line and names of files may hold other bytes.
+
+    Raises:
+        TextError: one can't.
+    """
+    for text in texts:
+        if not is_encodable(text):
+            raise TextError(
+                f"expected text in UTF-8, got {printable(text[:80])!r}; check the encoding of the terminal or the file"
+            )
 
 
 @dataclass(frozen=True)
@@ -115,10 +132,14 @@ class DualEncoder:
             texts: to encode.
             batch_size: texts encoded at a time.
             prompt: what is put before each text; None takes the model's own for queries, if it has one.
+
+        Raises:
+            TextError: one is not UTF-8.
         """
         from turkish_clip.encoder import query_prompt
         from turkish_clip.metrics import unit
 
+        check_texts(texts)
         prompt = query_prompt(self.text) if prompt is None else prompt
         return unit(self.text.encode(list(texts), prompt=prompt, batch_size=batch_size, show_progress_bar=False))
 

@@ -485,7 +485,8 @@ def quiet() -> None:
 
 def as_lines(checks: list[Check]) -> str:
     """Returns the checks as text, one per line."""
-    return "\n".join(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<16}{check.found}" for check in checks)
+    lines = (f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<16}{check.found}" for check in checks)
+    return "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
 
 
 def main(argv: list[str] | None = None) -> int:

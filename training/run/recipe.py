@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from training.run.record import RunRecord
-from turkish_clip.errors import InputError, one_line
+from turkish_clip.errors import InputError, is_encodable, one_line, printable
 from turkish_clip.resolve import RUN_RECORD
 
 Config = TypeVar("Config")
@@ -124,6 +124,9 @@ def _find_recipe(name: str) -> Path:
 def _split(argv: list[str], names: Mapping[str, str], types: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     """Splits the command line into the recipe (empty: none) and (field, raw value) pairs."""
     recipe, options, words = "", [], list(argv)
+    for word in words:
+        if not is_encodable(word):
+            raise ConfigError(f"expected options in UTF-8, got {printable(word)!r}; check the terminal's encoding")
     while words:
         word = words.pop(0)
         key, equals, value = word.lstrip("-").partition("=")

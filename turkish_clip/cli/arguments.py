@@ -104,6 +104,21 @@ def open_index(
     return ImageIndex.open(uri, encoder, cluster=workers)
 
 
+def check_index_place(folder: Path, at: str | None) -> None:
+    """Checks that the index of a folder can be written, before the models are loaded, which takes seconds.
+
+    Args:
+        folder: the images.
+        at: folder or URI of the index; None takes `INDEX_FOLDER` inside the folder.
+
+    Raises:
+        ImageIndexError: it can't.
+    """
+    from turkish_clip.search.storage import check_place
+
+    check_place((at or _index_of(str(folder))).removeprefix("file://"))
+
+
 def _index_of(folder: str) -> str:
     """Returns the place of an image folder's index; of an index or a URI, itself."""
     from turkish_clip.search.storage import holds_index, is_uri

@@ -17,6 +17,7 @@ from turkish_clip.cli.arguments import (
     Model,
     Sheet,
     Workers,
+    check_index_place,
     classifier_of,
     files_of,
     has_index,
@@ -61,6 +62,7 @@ def index(
     texts = None if queries is None else lines_of(queries)
     if texts is not None:
         check_enough(len(set(texts)))  # before the models are loaded
+    check_index_place(folder, at)
     images = open_index(folder, at, model, image_model, device)
     with output.progress("indexing", quiet=json) as advance:
         added = images.add(folder, workers=workers, prune=prune, queries=texts, verify=verify, progress=advance)

@@ -143,6 +143,7 @@ class ImageIndex:
         if queries is not None:
             given = TextBank.of(queries, encoder.encode_texts, encoder.dim, encoder.text_weights_sha256)
         with exclusive_write(self._tables.uri):
+            self._tables.remove_unmade()
             self._tables.create(_metadata_of(encoder))
             _check_model(self.metadata, encoder, self.uri)  # another process may have made it since it was opened
             bank = given or self._bank(encoder)

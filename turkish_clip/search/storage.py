@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,12 +127,11 @@ def exclusive_write(uri: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder = Path(uri)
+    check_place(uri)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImageIndexError(
-            f"expected a place to write an index, got {uri} ({error.strerror}); check rights, or name another (--at)"
-        ) from error
+        raise _no_place(uri, error) from error
     _check_no_other_files(folder)
     lock = FileLock(folder / LOCK)
     try:
@@ -142,7 +142,7 @@ def exclusive_write(uri: str) -> Iterator[None]:
         ) from error
     except (OSError, NotImplementedError) as error:
         if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
-            raise
+            raise _no_place(uri, error) from error
         log.warning("%s has no file locks: make sure that only one process writes to it", uri)
         yield
         return
@@ -150,6 +150,30 @@ def exclusive_write(uri: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_place(uri: str) -> None:
+    """Checks that an index can be written to a folder, as far as that shows before; object storage is not asked.
+
+    Raises:
+        ImageIndexError: it can't.
+    """
+    if is_uri(uri):
+        return
+    there = Path(uri).absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise _no_place(uri, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _no_place(uri, PermissionError(errno.EACCES, "it can't be written to"))
+
+
+def _no_place(uri: str, error: OSError) -> ImageIndexError:
+    return ImageIndexError(
+        f"expected a place to write an index, got {uri} ({error.strerror}); check rights, or name another place with "
+        "--at FOLDER"
+    )
 
 
 def _check_no_other_files(folder: Path) -> None:

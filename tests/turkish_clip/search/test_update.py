@@ -297,3 +297,35 @@ def test_a_check_finds_and_mends_exchanged_and_damaged_vectors(index: ImageIndex
     assert index.add(photos, verify=True).mended == []
     Path(paths[0]).unlink()
     assert index.add([Path(paths[1])], verify=True).checked == found.images - 1
+
+
+@pytest.mark.parametrize("damage", ["nothing in it", "no images", "no files", "no version"])
+def test_a_half_made_index_is_told_of_and_made_again(
+    damage: str, index: ImageIndex, encoder: DualEncoder, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(index.uri)
+    if damage == "nothing in it":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif damage == "no version":
+        for table in folder.glob("*.lance"):
+            shutil.rmtree(table / "_versions")
+    else:
+        shutil.rmtree(folder / f"{damage.split()[1]}.lance")
+    again = ImageIndex.open(folder, encoder)
+    assert (again.metadata is None) == (damage != "no files")
+    added = again.add(photos)
+    assert (added.images, added.skipped) == (6, [])
+    assert every_image_finds_itself(again, photos)
+    assert ("was never finished, and is made again" in caplog.text) == (damage == "no version")
+
+
+def test_a_folder_that_can_not_be_written_to_is_told_of_at(
+    photos: Path, encoder: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ImageIndexError, match=r"expected a place to write .*, got .*; check rights, .* --at FOLDER"):
+        ImageIndex.open(tmp_path / "index", encoder).add(photos)
+    monkeypatch.undo()
+    with pytest.raises(ImageIndexError, match=r"got .*0.png/index .Not a directory.; .* --at FOLDER"):
+        ImageIndex.open(photos / "0.png" / "index", encoder).add(photos)
