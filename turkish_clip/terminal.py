@@ -32,9 +32,7 @@ def end_at_once_while_importing() -> None:
 def _interrupted(_: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename.startswith(IMPORTING):
-            os.write(
-                2, (SHOW_CURSOR if os.isatty(2) else b"") + b"\ninterrupted; give the same command again to go on\n"
-            )
+            os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + AGAIN)
             os._exit(INTERRUPTED)
         frame = frame.f_back
     raise KeyboardInterrupt

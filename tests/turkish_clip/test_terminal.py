@@ -18,9 +18,14 @@ from turkish_clip.filtering import Flag
 from turkish_clip.search.index import Hit
 from turkish_clip.sheet import Tile, write_sheet
 
-SLOW = (
-    "import os, signal, time\nopen({flag!r}, 'w').close()\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
-)
+SLOW = """
+import time
+open({flag!r}, "w").close()
+try:
+    time.sleep(60)
+except BaseException:
+    pass
+"""
 
 
 @pytest.mark.parametrize("command", [["-m", "turkish_clip.cli", "info"], ["-m", "training.evaluate", "--run", "x"]])
@@ -45,10 +50,8 @@ EVIL = "/a/\x1b[2J\x1b]0;x\x07\r\n=cmd\u202egnp.exe\x9b31m" + os.fsdecode(b"\xe7
 def test_control_characters_are_escaped_on_every_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     note(EVIL)
     show_hits([Hit(EVIL, 0.5)], EVIL, as_json=False)
-    flag = Flag(score=0.9, cosine=0.3, flagged=True, prompt=EVIL) if "flagged" in Flag.__dataclass_fields__ else None
-    if flag is not None:
-        show_flags([Path(EVIL)], [flag], [], False, False)
-        show_flags([Path(EVIL)], [flag], [], False, True)
+    for as_csv in (False, True):
+        show_flags([Path(EVIL)], [Flag(0.9, 0.3, EVIL, flagged=True)], [], as_json=False, as_csv=as_csv)
     shown = capsys.readouterr()
     assert all(letter.isprintable() or letter == "\n" for letter in shown.out + shown.err)
     assert r"\x1b[2J" in shown.err

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +22,15 @@ from turkish_clip.errors import printable
 log = logging.getLogger("training")
 LOCK = ".at-work"  # holds a line about the command that works; the system frees it when that ends, however it ends
 MAX_LINE = 1000
-_held: ContextVar[dict[Path, IO[str]] | None] = ContextVar("held", default=None)  # None outside a command
+
+
+@dataclass(frozen=True)
+class _Lock:
+    file: IO[str]
+    made_folder: bool
+
+
+_held: ContextVar[dict[Path, _Lock] | None] = ContextVar("held", default=None)  # None outside a command
 
 
 @contextmanager
@@ -30,18 +39,18 @@ def releasing_locks() -> Iterator[None]:
     if _held.get() is not None:
         yield
         return
-    locks: dict[Path, IO[str]] = {}
+    locks: dict[Path, _Lock] = {}
     token = _held.set(locks)
     try:
         yield
     finally:
         _held.reset(token)
-        for folder in locks:
+        for folder, lock in locks.items():
             with contextlib.suppress(OSError):  # of a disk that went away, or a folder that holds something by now
                 (folder / LOCK).unlink(missing_ok=True)
-                folder.rmdir()
-        for file in locks.values():
-            file.close()
+                if lock.made_folder:
+                    folder.rmdir()
+            lock.file.close()
 
 
 def hold(*folders: Path) -> None:
@@ -59,8 +68,9 @@ def hold(*folders: Path) -> None:
     for folder in folders:
         real = Path(os.path.realpath(folder))
         if real not in locks:
+            is_new = not real.exists()
             real.mkdir(parents=True, exist_ok=True)
-            locks[real] = _locked(real, folder)
+            locks[real] = _Lock(_locked(real, folder), is_new)
 
 
 def _locked(folder: Path, name: Path) -> IO[str]:
