@@ -189,10 +189,11 @@ class OwnAddresses:
             if unknown or not is_own_host(named, self._host):
                 from starlette.responses import PlainTextResponse
 
-                answer = PlainTextResponse("Not Found" if unknown else "Invalid host", 404 if unknown else 421)
-                await (
-                    send({"type": "websocket.close"}) if scope["type"] == "websocket" else answer(scope, receive, send)
-                )
+                if scope["type"] == "websocket":
+                    await send({"type": "websocket.close"})
+                else:
+                    refusal = PlainTextResponse("Not Found" if unknown else "Invalid host", 404 if unknown else 421)
+                    await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

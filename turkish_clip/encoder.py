@@ -18,7 +18,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers.normalizers import Lowercase, Sequence
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from turkish_clip.resolve import ModelError
+from turkish_clip.resolve import ModelError as ModelError
 from turkish_clip.text import turkish_normalizer
 
 MAX_TOKENS = 128

@@ -99,7 +99,7 @@ def _built(kind: Any, value: Any, name: str = "") -> Any:
     json_type = dict if dataclasses.is_dataclass(kind) else JSON_TYPES.get(origin or kind, object)
     if not isinstance(value, json_type) or (isinstance(value, bool) and kind is not bool and json_type is not object):
         raise TypeError(f"{str(value)[:40]!r} as {name!r}")
-    if kind is float and not _is_finite(value):
+    if kind is float and isinstance(value, (int, float)) and not _is_finite(value):
         raise TypeError(f"{str(value)[:40]!r} as {name!r}")
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)

@@ -179,10 +179,10 @@ class _FlatLoader(yaml.SafeLoader):
             index: its place there.
         """
         if self.check_event(yaml.AliasEvent):
-            event = self.get_event()
+            event = self.get_event()  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="a reference; write its value out", problem_mark=event.start_mark)
         if self.depth > MAX_DEPTH:
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem=f"more than {MAX_DEPTH} lists in each other", problem_mark=mark)
         self.depth += 1
         try:

@@ -103,13 +103,13 @@ def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File]) -
     pending: list[File] = []
     unchanged: list[str] = []
     for path, root in sorted(paths.items()):
-        file, before = examined(path, root), known.get(path)
-        if file.reason:
-            skipped.append(SkippedFile(path, file.reason))
-        elif before is not None and not before.reason and (before.size, before.mtime_ns) == (file.size, file.mtime_ns):
+        now, before = examined(path, root), known.get(path)
+        if now.reason:
+            skipped.append(SkippedFile(path, now.reason))
+        elif before is not None and not before.reason and (before.size, before.mtime_ns) == (now.size, now.mtime_ns):
             unchanged.append(path)
         else:
-            pending.append(file)
+            pending.append(now)
     gone = {folder for folder in {file.folder for file in known.values()} if _is_gone(folder)}
     seen = {*paths, *vanished}
     missing = sorted(path for path, file in known.items() if file.folder in gone and path not in seen)
