@@ -271,7 +271,7 @@ def _read_record(model: str, revision: str | None) -> ModelRecord:
 
     Raises:
         ValueError: it is of another format, a value does not fit, it names no image model and no versions of libraries,
-            or it has no golden vectors, or not one of its width for each text.
+            or it has no golden vectors, or not one for each text.
         TypeError: a field is unknown or missing.
     """
     import numpy as np
@@ -288,8 +288,8 @@ def _read_record(model: str, revision: str | None) -> ModelRecord:
         raise ValueError("golden texts that are no list of texts")
     for name, count in (("text_vectors", len(texts)), ("image_vectors", images)):
         vectors = np.asarray(record.golden.get(name), np.float64)
-        if vectors.shape != (count, record.dim) or not np.isfinite(vectors).all():
-            raise ValueError(f"golden {name} that do not match: not {count} of {record.dim} numbers")
+        if vectors.ndim != 2 or len(vectors) != count or not np.isfinite(vectors).all():
+            raise ValueError(f"golden vectors that do not match their texts: {name} are not {count} rows of numbers")
     return record
 
 
