@@ -22,10 +22,12 @@ from training.evaluation.ablation import FIGURES, Cell, summary, write_page
 from training.pairs.dataset import without_skipped
 from training.run.command import print_result, run_command
 from training.run.config import CLOSED_FORM, AblateConfig, default_epochs, read
+from training.run.lock import hold
 from training.run.provenance import sha256_of
-from training.run.record import RunError
+from training.run.record import RunError, check_outputs
 from training.run.source import is_mini
 from turkish_clip.atomic import write_json, write_text
+from turkish_clip.ownership import COMMENT
 
 log = logging.getLogger("training")
 
@@ -33,6 +35,8 @@ log = logging.getLogger("training")
 def main(argv: list[str]) -> dict[str, Any]:
     """Runs the cells of the ablation that are not yet measured; writes ablation.json and ablation.html."""
     config = read(AblateConfig, argv)
+    hold(config.folder)
+    check_outputs(config.folder, "recipe.yaml", "ablation.json", "ablation.html")
     images, captions = _prepare(config)
     epochs = config.epochs if config.epochs >= 0 else default_epochs(math.ceil(captions / config.batch_size))
     cells = [
@@ -59,7 +63,7 @@ def _prepare(config: AblateConfig) -> tuple[int, int]:
     options = {**shared(config), "run": config.run, "embeddings": config.embeddings}
     path = config.folder / "recipe.yaml"
     config.folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, yaml.safe_dump(options, allow_unicode=True))
+    write_text(path, COMMENT + "of this ablation\n" + yaml.safe_dump(options, allow_unicode=True))
     manifest = Manifest.read(config.embeddings_folder)
     if manifest is None or not manifest.imported_from:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -108,7 +112,7 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
             raise RunError(f"expected {folder} to be of these options and embeddings, got others; choose another --run")
         return _read_cell(done)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "recipe.yaml", yaml.safe_dump(options, allow_unicode=True))
+    write_text(folder / "recipe.yaml", COMMENT + "of this ablation\n" + yaml.safe_dump(options, allow_unicode=True))
     resume = ["--resume"] if (folder / "run.json").is_file() else []
     with contextlib.redirect_stdout(io.StringIO()):
         trained = distill.main([str(folder / "recipe.yaml"), *resume])

@@ -9,7 +9,8 @@ from typing import Any
 
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import BenchmarkConfig, read
-from training.run.record import check_no_run
+from training.run.lock import hold
+from training.run.record import check_no_run, check_outputs
 from turkish_clip.atomic import write_json
 from turkish_clip.errors import InputError, missing_library, one_line
 from turkish_clip.metrics import METRIC_NAMES
@@ -23,6 +24,8 @@ FIGURES = {name: name.replace("recall", "hit_rate") for name in (*RECALLS, "ndcg
 def main(argv: list[str]) -> dict[str, Any]:
     """Measures the tasks that are not yet measured with these weights; writes benchmark.json and benchmark.html."""
     config = read(BenchmarkConfig, argv)
+    hold(config.folder)
+    check_outputs(config.folder, "benchmark.json", "benchmark.html")
     quiet_hosts()
     mteb = _mteb()
 

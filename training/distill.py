@@ -17,6 +17,7 @@ from training.pairs.sampling_weights import seen_in_epoch
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import DistillConfig, read
 from training.run.distributed import all_or_none, broadcast_from_main, is_main_process, main_process_first
+from training.run.lock import hold
 from training.run.objectives import OBJECTIVES
 from training.run.record import Run, open_run
 
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     """Trains and saves a text encoder; returns the summary in run.json."""
     config = read(DistillConfig, argv)
     join_ranks(config)
+    all_or_none(lambda: hold(config.folder))
     run = all_or_none(lambda: open_run(config))
     if run.summary is not None:
         print_result(run.summary, config.json)

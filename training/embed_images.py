@@ -9,11 +9,13 @@ from training.data.sources import read_captions
 from training.embeddings.shard_writer import embed_missing, plan
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EmbedConfig, read
+from training.run.lock import hold
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Embeds the shards that are missing; returns the manifest, with the number of its shards."""
     config = read(EmbedConfig, argv)
+    hold(config.folder, config.embeddings_folder)
     quiet_hosts()
     captions = read_captions(config)
 

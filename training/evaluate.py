@@ -16,6 +16,7 @@ from training.evaluation.calibration import Encode, calibrate, cosine_percentile
 from training.evaluation.probes import has_english, measure_probed
 from training.evaluation.report import write_report
 from training.evaluation.results import (
+    RESULTS,
     FineTuning,
     Hubness,
     Results,
@@ -40,7 +41,8 @@ from training.pairs.teacher import load_teacher
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import DistillConfig, EvaluateConfig, read
 from training.run.distributed import device_of
-from training.run.record import RunError, RunRecord
+from training.run.lock import hold
+from training.run.record import RunError, RunRecord, check_outputs
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import METRIC_NAMES, hubness
 from turkish_clip.resolve import MODEL_FOLDER
@@ -56,7 +58,9 @@ FEW_IMAGES = 100
 def main(argv: list[str]) -> dict[str, Any]:
     """Measures a text encoder, writes results.json and report.html; returns what results.json holds."""
     config = read(EvaluateConfig, argv)
+    hold(config.folder)
     check_same_splits(config)
+    check_outputs(config.folder, RESULTS, "report.html")
     quiet_hosts()
     captions = read_captions(config, check_files=False)
 

@@ -8,11 +8,13 @@ from typing import Any
 from training.embeddings.imported import import_embeddings
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import ImportConfig, read
+from training.run.lock import hold
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Imports the shards that are missing; returns the manifest, with the numbers of its shards and texts."""
     config = read(ImportConfig, argv)
+    hold(config.folder, config.embeddings_folder)
     if not config.image_model_sha256:  # the image model is loaded
         quiet_hosts()
     manifest = import_embeddings(config)

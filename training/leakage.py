@@ -10,8 +10,11 @@ from training.data.sources import read_captions
 from training.evaluation.leakage import id_texts, ids_of
 from training.run.command import print_result, run_command
 from training.run.config import LeakageConfig, read
+from training.run.lock import hold
+from training.run.record import check_outputs
 from training.run.source import SourceError
 from turkish_clip.atomic import write_text
+from turkish_clip.errors import printable
 
 SHOWN = 10  # leaked images that are printed
 
@@ -19,6 +22,8 @@ SHOWN = 10  # leaked images that are printed
 def main(argv: list[str]) -> dict[str, Any]:
     """Compares images by Flickr and COCO id, writes leaked.jsonl and returns the counts."""
     config = read(LeakageConfig, argv)
+    hold(config.folder)
+    check_outputs(config.folder, "leaked.jsonl")
     path = Path(config.benchmark)
     if not path.is_file():
         raise SourceError(f"expected a file of image names or ids, one per line, got no file {path}; write one")
@@ -43,7 +48,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     print_result(result, config.json)
     if not config.json:
         print(
-            "".join(f"{row.image_id}\n" for row, _ in leaked[:SHOWN]) + f"all of them: {config.folder / 'leaked.jsonl'}"
+            "".join(f"{printable(row.image_id)}\n" for row, _ in leaked[:SHOWN])
+            + f"all of them: {config.folder / 'leaked.jsonl'}"
         )
     return result
 

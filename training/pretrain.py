@@ -8,6 +8,7 @@ from training.data.duplicates import digests_of_files, disjoint_splits
 from training.data.sources import read_captions
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PretrainConfig, read
+from training.run.lock import hold
 from training.run.provenance import sha256_of_texts
 from training.run.record import RunInputs, open_run
 from training.small_models.clip_training import evaluate_clip, reading_negatives, training_arguments, write_card
@@ -17,6 +18,7 @@ from training.small_models.models import build_clip, build_processor, save_clip
 def main(argv: list[str]) -> dict[str, Any]:
     """Trains, saves and measures a small CLIP; returns what it measured."""
     config = read(PretrainConfig, argv)
+    hold(config.folder)
     run = open_run(config)
     if run.summary is not None:
         print_result(run.summary, config.json)
@@ -34,12 +36,12 @@ def main(argv: list[str]) -> dict[str, Any]:
     from training.distillation.callbacks import ClampLogitScale, SaveLog, SetEpoch, with_progress_bar
     from training.distillation.losses import ClipLoss
     from training.run.distributed import training_device
-    from training.small_models.clip_dataset import ClipBatches
+    from training.small_models.clip_dataset import IMAGES, ClipBatches
 
     training_device(config.device)
     processor = build_processor(texts, config)
     model = build_clip(processor, config)
-    batches = ClipBatches.read(captions, processor, run.folder / "images.npy", config)
+    batches = ClipBatches.read(captions, processor, run.folder / IMAGES, config)
 
     run.begin(RunInputs(captions_sha256=sha256_of_texts(texts + negatives), duplicates=disjoint.duplicates))
     trainer = Trainer(
@@ -53,7 +55,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
 
     save_clip(model, processor, run.model, half=config.half)
-    (run.folder / "images.npy").unlink()
+    (run.folder / IMAGES).unlink()
     results = {"model": str(run.model), "dataset": captions.name, **evaluate_clip(run.model, disjoint, config)}
     write_card(run.model, results, config)
     run.finish(results)

@@ -11,11 +11,13 @@ from training.release.checks import failed_checks
 from training.release.hub import Upload, check_token, push
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PublishConfig, read
+from training.run.lock import hold
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Builds and checks the folder, and uploads it if asked; returns a summary."""
     config = read(PublishConfig, argv)
+    hold(config.folder)
     record = finished_run(config.folder)
     results = Results.read(config.folder)
     raise_failed_checks(failed_checks(config, record, results))

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import atexit
 import html
+import ipaddress
 import logging
 import os
+import re
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from turkish_clip.search.index import ImageIndex
 
 log = logging.getLogger("turkish_clip")
+NAMED_ENDPOINTS = re.compile(r"/(gradio_api/)?(call|run|api)(/|$)")  # the page itself uses /queue alone
 LOOPBACK = "127.0.0.1"
 MAX_UPLOAD = "20mb"
 MAX_PIXELS = 50_000_000  # of an uploaded image
@@ -148,6 +152,8 @@ def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = 
 def _launch(blocks: Any, host: str, port: int, quiet: bool) -> None:
     if not quiet:
         print(f"the page: http://{host}:{port} (Ctrl-C ends it)", flush=True)
+    from starlette.middleware import Middleware
+
     blocks.queue(max_size=32, default_concurrency_limit=2).launch(
         server_name=host,
         server_port=port,
@@ -158,7 +164,67 @@ def _launch(blocks: Any, host: str, port: int, quiet: bool) -> None:
         max_file_size=MAX_UPLOAD,
         allowed_paths=[],
         footer_links=[],
+        app_kwargs={"middleware": [Middleware(OwnAddresses, host=host)]},
     )
+
+
+class OwnAddresses:
+    """Answers requests for the page's own hosts alone, and none for the endpoints that Gradio names by itself.
+
+    A site elsewhere can let its name point at this machine (DNS rebinding), but not its requests name another host.
+
+    Args:
+        app: the ASGI application behind this.
+        host: the address that it listens on.
+    """
+
+    def __init__(self, app: Any, host: str) -> None:
+        self._app, self._host = app, host
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answers a request, as an ASGI application."""
+        if scope["type"] in ("http", "websocket"):
+            named = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+            unknown = NAMED_ENDPOINTS.match(scope["path"]) is not None
+            if unknown or not is_own_host(named, self._host):
+                from starlette.responses import PlainTextResponse
+
+                if scope["type"] == "websocket":
+                    await send({"type": "websocket.close"})
+                else:
+                    refusal = PlainTextResponse("Not Found" if unknown else "Invalid host", 404 if unknown else 421)
+                    await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def is_own_host(named: str, host: str) -> bool:
+    """Returns whether the host that a request names is this machine's, or the one that the page listens on.
+
+    Args:
+        named: the request's header "Host", with or without a port.
+        host: the address that the page listens on; all of this machine's own where it is 0.0.0.0 or ::.
+
+    >>> is_own_host("localhost:7860", "127.0.0.1"), is_own_host("evil.example:7860", "127.0.0.1")
+    (True, False)
+    """
+    name = (re.sub(r":\d*$", "", named) if not named.endswith("]") else named).strip("[]").lower().rstrip(".")
+    if name in ("localhost", host.strip("[]").lower()):
+        return True
+    listens = _address(host.strip("[]"))
+    anywhere = listens is not None and listens.is_unspecified
+    address = _address(name)
+    if address is not None:
+        return address.is_loopback or anywhere
+    machine = socket.gethostname().lower()
+    return anywhere and name in (machine, machine.partition(".")[0], f"{machine.partition('.')[0]}.local")
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
 
 
 class Page:

@@ -1,49 +1,165 @@
-"""Atomic writes: a file or folder is written beside its path, then renamed to it, so that it is whole or absent."""
+"""Atomic writes: a file or folder is written beside its path, then renamed to it, so that it is whole or absent.
+
+What is at the path already is replaced only if this project wrote it (`turkish_clip.ownership`). Temporary names are
+random and marked, so that nothing of others is ever taken for one; the next write to the same path removes those that
+a killed process has left.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import json
+import logging
 import os
+import platform
+import re
+import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PARTIAL_SUFFIX = ".partial"
+from turkish_clip.errors import printable
+from turkish_clip.ownership import check_replaceable, check_replaceable_folder, files_in
+
+log = logging.getLogger("turkish_clip")
+PARTIAL, FORMER = "turkish-clip-partial", "turkish-clip-former"  # the last part of a temporary name
+TEMPORARY = re.compile(rf"\..+\.(?P<host>[^.]*)-(?P<pid>\d+)-[0-9a-f]{{8}}\.({PARTIAL}|{FORMER})")
+SHOWN_NAME = 40  # letters of the name that a temporary name begins with: names have at most 255 bytes
 READABLE = 0o644
+EXCHANGE = 2  # renameat2's flag on Linux, and renamex_np's on macOS, to swap two paths
+HERE = -100  # AT_FDCWD
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary sibling to write to; renames it to `path` if the block succeeds, removes it otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+def atomic_write(path: Path, *, ours: bool = False) -> Iterator[Path]:
+    """Yields a temporary sibling to write to; renames it to `path` if the block succeeds, removes it otherwise.
+
+    Args:
+        path: the file; missing folders above it are made, and a link is followed.
+        ours: whether the caller knows that it may replace the file that is there.
+
+    Raises:
+        ForeignFileError: there is a file that this project did not write.
+    """
+    target = Path(os.path.realpath(path))
+    if not ours:
+        check_replaceable(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
+    partial = _temporary(target, PARTIAL)
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial
         _sync(partial)
-        partial.replace(path)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Does what `atomic_write` does for a folder, which replaces an existing one at `path`."""
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def atomic_folder(path: Path, marker: str | None, may_hold: re.Pattern[str] | None = None) -> Iterator[Path]:
+    """Does what `atomic_write` does for a folder, which replaces an earlier one at `path`.
+
+    There is a whole folder at `path` at each moment, and the earlier one is removed last. If it holds files that the
+    new one lacks and that `may_hold` does not name, it stays beside it under another name.
+
+    Args:
+        path: the folder; missing folders above it are made, and a link is followed.
+        marker: a file that each folder of this kind has; None where the caller knows that what is there is its own.
+        may_hold: the paths of files that belong into such a folder, relative to it; None: any.
+
+    Raises:
+        ForeignFileError: there is something else.
+    """
+    target = Path(os.path.realpath(path))
+    check_replaceable_folder(target, marker, may_hold)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
+    partial = _temporary(target, PARTIAL)
+    partial.mkdir()
     try:
         yield partial
         for file in partial.rglob("*"):
             if file.is_file():
                 file.chmod(READABLE)  # some writers let only the owner read their files
                 _sync(file)
-        if path.exists():
-            shutil.rmtree(path)
-        partial.replace(path)
+        _replace_folder(partial, target, may_hold)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace_folder(partial: Path, target: Path, may_hold: re.Pattern[str] | None) -> None:
+    """Gives a folder its name; what had the name before is removed last, or kept if it holds files of others."""
+    if not target.exists():
+        partial.replace(target)
+        return
+    others = files_in(target) - files_in(partial)
+    if may_hold is not None:
+        others = {name for name in others if not may_hold.fullmatch(name)}
+    if others:
+        kept = target.with_name(f"{target.name}.kept-{secrets.token_hex(4)}")
+        target.replace(kept)
+        partial.replace(target)
+        log.warning("the folder before stays as %s: it holds %s", printable(str(kept)), printable(min(others)))
+        return
+    if _exchange(partial, target):
+        return  # the temporary name has the former folder now, which the caller removes
+    former = _temporary(target, FORMER)
+    target.replace(former)
+    partial.replace(target)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two paths in one step; returns False where the system or the disk can't."""
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "linux":
+            failed = library.renameat2(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE)
+        elif sys.platform == "darwin":
+            failed = library.renamex_np(os.fsencode(one), os.fsencode(other), EXCHANGE)
+        else:
+            return False
+    except (OSError, TypeError, AttributeError):
+        return False
+    return not failed
+
+
+def _temporary(target: Path, kind: str) -> Path:
+    """Returns a new name beside a path that no other process, and nobody but this project, gives."""
+    host = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:SHOWN_NAME]
+    return target.with_name(f".{target.name[:SHOWN_NAME]}.{host}-{os.getpid()}-{secrets.token_hex(4)}.{kind}")
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Removes what killed processes of this machine have left of writes to a path, after restoring a former folder."""
+    own = _temporary(target, PARTIAL).name
+    begin, host = f".{target.name[:SHOWN_NAME]}.", own[len(f".{target.name[:SHOWN_NAME]}.") :].partition("-")[0]
+    for path in target.parent.iterdir():
+        found = TEMPORARY.fullmatch(path.name) if path.name.startswith(begin) else None
+        if found is None or found["host"] != host or _is_alive(int(found["pid"])):
+            continue
+        if path.name.endswith(FORMER) and not target.exists():
+            path.replace(target)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere, signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -56,14 +172,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, ours: bool = False) -> None:
     """Writes text as UTF-8, atomically.
 
     Args:
         path: the file; missing folders above it are made.
         text: the whole content.
+        ours: as in `atomic_write`.
     """
-    with atomic_write(path) as partial:
+    with atomic_write(path, ours=ours) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from turkish_clip.errors import InputError
-from turkish_clip.images import ImageError, ImageLike, OpenedImage, open_image
+from turkish_clip.errors import InputError, is_encodable, printable
+from turkish_clip.images import ImageError, ImageLike, OpenedImage, open_hashed, open_image
 from turkish_clip.resolve import ModelSpec, check_reachable, resolve_models
 
 if TYPE_CHECKING:
@@ -27,14 +27,34 @@ DEFAULT_TEMPERATURE = 0.01  # CLIP's at the end of its training: 1 / 100 (Source
 Result = TypeVar("Result")
 
 
+class TextError(InputError):
+    """A text that can't be encoded."""
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Checks that texts can be written as UTF-8; those of a command line and names of files may hold other bytes.
+
+    Raises:
+        TextError: one can't.
+    """
+    for text in texts:
+        if not is_encodable(text):
+            raise TextError(
+                f"expected text in UTF-8, got {printable(text[:80])!r}; check the encoding of the terminal or the file"
+            )
+
+
 @dataclass(frozen=True)
 class ImageInput:
-    """An image that `embed_batches` opens."""
+    """An image that `embed_batches` opens; if `hashed`, its file is read once and hashed, too."""
 
     source: ImageLike
+    hashed: bool = False
 
     def load(self, min_side: int | None = None) -> OpenedImage:
-        """Opens the image as `open_image` does."""
+        """Opens the image as `open_image` or `open_hashed` does."""
+        if self.hashed and isinstance(self.source, (Path, bytes)):
+            return open_hashed(self.source, min_side=min_side)
         return OpenedImage(open_image(self.source, min_side=min_side))
 
 
@@ -112,10 +132,14 @@ class DualEncoder:
             texts: to encode.
             batch_size: texts encoded at a time.
             prompt: what is put before each text; None takes the model's own for queries, if it has one.
+
+        Raises:
+            TextError: one is not UTF-8.
         """
         from turkish_clip.encoder import as_texts, query_prompt
         from turkish_clip.metrics import unit
 
+        check_texts(texts)
         if not len(texts):
             return unit(self.text.encode(as_texts(self.text, ["a"]))[:0])
         prompt = query_prompt(self.text) if prompt is None else prompt
@@ -123,7 +147,7 @@ class DualEncoder:
         return unit(self.text.encode(inputs, prompt=prompt, batch_size=batch_size, show_progress_bar=False))
 
     def embed_images(
-        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
+        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2, hashed: bool = False
     ) -> Iterator[EmbeddedBatch]:
         """Yields batches, in order, of the float32 unit vectors of images, and of the errors of those that do not open.
 
@@ -131,13 +155,14 @@ class DualEncoder:
             images: paths, bytes of files, or PIL images; read as they are needed.
             batch_size: images embedded at a time.
             workers: threads that open images.
+            hashed: whether `contents` of the batches has the hashes of files, of the bytes that are embedded.
         """
         from itertools import islice
 
         from turkish_clip.embed import embed_batches
         from turkish_clip.metrics import unit
 
-        stream = (ImageInput(image) for image in images)
+        stream = (ImageInput(image, hashed) for image in images)
         batches = iter(lambda: list(islice(stream, batch_size)), [])
         for batch in embed_batches(self.image, batches, dim=self.dim, workers=workers):
             yield replace(batch, vectors=unit(batch.vectors))

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Normalizer, Sequence
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from turkish_clip.errors import InputError
+from turkish_clip.resolve import ModelError as ModelError
 from turkish_clip.text import turkish_normalizer
 
 MAX_TOKENS = 128
@@ -34,10 +34,6 @@ NAMING_FILES = ("modules.json", "router_config.json", "tokenizer_config.json")
 # the longest text of a batch. Source: the conversion scripts of both models in transformers.
 PADDED_IN_TRAINING = ("siglip", "siglip2")
 PROBE = Image.new("RGB", (32, 32), "white")  # embedded to see a model's width, which its configuration may not give
-
-
-class ModelError(InputError):
-    """A backbone or model that can't be loaded, or does not fit the model that it is paired with."""
 
 
 def build_text_encoder(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories: controls, marks of direction, halves of pairs, line separators
+KEPT = "\u200c\u200d\xad"  # joiners, as in emoji, and the soft hyphen: invisible and harmless
+
 
 class InputError(ValueError):
     """Input that does not fit; the message gives what was expected, what came, where, and what to do next.
@@ -17,7 +22,39 @@ def one_line(error: BaseException, limit: int | None = 200) -> str:
         error: any exception.
         limit: the result is cut at this many characters; None gives all.
     """
-    return " ".join(str(error).split())[:limit]
+    return printable(" ".join(str(error).split()))[:limit]
+
+
+def printable(text: str) -> str:
+    r"""Returns a text that can be printed on one line: control characters and bytes that are not UTF-8 as escapes.
+
+    File names may hold any of them; a terminal would obey them. Marks of direction are escaped too, since they make a
+    name look like another.
+
+    >>> import os
+    >>> print(printable("a\x1b[2Jb\nc"), printable(os.fsdecode(b"\xe7i\xe7ek.jpg")))
+    a\x1b[2Jb\nc \xe7i\xe7ek.jpg
+    """
+    if text.isprintable():
+        return text
+    unseen = {letter for letter in set(text) if unicodedata.category(letter) in UNSEEN and letter not in KEPT}
+    return "".join(_escape(letter) if letter in unseen else letter for letter in text)
+
+
+def is_encodable(text: str) -> bool:
+    """Returns whether a text can be written as UTF-8: arguments and names of files may hold other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escape(letter: str) -> str:
+    code = ord(letter)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as Python reads it
+        return f"\\x{code - 0xDC00:02x}"
+    return letter.encode("unicode_escape", "backslashreplace").decode()
 
 
 def missing_library(library: str, extra: str) -> str:

@@ -20,6 +20,7 @@ from turkish_clip.dual_encoder import DualEncoder, map_in_order
 from turkish_clip.errors import InputError
 from turkish_clip.images import IMAGE_SUFFIXES, ImageError, ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.ownership import WRITER
 from turkish_clip.records import read_record, write_record
 from turkish_clip.templates import PHOTOGRAPHS
 from turkish_clip.text import nfc
@@ -133,7 +134,7 @@ class FewShotClassifier(ImageClassifier):
         from safetensors.numpy import save_file
 
         with atomic_write(Path(folder) / WEIGHTS) as partial:
-            save_file({"weights": np.ascontiguousarray(self.weights)}, partial)
+            save_file({"weights": np.ascontiguousarray(self.weights)}, partial, metadata=WRITER)
         write_record(Path(folder) / METADATA, self.metadata)
 
     @classmethod

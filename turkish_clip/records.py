@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -79,7 +80,7 @@ def from_json(kind: type[T], values: Any) -> T:
 
     Raises:
         ValueError: it is no JSON object, or of another format.
-        TypeError: a field is unknown, missing or of another type.
+        TypeError: a field is unknown, missing, of another type, or a number without an end.
     """
     if not isinstance(values, dict):
         raise ValueError(f"a {type(values).__name__}")
@@ -98,6 +99,8 @@ def _built(kind: Any, value: Any, name: str = "") -> Any:
     json_type = dict if dataclasses.is_dataclass(kind) else JSON_TYPES.get(origin or kind, object)
     if not isinstance(value, json_type) or (isinstance(value, bool) and kind is not bool and json_type is not object):
         raise TypeError(f"{str(value)[:40]!r} as {name!r}")
+    if kind is float and isinstance(value, (int, float)) and not _is_finite(value):
+        raise TypeError(f"{str(value)[:40]!r} as {name!r}")
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
         if unknown := [field for field in value if field not in hints]:
@@ -109,6 +112,13 @@ def _built(kind: Any, value: Any, name: str = "") -> Any:
     if origin in (tuple, list):
         return origin(_built(inner[0], item, name) for item in value)
     return {key: _built(inner[1], item, key) for key, item in value.items()} if origin is dict else value
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

@@ -21,7 +21,11 @@ MODEL_FILES = ("modules.json", "config.json")  # every model has one of them
 NEWER = "update turkish-clip, or train and publish again"  # for a model's record of another version
 
 
-class NoModelError(InputError):
+class ModelError(InputError):
+    """A backbone or model that can't be loaded, or does not fit the model that it is paired with."""
+
+
+class NoModelError(ModelError):
     """No model was named, or what was named is an ONNX export or has a record of another format."""
 
 
@@ -145,26 +149,15 @@ def check_reachable(name: str, revision: str | None = None) -> None:
     Raises:
         UnreachableError: it is neither, and can't be a Hub id or the Hub does not answer.
     """
-    if Path(name).exists():
+    if is_on_this_machine(name, revision):
         return
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
 
-    names = [name] if "/" in name else [f"{HOST}/{name}", name]
-    caches = {None, os.environ.get("SENTENCE_TRANSFORMERS_HOME")}  # the Hub's own, and the host's
-    try:
-        cached = [
-            try_to_load_from_cache(repository, file, cache_dir=cache, revision=revision or None)
-            for repository in names
-            for cache in caches
-            for file in MODEL_FILES
-        ]
-    except HFValidationError as error:
-        raise UnreachableError(f"expected a model, got {name}, which is no folder here; check the path") from error
-    if constants.HF_HUB_OFFLINE or any(isinstance(path, str) for path in cached):
+    if constants.HF_HUB_OFFLINE:
         return
     try:
-        HfApi().file_exists(names[0], MODEL_FILES[0], revision=revision or None)
+        HfApi().file_exists(_names(name)[0], MODEL_FILES[0], revision=revision or None)
     except HfHubHTTPError:
         return  # the Hub answered; loading reports that there is no such model, or no access to it
     except Exception as error:
@@ -172,3 +165,36 @@ def check_reachable(name: str, revision: str | None = None) -> None:
             f"expected a model, got {name}, which is no folder here, and no answer from the Hub "
             f"({constants.ENDPOINT}): {one_line(error)}; check the path, or the connection"
         ) from error
+
+
+def _names(name: str) -> list[str]:
+    """Returns the Hub ids that a name may mean."""
+    return [name] if "/" in name else [f"{HOST}/{name}", name]
+
+
+def is_on_this_machine(name: str, revision: str | None = None) -> bool:
+    """Returns whether a name is a folder, or a model in the Hub's cache.
+
+    Args:
+        name: Hub id or folder of a model.
+        revision: branch, tag or commit on the Hub; None takes the newest.
+
+    Raises:
+        UnreachableError: it is no folder and can't be a Hub id.
+    """
+    if Path(name).exists():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    caches = {None, os.environ.get("SENTENCE_TRANSFORMERS_HOME")}  # the Hub's own, and the host's
+    try:
+        cached = [
+            try_to_load_from_cache(repository, file, cache_dir=cache, revision=revision or None)
+            for repository in _names(name)
+            for cache in caches
+            for file in MODEL_FILES
+        ]
+    except HFValidationError as error:
+        raise UnreachableError(f"expected a model, got {name}, which is no folder here; check the path") from error
+    return any(isinstance(path, str) for path in cached)

@@ -9,8 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
-from turkish_clip.errors import InputError
+from turkish_clip.atomic import atomic_write
+from turkish_clip.errors import InputError, printable
+from turkish_clip.ownership import GENERATOR, SOFTWARE, check_replaceable
 from turkish_clip.text import ascii_fold
 from turkish_clip.thumbnails import data_uri, thumbnail_or_grey
 
@@ -59,6 +62,7 @@ def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
 
     Raises:
         SheetError: the suffix is another one, or there are no tiles.
+        ForeignFileError: there is a file that is no contact sheet.
     """
     path = check_name(target)
     if not tiles:
@@ -66,23 +70,27 @@ def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
     shown = list(tiles)[:MOST]
     if len(tiles) > MOST:
         title = f"{title} ({MOST} / {len(tiles)})"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix.lower() == ".png":
-        _png(shown, title).save(path)
-    else:
-        path.write_text(_html(shown, title), encoding="utf-8")
+    with atomic_write(path) as partial:
+        if path.suffix.lower() == ".png":
+            about = PngInfo()
+            about.add_text(*SOFTWARE)
+            _png(shown, title).save(partial, "PNG", pnginfo=about)
+        else:
+            partial.write_text(_html(shown, title), encoding="utf-8")
     return path
 
 
 def check_name(target: str | Path) -> Path:
-    """Returns the path of a sheet after checking its suffix.
+    """Returns the path of a sheet after checking its suffix, and that nothing of others is there.
 
     Raises:
         SheetError: it is neither .png nor .html.
+        ForeignFileError: there is a file that is no contact sheet.
     """
     path = Path(target)
     if path.suffix.lower() not in (".png", ".html"):
         raise SheetError(f"expected a sheet named .png or .html, got {path.name}; name it so")
+    check_replaceable(path)
     return path
 
 
@@ -135,6 +143,7 @@ def drawable(text: str, font: Font) -> str:
     >>> drawable("kırmızı – top", ImageFont.load_default(14))
     'kirmizi ? top'
     """
+    text = printable(text)
     if not missing_letters(text, font):
         return text
     folded = ascii_fold(text)
@@ -155,7 +164,8 @@ def _html(tiles: Sequence[Tile], title: str) -> str:
     figures = []
     for tile in tiles:
         source = data_uri(thumbnail_or_grey(tile.path, TILE))
-        text = html.escape(tile.text)
+        text = html.escape(printable(tile.text))
         figures.append(f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>')
-    head = f'<!doctype html><html lang="tr"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-    return f"{head}<style>{STYLE}</style><h1>{html.escape(title)}</h1><main>{''.join(figures)}</main></html>\n"
+    title = html.escape(printable(title))
+    head = f'<!doctype html><html lang="tr"><meta charset="utf-8">{GENERATOR}<title>{title}</title>'
+    return f"{head}<style>{STYLE}</style><h1>{title}</h1><main>{''.join(figures)}</main></html>\n"

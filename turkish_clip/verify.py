@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import time
 import unicodedata
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
@@ -26,6 +29,9 @@ RECORD = "turkish_clip.json"
 TEXT_TOLERANCE = 1e-4  # of each component; the float32 kernels of different processors differ by about 1e-6
 IMAGE_COSINE = 0.99  # at least; resizing differs between versions, and another image model gives about 0
 NORM_TOLERANCE = 1e-3
+KINDS = ("text", "paired")
+MAX_DIM, MAX_TOKENS = 1 << 16, 1 << 24
+TEMPERATURES = (1e-4, 100.0)
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
 GOLDEN_TEXTS = (
     "karda oynayan iki köpek",
@@ -77,6 +83,33 @@ class ModelRecord:
     matryoshka: list[int] | None = None
     bank: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        """Checks the values, which may come from a file of anybody.
+
+        Raises:
+            ValueError: one is of another type, or not in its range.
+        """
+        if self.kind not in KINDS:
+            raise ValueError(f"the kind {_shown(self.kind)}, not one of {', '.join(KINDS)}")
+        _check_number("dim", self.dim, 1, MAX_DIM, whole=True)
+        _check_number("max_tokens", self.max_tokens, 0, MAX_TOKENS, whole=True)
+        _check_number("tolerance", self.tolerance, 0, 1)
+        if self.temperature is not None:
+            _check_number("temperature", self.temperature, *TEMPERATURES)
+        if self.matryoshka is not None and not isinstance(self.matryoshka, (list, tuple)):
+            raise ValueError(f"{_shown(self.matryoshka)} as matryoshka, not a list")
+        for width in self.matryoshka or ():
+            _check_number("matryoshka", width, 1, self.dim, whole=True)
+        for name, value in (("image_model", self.image_model), ("requires", self.requires)):
+            if not isinstance(value, dict) or not all(isinstance(text, str) for text in (*value, *value.values())):
+                raise ValueError(f"{_shown(value)} as {name}, not texts by name")
+        if not isinstance(self.weights_sha256, str):
+            raise ValueError(f"{_shown(self.weights_sha256)} as weights_sha256, not a text")
+        objects = (("golden", self.golden), ("measured", self.measured), ("bank", self.bank))
+        for name, found in objects:
+            if found is not None and not isinstance(found, dict):
+                raise ValueError(f"{_shown(found)} as {name}, not an object")
+
     def to_json(self) -> str:
         """Returns the content of the file as text."""
         values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
@@ -87,19 +120,36 @@ class ModelRecord:
         """Parses the content of the file.
 
         Raises:
-            ValueError: it is no JSON object, or of another format.
+            ValueError: it is no JSON object, of another format, or a value is of another type or not in its range.
             TypeError: a field is unknown or missing.
+            RecursionError: brackets are in thousands of others.
         """
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError(f"a {type(values).__name__}, not a JSON object")
         found = values.pop("format", "of an older version")
-        if found != cls.FORMAT:
+        if type(found) is not int or found != cls.FORMAT:
+            found = found[:40] if isinstance(found, str) else _shown(found)
             raise ValueError(
                 f"format {found}, not {cls.FORMAT}: it is of another version of turkish-clip; update turkish-clip, or "
                 "train and publish again"
             )
         return cls(**values)
+
+
+def _check_number(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:
+    """Raises a ValueError for what is no number from `low` to `high`."""
+    fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not fits or not low <= value <= high:  # which no NaN is
+        raise ValueError(f"{_shown(value)} as {name}, not a {'whole ' if whole else ''}number from {low} to {high}")
+
+
+def _shown(value: Any) -> str:
+    """Returns the beginning of a value for a message."""
+    try:
+        return repr(value)[:40]
+    except (ValueError, RecursionError):  # thousands of digits or brackets
+        return f"a {type(value).__name__}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,46 +213,83 @@ def verify(
     Returns:
         The checks in order, up to the first failed one without which the others can't be made.
     """
+    checks: list[Check] = []
+    try:
+        for check in _checks(model, image_model, revision, image_revision, device):
+            checks.append(check)
+    except Exception as error:  # noqa: BLE001 - models and records of anybody fail in ways of their own
+        found = f"expected to check {model}, got {first_line(error)}; don't use it before that is clear"
+        checks.append(Check("unchecked", False, found))
+    return checks
+
+
+def _checks(
+    model: str | Path,
+    image_model: str | Path | None,
+    revision: str | None,
+    image_revision: str | None,
+    device: str | None,
+) -> Iterator[Check]:
+    """Yields the checks of `verify`."""
     try:
         record = _read_record(str(model), revision)
-        checks = [Check("record", True, f"{RECORD}: a {record.kind} model of {record.dim}-wide vectors")]
-        checks += [_check_versions(record), _check_files(str(model), revision)]
     except Exception as error:  # noqa: BLE001 - the Hub's client, the file system and JSON each raise their own
         found = f"expected {RECORD} in {model}, got {first_line(error)}; check the id or folder"
-        return [Check("record", False, found)]
-    if not checks[-1].passed:
-        return checks
+        yield Check("record", False, found)
+        return
+    yield Check("record", True, f"{RECORD}: a {record.kind} model of {record.dim}-wide vectors")
+    yield _check_versions(record)
+    files = _check_files(str(model), revision)
+    yield files
+    if not files.passed:
+        return
     began = time.perf_counter()
     try:
         text_encoder = load(model, revision, device)
     except Exception as error:  # noqa: BLE001 - likewise transformers and safetensors
-        return [*checks, Check("loads", False, f"expected a model in {model}, got {first_line(error)}")]
-    checks += [_check_modules(text_encoder, time.perf_counter() - began), *_check_texts(text_encoder, record)]
+        yield Check("loads", False, f"expected a model in {model}, got {first_line(error)}")
+        return
+    yield _check_modules(text_encoder, time.perf_counter() - began)
+    yield from _check_texts(text_encoder, record)
     if record.kind == "paired":
-        return [*checks, *_check_images(text_encoder, text_encoder, record, str(model))]
+        yield from _check_images(text_encoder, text_encoder, record, str(model))
+        return
     chosen = str(image_model or record.image_model["id"])
     if image_revision is None and chosen == record.image_model["id"]:
-        image_revision = record.image_model["revision"]
+        image_revision = record.image_model.get("revision")
     try:
         image_encoder = load(chosen, image_revision, device)
     except Exception as error:  # noqa: BLE001 - likewise
         found = f"expected the image model {chosen}, got {first_line(error)}; name a folder or id with --image-model"
-        return [*checks, Check("pairs", False, found)]
-    return [*checks, *_check_images(text_encoder, image_encoder, record, chosen)]
+        yield Check("pairs", False, found)
+        return
+    yield from _check_images(text_encoder, image_encoder, record, chosen)
 
 
 def _read_record(model: str, revision: str | None) -> ModelRecord:
     """Reads a published model's record; the Hub's client and the file system raise their own errors.
 
     Raises:
-        ValueError: it is of another format, or has no golden vectors or not one for each text.
+        ValueError: it is of another format, a value does not fit, it names no image model and no versions of libraries,
+            or it has no golden vectors, or not one for each text.
         TypeError: a field is unknown or missing.
     """
+    import numpy as np
+
     record = ModelRecord.from_json(find_record(model, revision).read_text(encoding="utf-8"))
     if record.golden is None:
         raise ValueError("a record without golden vectors, as of a training run: publish it first")
-    if len(record.golden["texts"]) != len(record.golden["text_vectors"]) or not record.golden["image_vectors"]:
-        raise ValueError("golden vectors that do not match their texts")
+    if not record.image_model.get("id"):
+        raise ValueError("a record that names no image model: publish it again")
+    if not record.requires:
+        raise ValueError("a record without the versions of libraries that it requires: publish it again")
+    texts, images = record.golden.get("texts"), len(golden_images())
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError("golden texts that are no list of texts")
+    for name, count in (("text_vectors", len(texts)), ("image_vectors", images)):
+        vectors = np.asarray(record.golden.get(name), np.float64)
+        if vectors.ndim != 2 or len(vectors) != count or not np.isfinite(vectors).all():
+            raise ValueError(f"golden vectors that do not match their texts: {name} are not {count} rows of numbers")
     return record
 
 
@@ -242,7 +329,11 @@ def _check_versions(record: ModelRecord) -> Check:
     """Checks that the installed libraries are no older than those with which the model was loaded."""
     found, old = [], []
     for library, least in record.requires.items():
-        installed = version(library)
+        try:
+            installed = version(library)
+        except PackageNotFoundError:
+            old.append(f"no {library}, expected at least {least}; pip install {library}")
+            continue
         found.append(f"{library} {installed}")
         if numbers(installed) < numbers(least):
             old.append(f"{library} {installed}, expected at least {least}; pip install -U {library}")
@@ -252,7 +343,7 @@ def _check_versions(record: ModelRecord) -> Check:
 def _check_files(model: str, revision: str | None) -> Check:
     """Checks that a folder or Hub repository has no pickle and no code."""
     if Path(model).is_dir():
-        names = [path.name for path in Path(model).rglob("*")]
+        names = _names_below(Path(model))
     else:
         from huggingface_hub import HfApi
 
@@ -260,10 +351,24 @@ def _check_files(model: str, revision: str | None) -> Check:
             names = HfApi().list_repo_files(model, revision=revision)
         except Exception as error:  # noqa: BLE001 - offline, mostly; the client raises its own and the network's
             return Check("files", True, f"not listed, since the Hub did not answer ({type(error).__name__})")
-    unsafe = sorted(name for name in names if Path(name).suffix in UNSAFE_SUFFIXES)
+    unsafe = sorted(name for name in names if Path(name).suffix.lower() in UNSAFE_SUFFIXES)
     if unsafe:
         return Check("files", False, f"expected safetensors and JSON alone, got {', '.join(unsafe[:5])}; don't load it")
     return Check("files", True, "weights in safetensors, no pickle, no code")
+
+
+def _names_below(folder: Path) -> list[str]:
+    """Returns the names of all files below a folder, links followed."""
+    names: list[str] = []
+    seen: set[str] = set()
+    for directory, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in seen:  # a link to a folder around it
+            folders.clear()
+            continue
+        seen.add(real)
+        names += files
+    return names
 
 
 def _check_modules(model: SentenceTransformer, seconds: float) -> Check:
@@ -287,7 +392,7 @@ def _check_texts(model: SentenceTransformer, record: ModelRecord) -> list[Check]
         return [Check("width", False, f"expected {record.dim}, got {width}; this is another model")]
     deviation = float(np.abs(np.linalg.norm(vectors, axis=1) - 1).max())
     difference = float(np.abs(vectors - np.asarray(golden["text_vectors"], np.float32)).max())
-    limit = record.tolerance
+    limit = min(record.tolerance, TEXT_TOLERANCE)  # which a record can only tighten
     decomposed = encode_each(model, [unicodedata.normalize("NFD", text) for text in texts])
     composed = encode_each(model, [unicodedata.normalize("NFC", text) for text in texts])
     equal = int((decomposed == composed).all(axis=1).sum())
@@ -382,7 +487,8 @@ def quiet() -> None:
 
 def as_lines(checks: list[Check]) -> str:
     """Returns the checks as text, one per line."""
-    return "\n".join(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<16}{check.found}" for check in checks)
+    lines = (f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<16}{check.found}" for check in checks)
+    return "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
 
 
 def main(argv: list[str] | None = None) -> int:

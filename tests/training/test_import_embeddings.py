@@ -25,6 +25,7 @@ from training.run.config import DistillConfig
 from training.run.recipe import ConfigError
 from training.run.record import RunError
 from training.run.source import SourceError
+from turkish_clip.atomic import TEMPORARY
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.encoder import load_model
 from turkish_clip.metrics import unit
@@ -228,7 +229,7 @@ def test_a_killed_import_ends_with_the_same_bytes(target: str, nth: int, kit: Pa
     run_killed("training.import_embeddings", target, nth, known(tmp_path / "killed", kit, *more))
     import_embeddings.main(known(tmp_path / "killed", kit, *more))
     whole, killed = (file_contents(tmp_path / name / "embeddings") for name in ("whole", "killed"))
-    assert {name: content for name, content in killed.items() if not name.endswith(".partial")} == whole
+    assert {name: content for name, content in killed.items() if not TEMPORARY.fullmatch(name)} == whole
 
 
 def test_a_second_import_writes_only_what_changed(kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

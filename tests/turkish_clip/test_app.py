@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from turkish_clip.app import Page, _of_uploads_alone
+from turkish_clip.app import Page, _of_uploads_alone, is_own_host
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.search.index import ImageIndex
 
@@ -33,6 +34,52 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("named", "host", "own"),
+    [
+        ("127.0.0.1:7860", "127.0.0.1", True),
+        ("localhost", "127.0.0.1", True),
+        ("LOCALHOST.:80", "127.0.0.1", True),
+        ("[::1]:7860", "127.0.0.1", True),
+        ("[::1]", "::1", True),
+        ("evil.example", "127.0.0.1", False),
+        ("evil.example:7860", "0.0.0.0", False),
+        ("localhost.evil.example", "127.0.0.1", False),
+        ("127.0.0.1.evil.example", "0.0.0.0", False),
+        ("192.168.1.5:7860", "0.0.0.0", True),
+        ("192.168.1.5:7860", "127.0.0.1", False),
+        ("192.168.1.5", "192.168.1.5", True),
+        ("fotograflar.local:7860", "fotograflar.local", True),
+        (f"{socket.gethostname()}:7860", "0.0.0.0", True),
+        ("", "127.0.0.1", False),
+    ],
+)
+def test_the_page_answers_for_its_own_hosts(named: str, host: str, own: bool) -> None:
+    assert is_own_host(named, host) == own
+
+
+def test_other_hosts_and_named_endpoints_are_refused(address: str) -> None:
+    def status(path: str, **headers: str) -> int:
+        request = urllib.request.Request(f"{address}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return int(error.code)
+
+    assert status("/", Host="evil.example") == 421
+    assert status("/gradio_api/info", Host="evil.example") == 421
+    assert status("/", Host=address.removeprefix("http://").replace("127.0.0.1", "localhost")) == 200
+    for path in (
+        "/gradio_api/call/false",
+        "/gradio_api/run/false",
+        "/gradio_api/api/false_1",
+        "/call/false",
+        "/api/x/",
+    ):
+        assert status(path) == 404
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from turkish_clip.atomic import atomic_folder, atomic_write, write_json
 
 def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    write_json(path, {"a": 1})
+    write_json(path, {"format": 1})
 
     def interrupted() -> None:
         with atomic_write(path) as partial:
@@ -23,7 +23,7 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="No space"):
         interrupted()
-    assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
+    assert json.loads(path.read_text(encoding="utf-8")) == {"format": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
 
 
@@ -31,7 +31,7 @@ def test_a_failed_write_leaves_the_earlier_folder(tmp_path: Path) -> None:
     path = tmp_path / "model"
 
     def write(text: str, *, fails: bool) -> None:
-        with atomic_folder(path) as partial:
+        with atomic_folder(path, "weights") as partial:
             (partial / "weights").write_text(text, encoding="utf-8")
             if fails:
                 raise InputError("stopped")

@@ -9,8 +9,11 @@ from typing import ClassVar
 
 import pytest
 
+from turkish_clip import verify as verification
 from turkish_clip.errors import InputError
 from turkish_clip.records import ImageModel, read_record, write_record
+from turkish_clip.resolve import ModelError, resolve_models
+from turkish_clip.verify import ModelRecord, verify
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,9 @@ def test_what_is_written_is_read(tmp_path: Path, record: Example) -> None:
         ({"format": "2"}, "expected example.json of format 2 in .*, got 2"),
         ({"rows": "3"}, "got '3' as 'rows'"),
         ({"rows": True}, "got 'True' as 'rows'"),
+        ({"fraction": float("nan")}, "got 'nan' as 'fraction'"),
+        ({"fraction": float("inf")}, "got 'inf' as 'fraction'"),
+        ({"fraction": 10**400}, "got '10{39}' as 'fraction'"),
         ({"rows": 1.5}, "got '1.5' as 'rows'"),
         ({"name": None}, "got 'None' as 'name'"),
         ({"texts": "ab"}, "got 'ab' as 'texts'"),
@@ -85,3 +91,78 @@ def test_no_file_and_a_folder_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "example.json").mkdir()
     with pytest.raises(InputError, match="Is a directory.*; start again$"):
         read_record(Example, tmp_path / "example.json", "start again")
+
+
+def model_record(**changes: object) -> str:
+    values = {"format": 3, "kind": "text", "dim": 16, "max_tokens": 128, "weights_sha256": "", "image_model": {}}
+    return json.dumps(values | changes)
+
+
+HOSTILE: dict[str, dict[str, object]] = {
+    "as temperature, not a number from 0.0001 to 100.0": {"temperature": 1e-320},
+    "inf as temperature": {"temperature": float("inf")},
+    "nan as temperature": {"temperature": float("nan")},
+    "True as temperature": {"temperature": True},
+    "'0.01' as temperature": {"temperature": "0.01"},
+    "-1 as temperature": {"temperature": -1},
+    "0 as temperature": {"temperature": 0},
+    "'16' as dim": {"dim": "16"},
+    "-1 as dim": {"dim": -1},
+    "1000000000000 as dim, not a whole number from 1 to 65536": {"dim": 10**12},
+    "16.0 as dim": {"dim": 16.0},
+    "the kind 'vision'": {"kind": "vision"},
+    "None as image_model": {"image_model": None},
+    "as image_model, not texts by name": {"image_model": {"id": 1}},
+    "as requires, not texts by name": {"requires": ["torch"]},
+    "2 as tolerance, not a number from 0 to 1": {"tolerance": 2},
+    "17 as matryoshka": {"matryoshka": [8, 17]},
+    "'8' as matryoshka, not a list": {"matryoshka": "8"},
+    "as golden, not an object": {"golden": [1]},
+    "as bank, not an object": {"bank": [1]},
+}
+
+
+@pytest.mark.parametrize("message", HOSTILE)
+def test_a_model_record_with_values_that_do_not_fit(message: str, text_folder: Path, tmp_path: Path) -> None:
+    content = model_record(**HOSTILE[message])
+    with pytest.raises(ValueError, match=message.replace(".", "[.]")):
+        ModelRecord.from_json(content)
+    (tmp_path / "modules.json").write_text("[]", encoding="utf-8")
+    (tmp_path / "turkish_clip.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match="expected turkish_clip.json of format 3 in .*, got .*; update turkish-clip"):
+        resolve_models(tmp_path, "image-model")
+    found = verify(tmp_path)
+    assert [(check.name, check.passed) for check in found] == [("record", False)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        "7",
+        "[" * 100_000,
+        '{"format": [' + "9" * 5000 + "]}",
+        model_record(golden={}),
+        model_record(image_model={"id": "x"}, golden={}),
+        model_record(image_model={"id": "x"}, requires={"torch": "1"}, golden={"texts": 3}),
+        model_record(image_model={"id": "x"}, requires={"torch": "1"}, golden={"texts": ["a"], "text_vectors": None}),
+        model_record(
+            image_model={"id": "x"}, requires={"torch": "1"}, golden={"texts": ["a"], "text_vectors": [["b"] * 16]}
+        ),
+        model_record(image_model={"id": "x"}, requires={"torch": "1"}, golden={"texts": ["a"], "text_vectors": [[1]]}),
+    ],
+)
+def test_verify_never_raises(content: str, tmp_path: Path) -> None:
+    (tmp_path / "turkish_clip.json").write_text(content, encoding="utf-8")
+    (check,) = verify(tmp_path)
+    assert (check.name, check.passed) == ("record", False)
+
+
+def test_verify_looks_through_linked_folders(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.PKL").write_text("x", encoding="utf-8")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "more").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "back").symlink_to(tmp_path / "model")
+    assert "got model.PKL; don't load it" in verification._check_files(str(tmp_path / "model"), None).found

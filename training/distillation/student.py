@@ -166,7 +166,7 @@ def save(
         matryoshka=list(config.shorter_widths(dim)) or None,
         bank=None if bank is None else bank.describe(),
     )
-    with atomic_folder(run.model) as partial:
+    with atomic_folder(run.model, RECORD) as partial:
         save_text_encoder(student, partial)
         if bank is not None:
             write_bank(partial, bank)

@@ -188,7 +188,7 @@ def write_shard(
         columns["content"] = pa.array(contents, pa.binary(CONTENT_BYTES))
     lines = "".join(sample.as_json() + "\n" for sample in skipped)
     table = pa.table(columns, metadata={SKIPPED_KEY: lines.encode()})
-    with atomic_write(path) as partial:
+    with atomic_write(path, ours=(folder / MANIFEST).is_file()) as partial:  # which lists a damaged one, too
         pq.write_table(table, partial, compression="none", use_dictionary=False)
     return Shard(path.name, len(image_ids), sha256_of(path), source_sha256)
 

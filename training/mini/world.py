@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ SMALLEST_GROUP = 4
 MOST_TRIES = 5000
 SMALL_CLIP = Path(__file__).parent / "clip"
 EDITION = 8  # of drawings and wordings: a folder of another edition is drawn again
+FILES = re.compile(r"(train|validation|test)/\d{5}\.png|metadata\.jsonl|world\.json")  # of a world
 CAPTIONS_PER_IMAGE = 5
 # Of the English captions of a training image two name only the objects and one only the colours. Without the former,
 # `pretrain` learns colours and never shapes; without the latter, not what a colour's name alone means. Their shorter
@@ -63,7 +65,7 @@ def write_world(folder: Path, size: WorldSize) -> Path:
     if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == described:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(folder) as partial:
+    with atomic_folder(folder, marker.name, FILES) as partial:
         lines = []
         for split in ("train", "validation", "test"):
             (partial / split).mkdir()

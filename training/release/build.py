@@ -115,7 +115,7 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
     model = pair(student, image, device="cpu") if config.paired else student
     bank = read_model_bank(config.folder / MODEL_FOLDER)
     about = _about_model(config, trained_for, student, model, images_are_unit=gives_unit_vectors(image))
-    with atomic_folder(config.output) as partial:
+    with atomic_folder(config.output, RECORD) as partial:
         save_text_encoder(model, partial)
         public_results = with_public_names(results, record, about)
         public_results.write(partial)

@@ -41,7 +41,7 @@ def main(argv: list[str]) -> str:
         raise RunError(f"expected the marks {BEGIN!r} and {END!r} in {README}, got none; put them where the block goes")
     write_json(MEASURED, results)
     text = block(results)
-    write_text(README, before + text + after)
+    write_text(README, before + text + after, ours=True)
     return text
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import logging
 import os
 import sys
@@ -20,7 +19,10 @@ from training.run.distributed import (
     reports_errors,
     world_size,
 )
-from turkish_clip.errors import InputError, one_line
+from training.run.lock import releasing_locks
+from turkish_clip.errors import InputError, one_line, printable
+from turkish_clip.terminal import as_json as json_line
+from turkish_clip.terminal import lenient_output, log_to_stderr
 
 DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
 
@@ -45,7 +47,8 @@ def run_command(
         several_processes: whether a launcher may start it on several ranks, of which one logs and prints errors.
     """
     level = logging.INFO if is_main_process() else logging.ERROR
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s")
+    lenient_output()
+    log_to_stderr(level)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         if world_size() > 1 and not several_processes:
@@ -53,7 +56,8 @@ def run_command(
                 f"expected one process, got {world_size()}; start it without a launcher (training.distill alone "
                 "runs on several)"
             )
-        _run(main, sys.argv[1:] if argv is None else argv)
+        with releasing_locks():
+            _run(main, sys.argv[1:] if argv is None else argv)
     except BaseException as end:
         exit_process_group(end)
         raise
@@ -92,10 +96,10 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
     if not is_main_process():
         return
     if as_json:
-        print(json.dumps(result, ensure_ascii=False))
+        print(json_line(result))
         return
     for name, value in _flat(result):
-        print(f"{name:<48} {value:.4f}" if isinstance(value, float) else f"{name:<48} {value}")
+        print(f"{name:<48} {value:.4f}" if isinstance(value, float) else printable(f"{name:<48} {value}"))
 
 
 def _flat(result: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -143,5 +147,5 @@ def _close_progress_bars() -> None:
 def _exit(message: str) -> None:
     _close_progress_bars()
     if reports_errors():
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
     raise SystemExit(2)

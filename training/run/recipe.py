@@ -15,13 +15,13 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from training.run.record import RunRecord
-from turkish_clip.errors import InputError, one_line
+from turkish_clip.errors import InputError, is_encodable, one_line, printable
 from turkish_clip.resolve import RUN_RECORD
 
 Config = TypeVar("Config")
 log = logging.getLogger("training")
 RECIPES = Path(__file__).parents[1] / "recipes"
-BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 KINDS: dict[Any, tuple[str, str]] = {  # of a field's value: its name in --help, and in an error
     bool: ("", "true or false"),
     int: ("INTEGER", "a whole number"),
@@ -31,6 +31,9 @@ KINDS: dict[Any, tuple[str, str]] = {  # of a field's value: its name in --help,
     tuple[str, ...]: ("TEXT,…", "a list of words"),
 }
 RECORDS = ("", "a list of records, as a recipe has them,")
+MAX_DEPTH = 8  # a recipe has lists of records of lists
+PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in "str null bool int float timestamp seq map merge value".split()}
+SHOWN_VALUE = 80  # letters of a value in an error
 HELP_WIDTH, HELP_INDENT = 100, 35
 
 
@@ -121,6 +124,9 @@ def _find_recipe(name: str) -> Path:
 def _split(argv: list[str], names: Mapping[str, str], types: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     """Splits the command line into the recipe (empty: none) and (field, raw value) pairs."""
     recipe, options, words = "", [], list(argv)
+    for word in words:
+        if not is_encodable(word):
+            raise ConfigError(f"expected options in UTF-8, got {printable(word)!r}; check the terminal's encoding")
     while words:
         word = words.pop(0)
         key, equals, value = word.lstrip("-").partition("=")
@@ -149,16 +155,62 @@ def _load(path: Path) -> dict[str, Any]:
     if path.name == RUN_RECORD:
         return RunRecord.read(path.parent, "give a recipe, or the folder of a run of this version").config
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        document = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_FlatLoader)
+        content = {} if document is None else _plain(document)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"expected YAML in UTF-8 in {path}, got: {one_line(error, None)}; correct it there"
-        ) from error
+        raise ConfigError(f"expected YAML in UTF-8 in {path}, got: {one_line(error)}; correct it there") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"expected `field: value` lines in {path}, got a {type(content).__name__}; write those")
     return content
+
+
+class _FlatLoader(yaml.SafeLoader):
+    """A loader that refuses brackets in more than MAX_DEPTH others, and references."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Composes a node after checking its depth and that it is no reference, in the place of the host's.
+
+        Args:
+            parent: the node around it.
+            index: its place there.
+        """
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="a reference; write its value out", problem_mark=event.start_mark)
+        if self.depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=f"more than {MAX_DEPTH} lists in each other", problem_mark=mark)
+        self.depth += 1
+        try:
+            node: yaml.Node | None = super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+        return node
+
+
+def _plain(node: yaml.Node) -> Any:
+    """Returns a node as text, list or dictionary: what a text means, the type of its field decides, and not YAML.
+
+    For YAML, no is false, 1:30 is 90, 010 is 8, and the last of two equal keys counts.
+    """
+    if node.tag not in PLAIN_TAGS:
+        raise yaml.MarkedYAMLError(problem=f"the tag {node.tag}; leave it out", problem_mark=node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item) for item in node.value]
+    if not isinstance(node, yaml.MappingNode):
+        return None if node.tag.endswith(":null") else node.value
+    values: dict[str, Any] = {}
+    for key, value in node.value:
+        name = key.value if isinstance(key, yaml.ScalarNode) else None
+        if name is None or name in values:
+            problem = "a list as the name of a field" if name is None else f"{name!r} a second time; keep one of them"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        values[name] = _plain(value)
+    return values
 
 
 def _names(kind: Any) -> dict[str, str]:
@@ -178,6 +230,8 @@ def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Col
                 raise _unknown(key, [*names, *ignored], where)
             continue
         name = names[key]
+        if name in values and not isinstance(items, list):
+            raise ConfigError(f"expected {name!r} once in {where}, got it a second time as {key!r}; keep one of them")
         try:
             values[name] = _as_type(value, types[name])
         except ConfigError:
@@ -185,7 +239,7 @@ def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Col
         except (TypeError, ValueError, OverflowError) as error:
             expected = KINDS.get(types[name], RECORDS)[1]
             raise ConfigError(
-                f"expected {expected} for {name!r} in {where}, got {value!r}; correct it there"
+                f"expected {expected} for {name!r} in {where}, got {_shown(value)}; correct it there"
             ) from error
     return values
 
@@ -234,7 +288,18 @@ def _check_allowed(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
     if (choices and value not in choices) or not (low is None or low <= value) or not (high is None or value <= high):
         allowed = _allowed(metadata)
-        raise ConfigError(f"expected {name!r} to be {allowed}, got {value!r}; change it in the recipe or by --{name}")
+        raise ConfigError(
+            f"expected {name!r} to be {allowed}, got {_shown(value)}; change it in the recipe or by --{name}"
+        )
+
+
+def _shown(value: Any) -> str:
+    """Returns a value for an error: the beginning of a long one."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        text = "a number of thousands of digits"
+    return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]} … ({len(text)} letters)"
 
 
 def _help(config_type: type) -> str:

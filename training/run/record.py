@@ -12,10 +12,12 @@ from typing import Any, ClassVar
 from training.run.distributed import is_main_process, rank
 from training.run.provenance import GitState, Machine, git_state, library_versions, machine
 from turkish_clip.errors import InputError
+from turkish_clip.ownership import check_replaceable
 from turkish_clip.records import ImageModel, read_record, write_record
 from turkish_clip.resolve import MODEL_FOLDER, RUN_RECORD
 
 log = logging.getLogger("training")
+LOG = "log.jsonl"
 NOT_COMPARED = ("resume", "json", "max_skipped_fraction", "captions_license", "captions_streaming")  # change no result
 
 
@@ -177,7 +179,9 @@ def open_run(config: Any) -> Run:
         config: a configuration with `folder` and `resume`.
 
     Raises:
-        RunError: the folder holds a run and `resume` is not set, or that run has another configuration.
+        RunError: the folder holds a run and `resume` is not set, that run has another configuration, or the folder
+            holds a model but no run.
+        ForeignFileError: it holds a log that no run wrote.
     """
     folder: Path = config.folder
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
@@ -186,7 +190,15 @@ def open_run(config: Any) -> Run:
             options.pop(key, None)
     record = _record_if_any(folder)
     if record is None:
-        return Run(folder, False, settings)
+        run = Run(folder, False, settings)
+        check_outputs(folder, LOG)
+        for output in (run.model, run.checkpoints):
+            if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+                raise RunError(
+                    f"expected a new run folder, got {folder}, which has {output.name} but no {RUN_RECORD}: it is no "
+                    "run; start another --run"
+                )
+        return run
     if not config.resume:
         raise RunError(f"expected a new run folder, got {folder}, which holds a run; add --resume or --run OTHER")
     begun = _with_defaults(record.config, config)
@@ -197,6 +209,20 @@ def open_run(config: Any) -> Run:
                 f"{record.config.get(key)!r}; resume with the same, or start another --run"
             )
     return Run(folder, True, settings)
+
+
+def check_outputs(folder: Path, *names: str) -> None:
+    """Checks that files that a command will write replace none of others, before the work.
+
+    Args:
+        folder: the run folder.
+        names: of the files.
+
+    Raises:
+        ForeignFileError: one is there that no command wrote.
+    """
+    for name in names:
+        check_replaceable(folder / name)
 
 
 def check_no_run(folder: Path, model: str, more: str = "") -> None:

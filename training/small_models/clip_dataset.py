@@ -32,6 +32,7 @@ MAX_SHIFT = 0.12  # of the side
 MAX_SCALING = 0.2
 MAX_ROTATION = math.radians(12)
 MAX_SHADE = 0.25
+IMAGES = "images.turkish-clip.npy"  # the decoded images, while a run trains on them
 
 
 class ClipBatches(Dataset[int]):

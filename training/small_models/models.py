@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 from training.run.config import DistillConfig, PretrainConfig
 from training.run.objectives import INITIAL_LOGIT_SCALE
 from training.small_models.vocabularies import learn_bpe, learn_wordpiece
-from turkish_clip.atomic import atomic_folder
+from turkish_clip.atomic import atomic_folder, write_json
+from turkish_clip.resolve import RUN_RECORD
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import CLIPModel, CLIPProcessor
+
+SCRATCH = "scratch.json"  # shows that a backbone was made here
 
 
 def write_scratch_backbone(folder: Path, captions: Collection[str], config: DistillConfig) -> Path:
     """Builds a BERT and its tokenizer, and saves them as a transformers folder, which it returns.
 
     Args:
-        folder: where they go; replaced if it is there.
+        folder: where they go; an earlier one is replaced.
         captions: of the training split alone, so that nothing of the test split enters the vocabulary.
         config: has the model's size and the seed of its weights.
     """
@@ -42,9 +45,11 @@ def write_scratch_backbone(folder: Path, captions: Collection[str], config: Dist
         )
     )
     set_sinusoidal(model.embeddings.position_embeddings.weight)
-    with atomic_folder(folder) as partial:
+    of_a_run = (folder.parent / RUN_RECORD).is_file()  # whose backbones had no marker once
+    with atomic_folder(folder, None if of_a_run else SCRATCH) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
+        write_json(partial / SCRATCH, {"format": 1, "seed": config.seed})
     return folder
 
 
@@ -140,10 +145,10 @@ def save_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path, *, half:
     Args:
         model: to save.
         processor: saved with it.
-        folder: where they go; replaced if it is there.
+        folder: where they go; the caller has checked that an earlier one may be replaced.
         half: write the weights in float16, for half the size.
     """
     weights = {name: tensor.half() if half else tensor for name, tensor in model.state_dict().items()}
-    with atomic_folder(folder) as partial:
+    with atomic_folder(folder, None) as partial:
         model.save_pretrained(partial, state_dict=weights)
         processor.save_pretrained(partial)

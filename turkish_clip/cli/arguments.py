@@ -79,7 +79,8 @@ def open_index(
         cluster: address of a Ray cluster that searches; None searches in this process.
 
     Raises:
-        ImageIndexError: there is none although it must exist, LanceDB is missing, or it is of another image model.
+        ImageIndexError: there is none although it must exist, LanceDB is missing, it is of another image model, or it
+            names a model that is not on this machine and was not named.
         ClusterError: Ray is not installed, or no cluster answers at the address.
         InputError: as in `load`.
     """
@@ -95,6 +96,8 @@ def open_index(
         model, revision = metadata.model, metadata.revision
         if image_model is None:
             image_model, image_revision = metadata.image_model or None, metadata.image_revision
+            _check_here(uri, "--image-model", image_model, image_revision)
+        _check_here(uri, "--model", model, revision)
     workers = None
     if cluster is not None:
         from turkish_clip.cluster import SearchCluster
@@ -102,6 +105,37 @@ def open_index(
         workers = SearchCluster(cluster)
     encoder = load(model, image_model, device, revision=revision, image_revision=image_revision)
     return ImageIndex.open(uri, encoder, cluster=workers)
+
+
+def _check_here(uri: str, option: str, model: str | None, revision: str | None) -> None:
+    """Checks that a model that an index names is on this machine: whoever made the index could name any on the Hub.
+
+    Raises:
+        ImageIndexError: it would be fetched.
+    """
+    from turkish_clip.resolve import is_on_this_machine
+    from turkish_clip.search.storage import ImageIndexError
+
+    if model and not is_on_this_machine(model, revision):
+        raise ImageIndexError(
+            f"expected the model that the index in {uri} names on this machine, got {model}, which would be fetched "
+            f"from the Hub; if that is the one, name it: {option} {model}"
+        )
+
+
+def check_index_place(folder: Path, at: str | None) -> None:
+    """Checks that the index of a folder can be written, before the models are loaded, which takes seconds.
+
+    Args:
+        folder: the images.
+        at: folder or URI of the index; None takes `INDEX_FOLDER` inside the folder.
+
+    Raises:
+        ImageIndexError: it can't.
+    """
+    from turkish_clip.search.storage import check_place
+
+    check_place((at or _index_of(str(folder))).removeprefix("file://"))
 
 
 def _index_of(folder: str) -> str:

@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 done, but a check failed or some images could not be read;
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated, NoReturn
@@ -12,7 +13,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from turkish_clip.cli import images, models
-from turkish_clip.errors import InputError, one_line
+from turkish_clip.errors import InputError, one_line, printable
+from turkish_clip.terminal import INTERRUPTED, lenient_output, log_to_stderr
 
 SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "index": images.index,
@@ -26,7 +28,6 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "export": models.export,
 }
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-INTERRUPTED = 130  # the exit code after Ctrl-C
 _Misused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException: typer's own by now, click's before
 
 
@@ -51,6 +52,8 @@ for name, subcommand in SUBCOMMANDS.items():
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command with the given arguments, or those of the process, and exits; an error becomes one line."""
+    lenient_output()
+    log_to_stderr(logging.WARNING)
     try:
         code = app(argv, standalone_mode=False)
     except _Misused as error:
@@ -74,5 +77,5 @@ def _path_of(misused: Exception) -> str:
 
 def _fail(message: str) -> NoReturn:
     """Prints an error and exits with code 2."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     raise SystemExit(2)

@@ -17,6 +17,7 @@ from turkish_clip.cli.arguments import (
     Model,
     Sheet,
     Workers,
+    check_index_place,
     classifier_of,
     files_of,
     has_index,
@@ -41,6 +42,12 @@ def index(
             show_default="the index's, else the text bank beside the model",
         ),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="read and embed every image again, and mend those that have the vector of another one"
+        ),
+    ] = False,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -55,9 +62,10 @@ def index(
     texts = None if queries is None else lines_of(queries)
     if texts is not None:
         check_enough(len(set(texts)))  # before the models are loaded
+    check_index_place(folder, at)
     images = open_index(folder, at, model, image_model, device)
     with output.progress("indexing", quiet=json) as advance:
-        added = images.add(folder, workers=workers, prune=prune, queries=texts, progress=advance)
+        added = images.add(folder, workers=workers, prune=prune, queries=texts, verify=verify, progress=advance)
     output.show_added(added, images.uri, json)
     _leave(bool(added.skipped) or not added.images)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,9 @@ from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from turkish_clip.errors import printable
+from turkish_clip.terminal import as_json as as_json_line
 
 if TYPE_CHECKING:
     from turkish_clip.filtering import Flag
@@ -26,16 +28,21 @@ SHOWN_SKIPPED = 20  # files listed as skipped; --json has all
 BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE = "  (not there now)"
+FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
 FLAG_COLUMNS = ("path", "score", "cosine", "prompt")
 
 
 def note(text: str) -> None:
     """Prints a note on stderr."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
+
+
+def _print_line(text: str) -> None:
+    print(printable(text))
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
+    print(as_json_line(value))
 
 
 def _as_records(skipped: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
@@ -78,10 +85,16 @@ def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
     if as_json:
         _print_json({**asdict(added), "index": uri})
         return
-    print(
+    _print_line(
         f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
+    if added.checked is not None:
+        _print_line(f"{added.checked} images checked, {len(added.mended)} of them mended")
+        for path in added.mended:
+            note(f"  {path}: had the vector of another image")
+        if added.checked < added.images:
+            note(f"{_number_of(added.images - added.checked, 'image')} not checked: no file of them opens now")
     if not added.bank_texts:
         note("no correction of hubs: there is no text bank beside the model; --queries FILE gives texts in its place")
     for folder, count in added.missing.items():
@@ -124,7 +137,7 @@ def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
     for hit in hits:
         copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
         order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
-        print(f"{hit.score:7.3f}{order}  {hit.path}{copies}{'' if hit.is_there else GONE}")
+        _print_line(f"{hit.score:7.3f}{order}  {hit.path}{copies}{'' if hit.is_there else GONE}")
     if not hits:
         note("no image meets the condition")
     gone = sum(not hit.is_there for hit in hits)
@@ -171,7 +184,7 @@ def show_classes(
         if result.error is None:
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
             listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
-            print(f"{result.label or 'none of these':<24}{path}  ({listed})")
+            _print_line(f"{result.label or 'none of these':<24}{path}  ({listed})")
     unread = [(str(path), result.error.reason) for path, result in zip(paths, found) if result.error]
     _show_skipped([*unread, *skipped])
 
@@ -233,9 +246,9 @@ def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str])
 
 def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> None:
     for path, row in scores.items():
-        print(path)
+        _print_line(path)
         for score, text in sorted(zip(row, texts), reverse=True)[:BEST]:
-            print(f"{score:7.3f}  {text}")
+            _print_line(f"{score:7.3f}  {text}")
 
 
 def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], best: Sequence[str]) -> None:
@@ -246,7 +259,7 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
     ]
     if not sys.stdout.isatty():
         for cells in (["image", *texts], *rows):
-            print("\t".join(cells))
+            print("\t".join(map(printable, cells)))
         return
     from rich.console import Console
     from rich.table import Table
@@ -254,9 +267,9 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
 
     table = Table()
     for heading in ("image", *texts):
-        table.add_column(Text(heading), overflow="fold")
+        table.add_column(Text(printable(heading)), overflow="fold")
     for cells in rows:
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     Console().print(table)
 
 
@@ -288,7 +301,7 @@ def show_flags(
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:
         for row in rows:
-            print(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']})")
+            _print_line(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']})")
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
     _show_skipped(errors)
 
@@ -304,7 +317,7 @@ def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:
         _print_json(metadata)
         return
     for name, value in metadata.items():
-        print(f"{name.replace('_', ' '):<24}{value}")
+        _print_line(f"{name.replace('_', ' '):<24}{value}")
 
 
 def show_export(written: Exported, as_json: bool) -> None:
@@ -319,15 +332,15 @@ def show_export(written: Exported, as_json: bool) -> None:
         figures = {name: getattr(written, name) for name in ("bytes", "golden_cosine", "golden_difference")}
         _print_json({"folder": str(written.folder), **record, **figures})
         return
-    print(
+    _print_line(
         f"{written.folder}: {record['model']} in {record['precision']}, {written.bytes / 1e6:.1f} MB; texts of up to "
         f"{record['max_tokens']} tokens → unit vectors of {record['dim']}"
     )
     if record["image_model"] is None:
-        print("its image model is not recorded; name it with --image-model")
+        _print_line("its image model is not recorded; name it with --image-model")
     else:
-        print(f"to be compared with the vectors of images by {record['image_model']['id']}")
-    print(f"least cosine to the vectors of the model, on the golden sentences: {written.golden_cosine:.5f}")
+        _print_line(f"to be compared with the vectors of images by {record['image_model']['id']}")
+    _print_line(f"least cosine to the vectors of the model, on the golden sentences: {written.golden_cosine:.5f}")
 
 
 def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
@@ -375,10 +388,15 @@ def to_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:
     writer = csv.DictWriter(buffer, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow(
-            {
-                key: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value
-                for key, value in row.items()
-            }
-        )
+        writer.writerow({key: _cell(value) if isinstance(value, str) else value for key, value in row.items()})
     return buffer.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Returns a text as it can stand in a cell: on one line, and no formula.
+
+    >>> _cell("=1+1"), _cell(" @SUM(A1)"), _cell("a=1")
+    ("'=1+1", "' @SUM(A1)", 'a=1')
+    """
+    shown = printable(text)
+    return f"'{shown}" if text.lstrip()[:1] in FORMULA and text.strip() else shown

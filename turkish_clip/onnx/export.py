@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,12 +26,13 @@ from turkish_clip.onnx.runtime import (
     TOKENIZER,
     OnnxError,
     OnnxTextEncoder,
-    is_export,
 )
+from turkish_clip.ownership import check_replaceable_folder
 from turkish_clip.records import ImageModel
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, ModelSpec, resolve_models
 from turkish_clip.verify import GOLDEN_TEXTS, TEXT_TOLERANCE, encode_each
 
+FILES = re.compile(rf"{re.escape(GRAPH)}(\.data)?|{re.escape(TOKENIZER)}|{re.escape(RECORD)}")  # of an export
 LEAST_COSINE = 0.95  # between golden vectors of an int8 graph and of its model; small BERTs reach 0.999 and more
 
 
@@ -70,8 +72,9 @@ def export_onnx(
         revision: branch, tag or commit of the model on the Hub.
 
     Raises:
-        OnnxError: a library is missing, the folder holds something else, the model has no text side that can be
-            exported, or its graph gives other vectors.
+        OnnxError: a library is missing, the model has no text side that can be exported, or its graph gives other
+            vectors.
+        ForeignFileError: the folder holds something else.
         ModelError: the model can't be loaded.
         NoModelError: no model is named.
         UnreachableError: the model is no folder, and the Hub does not answer.
@@ -81,7 +84,7 @@ def export_onnx(
             raise OnnxError(missing_library(library, "onnx"))
     spec = resolve_models(model, image_model, revision)
     target = Path(folder) if folder else _default_folder(str(model or spec.text), int8=int8)
-    _check_free(target)
+    check_replaceable_folder(target, RECORD, FILES)
 
     whole = load_model(spec.text, revision=spec.revision, device="cpu")
     text = _text_side(whole, spec.text)
@@ -98,7 +101,7 @@ def export_onnx(
     if spec.record is not None and spec.record.temperature is not None:
         record["temperature"] = spec.record.temperature
 
-    with atomic_folder(target) as partial:
+    with atomic_folder(target, RECORD, FILES) as partial:
         write_graph(text, partial / GRAPH, int8=int8)
         write_tokenizer(text, partial / TOKENIZER)
         write_json(partial / RECORD, record)
@@ -116,19 +119,6 @@ def _default_folder(model: str, *, int8: bool) -> Path:
         return Path(path.name + ending)
     path = path if path.name not in ("", "..") else path.resolve()
     return path.with_name(path.name + ending)
-
-
-def _check_free(folder: Path) -> None:
-    """Checks that a folder is new, empty or an older export.
-
-    Raises:
-        OnnxError: it holds something else.
-    """
-    if folder.exists() and not (folder.is_dir() and (is_export(folder) or not any(folder.iterdir()))):
-        raise OnnxError(
-            f"expected a new folder or an older export, got {folder}, which holds something else; name another with "
-            "--output"
-        )
 
 
 def _text_side(model: SentenceTransformer, name: str) -> SentenceTransformer:

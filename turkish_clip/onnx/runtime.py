@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from turkish_clip.errors import InputError, missing_library, one_line
-from turkish_clip.records import ImageModel
+from turkish_clip.errors import InputError, is_encodable, missing_library, one_line, printable
+from turkish_clip.records import ImageModel, read_record
+from turkish_clip.verify import MAX_DIM, MAX_TOKENS, TEMPERATURES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,12 +19,56 @@ if TYPE_CHECKING:
 GRAPH, TOKENIZER, RECORD = "model.onnx", "tokenizer.json", "turkish_clip_onnx.json"
 FORMAT = 2  # 1 had no prompt
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
+PRECISIONS = ("float32", "int8")
 CPU = "CPUExecutionProvider"
 ERRORS_ALONE = 3  # log level of onnxruntime: at 2 it warns of processors and graphics cards that it did not find
 
 
 class OnnxError(InputError):
     """An exported model that can't be written, read or run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxRecord:
+    """The content of turkish_clip_onnx.json.
+
+    Attributes:
+        model: what was exported: a Hub id, or the name of a folder.
+        revision: of the model on the Hub; empty means the newest.
+        precision: "float32" or "int8".
+        weights_sha256: of the text encoder.
+        dim: width of the vectors.
+        max_tokens: number of tokens, special ones included, at which a longer text is cut.
+        normalised: whether the vectors have norm 1.
+        prompt: what is put before each text.
+        image_model: that it belongs to; None if none was recorded.
+        temperature: of zero-shot probabilities; None if none was fitted.
+    """
+
+    FORMAT: ClassVar[int] = FORMAT
+
+    model: str
+    revision: str
+    precision: str
+    weights_sha256: str
+    dim: int
+    max_tokens: int
+    normalised: bool
+    prompt: str
+    image_model: ImageModel | None = None
+    temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values, which may come from a file of anybody; raises a ValueError."""
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"the precision {self.precision[:40]!r}, not one of {', '.join(PRECISIONS)}")
+        for name, value, low, high in (
+            ("dim", self.dim, 1, MAX_DIM),
+            ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
+            ("temperature", 1.0 if self.temperature is None else self.temperature, *TEMPERATURES),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{value} as {name!r}, not {low} to {high}")
 
 
 class OnnxTextEncoder:
@@ -51,13 +96,14 @@ class OnnxTextEncoder:
     ) -> None:
         record = _read_record(Path(folder))
         self.folder = Path(folder)
-        self.dim: int = record["dim"]
-        self.max_tokens: int = record["max_tokens"]
-        self.precision: str = record["precision"]
-        self.prompt: str = record["prompt"]
-        self.image_model: ImageModel | None = record["image_model"]
+        self.dim = record.dim
+        self.max_tokens = record.max_tokens
+        self.precision = record.precision
+        self.prompt = record.prompt
+        self.image_model = record.image_model
         self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
         self._session = _open_graph(self.folder / GRAPH, threads, providers)
+        self._check_width(self._session.get_outputs()[0].shape[-1])
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 32) -> NDArray[np.float32]:
         """Returns the (n, dim) float32 unit vectors of texts, in order; (0, dim) for none.
@@ -79,6 +125,8 @@ class OnnxTextEncoder:
         for place, text in enumerate(texts):
             if not isinstance(text, str):
                 raise OnnxError(f"expected texts, got a {type(text).__name__} at position {place}; leave it out")
+            if not is_encodable(text):
+                raise OnnxError(f"expected texts in UTF-8, got {printable(text)!r} at position {place}; correct it")
         vectors = np.empty((len(texts), self.dim), np.float32)
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))  # the largest batch first
         for start in range(0, len(order), batch_size):
@@ -86,12 +134,21 @@ class OnnxTextEncoder:
             vectors[places] = self._run([texts[place] for place in places])
         return vectors
 
+    def _check_width(self, found: Any) -> None:
+        """Raises an OnnxError if the graph's width, where it is a number, is not the record's."""
+        if isinstance(found, int) and found != self.dim:
+            raise OnnxError(
+                f"expected vectors of {self.dim} numbers, as {self.folder / RECORD} says, got {found} from {GRAPH}; "
+                "export again"
+            )
+
     def _run(self, texts: list[str]) -> NDArray[np.float32]:
         """Returns the (n, dim) float32 unit vectors of one batch."""
         encodings = self._tokenizer.encode_batch([self.prompt + text for text in texts])
         ids = np.array([encoding.ids for encoding in encodings], np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
         vectors: NDArray[np.float32] = self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask))))[0]
+        self._check_width(vectors.shape[1])
         return vectors
 
 
@@ -100,8 +157,8 @@ def is_export(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
-    """Reads turkish_clip_onnx.json, its image model as an `ImageModel`.
+def _read_record(folder: Path) -> OnnxRecord:
+    """Reads turkish_clip_onnx.json.
 
     Raises:
         OnnxError: there is no such folder, or it is not an export, damaged, or of another format.
@@ -114,17 +171,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise OnnxError(
             f"expected {RECORD} in {folder}, got none: it is not an export; write one: turkish-clip export MODEL --onnx"
         )
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
-            raise OnnxError(f"expected an export of format {FORMAT}, got {record['format']} in {folder}; export again")
-        _ = record["dim"], record["max_tokens"], record["precision"], record["prompt"]
-        record["image_model"] = ImageModel(**record["image_model"]) if record["image_model"] else None
-    except OnnxError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged("an export", folder / RECORD, error) from error
-    return dict(record)
+    return read_record(OnnxRecord, folder / RECORD, "export again", OnnxError)
 
 
 def _open_tokenizer(path: Path) -> Any:

@@ -103,20 +103,31 @@ def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File]) -
     pending: list[File] = []
     unchanged: list[str] = []
     for path, root in sorted(paths.items()):
-        try:
-            stat = Path(path).stat()
-        except OSError as error:
-            skipped.append(SkippedFile(path, f"an unreadable file ({error.strerror})"))
-            continue
-        before, mtime_ns = known.get(path), min(max(stat.st_mtime_ns, -LATEST_NS), LATEST_NS)
-        if before is not None and not before.reason and (before.size, before.mtime_ns) == (stat.st_size, mtime_ns):
+        now, before = examined(path, root), known.get(path)
+        if now.reason:
+            skipped.append(SkippedFile(path, now.reason))
+        elif before is not None and not before.reason and (before.size, before.mtime_ns) == (now.size, now.mtime_ns):
             unchanged.append(path)
         else:
-            pending.append(File(path, root, stat.st_size, mtime_ns))
+            pending.append(now)
     gone = {folder for folder in {file.folder for file in known.values()} if _is_gone(folder)}
     seen = {*paths, *vanished}
     missing = sorted(path for path, file in known.items() if file.folder in gone and path not in seen)
     return Scan(pending, unchanged, vanished, skipped, missing)
+
+
+def examined(path: str, folder: str) -> File:
+    """Returns a file with its size and time as they are now, or with the reason why it can't be read.
+
+    Args:
+        path: absolute.
+        folder: as in `File`.
+    """
+    try:
+        stat = Path(path).stat()
+    except OSError as error:
+        return File(path, folder, 0, 0, reason=f"an unreadable file ({error.strerror})")
+    return File(path, folder, stat.st_size, min(max(stat.st_mtime_ns, -LATEST_NS), LATEST_NS))
 
 
 def hashed(files: Sequence[File], workers: int) -> tuple[list[File], list[File]]:

@@ -111,6 +111,7 @@ class ImageIndex:
         workers: int = 2,
         prune: bool = False,
         queries: Iterable[str] | None = None,
+        verify: bool = False,
         progress: Callable[[int, int], Any] | None = None,
     ) -> UpdateSummary:
         """Brings the index up to date with a folder, or with a list of files.
@@ -127,6 +128,8 @@ class ImageIndex:
             queries: texts as they will be searched, at least 100 different ones, by which hubs are corrected; None
                 takes those of the index if they are of this text encoder, else the text bank beside the model, else
                 there is no correction. They are kept as vectors.
+            verify: read all files again, whatever their times, embed all images again, and mend those that have the
+                vector of another one.
             progress: called after each batch with the number of files done and of all files.
 
         Raises:
@@ -140,10 +143,11 @@ class ImageIndex:
         if queries is not None:
             given = TextBank.of(queries, encoder.encode_texts, encoder.dim, encoder.text_weights_sha256)
         with exclusive_write(self._tables.uri):
+            self._tables.remove_unmade()
             self._tables.create(_metadata_of(encoder))
             _check_model(self.metadata, encoder, self.uri)  # another process may have made it since it was opened
             bank = given or self._bank(encoder)
-            return IndexUpdater(self._tables, encoder, batch_size, workers, prune, bank).add(images, progress)
+            return IndexUpdater(self._tables, encoder, batch_size, workers, prune, bank, verify).add(images, progress)
 
     def _bank(self, encoder: DualEncoder) -> TextBank | None:
         """Returns the index's text bank if it is of this text encoder, else the encoder's, else the index's, if any."""
@@ -234,8 +238,6 @@ class ImageIndex:
     def _nearest(self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0) -> list[Hit]:
         if k < 1:
             raise ImageIndexError(f"expected at least one image to find, got k = {k}; give 1 or more")
-        if where is not None and not where.strip():
-            raise ImageIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
         rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact, weight)
         if not rows and not len(self):
             raise ImageIndexError(f"expected images in {self.uri}, got none; add some first")

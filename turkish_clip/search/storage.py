@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
+SQL_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[()\0]""")  # a text or name in quotes is one
 IN_SOURCES = re.compile(r",? ?\S+\.rs:\d+(:\d+)?")  # the place in LanceDB's sources that its messages name
 
 
@@ -65,6 +67,27 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
         ) from error
 
 
+def one_condition(where: str) -> str:
+    """Returns a condition in parentheses: LanceDB reads an expression and drops what follows it, such as "; …".
+
+    Raises:
+        ImageIndexError: it is empty, or has a comment or a parenthesis that closes none of its own.
+
+    >>> one_condition("bytes > 3 OR path LIKE '%;%'")
+    "(bytes > 3 OR path LIKE '%;%')"
+    """
+    if not where.strip():
+        raise ImageIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
+    depth = 0
+    for sign in SQL_TOKENS.findall(where):
+        depth += (sign == "(") - (sign == ")")
+        if depth < 0 or sign in ("--", "/*", "\0"):
+            raise ImageIndexError(
+                f"expected one condition over path, bytes, modified, got {where!r}, with {sign!r} in it; correct it"
+            )
+    return f"({where})"
+
+
 def _message(error: Exception) -> str:
     """Returns LanceDB's message on one line, without the places in its sources."""
     return IN_SOURCES.sub("", one_line(error, 1000))
@@ -104,12 +127,11 @@ def exclusive_write(uri: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder = Path(uri)
+    check_place(uri)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImageIndexError(
-            f"expected a place to write an index, got {uri} ({error.strerror}); check rights, or name another (--at)"
-        ) from error
+        raise _no_place(uri, error) from error
     _check_no_other_files(folder)
     lock = FileLock(folder / LOCK)
     try:
@@ -120,7 +142,7 @@ def exclusive_write(uri: str) -> Iterator[None]:
         ) from error
     except (OSError, NotImplementedError) as error:
         if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
-            raise
+            raise _no_place(uri, error) from error
         log.warning("%s has no file locks: make sure that only one process writes to it", uri)
         yield
         return
@@ -128,6 +150,30 @@ def exclusive_write(uri: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_place(uri: str) -> None:
+    """Checks that an index can be written to a folder, as far as that shows before; object storage is not asked.
+
+    Raises:
+        ImageIndexError: it can't.
+    """
+    if is_uri(uri):
+        return
+    there = Path(uri).absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise _no_place(uri, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _no_place(uri, PermissionError(errno.EACCES, "it can't be written to"))
+
+
+def _no_place(uri: str, error: OSError) -> ImageIndexError:
+    return ImageIndexError(
+        f"expected a place to write an index, got {uri} ({error.strerror}); check rights, or name another place with "
+        "--at FOLDER"
+    )
 
 
 def _check_no_other_files(folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -26,12 +28,20 @@ from turkish_clip.search.query import (
     nearest_on,
     vectors_of,
 )
-from turkish_clip.search.storage import ImageIndexError, is_uri, query_errors, storage_errors
+from turkish_clip.search.storage import (
+    TABLE_SUFFIX,
+    ImageIndexError,
+    is_uri,
+    one_condition,
+    query_errors,
+    storage_errors,
+)
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
     from turkish_clip.metrics import Vectors
 
+log = logging.getLogger("turkish_clip")
 IMAGES, FILES, BANK = "images", "files", "bank"
 OLDER_TABLE = "pictures"  # in place of IMAGES before format 3
 # The key of IndexMetadata in the schema metadata of the images table, of Correction in that of its column of vectors,
@@ -124,7 +134,7 @@ class ImageTables:
             metadata = from_json(IndexMetadata, json.loads(stored))
             correction = schema and (schema.field("vector").metadata or {}).get(METADATA)
             return replace(metadata, correction=from_json(Correction, json.loads(correction)) if correction else None)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ImageIndexError(
                 f"expected an index of format {IndexMetadata.FORMAT} in {self.uri}, got {one_line(error)}; delete it "
                 "and index again"
@@ -173,11 +183,27 @@ class ImageTables:
         Raises:
             ImageIndexError: the index can't be read, or the condition is not understood.
         """
+        condition = None if where is None else one_condition(where)
         with query_errors(self.uri, where):
             if self._cluster is None or exact:
-                return self._nearest.find(vector, k, where, exact, weight)
+                return self._nearest.find(vector, k, condition, exact, weight)
             table = self._table(IMAGES)
-            return [] if table is None else nearest_on(self._cluster, table, vector, k, where, weight)
+            return [] if table is None else nearest_on(self._cluster, table, vector, k, condition, weight)
+
+    def remove_unmade(self) -> None:
+        """Removes the folders of tables that were never finished: the process that made them was killed."""
+        for name in (IMAGES, FILES, BANK):
+            if self._is_unmade(name):
+                log.warning("the table %s of %s was never finished, and is made again", name, self.uri)
+                shutil.rmtree(Path(self.uri) / f"{name}{TABLE_SUFFIX}")
+
+    def _is_unmade(self, name: str) -> bool:
+        """Returns whether a table on a disk has a folder but no version, which is written last."""
+        folder = Path(self.uri) / f"{name}{TABLE_SUFFIX}"
+        if is_uri(self.uri) or not folder.is_dir():
+            return False
+        versions = folder / "_versions"
+        return not (versions.is_dir() and any(versions.iterdir()))
 
     def create(self, metadata: IndexMetadata) -> None:
         """Creates those tables that do not exist."""
@@ -268,6 +294,13 @@ class ImageTables:
     def _dim(self) -> int:
         """Returns the width of the images' vectors; 0 without a table."""
         return metadata.dim if (metadata := self.metadata()) else 0
+
+    def images(self, count: int) -> Iterator[list[dict[str, Any]]]:
+        """Yields the rows of all images, `count` at a time, with `vector` of (dim,) as in `write`."""
+        dim = self._dim()
+        for contents in chunks([content for (content,) in self._columns(IMAGES, "content")], count):
+            rows = self._rows(IMAGES, f"content IN ({_quoted(contents)})")
+            yield [{**row, "vector": np.asarray(row["vector"][:dim], np.float32)} for row in rows]
 
     def contents(self, contents: list[str]) -> set[str]:
         """Returns those of some hashes of which there is an image."""
@@ -405,7 +438,7 @@ class ImageTables:
         with storage_errors(self.uri, "read"):
             if name in self._open:
                 self._open[name].checkout_latest()  # once here: LanceDB itself would check before each of its calls
-            elif name in self._connection.list_tables().tables:
+            elif name in self._connection.list_tables().tables and not self._is_unmade(name):
                 self._open[name] = self._connection.open_table(name)
         return self._open.get(name)
 

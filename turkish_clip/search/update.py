@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from turkish_clip.bank import TextBank
-from turkish_clip.dual_encoder import DualEncoder, map_in_order
+from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.embed import EmbeddedBatch
 from turkish_clip.images import ImageError
 from turkish_clip.metrics import hub_scores
-from turkish_clip.search.files import File, Scan, SkippedFile, hashed, scan
+from turkish_clip.search.files import File, Scan, SkippedFile, examined, hashed, scan
 from turkish_clip.search.tables import ImageTables, chunks
 
 ROWS_PER_WRITE = 512  # files per transaction: a kill loses at most these
+ATTEMPTS = 3  # to read a file whose bytes change between hashing and embedding
+CHANGING = "a file that changes while it is read"
+SAME_IMAGE = 0.999  # least cosine of a stored vector to that of its image: other dtypes and libraries give 0.9999
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class UpdateSummary:
         skipped: files that could not be indexed, with the reason, in order of path.
         missing: for each indexed folder that does not exist now, how many of its files the index keeps.
         bank_texts: number of texts by which hubs are corrected when words are searched; 0 without a correction.
+        checked: images whose vectors were compared with those of their files; None where that was not asked for.
+        mended: paths of images that had the vector of another image, or none, and now have their own.
     """
 
     added: int
@@ -46,6 +53,8 @@ class UpdateSummary:
     skipped: list[SkippedFile]
     missing: dict[str, int]
     bank_texts: int
+    checked: int | None = None
+    mended: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -60,7 +69,7 @@ class _Progress:
 
 @dataclass(frozen=True)
 class IndexUpdater:
-    """Updates the tables of an index; batch_size, workers and prune are as in `ImageIndex.add`.
+    """Updates the tables of an index; batch_size, workers, prune and verify are as in `ImageIndex.add`.
 
     `bank` gives the images their hub scores; None leaves the index without a correction.
     """
@@ -71,6 +80,7 @@ class IndexUpdater:
     workers: int
     prune: bool
     bank: TextBank | None = None
+    verify: bool = False
 
     def add(
         self, images: str | Path | Sequence[str | Path], progress: Callable[[int, int], Any] | None = None
@@ -91,6 +101,9 @@ class IndexUpdater:
         for path in self.tables.remove_orphans(known):
             del known[path]
         found = scan(images, known)
+        if self.verify:
+            pending = [*found.pending, *(replace(known[path], content="") for path in found.unchanged)]
+            found = replace(found, pending=sorted(pending, key=lambda file: file.path), unchanged=[])
         so_far, done = _Progress(unchanged=len(found.unchanged), skipped=list(found.skipped)), len(found.unchanged)
         total = done + len(found.pending)
         for files in chunks(found.pending, ROWS_PER_WRITE):
@@ -102,6 +115,7 @@ class IndexUpdater:
         moved = sum((Counter(so_far.copied) & Counter(known[path].content for path in gone)).values())
         vanished = self.tables.remove(gone) - moved  # after adding, so that renamed files are not embedded again
         self.tables.repair()
+        checked, mended = self._mend() if self.verify else (None, [])
         self.tables.optimize()
         missing = Counter(known[path].folder for path in set(found.missing).difference(gone))
         return UpdateSummary(
@@ -114,17 +128,23 @@ class IndexUpdater:
             sorted(so_far.skipped, key=lambda skipped_file: skipped_file.path),
             dict(missing),
             0 if self.bank is None else len(self.bank.vectors),
+            checked,
+            mended,
         )
 
-    def _add_batch(self, files: list[File], known: dict[str, File], so_far: _Progress) -> None:
-        """Reads, embeds and writes one batch of files."""
+    def _add_batch(
+        self, files: list[File], known: dict[str, File], so_far: _Progress, attempts: int = ATTEMPTS
+    ) -> None:
+        """Reads, embeds and writes one batch of files; those that change meanwhile, again."""
         read, unread = hashed(files, self.workers)
         touched = [file for file in read if _content(known, file) == file.content]  # only the time is new
         new, copies = self._split([file for file in read if _content(known, file) != file.content])
         rows, indexed, unopened = embedded(new, self.encoder, self.batch_size, self.workers)
-        if self.bank is not None and rows:
-            scores = hub_scores(np.stack([row["vector"] for row in rows]), self.bank.unit_vectors)
-            rows = [{**row, "hub_score": score} for row, score in zip(rows, scores)]
+        rows = self._with_hub_scores(rows)
+        changing = {file.content for file in unopened if file.reason == CHANGING} if attempts > 1 else set()
+        again = [file for file in (*unopened, *copies) if file.content in changing]
+        unopened = [file for file in unopened if file.content not in changing]
+        copies = [copy for copy in copies if copy.content not in changing]
         reasons = {file.content: file.reason for file in unopened}
         unopened += [copy.skipped(reasons[copy.content]) for copy in copies if copy.content in reasons]
         copies = [copy for copy in copies if copy.content not in reasons]
@@ -135,6 +155,43 @@ class IndexUpdater:
         so_far.unchanged += len(touched)
         so_far.copied += [copy.content for copy in copies]
         so_far.skipped += [SkippedFile(file.path, file.reason) for file in (*unread, *unopened)]
+        if again:
+            files = [examined(file.path, file.folder) for file in again]
+            so_far.skipped += [SkippedFile(file.path, file.reason) for file in files if file.reason]
+            self._add_batch([file for file in files if not file.reason], known, so_far, attempts - 1)
+
+    def _with_hub_scores(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if self.bank is None or not rows:
+            return rows
+        scores = hub_scores(np.stack([row["vector"] for row in rows]), self.bank.unit_vectors)
+        return [{**row, "hub_score": score} for row, score in zip(rows, scores)]
+
+    def _mend(self) -> tuple[int, list[str]]:
+        """Embeds every image again and gives it its own vector where another is stored.
+
+        Returns:
+            The number of images that have a file now, and the paths of those that were mended.
+        """
+        checked, mended = 0, list[str]()
+        for stored in self.tables.images(ROWS_PER_WRITE):
+            left, wrong = stored, []
+            while left:  # an image whose first file is gone may have another
+                files = [File(row["path"], "", row["bytes"], 0, row["content"]) for row in left]
+                rows, opened, _ = embedded(files, self.encoder, self.batch_size, self.workers)
+                own = {row["content"]: row["vector"] for row in rows}
+                checked += len(opened)
+                for row in left:
+                    vector = own.get(row["content"])
+                    if vector is not None and not float(np.dot(vector, row["vector"])) >= SAME_IMAGE:
+                        wrong.append({**row, "vector": vector})
+                left = [
+                    {**row, "path": row["also_at"][0], "also_at": [*row["also_at"][1:], row["path"]], "tried": tried}
+                    for row in left
+                    if row["content"] not in own and (tried := row.get("tried", 0) + 1) <= len(row["also_at"])
+                ]
+            self.tables.write(self._with_hub_scores([_without(row, "tried") for row in wrong]), [], [])
+            mended += [row["path"] for row in wrong]
+        return checked, mended
 
     def _split(self, files: list[File]) -> tuple[list[File], list[File]]:
         """Splits files into one for each hash of which there is no image yet, and the others."""
@@ -172,6 +229,8 @@ def embedded(
 ) -> tuple[list[dict[str, Any]], list[File], list[File]]:
     """Embeds files; returns the table rows of those that opened, these files, and the others with the reason.
 
+    What is embedded is what was hashed: a file whose bytes are no longer those of its `content` is not opened.
+
     Args:
         files: one for each image.
         encoder: whose image model embeds them.
@@ -181,13 +240,27 @@ def embedded(
     rows: list[dict[str, Any]] = []
     opened: list[File] = []
     unopened: list[File] = []
-    images = encoder.embed_images([Path(f.path) for f in files], batch_size=batch_size, workers=workers)
-    found: Iterator[Any] = map_in_order(images, list, lambda error: error)
-    for file, vector in zip(files, found):
+    images = encoder.embed_images([Path(f.path) for f in files], batch_size=batch_size, workers=workers, hashed=True)
+    found: Iterator[Any] = chain.from_iterable(map(_results, images))
+    for file, (vector, content) in zip(files, found):
         if isinstance(vector, ImageError):
             unopened.append(file.skipped(vector.reason))
+            continue
+        if content.hex() != file.content:
+            unopened.append(file.skipped(CHANGING))
             continue
         about = {"bytes": file.size, "modified": datetime.fromtimestamp(file.mtime_ns // 10**9, timezone.utc)}
         rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
         opened.append(file)
     return rows, opened, unopened
+
+
+def _results(batch: EmbeddedBatch) -> Iterator[tuple[Any, bytes]]:
+    """Yields the vector of each image of a batch with the hash of its file, or the error of one that did not open."""
+    opened = dict(zip(batch.opened, zip(batch.vectors, batch.contents)))
+    for place in range(len(batch.opened) + len(batch.errors)):
+        yield opened[place] if place in opened else (batch.errors[place], b"")
+
+
+def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != name}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import random
 import shutil
 import struct
@@ -28,6 +29,7 @@ from training.embeddings.store import read_embeddings
 from training.run.command import run_command
 from training.run.config import EmbedConfig, read
 from training.run.source import SourceError
+from turkish_clip import atomic
 from turkish_clip.encoder import load_model
 
 
@@ -144,12 +146,27 @@ def test_images_that_vanish_while_a_run_embeds_are_embedded_when_they_are_back(
 
 @pytest.mark.parametrize("file", ["shard-00000.parquet", "shard-00002.parquet", "manifest.json", "skipped.jsonl"])
 def test_a_full_disk_leaves_nothing_half_written(
-    finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
+    finished: Path,
+    broken_source: Path,
+    tiny_clip: Path,
+    tmp_path: Path,
+    file: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     argv = embed_arguments(broken_source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
     (tmp_path / "embeddings").mkdir()
-    (tmp_path / "embeddings" / f"{file}.partial").symlink_to("/dev/full")  # where every write fails: no space left
-    with pytest.raises(SystemExit, match="2"):
+    own = atomic._temporary
+
+    def full(target: Path, kind: str) -> Path:
+        path = own(target, kind)
+        if target.name == file:
+            path.symlink_to("/dev/full")  # where every write fails: no space left
+        return path
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit, match="2"):
+        patched.setattr(atomic, "_temporary", full)
+        patched.setattr(os, "O_EXCL", 0)
         run_command(embed_images.main, argv)
     assert "error: expected free disk space, got a full disk" in capsys.readouterr().err
     whole = file_contents(finished)

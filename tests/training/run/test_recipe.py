@@ -107,6 +107,25 @@ def test_bad_options_are_named_with_what_is_allowed(argv: list[str], message: st
         ("epochs: {a: 1}", "expected a number for 'epochs'"),
         ("caption_columns: {a: 1}", "for 'caption_columns'"),
         ("seed: true", "expected a whole number for 'seed'"),
+        ("seed: 1:30", "expected a whole number for 'seed' in .*, got '1:30'; correct it there"),
+        ("epochs: 1:30", "expected a number for 'epochs' in .*, got '1:30'; correct it there"),
+        ("seed: 0x10", "expected a whole number for 'seed' in .*, got '0x10'"),
+        (f"seed: {'9' * 5000}", "expected a whole number for 'seed' in .*, got '9{79} … .5002 letters.; correct it"),
+        (f"epochs: {'9' * 5000}", "expected a number for 'epochs' in .*, got '9{79} … .5002 letters.; correct it"),
+        ("seed: 1\nepochs: 2\nseed: 3", "expected YAML .*, got: 'seed' a second time; keep one of them in .*line 3"),
+        ("captions: a\nimages: b", "expected 'captions' once in .*, got it a second time as 'images'; keep one"),
+        ("images: b\ncaptions: a", "expected 'captions' once in .*, got it a second time as 'captions'; keep one"),
+        ("sources: [{captions: a, weight: 1, weight: 2}]", "got: 'weight' a second time"),
+        ("[1]: 2", "got: a list as the name of a field"),
+        (f"caption_columns: {'[' * 3000}", "got: more than 8 lists in each other in .*line 1, column"),
+        (f"caption_columns: {'{a: ' * 3000}", "got: more than 8 lists in each other"),
+        (f"caption_columns:\n {' -' * 3000}", "got: more than 8 lists in each other"),
+        ("a: &a [x]\ncaption_columns: *a", "got: a reference; write its value out"),
+        ("captions: !!python/object/apply:os.getcwd []", "got: the tag .*os.getcwd; leave it out"),
+        ("captions: !!binary aGk=", "got: the tag .*binary; leave it out"),
+        ("captions: a\n---\ncaptions: b", "expected YAML in UTF-8"),
+        ("captions: \x1b[2J", "expected YAML in UTF-8"),
+        ("captions: ~", "expected text for 'captions'"),
     ],
 )
 def test_errors_in_a_recipe_name_the_file(tmp_path: Path, text: str, message: str) -> None:
@@ -115,6 +134,14 @@ def test_errors_in_a_recipe_name_the_file(tmp_path: Path, text: str, message: st
     with pytest.raises(ConfigError, match=message) as caught:
         read(DistillConfig, [str(path), *BASE])
     assert "bad.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["no", "off", "null_island", "010", "1:30", "1e10", "2024-01-31", "1_000", "yes"])
+def test_a_name_is_the_text_that_was_written(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "names.yaml"
+    path.write_text(f"captions: {text}\nrun: {text}\ncaption_columns: [{text}, b]\nbf16: no\n", encoding="utf-8")
+    config = read(DistillConfig, [str(path)])
+    assert (config.captions, config.run, config.caption_columns, config.bf16) == (text, text, (text, "b"), False)
 
 
 def test_sizes_that_are_no_multiples() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from turkish_clip.cli import entry, models
+from turkish_clip.cli import arguments, entry, models
 from turkish_clip.errors import InputError
+from turkish_clip.search.tables import ImageTables
 
 
 @pytest.fixture(autouse=True)
@@ -295,3 +298,16 @@ def test_a_sheet_of_many_texts_shows_each_image_once(indexed: Path, tmp_path: Pa
         texts = [word for number in range(count) for word in ("-t", f"ev {number}")]
         run("compare", *images, *texts, "--sheet", tmp_path / "best.html")
         assert (tmp_path / "best.html").read_text(encoding="utf-8").count("<figure>") == tiles
+
+
+def test_a_model_that_an_index_names_is_not_fetched_unasked(
+    indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TURKISH_CLIP_MODEL")
+    folder = tmp_path / "photos"
+    shutil.copytree(indexed, folder)
+    real = ImageTables.metadata
+    monkeypatch.setattr(ImageTables, "metadata", lambda tables: replace(real(tables), model="someone/model"))
+    monkeypatch.setattr(arguments, "load", lambda *_, **__: pytest.fail("the model is loaded"))
+    with pytest.raises(InputError, match="got someone/model, which would be fetched .*; .* name it: --model someone/m"):
+        run("search", folder, "ev")

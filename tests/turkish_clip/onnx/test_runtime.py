@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -114,13 +115,13 @@ def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
         (tmp_path / "empty", f"expected {RECORD} in .*empty, got none: it is not an export"),
         (
             damaged(exported, tmp_path / "1", RECORD, b"{"),
-            f"expected an export in .*1.{RECORD}, got JSONDecodeError: .*; export again",
+            f"expected {RECORD} of format 2 in .*1, got Expecting property name .*; export again",
         ),
         (
             damaged(exported, tmp_path / "2", RECORD, torn),
-            f"expected an export in .*2.{RECORD}, got KeyError: 'dim'; export again",
+            f"expected {RECORD} of format 2 in .*2, got no field 'model'; export again",
         ),
-        (damaged(exported, tmp_path / "3", RECORD, older), "expected an export of format 2, got 1 in .*; export again"),
+        (damaged(exported, tmp_path / "3", RECORD, older), "of format 2 in .*3, got format 1; export again"),
         (damaged(exported, tmp_path / "4", GRAPH, whole[: len(whole) // 2]), "expected a graph in .*4.model.onnx, got"),
         (damaged(exported, tmp_path / "5", GRAPH, foreign.SerializeToString()), "got one from x to y; export again"),
         (damaged(exported, tmp_path / "6", TOKENIZER, b"{}"), "expected a tokenizer in .*6.tokenizer.json, got"),
@@ -128,6 +129,49 @@ def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
     for folder, message in cases:
         with pytest.raises(OnnxError, match=message):
             OnnxTextEncoder(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dim": "16"}, "got '16' as 'dim'"),
+        ({"dim": 7}, "expected vectors of 7 numbers, as .* says, got 16 from model.onnx"),
+        ({"dim": -1}, "got -1 as 'dim', not 1 to 65536"),
+        ({"dim": 10**12}, "got 1000000000000 as 'dim', not 1 to 65536"),
+        ({"dim": True}, "got 'True' as 'dim'"),
+        ({"dim": None}, "got 'None' as 'dim'"),
+        ({"max_tokens": 0}, "got 0 as 'max_tokens'"),
+        ({"temperature": 1e-320}, "as 'temperature', not 0.0001 to 100.0"),
+        ({"temperature": float("inf")}, "got 'inf' as 'temperature'"),
+        ({"temperature": float("nan")}, "got 'nan' as 'temperature'"),
+        ({"temperature": True}, "got 'True' as 'temperature'"),
+        ({"precision": "int4"}, "the precision 'int4', not one of float32, int8"),
+        ({"prompt": None}, "got 'None' as 'prompt'"),
+        ({"image_model": ["x"]}, "as 'image_model'"),
+        ({"image_model": {"id": 1}}, "got '1' as 'id'"),
+    ],
+)
+def test_numbers_of_a_record_that_do_not_fit(
+    change: dict[str, Any], message: str, exported: Path, tmp_path: Path
+) -> None:
+    record = json.loads((exported / RECORD).read_text(encoding="utf-8")) | change
+    folder = damaged(exported, tmp_path / "export", RECORD, json.dumps(record).encode())
+    with pytest.raises(OnnxError, match=f"{message}.*; export again"):
+        OnnxTextEncoder(folder).encode(["ev"])
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "null", "2", '"x"', "[" * 100_000, '{"format": 2, "dim": ' + "9" * 5000 + "}"]
+)
+def test_a_record_that_is_no_object(content: str, exported: Path, tmp_path: Path) -> None:
+    folder = damaged(exported, tmp_path / "export", RECORD, content.encode())
+    with pytest.raises(OnnxError, match="expected turkish_clip_onnx.json of format 2 .*; export again"):
+        OnnxTextEncoder(folder)
+
+
+def test_texts_that_are_no_utf_8(exported: Path) -> None:
+    with pytest.raises(OnnxError, match=r"expected texts in UTF-8, got .*xe7i.* at position 1; correct it"):
+        OnnxTextEncoder(exported).encode(["ev", os.fsdecode(b"\xe7i\xe7ek")])
 
 
 def test_bad_arguments(exported: Path) -> None:

@@ -131,6 +131,31 @@ def test_a_condition_restricts_the_hits(index: ImageIndex, photos: Path) -> None
         index.search("ev", where="colour = 1")
 
 
+CONDITIONS = (
+    "bytes > 0; bytes < 0",
+    "bytes > 0 ORDER BY path",
+    "bytes > 0 LIMIT 1",
+    "bytes > 0, bytes < 0",
+    "bytes > 0 bytes < 0",
+    "bytes > 0 -- and bytes < 0",
+    "bytes > 0 /* and */",
+    "bytes > 0) OR (bytes > 0",
+    "(bytes > 0); (bytes < 0)",
+    "bytes > 0 \0 AND bytes < 0",
+    "path = 'a",
+    "bytes",
+)
+
+
+def test_a_condition_is_one_and_nothing_of_it_is_dropped(indexed: Path) -> None:
+    index = ImageIndex.open(indexed / ".turkish-clip")
+    for where in CONDITIONS:
+        with pytest.raises(ImageIndexError, match="expected (one|a) condition over path, bytes, modified, got "):
+            index.search_vector(np.ones(16), where=where)
+    quoted = "path LIKE '%;%' OR path = ') -- it''s /*' OR (bytes > 0 AND path LIKE '%.png')"
+    assert len(index.search_vector(np.ones(16), 100, where=quoted)) == 10
+
+
 def test_another_image_model_is_refused(index: ImageIndex, tmp_path: Path, encoder: DualEncoder) -> None:
     from training.run.config import PretrainConfig
     from training.small_models.models import build_clip, build_processor, save_clip

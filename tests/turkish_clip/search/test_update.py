@@ -12,6 +12,7 @@ import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -23,7 +24,7 @@ from turkish_clip.images import ImageError
 from turkish_clip.search import update
 from turkish_clip.search.files import scan
 from turkish_clip.search.index import Hit, ImageIndex
-from turkish_clip.search.storage import ImageIndexError
+from turkish_clip.search.storage import ImageIndexError, check_place
 from turkish_clip.search.tables import FILES, IMAGES, ImageTables
 
 
@@ -244,3 +245,88 @@ def test_a_skipped_file_keeps_its_reason(index: ImageIndex, photos: Path) -> Non
     assert len(scan(photos, index._tables.files()).pending) == 1
     with pytest.raises(ImageError):
         index.search(photos / "bad.png")
+
+
+def test_what_is_embedded_is_what_was_hashed(
+    photos: Path, encoder: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two images change hands after they were hashed and before they are embedded."""
+    one, other = photos / "0.png", photos / "2.png"
+    real = update.hashed
+
+    def swapping(*args: Any) -> Any:
+        found = real(*args)
+        first, second = one.read_bytes(), other.read_bytes()
+        one.write_bytes(second)
+        other.write_bytes(first)
+        monkeypatch.setattr(update, "hashed", real)
+        return found
+
+    monkeypatch.setattr(update, "hashed", swapping)
+    index = ImageIndex.open(tmp_path / "new", encoder)
+    assert index.add(photos).skipped == []
+    for path in (one, other):
+        assert index.search(path, k=1)[0].path == str(path)
+    monkeypatch.setattr(
+        update, "hashed", lambda files, workers: ([replace(file, content="0" * 64) for file in files], [])
+    )
+    changing = ImageIndex.open(tmp_path / "changing", encoder).add(photos)
+    assert {skipped.reason for skipped in changing.skipped} == {update.CHANGING}
+    assert (changing.images, changing.added, len(changing.skipped)) == (0, 0, 6)
+
+
+def test_a_check_finds_and_mends_exchanged_and_damaged_vectors(index: ImageIndex, photos: Path) -> None:
+    paths = sorted(map(str, photos.rglob("*.png")))
+    rows = {row["path"]: row for part in index._tables.images(10) for row in part}
+    exchanged = [
+        {**rows[paths[0]], "vector": rows[paths[1]]["vector"]},
+        {**rows[paths[1]], "vector": rows[paths[0]]["vector"]},
+        {**rows[paths[3]], "vector": np.eye(16, dtype=np.float32)[3]},
+    ]
+    index._tables.write(exchanged, [], [])
+    times = (photos / "4.png").stat()
+    (photos / "4.png").write_bytes((photos / "2.png").read_bytes().ljust(times.st_size, b"\0")[: times.st_size])
+    os.utime(photos / "4.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert index.add(photos).mended == []
+    assert index.search(paths[1] and Path(paths[1]), k=1)[0].path == paths[0]  # found under the other's name
+    found = index.add(photos, verify=True)
+    mended = [paths[0], paths[1], paths[3]]
+    assert sorted(found.mended) == mended
+    assert found.checked == found.images
+    for path in mended:
+        assert path in {hit.path for hit in index.search(Path(path), k=2) if hit.score > 0.9999}
+    assert index.add(photos, verify=True).mended == []
+    Path(paths[0]).unlink()
+    assert index.add([Path(paths[1])], verify=True).checked == found.images - 1
+
+
+@pytest.mark.parametrize("damage", ["nothing in it", "no images", "no files", "no version"])
+def test_a_half_made_index_is_told_of_and_made_again(
+    damage: str, index: ImageIndex, encoder: DualEncoder, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(index.uri)
+    if damage == "nothing in it":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif damage == "no version":
+        for table in folder.glob("*.lance"):
+            shutil.rmtree(table / "_versions")
+    else:
+        shutil.rmtree(folder / f"{damage.split()[1]}.lance")
+    again = ImageIndex.open(folder, encoder)
+    assert (again.metadata is None) == (damage != "no files")
+    added = again.add(photos)
+    assert (added.images, added.skipped) == (6, [])
+    assert every_image_finds_itself(again, photos)
+    assert ("was never finished, and is made again" in caplog.text) == (damage == "no version")
+
+
+def test_a_folder_that_can_not_be_written_to_is_told_of_at(
+    photos: Path, encoder: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ImageIndexError, match=r"expected a place to write .*, got .*; check rights, .* --at FOLDER"):
+        ImageIndex.open(tmp_path / "index", encoder).add(photos)
+    monkeypatch.undo()
+    with pytest.raises(ImageIndexError, match=r"got .*0.png/index .Not a directory.; .* --at FOLDER"):
+        check_place(str(photos / "0.png" / "index"))

@@ -1,0 +1,86 @@
+"""Ctrl-C while modules are imported, and lines that a terminal neither obeys nor fails on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from turkish_clip.cli.output import note, show_flags, show_hits, to_csv
+from turkish_clip.dual_encoder import DualEncoder, TextError
+from turkish_clip.errors import InputError, one_line, printable
+from turkish_clip.filtering import Flag
+from turkish_clip.search.index import Hit
+from turkish_clip.sheet import Tile, write_sheet
+
+SLOW = """
+import time
+open({flag!r}, "w").close()
+try:
+    time.sleep(60)
+except BaseException:
+    pass
+"""
+
+
+@pytest.mark.parametrize("command", [["-m", "turkish_clip.cli", "info"], ["-m", "training.evaluate", "--run", "x"]])
+def test_ctrl_c_while_importing_ends_at_once_without_a_traceback(command: list[str], tmp_path: Path) -> None:
+    """A stand-in for a library takes its time, and swallows KeyboardInterrupt as some do."""
+    flag = tmp_path / "importing"
+    for name in ("typer", "numpy"):
+        (tmp_path / f"{name}.py").write_text(SLOW.format(flag=str(flag)), encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True, env=environment)
+    while not flag.exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[1].strip() == "interrupted; give the same command again to go on"
+    assert process.returncode == 130
+
+
+EVIL = "/a/\x1b[2J\x1b]0;x\x07\r\n=cmd\u202egnp.exe\x9b31m" + os.fsdecode(b"\xe7") + ".png"
+
+
+def test_control_characters_are_escaped_on_every_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    note(EVIL)
+    show_hits([Hit(EVIL, 0.5)], EVIL, as_json=False)
+    for as_csv in (False, True):
+        show_flags([Path(EVIL)], [Flag(0.9, 0.3, EVIL, flagged=True)], [], as_json=False, as_csv=as_csv)
+    shown = capsys.readouterr()
+    assert all(letter.isprintable() or letter == "\n" for letter in shown.out + shown.err)
+    assert r"\x1b[2J" in shown.err
+    show_hits([Hit(EVIL, 0.5)], "ağ", as_json=True)
+    text = capsys.readouterr().out
+    assert text.isascii()
+    assert json.loads(text)["hits"][0]["path"] == EVIL
+    show_hits([Hit("ağaç.png", 0.5)], "ağ", as_json=True)
+    assert '"query": "ağ"' in capsys.readouterr().out
+    assert one_line(InputError(EVIL)).isprintable()
+    page = write_sheet(tmp_path / "sheet.html", [Tile(tmp_path / "none.png", EVIL)], EVIL).read_text(encoding="utf-8")
+    assert "\x1b" not in page
+    assert r"\xe7.png" in page
+    write_sheet(tmp_path / "sheet.png", [Tile(tmp_path / "none.png", EVIL)], EVIL)
+
+
+def test_turkish_and_emoji_are_printed_as_they_are() -> None:
+    for text in ("İğdır'ın ılık ışıkları", "aile 👨\u200d👩\u200d👧 🇹🇷", "e\u0301", "北京"):
+        assert printable(text) == text
+
+
+def test_no_cell_of_a_csv_is_a_formula() -> None:
+    for text in ("=1+1", "+1", "-1", "@A1", "\t=1", " =1", "\r=1", "\n=1", "＝1", "%0A=1", "|x"):
+        cell = to_csv([{"path": text}], ["path"]).splitlines()[1]
+        assert cell.strip('"').startswith("'"), text
+    assert to_csv([{"path": "a=b.png"}], ["path"]) == "path\na=b.png\n"
+    assert len(to_csv([{"path": "a\nb\x1b\u2028c"}], ["path"]).splitlines()) == 2
+
+
+def test_text_that_is_no_utf_8_is_one_line(encoder: DualEncoder) -> None:
+    with pytest.raises(TextError, match=r"expected text in UTF-8, got .*xe7i.*; check the encoding"):
+        encoder.encode_texts(["ev", os.fsdecode(b"\xe7i\xe7ek")])

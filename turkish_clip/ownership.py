@@ -1,0 +1,147 @@
+"""Tells what this project wrote from what others did: an output never replaces a file or a folder of somebody else.
+
+Each kind of file that is written shows by its content where it comes from: `GENERATOR` in HTML, `SOFTWARE` in PNG, a
+format number in JSON, known fields in JSON lines, and the metadata of Parquet and safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from turkish_clip.errors import InputError, printable
+
+MARK = "turkish-clip"
+GENERATOR = f'<meta name="generator" content="{MARK}">'  # in the head of a page
+SOFTWARE = ("Software", MARK)  # key and text of a PNG's chunk
+COMMENT = f"# {MARK}: "  # begins a YAML file
+WRITER = {"writer": MARK}  # in the metadata of safetensors
+HEAD_BYTES = 4096
+LINES = (  # the fields of a line of skipped.jsonl, leaked.jsonl and log.jsonl
+    frozenset({"image_id", "path", "reason"}),
+    frozenset({"image_id", "benchmark_ids"}),
+    frozenset({"step", "epoch"}),
+)
+FIELDS = (frozenset({"of", "results"}), frozenset({"dataset", "rows", "image_model"}))  # cell.json, ablation.json
+TENSORS = ({"writer"}, {"penalty", "validation_mrr"})  # metadata of a classifier and of a closed form
+MAX_HEADER = 1 << 20  # of safetensors
+
+
+class ForeignFileError(InputError):
+    """An output that would replace a file or a folder that this project did not write."""
+
+
+def check_replaceable(path: Path) -> None:
+    """Checks that a path is free, or holds a file that this project wrote or that is empty.
+
+    Raises:
+        ForeignFileError: it holds something else.
+    """
+    if not path.exists():
+        return
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ForeignFileError(f"expected a name for a file, got {printable(str(path))}, {kind}; name another")
+    if not is_ours(path):
+        raise ForeignFileError(
+            f"expected a new name or an earlier output of the same kind, got {printable(str(path))}, which "
+            "turkish-clip did not write; name another, or move that file away"
+        )
+
+
+def check_replaceable_folder(path: Path, marker: str | None, may_hold: re.Pattern[str] | None = None) -> None:
+    """Checks that a path is free, or a folder that is empty or that this project wrote.
+
+    Args:
+        path: the folder.
+        marker: a file that each such folder has; None where the caller knows that what is there is its own.
+        may_hold: the paths of files that belong into such a folder, relative to it; None allows any.
+
+    Raises:
+        ForeignFileError: it is something else, or holds a file that does not belong there.
+    """
+    if not path.exists():
+        return
+    where = printable(str(path))
+    if not path.is_dir():
+        raise ForeignFileError(f"expected a name for a folder, got {where}, a file; name another")
+    inside = files_in(path)
+    if not inside and not any(path.iterdir()):
+        return
+    if marker is not None and not (path / marker).is_file():
+        raise ForeignFileError(
+            f"expected a new folder or an earlier output of the same kind, got {where}, which holds something else; "
+            "name another, or move it away"
+        )
+    others = sorted(name for name in inside if may_hold is not None and name != marker and not may_hold.fullmatch(name))
+    if others:
+        raise ForeignFileError(
+            f"expected nothing but an earlier output in {where}, which is replaced, got {printable(others[0])!r}; "
+            "move it away, or name another folder"
+        )
+
+
+def files_in(folder: Path) -> set[str]:
+    """Returns the paths of all files and links below a folder, relative to it."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+
+
+def is_ours(path: Path) -> bool:
+    """Returns whether a file is empty or was written by this project; of an unknown kind, it was not."""
+    if MARK in path.name.split("."):
+        return True
+    shows = KINDS.get(path.suffix.lower())
+    try:
+        return path.stat().st_size == 0 or (shows is not None and shows(path))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _is_record(path: Path) -> bool:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        return False
+    return type(value.get("format")) is int or any(fields <= value.keys() for fields in FIELDS)
+
+
+def _is_list(path: Path) -> bool:
+    with path.open(encoding="utf-8") as file:
+        line = json.loads(file.readline())
+    return isinstance(line, dict) and any(fields <= line.keys() for fields in LINES)
+
+
+def _is_table(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return b"skipped" in (pq.read_schema(path).metadata or {})
+    except pa.ArrowException:
+        return False
+
+
+def _is_tensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header: Any = json.loads(file.read(size)) if size <= MAX_HEADER else {}
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    return isinstance(metadata, dict) and any(fields <= metadata.keys() for fields in TENSORS)
+
+
+KINDS: dict[str, Callable[[Path], bool]] = {
+    ".html": lambda path: GENERATOR.encode() in _head(path),
+    ".png": lambda path: b"tEXt" + "\0".join(SOFTWARE).encode() in _head(path),
+    ".yaml": lambda path: _head(path).startswith(COMMENT.encode()),
+    ".json": _is_record,
+    ".jsonl": _is_list,
+    ".parquet": _is_table,
+    ".safetensors": _is_tensors,
+}

@@ -1,0 +1,70 @@
+"""What commands need of a terminal: an end at once on Ctrl-C, and output that neither fails nor obeys a file's name."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from turkish_clip.errors import printable
+
+INTERRUPTED = 130  # the exit code after Ctrl-C
+IMPORTING = "<frozen importlib"  # what Python names the code that imports modules
+AGAIN = b"\ninterrupted; give the same command again to go on\n"
+SHOW_CURSOR = b"\x1b[?25h"  # which a progress bar has hidden
+
+
+def end_at_once_while_importing() -> None:
+    """Makes Ctrl-C end the process at once while modules are imported, and raise KeyboardInterrupt otherwise.
+
+    Importing takes seconds, in which some libraries take the exception for a missing module, and others print it.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
+
+
+def _interrupted(_: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(IMPORTING):
+            os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + AGAIN)
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def lenient_output() -> None:
+    """Makes letters that stdout and stderr can't encode escapes, since an error would come after all the work."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def as_json(value: Any) -> str:
+    """Returns a value as JSON on one line, with all but ASCII escaped if it has letters that stdout can't show."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return json.dumps(value)
+    return text if printable(text) == text else json.dumps(value)
+
+
+class LineFormatter(logging.Formatter):
+    """Formats log messages with control characters escaped, but for the ends of lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the host's name
+        """Returns the message of a record."""
+        return "\n".join(map(printable, super().formatMessage(record).split("\n")))
+
+
+def log_to_stderr(level: int) -> None:
+    """Lets log messages from a level on go to stderr, as lines without their origin."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
