@@ -130,16 +130,24 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _temporary(target: Path, kind: str) -> Path:
     """Returns a new name beside a path that no other process, and nobody but this project, gives."""
-    host = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:SHOWN_NAME]
-    return target.with_name(f".{target.name[:SHOWN_NAME]}.{host}-{os.getpid()}-{secrets.token_hex(4)}.{kind}")
+    return target.with_name(f"{_begin(target)}{_host()}-{os.getpid()}-{secrets.token_hex(4)}.{kind}")
+
+
+def _begin(target: Path) -> str:
+    """Returns what the temporary names of a path begin with."""
+    return f".{target.name[:SHOWN_NAME]}."
+
+
+def _host() -> str:
+    """Returns the name of this machine, as temporary names hold it."""
+    return re.sub(r"[^A-Za-z0-9]", "", platform.node())[:SHOWN_NAME]
 
 
 def _remove_leftovers(target: Path) -> None:
     """Removes what killed processes of this machine have left of writes to a path, after restoring a former folder."""
-    own = _temporary(target, PARTIAL).name
-    begin, host = f".{target.name[:SHOWN_NAME]}.", own[len(f".{target.name[:SHOWN_NAME]}.") :].partition("-")[0]
+    host = _host()
     for path in target.parent.iterdir():
-        found = TEMPORARY.fullmatch(path.name) if path.name.startswith(begin) else None
+        found = TEMPORARY.fullmatch(path.name) if path.name.startswith(_begin(target)) else None
         if found is None or found["host"] != host or _is_alive(int(found["pid"])):
             continue
         if path.name.endswith(FORMER) and not target.exists():

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.run.lock import LOCK
+
 if TYPE_CHECKING:
     from turkish_clip.metrics import Vectors
 
@@ -51,5 +53,5 @@ def embed_arguments(source: Path, clip: Path, run: Path, *more: str) -> list[str
 
 
 def file_contents(folder: Path) -> dict[str, bytes]:
-    """The files of a folder, by name."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """The files of a folder, by name, but for the lock that a killed command leaves."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != LOCK}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,34 +149,38 @@ def test_files_of_others_in_a_folder_of_ours_stay(tmp_path: Path, caplog: pytest
         pass
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child does nothing but write
+DYING = """
+import json, os, pathlib, sys
+from turkish_clip import atomic
+
+path, moment, swaps = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+if not swaps:
+    atomic._exchange = lambda one, other: False
+
+def dying(real):
+    def call(*args, **kwargs):
+        global moment
+        if not moment:
+            os._exit(9)
+        moment -= 1
+        return real(*args, **kwargs)
+    return call
+
+for owner, name in ((pathlib.Path, "replace"), (atomic, "_exchange"), (atomic.shutil, "rmtree")):
+    setattr(owner, name, dying(getattr(owner, name)))
+with atomic.atomic_folder(path, "of.json") as partial:
+    (partial / "of.json").write_text(json.dumps({"format": 1}))
+    (partial / "a").write_text("two")
+"""
+
+
 @pytest.mark.parametrize("swaps", [True, False])
 @pytest.mark.parametrize("moment", range(6))
-def test_a_folder_is_whole_at_each_moment(
-    moment: int, swaps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_is_whole_at_each_moment(moment: int, swaps: bool, tmp_path: Path) -> None:
     """The process dies before its nth renaming or removal: the next one finds the old folder or the new one."""
     fill(tmp_path / "x", "one", "a")
-    if not swaps:
-        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
-    child = os.fork()
-    if not child:
-        left = [moment]
-
-        def dying(real: object) -> object:
-            def call(*args: object, **kwargs: object) -> object:
-                if not left[0]:
-                    os._exit(9)
-                left[0] -= 1
-                return real(*args, **kwargs)  # type: ignore[operator]
-
-            return call
-
-        for owner, name in ((Path, "replace"), (atomic, "_exchange"), (atomic.shutil, "rmtree")):
-            setattr(owner, name, dying(getattr(owner, name)))
-        fill(tmp_path / "x", "two", "a")
-        os._exit(0)
-    os.waitpid(child, 0)
+    ended = subprocess.run([sys.executable, "-c", DYING, str(tmp_path / "x"), str(moment), str(swaps)], check=False)
+    assert ended.returncode in (0, 9)
     if swaps:
         assert (tmp_path / "x" / "a").read_text(encoding="utf-8") in ("one", "two")
     fill(tmp_path / "y", "other")  # of another name: leaves what is of x

@@ -164,10 +164,11 @@ def test_a_full_disk_leaves_nothing_half_written(
             path.symlink_to("/dev/full")  # where every write fails: no space left
         return path
 
-    with monkeypatch.context() as patched, pytest.raises(SystemExit, match="2"):
+    with monkeypatch.context() as patched:
         patched.setattr(atomic, "_temporary", full)
         patched.setattr(os, "O_EXCL", 0)
-        run_command(embed_images.main, argv)
+        with pytest.raises(SystemExit, match="2"):
+            run_command(embed_images.main, argv)
     assert "error: expected free disk space, got a full disk" in capsys.readouterr().err
     whole = file_contents(finished)
     for name, data in file_contents(tmp_path / "embeddings").items():

@@ -32,6 +32,7 @@ from turkish_clip.onnx import export as onnx_export
 from turkish_clip.onnx import graph as onnx_graph
 from turkish_clip.onnx.export import export_onnx
 from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, OnnxError, OnnxTextEncoder
+from turkish_clip.ownership import ForeignFileError
 from turkish_clip.records import ImageModel
 from turkish_clip.verify import GOLDEN_TEXTS, ModelRecord
 
@@ -246,7 +247,7 @@ def test_a_folder_that_is_no_export_is_not_replaced(text_folder: Path, tmp_path:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").write_text("x", encoding="utf-8")
     for place in (tmp_path / "photos", tmp_path / "photos" / "1.jpg"):
-        with pytest.raises(OnnxError, match="expected a new folder or an older export, got .* name another"):
+        with pytest.raises(ForeignFileError, match="expected a n.* folder.*, got .*name another"):
             export_onnx(text_folder, place)
     assert (tmp_path / "photos" / "1.jpg").read_text(encoding="utf-8") == "x"
 
@@ -336,7 +337,7 @@ def test_the_command(text_folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
         (["export", "mine-onnx", "--onnx"], "expected a model, got mine-onnx, an ONNX export"),
         (["info", "--model", "mine-onnx"], "expected a model, got mine-onnx, an ONNX export"),
         (["export", "missing/model", "--onnx"], "expected a model at 'missing/model', got"),
-        (["export", "mine", "--onnx", "--output", "."], "expected a new folder or an older export"),
+        (["export", "mine", "--onnx", "--output", "."], "expected a new folder or an earlier output"),
     ):
         with pytest.raises(SystemExit) as exit_:
             entry.main(argv)
