@@ -27,7 +27,7 @@ MAX_LINE = 1000
 @dataclass(frozen=True)
 class _Lock:
     file: IO[str]
-    made_folder: bool
+    made: list[Path]  # folders that were made for it, the deepest first
 
 
 _held: ContextVar[dict[Path, _Lock] | None] = ContextVar("held", default=None)  # None outside a command
@@ -45,11 +45,11 @@ def releasing_locks() -> Iterator[None]:
         yield
     finally:
         _held.reset(token)
-        for folder, lock in locks.items():
+        for folder, lock in reversed(locks.items()):
             with contextlib.suppress(OSError):  # of a disk that went away, or a folder that holds something by now
                 (folder / LOCK).unlink(missing_ok=True)
-                if lock.made_folder:
-                    folder.rmdir()
+                for made in lock.made:
+                    made.rmdir()
             lock.file.close()
 
 
@@ -68,9 +68,9 @@ def hold(*folders: Path) -> None:
     for folder in folders:
         real = Path(os.path.realpath(folder))
         if real not in locks:
-            is_new = not real.exists()
+            made = [path for path in (real, *real.parents) if not path.exists()]
             real.mkdir(parents=True, exist_ok=True)
-            locks[real] = _Lock(_locked(real, folder), is_new)
+            locks[real] = _Lock(_locked(real, folder), made)
 
 
 def _locked(folder: Path, name: Path) -> IO[str]:
