@@ -17,6 +17,7 @@ from random_kills import run_killed_at_random
 from training import distill, embed_images, evaluate
 from training.embeddings.manifest import EmbeddingsError
 from training.embeddings.store import read_embeddings
+from training.evaluation import calibration
 from training.evaluation.corruptions import CORRUPTIONS
 from training.evaluation.results import Results
 from training.run.record import RunError
@@ -119,6 +120,20 @@ def test_the_report_is_self_contained(results: dict[str, Any], run: Path) -> Non
     assert "<polyline" in page
     assert page.count("data:image/png;base64,") > 50
     assert f"{results['text_to_image']['recall_at_1']:.3f}" in page
+
+
+@pytest.mark.parametrize("doubts", [[], ["the labels seem to be English"]])
+def test_the_report_tells_the_temperature_and_what_doubts_it(
+    doubts: list[str], argv: list[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "temperature_doubts", lambda *_: doubts)
+    monkeypatch.setattr(calibration, "CANDIDATES_PER_IMAGE", 3)
+    shutil.copytree(run, tmp_path / "run")
+    found = evaluate.main([str(tmp_path / "run") if word == str(run) else word for word in argv])["temperature"]
+    assert (found["value"], found["doubts"]) == (None if doubts else found["tried"], doubts)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert f"validation images ({found['tried']})" in page
+    assert ("No temperature is stored with the model" in page) == bool(doubts)
 
 
 def test_captions_are_escaped_in_the_report(captioned_folder: Path, tiny_clip: Path, run: Path, tmp_path: Path) -> None:

@@ -220,9 +220,9 @@ def calibrate(
         config: names the measured split.
 
     Returns:
-        The temperature's `value`, None where `doubts` say why it means nothing (it is `tried` then), the number of
-        `images` that it was fitted on, the `candidate_kind`, the number of `candidates` per choice, the `accuracy` on
-        the measured split, and `calibration` there with the default temperature (`before`) and with the fitted one
+        The temperature `tried` and its `value`, None where `doubts` say why it means nothing, the number of `images`
+        that it was fitted on, the `candidate_kind`, the number of `candidates` per choice, the `accuracy` on the
+        measured split, and `calibration` there with the default temperature (`before`) and with the fitted one
         (`after`), left out where it was fitted on that split. Empty where either split has too few images.
     """
     fitted_on = deduplicate(without_skipped(captions.rows.of_split("validation"), embeddings), embeddings)
@@ -241,7 +241,9 @@ def calibrate(
     if doubts:
         log.warning("no temperature of zero-shot probabilities is stored: %s; CLIP's own is used", "; ".join(doubts))
     result: dict[str, Any] = {
-        **({"value": None, "tried": temperature, "doubts": doubts} if doubts else {"value": temperature}),
+        "value": None if doubts else temperature,
+        "tried": temperature,
+        "doubts": doubts,
         "images": len(fitted_on),
         "candidate_kind": fitting.kind,
         "candidates": fitting.cosines.shape[1],
