@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -140,6 +142,55 @@ def interval(drawn: NDArray[np.float64]) -> tuple[float, float]:
     """Returns the ends of the 95 % percentile interval of a metric's values in bootstrap samples."""
     low, high = np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)
+
+
+def ratio_interval(
+    parts: NDArray[np.float64],
+    wholes: NDArray[np.float64],
+    image_numbers: Sequence[int],
+    *,
+    bootstrap_samples: int,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Returns the 95 % interval of sum(parts) / sum(wholes) from a bootstrap over images.
+
+    Where more than one sample in forty has no whole, the ratio has no upper end, and the result is None.
+
+    Args:
+        parts: what each query adds to the numerator, (q,) float64.
+        wholes: what it adds to the denominator, (q,) float64, 0 or more.
+        image_numbers: for each query the number of its image, from 0.
+        bootstrap_samples: how many times to resample; 0 gives None.
+        seed: of the resampling.
+    """
+    if not bootstrap_samples or not len(wholes):
+        return None
+    values = {"parts": parts, "wholes": wholes}
+    drawn = bootstrap_means(values, image_numbers, bootstrap_samples=bootstrap_samples, seed=seed)
+    there = drawn["wholes"] > 0
+    if np.mean(~there) > 1 / 40:
+        return None
+    return interval(drawn["parts"][there] / drawn["wholes"][there])
+
+
+def recall_by_chance(relevant: Sequence[Sequence[int]], candidates: int) -> dict[str, float]:
+    """Returns recall@k of a random order: of a query with r right ones among n candidates 1 - C(n - r, k) / C(n, k).
+
+    >>> recall_by_chance([[0], [1, 2]], 10)["recall_at_1"]
+    0.15
+
+    Args:
+        relevant: for each query the numbers of its right candidates.
+        candidates: how many there are.
+    """
+    result, sizes = {}, Counter(map(len, relevant))
+    for name, k in zip(METRIC_NAMES, RECALL_AT):
+        misses = sum(
+            count * math.comb(candidates - right, k) / math.comb(candidates, k) if k <= candidates else 0.0
+            for right, count in sizes.items()
+        )
+        result[name] = round(1 - misses / len(relevant), 12)
+    return result
 
 
 def hubness(queries: Vectors, candidates: Vectors, k: int = 10) -> float:

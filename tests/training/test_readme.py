@@ -104,7 +104,7 @@ def test_the_block_is_what_the_measured_file_says() -> None:
 
 def test_the_block_names_the_lowest_retention() -> None:
     results = json.loads(readme.MEASURED.read_text(encoding="utf-8"))
-    results["robustness"]["typo"]["retention"] = 0.1234
+    results["robustness"]["typo"]["retention"]["value"] = 0.1234
     assert "the hardest (one typo in each caption) keeps 12.3 %" in readme.block(results)
 
 

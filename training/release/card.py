@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training.embeddings.manifest import Manifest
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.published import read_baselines, read_notes
-from training.evaluation.results import Estimate, Results
+from training.evaluation.results import Estimate, Results, few_images
 from training.run.config import DistillConfig, EmbedConfig, PublishConfig
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import full_id
@@ -73,6 +73,7 @@ def render(fields: dict[str, Any]) -> str:
         "figure": lambda value: f"{value:.3f}",
         "cells": cells,
         "estimate": estimate,
+        "percent": percent,
         "recall": lambda figures: estimate(Estimate(figures.recall_at_1, figures.ci95.get("recall_at_1"))),
         "difference": lambda shift: estimate(shift, signed=True) if shift else "–",
         "row": lambda values: " / ".join("–" if value is None else f"{value:.3f}" for value in values),
@@ -247,6 +248,7 @@ def card_fields(
         "widths": {width: figures.text_to_image.recall_at_10 for width, figures in results.widths.items()},
         "full_width": results.text_to_image.recall_at_10,
         "clean": results.text_to_image.recall_at_1,
+        "captions": results.captions,
         "corruptions": [{"label": label, **vars(results.robustness[name])} for label, name in CORRUPTION_TITLES],
         "probes": _named(results.probes),
         "prompts": results.prompts,
@@ -353,6 +355,18 @@ def estimate(measured: Estimate, *, signed: bool = False) -> str:
     return f"{number % measured.value}{ends}"
 
 
+def percent(measured: Estimate | None) -> str:
+    """Returns an estimate in percent with its interval; a dash for none.
+
+    >>> percent(Estimate(0.5, (0.25, 0.755))), percent(Estimate(1.5)), percent(None)
+    ('50.0 % (25.0–75.5)', '150.0 %', '–')
+    """
+    if measured is None:
+        return "–"
+    ends = f" ({100 * measured.ci95[0]:.1f}–{100 * measured.ci95[1]:.1f})" if measured.ci95 else ""
+    return f"{100 * measured.value:.1f} %{ends}"
+
+
 def test_sets(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     """Returns the card's test sets: each source with test images, or the only source.
 
@@ -368,6 +382,7 @@ def test_sets(results: Results, record: RunRecord) -> list[dict[str, Any]]:
             "type": source.name if source.on_hub else "local",
             "revision": source.revision,
             "figures": by_source[options["captions"]],
+            "few": few_images(by_source[options["captions"]].images),
         }
         for source, options in zip(sources_of(record), record.sources)
         if options["captions"] in by_source
