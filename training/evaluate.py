@@ -44,7 +44,7 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import DistillConfig, EvaluateConfig, read
 from training.run.distributed import device_of
 from training.run.lock import hold
-from training.run.record import RunError, RunRecord, check_outputs
+from training.run.record import RunError, RunRecord, check_outputs, locate_model
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import METRIC_NAMES, hubness
 from turkish_clip.resolve import MODEL_FOLDER
@@ -134,7 +134,7 @@ def _fine_tuning(
     if config.model or not RunRecord.read(config.folder).config.get("init"):
         return None
     run = read(DistillConfig, [str(config.folder)])
-    spec = resolve_models(run.init, None, revision=run.init_revision or None)
+    spec = resolve_models(locate_model(run.init, run.folder), None, revision=run.init_revision or None)
     init = load_model(spec.text, revision=spec.revision or None, device=device_of(config.device))
     before = figures(measure(init, rows, embeddings, config), None, rows, config)
     replay = read_replay(run, embeddings)

@@ -77,10 +77,11 @@ def _load_init(config: DistillConfig, manifest: Manifest) -> SentenceTransformer
     from transformers import set_seed
 
     from training.run.distributed import device_of
+    from training.run.record import locate_model
     from turkish_clip.encoder import ModelError, load_model, prompt_of
     from turkish_clip.resolve import resolve_models
 
-    spec = resolve_models(config.init, None, revision=config.init_revision or None)
+    spec = resolve_models(locate_model(config.init, config.folder), None, revision=config.init_revision or None)
     set_seed(config.seed)
     student = load_model(spec.text, revision=spec.revision or None, device=device_of(config.device))
     modules = list(student.children())

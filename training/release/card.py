@@ -138,6 +138,7 @@ class AboutModel:
         parameters: their number.
         requires: library → the oldest version that loads it.
         image_model: under its public name.
+        text_alone: Hub id of the text encoder alone; empty where none is, or could be, published.
         images_are_unit: whether the image model itself gives vectors of norm 1.
         year: of publication.
         matryoshka: the shorter widths that it was trained for, descending.
@@ -150,6 +151,7 @@ class AboutModel:
     architecture: str
     requires: dict[str, str]
     image_model: Named
+    text_alone: str
     images_are_unit: bool
     year: int
     matryoshka: Sequence[int] = ()
@@ -229,7 +231,7 @@ def card_fields(
         "license": config.license,
         "paired": config.paired,
         "paired_id": config.paired_id,
-        "text_link": Named(config.text_id, True).link,
+        "text_link": Named(model.text_alone, True).link if model.text_alone else "",
         **_based_on(config, record, model.image_model),
         "hub_data": [source.name for source in data if source.on_hub],
         "own_images": [source.name for source in data if not source.on_hub and not is_mini(source.name)],
