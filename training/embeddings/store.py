@@ -219,8 +219,8 @@ def _check_finite(vectors: NDArray[np.floating], names: Sequence[str], path: Pat
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise EmbeddingsError(
-            f"expected numbers in {path}, got NaN or infinity in {len(bad)} of its {len(vectors)} vectors, the first of "
-            f"{names[int(bad[0])]!r}; delete that file and run {manifest.maker} again"
+            f"expected numbers in {path}, got NaN or infinity in {len(bad)} of its {len(vectors)} vectors, the first "
+            f"of {names[int(bad[0])]!r}; delete that file and run {manifest.maker} again"
         )
 
 

@@ -177,7 +177,7 @@ def _about_model(
         + (f", beside {_class_of(model[0].sub_modules['image'][0])}" if config.paired else ""),
         requires=requirements(image_side_of(model)[0].config.model_type) if config.paired else REQUIRES,
         image_model=_published_image_model(config, trained_for),
-        text_alone=config.text_id if config.image_model_id or others_have(trained_for, config.folder) else "",
+        others_have_images=bool(config.image_model_id) or others_have(trained_for, config.folder),
         images_are_unit=images_are_unit,
         year=datetime.datetime.now(tz=datetime.timezone.utc).year,
         matryoshka=read_model_record(config.folder / MODEL_FOLDER).matryoshka or (),

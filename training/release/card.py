@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import math
 import re
@@ -74,6 +75,7 @@ def render(fields: dict[str, Any]) -> str:
         "cells": cells,
         "estimate": estimate,
         "percent": percent,
+        "code": code,
         "recall": lambda figures: estimate(Estimate(figures.recall_at_1, figures.ci95.get("recall_at_1"))),
         "difference": lambda shift: estimate(shift, signed=True) if shift else "–",
         "row": lambda values: " / ".join("–" if value is None else f"{value:.3f}" for value in values),
@@ -127,7 +129,7 @@ class Named:
     @property
     def link(self) -> str:
         """The name in Markdown, as a link if it is on the Hub."""
-        return f"[{self.name}]({self.root}/{full_id(self.name)})" if self.on_hub else f"`{self.name}`"
+        return f"[{self.name}]({self.root}/{full_id(self.name)})" if self.on_hub else f"`{code(self.name)}`"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,7 @@ class AboutModel:
         parameters: their number.
         requires: library → the oldest version that loads it.
         image_model: under its public name.
-        text_alone: Hub id of the text encoder alone; empty where none is, or could be, published.
+        others_have_images: whether others can load the image model by itself, and so use the text encoder alone.
         images_are_unit: whether the image model itself gives vectors of norm 1.
         year: of publication.
         matryoshka: the shorter widths that it was trained for, descending.
@@ -151,10 +153,25 @@ class AboutModel:
     architecture: str
     requires: dict[str, str]
     image_model: Named
-    text_alone: str
+    others_have_images: bool
     images_are_unit: bool
     year: int
     matryoshka: Sequence[int] = ()
+
+
+def plain(text: str) -> str:
+    """Returns a text of data, such as the name of a folder or a probe, as Markdown shows it: no HTML, link or cell.
+
+    >>> plain("<img src=x> | mavi")
+    '&lt;img src=x&gt; / mavi'
+    """
+    text = html.escape(" ".join(text.replace("|", "/").split()), quote=False)
+    return re.sub(r"([\[\]`*])", r"\\\1", text)
+
+
+def code(text: str) -> str:
+    """Returns a text as it may stand between backticks in a cell of a table."""
+    return " ".join(text.replace("|", "/").replace("`", "'").split())
 
 
 def _embeddings_command(config: PublishConfig, record: RunRecord) -> str:
@@ -231,18 +248,15 @@ def card_fields(
         "license": config.license,
         "paired": config.paired,
         "paired_id": config.paired_id,
-        "text_link": Named(model.text_alone, True).link if model.text_alone else "",
+        "text_link": Named(config.text_id, True).link if config.text_id and model.others_have_images else "",
         **_based_on(config, record, model.image_model),
         "hub_data": [source.name for source in data if source.on_hub],
-        "own_images": [source.name for source in data if not source.on_hub and not is_mini(source.name)],
+        "own_images": [plain(source.name) for source in data if not source.on_hub and not is_mini(source.name)],
         "has_teacher_reference": any(test["figures"].teacher_captions for test in measured),
         "has_intervals": bool(results.text_to_image.ci95),
         "embeddings_command": _embeddings_command(config, record),
         "project": PROJECT,
-        "data": [
-            {"source": source, "license": terms.replace("|", "/")}
-            for source, terms in zip(data, licences(config, record))
-        ],
+        "data": [{"source": source, "license": plain(terms)} for source, terms in zip(data, licences(config, record))],
         "metrics": [{"key": key, "label": label} for key, label in METRIC_LABELS.items()],
         "directions": DIRECTIONS,
         "tests": measured,
@@ -265,14 +279,14 @@ def card_fields(
         "recipe": recipe(record),
         "weights_sha256": results.weights_sha256,
         "captions_sha256": record.inputs.captions_sha256,
-        "author": config.author or owner,
+        "author": " ".join((config.author or owner).replace("`", "'").split()),
         "citation_key": re.sub(r"\W+", "_", name),
     }
 
 
 def _named(records: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the fields of records with their names, as the cells of a table can hold these."""
-    return [{"name": name.replace("|", "/"), **vars(record)} for name, record in records.items()]
+    return [{"name": plain(name), **vars(record)} for name, record in records.items()]
 
 
 def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> dict[str, Any]:
@@ -380,7 +394,7 @@ def test_sets(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     return [
         {
             "name": source.name,
-            "label": f"The miniature world ({source.name})" if is_mini(source.name) else source.name,
+            "label": plain(f"The miniature world ({source.name})" if is_mini(source.name) else source.name),
             "type": source.name if source.on_hub else "local",
             "revision": source.revision,
             "figures": by_source[options["captions"]],

@@ -83,7 +83,7 @@ def _is_chance(results: Results) -> bool:
 def recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
     """Returns the failed checks of the configured licences, Hub ids and image model."""
     failures = []
-    failures += _license_failures(config.license) + _id_failures(config)
+    failures += license_failures(config.license) + _id_failures(config)
     image_model = record.inputs.image_model
     if image_model is not None:
         if not image_model.weights_sha256:
@@ -99,7 +99,7 @@ def recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
         if not config.paired and not config.image_model_id and not others_have(image_model, config.folder):
             failures.append(
                 f"the image model is the folder {public_name(image_model.id)}, which nobody else has; publish the "
-                "pair, which holds it, with --paired --paired_id OWNER/NAME; or upload it and name it with --image_model_id"
+                "pair with --paired and --paired_id OWNER/NAME, or upload it and name it with --image_model_id"
             )
     kind, other = ("paired_id", config.model_id) if config.paired else ("model_id", config.paired_id)
     if not config.repository:
@@ -115,7 +115,7 @@ def recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
     return failures
 
 
-def _license_failures(name: str) -> list[str]:
+def license_failures(name: str) -> list[str]:
     """Returns the failed check of the licence of the weights, which has to be one that the Hub knows."""
     if not name:
         return ["no licence id for the weights (''); add --license, for example apache-2.0"]
