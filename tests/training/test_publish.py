@@ -146,19 +146,19 @@ def test_the_card_of_a_fine_tuned_model_names_what_it_went_on_from(run: Path) ->
 
 def test_the_card_tells_of_shorter_vectors_and_of_captions_without_images(run: Path) -> None:
     change(run / "run.json", lambda record: record["summary"].update(captions_without_image=1234))
-    change(run / "model" / "turkish_clip.json", lambda record: record.update(matryoshka=[256, 128]))
+    change(run / "model" / "turkish_clip.json", lambda record: record.update(matryoshka=[8, 4]))
     results = Results.read(run)
     shorter = replace(results.text_to_image, recall_at_10=0.987)
     figures = Figures(images=1, captions=1, text_to_image=shorter, image_to_text=results.image_to_text)
-    results = replace(results, widths={"256": figures})
+    results = replace(results, widths={"8": figures})
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), results)
     card = (config.output / "README.md").read_text(encoding="utf-8")
-    assert "trained to serve at 256, 128 dimensions too: `truncate_dim=256`" in card
-    assert f"0.987 at 256, {results.text_to_image.recall_at_10:.3f} at 16)" in card
+    assert "trained to serve at 8, 4 dimensions too: `truncate_dim=8`" in card
+    assert f"0.987 at 8, {results.text_to_image.recall_at_10:.3f} at 16)" in card
     assert "captions, 1234 of them without an image, (" in card
     record = ModelRecord.from_json((config.output / RECORD).read_text(encoding="utf-8"))
-    assert record.matryoshka == [256, 128]
+    assert record.matryoshka == [8, 4]
 
 
 def test_the_card_reproduces_from_imported_embeddings(run: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -237,8 +238,13 @@ def locate_model(name: str, run: Path) -> str:
     if found == name:
         found = image_model_folder(CHECKOUT / "run", name)
     if found != name:
-        log.info("%s is not in this folder: read from %s", printable(name), printable(found))
+        _say_once(f"{printable(name)} is not in this folder: read from {printable(found)}")
     return found
+
+
+@cache
+def _say_once(message: str) -> None:
+    log.info("%s", message)
 
 
 def check_outputs(folder: Path, *names: str) -> None:
