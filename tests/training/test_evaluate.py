@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -24,6 +25,7 @@ from training.evaluation.corruptions import CORRUPTIONS
 from training.evaluation.report import THUMBNAIL
 from training.evaluation.results import Corrupted, Estimate, Results
 from training.evaluation.retrieval import Split, measure_robustness
+from training.run.command import run_command
 from training.run.config import EvaluateConfig
 from training.run.record import RunError
 from turkish_clip import build_text_encoder, save_text_encoder
@@ -179,6 +181,38 @@ def test_images_of_any_shape_keep_the_rows_of_the_report(size: tuple[int, int], 
     style = Path(report.__file__).with_name("templates").joinpath("report.html.jinja").read_text(encoding="utf-8")
     for rule in ("figure img", ".matrix img"):  # a thumbnail that is stretched to a width has any height, else
         assert re.search(rf"{re.escape(rule)} {{[^}}]*height: \d+px; object-fit: contain;", style)
+
+
+@pytest.mark.parametrize("moment", ["measure_robustness", "write_report", "add_to_model_record"])
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; give the same command again"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: expected free disk space"),
+    ],
+)
+def test_an_interrupted_evaluation_is_given_again(
+    results: dict[str, Any], run: Path, argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, moment: str, error: BaseException, code: int, said: str,
+) -> None:  # fmt: skip
+    copied = shutil.copytree(run, tmp_path / "run")
+    (copied / "results.json").unlink()
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, moment, fail)
+        with pytest.raises(SystemExit) as left:
+            run_command(evaluate.main, [*argv, "--run", str(copied)])
+    assert left.value.code == code
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(said)
+    of_this_run = {"model", "wall_seconds"}
+    again = {name: value for name, value in evaluate.main([*argv, "--run", str(copied)]).items()}
+    assert {name: again[name] for name in again if name not in of_this_run} == {
+        name: results[name] for name in results if name not in of_this_run
+    }
 
 
 def test_the_report_is_self_contained(results: dict[str, Any], run: Path) -> None:
