@@ -183,6 +183,18 @@ def test_options_in_sentences_exist(doc: Path) -> None:
     assert named <= known
 
 
+def test_options_that_messages_advise_exist() -> None:
+    known = fields_of(*CONFIGS.values()) | OTHERS | {"field", "porcelain", "untracked-files"}  # of git
+    known |= {name.lstrip("-") for command in COMMANDS.commands.values() for name in options_of(command)}
+    for path in [*(ROOT / "training").rglob("*.py"), *(ROOT / "turkish_clip").rglob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        words = [
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        named = {name for text in words for name in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text)}
+        assert named - {name for name in named if name.replace("-", "_") in known} <= known, path
+
+
 def test_python_compiles_and_json_is_json(doc: Path) -> None:
     for language, content in blocks(doc, "python", "json"):
         ast.parse(content) if language == "python" else json.loads(content)

@@ -81,7 +81,12 @@ def _is_chance(results: Results) -> bool:
 
 
 def recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
-    """Returns the failed checks of the configured licences, Hub ids and image model."""
+    """Returns the failed checks of the configured licences, Hub ids and image model, which need no results.
+
+    Args:
+        config: gives ids and licences.
+        record: of the run.
+    """
     failures = []
     failures += license_failures(config.license) + _id_failures(config)
     image_model = record.inputs.image_model
@@ -129,7 +134,7 @@ def license_failures(name: str) -> list[str]:
 def _id_failures(config: PublishConfig) -> list[str]:
     """Returns the failed checks of the form of ids, and of an image model's id that is a folder here."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     failures = []
     for name in ("push", "model_id", "paired_id", "image_model_id"):
