@@ -218,10 +218,11 @@ def table(results: dict[str, Any]) -> str:
 
 def robustness_lines(results: dict[str, Any]) -> list[str]:
     """Returns the lines of the table about corrupted captions: how many a corruption changes, and what is retained."""
-    lines = [f"{'corrupted captions':<52}{'changed':>10}   retention of recall@1"]
+    lines = [f"{'corrupted captions':<48}{'changed':>8}{'found before':>14}   retention of recall@1"]
     for label, name in CORRUPTION_TITLES:
         found = results["robustness"][name]
-        lines.append(f"  {label:<50}{found['changed']:>10}   {_retention(found.get('retention'))}")
+        counts = f"{found['changed']:>8}{found['found']:>14}"
+        lines.append(f"  {label:<46}{counts}   {_retention(found.get('retention'))}")
     return lines
 
 

@@ -19,6 +19,7 @@ SCORES_PER_CHUNK = 16_000_000  # float32 scores held at a time: 64 MB
 # off the candidate's cosines: larger fractions gain a little more where the references are like the queries, and lose
 # where they are not (training/README.md).
 HUB_NEIGHBOURS, HUB_WEIGHT = 10, 0.5
+FEWEST_RESAMPLED = 10  # images of which a bootstrap gives the interval of a ratio
 
 Vectors = NDArray[np.float32]
 Ranks = NDArray[np.int64]
@@ -145,32 +146,55 @@ def interval(drawn: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def ratio_interval(
-    parts: NDArray[np.float64],
-    wholes: NDArray[np.float64],
+    parts: NDArray[np.bool_],
+    wholes: NDArray[np.bool_],
     image_numbers: Sequence[int],
     *,
     bootstrap_samples: int,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Returns the 95 % interval of sum(parts) / sum(wholes) from a bootstrap over images.
+    """Returns the 95 % interval of sum(parts) / sum(wholes) from a bootstrap over images; None without samples.
 
-    Where more than one sample in forty has no whole, the ratio has no upper end, and the result is None.
+    With wholes of fewer than ten images, of which resampling would know too little, it is the wider one between the
+    ends of the Wilson intervals of the two means, as if these were independent.
 
     Args:
-        parts: what each query adds to the numerator, (q,) float64.
-        wholes: what it adds to the denominator, (q,) float64, 0 or more.
-        image_numbers: for each query the number of its image, from 0.
-        bootstrap_samples: how many times to resample; 0 gives None.
+        parts: whether each query counts in the numerator, (q,).
+        wholes: whether it counts in the denominator, (q,), one at least.
+        image_numbers: for each query the number of its image.
+        bootstrap_samples: how many times to resample.
         seed: of the resampling.
     """
-    if not bootstrap_samples or not len(wholes):
+    if not bootstrap_samples:
         return None
-    values = {"parts": parts, "wholes": wholes}
-    drawn = bootstrap_means(values, image_numbers, bootstrap_samples=bootstrap_samples, seed=seed)
+    _, clusters = np.unique(np.asarray(image_numbers), return_inverse=True)
+    if len(np.unique(clusters[wholes])) < FEWEST_RESAMPLED:
+        part, whole = (wilson_interval(int(hits.sum()), len(hits)) for hits in (parts, wholes))
+        return part[0] / whole[1], part[1] / whole[0]
+    values = {"parts": parts.astype(np.float64), "wholes": wholes.astype(np.float64)}
+    drawn = bootstrap_means(values, clusters.tolist(), bootstrap_samples=bootstrap_samples, seed=seed)
     there = drawn["wholes"] > 0
-    if np.mean(~there) > 1 / 40:
-        return None
     return interval(drawn["parts"][there] / drawn["wholes"][there])
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a fraction, which has a width also where all or none are hits.
+
+    Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference, Journal of the American
+    Statistical Association 22, 1927.
+
+    >>> low, high = wilson_interval(1, 1)
+    >>> round(low, 3), round(high, 3)
+    (0.207, 1.0)
+
+    Args:
+        hits: how many.
+        count: of how many, one at least.
+    """
+    z = 1.959964
+    middle = (hits + z * z / 2) / (count + z * z)
+    half = z * math.sqrt(hits * (count - hits) / count + z * z / 4) / (count + z * z)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def recall_by_chance(relevant: Sequence[Sequence[int]], candidates: int) -> dict[str, float]:

@@ -42,12 +42,18 @@ def test_chance_is_what_random_orders_find() -> None:
 
 
 def test_the_interval_of_a_ratio() -> None:
-    ones, half = np.ones(200), np.tile([0.0, 1.0], 100)
+    ones, half = np.ones(200, bool), np.tile([False, True], 100)
     low, high = ratio_interval(half, ones, range(200), bootstrap_samples=500) or (0, 0)
     assert (low, high) == pytest.approx((0.43, 0.57), abs=0.02)  # 0.5 ± 1.96 · sqrt(0.25 / 200)
     assert ratio_interval(half, ones, range(200), bootstrap_samples=0) is None
-    once = np.eye(1, 200)[0]  # a third of the samples do not have it
-    assert ratio_interval(once, once, range(200), bootstrap_samples=500) is None
+    nine = np.arange(200) < 9  # of fewer than ten images: (z²/2 + 9 ∓ z·sqrt(9·191/200 + z²/4)) / (200 + z²)
+    assert ratio_interval(nine, nine, range(200), bootstrap_samples=500) == pytest.approx(
+        (0.0239 / 0.0833, 0.0833 / 0.0239), rel=0.01
+    )
+    alone = np.ones(1, bool)
+    assert ratio_interval(alone, alone, [7], bootstrap_samples=1) == pytest.approx((0.2065, 1 / 0.2065), rel=0.001)
+    low, high = ratio_interval(half, ones, np.arange(200) // 20, bootstrap_samples=500) or (0, 0)
+    assert (low, high) == (0.5, 0.5)  # ten images, each with half of its queries
 
 
 def test_ranks_equal_naive_ones_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,18 +185,22 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
             **vars(measured),
             changed=int(changed.sum()),
             found=found,
-            retention=_retention(hit & changed, clean & changed, relevance, config) if found else None,
+            retention=_retention(hit, clean, changed, relevance, config) if found else None,
         )
     return results
 
 
 def _retention(
-    after: NDArray[np.bool_], before: NDArray[np.bool_], relevance: Relevance, config: EvaluateConfig
+    hit: NDArray[np.bool_],
+    clean: NDArray[np.bool_],
+    changed: NDArray[np.bool_],
+    relevance: Relevance,
+    config: EvaluateConfig,
 ) -> Estimate:
-    """Returns how many changed captions still find their image, of those that did before."""
-    owners = [images[0] for images in relevance.images_of]
-    parts, wholes = after.astype(np.float64), before.astype(np.float64)
-    ends = ratio_interval(parts, wholes, owners, bootstrap_samples=config.bootstrap_samples)
+    """Returns how many changed captions find their image, as a fraction of those that did before, with its interval."""
+    owners = np.array([images[0] for images in relevance.images_of])[changed]
+    parts, wholes = hit[changed], clean[changed]
+    ends = ratio_interval(parts, wholes, owners.tolist(), bootstrap_samples=config.bootstrap_samples)
     return Estimate(float(parts.sum() / wholes.sum()), ends)
 
 
