@@ -134,7 +134,7 @@ def license_failures(name: str) -> list[str]:
 def _id_failures(config: PublishConfig) -> list[str]:
     """Returns the failed checks of the form of ids, and of an image model's id that is a folder here."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     failures = []
     for name in ("push", "model_id", "paired_id", "image_model_id"):
