@@ -20,7 +20,6 @@ from random_kills import run_killed_at_random
 from training import distill, embed_images, evaluate
 from training.embeddings.manifest import EmbeddingsError
 from training.embeddings.store import read_embeddings
-from training.evaluation import report
 from training.evaluation.corruptions import CORRUPTIONS
 from training.evaluation.report import THUMBNAIL
 from training.evaluation.results import Corrupted, Results
@@ -180,7 +179,7 @@ def test_a_small_test_says_so_beside_chance(results: dict[str, Any], run: Path, 
 def test_images_of_any_shape_keep_the_rows_of_the_report(size: tuple[int, int], tmp_path: Path) -> None:
     width, height = thumbnail(Image.new("RGB", size), THUMBNAIL).size
     assert max(width, height) <= THUMBNAIL
-    style = Path(report.__file__).with_name("templates").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    style = (Path(evaluate.__file__).parent / "evaluation/templates/report.html.jinja").read_text(encoding="utf-8")
     for rule in ("figure img", ".matrix img"):  # a thumbnail that is stretched to a width has any height, else
         assert re.search(rf"{re.escape(rule)} {{[^}}]*height: \d+px; object-fit: contain;", style)
 
