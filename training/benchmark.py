@@ -7,10 +7,10 @@ import logging
 import time
 from typing import Any
 
-from training.run.command import print_result, quiet_hosts, run_command
+from training.run.command import network_failure, print_result, quiet_hosts, run_command
 from training.run.config import BenchmarkConfig, read
 from training.run.lock import hold
-from training.run.record import check_no_run, check_outputs
+from training.run.record import check_no_run, check_outputs, locate_model
 from turkish_clip.atomic import write_json
 from turkish_clip.errors import InputError, missing_library, one_line
 from turkish_clip.metrics import METRIC_NAMES
@@ -49,7 +49,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     except (KeyError, ValueError) as error:
         raise BenchmarkError(f"expected tasks of MTEB, got {one_line(error)}; see --help") from error
     subsets = [subset_of(task.metadata, config.subset) for task in tasks]
-    encoder = load_dual_encoder(config.model or config.run, config.image_model or None, device=device_of(config.device))
+    image_model = locate_model(config.image_model, config.folder) or None
+    encoder = load_dual_encoder(config.model or config.run, image_model, device=device_of(config.device))
     pair = MtebPair(encoder, config.batch_size)
     data = measure_data(encoder, config) if config.data else {}  # first, so that errors in it show at once
     result: dict[str, Any] = {
@@ -87,16 +88,28 @@ def run(mteb: Any, pair: Any, task: Any, subset: str, config: BenchmarkConfig) -
         task: of MTEB.
         subset: of the task.
         config: gives the run's folder and the batch size.
+
+    Raises:
+        InputError: the task's data can't be had from the Hub.
     """
     began = time.perf_counter()
-    found = mteb.evaluate(
-        pair,
-        task,
-        co2_tracker=False,
-        cache=mteb.ResultCache(config.folder / "mteb"),
-        encode_kwargs={"batch_size": config.batch_size},
-        show_progress_bar=False,
-    )
+    try:
+        found = mteb.evaluate(
+            pair,
+            task,
+            co2_tracker=False,
+            cache=mteb.ResultCache(config.folder / "mteb"),
+            encode_kwargs={"batch_size": config.batch_size},
+            show_progress_bar=False,
+        )
+    except Exception as error:
+        if (reason := network_failure(error)) is None:
+            raise
+        raise InputError(
+            f"expected the data of {task.metadata.name} from the Hub ({task.metadata.dataset['path']}), got {reason}; "
+            "check the connection, that HF_HUB_OFFLINE is not set, and access to that data set (what was measured "
+            "before is kept), or measure a copy of your own with --tasks none --data SOURCE"
+        ) from error
     splits = found.task_results[0].scores
     split = "test" if "test" in splits else next(iter(splits))
     scores = next(one for one in splits[split] if one["hf_subset"] == subset)

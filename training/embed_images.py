@@ -10,6 +10,7 @@ from training.embeddings.shard_writer import embed_missing, plan
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EmbedConfig, read
 from training.run.lock import hold
+from training.run.record import locate_model
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -22,7 +23,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     from training.run.distributed import device_of
     from turkish_clip.encoder import load_model
 
-    model = load_model(config.image_model, revision=config.image_model_revision, device=device_of(config.device))
+    name = locate_model(config.image_model, config.folder)
+    model = load_model(name, revision=config.image_model_revision, device=device_of(config.device))
     manifest = embed_missing(model, captions, plan(model, config), config)
     summary = dataclasses.asdict(manifest)
     summary |= {"embeddings": str(config.embeddings_folder), "shards": len(manifest.shards)}

@@ -13,6 +13,7 @@ from training.data.samples import Row
 from training.data.sources import read_captions
 from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddings, remove_cross_split_duplicates
 from training.evaluation.calibration import Encode, calibrate, cosine_percentiles
+from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.probes import has_english, measure_probed
 from training.evaluation.report import write_report
 from training.evaluation.results import (
@@ -22,6 +23,7 @@ from training.evaluation.results import (
     Results,
     add_to_model_record,
     check_same_splits,
+    few_images,
     read_model_bank,
     read_model_record,
 )
@@ -42,7 +44,7 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import DistillConfig, EvaluateConfig, read
 from training.run.distributed import device_of
 from training.run.lock import hold
-from training.run.record import RunError, RunRecord, check_outputs
+from training.run.record import RunError, RunRecord, check_outputs, locate_model
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import METRIC_NAMES, hubness
 from turkish_clip.resolve import MODEL_FOLDER
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 log = logging.getLogger("training")
-FEW_IMAGES = 100
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def _fine_tuning(
     if config.model or not RunRecord.read(config.folder).config.get("init"):
         return None
     run = read(DistillConfig, [str(config.folder)])
-    spec = resolve_models(run.init, None, revision=run.init_revision or None)
+    spec = resolve_models(locate_model(run.init, run.folder), None, revision=run.init_revision or None)
     init = load_model(spec.text, revision=spec.revision or None, device=device_of(config.device))
     before = figures(measure(init, rows, embeddings, config), None, rows, config)
     replay = read_replay(run, embeddings)
@@ -182,10 +183,14 @@ def table(results: dict[str, Any]) -> str:
     lines = [f"{head:<52}{'recall@1':>10}{'@5':>8}{'@10':>8}"]
     if "hub_corrected" in results:
         results = {**results, "corrected": results["hub_corrected"]["text_to_image"]}
+    chance = {f"chance_{direction}": found for direction, found in results.get("chance", {}).items()}
+    results = {**results, **chance}
     for row, key in (
         ("Turkish text → image", "text_to_image"),
         ("  the same, hubs corrected as in an index", "corrected"),
+        ("  a random order", "chance_text_to_image"),
         ("image → Turkish text", "image_to_text"),
+        ("  a random order", "chance_image_to_text"),
         ("English text → image, teacher reference", "teacher_text_to_image"),
         ("image → English text, teacher reference", "teacher_image_to_text"),
     ):
@@ -204,12 +209,29 @@ def table(results: dict[str, Any]) -> str:
         if key in tuned:
             at_1, at_5, at_10 = (tuned[key]["text_to_image"][name] for name in METRIC_NAMES[:3])
             lines.append(f"{f'Turkish text → image, {row}':<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
-    retention = ", ".join(f"{name} {corrupted['retention']:.1%}" for name, corrupted in results["robustness"].items())
-    lines.append(f"retention of recall@1: {retention}")
+    lines += robustness_lines(results)
     lines += probe_lines(results)
-    if results["images"] < FEW_IMAGES:
-        lines.append(f"only {results['images']} images: the figures are uncertain; see the intervals in the report")
+    if few := few_images(results["images"]):
+        lines.append(f"{few}; see the intervals in the report")
     return "\n".join(lines)
+
+
+def robustness_lines(results: dict[str, Any]) -> list[str]:
+    """Returns the lines of the table about corrupted captions: how many a corruption changes, and what is retained."""
+    lines = [f"{'corrupted captions':<48}{'changed':>8}{'found before':>14}   retention of recall@1"]
+    for label, name in CORRUPTION_TITLES:
+        found = results["robustness"][name]
+        counts = f"{found['changed']:>8}{found['found']:>14}"
+        lines.append(f"  {label:<46}{counts}   {_retention(found.get('retention'))}")
+    return lines
+
+
+def _retention(measured: dict[str, Any] | None) -> str:
+    """Returns a retention with its interval; what there is in its place where no changed caption had been found."""
+    if measured is None:
+        return "–"
+    ends = measured.get("ci95")
+    return f"{measured['value']:.1%}" + (f" ({ends[0]:.1%}–{ends[1]:.1%})" if ends else "")
 
 
 def probe_lines(results: dict[str, Any]) -> list[str]:

@@ -26,10 +26,16 @@ def main(argv: list[str]) -> dict[str, Any]:
     check_outputs(config.folder, "leaked.jsonl")
     path = Path(config.benchmark)
     if not path.is_file():
-        raise SourceError(f"expected a file of image names or ids, one per line, got no file {path}; write one")
-    tested = ids_of(path.read_text(encoding="utf-8-sig").split(), bare=True)
+        there = "the folder" if path.is_dir() else "no file"
+        raise SourceError(f"expected a file of image names or ids, one per line, got {there} {path}; write one")
+    try:
+        tested = ids_of(path.read_text(encoding="utf-8-sig").split(), bare=True)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"expected UTF-8 in {path}, got other bytes; save it as UTF-8") from error
     if not tested:
-        raise SourceError(f"expected Flickr or COCO ids in {path}, such as 1009434119_febe49276a.jpg, got none")
+        raise SourceError(
+            f"expected Flickr or COCO ids in {path}, such as 1009434119_febe49276a.jpg, got none; check the file"
+        )
     captions = read_captions(config, check_files=False)
     leaked = [
         (row, found) for row in captions.rows if row.split == config.split and (found := ids_of(id_texts(row)) & tested)

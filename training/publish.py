@@ -26,7 +26,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         check_token(config.push)
 
     build(config, record, results)
-    checks = check_isolated(config.output, record)
+    checks = check_isolated(config.output, record, config.folder)
     raise_failed_checks([f"{check['name']}: {check['found']}" for check in checks if not check["passed"]])
 
     files = {str(path.relative_to(config.output)): path.stat().st_size for path in files_of(config.output)}

@@ -344,6 +344,12 @@ def _sides(model: SentenceTransformer) -> str:
 def _unloadable(kind: str, name: str, error: Exception) -> ModelError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     advice = "check the id or folder, and the connection (without one, give a folder)"
+    if not Path(name).exists():
+        lost = isinstance(error, ConnectionError) or "connect" in reason or "offline" in reason.lower()
+        why = "the Hub does not answer" if lost else f"{type(error).__name__}: {reason}"
+        reason = f"no such folder from {Path.cwd()}, nor a model of that id ({why})"
+        advice = "give the whole path of its folder; or check the id, and the connection"
+        return ModelError(f"expected a {kind} at {name!r}, got {reason}; {advice}")
     if isinstance(error, ImportError):
         reason, advice = reason.partition(". ")[0], "install what it asks for, for the same torch"
     return ModelError(f"expected a {kind} at {name!r}, got {type(error).__name__}: {reason}; {advice}")

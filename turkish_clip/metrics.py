@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ SCORES_PER_CHUNK = 16_000_000  # float32 scores held at a time: 64 MB
 # off the candidate's cosines: larger fractions gain a little more where the references are like the queries, and lose
 # where they are not (training/README.md).
 HUB_NEIGHBOURS, HUB_WEIGHT = 10, 0.5
+FEWEST_RESAMPLED = 10  # images of which a bootstrap gives the interval of a ratio
 
 Vectors = NDArray[np.float32]
 Ranks = NDArray[np.int64]
@@ -140,6 +143,78 @@ def interval(drawn: NDArray[np.float64]) -> tuple[float, float]:
     """Returns the ends of the 95 % percentile interval of a metric's values in bootstrap samples."""
     low, high = np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)
+
+
+def ratio_interval(
+    parts: NDArray[np.bool_],
+    wholes: NDArray[np.bool_],
+    image_numbers: Sequence[int],
+    *,
+    bootstrap_samples: int,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Returns the 95 % interval of sum(parts) / sum(wholes) from a bootstrap over images; None without samples.
+
+    With wholes of fewer than ten images, of which resampling would know too little, it is the wider one between the
+    ends of the Wilson intervals of the two means, as if these were independent.
+
+    Args:
+        parts: whether each query counts in the numerator, (q,).
+        wholes: whether it counts in the denominator, (q,), one at least.
+        image_numbers: for each query the number of its image.
+        bootstrap_samples: how many times to resample.
+        seed: of the resampling.
+    """
+    if not bootstrap_samples:
+        return None
+    _, clusters = np.unique(np.asarray(image_numbers), return_inverse=True)
+    if len(np.unique(clusters[wholes])) < FEWEST_RESAMPLED:
+        part, whole = (wilson_interval(int(hits.sum()), len(hits)) for hits in (parts, wholes))
+        return part[0] / whole[1], part[1] / whole[0]
+    values = {"parts": parts.astype(np.float64), "wholes": wholes.astype(np.float64)}
+    drawn = bootstrap_means(values, clusters.tolist(), bootstrap_samples=bootstrap_samples, seed=seed)
+    there = drawn["wholes"] > 0
+    return interval(drawn["parts"][there] / drawn["wholes"][there])
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a fraction, which has a width also where all or none are hits.
+
+    Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference, Journal of the American
+    Statistical Association 22, 1927.
+
+    >>> low, high = wilson_interval(1, 1)
+    >>> round(low, 3), round(high, 3)
+    (0.207, 1.0)
+
+    Args:
+        hits: how many.
+        count: of how many, one at least.
+    """
+    z = 1.959964
+    middle = (hits + z * z / 2) / (count + z * z)
+    half = z * math.sqrt(hits * (count - hits) / count + z * z / 4) / (count + z * z)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def recall_by_chance(relevant: Sequence[Sequence[int]], candidates: int) -> dict[str, float]:
+    """Returns recall@k of a random order: of a query with r right ones among n candidates 1 - C(n - r, k) / C(n, k).
+
+    >>> recall_by_chance([[0], [1, 2]], 10)["recall_at_1"]
+    0.15
+
+    Args:
+        relevant: for each query the numbers of its right candidates.
+        candidates: how many there are.
+    """
+    result, sizes = {}, Counter(map(len, relevant))
+    for name, k in zip(METRIC_NAMES, RECALL_AT):
+        misses = sum(
+            count * math.comb(candidates - right, k) / math.comb(candidates, k) if k <= candidates else 0.0
+            for right, count in sizes.items()
+        )
+        result[name] = round(1 - misses / len(relevant), 12)
+    return result
 
 
 def hubness(queries: Vectors, candidates: Vectors, k: int = 10) -> float:

@@ -92,7 +92,7 @@ def resolve_models(
     record = _record_beside(text, revision)
     named = dict(record.image_model) if record is not None else {}
     if run is not None and named.get("id") and not named.get("revision"):  # with a revision, it is on the Hub
-        named["id"] = _image_model_folder(run, named["id"])
+        named["id"] = image_model_folder(run, named["id"])
     chosen = image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id")
     image = str(chosen or STOCK_IMAGE_MODEL)
     if image_revision is None and image == named.get("id"):
@@ -107,11 +107,15 @@ def _run_of(model: Path) -> Path | None:
     return next((run for run in runs if (run / RUN_RECORD).is_file()), None)
 
 
-def _image_model_folder(run: Path, folder: str) -> str:
+def image_model_folder(run: Path, folder: str) -> str:
     """Finds a run's image model from its recorded relative path: in the parent folders of the run, or in this one.
 
     The current folder comes first only if the run is below it: in another checkout, the same path may hold a model of
     other weights. A path at which there is no model is returned as it is: it may be a Hub id.
+
+    Args:
+        run: the run folder.
+        folder: of the image model, as the run's record names it.
     """
     here = Path.cwd()
     as_named = Path(os.path.normpath(run.absolute()))  # the path to the run may contain links

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 RECORD = "turkish_clip.json"
+RUN_RECORD = "run.json"
 TEXT_TOLERANCE = 1e-4  # of each component; the float32 kernels of different processors differ by about 1e-6
 IMAGE_COSINE = 0.99  # at least; resizing differs between versions, and another image model gives about 0
 NORM_TOLERANCE = 1e-3
@@ -234,8 +235,8 @@ def _checks(
     try:
         record = _read_record(str(model), revision)
     except Exception as error:  # noqa: BLE001 - the Hub's client, the file system and JSON each raise their own
-        found = f"expected {RECORD} in {model}, got {first_line(error)}; check the id or folder"
-        yield Check("record", False, found)
+        found = _unpublished(Path(model)) or f"{RECORD} in {model}, got {first_line(error)}; check the id or folder"
+        yield Check("record", False, f"expected {found}")
         return
     yield Check("record", True, f"{RECORD}: a {record.kind} model of {record.dim}-wide vectors")
     yield _check_versions(record)
@@ -291,6 +292,25 @@ def _read_record(model: str, revision: str | None) -> ModelRecord:
         if vectors.ndim != 2 or len(vectors) != count or not np.isfinite(vectors).all():
             raise ValueError(f"golden vectors that do not match their texts: {name} are not {count} rows of numbers")
     return record
+
+
+def _unpublished(folder: Path) -> str:
+    """Returns what to say of a training run, or of its model, which has no golden vectors yet; empty for others."""
+    runs = [place for place in (folder, folder.absolute().parent) if (place / RUN_RECORD).is_file()]
+    if (folder / RUN_RECORD).is_file():
+        kind = "a training run"
+    else:
+        try:
+            record = ModelRecord.from_json((folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError, RecursionError):
+            return ""
+        if record.golden is not None:
+            return ""
+        kind = "the model of a training run, without golden vectors to compare with,"
+    run = str(runs[0]) if runs else "RUN"
+    built = [str(place / "publish" / name) for place in runs for name in KINDS if (place / "publish" / name).is_dir()]
+    advice = f"verify {' or '.join(built)}" if built else f"publish it first: python -m training.publish {run} …"
+    return f"a published model, got {kind} in {folder}; {advice}"
 
 
 def find_record(model: str, revision: str | None) -> Path:

@@ -79,6 +79,20 @@ def tabs(folder: Path, rows: Sequence[RawRow]) -> Path:
     return folder / "table.tsv"
 
 
+def bars(folder: Path, rows: Sequence[RawRow]) -> Path:
+    _table(folder / "table.txt", rows, "|")
+    return folder / "table.txt"
+
+
+def split_tables(folder: Path, rows: Sequence[RawRow]) -> Path:
+    """A table for each split, named after it."""
+    _images(folder, rows)
+    for split in {row.split or "train" for row in rows}:
+        part = [row for row in rows if (row.split or "train") == split]
+        _lines(folder / f"{split}.jsonl", [{"image": _name(row), "text": row.caption} for row in part])
+    return folder
+
+
 def base64_csv(folder: Path, rows: Sequence[RawRow]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "table.csv").open("w", encoding="utf-8", newline="") as file:
@@ -177,6 +191,6 @@ def parquet_folder(folder: Path, rows: Sequence[RawRow]) -> Path:
 
 
 LAYOUTS: tuple[Callable[[Path, Sequence[RawRow]], Path], ...] = (
-    metadata_jsonl, metadata_csv, semicolons, tabs, base64_csv, json_list, karpathy, coco, split_folders, pairs, shards,
-    parquet_table, parquet_folder,
+    metadata_jsonl, metadata_csv, semicolons, tabs, bars, base64_csv, json_list, karpathy, coco, split_folders,
+    split_tables, pairs, shards, parquet_table, parquet_folder,
 )  # fmt: skip

@@ -76,7 +76,7 @@ def test_a_killed_ablation_resumes_its_cell(captioned_folder: Path, tiny_clip: P
     ("more", "message"),
     [
         ("--objectives mse,msa", "expected 'objectives' out of closed_form, mse, .*got"),
-        ("--sizes -1", "expected 'seeds' and 'sizes'"),
+        ("--sizes -1", "expected 'sizes' to be at least 0, got -1"),
     ],
 )
 def test_options_that_cannot_be_compared(more: str, message: str, tmp_path: Path) -> None:

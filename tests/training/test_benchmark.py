@@ -11,6 +11,7 @@ import pytest
 from datasets import Dataset
 
 from training import benchmark
+from training.run.command import run_command
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import Relevance
@@ -272,6 +273,52 @@ def test_neither_tasks_nor_data_is_an_error() -> None:
 def test_an_unknown_task_is_a_one_line_error(pair_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected tasks of MTEB, got"):
         benchmark.main(["--run", str(tmp_path), "--model", str(pair_folder), "--tasks", "NoSuchTask"])
+
+
+class UnreachableError(Exception):
+    """As a client of the network raises it, whose own type is none of Python's."""
+
+
+UnreachableError.__module__ = "httpx2._exceptions"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("Couldn't reach 'mteb/wit' on the Hub (OfflineModeIsEnabled)"),
+        UnreachableError("[Errno -3] Temporary failure in name resolution"),
+        TimeoutError("The read operation timed out"),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_data_that_can_not_be_had_is_a_one_line_error(
+    pair_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    error: Exception, wrapped: bool,
+) -> None:  # fmt: skip
+    def fail(*_: object, **__: object) -> None:
+        if wrapped:
+            raise RuntimeError("the task failed") from error
+        raise error
+
+    monkeypatch.setattr(mteb, "evaluate", fail)
+    argv = [
+        "--run",
+        str(tmp_path / "run"),
+        "--model",
+        str(pair_folder),
+        "--device",
+        "cpu",
+        "--tasks",
+        "WITT2IRetrieval",
+    ]
+    with pytest.raises(SystemExit) as left:
+        run_command(benchmark.main, argv)
+    assert left.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: expected the data of WITT2IRetrieval from the Hub (mteb/wit), got ")
+    assert str(error) in line
+    assert "check the connection, that HF_HUB_OFFLINE is not set" in line
+    assert "permissions" not in line
 
 
 def test_images_that_do_not_open_stop_the_benchmark(encoder: DualEncoder) -> None:

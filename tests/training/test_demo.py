@@ -40,7 +40,7 @@ def test_the_demo_reaches_its_goals(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert results[direction]["recall_at_1"] >= 0.85
         teacher = results[f"teacher_{direction}"]
         assert results[direction]["ci95"]["recall_at_1"][1] >= teacher["recall_at_1"]  # no worse within its interval
-    retention = {name: corrupted["retention"] for name, corrupted in results["robustness"].items()}
+    retention = {name: corrupted["retention"]["value"] for name, corrupted in results["robustness"].items()}
     assert retention["ascii"] >= 0.97
     assert retention["upper"] >= 0.99
     assert retention["typo"] >= 0.85

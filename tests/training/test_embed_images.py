@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +22,11 @@ from training.data.sources import read_captions
 from training.embeddings import shard_writer
 from training.embeddings.manifest import EmbeddingsError, Manifest
 from training.embeddings.store import read_embeddings
+from training.run.record import locate_model
 from training.run.source import SourceConfig, SourceError
+from turkish_clip.embed import EmbeddedBatch, embed_batches
 from turkish_clip.encoder import load_model
+from turkish_clip.resolve import ModelError
 
 
 def test_vectors_are_those_of_the_image_model(finished: Path, broken_source: Path, tiny_clip: Path) -> None:
@@ -102,6 +108,65 @@ def test_float16_halves_the_file_and_keeps_the_direction(
     assert {vectors.dtype for _, vectors in half.by_shard(np.arange(len(half.ids)))} == {np.dtype(np.float16)}
     ids = stored_ids(finished)
     assert np.allclose(half.unit_rows(ids), whole.unit_rows(ids), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "reason"),
+    [
+        (np.nan, "float32", "the image model gives no numbers of float32"),
+        (1e6, "float16", "the image model gives no numbers of float16"),
+        (0.0, "float32", "the image model gives zeros"),
+    ],
+)
+def test_images_of_which_the_image_model_makes_nothing_are_listed(
+    captioned_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    value: float, dtype: str, reason: str,
+) -> None:  # fmt: skip
+    real = embed_batches
+
+    def spoilt(*arguments: Any, **options: Any) -> Iterator[EmbeddedBatch]:
+        for number, batch in enumerate(real(*arguments, **options)):
+            if number == 0:
+                batch.vectors[2] = value
+            yield batch
+
+    monkeypatch.setattr("training.embeddings.embed.embed_batches", spoilt)
+    argv = embed_arguments(captioned_folder, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
+    argv += ["--embedding_dtype", dtype]
+    embed_images.main(argv)
+    (line,) = (tmp_path / "embeddings" / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
+    skipped = json.loads(line)
+    assert skipped["reason"] == reason
+    monkeypatch.undo()
+    embeddings = read_embeddings(tmp_path / "embeddings")
+    assert embeddings.skipped == {skipped["image_id"]}
+    assert embeddings.manifest.images == 47
+    before = file_contents(tmp_path / "embeddings")
+    embed_images.main(argv)
+    assert file_contents(tmp_path / "embeddings") == before
+
+
+def test_a_relative_image_model_is_found_from_elsewhere_or_named(
+    captioned_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project" / "towers").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copytree(tiny_clip, tmp_path / "project" / "towers" / "clip")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = tmp_path / "project" / "runs" / "mine"
+    embed_images.main(embed_arguments(captioned_folder, Path("towers/clip"), run))
+    assert read_embeddings(run / "embeddings", image_model="towers/clip").manifest.image_model == "towers/clip"
+    assert locate_model("training/mini/clip", run) == str(Path(shard_writer.__file__).parents[1] / "mini" / "clip")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in ("towers/other", "towers/no/clip", "../clip"):
+        expected = (
+            f"expected a model at '{name}', got no such folder from {tmp_path / 'elsewhere'}, nor a model of that id"
+        )
+        with pytest.raises(
+            ModelError, match=f"{re.escape(expected)} .*; give the whole path of its folder; or check"
+        ) as no:
+            embed_images.main(embed_arguments(captioned_folder, Path(name), tmp_path / "new"))
+        assert "\n" not in str(no.value)
 
 
 def test_too_many_skipped_samples_stop_the_run_and_finished_shards_stay(

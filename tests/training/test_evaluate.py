@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from random_kills import run_killed_at_random
 
 from training import distill, embed_images, evaluate
@@ -19,11 +22,16 @@ from training.embeddings.manifest import EmbeddingsError
 from training.embeddings.store import read_embeddings
 from training.evaluation import calibration
 from training.evaluation.corruptions import CORRUPTIONS
-from training.evaluation.results import Results
+from training.evaluation.report import THUMBNAIL
+from training.evaluation.results import Corrupted, Results
+from training.evaluation.retrieval import Split, measure_robustness
+from training.run.command import run_command
+from training.run.config import EvaluateConfig
 from training.run.record import RunError
 from turkish_clip import build_text_encoder, save_text_encoder
 from turkish_clip.encoder import load_model
-from turkish_clip.metrics import unit
+from turkish_clip.metrics import Relevance, unit
+from turkish_clip.thumbnails import thumbnail
 
 DIRECTIONS = ("text_to_image", "image_to_text", "teacher_text_to_image", "teacher_image_to_text")
 
@@ -109,9 +117,104 @@ def test_recall_equals_a_naive_count(results: dict[str, Any], captioned_folder: 
 
 def test_the_retention_of_nfd_is_1(results: dict[str, Any]) -> None:
     nfd = dict(results["robustness"]["nfd"])
-    assert nfd.pop("retention") in (1.0, 0.0)
-    assert 0 < nfd.pop("changed") < 1
+    assert 0 < nfd.pop("changed") < results["captions"]
+    assert nfd.pop("retention", {}).get("value") == (1.0 if nfd.pop("found") else None)
     assert nfd == results["text_to_image"]
+
+
+def robustness_of(hits: dict[str, tuple[bool, bool]]) -> dict[str, Corrupted]:
+    """The robustness of captions of an image each, of which a corrupted one finds its image or not, as it is told.
+
+    Args:
+        hits: caption → whether it finds its image, and whether its lower-case form does.
+    """
+    finding = dict(hits.items()) | {text.lower(): (after, after) for text, (_, after) in hits.items()}
+    captions = list(hits)
+    own = {form: number for number, text in enumerate(captions) for form in (text, text.lower())}
+    images = np.eye(len(captions), dtype=np.float32)
+
+    def encode(texts: list[Any], **_: Any) -> Any:
+        known = [(own.get(text, 0), text in finding and finding[text][0]) for text in texts]
+        return np.stack([images[number if found else number - 1] for number, found in known])
+
+    student = SimpleNamespace(encode=encode, prompts={}, default_prompt_name=None)
+    relevance = Relevance.from_captions([[text] for text in captions])
+    clean = relevance.text_to_image(encode(captions), images)
+    split = Split(relevance, encode(captions), images, clean, clean)
+    return measure_robustness(student, split, EvaluateConfig(captions="x", run="x"))  # type: ignore[arg-type]
+
+
+def test_a_retention_tells_how_many_captions_it_is_of_and_how_sure_it_is() -> None:
+    many = {f"Resim {number}": (True, number % 2 == 0) for number in range(40)}
+    lower = robustness_of(many | {f"ev {number}": (True, True) for number in range(20)})["lower"]
+    assert (lower.changed, lower.found) == (40, 40)
+    assert lower.retention is not None
+    assert lower.retention.ci95 is not None
+    assert lower.retention.value == 0.5
+    assert 0.3 < lower.retention.ci95[0] < 0.45 < 0.55 < lower.retention.ci95[1] < 0.7
+    few = {"Kuş": (True, True), "Kedi": (False, True), "ev": (True, True), "at": (True, True)}
+    lower = robustness_of(few)["lower"]
+    assert (lower.changed, lower.found) == (2, 1)
+    assert lower.retention is not None
+    assert lower.retention.value == 2.0  # of a single caption: 0.34 / 0.91 to 1 / 0.09
+    assert lower.retention.ci95 == pytest.approx((0.377, 10.6), rel=0.01)
+    unfound = robustness_of({"Kuş": (False, True), "ev": (True, True), "at": (True, True)})["lower"]
+    assert (unfound.changed, unfound.found, unfound.retention) == (1, 0, None)
+
+
+def test_a_small_test_says_so_beside_chance(results: dict[str, Any], run: Path, capsys: Any) -> None:
+    assert results["chance"]["text_to_image"] == {"recall_at_1": 0.1, "recall_at_5": 0.5, "recall_at_10": 1.0}
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "only 10 images: these figures say little" in page
+    assert "text → image recall@1 0.100, recall@5 0.500, recall@10 1.000;" in page
+    ascii_ = results["robustness"]["ascii"]
+    assert f"<td>{ascii_['changed']} of {results['captions']}</td><td>{ascii_['found']}</td>" in page
+    table = evaluate.table(results)
+    assert re.search(rf"typed without Turkish letters +{ascii_['changed']} +{ascii_['found']}   (–|\d)", table)
+    assert re.search(r"a random order +0\.100 +0\.500 +1\.000", table)
+    assert "only 10 images: these figures say little" in table
+    assert "only" not in evaluate.table(results | {"images": 100})
+
+
+@pytest.mark.parametrize("size", [(4, 900), (900, 4), (1, 3000)])
+def test_images_of_any_shape_keep_the_rows_of_the_report(size: tuple[int, int], tmp_path: Path) -> None:
+    width, height = thumbnail(Image.new("RGB", size), THUMBNAIL).size
+    assert max(width, height) <= THUMBNAIL
+    style = (Path(evaluate.__file__).parent / "evaluation/templates/report.html.jinja").read_text(encoding="utf-8")
+    for rule in ("figure img", ".matrix img"):  # a thumbnail that is stretched to a width has any height, else
+        assert re.search(rf"{re.escape(rule)} {{[^}}]*height: \d+px; object-fit: contain;", style)
+
+
+@pytest.mark.parametrize("moment", ["measure_robustness", "write_report", "add_to_model_record"])
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; give the same command again"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: expected free disk space"),
+    ],
+)
+def test_an_interrupted_evaluation_is_given_again(
+    results: dict[str, Any], run: Path, argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, moment: str, error: BaseException, code: int, said: str,
+) -> None:  # fmt: skip
+    copied = shutil.copytree(run, tmp_path / "run")
+    (copied / "results.json").unlink()
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, moment, fail)
+        with pytest.raises(SystemExit) as left:
+            run_command(evaluate.main, [*argv, "--run", str(copied)])
+    assert left.value.code == code
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(said)
+    of_this_run = {"model", "wall_seconds"}
+    again = {name: value for name, value in evaluate.main([*argv, "--run", str(copied)]).items()}
+    assert {name: again[name] for name in again if name not in of_this_run} == {
+        name: results[name] for name in results if name not in of_this_run
+    }
 
 
 def test_the_report_is_self_contained(results: dict[str, Any], run: Path) -> None:

@@ -55,3 +55,8 @@ def test_leaked_images_are_listed(tmp_path: Path) -> None:
         leakage.main([*argv, str(ids)])
     with pytest.raises(SourceError, match="expected a file of image names or ids"):
         leakage.main([*argv, str(tmp_path / "none.txt")])
+    with pytest.raises(SourceError, match=f"got the folder {tmp_path}; write one"):
+        leakage.main([*argv, str(tmp_path)])
+    ids.write_bytes("çiçek.jpg".encode("cp1254"))
+    with pytest.raises(SourceError, match="expected UTF-8 in .*ids.txt, got other bytes; save it as UTF-8"):
+        leakage.main([*argv, str(ids)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -288,7 +289,7 @@ def test_failed_checks(run: Path, file: str, how: dict[str, Any], reason: str | 
     change(run / file, lambda value: value.update(how))
     expected = f"expected a run that can be published, got 1 failed check: .*{reason}"
     if reason and reason.startswith("got "):
-        expected = f"expected results.json of format 4 in .*{reason}"
+        expected = f"expected results.json of format 5 in .*{reason}"
     if reason is None:
         expected = "expected the image model that the run was trained with, got other weights in me/image"
     with pytest.raises(RunError, match=expected):
@@ -302,11 +303,11 @@ def test_all_failed_checks_are_reported_together(run: Path, monkeypatch: pytest.
         publish.main([str(run)])
     for part in (
         "got 5 failed checks: (1) ",
+        "publish the pair with --paired and --paired_id OWNER/NAME, or upload it",
         "uncommitted changes now",
         "add --license, for example apache-2.0",
         "no licence of the data images",
         "add --model_id or --push",
-        "publish the pair with --paired, or upload it and name it with --image_model_id",
     ):
         assert part in str(caught.value)
     assert str(run) not in str(caught.value)
@@ -315,7 +316,17 @@ def test_all_failed_checks_are_reported_together(run: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("argv", "reason"),
     [
-        (["--license", "Apache 2.0"], r"no licence id for the weights \('Apache 2.0'\)"),
+        (
+            ["--license", "Apache 2.0"],
+            "no licence 'Apache 2.0' for the weights, .* did you mean apache-2.0.* see https",
+        ),
+        (["--license", "mit-0"], "no licence 'mit-0' for the weights, and would refuse the card; did you mean .*mit"),
+        (["--license", "CC BY-NC"], "no licence 'CC BY-NC' .* did you mean cc-by-nc-4.0, cc-by-nc-3.0"),
+        (["--license", "özel"], "no licence 'özel' .* with other, say in --limits which it is; see https"),
+        (["--license", "GPLv3+"], "no licence 'GPLv3.' .* did you mean gpl-3.0"),
+        (["--model_id", "me/a--b"], "no id such as 'me/a--b' of model_id .*; correct it"),
+        (["--paired_id", "me/pair.git"], "no id such as 'me/pair.git' of paired_id"),
+        (["--model_id", "me/model."], "no id such as 'me/model.' of model_id"),
         (["--push", "me/pair"], "me/pair is the id of the pair; push to another, or add --paired"),
         (["--push", "me/text", "--paired"], "me/text is the id of the text encoder; push to another, or leave out"),
         (["--push", "you/text"], r"ids of several owners \(me, you\)"),
@@ -324,6 +335,92 @@ def test_all_failed_checks_are_reported_together(run: Path, monkeypatch: pytest.
 def test_options_that_can_not_be_published(run: Path, argv: list[str], reason: str) -> None:
     with pytest.raises(RunError, match=reason):
         publish.main([str(run), *IDS, *LICENSES, *argv])
+
+
+def test_the_hubs_licences_are_taken() -> None:
+    config = PublishConfig(captions="x", run="x", model_id="me/text", license="openrail++")
+    for name in ("openrail++", "llama3.1", "cc-by-nc-sa-4.0", "other"):
+        assert not pre_publish_checks.license_failures(replace(config, license=name).license)
+
+
+def test_an_image_model_on_the_hub_is_no_folder_here(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "me" / "image").mkdir(parents=True)
+    with pytest.raises(
+        RunError, match="me/image of image_model_id is a folder here, which others don't have; give the"
+    ):
+        publish.main([str(run), *IDS, *LICENSES])
+
+
+@pytest.mark.parametrize("more", [[], ["--model_id", "me/text"]])
+def test_a_pair_of_an_image_model_of_ones_own_has_no_dead_link(run: Path, more: list[str]) -> None:
+    config = publish.read(PublishConfig, [str(run), *LICENSES, "--paired", "--paired_id", "me/pair", *more])
+    record, results = publish.finished_run(run), Results.read(run)
+    assert pre_publish_checks.failed_checks(config, record, results) == []
+    publish.build(config, record, results)
+    card = (config.output / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"huggingface\.co/([\w.-]+/[\w.-]+)", card.partition("### Baselines")[0]))
+    assert linked <= {"me/pair"}
+    assert "The text side alone" not in card
+    assert "me/text" not in card
+    assert "base_model" not in card
+    assert "| pairs with | `model` (the image side of this model) |" in card
+    assert "and the image side of this model\nin place of `model`:" in card
+
+
+def test_what_data_is_called_is_no_markup_on_the_card(run: Path) -> None:
+    bad = "<script>alert(1)</script> [a](http://x) `|`"
+    measured = {"pairs": 40, "images": 20, "chance": 0.5, "student": {"value": 0.6}}
+
+    def add(results: dict[str, Any]) -> None:
+        figures = {name: results[name] for name in ("images", "captions", "text_to_image", "image_to_text")}
+        results |= {"probes": {bad: measured}, "slices": {bad: figures}, "dataset": bad}
+
+    change(run / "results.json", add)
+    change(run / "run.json", lambda record: record["config"].update(captions=bad, prompt=f"{bad} "))
+    argv = [str(run), *IDS, "--license", "mit", "--captions", bad, "--captions_license", bad]
+    config = publish.read(PublishConfig, argv)
+    publish.build(config, publish.finished_run(run), Results.read(run))
+    card = (config.output / "README.md").read_text(encoding="utf-8")
+    body = re.sub(r"```.*?```", "", card.partition("\n---\n")[2], flags=re.DOTALL)
+    outside_code = re.sub(r"`[^`\n]*`", "", body)
+    assert "<script" not in outside_code
+    assert "[a](" not in outside_code
+    for line in body.splitlines():
+        if "script" in line and line.startswith("|"):
+            assert line.count("`") % 2 == 0
+    assert "| &lt;script&gt;alert(1)&lt;/script&gt; \\[a\\](http://x) \\`/\\` | 0.600" in body
+
+
+def test_ctrl_c_while_publishing_leaves_the_folder_of_before(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = [str(run), *IDS, *LICENSES]
+    publish.build(publish.read(PublishConfig, argv), publish.finished_run(run), Results.read(run))
+    before = {path: path.read_bytes() for path in (run / "publish").rglob("*") if path.is_file()}
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for moment in ("render", "write_bank", "golden", "check_isolated"):
+        for error, code, said in (
+            (KeyboardInterrupt(), 130, "interrupted"),
+            (full, 2, "error: expected free disk space"),
+        ):
+            with monkeypatch.context() as patch:
+                where = publish if moment == "check_isolated" else build
+                patch.setattr(where, moment, lambda *_, error=error, **__: raise_(error))
+                with pytest.raises(SystemExit) as left:
+                    run_command(publish.main, argv)
+            assert left.value.code == code
+            line = capsys.readouterr().err.strip().splitlines()[-1]
+            assert line.startswith(said)
+            after = {path: path.read_bytes() for path in (run / "publish").rglob("*") if path.is_file()}
+            assert set(after) == set(before)
+            assert moment == "check_isolated" or after == before
+
+
+def raise_(error: BaseException) -> None:
+    raise error
 
 
 def test_licences_are_those_of_the_training_data(run: Path) -> None:
@@ -394,9 +491,9 @@ def test_weights_that_were_changed_since(run: Path, tiny_clip: Path) -> None:
 
 
 def test_a_failed_check_stops_before_the_upload(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(folder: Path, record: dict[str, Any]) -> Any:
+    def spoil(folder: Path, record: dict[str, Any], run: Path) -> Any:
         change(folder / RECORD, lambda golden: golden["golden"]["text_vectors"][0].__setitem__(0, 9.0))
-        return checks(folder, record)
+        return checks(folder, record, run)
 
     checks = publish.check_isolated
     monkeypatch.setattr(publish, "check_isolated", spoil)
@@ -516,7 +613,7 @@ def test_verify_passes_what_was_built(built: dict[str, Path], tiny_clip: Path) -
         (
             lambda r: r.pop("golden"),
             "record",
-            "a record without golden vectors, as of a training run: publish it first",
+            "got the model of a training run, .* in .*; publish it first: python -m training.publish RUN",
         ),
         (lambda r: r["golden"]["texts"].pop(), "record", "golden vectors that do not match their texts"),
         (lambda r: r["golden"]["image_vectors"].reverse(), "pairs", "another image model: pair it with me/image"),
@@ -528,6 +625,18 @@ def test_verify_finds_what_is_wrong(
     folder = shutil.copytree(built["text"], tmp_path / "model")
     change(folder / RECORD, how)
     assert re.search(found, failed(verify(folder, image_model=tiny_clip, device="cpu"))[name])
+
+
+def test_verify_of_a_run_and_of_its_model_says_to_publish_first(run: Path, built: dict[str, Path]) -> None:
+    for folder in (run, run / "model"):
+        found = failed(verify(folder, device="cpu"))["record"]
+        assert re.search(
+            rf"got .*training run.* in {folder}; publish it first: python -m training.publish {run} ", found
+        )
+        assert "\n" not in found
+    shutil.copytree(built["text"], run / "publish" / "text")
+    assert f"; verify {run / 'publish' / 'text'}" in failed(verify(run / "model", device="cpu"))["record"]
+    assert not failed(verify(run / "publish" / "text", image_model=built["paired"], device="cpu"))
 
 
 def test_verify_never_raises(built: dict[str, Path], tmp_path: Path) -> None:

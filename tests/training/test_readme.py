@@ -104,7 +104,7 @@ def test_the_block_is_what_the_measured_file_says() -> None:
 
 def test_the_block_names_the_lowest_retention() -> None:
     results = json.loads(readme.MEASURED.read_text(encoding="utf-8"))
-    results["robustness"]["typo"]["retention"] = 0.1234
+    results["robustness"]["typo"]["retention"]["value"] = 0.1234
     assert "the hardest (one typo in each caption) keeps 12.3 %" in readme.block(results)
 
 
@@ -181,6 +181,18 @@ def test_options_in_sentences_exist(doc: Path) -> None:
     known = fields_of(*CONFIGS.values()) | OTHERS
     known |= {name.lstrip("-") for command in COMMANDS.commands.values() for name in options_of(command)}
     assert named <= known
+
+
+def test_options_that_messages_advise_exist() -> None:
+    known = fields_of(*CONFIGS.values()) | OTHERS | {"field", "porcelain", "untracked-files"}  # of git
+    known |= {name.lstrip("-") for command in COMMANDS.commands.values() for name in options_of(command)}
+    for path in [*(ROOT / "training").rglob("*.py"), *(ROOT / "turkish_clip").rglob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        words = [
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        named = {name for text in words for name in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text)}
+        assert named - {name for name in named if name.replace("-", "_") in known} <= known, path
 
 
 def test_python_compiles_and_json_is_json(doc: Path) -> None:

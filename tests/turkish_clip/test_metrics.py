@@ -16,6 +16,8 @@ from turkish_clip.metrics import (
     hubness,
     interval,
     ranks,
+    ratio_interval,
+    recall_by_chance,
     summarise,
     unit,
     with_penalties,
@@ -25,6 +27,33 @@ from turkish_clip.metrics import (
 def naive_rank(scores: list[float], right: list[int]) -> int:
     best = max(scores[i] for i in right)
     return 1 + sum(1 for i, score in enumerate(scores) if i not in right and score >= best)
+
+
+def test_chance_is_what_random_orders_find() -> None:
+    rng = np.random.default_rng(0)
+    relevant = [[0], [1, 2, 3], [4, 5], list(range(30))]
+    found = dict.fromkeys(METRIC_NAMES[:3], 0.0)
+    for _ in range(4000):
+        rank = [int(np.argsort(rng.permutation(30))[right].min()) for right in relevant]
+        for name, k in zip(found, (1, 5, 10)):
+            found[name] += sum(place < k for place in rank) / 4 / 4000
+    assert recall_by_chance(relevant, 30) == pytest.approx(found, abs=0.02)
+    assert recall_by_chance([[0], [1]], 2) == {"recall_at_1": 0.5, "recall_at_5": 1.0, "recall_at_10": 1.0}
+
+
+def test_the_interval_of_a_ratio() -> None:
+    ones, half = np.ones(200, bool), np.tile([False, True], 100)
+    low, high = ratio_interval(half, ones, range(200), bootstrap_samples=500) or (0, 0)
+    assert (low, high) == pytest.approx((0.43, 0.57), abs=0.02)  # 0.5 ± 1.96 · sqrt(0.25 / 200)
+    assert ratio_interval(half, ones, range(200), bootstrap_samples=0) is None
+    nine = np.arange(200) < 9  # of fewer than ten images: (z²/2 + 9 ∓ z·sqrt(9·191/200 + z²/4)) / (200 + z²)
+    assert ratio_interval(nine, nine, range(200), bootstrap_samples=500) == pytest.approx(
+        (0.0239 / 0.0833, 0.0833 / 0.0239), rel=0.01
+    )
+    alone = np.ones(1, bool)
+    assert ratio_interval(alone, alone, [7], bootstrap_samples=1) == pytest.approx((0.2065, 1 / 0.2065), rel=0.001)
+    low, high = ratio_interval(half, ones, np.arange(200) // 20, bootstrap_samples=500) or (0, 0)
+    assert (low, high) == (0.5, 0.5)  # ten images, each with half of its queries
 
 
 def test_ranks_equal_naive_ones_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,28 @@ def test_letters_are_kept_where_the_font_has_them() -> None:
     if missing_letters(TURKISH, font):
         pytest.skip("no font with Turkish letters on this machine")
     assert drawable("çocuğun şemsiyesi", font) == "çocuğun şemsiyesi"
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "' onerror='alert(1)", '"><img src=x onerror=alert(1)>'])
+def test_names_are_no_markup_on_a_sheet(tmp_path: Path, name: str) -> None:
+    tiles = [Tile(paint(tmp_path / "0.png", 0), name)]
+    page = write_sheet(tmp_path / "out.html", tiles, name).read_text(encoding="utf-8")
+    tags = re.findall(r"<(\w+)([^>]*)>", page)
+    assert {tag for tag, _ in tags} <= {
+        "html",
+        "meta",
+        "title",
+        "style",
+        "h1",
+        "main",
+        "figure",
+        "img",
+        "figcaption",
+    } | {"doctype"}
+    assert len([tag for tag, _ in tags if tag == "img"]) == 1
+    assert all(
+        re.fullmatch(r' src="data:image/jpeg;base64,[^"]*" alt="[^"]*"', rest) for tag, rest in tags if tag == "img"
+    )
 
 
 def test_the_suffix_sets_the_format_and_long_sheets_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.run.config import DistillConfig
 from training.run.distributed import is_main_process
 from training.run.objectives import OBJECTIVES
+from training.run.record import locate_model
 from turkish_clip.bank import MIN_TEXTS, BankError, TextBank, write_bank
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.metrics import Vectors, unit
@@ -47,14 +47,12 @@ def build_student(config: DistillConfig, pairs: Pairs, manifest: Manifest) -> Se
     config.shorter_widths(manifest.dim)
     if config.init:
         return _load_init(config, manifest)
-    backbone: str | Path = config.backbone
-    if backbone == "scratch":
-        backbone = config.folder / "backbone"
-        if is_main_process():
-            write_scratch_backbone(backbone, pairs.texts, config)
+    scratch = config.folder / "backbone"
+    if config.backbone == "scratch" and is_main_process():
+        write_scratch_backbone(scratch, pairs.texts, config)
     set_seed(config.seed)
     student = build_text_encoder(
-        backbone,
+        scratch if config.backbone == "scratch" else locate_model(config.backbone, config.folder),
         dim=manifest.dim,
         max_tokens=config.max_tokens,
         revision=config.backbone_revision or None,
@@ -80,7 +78,7 @@ def _load_init(config: DistillConfig, manifest: Manifest) -> SentenceTransformer
     from turkish_clip.encoder import ModelError, load_model, prompt_of
     from turkish_clip.resolve import resolve_models
 
-    spec = resolve_models(config.init, None, revision=config.init_revision or None)
+    spec = resolve_models(locate_model(config.init, config.folder), None, revision=config.init_revision or None)
     set_seed(config.seed)
     student = load_model(spec.text, revision=spec.revision or None, device=device_of(config.device))
     modules = list(student.children())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from training.data.samples import Row, SkippedSample
@@ -75,6 +75,33 @@ class Embedded:
             [content for _, part in parts for content in part.contents],
             [SkippedSample(image_id, error.name, error.reason) for image_id, error in errors],
             frozenset(image_id for image_id, error in errors if isinstance(error, UnreadableImageError)),
+        )
+
+    def usable(self, dtype: str) -> Embedded:
+        """Returns the same with images whose vector is no direction among the skipped ones.
+
+        Args:
+            dtype: in which the vectors are stored; float16 ends at 65,504.
+        """
+        import numpy as np
+
+        with np.errstate(over="ignore"):
+            stored = self.vectors.astype(dtype)
+        finite, anything = np.isfinite(stored).all(axis=1), stored.any(axis=1)
+        if (finite & anything).all():
+            return self
+        kept = np.flatnonzero(finite & anything).tolist()
+        reasons = {
+            place: "the image model gives zeros" if finite[place] else f"the image model gives no numbers of {dtype}"
+            for place in np.flatnonzero(~(finite & anything)).tolist()
+        }
+        skipped = [SkippedSample(self.image_ids[place], self.image_ids[place], why) for place, why in reasons.items()]
+        return replace(
+            self,
+            image_ids=[self.image_ids[place] for place in kept],
+            vectors=self.vectors[kept],
+            contents=[self.contents[place] for place in kept],
+            skipped=[*self.skipped, *skipped],
         )
 
 

@@ -121,10 +121,12 @@ def _weights(config: ImportConfig, dim: int) -> str:
     """Returns the hash of the image model's weights: the given one, else that of the model; empty if unknown."""
     if config.image_model_sha256:
         return "" if config.image_model_sha256 == UNKNOWN else config.image_model_sha256
+    from training.run.record import locate_model
     from turkish_clip.encoder import PROBE, ModelError, load_model
 
     try:
-        model = load_model(config.image_model, revision=config.image_model_revision, device="cpu")
+        name = locate_model(config.image_model, config.folder)
+        model = load_model(name, revision=config.image_model_revision, device="cpu")
     except ModelError as error:
         raise EmbeddingsError(
             f"expected the weights of the image model, to record whose vectors these are, got none: {error}; or give "

@@ -59,13 +59,15 @@ class ShardEmbedder:
 
     def __init__(self, manifest: Manifest, config: EmbedConfig) -> None:
         from training.run.distributed import device_of
+        from training.run.record import locate_model
         from turkish_clip.dual_encoder import weights_sha256
         from turkish_clip.embed import set_weights_dtype
         from turkish_clip.encoder import load_model
 
         self.manifest, self.config = manifest, config
         device = device_of(config.device)
-        self.model = load_model(config.image_model, revision=config.image_model_revision, device=device)
+        name = locate_model(config.image_model, config.folder)
+        self.model = load_model(name, revision=config.image_model_revision, device=device)
         if weights_sha256(self.model) != manifest.weights_sha256:
             raise EmbeddingsError(
                 f"expected the same weights of {config.image_model} on all nodes, got others on one; "
@@ -98,14 +100,16 @@ def embedded_on_cluster(
         EmbeddingsError: a worker failed.
     """
     from training.run.distributed import device_of
+    from training.run.record import locate_model
 
     with ray_session(config.cluster, config.cluster_workers) as ray:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # it warns that chunks are no Arrow type
         device = device_of(config.device)
-        if Path(config.image_model).is_dir():  # workers have another working directory
-            config = dataclasses.replace(config, image_model=str(Path(config.image_model).resolve()))
+        name = locate_model(config.image_model, config.folder)
+        if Path(name).is_dir():  # workers have another working directory
+            config = dataclasses.replace(config, image_model=str(Path(name).resolve()))
         while first := next(chunks, None):
             sends_bytes = bool(first.rows) and not isinstance(first.rows[0].image, Path)
             at_once = config.cluster_workers * (1 if sends_bytes else SHARDS_PER_WORKER)

@@ -166,6 +166,7 @@ class ShardWriter:
             SourceError: too many samples have been skipped so far.
         """
         number, manifest = part.chunk.number, self._manifest
+        part = part.usable(manifest.dtype)
         self._shards[number] = write_shard(
             self._folder,
             number,

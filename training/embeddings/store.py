@@ -133,7 +133,12 @@ class TextEmbeddings:
                 raise EmbeddingsError(
                     f"expected {folder / shard.file} as written, got other bytes; run {manifest.maker} again"
                 )
-        normalised = all(is_unit(_matrix(folder / shard.file, manifest.dim)) for shard in manifest.text_shards)
+        normalised = True
+        for shard in manifest.text_shards:
+            vectors, path = _matrix(folder / shard.file, manifest.dim), folder / shard.file
+            if not np.isfinite(vectors).all():
+                _check_finite(vectors, list(_names(folder, [shard], TEXTS)), path, manifest)
+            normalised = normalised and is_unit(vectors)
         return cls(folder, manifest, IdIndex(_names(folder, manifest.text_shards, TEXTS)), normalised)
 
     def find(self, texts: Iterable[str]) -> NDArray[np.int64]:
@@ -194,13 +199,29 @@ def read_embeddings(
 
 
 def _checked_ids(folder: Path, shard: Shard, manifest: Manifest) -> list[str]:
-    """Returns the image_ids of a shard, after checking its bytes and norms."""
+    """Returns the image_ids of a shard, after checking its bytes, its numbers and its norms."""
     path = folder / shard.file
     if not is_intact(folder, shard):
         raise EmbeddingsError(f"expected {path} as written, got other bytes; run {manifest.maker} again")
-    if manifest.normalised and not is_unit(_matrix(path, manifest.dim)):
+    vectors, image_ids = _matrix(path, manifest.dim), list(_names(folder, [shard], IMAGES))
+    _check_finite(vectors, image_ids, path, manifest)
+    if manifest.normalised and not is_unit(vectors):
         raise EmbeddingsError(f"expected unit vectors in {folder}, as its manifest says, got other norms; embed again")
-    return list(_names(folder, [shard], IMAGES))
+    return image_ids
+
+
+def _check_finite(vectors: NDArray[np.floating], names: Sequence[str], path: Path, manifest: Manifest) -> None:
+    """Checks that no vector of a shard holds NaN or infinity, which would make every figure and weight one, too.
+
+    Raises:
+        EmbeddingsError: one does; the first is named.
+    """
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise EmbeddingsError(
+            f"expected numbers in {path}, got NaN or infinity in {len(bad)} of its {len(vectors)} vectors, the first "
+            f"of {names[int(bad[0])]!r}; delete that file and run {manifest.maker} again"
+        )
 
 
 def _names(folder: Path, shards: Iterable[Shard], kind: ShardKind) -> Iterator[str]:

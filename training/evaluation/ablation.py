@@ -21,8 +21,8 @@ FIGURES = {
     "image→text MRR": ("image_to_text", "mrr"),
     "text→image hubness": ("hubness", "text_to_image"),
     "image→text hubness": ("hubness", "image_to_text"),
-    "retention, no Turkish letters": ("robustness", "ascii", "retention"),
-    "retention, one typo": ("robustness", "typo", "retention"),
+    "retention, no Turkish letters": ("robustness", "ascii", "retention", "value"),
+    "retention, one typo": ("robustness", "typo", "retention", "value"),
     "accuracy among candidates": ("temperature", "accuracy"),  # of labels or captions
     "binding": ("probes", "binding", "student", "value"),
     "relation": ("probes", "relation", "student", "value"),

@@ -14,6 +14,7 @@ from PIL import Image
 
 from training.data.samples import Row
 from training.evaluation.corruptions import CORRUPTION_TITLES
+from training.evaluation.results import few_images
 from training.run.config import EvaluateConfig
 from turkish_clip.atomic import write_text
 from turkish_clip.images import ImageError
@@ -50,12 +51,17 @@ DIRECTIONS = (("text_to_image", "text → image"), ("image_to_text", "image → 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of a chart: a metric as a fraction with its confidence interval, and which text encoder it is of."""
+    """One bar of a chart: a metric as a fraction with its confidence interval, and which text encoder it is of.
+
+    Attributes:
+        chance: the value of a random order; None where it was not reckoned, as of the teacher reference.
+    """
 
     label: str
     who: str
     value: float
     interval: tuple[float, float] | None
+    chance: float | None = None
 
 
 def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence[Row], split: Split) -> Path:
@@ -74,6 +80,8 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         path,
         "report.html.jinja",
         results=results,
+        few=few_images(results["images"]),
+        recalls=dict(list(METRIC_LABELS.items())[:3]),
         bars=bars(results),
         corrections=corrections(results),
         curve=curve(config.folder / "log.jsonl"),
@@ -119,8 +127,8 @@ def bars(results: dict[str, Any]) -> dict[str, list[Bar]]:
         for metric, label in METRIC_LABELS.items():
             for who, key in (("Turkish text encoder", direction), ("teacher reference", f"teacher_{direction}")):
                 if key in results:
-                    measured = results[key]
-                    chart.append(Bar(label, who, measured[metric], measured["ci95"].get(metric)))
+                    measured, chance = results[key], results.get("chance", {}).get(key, {})
+                    chart.append(Bar(label, who, measured[metric], measured["ci95"].get(metric), chance.get(metric)))
         charts[title] = chart
     return charts
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from training.run.source import Source
 
 RESULTS = "results.json"
+FEW_IMAGES = 100  # of which figures say little
 MEASURED = ("dataset", "split", "images", "captions", "text_to_image", "image_to_text")  # in a model's record, too
 # The options that decide which images of a source are its test images.
 SPLIT_OPTIONS = ("split_seed", "test_fraction", "validation_fraction")
@@ -34,12 +35,14 @@ class Figures:
         images: number of images.
         captions: number of distinct Turkish captions.
         teacher_captions: number of distinct English captions.
+        chance: direction → recall of a random order; None where it was not reckoned.
     """
 
     images: int
     captions: int
     text_to_image: Retrieval
     image_to_text: Retrieval
+    chance: dict[str, dict[str, float]] | None = None
     teacher_captions: int | None = None
     teacher_text_to_image: Retrieval | None = None
     teacher_image_to_text: Retrieval | None = None
@@ -63,16 +66,26 @@ class FineTuning:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A mean or ratio, and the ends of its 95 % interval from a bootstrap over images; None without one."""
+
+    value: float
+    ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Corrupted(Retrieval):
     """Text → image retrieval with corrupted captions.
 
     Attributes:
-        changed: fraction of the captions that the corruption changes.
-        retention: recall@1 of the changed captions as a fraction of their clean recall@1.
+        changed: number of captions that the corruption changes.
+        found: how many of these found their image before they were changed.
+        retention: recall@1 of the changed captions as a fraction of their clean recall@1; None where none was found.
     """
 
-    changed: float
-    retention: float
+    changed: int
+    found: int
+    retention: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -81,14 +94,6 @@ class Hubness:
 
     text_to_image: float
     image_to_text: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean, and the ends of its 95 % interval from a bootstrap over images; None without one."""
-
-    value: float
-    ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +216,7 @@ class Results(Figures, Probed):
         wall_seconds: by command.
     """
 
-    FORMAT: ClassVar[int] = 4  # 3 had no correction of hubs, 2 no probes; files of format 1 have no number
+    FORMAT: ClassVar[int] = 5  # 4 had no chance and no counts of changed captions; files of format 1 have no number
 
     model: str
     weights_sha256: str
@@ -251,6 +256,16 @@ class Results(Figures, Probed):
     def as_json(self) -> dict[str, Any]:
         """Returns what results.json holds."""
         return as_json(self)
+
+
+def few_images(images: int) -> str:
+    """Returns the sentence that stands beside the figures of a small test; empty for a large one.
+
+    >>> few_images(89), few_images(100)
+    ('only 89 images: these figures say little', '')
+    """
+    few = f"only {images} image{'s' if images != 1 else ''}: these figures say little"
+    return few if images < FEW_IMAGES else ""
 
 
 def measured_part(results: Results) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.data.samples import Row
 from training.embeddings.store import deduplicate
 from training.evaluation.corruptions import CORRUPTIONS
-from training.evaluation.results import Corrupted, Csls, Figures, HubCorrected, Hubness
+from training.evaluation.results import Corrupted, Csls, Estimate, Figures, HubCorrected, Hubness
 from training.pairs.teacher import NoTowerError, Teacher
 from training.run.config import EvaluateConfig
 from turkish_clip.metrics import (
@@ -24,6 +25,8 @@ from turkish_clip.metrics import (
     hub_scores,
     hubness,
     ranks,
+    ratio_interval,
+    recall_by_chance,
     unit,
     with_penalties,
 )
@@ -92,6 +95,10 @@ def figures(
         captions=len(relevance.texts),
         text_to_image=split.text_to_image,
         image_to_text=split.image_to_text,
+        chance={
+            "text_to_image": recall_by_chance(relevance.images_of, len(relevance.texts_of)),
+            "image_to_text": recall_by_chance(relevance.texts_of, len(relevance.images_of)),
+        },
     )
     without = sum(not row.english for row in rows)
     if teacher is None or without:
@@ -173,10 +180,28 @@ def measure_robustness(student: SentenceTransformer, split: Split, config: Evalu
         measured = relevance.text_to_image(texts, split.images, bootstrap_samples=config.bootstrap_samples)
         changed = np.array([text != written for text, written in zip(corrupted, relevance.texts)])
         hit = ranks(texts, split.images, relevance.images_of) == 1
-        before = clean[changed].sum()
-        retention = float(hit[changed].sum() / before) if before else float(not changed.any())
-        results[name] = Corrupted(**vars(measured), changed=float(changed.mean()), retention=retention)
+        found = int(clean[changed].sum())
+        results[name] = Corrupted(
+            **vars(measured),
+            changed=int(changed.sum()),
+            found=found,
+            retention=_retention(hit, clean, changed, relevance, config) if found else None,
+        )
     return results
+
+
+def _retention(
+    hit: NDArray[np.bool_],
+    clean: NDArray[np.bool_],
+    changed: NDArray[np.bool_],
+    relevance: Relevance,
+    config: EvaluateConfig,
+) -> Estimate:
+    """Returns how many changed captions find their image, as a fraction of those that did before, with its interval."""
+    owners = np.array([images[0] for images in relevance.images_of])[changed]
+    parts, wholes = hit[changed], clean[changed]
+    ends = ratio_interval(parts, wholes, owners.tolist(), bootstrap_samples=config.bootstrap_samples)
+    return Estimate(float(parts.sum() / wholes.sum()), ends)
 
 
 def measure_hub_corrected(split: Split, bank: TextBank, config: EvaluateConfig) -> HubCorrected:

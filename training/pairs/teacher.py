@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from training.embeddings.store import TextEmbeddings
-from training.run.record import RunError
+from training.run.record import RunError, locate_model
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import Vectors, unit
@@ -120,7 +120,8 @@ def load_text_tower(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> Se
     from turkish_clip.encoder import load_model
 
     device = device_of(config.device)
-    teacher = load_model(config.image_model, revision=config.image_model_revision, device=device)
+    name = locate_model(config.image_model, config.folder)
+    teacher = load_model(name, revision=config.image_model_revision, device=device)
     if weights_sha256(teacher) != embeddings.manifest.weights_sha256:
         raise RunError(
             f"expected the image model that {embeddings.folder} was made with, got other weights in "

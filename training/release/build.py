@@ -14,11 +14,11 @@ import turkish_clip.verify
 from training.evaluation.published import BENCHMARK_FORMAT, published_tests
 from training.evaluation.results import Results, measured_part, read_model_bank, read_model_record
 from training.release.card import AboutModel, Named, card_fields, render, sources_of, trained_image_model
-from training.release.checks import CHECKOUT, is_tracked
+from training.release.checks import is_tracked, others_have
 from training.release.isolated import run_isolated
 from training.run.config import PublishConfig
 from training.run.provenance import commit_of
-from training.run.record import RunError, RunRecord
+from training.run.record import CHECKOUT, RunError, RunRecord, locate_model
 from turkish_clip.atomic import atomic_folder, write_text
 from turkish_clip.bank import write_bank
 from turkish_clip.dual_encoder import image_side_of, weights_sha256
@@ -147,7 +147,7 @@ def _load_image_model(config: PublishConfig, trained_for: ImageModel) -> Sentenc
     """Loads the image model by its published name, and checks that it has the weights that the run was trained with."""
     from turkish_clip.encoder import load_model
 
-    name = config.image_model_id or trained_for.id
+    name = config.image_model_id or locate_model(trained_for.id, config.folder)
     image = load_model(name, revision="" if config.image_model_id else trained_for.revision, device="cpu")
     if weights_sha256(image) != trained_for.weights_sha256:
         raise RunError(
@@ -177,6 +177,7 @@ def _about_model(
         + (f", beside {_class_of(model[0].sub_modules['image'][0])}" if config.paired else ""),
         requires=requirements(image_side_of(model)[0].config.model_type) if config.paired else REQUIRES,
         image_model=_published_image_model(config, trained_for),
+        others_have_images=bool(config.image_model_id) or others_have(trained_for, config.folder),
         images_are_unit=images_are_unit,
         year=datetime.datetime.now(tz=datetime.timezone.utc).year,
         matryoshka=read_model_record(config.folder / MODEL_FOLDER).matryoshka or (),
@@ -199,7 +200,7 @@ def _published_image_model(config: PublishConfig, trained_for: ImageModel) -> Na
         return Named(config.image_model_id, True, commit_of(config.image_model_id))
     if trained_for.revision:
         return Named(trained_for.id, True, trained_for.revision)
-    path = Path(trained_for.id).resolve()
+    path = Path(locate_model(trained_for.id, config.folder)).resolve()
     return Named(str(path.relative_to(CHECKOUT)) if is_tracked(path) else path.name, False)
 
 
@@ -234,19 +235,20 @@ def gives_unit_vectors(image: SentenceTransformer) -> bool:
     return bool(abs(vectors - unit(vectors)).max() < TEXT_TOLERANCE)
 
 
-def check_isolated(folder: Path, record: RunRecord) -> list[dict[str, Any]]:
+def check_isolated(folder: Path, record: RunRecord, run: Path) -> list[dict[str, Any]]:
     """Runs the checks of turkish_clip.verify in an isolated process without network; returns each check as JSON.
 
     Args:
         folder: the built folder.
         record: of the run, which names the image model.
+        run: the run folder, from which a relative path to the image model may start.
 
     Raises:
         RunError: the process itself failed, or took too long.
     """
     log.info("checking %s in an isolated offline process with plain sentence-transformers", folder)
     trained_for = trained_image_model(record)
-    argv = [str(folder), "--image-model", trained_for.id, "--json"]
+    argv = [str(folder), "--image-model", locate_model(trained_for.id, run), "--json"]
     argv += ["--image-revision", trained_for.revision] if trained_for.revision else []
     try:
         done = run_isolated(Path(turkish_clip.verify.__file__), *argv, offline=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import math
 import re
@@ -16,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training.embeddings.manifest import Manifest
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.published import read_baselines, read_notes
-from training.evaluation.results import Estimate, Results
+from training.evaluation.results import Estimate, Results, few_images
 from training.run.config import DistillConfig, EmbedConfig, PublishConfig
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import full_id
@@ -73,6 +74,8 @@ def render(fields: dict[str, Any]) -> str:
         "figure": lambda value: f"{value:.3f}",
         "cells": cells,
         "estimate": estimate,
+        "percent": percent,
+        "code": code,
         "recall": lambda figures: estimate(Estimate(figures.recall_at_1, figures.ci95.get("recall_at_1"))),
         "difference": lambda shift: estimate(shift, signed=True) if shift else "–",
         "row": lambda values: " / ".join("–" if value is None else f"{value:.3f}" for value in values),
@@ -126,7 +129,7 @@ class Named:
     @property
     def link(self) -> str:
         """The name in Markdown, as a link if it is on the Hub."""
-        return f"[{self.name}]({self.root}/{full_id(self.name)})" if self.on_hub else f"`{self.name}`"
+        return f"[{self.name}]({self.root}/{full_id(self.name)})" if self.on_hub else f"`{code(self.name)}`"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +140,7 @@ class AboutModel:
         parameters: their number.
         requires: library → the oldest version that loads it.
         image_model: under its public name.
+        others_have_images: whether others can load the image model by itself, and so use the text encoder alone.
         images_are_unit: whether the image model itself gives vectors of norm 1.
         year: of publication.
         matryoshka: the shorter widths that it was trained for, descending.
@@ -149,9 +153,25 @@ class AboutModel:
     architecture: str
     requires: dict[str, str]
     image_model: Named
+    others_have_images: bool
     images_are_unit: bool
     year: int
     matryoshka: Sequence[int] = ()
+
+
+def plain(text: str) -> str:
+    """Returns a text of data, such as the name of a folder or a probe, as Markdown shows it: no HTML, link or cell.
+
+    >>> plain("<img src=x> | mavi")
+    '&lt;img src=x&gt; / mavi'
+    """
+    text = html.escape(" ".join(text.replace("|", "/").split()), quote=False)
+    return re.sub(r"([\[\]`*])", r"\\\1", text)
+
+
+def code(text: str) -> str:
+    """Returns a text as it may stand between backticks in a cell of a table."""
+    return " ".join(text.replace("|", "/").replace("`", "'").split())
 
 
 def _embeddings_command(config: PublishConfig, record: RunRecord) -> str:
@@ -228,18 +248,15 @@ def card_fields(
         "license": config.license,
         "paired": config.paired,
         "paired_id": config.paired_id,
-        "text_link": Named(config.text_id, True).link,
+        "text_link": Named(config.text_id, True).link if config.text_id and model.others_have_images else "",
         **_based_on(config, record, model.image_model),
         "hub_data": [source.name for source in data if source.on_hub],
-        "own_images": [source.name for source in data if not source.on_hub and not is_mini(source.name)],
+        "own_images": [plain(source.name) for source in data if not source.on_hub and not is_mini(source.name)],
         "has_teacher_reference": any(test["figures"].teacher_captions for test in measured),
         "has_intervals": bool(results.text_to_image.ci95),
         "embeddings_command": _embeddings_command(config, record),
         "project": PROJECT,
-        "data": [
-            {"source": source, "license": terms.replace("|", "/")}
-            for source, terms in zip(data, licences(config, record))
-        ],
+        "data": [{"source": source, "license": plain(terms)} for source, terms in zip(data, licences(config, record))],
         "metrics": [{"key": key, "label": label} for key, label in METRIC_LABELS.items()],
         "directions": DIRECTIONS,
         "tests": measured,
@@ -247,6 +264,7 @@ def card_fields(
         "widths": {width: figures.text_to_image.recall_at_10 for width, figures in results.widths.items()},
         "full_width": results.text_to_image.recall_at_10,
         "clean": results.text_to_image.recall_at_1,
+        "captions": results.captions,
         "corruptions": [{"label": label, **vars(results.robustness[name])} for label, name in CORRUPTION_TITLES],
         "probes": _named(results.probes),
         "prompts": results.prompts,
@@ -261,14 +279,14 @@ def card_fields(
         "recipe": recipe(record),
         "weights_sha256": results.weights_sha256,
         "captions_sha256": record.inputs.captions_sha256,
-        "author": config.author or owner,
+        "author": " ".join((config.author or owner).replace("`", "'").split()),
         "citation_key": re.sub(r"\W+", "_", name),
     }
 
 
 def _named(records: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the fields of records with their names, as the cells of a table can hold these."""
-    return [{"name": name.replace("|", "/"), **vars(record)} for name, record in records.items()]
+    return [{"name": plain(name), **vars(record)} for name, record in records.items()]
 
 
 def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> dict[str, Any]:
@@ -353,6 +371,18 @@ def estimate(measured: Estimate, *, signed: bool = False) -> str:
     return f"{number % measured.value}{ends}"
 
 
+def percent(measured: Estimate | None) -> str:
+    """Returns an estimate in percent with its interval; a dash for none.
+
+    >>> percent(Estimate(0.5, (0.25, 0.755))), percent(Estimate(1.5)), percent(None)
+    ('50.0 % (25.0–75.5)', '150.0 %', '–')
+    """
+    if measured is None:
+        return "–"
+    ends = f" ({100 * measured.ci95[0]:.1f}–{100 * measured.ci95[1]:.1f})" if measured.ci95 else ""
+    return f"{100 * measured.value:.1f} %{ends}"
+
+
 def test_sets(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     """Returns the card's test sets: each source with test images, or the only source.
 
@@ -364,10 +394,11 @@ def test_sets(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     return [
         {
             "name": source.name,
-            "label": f"The miniature world ({source.name})" if is_mini(source.name) else source.name,
+            "label": plain(f"The miniature world ({source.name})" if is_mini(source.name) else source.name),
             "type": source.name if source.on_hub else "local",
             "revision": source.revision,
             "figures": by_source[options["captions"]],
+            "few": few_images(by_source[options["captions"]].images),
         }
         for source, options in zip(sources_of(record), record.sources)
         if options["captions"] in by_source

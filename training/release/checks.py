@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.results import Results
 from training.release.card import licences, not_finite, public_name, sources_of
+from training.release.licences import LICENCES, LISTED_AT, near_licences
 from training.run.config import PublishConfig
 from training.run.provenance import git_state
-from training.run.record import RunRecord
+from training.run.record import CHECKOUT, RunRecord, locate_model
+from turkish_clip.errors import one_line
 from turkish_clip.metrics import METRIC_NAMES
 from turkish_clip.records import ImageModel
 
 ENOUGH_IMAGES = 50  # among fewer images, recall@10 is high by chance
-LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")  # the form of the Hub's licence ids
-CHECKOUT = Path(__file__).parents[2]
 
 
 def failed_checks(config: PublishConfig, record: RunRecord, results: Results) -> list[str]:
@@ -28,7 +27,7 @@ def failed_checks(config: PublishConfig, record: RunRecord, results: Results) ->
         record: of the finished run.
         results: of its model.
     """
-    return [*_run_failures(record, results), *_recipe_failures(config, record)]
+    return [*_run_failures(record, results), *recipe_failures(config, record)]
 
 
 def _run_failures(record: RunRecord, results: Results) -> list[str]:
@@ -81,11 +80,15 @@ def _is_chance(results: Results) -> bool:
     return bool(results.images >= ENOUGH_IMAGES and low <= 10 / results.images)
 
 
-def _recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
-    """Returns the failed checks of the configured licences, Hub ids and image model."""
+def recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
+    """Returns the failed checks of the configured licences, Hub ids and image model, which need no results.
+
+    Args:
+        config: gives ids and licences.
+        record: of the run.
+    """
     failures = []
-    if not LICENSE.fullmatch(config.license):
-        failures.append(f"no licence id for the weights ({config.license!r}); add --license, for example apache-2.0")
+    failures += license_failures(config.license) + _id_failures(config)
     image_model = record.inputs.image_model
     if image_model is not None:
         if not image_model.weights_sha256:
@@ -98,10 +101,10 @@ def _recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
             for source, terms in zip(sources_of(record), licences(config, record))
             if not terms
         ]
-        if not config.paired and not config.image_model_id and not _others_have(image_model):
+        if not config.paired and not config.image_model_id and not others_have(image_model, config.folder):
             failures.append(
-                f"the image model is the folder {public_name(image_model.id)}, which nobody else has; "
-                "publish the pair with --paired, or upload it and name it with --image_model_id"
+                f"the image model is the folder {public_name(image_model.id)}, which nobody else has; publish the "
+                "pair with --paired and --paired_id OWNER/NAME, or upload it and name it with --image_model_id"
             )
     kind, other = ("paired_id", config.model_id) if config.paired else ("model_id", config.paired_id)
     if not config.repository:
@@ -111,17 +114,52 @@ def _recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
             f"{other} is the id of the {'text encoder' if config.paired else 'pair'}; push to another, or "
             f"{'leave out' if config.paired else 'add'} --paired"
         )
-    if config.paired and not config.text_id:
-        failures.append("no Hub id of the text encoder for the pair's card; add --model_id")
     owners = {name.partition("/")[0] for name in (config.repository, config.model_id, config.paired_id) if name}
     if len(owners) > 1:
         failures.append(f"ids of several owners ({', '.join(sorted(owners))}); give --model_id and --paired_id as well")
     return failures
 
 
-def _others_have(image_model: ImageModel) -> bool:
-    """Returns whether others can load the image model: from the Hub, or from a clone of this repository."""
-    return bool(image_model.revision) or is_tracked(Path(image_model.id))
+def license_failures(name: str) -> list[str]:
+    """Returns the failed check of the licence of the weights, which has to be one that the Hub knows."""
+    if not name:
+        return ["no licence id for the weights (''); add --license, for example apache-2.0"]
+    if name in LICENCES:
+        return []
+    near = near_licences(name)
+    offered = f"did you mean {', '.join(near)}?" if near else "with other, say in --limits which it is;"
+    return [f"the Hub has no licence {name!r} for the weights, and would refuse the card; {offered} see {LISTED_AT}"]
+
+
+def _id_failures(config: PublishConfig) -> list[str]:
+    """Returns the failed checks of the form of ids, and of an image model's id that is a folder here."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    failures = []
+    for name in ("push", "model_id", "paired_id", "image_model_id"):
+        value = getattr(config, name)
+        try:
+            validate_repo_id(value or "a/b")
+        except HFValidationError as error:
+            reason = one_line(error).partition(": ")[2]
+            failures.append(f"the Hub has no id such as {value!r} of {name} ({reason}); correct it")
+    if config.image_model_id and Path(config.image_model_id).exists():
+        failures.append(
+            f"{config.image_model_id} of image_model_id is a folder here, which others don't have; give the id that it "
+            "has on the Hub, or publish the pair, which holds it, with --paired"
+        )
+    return failures
+
+
+def others_have(image_model: ImageModel, run: Path) -> bool:
+    """Returns whether others can load the image model: from the Hub, or from a clone of this repository.
+
+    Args:
+        image_model: that the run was trained for.
+        run: the run folder, from which a relative path to it may start.
+    """
+    return bool(image_model.revision) or is_tracked(Path(locate_model(image_model.id, run)))
 
 
 def is_tracked(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from training.run.command import is_disk_full
 from turkish_clip.errors import InputError
 from turkish_clip.verify import RECORD
 
@@ -144,6 +145,8 @@ def _insist(call: Callable[[], Result], where: str, attempts: int = ATTEMPTS) ->
             ) from error
         except (HTTPError, ConnectionError, TimeoutError, RuntimeError) as error:
             cause = error.__cause__ or error if isinstance(error, RuntimeError) else error  # wrapped if of a large file
+            if is_disk_full(error):  # of this machine: the client keeps parts of large files
+                raise
             status = _status(cause)
             if status is not None and status not in BUSY:
                 raise _refused(cause, status, where) from error

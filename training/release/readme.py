@@ -66,17 +66,18 @@ def block(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", lowest_retention(results["robustness"]), "", END])
 
 
-def lowest_retention(robustness: dict[str, dict[str, float]]) -> str:
+def lowest_retention(robustness: dict[str, dict[str, Any]]) -> str:
     """Returns a sentence about the corruption of captions that costs the most recall@1.
 
     Args:
         robustness: the corruption's name → its figures, as in results.json.
     """
-    lowest = min(robustness, key=lambda name: robustness[name]["retention"])
+    retained = {name: found["retention"]["value"] for name, found in robustness.items() if "retention" in found}
+    lowest = min(retained, key=lambda name: retained[name])
     label = next(label for label, name in CORRUPTION_TITLES if name == lowest)
     return (
         f"Of {len(robustness)} ways to write the captions otherwise, the hardest ({label}) keeps "
-        f"{100 * robustness[lowest]['retention']:.1f} % of the text → image recall@1 of the captions that it changes; "
+        f"{100 * retained[lowest]:.1f} % of the text → image recall@1 of the captions that it changes; "
         "`report.html` lists all of them."
     )
 

@@ -24,6 +24,7 @@ from turkish_clip.errors import InputError, one_line, printable
 from turkish_clip.terminal import as_json as json_line
 from turkish_clip.terminal import lenient_output, log_to_stderr
 
+NETWORK_CLIENTS = ("huggingface_hub", "httpx", "httpx2", "requests", "urllib3", "aiohttp")
 DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
 
 
@@ -81,6 +82,8 @@ def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
             _exit(f"expected all {world_size()} processes to go on, got one that ended; see why above, and --resume")
         if is_disk_full(error):
             _exit(f"expected free disk space, got a full disk ({_first_line(error)}); free some and run it again")
+        if (reason := network_failure(error)) is not None:
+            _exit(f"expected an answer from the network, got {reason}; check the connection, and run it again")
         if isinstance(error, OSError):
             _exit(f"expected to read and write files, got {_first_line(error)}; check the path and its permissions")
         raise
@@ -121,6 +124,17 @@ def is_disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def network_failure(error: BaseException | None) -> str | None:
+    """Returns the first line of an error, or of a cause of it, that comes from the network; None for others."""
+    while error is not None:
+        library, name = type(error).__module__.partition(".")[0], type(error).__name__
+        lost = isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, BrokenPipeError)
+        if lost or library in NETWORK_CLIENTS or name == "DatasetNotFoundError":
+            return f"{name}: {_first_line(error)}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def quiet_hosts() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from training.run.objectives import OBJECTIVES
-from training.run.recipe import Config, ConfigError, option, read_config
+from training.run.recipe import MAX_SEED, Config, ConfigError, option, read_config
 from training.run.source import SourceConfig
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -190,7 +190,7 @@ class DistillConfig(EmbeddingsConfig):
     gradient_accumulation: int = option(1, "micro-batches that a process divides its part of a batch into", low=1)
     bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
     compile: bool = option(False, "compile the encoder (torch.compile): a slow start that pays off in long runs")
-    seed: int = option(0, "seed of the weights, the order and the augmentation", low=0)
+    seed: int = option(0, "seed of the weights, the order and the augmentation", low=0, high=MAX_SEED)
     resume: bool = option(False, "continue from the last checkpoint of the run")
 
     def __post_init__(self) -> None:
@@ -277,7 +277,7 @@ class EvaluateConfig(EmbeddingsConfig):
     model: str = option("", "Hub id or folder of the text encoder; empty: RUN/model")
     split: str = option("test", "split to measure on", choices=("train", "validation", "test"))
     text_batch_size: int = option(256, "texts per batch", low=1)
-    bootstrap_samples: int = option(1000, "bootstrap samples of the 95 % intervals", low=0)
+    bootstrap_samples: int = option(1000, "bootstrap samples of the 95 % intervals", low=0, high=1_000_000)
     report_queries: int = option(12, "Turkish queries shown in the report", low=0)
 
 
@@ -288,6 +288,14 @@ class LeakageConfig(SourceConfig):
     benchmark: str = option("", "file of the benchmark's image names or ids, one per line")
     split: str = option("train", "split of the source to search", choices=("train", "validation", "test"))
     json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.benchmark:
+            raise ConfigError(
+                "expected 'benchmark' to name a list of image names or ids, got nothing; add --benchmark FILE, with "
+                "one name or id a line"
+            )
 
 
 BENCHMARK_TASKS = (
@@ -355,8 +363,8 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
         (CLOSED_FORM, *OBJECTIVES), "objectives to compare, separated by commas; closed_form: mse with no training"
     )
     split: str = option("validation", "split to compare on", choices=("train", "validation", "test"))
-    seeds: tuple[int, ...] = option((0, 1, 2), "seeds to train with, separated by commas")
-    sizes: tuple[int, ...] = option((0,), "numbers of training images, separated by commas, at equal steps; 0: all")
+    seeds: tuple[int, ...] = option((0, 1, 2), "seeds to train with, separated by commas", low=0, high=MAX_SEED)
+    sizes: tuple[int, ...] = option((0,), "numbers of training images, comma-separated, at equal steps; 0: all", low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -367,7 +375,7 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
                 f"expected 'objectives' out of {', '.join(known)}, got {unknown or 'none'}; choose among them"
             )
         self.check_matryoshka(*self.objectives)
-        if not self.seeds or not self.sizes or min(self.sizes) < 0:
+        if not self.seeds or not self.sizes:
             raise ConfigError(
                 f"expected 'seeds' and 'sizes', got {self.seeds} and {self.sizes}; give at least one each"
             )
@@ -413,7 +421,7 @@ class PretrainConfig(SourceConfig):
     bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
     half: bool = option(False, "save the weights in float16, at half the size; they load as float32")
     device: str = option("auto", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
-    seed: int = option(0, "seed of the weights, the order and the augmentation", low=0)
+    seed: int = option(0, "seed of the weights, the order and the augmentation", low=0, high=MAX_SEED)
     resume: bool = option(False, "continue from the last checkpoint of the run")
     json: bool = option(False, "print the result as one JSON object on stdout")
 
@@ -442,7 +450,7 @@ class PublishConfig(SourceConfig):
     paired: bool = option(False, "publish text encoder and image model as one pair, in place of the text encoder alone")
     model_id: str = option("", "Hub id of the text encoder, as the card names it; empty: that of push")
     paired_id: str = option("", "Hub id of the pair, as the card names it; empty: none")
-    image_model_id: str = option("", "Hub id of the image model, for a run that used a folder; empty: that of the run")
+    image_model_id: str = option("", "Hub id of a copy of the image model, for a run that used a folder; empty: none")
     license: str = option("", "licence of the weights, as the Hub abbreviates it, for example apache-2.0")
     author: str = option("", "author to cite; empty: the owner in the Hub id")
     limits: str = option("", "sentence for the limits on the model card: what is particular to this model")

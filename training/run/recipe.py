@@ -33,6 +33,8 @@ KINDS: dict[Any, tuple[str, str]] = {  # of a field's value: its name in --help,
 RECORDS = ("", "a list of records, as a recipe has them,")
 MAX_DEPTH = 8  # a recipe has lists of records of lists
 PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in "str null bool int float timestamp seq map merge value".split()}
+MAX_SEED = (1 << 32) - 1  # of NumPy, which the trainer seeds as well
+MAX_INTEGER = (1 << 53) - 1  # larger ones are no sizes or counts; floats hold all up to here
 SHOWN_VALUE = 80  # letters of a value in an error
 HELP_WIDTH, HELP_INDENT = 100, 35
 
@@ -141,6 +143,11 @@ def _split(argv: list[str], names: Mapping[str, str], types: Mapping[str, Any]) 
         key = names[key]
         if not equals:
             if types[key] is bool and (not words or words[0].lower() not in BOOLEANS):
+                if words and not _may_follow(words[0]):
+                    raise ConfigError(
+                        f"expected true or false after {word}, or nothing, got {words[0]!r}, which is no recipe; "
+                        f"write {word} true, or leave the value out"
+                    )
                 value = "true"
             elif not words or words[0].startswith("--"):
                 found = words[0] if words else "the end of the command line"
@@ -149,6 +156,13 @@ def _split(argv: list[str], names: Mapping[str, str], types: Mapping[str, Any]) 
                 value = words.pop(0)
         options.append((key, value))
     return recipe, options
+
+
+def _may_follow(word: str) -> bool:
+    """Returns whether a word may stand after a true-or-false option without a value: an option, or a recipe."""
+    if word.startswith("--") or "=" in word or "/" in word or word.endswith((".yaml", ".yml")) or Path(word).exists():
+        return True
+    return any((folder / f"{word}.yaml").is_file() for folder in (RECIPES.parent, RECIPES))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -262,6 +276,8 @@ def _as_type(value: Any, kind: Any) -> Any:
         if str(value).lower() not in BOOLEANS:
             raise ValueError
         return BOOLEANS[str(value).lower()]
+    if kind is int and isinstance(value, str):
+        return int(value)
     if kind in (int, float):
         number = kind(value)
         if isinstance(value, bool) or not math.isfinite(number) or number != float(value):
@@ -286,10 +302,15 @@ def _allowed(metadata: Mapping[str, Any]) -> str:
 
 def _check_allowed(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
-    if (choices and value not in choices) or not (low is None or low <= value) or not (high is None or value <= high):
-        allowed = _allowed(metadata)
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, int) and not isinstance(one, bool) and high is None and abs(one) > MAX_INTEGER:
+            allowed = f"at most {MAX_INTEGER}"
+        elif (choices and one not in choices) or (low is not None and one < low) or (high is not None and one > high):
+            allowed = _allowed(metadata)
+        else:
+            continue
         raise ConfigError(
-            f"expected {name!r} to be {allowed}, got {_shown(value)}; change it in the recipe or by --{name}"
+            f"expected {name!r} to be {allowed}, got {_shown(one)}; change it in the recipe or by --{name}"
         )
 
 

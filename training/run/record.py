@@ -6,18 +6,26 @@ import dataclasses
 import json
 import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 from training.run.distributed import is_main_process, rank
 from training.run.provenance import GitState, Machine, git_state, library_versions, machine
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, printable
 from turkish_clip.ownership import check_replaceable
 from turkish_clip.records import ImageModel, read_record, write_record
-from turkish_clip.resolve import MODEL_FOLDER, RUN_RECORD
+from turkish_clip.resolve import (
+    MODEL_FOLDER,
+    RUN_RECORD,
+    UnreachableError,
+    image_model_folder,
+    is_on_this_machine,
+)
 
 log = logging.getLogger("training")
 LOG = "log.jsonl"
+CHECKOUT = Path(__file__).parents[2]
 NOT_COMPARED = ("resume", "json", "max_skipped_fraction", "captions_license", "captions_streaming")  # change no result
 
 
@@ -209,6 +217,34 @@ def open_run(config: Any) -> Run:
                 f"{record.config.get(key)!r}; resume with the same, or start another --run"
             )
     return Run(folder, True, settings)
+
+
+def locate_model(name: str, run: Path) -> str:
+    """Returns what to load for a model that a recipe or a run names: the name, or the folder that it means elsewhere.
+
+    A relative folder starts in the current folder. Where it is not there, and no model of the Hub's cache is meant, it
+    may start in a folder above the run, where the run was made, or in this checkout, as in the built-in recipes.
+
+    Args:
+        name: Hub id or folder.
+        run: the run folder.
+    """
+    try:
+        if not name or Path(name).is_absolute() or is_on_this_machine(name):
+            return name
+    except UnreachableError:  # not the form of a Hub id
+        pass
+    found = image_model_folder(run, name)
+    if found == name:
+        found = image_model_folder(CHECKOUT / "run", name)
+    if found != name:
+        _say_once(f"{printable(name)} is not in this folder: read from {printable(found)}")
+    return found
+
+
+@cache
+def _say_once(message: str) -> None:
+    log.info("%s", message)
 
 
 def check_outputs(folder: Path, *names: str) -> None:

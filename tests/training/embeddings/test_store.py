@@ -72,6 +72,29 @@ def test_embeddings_are_found_in_any_order(
     assert embeddings.unit_rows([]).shape == (0, DIM)
 
 
+@pytest.mark.parametrize(("place", "value"), [(0, np.nan), (9, np.inf), (22, -np.inf)])
+def test_a_stored_vector_that_is_no_number_is_named(
+    embeddings: ImageEmbeddings, vectors: np.ndarray, tmp_path: Path, place: int, value: float
+) -> None:
+    folder, start = embeddings.folder, 0
+    vectors[place, 3] = value
+    shards = []
+    for shard in embeddings.manifest.shards:
+        end = start + shard.images
+        shards.append(write_shard(folder, shard.number, NAMES[start:end], vectors[start:end], ""))
+        bad = shards[-1].file if start <= place < end else ""
+        if bad:
+            expected = (
+                f"expected numbers in .*{bad}, got NaN or infinity in 1 of its {shard.images} vectors, the first "
+            )
+        start = end
+    replace(embeddings.manifest, shards=tuple(shards)).write(folder)
+    with pytest.raises(
+        EmbeddingsError, match=f"{expected}of '{NAMES[place]}'; delete that file and run training.embed"
+    ):
+        read_embeddings(folder)
+
+
 def test_a_listed_image_with_an_embedding_is_not_skipped(embeddings: ImageEmbeddings, tmp_path: Path) -> None:
     assert embeddings.skipped == {"bozuk", "boş"}
     rows = [Row(name, None, ("a",), (), "train") for name in ["bozuk", NAMES[3], "boş", NAMES[1]]]

@@ -18,6 +18,15 @@ def results(**probes: float) -> dict[str, Any]:
     return counts | {"text_to_image": FIGURES, "image_to_text": FIGURES, "probes": measured}
 
 
+def test_names_are_no_markup_on_the_page(tmp_path: Path) -> None:
+    bad = "<script>alert(1)</script>"
+    result = summary({Cell("mse", 0, 0): results(binding=0.5)}, CONFIG)
+    write_page(tmp_path / "ablation.html", result | {"dataset": bad, "image_model": f"'\">{bad}"})
+    page = (tmp_path / "ablation.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") == 3  # in the title, too
+
+
 def test_a_probe_that_no_run_has_is_no_column(tmp_path: Path) -> None:
     measured = {
         Cell("mse", 0, 0): results(binding=0.5, counting=0.9),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from huggingface_hub import HfApi
 from stand_in_hub import CUT, LOST, READER, WRITER, StandInHub
 
 from training.release.hub import PushError, Upload, push
+from training.run.command import run_command
 
 # The client's own use of its HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
@@ -54,6 +56,39 @@ def uploaded(server: StandInHub, ref: str = "main") -> dict[str, bytes]:
     files = dict(repository.commits[repository.refs[ref]])
     files.pop(".gitattributes")
     return files
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; give the same command again"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: expected free disk space, got a full disk"),
+        (
+            RuntimeError("Data processing error: IO error: No space left on device (os error 28)"),
+            2,
+            "error: expected free",
+        ),
+    ],
+)
+def test_an_upload_that_is_interrupted_or_finds_a_full_disk_commits_nothing(
+    server: StandInHub, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    error: BaseException, code: int, said: str,
+) -> None:  # fmt: skip
+    api, before = client(server), contents(folder)
+
+    def fail(**_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "upload_folder", fail)
+        with pytest.raises(SystemExit) as left:
+            run_command(lambda _: push(folder, Upload(NAME), api), [])
+    assert left.value.code == code
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(said)
+    assert uploaded(server) == {}
+    assert contents(folder) == before
+    push(folder, Upload(NAME), api)  # the same command again
+    assert uploaded(server) == before
 
 
 def test_a_folder_goes_up_in_one_commit_and_stays_as_it_is(server: StandInHub, folder: Path) -> None:

@@ -33,6 +33,16 @@ def raising(error: BaseException) -> object:
             "error: expected free disk",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "error: expected to read and write files"),
+        (
+            ConnectionError("Couldn't reach 'a/b'"),
+            2,
+            "error: expected an answer from the network, got ConnectionError: C",
+        ),
+        (
+            TimeoutError("timed out"),
+            2,
+            "error: expected an answer from the network, got TimeoutError: timed out; check",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

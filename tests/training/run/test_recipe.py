@@ -80,7 +80,24 @@ def test_every_recipe_reads(path: Path) -> None:
         ([*BASE, "--epoch", "3"], "did you mean 'epochs'"),
         ([*BASE, "--epochs", "many"], "expected a number for 'epochs' in the command line, got 'many'"),
         ([*BASE, "--batch_size", "2.5"], "expected a whole number for 'batch_size'"),
-        ([*BASE, "--seed", "-1"], "expected 'seed' to be at least 0, got -1"),
+        ([*BASE, "--seed", "-1"], "expected 'seed' to be 0 to 4294967295, got -1"),
+        (
+            [*BASE, "--seed", "9" * 23],
+            "expected 'seed' to be 0 to 4294967295, got 9{23}; change it in the recipe or by",
+        ),
+        ([*BASE, "--seed", "4294967296"], "expected 'seed' to be 0 to 4294967295, got 4294967296"),
+        ([*BASE, "--batch_size", "1" + "0" * 20], "expected 'batch_size' to be at most 9007199254740991, got 10{20};"),
+        ([*BASE, "--matryoshka", f"8,{'9' * 17}"], "expected 'matryoshka' to be at most 9007199254740991, got 9{17};"),
+        (
+            [*BASE, "--bf16", "maybe"],
+            "expected true or false after --bf16, or nothing, got 'maybe', which is no recipe",
+        ),
+        (["demo", "--compile", "evet"], "expected true or false after --compile, or nothing, got 'evet'"),
+        (
+            [*BASE, "--resume", "2"],
+            "expected true or false after --resume, or nothing, got '2', .* write --resume true",
+        ),
+        ([*BASE, "--bf16=maybe"], "expected true or false for 'bf16' in the command line, got 'maybe'"),
         ([*BASE, "--ascii_probability", "2"], "expected 'ascii_probability' to be 0 to 1, got 2.0"),
         ([*BASE, "--device", "tpu"], "one of auto, cpu, cuda, mps, got 'tpu'"),
         ([*BASE, "--epochs"], "expected a value after --epochs"),
@@ -96,6 +113,26 @@ def test_every_recipe_reads(path: Path) -> None:
 def test_bad_options_are_named_with_what_is_allowed(argv: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(DistillConfig, argv)
+
+
+def test_a_recipe_may_follow_a_true_or_false_option(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("captions: images\n", encoding="utf-8")
+    for argv in (["--bf16", "demo"], ["--json", str(tmp_path / "mine.yaml"), "--bf16"], ["--bf16", "on", "demo"]):
+        assert read(DistillConfig, argv).bf16
+
+
+def test_several_seeds_and_sizes_are_checked_each() -> None:
+    with pytest.raises(ConfigError, match="expected 'seeds' to be 0 to 4294967295, got 4294967296; change it"):
+        read(AblateConfig, [*BASE, "--seeds", "0,4294967296"])
+    with pytest.raises(ConfigError, match="expected 'sizes' to be at least 0, got -5"):
+        read(AblateConfig, [*BASE, "--sizes", "0,-5"])
+
+
+def test_leakage_without_a_list() -> None:
+    with pytest.raises(
+        ConfigError, match="expected 'benchmark' to name a list of .*, got nothing; add --benchmark FILE"
+    ):
+        read(LeakageConfig, BASE)
 
 
 @pytest.mark.parametrize(

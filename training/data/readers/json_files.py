@@ -11,7 +11,7 @@ from typing import Any
 
 from training.data.cells import once_named
 from training.data.readers.webdataset import IMAGES
-from training.data.splits import split_of
+from training.data.splits import MAX_NAME, split_of
 from training.run.source import SourceError
 
 CHUNK_CHARACTERS = 1 << 20  # read at once
@@ -261,7 +261,7 @@ def _record(value: Any, path: Path) -> dict[str, Any]:
 
 
 def _unknown(path: Path, shape: dict[str, type]) -> SourceError:
-    names = ", ".join(list(shape)[:8]) or "nothing"
+    names = ", ".join(name[:MAX_NAME] for name in list(shape)[:8]) or "nothing"
     if _are_columns(path):
         fresh = path.with_suffix(".jsonl")
         program = (

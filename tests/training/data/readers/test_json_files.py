@@ -86,6 +86,7 @@ def test_other_shapes_that_are_sure(folder: Path) -> None:
         ("7", "expected JSON, got '7' at character 0"),
         ('["a"]', 'expected records in .*, got "a"; write objects with file_name and captions'),
         ('{"a": 1}', "got an object of a; write one record a line"),
+        (json.dumps({"a" * 5000: 1}), "got an object of a{60}; write one record a line"),
         (
             '{"image": {"0": "0.png"}, "caption": {"0": "ev"}}',
             "as pandas writes them; convert it: python -c 'import pandas",
