@@ -272,8 +272,8 @@ def _image_model(spec: ModelSpec, device: str | None) -> SentenceTransformer:
         named = spec.record.image_model if spec.record is not None else {}
         if spec.image == named.get("id") and isinstance(error, UnreachableError):
             raise ModelError(
-                f"expected the image model that {spec.text} names, got {spec.image}, which is not found from here; name "
-                f"its folder or Hub id with --image-model: {error}"
+                f"expected the image model that {spec.text} names, got {spec.image}, which is not found from here; "
+                f"name its folder or Hub id with --image-model: {error}"
             ) from error
         if not spec.image_is_guessed:
             raise
@@ -334,7 +334,9 @@ def _model_cautions(encoder: DualEncoder) -> Iterator[Caution]:
     if record is not None:
         return
     if encoder.text.supports("image"):
-        joined = text_side_of(encoder.text) is not encoder.text  # a text encoder and an image model, as `pair` joins them
+        joined = (
+            text_side_of(encoder.text) is not encoder.text
+        )  # a text encoder and an image model, as `pair` joins them
         if not joined and reader is not None and reader.pieces_per_word(TURKISH_WORDS) >= TORN:
             yield Caution("no Turkish", (name,))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.zero_shot import softmax
 
+log = logging.getLogger("turkish_clip")
 LIKELIER = 0.5  # probability from which on an image is flagged, where nothing else is asked for
 CONTRAST = ("bir fotoğraf", "bir resim", "herhangi bir şey")  # what fits an image of anything else best
 
@@ -101,13 +103,25 @@ class ImageFilter:
         totals: NDArray[np.float64] = softmax(cosines / self.temperature)[:, : len(self.prompts)].sum(axis=1)
         best = cosines[:, : len(self.prompts)].argmax(axis=1)
         return [
-            Flag(float(row[place]), float(total), self.prompts[place], self._is_flagged(float(row[place]), float(total)))
+            Flag(
+                float(row[place]), float(total), self.prompts[place], self._is_flagged(float(row[place]), float(total))
+            )
             for total, row, place in zip(totals, cosines, best)
         ]
 
     def _is_flagged(self, score: float, probability: float) -> bool:
         likely = self.min_probability is None or probability >= self.min_probability
         return likely and (self.threshold is None or score >= self.threshold)
+
+    def warn_of_none(self, flags: Sequence[Flag]) -> None:
+        """Logs a warning if no image has the score that was asked for, with the highest that there is."""
+        scores = [flag.score for flag in flags if flag.error is None]
+        if self.threshold is not None and scores and max(scores) < self.threshold:
+            log.warning(
+                "no image has a score of %g: the highest cosine is %.3f; lower the threshold",
+                self.threshold,
+                max(scores),
+            )
 
     def flag(self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> Iterator[Flag]:
         """Flags images in order, as they are read; one that does not open gives a `Flag` with its error.

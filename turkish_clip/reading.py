@@ -52,11 +52,13 @@ class Caution:
         if self.kind == "unknown":
             return f"the text encoder knows no word of {texts}: {'its' if one else 'their'} scores mean nothing"
         if self.kind == "partly unknown":
-            return f"the text encoder does not know {parts} in {texts}: {'it says' if one else 'they say'} less than that"
+            return (
+                f"the text encoder does not know {parts} in {texts}: {'it says' if one else 'they say'} less than that"
+            )
         if self.kind == "empty":
             return f"{texts} {'has' if one else 'have'} nothing that the text encoder reads: scores mean nothing"
         if self.kind == "cut":
-            rest = f", from {parts} on" if self.parts else ""
+            rest = f", from {parts} on," if one and self.parts else ""
             return f"{texts} {'is' if one else 'are'} cut at {self.limit} tokens: the rest{rest} is not read"
         if self.kind == "miniature":
             return (
@@ -71,14 +73,18 @@ class Caution:
         return f"{texts} does not say for which image model it was trained: for another one, scores mean nothing"
 
 
-def listed(texts: Sequence[str]) -> str:
+def listed(texts: Sequence[str], more: str = "and {} more") -> str:
     """Returns the first texts in quotes, and how many more there are.
+
+    Args:
+        texts: at least one.
+        more: how the number of the others is said.
 
     >>> listed(["a", "b", "c", "d"])
     "'a', 'b', 'c' and 1 more"
     """
     names = [f"'{shortened(text)}'" for text in texts[:SHOWN]]
-    return ", ".join(names) + (f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else "")
+    return ", ".join(names) + (f" {more.format(len(texts) - SHOWN)}" if len(texts) > SHOWN else "")
 
 
 def shortened(text: str) -> str:
@@ -106,9 +112,7 @@ class TextReader:
         cuts_right: whether the end of a long text is cut, not its beginning.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, limit: int | None, prompt: str = "", *, cuts_right: bool = True
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, limit: int | None, prompt: str = "", *, cuts_right: bool = True) -> None:
         copy = type(tokenizer).from_str(tokenizer.to_str())
         copy.no_truncation()
         copy.no_padding()
@@ -167,7 +171,7 @@ def reader_of(model: Any, prompt: str = "") -> TextReader | None:
     """
     first = (_text_modules(model) or [None])[0]
     hosted = getattr(first, "tokenizer", None)
-    tokenizer = getattr(hosted, "backend_tokenizer", hosted)
+    tokenizer: Any = getattr(hosted, "backend_tokenizer", hosted)
     if not hasattr(tokenizer, "no_truncation"):
         return None
     limit = getattr(first, "max_seq_length", None) or getattr(hosted, "model_max_length", None)

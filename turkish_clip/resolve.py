@@ -111,8 +111,9 @@ def _run_of(model: Path) -> Path | None:
 def _image_model_folder(run: Path, folder: str) -> str:
     """Finds the image model of a run or a model's folder from its recorded relative path.
 
-    It is looked for in the folders above, and in the current one, which comes first only if the run is below it: in another checkout, the same path may hold a model of
-    other weights. A path at which there is no model is returned as it is: it may be a Hub id.
+    It is looked for in the folders above, and in the current one, which comes first only if the run is below it: in
+    another checkout, the same path may hold a model of other weights. A path at which there is no model is returned as
+    it is: it may be a Hub id.
     """
     here = Path.cwd()
     as_named = Path(os.path.normpath(run.absolute()))  # the path to the run may contain links

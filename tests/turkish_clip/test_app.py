@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from turkish_clip.app import Page, _of_uploads_alone, is_own_host
+from turkish_clip.app import Page, _of_uploads_alone
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.search.index import ImageIndex
+from turkish_clip.serving import is_own_host
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page as BrowserPage

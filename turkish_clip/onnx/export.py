@@ -129,8 +129,8 @@ def _check_same_kind(target: Path, precision: str) -> None:
         return  # damaged, or of an older format
     if found != precision:
         raise OnnxError(
-            f"expected a new folder or an earlier export in {precision}, got {target}, which holds one in {found}; name "
-            "another with --output, or remove that one"
+            f"expected a new folder or an earlier export in {precision}, got {target}, which holds one in {found}; "
+            "name another with --output, or remove that one"
         )
 
 

@@ -105,12 +105,14 @@ class OnnxTextEncoder:
         self.prompt = record.prompt
         self.image_model = record.image_model
         self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
-        self._reader = TextReader(self._tokenizer, record.max_tokens, record.prompt, cuts_right=_cuts_right(self._tokenizer))
+        self._reader = TextReader(
+            self._tokenizer, record.max_tokens, record.prompt, cuts_right=_cuts_right(self._tokenizer)
+        )
         self._session = _open_graph(self.folder / GRAPH, threads, providers)
         self._check_width(self._session.get_outputs()[0].shape[-1])
 
     def cautions(self, texts: Iterable[str]) -> list[Caution]:
-        """Returns what is not read of texts, unknown words and what is beyond the token limit: at most one of a kind."""
+        """Returns what is not read of texts: unknown words, and what is beyond the limit; at most one of each kind."""
         return self._reader.cautions(texts)
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 32, warn: bool = True) -> NDArray[np.float32]:
