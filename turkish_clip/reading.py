@@ -150,7 +150,7 @@ class TextReader:
             word = (self._prompt + text)[max(spans[places[0]][0], offset) : spans[places[-1]][1]].strip()
             letters = sum(map(str.isalpha, word))
             if any(encoding.ids[p] == self._unknown for p in places) or SPELT_OUT <= letters <= len(places):
-                unknown.append(word)
+                unknown.append(_bare(word))
             else:
                 known = known or any(unicodedata.category(letter)[0] in "LNS" for letter in word)
         cut_from = None
@@ -203,6 +203,20 @@ def _words(encoding: Encoding, places: Sequence[int], text: str) -> Iterable[lis
             yield from ([place] for place in word)
         else:
             yield word
+
+
+def _says(letter: str) -> bool:
+    return unicodedata.category(letter)[0] in READ
+
+
+def _bare(word: str) -> str:
+    """Returns a word without the punctuation around it.
+
+    >>> _bare("(ev'e),")
+    "ev'e"
+    """
+    places = [place for place, letter in enumerate(word) if _says(letter)]
+    return word[places[0] : places[-1] + 1] if places else word
 
 
 def _unknown_id(tokenizer: Tokenizer) -> int | None:
