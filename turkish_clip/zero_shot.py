@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -121,7 +121,7 @@ class ZeroShotClassifier(ImageClassifier):
         if not self.temperature > 0:
             raise LabelError(f"expected a temperature above 0, got {self.temperature}; CLIP's own is 0.01")
         self.encoder = encoder
-        self.cautions = _cautions_of(encoder, labels, prompts)
+        self.cautions = _cautions_of(encoder, labels, templates)
         log_cautions(self.cautions)
         self.label_vectors = prompt_averages(partial(encoder.encode_texts, warn=False), list(prompts.values()))
 
@@ -144,19 +144,25 @@ class ZeroShotClassifier(ImageClassifier):
 
 
 def _cautions_of(
-    encoder: DualEncoder, labels: Sequence[str] | Mapping[str, Sequence[str]], prompts: Mapping[str, Sequence[str]]
+    encoder: DualEncoder, labels: Sequence[str] | Mapping[str, Sequence[str]], templates: Sequence[str]
 ) -> list[Caution]:
-    """Returns what the text encoder does not know of the words of labels, and which prompts it cuts.
+    """Returns what the text encoder does not know of the words of labels, and which words it cuts in a template.
+
+    The words of the templates are not judged: they are ours, or were chosen on purpose.
 
     Args:
         encoder: encodes the prompts.
         labels: as in `ZeroShotClassifier`.
-        prompts: of each label, as `prompts_of` returns them; their templates are ours or were chosen on purpose.
+        templates: as in `ZeroShotClassifier`.
     """
     words = [word for _, of_label in _synonyms(labels) for word in of_label]
-    of_prompts = encoder.cautions(prompt for of_label in prompts.values() for prompt in of_label)
-    cut = [caution for caution in of_prompts if caution.kind == "cut"]
-    return [*(caution for caution in encoder.cautions(words) if caution.kind != "cut"), *cut]
+    said = [caution for caution in encoder.cautions(words) if caution.kind != "cut"]
+    for caution in encoder.cautions(fill(template, word) for word in words for template in templates):
+        if caution.kind == "cut":
+            cut = set(caution.texts)
+            long = [word for word in words if any(fill(template, word) in cut for template in templates)]
+            said.append(replace(caution, texts=tuple(long), parts=()))
+    return said
 
 
 def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:

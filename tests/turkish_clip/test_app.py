@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from turkish_clip.app import Page, _of_uploads_alone, build_page, in_turkish
+from turkish_clip.app import Page, _of_uploads_alone, in_turkish
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.reading import Caution
 from turkish_clip.search.index import ImageIndex
@@ -209,12 +209,17 @@ def test_a_text_that_is_too_long_is_refused(indexed: Path, encoder: DualEncoder)
             ask()
 
 
-@pytest.mark.parametrize("with_index", [True, False])
-def test_all_buttons_share_one_queue(with_index: bool, indexed: Path, encoder: DualEncoder) -> None:
-    index = ImageIndex.open(indexed / ".turkish-clip", encoder) if with_index else None
-    listeners = build_page(encoder, index).fns.values()
-    assert len(listeners) == (5 if with_index else 3)
-    assert {(one.concurrency_id, one.concurrency_limit) for one in listeners} == {("encoder", 2)}
+def test_all_buttons_share_one_queue(indexed: Path, pair_folder: Path) -> None:
+    program = (
+        "from turkish_clip import ImageIndex, load_dual_encoder\n"
+        "from turkish_clip.app import build_page\n"
+        f"encoder = load_dual_encoder({str(pair_folder)!r}, device='cpu')\n"
+        f"for index in (ImageIndex.open({str(indexed / '.turkish-clip')!r}, encoder), None):\n"
+        "    listeners = build_page(encoder, index).fns.values()\n"
+        "    print(len(listeners), {(one.concurrency_id, one.concurrency_limit) for one in listeners})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "5 {('encoder', 2)}\n3 {('encoder', 2)}\n"
 
 
 @pytest.mark.parametrize(
