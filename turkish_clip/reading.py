@@ -52,9 +52,7 @@ class Caution:
         if self.kind == "unknown":
             return f"the text encoder knows no word of {texts}: {'its' if one else 'their'} scores mean nothing"
         if self.kind == "partly unknown":
-            return (
-                f"the text encoder does not know {parts} in {texts}: {'it says' if one else 'they say'} less than that"
-            )
+            return f"the text encoder does not know {parts} in {texts}: only the rest counts"
         if self.kind == "empty":
             return f"{texts} {'has' if one else 'have'} nothing that the text encoder reads: scores mean nothing"
         if self.kind == "cut":
@@ -150,7 +148,7 @@ class TextReader:
             word = (self._prompt + text)[max(spans[places[0]][0], offset) : spans[places[-1]][1]].strip()
             letters = sum(map(str.isalpha, word))
             if any(encoding.ids[p] == self._unknown for p in places) or SPELT_OUT <= letters <= len(places):
-                unknown.append(_bare(word))
+                unknown += [_bare(word)] * any(map(_says, word))
             else:
                 known = known or any(unicodedata.category(letter)[0] in "LNS" for letter in word)
         cut_from = None

@@ -67,6 +67,8 @@ TOKENIZERS = {"WordPiece": word_piece(), "Unigram": unigram(split=True), "one wo
         ("\u200b", "empty", ()),
         (" ", "empty", ()),
         ("...", "empty", ()),
+        ("—", "empty", ()),  # in no vocabulary
+        ("kırmızı — ev", None, ()),
         ("kırmızı bir araba", None, ()),
         ("evlar", None, ()),
         ("12345", None, ()),
@@ -133,7 +135,7 @@ def test_many_texts_give_one_line_of_each_kind() -> None:
     assert said["unknown"] == (
         "the text encoder knows no word of '猫0', '猫1', '猫2' and 1497 more: their scores mean nothing"
     )
-    assert said["partly unknown"] == "the text encoder does not know '猫' in 'bir 猫': it says less than that"
+    assert said["partly unknown"] == "the text encoder does not know '猫' in 'bir 猫': only the rest counts"
     assert said["cut"] == ("'ev ev ev ev ev ev ev ev ev' is cut at 8 tokens: the rest, from 'ev ev ev' on, is not read")
     assert len(said) == 3
 
