@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         code = app(argv, standalone_mode=False)
     except _Misused as error:
         message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
-        advice = "; a text of several words stands in quotes" if "unexpected extra argument" in message else ""
+        advice = "; names and texts with spaces stand in quotes" if "unexpected extra argument" in message else ""
         _fail(f"{message}{advice}; see {_path_of(error)} --help")
     except InputError as error:
         _fail(one_line(error, None))

@@ -160,7 +160,7 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["compare"], "expected IMAGES, and texts to compare with, got none of these"),
         (
             ["filter", "FOLDER", "-p", "mavi", "ev"],
-            r"Got unexpected extra argument.*\(ev\).*; a text of .* in quotes; see",
+            r"Got unexpected extra argument.*\(ev\).*; names .* in quotes; see",
         ),
         (["search", "FOLDER", "ev", "--image", "x.png"], "expected words or --image, got both"),
         (["search", "FOLDER", "ev", "--sheet", "out.jpg"], "expected a sheet named .png or .html, got out.jpg"),
