@@ -250,6 +250,7 @@ def load_dual_encoder(
         raise ModelError(f"expected a text encoder or a pair, got {spec.text}, which takes images alone")
     if text.supports("image") and not image_model:
         both = DualEncoder(ModelSpec(spec.text, "", spec.revision, "", spec.record), text, text)
+        _check_image_weights(both)
         log_cautions(both.model_cautions)
         return both
     image = _image_model(spec, device)
@@ -300,7 +301,7 @@ def _check_image_weights(encoder: DualEncoder) -> None:
     changed = ", which have changed since" if encoder.spec.image == named.get("id") else ""
     raise ModelError(
         f"expected the image model that {encoder.spec.text} was trained for ({named.get('id')}), got other weights in "
-        f"{encoder.spec.image}{changed}: scores would mean nothing; name the right one with --image-model, or train a "
+        f"{encoder.image_name}{changed}: scores would mean nothing; name the right one with --image-model, or train a "
         "text encoder for this one"
     )
 

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from turkish_clip.dual_encoder import MINIATURE_SHA256, load_dual_encoder, weights_sha256
-from turkish_clip.encoder import ModelError, load_model
+from turkish_clip.encoder import ModelError, load_model, pair, save_text_encoder
 from turkish_clip.metrics import unit
 from turkish_clip.reading import shortened
 from turkish_clip.resolve import NoModelError, UnreachableError, resolve_models
@@ -207,6 +207,18 @@ def test_a_copy_that_gives_the_golden_vectors_is_the_same_image_model(
             load_dual_encoder(run, almost, device="cpu")
 
 
+def test_a_pair_whose_image_side_was_changed_is_refused(tiny_clip: Path, text_folder: Path, tmp_path: Path) -> None:
+    other = changed(tiny_clip, tmp_path / "other", 5.0)
+    named = {"id": "some/clip", "weights_sha256": weights_sha256(load_model(tiny_clip, device="cpu"))}
+    record = ModelRecord(kind="paired", dim=16, max_tokens=128, weights_sha256="", image_model=named)
+    for image, folder in ((tiny_clip, tmp_path / "right"), (other, tmp_path / "wrong")):
+        save_text_encoder(pair(text_folder, image, device="cpu"), folder)
+        (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
+    assert load_dual_encoder(tmp_path / "right", device="cpu").dim == 16
+    with pytest.raises(ModelError, match=r"was trained for \(some/clip\), got other weights in .*wrong: scores would"):
+        load_dual_encoder(tmp_path / "wrong", device="cpu")
+
+
 def test_an_index_refuses_a_text_encoder_of_another_image_model(
     tiny_clip: Path, text_folder: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -306,24 +318,24 @@ class Asked(BaseHTTPRequestHandler):
 
 def test_a_text_that_looks_like_an_image_is_a_text(pair_folder: Path, captioned_folder: Path) -> None:
     """sentence-transformers takes a string that is a path, an address or a data: URI for an image, and fetches it."""
-    pair = load_dual_encoder(pair_folder, device="cpu")
+    both = load_dual_encoder(pair_folder, device="cpu")
     photo = str(next(captioned_folder.rglob("*.png")))
     with HTTPServer(("127.0.0.1", 0), Asked) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         try:
             address = f"http://127.0.0.1:{server.server_port}/foto.png"
             texts = [photo, address, "data:image/png;base64,AAAA", "kırmızı bir ev"]
-            vectors = pair.encode_texts(texts)
+            vectors = both.encode_texts(texts)
         finally:
             server.shutdown()
     assert not Asked.paths
-    assert vectors.shape == (4, pair.dim)
-    alone = np.concatenate([pair.encode_texts([text]) for text in texts])
+    assert vectors.shape == (4, both.dim)
+    alone = np.concatenate([both.encode_texts([text]) for text in texts])
     assert np.allclose(vectors, alone, atol=1e-5)
-    image = pair.image.encode(Image.open(photo).convert("RGB"))
+    image = both.image.encode(Image.open(photo).convert("RGB"))
     assert float(vectors[0] @ image / np.linalg.norm(image)) < 0.999
 
 
 def test_no_texts_have_no_vectors(pair_folder: Path) -> None:
-    pair = load_dual_encoder(pair_folder, device="cpu")
-    assert pair.encode_texts([]).shape == (0, pair.dim)
+    both = load_dual_encoder(pair_folder, device="cpu")
+    assert both.encode_texts([]).shape == (0, both.dim)
