@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import atexit
 import html
-import ipaddress
 import logging
 import os
-import re
 import shutil
-import signal
-import socket
-import sys
 import tempfile
-import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +20,8 @@ import numpy as np
 
 from turkish_clip.errors import InputError, missing_library
 from turkish_clip.images import ImageError, open_image
+from turkish_clip.reading import Caution, listed
+from turkish_clip.serving import AppError
 from turkish_clip.thumbnails import data_uri, thumbnail, thumbnail_or_grey
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 
@@ -35,20 +32,14 @@ if TYPE_CHECKING:
     from turkish_clip.search.index import ImageIndex
 
 log = logging.getLogger("turkish_clip")
-NAMED_ENDPOINTS = re.compile(r"/(gradio_api/)?(call|run|api)(/|$)")  # the page itself uses /queue alone
-LOOPBACK = "127.0.0.1"
-MAX_UPLOAD = "20mb"
 MAX_PIXELS = 50_000_000  # of an uploaded image
 MAX_LABELS, MAX_TEXTS, MAX_IMAGES, MAX_LETTERS = 200, 30, 20, 500  # synonyms count as labels
 MAX_LABEL_LETTERS = 8000
 KEPT_SECONDS = 3600  # how long uploads and thumbnails stay in the temporary folder
 SHOWN = 24  # images found by a search
 FOUND_SIDE, HEAD_SIDE = 192, 96  # pixels of the square of an image in the gallery and in the heat map
+ENCODER = {"concurrency_id": "encoder", "concurrency_limit": 2}  # one queue for all buttons, of two at a time
 DROP = "Resmi buraya bırakın ya da tıklayıp seçin"
-
-
-class AppError(InputError):
-    """A page that can't be built or served."""
 
 
 def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
@@ -81,6 +72,8 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
         title="turkish-clip", analytics_enabled=False, delete_cache=(KEPT_SECONDS // 6, KEPT_SECONDS)
     ) as blocks:
         gr.Markdown("# Türkçe sözlerle resimler")
+        if encoder.model_cautions:
+            gr.HTML(notes(encoder.model_cautions), elem_id="cautions")
         if index is not None:
             with gr.Tab("Ara"):
                 words = gr.Textbox(
@@ -89,9 +82,10 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
                 like = upload("ya da buna benzer resimler", 160)
                 button = gr.Button("Ara", variant="primary", elem_id="search")
                 gr.Markdown("Bulunanlar, en iyisi başta")  # a label of the gallery would cover the best image
+                about_words = gr.HTML(elem_id="found-notes")
                 found = gr.Gallery(show_label=False, columns=6, elem_id="found", format="png")
-                button.click(page.search, [words, like], found, api_name=False)
-                words.submit(page.search, [words, like], found, api_name=False)
+                button.click(page.search, [words, like], [found, about_words], api_name=False, **ENCODER)
+                words.submit(page.search, [words, like], [found, about_words], api_name=False, **ENCODER)
         with gr.Tab("Sınıflandır"):
             image = upload("Resim", 260)
             labels = gr.Textbox(
@@ -101,16 +95,17 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
             )
             button = gr.Button("Sınıflandır", variant="primary", elem_id="classify")
             probabilities = gr.Label(label="Olasılıklar", num_top_classes=10, elem_id="probabilities")
-            button.click(page.classify, [image, labels], probabilities, api_name=False)
+            about_labels = gr.HTML(elem_id="probabilities-notes")
+            button.click(page.classify, [image, labels], [probabilities, about_labels], api_name=False, **ENCODER)
         with gr.Tab("Karşılaştır"):
             files = _of_uploads_alone(gr.File(label="Resimler", file_count="multiple", file_types=["image"]))
             texts = gr.Textbox(label="Metinler (her satıra bir tane)", lines=4, max_length=MAX_TEXTS * MAX_LETTERS)
             button = gr.Button("Karşılaştır", variant="primary", elem_id="compare")
             table = gr.HTML(elem_id="scores")
-            button.click(page.compare, [files, texts], table, api_name=False)
+            button.click(page.compare, [files, texts], table, api_name=False, **ENCODER)
         with gr.Tab("Hakkında"):
             about = gr.HTML(page.about())
-        blocks.load(page.about, None, about, api_name=False)
+        blocks.load(page.about, None, about, api_name=False, **ENCODER)
     return blocks
 
 
@@ -127,106 +122,6 @@ def _of_uploads_alone(component: Any) -> Any:
     return component
 
 
-def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = False) -> None:
-    """Serves the page until interrupted.
-
-    Args:
-        blocks: from `build_page`.
-        host: the address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for everyone who reaches it.
-        port: the TCP port, 1 to 65535.
-        quiet: whether to leave the address unprinted.
-
-    Raises:
-        AppError: the port is taken or not allowed.
-    """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that thumbnails and uploads are removed
-    try:
-        _launch(blocks, host, port, quiet)
-    except OSError as error:
-        raise AppError(
-            f"expected a free port, got {port}, which is taken or not allowed; choose another --port"
-        ) from error
-
-
-def _launch(blocks: Any, host: str, port: int, quiet: bool) -> None:
-    if not quiet:
-        print(f"the page: http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    from starlette.middleware import Middleware
-
-    blocks.queue(max_size=32, default_concurrency_limit=2).launch(
-        server_name=host,
-        server_port=port,
-        share=False,
-        inbrowser=False,
-        quiet=True,  # else it advises to share the page publicly
-        show_error=False,  # gr.Error is shown all the same; other errors may hold paths
-        max_file_size=MAX_UPLOAD,
-        allowed_paths=[],
-        footer_links=[],
-        app_kwargs={"middleware": [Middleware(OwnAddresses, host=host)]},
-    )
-
-
-class OwnAddresses:
-    """Answers requests for the page's own hosts alone, and none for the endpoints that Gradio names by itself.
-
-    A site elsewhere can let its name point at this machine (DNS rebinding), but not its requests name another host.
-
-    Args:
-        app: the ASGI application behind this.
-        host: the address that it listens on.
-    """
-
-    def __init__(self, app: Any, host: str) -> None:
-        self._app, self._host = app, host
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answers a request, as an ASGI application."""
-        if scope["type"] in ("http", "websocket"):
-            named = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-            unknown = NAMED_ENDPOINTS.match(scope["path"]) is not None
-            if unknown or not is_own_host(named, self._host):
-                from starlette.responses import PlainTextResponse
-
-                if scope["type"] == "websocket":
-                    await send({"type": "websocket.close"})
-                else:
-                    refusal = PlainTextResponse("Not Found" if unknown else "Invalid host", 404 if unknown else 421)
-                    await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-def is_own_host(named: str, host: str) -> bool:
-    """Returns whether the host that a request names is this machine's, or the one that the page listens on.
-
-    Args:
-        named: the request's header "Host", with or without a port.
-        host: the address that the page listens on; all of this machine's own where it is 0.0.0.0 or ::.
-
-    >>> is_own_host("localhost:7860", "127.0.0.1"), is_own_host("evil.example:7860", "127.0.0.1")
-    (True, False)
-    """
-    name = (re.sub(r":\d*$", "", named) if not named.endswith("]") else named).strip("[]").lower().rstrip(".")
-    if name in ("localhost", host.strip("[]").lower()):
-        return True
-    listens = _address(host.strip("[]"))
-    anywhere = listens is not None and listens.is_unspecified
-    address = _address(name)
-    if address is not None:
-        return address.is_loopback or anywhere
-    machine = socket.gethostname().lower()
-    return anywhere and name in (machine, machine.partition(".")[0], f"{machine.partition('.')[0]}.local")
-
-
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(name)
-    except ValueError:
-        return None
-
-
 class Page:
     """What the page's buttons run; errors are Turkish messages for its reader.
 
@@ -238,17 +133,17 @@ class Page:
     def __init__(self, encoder: DualEncoder, index: ImageIndex | None) -> None:
         self.encoder, self.index = encoder, index
 
-    def search(self, words: str, like: str | None) -> list[tuple[Image.Image, str]]:
-        """Returns thumbnails of the best images for words or for an image, each with its score and file name.
+    def search(self, words: str, like: str | None) -> tuple[list[tuple[Image.Image, str]], str]:
+        """Returns the best images for words or for an image, as thumbnails with scores and names, and notes in HTML.
 
         Args:
             words: the query; empty where an image is given.
             like: path of an uploaded image, or None.
 
         Raises:
-            gradio.Error: no query or two, the upload does not open, or the index can't be searched.
+            gradio.Error: no query, two, or too long a one, the upload does not open, or the index can't be searched.
         """
-        words = words.strip()[:MAX_LETTERS]
+        words = _short(words)
         if self.index is None or not (words or like):
             raise _refused("Aranacak sözleri yazın ya da bir resim yükleyin.")
         if words and like:
@@ -260,14 +155,15 @@ class Page:
             log.warning("search: %s", error)
             raise _refused("Arama yapılamadı: dizin boş ya da bozuk. Resimleri yeniden dizine alın.") from error
         found = ((self.index.inside(hit), hit.score) for hit in hits)
-        return [
+        shown = [
             (thumbnail_or_grey(path, FOUND_SIDE), f"{number(score)} · {path.name}")
             for path, score in found
             if path is not None
         ]
+        return shown, notes(self.encoder.cautions([words] if words else []))
 
-    def classify(self, image: str | None, labels: str) -> dict[str, float]:
-        """Returns the probability of each label for an image.
+    def classify(self, image: str | None, labels: str) -> tuple[dict[str, float], str]:
+        """Returns the probability of each label for an image, and notes in HTML.
 
         Args:
             image: path of an upload, or None.
@@ -287,22 +183,23 @@ class Page:
             raise _refused(f"En çok {MAX_LABELS} etiket verin; {words} tane var.")
         opened = _opened(image)
         try:
-            found = ZeroShotClassifier(self.encoder, chosen).classify([opened])[0]
+            classifier = ZeroShotClassifier(self.encoder, chosen)
+            found = classifier.classify([opened])[0]
         except InputError as error:
             raise _refused("En az iki farklı etiket yazın; her sözü bir etikete verin.") from error
-        return found.probabilities
+        return found.probabilities, notes(classifier.cautions)
 
     def compare(self, files: list[str] | None, texts: str) -> str:
-        """Returns an HTML table of cosines: a row per image, a column per text, the best of each column marked.
+        """Returns notes and a table of cosines in HTML: a row per image, a column per text, its best image marked.
 
         Args:
             files: paths of uploads, or None.
             texts: one a line.
 
         Raises:
-            gradio.Error: too few or too many images or texts, or an upload does not open.
+            gradio.Error: too few or too many images or texts, too long a text, or an upload does not open.
         """
-        lines = [line.strip()[:MAX_LETTERS] for line in texts.splitlines() if line.strip()]
+        lines = [_short(line) for line in texts.splitlines() if line.strip()]
         if not files or not lines:
             raise _refused("En az bir resim yükleyin ve en az bir metin yazın.")
         if len(files) > MAX_IMAGES or len(lines) > MAX_TEXTS:
@@ -312,7 +209,8 @@ class Page:
             image = _opened(file)
             vectors.append(next(self.encoder.embed_images([image], workers=1)).vectors)
             heads.append(thumbnail(image, HEAD_SIDE))
-        return _heat_map(heads, lines, np.concatenate(vectors) @ self.encoder.encode_texts(lines).T)
+        cosines = np.concatenate(vectors) @ self.encoder.encode_texts(lines).T
+        return notes(self.encoder.cautions(lines)) + _heat_map(heads, lines, cosines)
 
     def about(self) -> str:
         """Returns an HTML table of the models, what was measured of them, and the index."""
@@ -339,6 +237,38 @@ class Page:
             "düşen resimler geriye alınabilir. Bir süzgeç ya da sınıflandırıcı yanılabilir; sonuçları gözden "
             "geçirmeden kullanmayın.</p>"
         )
+
+
+def notes(cautions: Iterable[Caution]) -> str:
+    """Returns cautions as HTML in Turkish; empty for none."""
+    return "".join(f"<p>⚠ {html.escape(in_turkish(caution))}</p>" for caution in cautions)
+
+
+def in_turkish(caution: Caution) -> str:
+    """Returns a caution for the readers of the page."""
+    texts, parts = listed(caution.texts, "ve {} tane daha"), listed(caution.parts, "ve {} tane daha")
+    if caution.kind == "unknown":
+        return f"Metin kodlayıcı hiçbir sözünü tanımıyor: {texts}. Puanlar bir şey söylemez."
+    if caution.kind == "partly unknown":
+        return f"Metin kodlayıcı bazı sözleri tanımıyor: {parts}. Puanlar geri kalanını anlatır."
+    if caution.kind == "empty":
+        return f"Okunacak söz yok: {texts}. Puanlar bir şey söylemez."
+    if caution.kind == "cut":
+        rest = f" Okunmayan bölüm şöyle başlıyor: {parts}." if parts and len(caution.texts) == 1 else ""
+        return f"Metin çok uzun, {caution.limit} parçadan sonrası okunmuyor: {texts}.{rest}"
+    if caution.kind == "miniature":
+        return "Bu, deneme modelidir: yalnızca çizilmiş küçük dünyasını tanır. Fotoğrafların puanları bir şey söylemez."
+    if caution.kind == "no Turkish":
+        return "Bu modelin Türkçe metin kodlayıcısı yok: Türkçe sözlerin puanları pek bir şey söylemez."
+    return "Metin kodlayıcının hangi görüntü modeli için eğitildiği bilinmiyor: başkasıyla puanlar bir şey söylemez."
+
+
+def _short(text: str) -> str:
+    """Returns a text without spaces around it, or raises the page's error for one that is too long."""
+    text = text.strip()
+    if len(text) > MAX_LETTERS:
+        raise _refused(f"Bir metin en çok {MAX_LETTERS} harf olabilir; {len(text)} harf var.")
+    return text
 
 
 def _heat_map(images: list[Image.Image], texts: list[str], scores: Any) -> str:

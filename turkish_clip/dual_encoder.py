@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turkish_clip.errors import InputError, is_encodable, printable
 from turkish_clip.images import ImageError, ImageLike, OpenedImage, open_hashed, open_image
-from turkish_clip.resolve import ModelSpec, check_reachable, resolve_models
+from turkish_clip.resolve import ModelError, ModelSpec, UnreachableError, check_reachable, resolve_models
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from turkish_clip.bank import TextBank
     from turkish_clip.embed import EmbeddedBatch
     from turkish_clip.metrics import Vectors
+    from turkish_clip.reading import Caution, TextReader
 
 log = logging.getLogger("turkish_clip")
 DEFAULT_TEMPERATURE = 0.01  # CLIP's at the end of its training: 1 / 100 (Source: Radford et al. 2021, section 2.5)
+# The image model of the demo, training/mini/clip, by the hash of its weights: a test compares it with the folder's.
+MINIATURE_SHA256 = "ec7910ad3e26047d0002aafa8e1b040c17c946300c08f3ee80d56dccbee7bebd"
 Result = TypeVar("Result")
 
 
@@ -90,7 +93,7 @@ class DualEncoder:
     @cached_property
     def dim(self) -> int:
         """Width of the vectors."""
-        return int(self.encode_texts(["a"]).shape[1])
+        return int(self.encode_texts(["a"], warn=False).shape[1])
 
     @cached_property
     def image_weights_sha256(self) -> str:
@@ -125,13 +128,35 @@ class DualEncoder:
         """The Hub id or folder of the image model or the pair."""
         return self.spec.image or self.spec.text
 
-    def encode_texts(self, texts: Sequence[str], *, batch_size: int = 64, prompt: str | None = None) -> Vectors:
+    @cached_property
+    def _reader(self) -> TextReader | None:
+        from turkish_clip.encoder import query_prompt
+        from turkish_clip.reading import reader_of
+
+        return reader_of(self.text, query_prompt(self.text) or "")
+
+    def cautions(self, texts: Iterable[str]) -> list[Caution]:
+        """Returns what the text encoder does not read of texts: unknown words, and what is beyond its token limit.
+
+        There is at most one for each kind, and none from a model whose tokenizer does not show what it does.
+        """
+        return [] if self._reader is None else self._reader.cautions(texts)
+
+    @cached_property
+    def model_cautions(self) -> tuple[Caution, ...]:
+        """What is to be said of the models themselves, whatever the texts; `load_dual_encoder` logs it."""
+        return tuple(_model_cautions(self))
+
+    def encode_texts(
+        self, texts: Sequence[str], *, batch_size: int = 64, prompt: str | None = None, warn: bool = True
+    ) -> Vectors:
         """Returns the (n, dim) float32 unit vectors of n texts, in order. No text is taken for a path or an address.
 
         Args:
             texts: to encode.
             batch_size: texts encoded at a time.
             prompt: what is put before each text; None takes the model's own for queries, if it has one.
+            warn: log the `cautions` of the texts as warnings.
 
         Raises:
             TextError: one is not UTF-8.
@@ -140,6 +165,8 @@ class DualEncoder:
         from turkish_clip.metrics import unit
 
         check_texts(texts)
+        if warn:
+            log_cautions(self.cautions(texts))
         if not len(texts):
             return unit(self.text.encode(as_texts(self.text, ["a"]))[:0])
         prompt = query_prompt(self.text) if prompt is None else prompt
@@ -166,6 +193,12 @@ class DualEncoder:
         batches = iter(lambda: list(islice(stream, batch_size)), [])
         for batch in embed_batches(self.image, batches, dim=self.dim, workers=workers):
             yield replace(batch, vectors=unit(batch.vectors))
+
+
+def log_cautions(cautions: Iterable[Caution]) -> None:
+    """Logs cautions as warnings."""
+    for caution in cautions:
+        log.warning("%s", caution)
 
 
 def map_in_order(
@@ -206,32 +239,43 @@ def load_dual_encoder(
     Raises:
         NoModelError: as in `resolve_models`.
         UnreachableError: one of them is no folder, and the Hub does not answer.
-        ModelError: one can't be loaded, they do not fit together, or this machine has no such device.
+        ModelError: one can't be loaded, they do not fit together, the image model is of other weights than the text
+            encoder was trained for, or this machine has no such device.
     """
-    from turkish_clip.encoder import ModelError, check_one_width, load_model
+    from turkish_clip.encoder import check_one_width, load_model
 
     spec = resolve_models(model, image_model, revision, image_revision)
     text = load_model(spec.text, revision=spec.revision, device=device)
     if not text.supports("text"):
         raise ModelError(f"expected a text encoder or a pair, got {spec.text}, which takes images alone")
     if text.supports("image") and not image_model:
-        return DualEncoder(ModelSpec(spec.text, "", spec.revision, "", spec.record), text, text)
+        both = DualEncoder(ModelSpec(spec.text, "", spec.revision, "", spec.record), text, text)
+        _check_image_weights(both)
+        log_cautions(both.model_cautions)
+        return both
     image = _image_model(spec, device)
     if not image.supports("image"):
         raise ModelError(f"expected an image model, got {spec.image}, which takes text alone; name --image-model")
     check_one_width(text, image, spec.text, spec.image)
     encoder = DualEncoder(spec, text, image)
-    _warn_of_other_weights(encoder)
+    _check_image_weights(encoder)
+    log_cautions(encoder.model_cautions)
     return encoder
 
 
 def _image_model(spec: ModelSpec, device: str | None) -> SentenceTransformer:
-    from turkish_clip.encoder import ModelError, load_model
+    from turkish_clip.encoder import load_model
 
     try:
         check_reachable(spec.image, spec.image_revision)
         return load_model(spec.image, revision=spec.image_revision, device=device)
     except InputError as error:
+        named = spec.record.image_model if spec.record is not None else {}
+        if spec.image == named.get("id") and isinstance(error, UnreachableError):
+            raise ModelError(
+                f"expected the image model that {spec.text} names, got {spec.image}, which is not found from here; "
+                f"name its folder or Hub id with --image-model: {error}"
+            ) from error
         if not spec.image_is_guessed:
             raise
         raise ModelError(
@@ -240,22 +284,64 @@ def _image_model(spec: ModelSpec, device: str | None) -> SentenceTransformer:
         ) from error
 
 
-def _warn_of_other_weights(encoder: DualEncoder) -> None:
-    """Warns if the folder of the image model has other weights than the text encoder was trained for."""
+def _check_image_weights(encoder: DualEncoder) -> None:
+    """Checks that the image model is the one that the text encoder was trained for, by its weights, not by its name.
+
+    Other weights that give the golden images their vectors are another copy of it, for example in another dtype.
+
+    Raises:
+        ModelError: it is another one.
+    """
     named = encoder.spec.record.image_model if encoder.spec.record is not None else {}
-    if named.get("id") != encoder.spec.image or not Path(named["id"]).is_dir():
-        return
     expected = named.get("weights_sha256")
-    if expected and expected not in (
-        encoder.image_weights_sha256,
-        weights_sha256(encoder.image),
-    ):  # or those of a whole pair
-        log.warning(
-            "%s has other weights than the image model that %s was trained for: scores are wrong; train anew, or name "
-            "the right one with --image-model",
-            encoder.spec.image,
-            encoder.spec.text,
-        )
+    if not expected or expected == encoder.image_weights_sha256:
+        return
+    if expected == weights_sha256(encoder.image) or _gives_golden_vectors(encoder):  # the hash of a whole pair
+        return
+    changed = ", which have changed since" if encoder.spec.image == named.get("id") else ""
+    raise ModelError(
+        f"expected the image model that {encoder.spec.text} was trained for ({named.get('id')}), got other weights in "
+        f"{encoder.image_name}{changed}: scores would mean nothing; name the right one with --image-model, or train a "
+        "text encoder for this one"
+    )
+
+
+def _gives_golden_vectors(encoder: DualEncoder) -> bool:
+    """Returns whether the image model gives the golden images the vectors of a published text encoder's record."""
+    import numpy as np
+
+    from turkish_clip.metrics import unit
+    from turkish_clip.verify import IMAGE_COSINE, encode_each, golden_images
+
+    record = encoder.spec.record
+    stored = record.golden.get("image_vectors") if record is not None and record.golden is not None else None
+    if stored is None:
+        return False
+    try:
+        expected = np.asarray(stored, np.float64)
+    except (ValueError, TypeError):
+        return False
+    found = unit(encode_each(encoder.image, golden_images()))
+    return expected.shape == found.shape and bool(((expected * found).sum(axis=1) >= IMAGE_COSINE).all())
+
+
+def _model_cautions(encoder: DualEncoder) -> Iterator[Caution]:
+    """Yields what is to be said of the models, whatever the texts."""
+    from turkish_clip.reading import TORN, TURKISH_WORDS, Caution
+
+    name, record, reader = encoder.spec.text, encoder.spec.record, encoder._reader
+    if encoder.image_weights_sha256 == MINIATURE_SHA256:
+        yield Caution("miniature", (name,))
+    if record is not None:
+        return
+    if encoder.text.supports("image"):
+        joined = (
+            text_side_of(encoder.text) is not encoder.text
+        )  # a text encoder and an image model, as `pair` joins them
+        if not joined and reader is not None and reader.pieces_per_word(TURKISH_WORDS) >= TORN:
+            yield Caution("no Turkish", (name,))
+    else:
+        yield Caution("unrecorded", (name,))
 
 
 def weights_sha256(module: nn.Module) -> str:

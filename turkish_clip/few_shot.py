@@ -19,7 +19,7 @@ from turkish_clip.atomic import atomic_write
 from turkish_clip.dual_encoder import DualEncoder, map_in_order
 from turkish_clip.errors import InputError
 from turkish_clip.images import IMAGE_SUFFIXES, ImageError, ImageLike
-from turkish_clip.metrics import Vectors
+from turkish_clip.metrics import Vectors, unit
 from turkish_clip.ownership import WRITER
 from turkish_clip.records import read_record, write_record
 from turkish_clip.templates import PHOTOGRAPHS
@@ -120,13 +120,14 @@ class FewShotClassifier(ImageClassifier):
         return cls(encoder, weights, metadata, skipped)
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
-        """Classifies (n, dim) float32 unit vectors of images; `score` is the label's logit."""
-        scores = vectors @ self.weights.T
+        """Classifies (n, dim) float32 unit vectors of images; `score` is the cosine to the label's row of weights."""
+        logits, label_vectors = vectors @ self.weights.T, unit(self.weights)
         results = []
-        for row, probabilities in zip(scores, softmax(scores)):
-            best = int(row.argmax())
+        for vector, probabilities in zip(vectors, softmax(logits)):
+            best = int(probabilities.argmax())
             of_labels = dict(zip(self.labels, map(float, probabilities)))
-            results.append(Classification(self.labels[best], float(probabilities[best]), float(row[best]), of_labels))
+            score = float(vector @ label_vectors[best])
+            results.append(Classification(self.labels[best], float(probabilities[best]), score, of_labels))
         return results
 
     def save(self, folder: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from turkish_clip.dual_encoder import DualEncoder, map_in_order
+from turkish_clip.dual_encoder import DualEncoder, log_cautions, map_in_order
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
-from turkish_clip.metrics import Vectors, unit
+from turkish_clip.metrics import Vectors
 from turkish_clip.zero_shot import softmax
 
+log = logging.getLogger("turkish_clip")
+LIKELIER = 0.5  # probability from which on an image is flagged, where nothing else is asked for
 CONTRAST = ("bir fotoğraf", "bir resim", "herhangi bir şey")  # what fits an image of anything else best
 
 
@@ -27,22 +30,25 @@ class Flag:
     """How well one image fits the prompts of a filter.
 
     Attributes:
-        score: the probability of the prompts against the contrast prompts, 0 to 1; 0 if the image did not open.
-        cosine: of the image and the best prompt.
+        score: the cosine of the image and the prompt that fits it best; 0 if the image did not open. It orders images.
+        probability: of the prompts against the contrast prompts, 0 to 1; 0 if the image did not open. Of images that
+            fit much better or worse it is 1 or 0, however much.
         prompt: the prompt that fits best.
-        flagged: whether `score` reaches the threshold.
+        flagged: whether the score and the probability are as high as was asked for.
         error: why the image did not open.
     """
 
     score: float
-    cosine: float
+    probability: float
     prompt: str
     flagged: bool
     error: ImageError | None = None
 
 
 class ImageFilter:
-    """Flags images that fit prompts better than contrast prompts.
+    """Flags images that fit prompts better than contrast prompts, or that reach a cosine.
+
+    What the text encoder does not read of the prompts stands in `cautions`, and is logged as warnings.
 
     A filter misses some images and flags others wrongly: look at the flagged images, and at some of the others, before
     you act on them.
@@ -54,7 +60,8 @@ class ImageFilter:
         prompts: Sequence[str],
         *,
         contrast: Sequence[str] = CONTRAST,
-        threshold: float = 0.5,
+        threshold: float | None = None,
+        min_probability: float | None = None,
         temperature: float | None = None,
     ) -> None:
         """Encodes the prompts.
@@ -63,33 +70,58 @@ class ImageFilter:
             encoder: from `load_dual_encoder`.
             prompts: what to look for, as whole phrases.
             contrast: what else an image may show; closer phrases separate better ("mutfak" for the prompt "bıçak").
-            threshold: images with at least this score are flagged, 0 to 1.
+            threshold: the least score, a cosine, with which an image is flagged; None sets none.
+            min_probability: the least probability with which an image is flagged, 0 to 1; None sets none if there is a
+                threshold, else takes 0.5: what fits a prompt better than the contrast.
             temperature: of the softmax over cosines; None takes the model's own.
 
         Raises:
-            PromptError: no prompt or no contrast, or a threshold outside 0 to 1.
+            PromptError: no prompt or no contrast, a threshold that is no cosine, or a probability outside 0 to 1.
         """
         self.prompts, self.contrast = [p for p in prompts if p.strip()], [c for c in contrast if c.strip()]
         if not self.prompts or not self.contrast:
             raise PromptError(
                 "expected something to look for and a contrast, got an empty list; give a phrase for each"
             )
-        if not 0 <= threshold <= 1:
-            raise PromptError(f"expected a threshold of 0 to 1, got {threshold}; 0.5 flags what fits better than not")
+        if threshold is not None and not -1 <= threshold <= 1:
+            raise PromptError(f"expected a threshold of -1 to 1, a cosine, got {threshold}; leave it out to see scores")
+        if min_probability is not None and not 0 <= min_probability <= 1:
+            raise PromptError(
+                f"expected a probability of 0 to 1, got {min_probability}; 0.5 flags what fits better than the contrast"
+            )
         self.threshold = threshold
+        self.min_probability = LIKELIER if threshold is None and min_probability is None else min_probability
         self.temperature = encoder.temperature if temperature is None else temperature
         self._encoder = encoder
-        self._vectors = unit(encoder.encode_texts([*self.prompts, *self.contrast]))
+        self.cautions = encoder.cautions([*self.prompts, *self.contrast] if contrast is not CONTRAST else self.prompts)
+        log_cautions(self.cautions)
+        self._vectors = encoder.encode_texts([*self.prompts, *self.contrast], warn=False)
 
     def flag_vectors(self, vectors: Vectors) -> list[Flag]:
         """Flags (n, dim) float32 unit vectors of images."""
-        scores = vectors @ self._vectors.T
-        totals: NDArray[np.float64] = softmax(scores / self.temperature)[:, : len(self.prompts)].sum(axis=1)
-        best = scores[:, : len(self.prompts)].argmax(axis=1)
+        cosines = vectors @ self._vectors.T
+        totals: NDArray[np.float64] = softmax(cosines / self.temperature)[:, : len(self.prompts)].sum(axis=1)
+        best = cosines[:, : len(self.prompts)].argmax(axis=1)
         return [
-            Flag(float(score), float(row[place]), self.prompts[place], bool(score >= self.threshold))
-            for score, row, place in zip(totals, scores, best)
+            Flag(
+                float(row[place]), float(total), self.prompts[place], self._is_flagged(float(row[place]), float(total))
+            )
+            for total, row, place in zip(totals, cosines, best)
         ]
+
+    def _is_flagged(self, score: float, probability: float) -> bool:
+        likely = self.min_probability is None or probability >= self.min_probability
+        return likely and (self.threshold is None or score >= self.threshold)
+
+    def warn_of_none(self, flags: Sequence[Flag]) -> None:
+        """Logs a warning if no image has the score that was asked for, with the highest that there is."""
+        scores = [flag.score for flag in flags if flag.error is None]
+        if self.threshold is not None and scores and max(scores) < self.threshold:
+            log.warning(
+                "no image has a score of %g: the highest cosine is %.3f; lower the threshold",
+                self.threshold,
+                max(scores),
+            )
 
     def flag(self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> Iterator[Flag]:
         """Flags images in order, as they are read; one that does not open gives a `Flag` with its error.
@@ -104,11 +136,11 @@ class ImageFilter:
 
 
 def flagged_first(paths: Iterable[Path], flags: Iterable[Flag]) -> list[tuple[Path, Flag]]:
-    """Returns the flagged images by descending score, then by descending cosine.
+    """Returns the flagged images by descending score.
 
     Args:
         paths: of the images.
         flags: one for each path, in order.
     """
     flagged = [(path, flag) for path, flag in zip(paths, flags) if flag.flagged]
-    return sorted(flagged, key=lambda pair: (-pair[1].score, -pair[1].cosine, str(pair[0])))
+    return sorted(flagged, key=lambda pair: (-pair[1].score, str(pair[0])))

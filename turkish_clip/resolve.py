@@ -91,8 +91,9 @@ def resolve_models(
         text = str(run / MODEL_FOLDER)
     record = _record_beside(text, revision)
     named = dict(record.image_model) if record is not None else {}
-    if run is not None and named.get("id") and not named.get("revision"):  # with a revision, it is on the Hub
-        named["id"] = image_model_folder(run, named["id"])
+    place = run or (Path(text) if Path(text).is_dir() else None)
+    if place is not None and named.get("id") and not named.get("revision"):  # with a revision, it is on the Hub
+        named["id"] = image_model_folder(place, named["id"])
     chosen = image_model or os.environ.get(IMAGE_MODEL_VARIABLE) or named.get("id")
     image = str(chosen or STOCK_IMAGE_MODEL)
     if image_revision is None and image == named.get("id"):
@@ -107,19 +108,20 @@ def _run_of(model: Path) -> Path | None:
     return next((run for run in runs if (run / RUN_RECORD).is_file()), None)
 
 
-def image_model_folder(run: Path, folder: str) -> str:
-    """Finds a run's image model from its recorded relative path: in the parent folders of the run, or in this one.
+def image_model_folder(beside: Path, folder: str) -> str:
+    """Finds the image model of a run or a model's folder from its recorded relative path.
 
-    The current folder comes first only if the run is below it: in another checkout, the same path may hold a model of
-    other weights. A path at which there is no model is returned as it is: it may be a Hub id.
+    It is looked for in the folders above, and in the current one, which comes first only if the run is below it: in
+    another checkout, the same path may hold a model of other weights. A path at which there is no model is returned as
+    it is: it may be a Hub id.
 
     Args:
-        run: the run folder.
-        folder: of the image model, as the run's record names it.
+        beside: the run folder, or the model's.
+        folder: of the image model, as the record names it.
     """
     here = Path.cwd()
-    as_named = Path(os.path.normpath(run.absolute()))  # the path to the run may contain links
-    parents = [*as_named.parents, *run.resolve().parents]
+    as_named = Path(os.path.normpath(beside.absolute()))  # the path to it may contain links
+    parents = [*as_named.parents, *beside.resolve().parents]
     for place in [here, *parents] if here in parents else [*parents, here]:
         if any((place / folder / name).is_file() for name in MODEL_FILES):
             return folder if place == here else str(place / folder)
@@ -151,7 +153,7 @@ def check_reachable(name: str, revision: str | None = None) -> None:
         revision: branch, tag or commit on the Hub; None takes the newest.
 
     Raises:
-        UnreachableError: it is neither, and can't be a Hub id or the Hub does not answer.
+        UnreachableError: it is neither, and can't be a Hub id, or the Hub does not answer or has no such model.
     """
     if is_on_this_machine(name, revision):
         return
@@ -159,9 +161,14 @@ def check_reachable(name: str, revision: str | None = None) -> None:
     from huggingface_hub.errors import HfHubHTTPError
 
     if constants.HF_HUB_OFFLINE:
-        return
+        raise UnreachableError(
+            f"expected a model, got {name}, which is no folder in {Path.cwd()} and not in the Hub's cache, while "
+            "HF_HUB_OFFLINE is set; check the path, which counts from there, or unset it"
+        )
+    api = HfApi()
     try:
-        HfApi().file_exists(_names(name)[0], MODEL_FILES[0], revision=revision or None)
+        found = api.file_exists(_names(name)[0], MODEL_FILES[0], revision=revision or None)
+        missing = not found and "/" in name and not api.repo_exists(name)
     except HfHubHTTPError:
         return  # the Hub answered; loading reports that there is no such model, or no access to it
     except Exception as error:
@@ -169,6 +176,11 @@ def check_reachable(name: str, revision: str | None = None) -> None:
             f"expected a model, got {name}, which is no folder here, and no answer from the Hub "
             f"({constants.ENDPOINT}): {one_line(error)}; check the path, or the connection"
         ) from error
+    if missing:
+        raise UnreachableError(
+            f"expected a model, got {name}, which is no folder in {Path.cwd()}, and the Hub has no such model or does "
+            "not show it; check the path, which counts from there, or the id and HF_TOKEN"
+        )
 
 
 def _names(name: str) -> list[str]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from turkish_clip.dual_encoder import DualEncoder, map_in_order
+from turkish_clip.dual_encoder import DualEncoder, log_cautions, map_in_order
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
+from turkish_clip.reading import Caution
 from turkish_clip.templates import PHOTOGRAPHS, fill
 from turkish_clip.text import nfc
 
@@ -31,7 +33,7 @@ class Classification:
     Attributes:
         label: the best label, or None if the image did not open or its `score` is below `reject_below`.
         probability: of `label` among all labels; 0 without one.
-        score: the cosine of the image and the best label.
+        score: the cosine of the image's vector and that of the label with the highest probability.
         probabilities: of all labels, summing to 1; empty if the image did not open.
         error: why the image did not open.
     """
@@ -84,6 +86,8 @@ class ImageClassifier(ABC):
 class ZeroShotClassifier(ImageClassifier):
     """Classifies images by the cosines of their vectors and those of Turkish labels.
 
+    What the text encoder does not read of the labels stands in `cautions`, and is logged as warnings.
+
     >>> ZeroShotClassifier(load_dual_encoder("org/turkish-clip"), ["kedi", "köpek"]).classify([photo])  # doctest: +SKIP
     [Classification(label='kedi', probability=0.98, ...)]
     """
@@ -117,7 +121,9 @@ class ZeroShotClassifier(ImageClassifier):
         if not self.temperature > 0:
             raise LabelError(f"expected a temperature above 0, got {self.temperature}; CLIP's own is 0.01")
         self.encoder = encoder
-        self.label_vectors = prompt_averages(encoder.encode_texts, list(prompts.values()))
+        self.cautions = _cautions_of(encoder, labels, templates)
+        log_cautions(self.cautions)
+        self.label_vectors = prompt_averages(partial(encoder.encode_texts, warn=False), list(prompts.values()))
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of images."""
@@ -135,6 +141,28 @@ class ZeroShotClassifier(ImageClassifier):
                 )
             )
         return results
+
+
+def _cautions_of(
+    encoder: DualEncoder, labels: Sequence[str] | Mapping[str, Sequence[str]], templates: Sequence[str]
+) -> list[Caution]:
+    """Returns what the text encoder does not know of the words of labels, and which words it cuts in a template.
+
+    The words of the templates are not judged: they are ours, or were chosen on purpose.
+
+    Args:
+        encoder: encodes the prompts.
+        labels: as in `ZeroShotClassifier`.
+        templates: as in `ZeroShotClassifier`.
+    """
+    words = [word for _, of_label in _synonyms(labels) for word in of_label]
+    said = [caution for caution in encoder.cautions(words) if caution.kind != "cut"]
+    for caution in encoder.cautions(fill(template, word) for word in words for template in templates):
+        if caution.kind == "cut":
+            cut = set(caution.texts)
+            long = [word for word in words if any(fill(template, word) in cut for template in templates)]
+            said.append(replace(caution, texts=tuple(long), parts=()))
+    return said
 
 
 def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:

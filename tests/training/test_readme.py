@@ -293,6 +293,7 @@ def _run_subcommand(words: list[str]) -> None:
         "prompt",
         "image_model",
     }
+    assert isinstance(printed.pop("warnings"), list)  # in every command
     assert set(printed) - (onnx if words[0] == "export" else set()) <= named
     lists = [printed[key] for key in ("hits", "images", "flagged") if isinstance(printed.get(key), list)]
     assert all(set(item) <= named for items in lists for item in items[:1] if isinstance(item, dict))

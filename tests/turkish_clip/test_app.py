@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from turkish_clip.app import Page, _of_uploads_alone, is_own_host
+from turkish_clip.app import Page, _of_uploads_alone, in_turkish
 from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.reading import Caution
 from turkish_clip.search.index import ImageIndex
 
 if TYPE_CHECKING:
@@ -34,30 +35,6 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-@pytest.mark.parametrize(
-    ("named", "host", "own"),
-    [
-        ("127.0.0.1:7860", "127.0.0.1", True),
-        ("localhost", "127.0.0.1", True),
-        ("LOCALHOST.:80", "127.0.0.1", True),
-        ("[::1]:7860", "127.0.0.1", True),
-        ("[::1]", "::1", True),
-        ("evil.example", "127.0.0.1", False),
-        ("evil.example:7860", "0.0.0.0", False),
-        ("localhost.evil.example", "127.0.0.1", False),
-        ("127.0.0.1.evil.example", "0.0.0.0", False),
-        ("192.168.1.5:7860", "0.0.0.0", True),
-        ("192.168.1.5:7860", "127.0.0.1", False),
-        ("192.168.1.5", "192.168.1.5", True),
-        ("fotograflar.local:7860", "fotograflar.local", True),
-        (f"{socket.gethostname()}:7860", "0.0.0.0", True),
-        ("", "127.0.0.1", False),
-    ],
-)
-def test_the_page_answers_for_its_own_hosts(named: str, host: str, own: bool) -> None:
-    assert is_own_host(named, host) == own
 
 
 def test_other_hosts_and_named_endpoints_are_refused(address: str) -> None:
@@ -88,7 +65,9 @@ def address(indexed: Path, pair_folder: Path, tmp_path_factory: pytest.TempPathF
     port = free_port()
     log = tmp_path_factory.mktemp("app") / "log"
     argv = [sys.executable, "-m", "turkish_clip.cli", "app", str(indexed), "--port", str(port)]
-    environment = {**os.environ, "TURKISH_CLIP_MODEL": str(pair_folder), "NO_PROXY": "127.0.0.1"}
+    environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    environment |= dict.fromkeys(("http_proxy", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")  # nothing is there
+    environment["TURKISH_CLIP_MODEL"] = str(pair_folder)
     with log.open("w") as stream:
         server = subprocess.Popen(argv, env=environment, stdout=stream, stderr=stream)
     url = f"http://127.0.0.1:{port}"
@@ -193,13 +172,69 @@ def test_the_page(address: str, indexed: Path, encoder: DualEncoder, tmp_path: P
 def test_results_without_a_browser(indexed: Path, encoder: DualEncoder) -> None:
     page = Page(encoder, ImageIndex.open(indexed / ".turkish-clip", encoder))
     images = [str(path) for path in sorted(indexed.glob("*.png"))[:2]]
-    found = page.search("", images[0])
+    found, note = page.search("", images[0])
+    assert note == ""
     assert found[0][1] == f"1,000 · {Path(images[0]).name}"
     assert all(max(image.size) <= 192 for image, _ in found)
-    assert abs(sum(page.classify(images[0], "ev, kedi").values()) - 1) < 1e-6
+    probabilities, note = page.classify(images[0], "ev, kuş")
+    assert (sum(probabilities.values()), note) == (pytest.approx(1), "")
     table = page.compare(images, "kırmızı ev\n<b>kuş</b>")
     assert (table.count("data:image/jpeg;base64,"), table.count("★")) == (2, 2)
     assert "&lt;b&gt;kuş" in table
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("кошка", "⚠ Metin kodlayıcı hiçbir sözünü tanımıyor: &#x27;кошка&#x27;."),
+        ("kırmızı <b>zürafa</b>", "⚠ Metin kodlayıcı bazı sözleri tanımıyor: "),
+        ("iki ev ve " * 40, "⚠ Metin çok uzun, 32 parçadan sonrası okunmuyor: "),
+        ("...", "⚠ Okunacak söz yok: &#x27;...&#x27;."),
+    ],
+)
+def test_what_is_not_read_is_said_in_turkish(text: str, note: str, indexed: Path, encoder: DualEncoder) -> None:
+    page = Page(encoder, ImageIndex.open(indexed / ".turkish-clip", encoder))
+    image = str(min(indexed.glob("*.png")))
+    for found in (page.search(text, None)[1], page.classify(image, f"{text}, ev")[1], page.compare([image], text)):
+        assert note in found
+        assert "<b>" not in found
+
+
+def test_a_text_that_is_too_long_is_refused(indexed: Path, encoder: DualEncoder) -> None:
+    import gradio as gr
+
+    page = Page(encoder, ImageIndex.open(indexed / ".turkish-clip", encoder))
+    for ask in (lambda: page.search("ev " * 200, None), lambda: page.compare(["x.png"], "ev\n" + "kuş " * 200)):
+        with pytest.raises(gr.Error, match="en çok 500 harf olabilir"):
+            ask()
+
+
+def test_all_buttons_share_one_queue(indexed: Path, pair_folder: Path) -> None:
+    program = (
+        "from turkish_clip import ImageIndex, load_dual_encoder\n"
+        "from turkish_clip.app import build_page\n"
+        f"encoder = load_dual_encoder({str(pair_folder)!r}, device='cpu')\n"
+        f"for index in (ImageIndex.open({str(indexed / '.turkish-clip')!r}, encoder), None):\n"
+        "    listeners = build_page(encoder, index).fns.values()\n"
+        "    print(len(listeners), {(one.concurrency_id, one.concurrency_limit) for one in listeners})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "5 {('encoder', 2)}\n3 {('encoder', 2)}\n"
+
+
+@pytest.mark.parametrize(
+    "caution",
+    [
+        Caution("miniature", ("m",)),
+        Caution("no Turkish", ("m",)),
+        Caution("unrecorded", ("m",)),
+        Caution("cut", ("ev", "kuş"), ("x",), 64),
+    ],
+)
+def test_every_caution_is_said_in_turkish(caution: Caution) -> None:
+    text = in_turkish(caution)
+    assert text.endswith(".")
+    assert set(text) & set("çğıöşü")
 
 
 def test_no_file_of_the_machine_is_served(address: str, indexed: Path) -> None:
@@ -255,5 +290,6 @@ def test_a_taken_port_is_one_line(indexed: Path, pair_folder: Path) -> None:
         argv = [sys.executable, "-m", "turkish_clip.cli", "app", str(indexed), "--port", str(port)]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    assert f"error: expected a free port, got {port}, which is taken" in done.stderr
+    assert f"error: expected a free port, got {port}, which is taken by another program; name another" in done.stderr
+    assert done.stdout == ""
     assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -16,11 +17,16 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from turkish_clip.dual_encoder import load_dual_encoder, weights_sha256
-from turkish_clip.encoder import ModelError, load_model
+from turkish_clip.dual_encoder import MINIATURE_SHA256, load_dual_encoder, weights_sha256
+from turkish_clip.encoder import ModelError, load_model, pair, save_text_encoder
+from turkish_clip.metrics import unit
+from turkish_clip.reading import shortened
 from turkish_clip.resolve import NoModelError, UnreachableError, resolve_models
-from turkish_clip.verify import RECORD, ModelRecord
+from turkish_clip.search.index import ImageIndex
+from turkish_clip.search.storage import ImageIndexError
+from turkish_clip.verify import RECORD, ModelRecord, encode_each, golden_images
 
 IMAGE_MODEL = "models/clip"  # relative to the root of a checkout, as `make demo` gives it
 
@@ -124,25 +130,170 @@ def test_a_recorded_hub_id_is_not_taken_for_a_folder(tmp_path: Path) -> None:
     assert resolve_models(make_run(tmp_path / "old", {"id": "", "revision": ""}), None).image == "clip-ViT-B-32"
 
 
+def trained_for(
+    image_model: Path, text_folder: Path, run: Path, golden: Path | None = None, name: str | None = None
+) -> Path:
+    """Makes a run whose text encoder was trained for an image model, with its golden vectors if `golden` is it."""
+    weights = weights_sha256(load_model(image_model, device="cpu"))
+    named = {"id": name or str(image_model), "revision": "", "weights_sha256": weights}
+    make_run(run, named)
+    shutil.copytree(text_folder, run / "model", dirs_exist_ok=True)
+    write_model_record(run, named)
+    if golden is not None:
+        record = json.loads((run / "model" / RECORD).read_text(encoding="utf-8"))
+        vectors = unit(encode_each(load_model(golden, device="cpu"), golden_images())).tolist()
+        record["golden"] = {"texts": [], "text_vectors": [], "image_vectors": vectors}
+        (run / "model" / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    return run
+
+
+def changed(model: Path, folder: Path, size: float, kind: str = "visual_projection") -> Path:
+    """Copies an image model with other weights of a kind: they differ by `size` of their norm."""
+    import torch
+
+    shutil.copytree(model, folder)
+    weights = load_file(folder / "model.safetensors")
+    torch.manual_seed(0)
+    for name, tensor in weights.items():
+        if kind in name:
+            other = torch.randn_like(tensor)
+            weights[name] = tensor + size * other * (tensor.norm() / other.norm())
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 @pytest.mark.parametrize("kind", ["tiny_clip", "pair_folder"])
-def test_changed_weights_of_the_image_model_are_warned_of(
+def test_an_image_model_that_has_changed_is_refused(
     kind: str, request: pytest.FixtureRequest, text_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     image_model: Path = request.getfixturevalue(kind)
-    trained_for = {"id": str(image_model), "revision": "", "weights_sha256": weights_sha256(load_model(image_model))}
-    run = make_run(tmp_path / "run", trained_for)
-    shutil.copytree(text_folder, run / "model", dirs_exist_ok=True)
-    write_model_record(run, trained_for)
+    run = trained_for(image_model, text_folder, tmp_path / "run")
     with caplog.at_level(logging.WARNING, "turkish_clip"):
         load_dual_encoder(run, device="cpu")
-        assert not caplog.records
-        trained_for["weights_sha256"] = "0" * 64
-        write_model_record(run, trained_for)
+    assert not caplog.records
+    write_model_record(run, {"id": str(image_model), "revision": "", "weights_sha256": "0" * 64})
+    with pytest.raises(
+        ModelError,
+        match=rf"expected the image model that .*run/model was trained for \({image_model}\), got other weights in "
+        rf"{image_model}, which have changed since: scores would mean nothing; name the right one with --image-model",
+    ):
         load_dual_encoder(run, device="cpu")
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{image_model} has other weights than the image model that {run / 'model'} was trained for: scores are wrong; "
-        "train anew, or name the right one with --image-model"
-    ]
+
+
+@pytest.mark.parametrize("part", ["visual_projection", "patch_embedding", "post_layernorm"])
+@pytest.mark.parametrize("published", [True, False])
+def test_another_image_model_is_refused_whatever_its_name(
+    part: str, published: bool, tiny_clip: Path, text_folder: Path, tmp_path: Path
+) -> None:
+    run = trained_for(tiny_clip, text_folder, tmp_path / "run", tiny_clip if published else None)
+    other = changed(tiny_clip, tmp_path / tiny_clip.name, 5.0, part)
+    with pytest.raises(ModelError, match=f"got other weights in {other}: scores would mean nothing"):
+        load_dual_encoder(run, other, device="cpu")
+    copied = shutil.copytree(tiny_clip, tmp_path / "copy")
+    assert load_dual_encoder(run, copied, device="cpu").dim == 16
+
+
+def test_a_copy_that_gives_the_golden_vectors_is_the_same_image_model(
+    tiny_clip: Path, text_folder: Path, tmp_path: Path
+) -> None:
+    almost = changed(tiny_clip, tmp_path / "rounded", 1e-4)
+    run = trained_for(tiny_clip, text_folder, tmp_path / "run", tiny_clip)
+    assert load_dual_encoder(run, almost, device="cpu").image_name == str(almost)
+    record = json.loads((run / "model" / RECORD).read_text(encoding="utf-8"))
+    for wrong in ([[1.0]], [["x"]], [[1.0] * 16] * 3):
+        record["golden"]["image_vectors"] = wrong
+        (run / "model" / RECORD).write_text(json.dumps(record), encoding="utf-8")
+        with pytest.raises(ModelError, match="got other weights in"):
+            load_dual_encoder(run, almost, device="cpu")
+
+
+def test_a_pair_whose_image_side_was_changed_is_refused(tiny_clip: Path, text_folder: Path, tmp_path: Path) -> None:
+    other = changed(tiny_clip, tmp_path / "other", 5.0)
+    named = {"id": "some/clip", "weights_sha256": weights_sha256(load_model(tiny_clip, device="cpu"))}
+    record = ModelRecord(kind="paired", dim=16, max_tokens=128, weights_sha256="", image_model=named)
+    for image, folder in ((tiny_clip, tmp_path / "right"), (other, tmp_path / "wrong")):
+        save_text_encoder(pair(text_folder, image, device="cpu"), folder)
+        (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
+    assert load_dual_encoder(tmp_path / "right", device="cpu").dim == 16
+    with pytest.raises(ModelError, match=r"was trained for \(some/clip\), got other weights in .*wrong: scores would"):
+        load_dual_encoder(tmp_path / "wrong", device="cpu")
+
+
+def test_an_index_refuses_a_text_encoder_of_another_image_model(
+    tiny_clip: Path, text_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    other = changed(tiny_clip, tmp_path / "other", 5.0)
+    mine, theirs = (
+        trained_for(image, text_folder, tmp_path / name) for image, name in ((tiny_clip, "mine"), (other, "theirs"))
+    )
+    again = trained_for(tiny_clip, text_folder, tmp_path / "again")
+    ImageIndex.open(tmp_path / "index", load_dual_encoder(mine, device="cpu")).add(photos)
+    assert ImageIndex.open(tmp_path / "index", load_dual_encoder(again, device="cpu")).search("ev")
+    with pytest.raises(ImageIndexError, match="expected the image model that .* was made with"):
+        ImageIndex.open(tmp_path / "index", load_dual_encoder(theirs, device="cpu"))
+    with pytest.raises(ModelError, match=f"was trained for .*other.*, got other weights in {tiny_clip}"):
+        load_dual_encoder(theirs, tiny_clip, device="cpu")
+
+
+def test_a_model_without_turkish_is_warned_of(
+    tiny_clip: Path, text_folder: Path, pair_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(*models: Path) -> list[str]:
+        caplog.clear()
+        load_dual_encoder(*models, device="cpu")
+        return [record.getMessage() for record in caplog.records]
+
+    with caplog.at_level(logging.WARNING, "turkish_clip"):
+        assert said(pair_folder) == []
+        for models in ((tiny_clip,), (tiny_clip, tiny_clip)):
+            (line,) = said(*models)
+            assert f"'{shortened(str(tiny_clip))}' has no Turkish text encoder, and tears Turkish words" in line
+        (line,) = said(text_folder, tiny_clip)
+        assert "does not say for which image model it was trained: for another one, scores mean nothing" in line
+
+
+def test_the_demo_is_known_by_its_image_model(text_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = Path(__file__).parents[2] / "training" / "mini" / "clip"
+    assert weights_sha256(load_model(folder, device="cpu")) == MINIATURE_SHA256
+    with caplog.at_level(logging.WARNING, "turkish_clip"):
+        encoder = load_dual_encoder(folder, device="cpu")
+    assert [caution.kind for caution in encoder.model_cautions] == ["miniature", "no Turkish"]
+    assert "is of the demo, whose image model knows drawings of its toy world alone" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["models/clip", "clip", "../models/clip"])
+def test_a_relative_image_model_that_is_not_found_is_told_by_name(
+    name: str, text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run", {"id": name, "revision": "", "weights_sha256": ""})
+    shutil.copytree(text_folder, run / "model", dirs_exist_ok=True)
+    write_model_record(run, {"id": name, "revision": ""})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ModelError, match=f"expected the image model that .* names, got {name}, which is not found from"
+    ):
+        load_dual_encoder(run, device="cpu")
+
+
+def test_a_copied_model_takes_the_image_model_of_the_checkout_around_it(
+    tiny_clip: Path, text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_clip, tmp_path / "checkout" / IMAGE_MODEL)
+    folder = tmp_path / "checkout" / "published" / "mine"
+    shutil.copytree(text_folder, folder)
+    record = ModelRecord(kind="text", dim=16, max_tokens=32, weights_sha256="", image_model={"id": IMAGE_MODEL})
+    (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert load_dual_encoder(folder, device="cpu").image_name == str(tmp_path / "checkout" / IMAGE_MODEL)
+
+
+@pytest.mark.parametrize("name", ["runs/demo", "demo", "some/model"])
+def test_a_relative_model_from_elsewhere_is_no_question_of_the_connection(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnreachableError, match=f"expected a model, got {name}, which is no folder in {tmp_path} and"):
+        load_dual_encoder(name, device="cpu")
 
 
 def test_a_text_encoder_that_is_saved_shortened_is_refused_beside_a_whole_image_model(
@@ -167,24 +318,24 @@ class Asked(BaseHTTPRequestHandler):
 
 def test_a_text_that_looks_like_an_image_is_a_text(pair_folder: Path, captioned_folder: Path) -> None:
     """sentence-transformers takes a string that is a path, an address or a data: URI for an image, and fetches it."""
-    pair = load_dual_encoder(pair_folder, device="cpu")
+    both = load_dual_encoder(pair_folder, device="cpu")
     photo = str(next(captioned_folder.rglob("*.png")))
     with HTTPServer(("127.0.0.1", 0), Asked) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         try:
             address = f"http://127.0.0.1:{server.server_port}/foto.png"
             texts = [photo, address, "data:image/png;base64,AAAA", "kırmızı bir ev"]
-            vectors = pair.encode_texts(texts)
+            vectors = both.encode_texts(texts)
         finally:
             server.shutdown()
     assert not Asked.paths
-    assert vectors.shape == (4, pair.dim)
-    alone = np.concatenate([pair.encode_texts([text]) for text in texts])
+    assert vectors.shape == (4, both.dim)
+    alone = np.concatenate([both.encode_texts([text]) for text in texts])
     assert np.allclose(vectors, alone, atol=1e-5)
-    image = pair.image.encode(Image.open(photo).convert("RGB"))
+    image = both.image.encode(Image.open(photo).convert("RGB"))
     assert float(vectors[0] @ image / np.linalg.norm(image)) < 0.999
 
 
 def test_no_texts_have_no_vectors(pair_folder: Path) -> None:
-    pair = load_dual_encoder(pair_folder, device="cpu")
-    assert pair.encode_texts([]).shape == (0, pair.dim)
+    both = load_dual_encoder(pair_folder, device="cpu")
+    assert both.encode_texts([]).shape == (0, both.dim)

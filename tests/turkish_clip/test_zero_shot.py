@@ -13,7 +13,7 @@ from PIL import Image
 from turkish_clip.cli.output import to_csv
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.few_shot import PRIORS, ExampleError, FewShotClassifier, examples_in
-from turkish_clip.filtering import ImageFilter, PromptError
+from turkish_clip.filtering import ImageFilter, PromptError, flagged_first
 from turkish_clip.sheet import SheetError, Tile, write_sheet
 from turkish_clip.templates import PHOTOGRAPHS, fill
 from turkish_clip.zero_shot import LabelError, ZeroShotClassifier, softmax
@@ -142,19 +142,68 @@ def test_unusable_examples_and_saved_classifiers_are_refused(encoder: DualEncode
         FewShotClassifier.load(tmp_path, encoder)
 
 
-def test_a_filter_scores_prompts_against_contrast_prompts(encoder: DualEncoder) -> None:
-    image_filter = ImageFilter(encoder, ["kırmızı ev", "kuş"], contrast=["mavi ağaç"], threshold=0.5, temperature=0.05)
+def test_a_filter_scores_by_cosine_and_flags_by_probability(encoder: DualEncoder) -> None:
+    image_filter = ImageFilter(encoder, ["kırmızı ev", "kuş"], contrast=["mavi ağaç"], temperature=0.05)
     vectors = next(encoder.embed_images(IMAGES)).vectors
-    texts = encoder.encode_texts(["kırmızı ev", "kuş", "mavi ağaç"])
-    expected = softmax(vectors @ texts.T / 0.05)[:, :2].sum(axis=1)
+    cosines = vectors @ encoder.encode_texts(["kırmızı ev", "kuş", "mavi ağaç"]).T
+    likely = softmax(cosines / 0.05)[:, :2].sum(axis=1)
     flags = list(image_filter.flag([*IMAGES, b"x"]))
-    assert np.allclose([flag.score for flag in flags[:3]], expected)
-    assert [flag.flagged for flag in flags[:3]] == [score >= 0.5 for score in expected]
+    assert np.allclose([flag.score for flag in flags[:3]], cosines[:, :2].max(axis=1))
+    assert np.allclose([flag.probability for flag in flags[:3]], likely)
+    assert [flag.flagged for flag in flags[:3]] == [probability >= 0.5 for probability in likely]
+    assert (flags[3].score, flags[3].flagged) == (0.0, False)
     assert flags[3].error is not None
     with pytest.raises(PromptError, match="something to look for"):
         ImageFilter(encoder, [" "])
-    with pytest.raises(PromptError, match="a threshold of 0 to 1, got 2"):
+    with pytest.raises(PromptError, match="a threshold of -1 to 1, a cosine, got 2"):
         ImageFilter(encoder, ["ev"], threshold=2)
+    with pytest.raises(PromptError, match="a probability of 0 to 1, got -1"):
+        ImageFilter(encoder, ["ev"], min_probability=-1)
+
+
+def unit_rows(*cosines: float) -> np.ndarray:  # type: ignore[type-arg]
+    """Returns vectors with these cosines to the first axis."""
+    return np.array([[cosine, (1 - cosine**2) ** 0.5] for cosine in cosines], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("asked", "flagged"),
+    [
+        ({}, [0.9, 0.7, 0.5]),  # all of these have the probability 1
+        ({"threshold": 0.6}, [0.9, 0.7]),
+        ({"threshold": 0.69999}, [0.9, 0.7]),
+        ({"threshold": 0.8, "min_probability": 0.5}, [0.9]),
+        ({"threshold": -1}, [0.9, 0.7, 0.5, -0.9]),
+        ({"threshold": -1, "min_probability": 0.5}, [0.9, 0.7, 0.5]),
+        ({"min_probability": 0}, [0.9, 0.7, 0.5, -0.9]),
+    ],
+)
+def test_scores_order_what_is_equally_likely(asked: dict[str, float], flagged: list[float]) -> None:
+    class Fixed:
+        temperature = 1e-4
+
+        def cautions(self, texts: list[str]) -> list[str]:
+            return []
+
+        def encode_texts(self, texts: list[str], warn: bool = True) -> np.ndarray:  # type: ignore[type-arg]
+            return unit_rows(*[1.0 if text == "ev" else 0.0 for text in texts]) * np.array([[1, -1]], np.float32)
+
+    image_filter = ImageFilter(Fixed(), ["ev"], contrast=["kuş"], **asked)  # type: ignore[arg-type]
+    cosines = [0.5, -0.9, 0.9, 0.7]
+    flags = image_filter.flag_vectors(unit_rows(*cosines))
+    assert [flag.probability for flag in flags] == [1.0, pytest.approx(0.0), 1.0, 1.0]
+    names = [Path(str(cosine)) for cosine in cosines]
+    assert [float(str(path)) for path, _ in flagged_first(names, flags)] == flagged
+
+
+def test_scores_by_examples_are_cosines(encoder: DualEncoder) -> None:
+    classifier = FewShotClassifier.fit(encoder, {"a": IMAGES[:1], "b": IMAGES[1:]})
+    found = classifier.classify(IMAGES)
+    vectors = next(encoder.embed_images(IMAGES)).vectors
+    rows = classifier.weights / np.linalg.norm(classifier.weights, axis=1, keepdims=True)
+    expected = [float(vector @ rows[classifier.labels.index(str(one.label))]) for vector, one in zip(vectors, found)]
+    assert [one.score for one in found] == pytest.approx(expected, abs=1e-6)
+    assert all(-1 <= one.score <= 1 for one in found)
 
 
 def test_csv_holds_no_formula() -> None:

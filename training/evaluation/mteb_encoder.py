@@ -63,7 +63,7 @@ class MtebPair(AbsEncoder):  # type: ignore[misc]
         if images is None or images[0] is None:
             name = self.get_prompt_name(task, prompt_type)
             prompt = self.model_prompts[name] if name else None
-            return self.model.encode_texts(batch["text"], batch_size=self.batch_size, prompt=prompt)
+            return self.model.encode_texts(batch["text"], batch_size=self.batch_size, prompt=prompt, warn=False)
         parts = []
         for embedded in self.model.embed_images(images, batch_size=self.batch_size):
             if embedded.errors:

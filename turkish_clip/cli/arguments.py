@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from turkish_clip.search.index import ImageIndex
     from turkish_clip.zero_shot import ImageClassifier
 
+log = logging.getLogger("turkish_clip")
 INDEX_FOLDER = ".turkish-clip"  # the index of an image folder, inside it
 MODEL_HELP = "text encoder, image-text pair or training run: a Hub id or a folder"
 
@@ -90,7 +94,10 @@ def open_index(
     uri = at or _index_of(str(folder))
     metadata = ImageIndex.open(uri).metadata if is_uri(uri) or Path(uri).is_dir() else None
     if must_exist and metadata is None:
-        raise ImageIndexError(f"expected an index in {uri}, got none; make one: turkish-clip index {folder}")
+        if at is None and not is_uri(uri) and not Path(folder).is_dir():
+            what = "is a file" if Path(folder).is_file() else "is not there"
+            raise ImageIndexError(f"expected an indexed folder, got {folder}, which {what}; check the path")
+        raise ImageIndexError(f"expected an index in {uri}, got none; make one: {index_command(folder, at)}")
     revision = image_revision = None
     if model is None and metadata is not None:
         model, revision = metadata.model, metadata.revision
@@ -113,10 +120,17 @@ def _check_here(uri: str, option: str, model: str | None, revision: str | None) 
     Raises:
         ImageIndexError: it would be fetched.
     """
-    from turkish_clip.resolve import is_on_this_machine
+    from turkish_clip.resolve import UnreachableError, is_on_this_machine
     from turkish_clip.search.storage import ImageIndexError
 
-    if model and not is_on_this_machine(model, revision):
+    try:
+        here = not model or is_on_this_machine(model, revision)
+    except UnreachableError as error:
+        raise ImageIndexError(
+            f"expected the model that the index in {uri} names, got {model}, which is no folder now; if it was moved, "
+            f"name it with {option}"
+        ) from error
+    if not here:
         raise ImageIndexError(
             f"expected the model that the index in {uri} names on this machine, got {model}, which would be fetched "
             f"from the Hub; if that is the one, name it: {option} {model}"
@@ -144,6 +158,23 @@ def _index_of(folder: str) -> str:
 
     images = not is_uri(folder) and Path(folder).is_dir() and not holds_index(folder)
     return str(Path(folder) / INDEX_FOLDER) if images else folder
+
+
+def index_command(folder: Path | str, at: str | None, indexed: Sequence[str] = ()) -> str:
+    """Returns the command, to be typed, that makes or updates the index that a command was given.
+
+    Args:
+        folder: the images, or the index itself.
+        at: folder or URI of the index, as it was given.
+        indexed: the folders that the index holds.
+    """
+    from turkish_clip.search.storage import holds_index, is_uri
+
+    uri = str(folder)
+    if is_uri(uri) or holds_index(uri) or not Path(uri).is_dir():  # the index itself, or no images
+        uri, at = (indexed[0] if len(indexed) == 1 else ""), at or uri
+    images = shlex.quote(uri) if uri else "FOLDER"
+    return f"turkish-clip index {images}" + (f" --at {shlex.quote(at)}" if at is not None else "")
 
 
 def has_index(folder: str) -> bool:
@@ -205,6 +236,9 @@ def files_of(images: list[Path]) -> tuple[list[Path], list[SkippedFile]]:
             skipped += scanned.skipped
         else:
             files.append(path)
+    words = [str(path) for path in images if not path.suffix and len(path.parts) == 1 and not path.exists()]
+    if words:
+        log.warning("no file %s is here; a text of several words, or with a space, stands in quotes", words[0])
     if not files:
         raise CollectionError(f"expected images in {', '.join(map(str, images))}, got none; name files or a folder")
     return files, skipped

@@ -12,7 +12,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from turkish_clip.cli import images, models
+from turkish_clip.cli import images, models, output
+from turkish_clip.cli.command import Command
 from turkish_clip.errors import InputError, one_line, printable
 from turkish_clip.terminal import INTERRUPTED, lenient_output, log_to_stderr
 
@@ -36,6 +37,7 @@ def turkish_clip(
     context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print the version")] = False
 ) -> None:
     """Search, classify, compare and filter images by Turkish words."""
+    output.collect_warnings()
     if version:
         from importlib import metadata
 
@@ -47,7 +49,7 @@ def turkish_clip(
 
 
 for name, subcommand in SUBCOMMANDS.items():
-    app.command(name)(subcommand)
+    app.command(name, cls=Command)(subcommand)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,7 +59,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         code = app(argv, standalone_mode=False)
     except _Misused as error:
-        _fail(f"{' '.join(error.format_message().split()).rstrip('.')}; see {_path_of(error)} --help")  # type: ignore[attr-defined]
+        message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
+        advice = "; names and texts with spaces stand in quotes" if "unexpected extra argument" in message else ""
+        _fail(f"{message}{advice}; see {_path_of(error)} --help")
     except InputError as error:
         _fail(one_line(error, None))
     except typer.Abort:

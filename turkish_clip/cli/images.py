@@ -21,6 +21,7 @@ from turkish_clip.cli.arguments import (
     classifier_of,
     files_of,
     has_index,
+    index_command,
     lines_of,
     load,
     open_index,
@@ -72,7 +73,7 @@ def index(
 
 def search(
     folder: Annotated[str, typer.Argument(help="indexed folder, or the index itself: a folder or a URI (s3://…)")],
-    query: Annotated[str | None, typer.Argument(help="what to look for, in Turkish")] = None,
+    query: Annotated[list[str] | None, typer.Argument(help="what to look for, in Turkish")] = None,
     image: Annotated[Path | None, typer.Option(help="image file to find similar images to, instead of words")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="number of images to find")] = 10,
     where: Annotated[
@@ -98,13 +99,14 @@ def search(
     json: Json = False,
 ) -> None:
     """Find the images of an index that fit Turkish words best, or that are most similar to an image."""
-    if (query is None or not query.strip()) == (image is None):
-        got = "both" if image is not None else "none"
+    words = " ".join(query or [])
+    if bool(words.strip()) == (image is not None):
+        got = "both" if image is not None else "an empty text"
         raise InputError(f"expected words or --image, got {got}; write: turkish-clip search FOLDER 'kar'")
     images = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
-    hits = images.search(image or query, k, where=where, corrected=not by_cosine)  # type: ignore[arg-type]
-    output.show_hits(hits, str(image or query), json)
-    output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else str(query))
+    hits = images.search(image or words, k, where=where, corrected=not by_cosine)
+    output.show_hits(hits, str(image or words), index_command(folder, at, images.folders()), json)
+    output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else words)
 
 
 def classify(
@@ -139,11 +141,10 @@ def classify(
     json: Json = False,
 ) -> None:
     """Give each image a label with probabilities, by the words of the labels or by example images."""
-    if (labels is None) == (examples is None):
-        got = "none" if labels is None else "both"
-        raise InputError(f"expected --labels or --examples, got {got}; write: --labels kedi,köpek")
+    if labels is not None and examples is not None:
+        raise InputError("expected --labels or --examples, got both; leave one out")
     if examples is not None and reject_below is not None:
-        raise InputError("expected --reject-below with --labels, got it with --examples, whose scores are no cosines")
+        raise InputError("expected --reject-below with --labels, got it with --examples; leave it out")
     paths, skipped = files_of(images)
     classifier = classifier_of(labels, examples, template or [], reject_below, lambda: load(model, image_model, device))
     left_out = output.reasons_of(skipped) + [(error.name, error.reason) for error in classifier.skipped]
@@ -183,7 +184,7 @@ def compare(
 
     compared = [*(text or []), *(lines_of(texts) if texts is not None else [])]
     if not compared or not all(line.strip() for line in compared):
-        got = "an empty one" if compared else "none"
+        got = "an empty one" if compared else f"none in {texts}"
         raise InputError(f"expected texts to compare with, got {got}; add -t 'karda bir ev' or --texts FILE")
     paths, skipped = files_of(images)
     encoder = load(model, image_model, device)
@@ -212,7 +213,19 @@ def filter_images(
             show_default="bir fotoğraf, bir resim, herhangi bir şey",
         ),
     ] = None,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="probability from which on an image is flagged")] = 0.5,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=-1, max=1, help="score (a cosine) from which on an image is flagged", show_default="none"),
+    ] = None,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="probability against the contrast from which on an image is flagged",
+            show_default="0.5 without --threshold, else none",
+        ),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="print the flagged images as CSV instead of text")] = False,
     at: At = None,
     model: Model = None,
@@ -235,11 +248,14 @@ def filter_images(
     elif not Path(folder).exists():
         raise InputError(f"expected images or an index, got {folder}, which is not there; check the path")
     encoder = images.encoder if images is not None else load(model, image_model, device)
-    image_filter = ImageFilter(encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold)
+    image_filter = ImageFilter(
+        encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold, min_probability=min_probability
+    )
     if images is not None:
         names, vectors = images.vectors()
         paths, flags, skipped = [Path(name) for name in names], image_filter.flag_vectors(vectors), images.skipped()
-        output.note(f"{len(paths)} images as they were indexed; turkish-clip index {folder} adds what is new")
+        update = index_command(folder, at, images.folders())
+        output.note(f"{len(paths)} images as they were indexed; {update} adds what is new")
     else:
         paths, skipped = files_of([Path(folder)])
         flags = []
@@ -247,6 +263,7 @@ def filter_images(
             for flag in image_filter.flag(paths, workers=workers):
                 flags.append(flag)
                 advance(len(flags), len(paths))
+    image_filter.warn_of_none(flags)
     output.show_flags(paths, flags, skipped, json, csv)
     tiles = [(str(path), f"{flag.score:.2f}  {path.name}") for path, flag in flagged_first(paths, flags)]
     output.write_sheet(sheet, tiles, ", ".join(prompt))
@@ -270,8 +287,10 @@ def web_page(
     device: Device = None,
 ) -> None:
     """Serve a web page in Turkish to search, classify and compare images."""
-    from turkish_clip.app import build_page, serve
+    from turkish_clip.app import build_page
+    from turkish_clip.serving import check_address, serve
 
+    check_address(host, port)  # before the models are loaded
     if folder is not None or at is not None:
         images = open_index(folder or ".", at, model, image_model, device, must_exist=True)
         encoder = images.encoder

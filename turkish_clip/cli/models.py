@@ -9,7 +9,6 @@ import typer
 
 from turkish_clip.cli import output
 from turkish_clip.cli.arguments import MODEL_HELP, Device, ImageModel, Json, Model, Revision, load
-from turkish_clip.errors import InputError
 from turkish_clip.resolve import MODEL_VARIABLE
 
 
@@ -57,7 +56,9 @@ def export(
         str | None,
         typer.Argument(help=MODEL_HELP, envvar=MODEL_VARIABLE),
     ] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="write an ONNX graph, which runs without torch")] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="write an ONNX graph, which runs without torch; to be given")
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="store weights in 8 bits: smaller and faster, with slightly other vectors")
     ] = False,
@@ -70,10 +71,6 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a text encoder for other programs: a graph from token ids to unit vectors, and its tokenizer."""
-    if not onnx:
-        raise InputError("expected a format, got none; write: turkish-clip export MODEL --onnx")
-    if model is None:
-        raise InputError("expected a model, got none; write: turkish-clip export FOLDER_OR_ID --onnx")
     from turkish_clip.onnx.export import export_onnx
     from turkish_clip.verify import quiet
 

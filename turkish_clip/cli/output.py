@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,29 @@ BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE = "  (not there now)"
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
-FLAG_COLUMNS = ("path", "score", "cosine", "prompt")
+FLAG_COLUMNS = ("path", "score", "probability", "prompt")
+
+
+class _Warnings(logging.Handler):
+    """Keeps the warnings that the library logs, for the JSON; another handler prints them on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = printable(record.getMessage())
+        if line not in self.lines:
+            self.lines.append(line)
+
+
+_warnings = _Warnings()
+
+
+def collect_warnings() -> None:
+    """Begins anew to collect the warnings that the library logs, which stand in the JSON of every command."""
+    _warnings.lines.clear()
+    logging.getLogger("turkish_clip").addHandler(_warnings)
 
 
 def note(text: str) -> None:
@@ -41,8 +64,8 @@ def _print_line(text: str) -> None:
     print(printable(text))
 
 
-def _print_json(value: Any) -> None:
-    print(as_json_line(value))
+def _print_json(value: dict[str, Any]) -> None:
+    print(as_json_line({**value, "warnings": list(_warnings.lines)}))
 
 
 def _as_records(skipped: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
@@ -123,12 +146,13 @@ def _number_of(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
+def show_hits(hits: Sequence[Hit], query: str, update: str, as_json: bool) -> None:
     """Prints the images that a search found.
 
     Args:
         hits: the best first.
         query: the words, or the path of the image.
+        update: the command that updates the index.
         as_json: print one JSON object instead of text.
     """
     if as_json:
@@ -142,7 +166,7 @@ def show_hits(hits: Sequence[Hit], query: str, as_json: bool) -> None:
         note("no image meets the condition")
     gone = sum(not hit.is_there for hit in hits)
     if gone:
-        note(f"{gone} of them not there now; run turkish-clip index on their folder to remove what is gone")
+        note(f"{gone} of them not there now; {update} removes what is gone")
 
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
@@ -288,7 +312,12 @@ def show_flags(
     from turkish_clip.filtering import flagged_first
 
     rows: list[dict[str, object]] = [
-        {"path": str(path), "score": round(flag.score, 6), "cosine": round(flag.cosine, 6), "prompt": flag.prompt}
+        {
+            "path": str(path),
+            "score": round(flag.score, 6),
+            "probability": round(flag.probability, 6),
+            "prompt": flag.prompt,
+        }
         for path, flag in flagged_first(paths, flags)
     ]
     errors = [(str(path), flag.error.reason) for path, flag in zip(paths, flags) if flag.error]
@@ -301,7 +330,7 @@ def show_flags(
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:
         for row in rows:
-            _print_line(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']})")
+            _print_line(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']} {row['probability']:.1%})")
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
     _show_skipped(errors)
 

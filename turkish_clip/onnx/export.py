@@ -25,10 +25,12 @@ from turkish_clip.onnx.runtime import (
     RECORD,
     TOKENIZER,
     OnnxError,
+    OnnxRecord,
     OnnxTextEncoder,
+    is_export,
 )
 from turkish_clip.ownership import check_replaceable_folder
-from turkish_clip.records import ImageModel
+from turkish_clip.records import ImageModel, read_record
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, ModelSpec, resolve_models
 from turkish_clip.verify import GOLDEN_TEXTS, TEXT_TOLERANCE, encode_each
 
@@ -66,14 +68,14 @@ def export_onnx(
 
     Args:
         model: Hub id or folder of either, or the folder of a training run; None takes TURKISH_CLIP_MODEL.
-        folder: where to write; an older export there is replaced. None takes `_default_folder`.
+        folder: where to write; an older export of the same precision there is replaced. None takes `_default_folder`.
         int8: store layers and embedding tables in 8 bits: a quarter of the size, and faster on processors.
         image_model: Hub id or folder of the image model, where the model does not name it.
         revision: branch, tag or commit of the model on the Hub.
 
     Raises:
         OnnxError: a library is missing, the model has no text side that can be exported, or its graph gives other
-            vectors.
+            vectors, or the folder holds an export of the other precision.
         ForeignFileError: the folder holds something else.
         ModelError: the model can't be loaded.
         NoModelError: no model is named.
@@ -85,6 +87,8 @@ def export_onnx(
     spec = resolve_models(model, image_model, revision)
     target = Path(folder) if folder else _default_folder(str(model or spec.text), int8=int8)
     check_replaceable_folder(target, RECORD, FILES)
+    precision = "int8" if int8 else "float32"
+    _check_same_kind(target, precision)
 
     whole = load_model(spec.text, revision=spec.revision, device="cpu")
     text = _text_side(whole, spec.text)
@@ -93,7 +97,7 @@ def export_onnx(
         "format": FORMAT,
         "model": _shown(str(model or spec.text)),
         "revision": spec.revision,
-        "precision": "int8" if int8 else "float32",
+        "precision": precision,
         **about(text),
         "prompt": prompt_of(whole),
         "image_model": _image_model_of(whole, spec, explicit=explicit),
@@ -109,6 +113,25 @@ def export_onnx(
         _check_same(cosine, difference, int8=int8)
         size = sum(path.stat().st_size for path in partial.iterdir())
     return Exported(target, record, size, cosine, difference)
+
+
+def _check_same_kind(target: Path, precision: str) -> None:
+    """Checks that an export does not replace one of another precision, which programs may count on.
+
+    Raises:
+        OnnxError: it would.
+    """
+    if not is_export(target):
+        return
+    try:
+        found = read_record(OnnxRecord, target / RECORD, "", OnnxError).precision
+    except OnnxError:
+        return  # damaged, or of an older format
+    if found != precision:
+        raise OnnxError(
+            f"expected a new folder or an earlier export in {precision}, got {target}, which holds one in {found}; "
+            "name another with --output, or remove that one"
+        )
 
 
 def _default_folder(model: str, *, int8: bool) -> Path:
@@ -219,7 +242,7 @@ def compare(model: SentenceTransformer, folder: Path) -> tuple[float, float]:
         folder: the export.
     """
     own = unit(encode_each(model, GOLDEN_TEXTS))
-    exported = OnnxTextEncoder(folder).encode(GOLDEN_TEXTS)
+    exported = OnnxTextEncoder(folder).encode(GOLDEN_TEXTS, warn=False)
     return float((own * exported).sum(axis=1).min()), float(np.abs(own - exported).max())
 
 

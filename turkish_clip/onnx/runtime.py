@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from turkish_clip.errors import InputError, is_encodable, missing_library, one_line, printable
+from turkish_clip.reading import Caution, TextReader
 from turkish_clip.records import ImageModel, read_record
 from turkish_clip.verify import MAX_DIM, MAX_TOKENS, TEMPERATURES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+log = logging.getLogger("turkish_clip")
 GRAPH, TOKENIZER, RECORD = "model.onnx", "tokenizer.json", "turkish_clip_onnx.json"
 FORMAT = 2  # 1 had no prompt
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
@@ -102,10 +105,17 @@ class OnnxTextEncoder:
         self.prompt = record.prompt
         self.image_model = record.image_model
         self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
+        self._reader = TextReader(
+            self._tokenizer, record.max_tokens, record.prompt, cuts_right=_cuts_right(self._tokenizer)
+        )
         self._session = _open_graph(self.folder / GRAPH, threads, providers)
         self._check_width(self._session.get_outputs()[0].shape[-1])
 
-    def encode(self, texts: Sequence[str], *, batch_size: int = 32) -> NDArray[np.float32]:
+    def cautions(self, texts: Iterable[str]) -> list[Caution]:
+        """Returns what is not read of texts: unknown words, and what is beyond the limit; at most one of each kind."""
+        return self._reader.cautions(texts)
+
+    def encode(self, texts: Sequence[str], *, batch_size: int = 32, warn: bool = True) -> NDArray[np.float32]:
         """Returns the (n, dim) float32 unit vectors of texts, in order; (0, dim) for none.
 
         In int8 the other texts of a batch change a vector, by up to about 3e-3 in a component, since all activations of
@@ -114,6 +124,7 @@ class OnnxTextEncoder:
         Args:
             texts: a list of str.
             batch_size: texts that go through the graph together, those of similar length so that little is padded.
+            warn: log the `cautions` of the texts as warnings.
 
         Raises:
             OnnxError: one str instead of a list, something in it that is no str, or a batch size below 1.
@@ -127,6 +138,8 @@ class OnnxTextEncoder:
                 raise OnnxError(f"expected texts, got a {type(text).__name__} at position {place}; leave it out")
             if not is_encodable(text):
                 raise OnnxError(f"expected texts in UTF-8, got {printable(text)!r} at position {place}; correct it")
+        for caution in self.cautions(texts) if warn else ():
+            log.warning("%s", caution)
         vectors = np.empty((len(texts), self.dim), np.float32)
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))  # the largest batch first
         for start in range(0, len(order), batch_size):
@@ -183,6 +196,10 @@ def _open_tokenizer(path: Path) -> Any:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
         raise _damaged("a tokenizer", path, error) from error
+
+
+def _cuts_right(tokenizer: Any) -> bool:
+    return bool((tokenizer.truncation or {}).get("direction", "right") == "right")
 
 
 def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None) -> Any:

@@ -124,9 +124,11 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         if folder != indexed:
             folder.mkdir()
             (folder / "1.png").write_bytes(paths[0].read_bytes())
-        code, found = as_json("filter", folder, "-p", "ev", "--threshold", 0)
+        code, found = as_json("filter", folder, "-p", "ev", "--min-probability", 0)
         assert (code, len(found["flagged"])) == (0, 10 if folder == indexed else 1)
-    assert run("filter", indexed, "-p", "ev", "--threshold", 0, "--csv")[1].startswith("path,score,cosine,prompt\n")
+    assert run("filter", indexed, "-p", "ev", "--threshold", -1, "--csv")[1].startswith(
+        "path,score,probability,prompt\n"
+    )
     code, metadata = as_json("info")
     assert (metadata["dim"], metadata["temperature_is_fitted"]) == (16, False)
 
@@ -142,7 +144,24 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["classify", "EMPTY", "--labels", "ev,kuş"], "expected images in .*, got none"),
         (["filter", "FOLDER", "-p", " "], "something to look for"),
         (["info", "--model", "MISSING"], "expected a model, got .*, which is no folder here; check the path"),
-        (["search", "FOLDER", " "], "expected words or --image, got none"),
+        (["search", "FOLDER", " "], "expected words or --image, got an empty text"),
+        (["search"], "expected FOLDER, and words or --image, got none of these; write: turkish-clip search FOLDER"),
+        (["search", "MISSING", "ev"], "expected an indexed folder, got .*missing, which is not there; check the path"),
+        (["search", "FILE", "ev"], "expected an indexed folder, got .*png, which is a file; check the path"),
+        (
+            ["search", "EMPTY", "ev", "--at", "MISSING"],
+            "expected an index in .*missing, got none; make one: .* --at .*g",
+        ),
+        (["search", "MISSING", "ev", "--at", "EMPTY"], "got none; make one: turkish-clip index FOLDER --at .*empty"),
+        (["app", "MISSING"], "expected an indexed folder, got .*missing, which is not there; check the path"),
+        (["filter", "MISSING", "-p", "ev"], "expected images or an index, got .*missing, which is not there"),
+        (["filter"], "expected FOLDER, and --prompt, got none of these; write: turkish-clip filter FOLDER --prompt"),
+        (["classify"], "expected IMAGES, and --labels or --examples, got none of these"),
+        (["compare"], "expected IMAGES, and texts to compare with, got none of these"),
+        (
+            ["filter", "FOLDER", "-p", "mavi", "ev"],
+            r"Got unexpected extra argument.*\(ev\).*; names .* in quotes; see",
+        ),
         (["search", "FOLDER", "ev", "--image", "x.png"], "expected words or --image, got both"),
         (["search", "FOLDER", "ev", "--sheet", "out.jpg"], "expected a sheet named .png or .html, got out.jpg"),
         (
@@ -156,7 +175,7 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["classify", "FOLDER", "--examples", "EMPTY", "--model", "MISSING"], "at least two subfolders"),
         (["compare", "FOLDER", "-t", "ev", "-t", " "], "expected texts to compare with, got an empty one"),
         (["filter", "FOLDER", "-p", "ev", "--csv", "--json"], "expected --csv or --json, got both"),
-        (["filter", "FOLDER"], "Missing option '--prompt' / '-p'; see .* filter --help"),
+        (["filter", "FOLDER"], "expected --prompt, got none; write: turkish-clip filter FOLDER --prompt"),
         (["search", "FOLDER", "ev", "-k", "0"], "Invalid value for '-k'.*; see .* search --help"),
         (["search", "FOLDER", "ev", "--where", " "], "expected a condition over .*, got an empty one"),
         (["search", "FOLDER", "ev", "--where", "colour = 1"], "got 'colour = 1': [^;]*colour[^;,]*; correct it"),
@@ -171,7 +190,12 @@ def test_an_error_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (tmp_path / "empty").mkdir()
-    places = {"FOLDER": str(indexed), "EMPTY": str(tmp_path / "empty"), "MISSING": str(tmp_path / "missing")}
+    places = {
+        "FOLDER": str(indexed),
+        "FILE": str(min(indexed.glob("*.png"))),
+        "EMPTY": str(tmp_path / "empty"),
+        "MISSING": str(tmp_path / "missing"),
+    }
     monkeypatch.setattr("sys.argv", ["turkish-clip", *(places.get(word, word) for word in argv)])
     with pytest.raises(SystemExit) as exit_:
         entry.main()
@@ -184,7 +208,7 @@ def test_an_error_is_one_line(
 def test_flagged_images_are_sorted() -> None:
     from turkish_clip.filtering import Flag, flagged_first
 
-    flags = [Flag(1.0, 0.2, "gece", True), Flag(0.9, 0.9, "gece", False), Flag(1.0, 0.3, "gece", True)]
+    flags = [Flag(0.2, 1.0, "gece", True), Flag(0.9, 0.9, "gece", False), Flag(0.3, 1.0, "gece", True)]
     assert [path.name for path, _ in flagged_first([Path("b"), Path("c"), Path("a")], flags)] == ["a", "b"]
 
 
@@ -195,13 +219,13 @@ def test_filtering_an_index_covers_every_file(tmp_path: Path, indexed: Path) -> 
     for name in ("1.png", "copy.png"):
         (folder / name).write_bytes(first.read_bytes())
     (folder / "bad.jpg").write_text("x", encoding="utf-8")
-    before = as_json("filter", folder, "-p", "ev", "--threshold", 0)
+    before = as_json("filter", folder, "-p", "ev", "--threshold", -1)
     run("index", folder)
-    for code, found in (before, as_json("filter", folder, "-p", "ev", "--threshold", 0)):
+    for code, found in (before, as_json("filter", folder, "-p", "ev", "--threshold", -1)):
         assert (code, found["images"], found["skipped"]) == (1, 2, before[1]["skipped"])
         assert {Path(row["path"]).name for row in found["flagged"]} == {"1.png", "copy.png"}
-        assert [row["cosine"] for row in found["flagged"]] == pytest.approx(
-            [before[1]["flagged"][0]["cosine"]] * 2, abs=1e-5
+        assert [row["score"] for row in found["flagged"]] == pytest.approx(
+            [before[1]["flagged"][0]["score"]] * 2, abs=1e-5
         )
     assert run("filter", folder, "-p", "ev", "--threshold", 1, "--sheet", tmp_path / "none.png")[0] == 1
     assert not (tmp_path / "none.png").exists()
@@ -280,7 +304,7 @@ def test_files_that_are_gone_are_marked(indexed: Path, tmp_path: Path) -> None:
     found = CliRunner().invoke(entry.app, ["search", str(folder), "ev", "--sheet", str(tmp_path / "found.html")])
     assert found.exit_code == 0
     assert [line.split("  ")[-1] for line in found.stdout.splitlines() if lost.name in line] == ["(not there now)"]
-    assert "1 of them not there now; run turkish-clip index" in found.stderr
+    assert f"1 of them not there now; turkish-clip index {folder} removes what is gone" in found.stderr
     assert (tmp_path / "found.html").read_text(encoding="utf-8").count("(not there now)") == 2  # alt and line
     hits = as_json("search", folder, "ev")[1]["hits"]
     assert [hit["path"] for hit in hits if not hit["is_there"]] == [str(lost)]
@@ -311,3 +335,88 @@ def test_a_model_that_an_index_names_is_not_fetched_unasked(
     monkeypatch.setattr(arguments, "load", lambda *_, **__: pytest.fail("the model is loaded"))
     with pytest.raises(InputError, match="got someone/model, which would be fetched .*; .* name it: --model someone/m"):
         run("search", folder, "ev")
+
+
+UNREAD = [
+    ("北京的猫", "the text encoder knows no word of '北京的猫'"),
+    ("kırmızı zürafa", "the text encoder does not know 'zürafa' in 'kırmızı zürafa'"),
+    ("kırmızı ev " * 30, "kırm…' is cut at 32 tokens: the rest"),
+    ("\u200b", "has nothing that the text encoder reads"),
+]
+
+
+@pytest.mark.parametrize(("text", "warning"), UNREAD)
+def test_what_is_not_read_of_a_text_is_said_beside_the_answer(
+    text: str, warning: str, indexed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = min(indexed.glob("*.png"))
+    for argv in (
+        ["search", indexed, text],
+        ["compare", first, "-t", text],
+        ["classify", first, "--labels", f"{text},ev"],
+        ["filter", indexed, "-p", text],
+    ):
+        caplog.clear()
+        code, found = as_json(*argv)
+        assert code == 0
+        assert [line for line in found["warnings"] if warning in line], found["warnings"]
+        assert warning in caplog.text
+    assert as_json("search", indexed, "kırmızı ev")[1]["warnings"] == []
+
+
+def test_every_json_has_warnings(indexed: Path, tmp_path: Path) -> None:
+    first = min(indexed.glob("*.png"))
+    for argv in (
+        ["index", indexed, "--at", tmp_path / "index"],
+        ["search", indexed, "--image", first],
+        ["classify", first, "--labels", "ev,kuş"],
+        ["compare", first, "-t", "ev"],
+        ["filter", first.parent, "-p", "ev"],
+        ["info"],
+    ):
+        assert as_json(*argv)[1]["warnings"] == []
+
+
+def test_a_threshold_that_no_image_reaches_is_said(indexed: Path) -> None:
+    found = as_json("filter", indexed, "-p", "ev", "--threshold", 0.99)[1]
+    highest = max(row["score"] for row in as_json("filter", indexed, "-p", "ev", "--threshold", -1)[1]["flagged"])
+    assert found["flagged"] == []
+    assert found["warnings"] == [
+        f"no image has a score of 0.99: the highest cosine is {highest:.3f}; lower the threshold"
+    ]
+
+
+def test_scores_are_cosines_in_every_json(indexed: Path) -> None:
+    folder, first = str(indexed), min(indexed.glob("*.png"))
+    cosine = as_json("compare", first, "-t", "ev")[1]["scores"][0][0]
+    hits = as_json("search", folder, "ev", "--where", f"path = '{first}'")[1]["hits"]
+    flags = as_json("filter", folder, "-p", "ev", "--threshold", -1)[1]["flagged"]
+    label = as_json("classify", first, "--labels", "ev,x y z", "--template", "{}")[1]["images"][0]
+    assert hits[0]["score"] == pytest.approx(cosine, abs=1e-5)
+    assert [row["score"] for row in flags if row["path"] == str(first)] == [pytest.approx(cosine, abs=1e-5)]
+    assert [row["score"] for row in flags] == sorted((row["score"] for row in flags), reverse=True)
+    if label["label"] == "ev":
+        assert label["score"] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_words_without_quotes_are_one_query(indexed: Path) -> None:
+    code, found = as_json("search", indexed, "kırmızı", "ev", "-k", 3)
+    assert (code, found["query"]) == (0, "kırmızı ev")
+    assert found["hits"] == as_json("search", indexed, "kırmızı ev", "-k", 3)[1]["hits"]
+
+
+@pytest.mark.parametrize("word", ["araba", "ev"])
+def test_a_text_that_lost_its_quotes_is_guessed(word: str, indexed: Path) -> None:
+    first = min(indexed.glob("*.png"))
+    code, found = as_json("compare", first, "-t", "kırmızı", word)
+    assert code == 1
+    assert found["warnings"] == [f"no file {word} is here; a text of several words, or with a space, stands in quotes"]
+
+
+def test_advice_names_the_index_that_was_given(indexed: Path, tmp_path: Path) -> None:
+    folder, at = tmp_path / "my photos", tmp_path / "index"
+    shutil.copytree(indexed, folder)
+    run("index", folder, "--at", at)
+    for given in ([folder, "--at", at], [at], [tmp_path / "elsewhere", "--at", at]):
+        found = CliRunner().invoke(entry.app, [*map(str, ["filter", *given, "-p", "ev"])])
+        assert f"turkish-clip index '{folder}' --at {at} adds what is new" in found.stderr

@@ -199,10 +199,25 @@ def test_a_kill_leaves_nothing_or_the_old_export(
     run_killed("turkish_clip.cli", target, 1, argv)
     assert not (tmp_path / "onnx").exists()
     shutil.copytree(exported, tmp_path / "onnx")
-    run_killed("turkish_clip.cli", target, 1, [*argv, "--int8"])
-    assert OnnxTextEncoder(tmp_path / "onnx").precision == "float32"
-    assert export_onnx(text_folder, tmp_path / "onnx", int8=True).record["precision"] == "int8"
+    record = (tmp_path / "onnx" / RECORD).stat().st_mtime_ns
+    run_killed("turkish_clip.cli", target, 1, argv)
+    assert (tmp_path / "onnx" / RECORD).stat().st_mtime_ns == record
+    assert export_onnx(text_folder, tmp_path / "onnx").record["precision"] == "float32"
     assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
+
+
+@pytest.mark.parametrize("int8", [True, False])
+def test_an_export_of_another_precision_is_not_replaced(
+    int8: bool, text_folder: Path, exported: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "onnx"
+    shutil.copytree(exported, there)
+    record = json.loads((there / RECORD).read_text(encoding="utf-8"))
+    found, wanted = ("float32", "int8") if int8 else ("int8", "float32")
+    (there / RECORD).write_text(json.dumps({**record, "precision": found}), encoding="utf-8")
+    with pytest.raises(OnnxError, match=f"an earlier export in {wanted}, got .*onnx, which holds one in {found}; name"):
+        export_onnx(text_folder, there, int8=int8)
+    assert json.loads((there / RECORD).read_text(encoding="utf-8"))["precision"] == found
 
 
 @pytest.mark.slow
@@ -332,11 +347,12 @@ def test_the_command(text_folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert "mine-onnx: mine in float32" in text
     assert "vectors of images by clip-ViT-B-32" in text
     for argv, message in (
-        (["export", "mine"], "expected a format, got none; write: turkish-clip export MODEL --onnx"),
+        (["export", "mine"], "expected a format, got none; write: turkish-clip export FOLDER_OR_ID --onnx"),
         (["export", "--onnx"], "expected a model, got none"),
+        (["export"], "expected a model, and a format, got none of these"),
         (["export", "mine-onnx", "--onnx"], "expected a model, got mine-onnx, an ONNX export"),
         (["info", "--model", "mine-onnx"], "expected a model, got mine-onnx, an ONNX export"),
-        (["export", "missing/model", "--onnx"], "expected a model at 'missing/model', got"),
+        (["export", "missing/model", "--onnx"], "expected a model, got missing/model, which is no folder in"),
         (["export", "mine", "--onnx", "--output", "."], "expected a new folder or an earlier output"),
     ):
         with pytest.raises(SystemExit) as exit_:

@@ -1,0 +1,72 @@
+"""Where the page is served: an address that is free, requests that name this machine, and no proxy between."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from turkish_clip import serving
+from turkish_clip.serving import AppError, check_address, is_own_host
+
+
+@pytest.mark.parametrize(
+    ("named", "host", "own"),
+    [
+        ("127.0.0.1:7860", "127.0.0.1", True),
+        ("localhost", "127.0.0.1", True),
+        ("LOCALHOST.:80", "127.0.0.1", True),
+        ("[::1]:7860", "127.0.0.1", True),
+        ("[::1]", "::1", True),
+        ("evil.example", "127.0.0.1", False),
+        ("evil.example:7860", "0.0.0.0", False),
+        ("localhost.evil.example", "127.0.0.1", False),
+        ("127.0.0.1.evil.example", "0.0.0.0", False),
+        ("192.168.1.5:7860", "0.0.0.0", True),
+        ("192.168.1.5:7860", "127.0.0.1", False),
+        ("192.168.1.5", "192.168.1.5", True),
+        ("fotograflar.local:7860", "fotograflar.local", True),
+        (f"{socket.gethostname()}:7860", "0.0.0.0", True),
+        ("", "127.0.0.1", False),
+    ],
+)
+def test_the_page_answers_for_its_own_hosts(named: str, host: str, own: bool) -> None:
+    assert is_own_host(named, host) == own
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_a_taken_port_is_named_with_a_free_one(host: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(AppError, match=f"expected a free port, got {port}, which is taken .*: --port ") as raised:
+            check_address(host, port)
+        check_address(host, int(str(raised.value).rpartition(" ")[2]))
+    check_address(host, port)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7", "a" * 100])
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
+    with pytest.raises(AppError, match=f"expected an address of this machine, got --host {host} "):
+        check_address(host, 7860)
+
+
+def test_a_port_that_is_not_allowed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_why_not", lambda host, port: PermissionError(13, "Permission denied"))
+    with pytest.raises(AppError, match="expected a port that you may open, got 80; name one from 1024 on"):
+        check_address("127.0.0.1", 80)
+
+
+@pytest.mark.parametrize("before", [{}, {"no_proxy": "example.com"}, {"NO_PROXY": "a", "no_proxy": "b"}])
+def test_proxies_are_away_for_a_while(before: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**before, "http_proxy": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}.items():
+        monkeypatch.setenv(name, value)
+    with serving._without_proxy():
+        assert not httpx.Client()._mounts  # with a socks proxy, it raises ImportError
+    assert {name: os.environ[name] for name in ("no_proxy", "NO_PROXY") if name in os.environ} == before
