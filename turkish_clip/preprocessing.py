@@ -34,6 +34,20 @@ def preprocessing_for(model: SentenceTransformer) -> Prepare:
     return lambda images: dict(model.preprocess(every, prompt=prompt)) if (every := list(images)) else {}
 
 
+def other_processor(then: str, now: str) -> str:
+    """Returns what to say where another class prepares images than prepared those whose vectors are stored.
+
+    Args:
+        then: the class that prepared the stored images.
+        now: the class that prepares images now.
+    """
+    return (
+        f"its images were prepared by {then or 'an unknown class'}, and are now by {now}: transformers takes one with "
+        "Pillow, or one with torchvision where that is installed, whose pixels differ by up to 2 of 255 levels; install "
+        "or remove torchvision, or make the vectors again"
+    )
+
+
 @dataclass(frozen=True)
 class _FastPreprocessing:
     """One resize, one crop and one look-up table.
