@@ -140,7 +140,7 @@ def test_no_embeddings_and_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
     with pytest.raises(
         EmbeddingsError,
-        match=r"expected manifest.json of format 3 in .*, got an older one; delete the folder and embed again",
+        match=r"expected manifest.json of format 4 in .*, got an older one; delete the folder and embed again",
     ):
         read_embeddings(tmp_path)
 

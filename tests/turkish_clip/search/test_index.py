@@ -379,5 +379,5 @@ def test_an_index_of_an_older_format_is_refused(tmp_path: Path, encoder: DualEnc
         False,
     ]
     for ask in (lambda index: index.search("ev"), lambda index: index.add(photos)):
-        with pytest.raises(ImageIndexError, match=r"expected an index of format 4 in .*; delete it and index again"):
+        with pytest.raises(ImageIndexError, match=r"expected an index of format 5 in .*; delete it and index again"):
             ask(ImageIndex.open(tmp_path / "old", encoder))
