@@ -71,7 +71,7 @@ class LeftOut:
         """Returns the kinds that are not read with their numbers and what to do about them; empty where there are none.
 
         >>> LeftOut({"HEIC": 2, "video": 1}).not_read_line()
-        '3 files of kinds that are not read: HEIC 2, video 1; convert HEIC to JPEG, and save stills of videos'
+        '3 files of kinds that are not read: HEIC 2, video 1; convert HEIC to JPEG or PNG, and save stills of videos'
         """
         return f"{not_read_text(self.not_read)}; {conversion_advice(self.not_read)}" if self.not_read else ""
 
@@ -82,7 +82,7 @@ class LeftOut:
             lines.append(f"{_files(self.hidden)} hidden or of a system, left out: {_listed(self.hidden)}")
         for pattern, count in self.excluded.items():
             matching = f"{count} {'file' if count == 1 else 'files'} left out" if count else "no file is left out"
-            lines.append(f"{matching} by --exclude {pattern!r}")
+            lines.append(f"{matching} by --exclude {pattern!r}, which the index remembers")
         if self.linked_folders:
             names = "a linked folder is" if self.linked_folders == 1 else f"{self.linked_folders} linked folders are"
             lines.append(f"{names} not entered; name what is behind a link as a folder of its own")
@@ -92,7 +92,7 @@ class LeftOut:
         """Returns what there is where no image is, on one line, with what to do; empty where there is nothing.
 
         >>> LeftOut({"HEIC": 2}, other={".txt": 1}).instead_of_images()
-        '2 files of kinds that are not read: HEIC 2; 1 file of other kinds: .txt 1; convert HEIC to JPEG'
+        '2 files of kinds that are not read: HEIC 2; 1 file of other kinds: .txt 1; convert HEIC to JPEG or PNG'
         """
         parts = [not_read_text(self.not_read)] if self.not_read else []
         if self.hidden:
@@ -118,17 +118,19 @@ def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 def not_read_text(kinds: Mapping[str, int]) -> str:
     """Returns kinds that are not read, with their numbers of files, as a phrase."""
-    return f"{_files(kinds)} of kinds that are not read: {_listed(kinds)}"
+    of_kinds = "of a kind that is not read" if sum(kinds.values()) == 1 else "of kinds that are not read"
+    return f"{_files(kinds)} {of_kinds}: {_listed(kinds)}"
 
 
 def conversion_advice(kinds: Iterable[str]) -> str:
     """Returns what to do with files of kinds that are not read.
 
-    >>> conversion_advice(["HEIC", "RAW"]), conversion_advice(["video"])
-    ('convert HEIC and RAW to JPEG', 'save stills of videos')
+    >>> conversion_advice(["HEIC", "PSD", "RAW"]), conversion_advice(["video"])
+    ('convert HEIC, PSD and RAW to JPEG or PNG', 'save stills of videos')
     """
     images = [kind for kind in kinds if kind != "video"]
-    advice = [f"convert {' and '.join(images)} to JPEG"] if images else []
+    first, last = ", ".join(images[:-1]), "".join(images[-1:])
+    advice = [f"convert {f'{first} and ' if first else ''}{last} to JPEG or PNG"] if images else []
     if "video" in kinds:
         advice.append("save stills of videos")
     return ", and ".join(advice)

@@ -206,6 +206,8 @@ def _read(path: Path) -> bytes:
         return b""
     try:
         return path.read_bytes()
+    except MemoryError as error:
+        raise UnreadableImageError(str(path), NO_MEMORY) from error
     except OSError as error:
         raise _unread(str(path), error) from error
 
@@ -223,11 +225,18 @@ def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
+        return _converted(image, name)
+    except MemoryError as error:
+        raise UnreadableImageError(name, NO_MEMORY) from error
+
+
+def _converted(image: Image.Image, name: str) -> Image.Image:
+    try:
         tiles = getattr(image, "tile", None)  # of a file that is not decoded yet
         rawmode = str(tiles[0][3]) if tiles else ""
         image.load()
-    except MemoryError as error:
-        raise UnreadableImageError(name, NO_MEMORY) from error
+    except MemoryError:
+        raise
     except Exception as error:  # as above: decoders raise many unrelated types
         raise ImageError(name, "a truncated or damaged image") from error
     upright = _upright(image)

@@ -51,7 +51,7 @@ def other_processor(then: str, now: str) -> str:
     return (
         f"{said}: transformers takes the one or the other with and without torchvision; pixels differ by up to 2 of "
         f"255 levels, and the two vectors of an image had a cosine of at least {SMALLEST_COSINE}, where measured; for "
-        " the same bits, install or remove torchvision"
+        "the same bits, install or remove torchvision"
     )
 
 

@@ -16,6 +16,8 @@ from turkish_clip.images import NO_FILE, NO_MEMORY, UNREADABLE
 
 READ_BYTES = 1 << 20  # hashed at a time
 LATEST_NS = (1 << 63) - 1  # the year 2262, the latest that 64 bits hold; disks report later times of some files
+UNSETTLED_NS = -LATEST_NS - 1  # in place of a time that can't tell whether the file has changed since
+COARSEST_NS = 2 * 10**9  # the coarsest times of file systems (FAT): a later change may leave the time as it is
 MAX_BYTES = 1 << 30  # larger files are skipped unread
 
 
@@ -31,7 +33,8 @@ class File:
         path: absolute, and spelt as the file system spells it, NFC or not.
         folder: the collection's folder; of a file that was given by its path, the one that it is in.
         size: in bytes.
-        mtime_ns: time of the last change in nanoseconds since 1970, clamped to the years 1677 to 2262.
+        mtime_ns: time of the last change in nanoseconds since 1970, clamped to the years 1677 to 2262; UNSETTLED_NS of
+            a file that was read too soon after a change.
         content: hex SHA-256 of its bytes; empty before they are read.
         reason: why it is not indexed; empty where it is.
     """
@@ -45,6 +48,15 @@ class File:
 
     def skipped(self, reason: str) -> File:
         return replace(self, reason=reason)
+
+    def settled(self, read_ns: int) -> File:
+        """Returns the file as it is stored: with UNSETTLED_NS, so that it is read again, if it had just been changed.
+
+        Args:
+            read_ns: when it was read, or a little before.
+        """
+        just_changed = abs(read_ns - self.mtime_ns) <= COARSEST_NS
+        return replace(self, mtime_ns=UNSETTLED_NS) if just_changed else self
 
     @property
     def is_unread(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +33,7 @@ from turkish_clip.search.files import (
 )
 from turkish_clip.search.tables import ImageTables, chunks
 
+log = logging.getLogger("turkish_clip")
 ROWS_PER_WRITE = 512  # files per transaction: a kill loses at most these
 ATTEMPTS = 3  # to read a file whose bytes change between hashing and embedding
 CHANGING = "a file that changes while it is read"
@@ -116,7 +119,10 @@ class IndexUpdater:
             del known[path]
         collection = self.tables.collection()
         if self.exclude is not None:
-            collection = replace(collection, exclude=list(dict.fromkeys(filter(None, self.exclude))))
+            patterns = list(dict.fromkeys(filter(None, self.exclude)))
+            if dropped := [pattern for pattern in collection.exclude if pattern not in patterns]:
+                log.warning("%s: no longer left out: %s", self.tables.uri, ", ".join(map(repr, dropped)))
+            collection = replace(collection, exclude=patterns)
         found = scan(images, known, collection.exclude)
         if self.verify:
             pending = [*found.pending, *(replace(known[path], content="") for path in found.unchanged)]
@@ -164,6 +170,7 @@ class IndexUpdater:
         self, files: list[File], known: dict[str, File], so_far: _Progress, attempts: int = ATTEMPTS
     ) -> None:
         """Reads, embeds and writes one batch of files; those that change meanwhile, again."""
+        begun = time.time_ns()
         read, unread = hashed(files, self.workers)
         touched = [file for file in read if _content(known, file) == file.content]  # only the time is new
         new, copies = self._split([file for file in read if _content(known, file) != file.content])
@@ -182,7 +189,7 @@ class IndexUpdater:
             file for file in (*indexed, *copies, *unread, *unopened) if not file.is_unread or not _content(known, file)
         ]
         changed = [known[file.path] for file in others if _content(known, file)]
-        self.tables.write(rows, copies, [*touched, *others], changed)
+        self.tables.write(rows, copies, [file.settled(begun) for file in (*touched, *others)], changed)
         so_far.added += len(rows)
         so_far.unchanged += len(touched)
         so_far.copied += [copy.content for copy in copies]
