@@ -1,8 +1,7 @@
-"""What of a folder is read as images: hidden files, kinds that are not read and excluded files are left out, counted."""
+"""What of a folder is read as images; hidden files, kinds that are not read and excluded files are counted."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -115,7 +114,7 @@ def test_a_pattern_fits_a_decomposed_name() -> None:
 def test_linked_folders_are_counted(tmp_path: Path) -> None:
     fill(tmp_path / "elsewhere", "a.png")
     fill(tmp_path / "photos", "b.png")
-    os.symlink(tmp_path / "elsewhere", tmp_path / "photos" / "link")
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
     found, left_out = walked(tmp_path / "photos")
     assert (found, left_out) == (["b.png"], LeftOut(linked_folders=1))
     assert left_out.lines() == ["a linked folder is not entered; name what is behind a link as a folder of its own"]
