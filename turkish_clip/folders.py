@@ -34,6 +34,7 @@ SYSTEM_FOLDERS = frozenset(
 APPLE_DOUBLE = "._"  # begins the names of what macOS puts beside files on other systems' disks
 INDEX_TABLE = ".lance"  # ends the names of the folders in an index
 SHOWN = 8  # names in one line
+KEPT, REST = 50, "…"  # hidden names, and suffixes, that are counted each; the name of the rest
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,13 @@ def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for each in counts:
         total.update(each)
     return dict(sorted(total.items()))
+
+
+def _most(counts: Mapping[str, int]) -> dict[str, int]:
+    """Returns the KEPT names of most files, sorted by name, and the others together as REST."""
+    kept = sorted(counts, key=lambda name: (-counts[name], name))[:KEPT]
+    rest = sum(counts.values()) - sum(counts[name] for name in kept)
+    return {**{name: counts[name] for name in sorted(kept)}, **({REST: rest} if rest else {})}
 
 
 def not_read_text(kinds: Mapping[str, int]) -> str:
@@ -206,9 +214,9 @@ class FolderWalk:
         """What was left out so far."""
         return LeftOut(
             _added([self._not_read]),
-            {name: count for name, count in _added([self._hidden]).items() if count},  # without our own index
+            _most({name: count for name, count in self._hidden.items() if count}),  # without our own index
             _added([self._excluded]),
-            _added([self._other]),
+            _most(self._other),
             self._links,
         )
 

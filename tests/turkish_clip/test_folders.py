@@ -132,3 +132,10 @@ def test_what_folders_leave_out_is_added_up() -> None:
         "2 linked folders are not entered; name what is behind a link as a folder of its own",
     ]
     assert LeftOut().instead_of_images() == ""
+
+
+def test_names_of_any_number_are_few_in_the_count(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"log.{number}" for number in range(60)), *(f".cache{number}/x.png" for number in range(70)))
+    left_out = walked(tmp_path)[1]
+    assert (len(left_out.other), left_out.other["…"], sum(left_out.other.values())) == (51, 10, 60)
+    assert (len(left_out.hidden), left_out.hidden["…"], sum(left_out.hidden.values())) == (51, 20, 70)

@@ -18,7 +18,7 @@ TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
 SQL_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[()\0]""")  # a text or name in quotes is one
 # LanceDB's messages about what it was asked for: no fault of the disk
-REFUSALS = re.compile("Invalid user input|InvalidInput|[Nn]ot supported|divisible by|LanceError\\(Index\\)", re.ASCII)
+REFUSALS = re.compile(r"Invalid (user )?input|not supported|divisible by|LanceError\(Index\)", re.IGNORECASE)
 IN_SOURCES = re.compile(r",? ?\S+\.rs:\d+(:\d+)?")  # the place in LanceDB's sources that its messages name
 
 
@@ -97,7 +97,7 @@ def _message(error: Exception) -> str:
 
 def is_storage_error(error: Exception) -> bool:
     """Returns whether an error of LanceDB is of the disk or the object storage, or of damaged files there."""
-    return isinstance(error, OSError) or not REFUSALS.search(str(error))
+    return isinstance(error, OSError) or "LanceError(IO)" in str(error) or not REFUSALS.search(str(error))
 
 
 def _unusable(uri: str, to_do: str, error: Exception) -> ImageIndexError:
