@@ -28,6 +28,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{added.images} images in {index.uri}: {added.added} new, {added.unchanged} as they were")
     for file in added.skipped:
         print(f"not indexed: {file.path}: {file.reason}")
+    for line in added.left_out.lines():
+        print(line)
 
     tiles = []
     for query in options.queries:

@@ -124,6 +124,13 @@ class DualEncoder:
         return bank
 
     @property
+    def image_processor(self) -> str:
+        """The class that prepares images: with torchvision installed it is another one, which gives other pixels."""
+        from turkish_clip.encoder import image_processor
+
+        return type(image_processor(self.image)).__name__
+
+    @property
     def image_name(self) -> str:
         """The Hub id or folder of the image model or the pair."""
         return self.spec.image or self.spec.text

@@ -7,6 +7,7 @@ images per class gave a worse classifier than zero-shot; hence scipy's L-BFGS mi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from turkish_clip.atomic import atomic_write
 from turkish_clip.dual_encoder import DualEncoder, map_in_order
 from turkish_clip.errors import InputError
-from turkish_clip.images import IMAGE_SUFFIXES, ImageError, ImageLike
+from turkish_clip.folders import FolderWalk, LeftOut, is_hidden
+from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
 from turkish_clip.ownership import WRITER
 from turkish_clip.records import read_record, write_record
@@ -26,6 +28,7 @@ from turkish_clip.templates import PHOTOGRAPHS
 from turkish_clip.text import nfc
 from turkish_clip.zero_shot import Classification, ImageClassifier, ZeroShotClassifier, softmax
 
+log = logging.getLogger("turkish_clip")
 WEIGHTS, METADATA = "few_shot.safetensors", "few_shot.json"
 WORDS_SCALE = 10.0  # of the zero-shot weights: the logit of an image whose cosine to a label is 1
 # Precisions of the prior, for a loss summed over images. Where images are few, the first is used, which was chosen on
@@ -172,7 +175,9 @@ class FewShotClassifier(ImageClassifier):
 
 
 def examples_in(folder: str | Path) -> dict[str, list[Path]]:
-    """Returns the image paths in each subfolder of a folder, sorted; the subfolder's name, as NFC, is their label.
+    """Returns the image paths in each subfolder of a folder and below it, sorted; its name, as NFC, is their label.
+
+    Hidden files and those of kinds that are not read are left out; a line in the log counts them.
 
     Raises:
         ExampleError: the folder does not exist, has fewer than two subfolders, or one of them has no images.
@@ -180,16 +185,21 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     root = Path(folder)
     if not root.is_dir():
         raise ExampleError(f"expected a folder with a subfolder for each label, got {folder}, which is not one")
-    examples = {
-        nfc(label.name): [path for path in sorted(label.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
-        for label in sorted(root.iterdir())
-        if label.is_dir() and not label.name.startswith(".")
-    }
+    examples, left_out = dict[str, list[Path]](), list[LeftOut]()
+    for label in sorted(root.iterdir()):
+        if label.is_dir() and not is_hidden(label.name):
+            walk = FolderWalk(label)
+            examples[nfc(label.name)] = sorted(walk.files())
+            left_out.append(walk.left_out)
     if len(examples) < 2:
         raise ExampleError(f"expected at least two subfolders with images in {folder}, got {list(examples)}; add some")
-    empty = [label for label, images in examples.items() if not images]
-    if empty:
-        raise ExampleError(f"expected images in each subfolder of {folder}, got none in {empty[0]!r}; add some")
+    for (name, images), part in zip(examples.items(), left_out):
+        if not images:
+            found = part.instead_of_images()
+            got = f"got none in {name!r}, but {found}" if found else f"got none in {name!r}; add some"
+            raise ExampleError(f"expected images in each subfolder of {folder}, {got}")
+    for line in LeftOut.sum(left_out).lines():
+        log.warning("%s: %s", folder, line)
     return examples
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -21,11 +22,55 @@ FORMATS = frozenset("PNG JPEG GIF WEBP AVIF BMP DIB TIFF PPM ICO ICNS TGA JPEG20
 IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .gif .webp .avif .bmp .dib .tif .tiff .ppm .pgm .ico .icns .tga .jp2 .pcx".split()
 )
+# Formats of which Pillow may lack the library, by suffix: their name in Pillow, and for people.
+OPTIONAL_FORMATS = {".avif": ("AVIF", "AVIF"), ".jp2": ("JPEG2000", "JPEG 2000")}
+UNREAD_KINDS = {
+    "HEIC": ".heic .heif .hif .heics .heifs .avci",
+    "RAW": ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf "
+    ".raw .rw2 .rwl .sr2 .srf .srw .x3f",
+    "video": ".3g2 .3gp .asf .avi .braw .dv .flv .insv .lrv .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf "
+    ".ogv .vob .webm .wmv",
+    "SVG": ".svg .svgz",
+    "PSD": ".psd .psb",
+    "JPEG XL": ".jxl",
+    "PDF": ".pdf",
+    "EPS": ".eps .ps .ai",
+    "XCF": ".xcf",
+    "EXR": ".exr",
+    "HDR": ".hdr",
+    "DICOM": ".dcm",
+    "WMF": ".wmf .emf",
+}
+KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in UNREAD_KINDS.items() for suffix in suffixes.split()}
+# The first bytes of files of kinds that are not read, which may have the suffix of one that is: a phone's "photo.jpg".
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+VIDEO_BRANDS = (b"qt  ", b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"M4V ", b"3gp4", b"3gp5")
+HEAD_BYTES = 16
+UNREADABLE, NO_FILE = "an unreadable file", "no file"  # reasons, of files whose content is unknown
+NO_MEMORY = "more than the memory holds now"
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 HIDDEN_ON_WHITE = 232  # grey level (0 to 255): a drawing with nothing darker can't be seen on white
 GREY_BITS = (8, 10, 12, 14, 16)  # of cameras, scanners and microscopes, which store them in 16 or 32 bits
 
 ImageLike = str | Path | bytes | Image.Image
+
+
+def readable_suffixes() -> frozenset[str]:
+    """Returns those of IMAGE_SUFFIXES whose format this build of Pillow reads."""
+    lacking = {suffix for suffix, (name, _) in OPTIONAL_FORMATS.items() if name not in _readable_formats()}
+    return IMAGE_SUFFIXES - lacking
+
+
+def unread_kind(name: str) -> str:
+    """Returns the kind of an image or video that is not read, by the suffix of its file; empty for all other files.
+
+    >>> unread_kind("IMG_0001.HEIC"), unread_kind("a.nef"), unread_kind("a.png"), unread_kind("a.txt")
+    ('HEIC', 'RAW', '', '')
+    """
+    suffix = Path(name).suffix.lower()
+    if suffix in OPTIONAL_FORMATS and suffix not in readable_suffixes():
+        return OPTIONAL_FORMATS[suffix][1]
+    return KIND_OF_SUFFIX.get(suffix, "")
 
 
 class ImageError(InputError):
@@ -109,14 +154,32 @@ def open_image(
         raise ImageError(name, f"more than {max_pixels} pixels") from error
     except PermissionError as error:
         raise _unread(name, error) from error
+    except MemoryError as error:
+        raise UnreadableImageError(name, NO_MEMORY) from error
     except Exception as error:  # Pillow's format plugins raise a dozen unrelated types on hostile bytes
-        raise ImageError(name, "a file that is not an image") from error
+        raise ImageError(name, _reason_of(source, name)) from error
     with image:
         _check_pixels(image, name, max_pixels)
         if min_side is not None and image.format in ("JPEG", "MPO"):
             side = math.ceil(min_side * REDUCING_GAP)
             image.draft(None, (side, side))
         return _to_rgb(image, name)
+
+
+def _reason_of(source: Path | str | bytes, name: str) -> str:
+    """Returns why a file does not open: it is of a kind that is not read, by its first bytes or its name, or none."""
+    head = source[:HEAD_BYTES] if isinstance(source, bytes) else b""
+    if not isinstance(source, bytes):
+        with contextlib.suppress(OSError), Path(source).open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    kind = "HEIC" if brand in HEIC_BRANDS else "video" if brand in VIDEO_BRANDS else ""
+    if not kind and brand.startswith(b"avi") and "AVIF" not in _readable_formats():
+        kind = "AVIF"
+    kind = kind or ("PSD" if head.startswith(b"8BPS") else unread_kind(name))
+    if not kind:
+        return "a file that is not an image"
+    return f"a file of a kind that is not read ({kind})"
 
 
 @functools.cache
@@ -143,14 +206,16 @@ def _read(path: Path) -> bytes:
         return b""
     try:
         return path.read_bytes()
+    except MemoryError as error:
+        raise UnreadableImageError(str(path), NO_MEMORY) from error
     except OSError as error:
         raise _unread(str(path), error) from error
 
 
 def _unread(name: str, error: OSError) -> UnreadableImageError:
     if isinstance(error, FileNotFoundError):
-        return UnreadableImageError(name, "no file")
-    return UnreadableImageError(name, f"an unreadable file ({error.strerror})")
+        return UnreadableImageError(name, NO_FILE)
+    return UnreadableImageError(name, f"{UNREADABLE} ({error.strerror})")
 
 
 def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -160,9 +225,18 @@ def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
+        return _converted(image, name)
+    except MemoryError as error:
+        raise UnreadableImageError(name, NO_MEMORY) from error
+
+
+def _converted(image: Image.Image, name: str) -> Image.Image:
+    try:
         tiles = getattr(image, "tile", None)  # of a file that is not decoded yet
         rawmode = str(tiles[0][3]) if tiles else ""
         image.load()
+    except MemoryError:
+        raise
     except Exception as error:  # as above: decoders raise many unrelated types
         raise ImageError(name, "a truncated or damaged image") from error
     upright = _upright(image)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 RECORD = "turkish_clip.json"
 RUN_RECORD = "run.json"
 TEXT_TOLERANCE = 1e-4  # of each component; the float32 kernels of different processors differ by about 1e-6
+OPEN_FIRST = "open images first, with PIL.Image.open: of a path, encode drops transparency"
 IMAGE_COSINE = 0.99  # at least; resizing differs between versions, and another image model gives about 0
 NORM_TOLERANCE = 1e-3
 KINDS = ("text", "paired")
@@ -452,7 +453,7 @@ def _check_images(
     shape = tuple(scores.shape)
     return [
         Check("pairs", same, found + ("" if same else f"; another image model: pair it with {trained_for}")),
-        Check("similarity", shape == (len(expected), 2), f"(images, texts) = {shape}"),
+        Check("similarity", shape == (len(expected), 2), f"(images, texts) = {shape}; {OPEN_FIRST}"),
     ]
 
 

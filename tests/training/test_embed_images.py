@@ -205,9 +205,22 @@ def test_no_embeddings_and_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
     with pytest.raises(
         EmbeddingsError,
-        match=r"expected manifest.json of format 3 in .*, got an older one; delete the folder and embed again",
+        match=r"expected manifest.json of format 4 in .*, got an older one; delete the folder and embed again",
     ):
         read_embeddings(tmp_path)
+
+
+def test_another_image_processor_is_told_of_when_a_run_goes_on(
+    finished: Path, broken_source: Path, tiny_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(finished, tmp_path / "embeddings")
+    argv = embed_arguments(broken_source, tiny_clip, tmp_path, "--max_skipped_fraction", "0.1")
+    assert embed_images.main(argv)["image_processor"] == "CLIPImageProcessorPil"
+    assert "prepared" not in caplog.text
+    path = tmp_path / "embeddings" / "manifest.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("ProcessorPil", "Processor"), encoding="utf-8")
+    embed_images.main(argv)
+    assert "embeddings: images were prepared by CLIPImageProcessor, and are now by CLIPImageProcessorPil" in caplog.text
 
 
 def test_a_manifest_that_is_wrong_about_norms(finished: Path, tmp_path: Path) -> None:

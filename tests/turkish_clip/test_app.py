@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
+from samples import paint
 
 from turkish_clip.app import Page, _of_uploads_alone, in_turkish
 from turkish_clip.dual_encoder import DualEncoder
@@ -293,3 +294,14 @@ def test_a_taken_port_is_one_line(indexed: Path, pair_folder: Path) -> None:
     assert f"error: expected a free port, got {port}, which is taken by another program; name another" in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def test_the_page_names_the_kinds_that_are_not_in_the_index(tmp_path: Path, encoder: DualEncoder) -> None:
+    paint(tmp_path / "photos" / "a.png", 1)
+    index = ImageIndex.open(tmp_path / "index", encoder)
+    index.add(tmp_path / "photos")
+    assert "Okunmayan" not in Page(encoder, index).about()
+    for name in ("1.HEIC", "2.heic", "3.mp4"):
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    index.add(tmp_path / "photos")
+    assert "<td>Okunmayan dosyalar</td><td>HEIC 2, video 1 " in Page(encoder, index).about()

@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from turkish_clip import preprocessing
 from turkish_clip.encoder import image_processor, load_model
-from turkish_clip.preprocessing import preprocessing_for
+from turkish_clip.preprocessing import other_processor, preprocessing_for
 
 # With torchvision, transformers takes its image processor, which gives other bits than the fast preprocessing. So the
 # slower way is used, and there is nothing to compare.
@@ -105,3 +105,20 @@ def test_a_long_strip_does_not_fill_the_memory(model: SentenceTransformer, monke
     assert torch.equal(
         found[:, :, 16, 16], prepare([Image.new("RGB", (32, 32), (255, 0, 0))] * 2)["pixel_values"][:, :, 0, 0]
     )
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "advice"),
+    [
+        ("CLIPImageProcessorPil", "CLIPImageProcessor", "had a cosine of at least 0.999999, where measured; for the"),
+        ("SiglipImageProcessor", "SiglipImageProcessorPil", "install or remove torchvision"),
+        (
+            "",
+            "CLIPImageProcessorPil",
+            "by an unknown class, and are now by CLIPImageProcessorPil: their vectors may",
+        ),
+        ("CLIPImageProcessorPil", "SiglipImageProcessorPil", "or make the vectors again"),
+    ],
+)
+def test_what_is_said_of_another_processor(then: str, now: str, advice: str) -> None:
+    assert advice in other_processor(then, now)

@@ -82,12 +82,15 @@ class Manifest:
         dtype: of the stored vectors.
         batch_size: images per step of the image model; 0 of imported embeddings.
         compute_dtype: of the image model's computation, "float32" or "bf16"; empty of imported embeddings.
+        image_processor: the class that prepared the images: torchvision's gives other pixels than Pillow's; empty of
+            imported embeddings.
         content: the hash of the images' files in the column of this name, "sha256"; empty means no such column.
         imported_from: where the vectors were read that others computed; empty: embed_images computed them.
         text_shards: the image model's embeddings of texts, imported with those of images.
     """
 
-    FORMAT: ClassVar[int] = 3  # files of format 1 have no number; 2 had no imported embeddings
+    # Files of format 1 have no number; 2 had no imported embeddings, 3 no image processor.
+    FORMAT: ClassVar[int] = 4
 
     image_model: str
     revision: str
@@ -102,6 +105,7 @@ class Manifest:
     complete: bool
     requested_revision: str = ""
     compute_dtype: str = "float32"
+    image_processor: str = ""
     content: str = ""
     imported_from: str = ""
     shards: list[Shard] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -27,10 +28,12 @@ from training.run.config import EmbedConfig
 from training.run.provenance import commit_of
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.embed import fast_dtype, set_weights_dtype
+from turkish_clip.preprocessing import other_processor
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+log = logging.getLogger("training")
 BATCH_ON_CPU, BATCH_ELSEWHERE = 32, 64  # images per batch; larger ones are faster on a GPU, not on a CPU core
 
 
@@ -46,7 +49,7 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
     Raises:
         EmbeddingsError: the folder was begun with other settings, or the model takes no images.
     """
-    from turkish_clip.encoder import PROBE
+    from turkish_clip.encoder import PROBE, image_processor
 
     if not model.supports("image"):
         raise EmbeddingsError(
@@ -66,6 +69,7 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
         shard_size=config.shard_size,
         batch_size=config.image_batch_size or (earlier.batch_size if earlier else usual_size),
         compute_dtype=config.dtype if config.dtype != "auto" else (earlier.compute_dtype if earlier else usual_dtype),
+        image_processor=type(image_processor(model)).__name__,
         content=CONTENT_HASH,
         normalised=False,
         images=0,
@@ -79,6 +83,8 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
             f"expected the settings that {config.embeddings_folder} was begun with, got {difference}; "
             "give another --embeddings, or delete that folder"
         )
+    if earlier.image_processor != new.image_processor:
+        log.warning("%s: %s", config.embeddings_folder, other_processor(earlier.image_processor, new.image_processor))
     return earlier
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from turkish_clip.dual_encoder import DualEncoder
+    from turkish_clip.folders import LeftOut
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import ImageIndex
     from turkish_clip.zero_shot import ImageClassifier
@@ -219,29 +220,35 @@ def classifier_of(
     return ZeroShotClassifier(encoder(), synonyms, templates=used, reject_below=reject_below)
 
 
-def files_of(images: list[Path]) -> tuple[list[Path], list[SkippedFile]]:
-    """Returns the given files and the image files in the given folders, and the files skipped in the folders.
+def files_of(images: list[Path]) -> tuple[list[Path], list[SkippedFile], LeftOut]:
+    """Returns the given files and the image files in the given folders, and what is skipped and left out in these.
 
     Raises:
         CollectionError: there is no image among them.
     """
+    from turkish_clip.folders import LeftOut
     from turkish_clip.search.files import CollectionError, scan
 
     files: list[Path] = []
     skipped: list[SkippedFile] = []
+    parts: list[LeftOut] = []
     for path in images:
         if path.is_dir():
             scanned = scan(path, {})
             files += [Path(file.path) for file in scanned.pending]
             skipped += scanned.skipped
+            parts.append(scanned.left_out)
         else:
             files.append(path)
+    left_out = LeftOut.sum(parts)
     words = [str(path) for path in images if not path.suffix and len(path.parts) == 1 and not path.exists()]
     if words:
         log.warning("no file %s is here; a text of several words, or with a space, stands in quotes", words[0])
     if not files:
-        raise CollectionError(f"expected images in {', '.join(map(str, images))}, got none; name files or a folder")
-    return files, skipped
+        found = left_out.instead_of_images()
+        got = f"none but {found}" if found else "none; name files or a folder"
+        raise CollectionError(f"expected images in {', '.join(map(str, images))}, got {got}")
+    return files, skipped, left_out
 
 
 def lines_of(file: Path) -> list[str]:

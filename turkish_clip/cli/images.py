@@ -49,6 +49,15 @@ def index(
             "--verify", help="read and embed every image again, and mend those that have the vector of another one"
         ),
     ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="files or folders to leave out, by their path from FOLDER or their name ('*.gif', thumbs, 'a/old*'); "
+            "may be repeated; the index remembers them, in place of earlier ones; '' leaves out none",
+            show_default="those that the index remembers",
+        ),
+    ] = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -66,7 +75,9 @@ def index(
     check_index_place(folder, at)
     images = open_index(folder, at, model, image_model, device)
     with output.progress("indexing", quiet=json) as advance:
-        added = images.add(folder, workers=workers, prune=prune, queries=texts, verify=verify, progress=advance)
+        added = images.add(
+            folder, workers=workers, prune=prune, queries=texts, verify=verify, exclude=exclude, progress=advance
+        )
     output.show_added(added, images.uri, json)
     _leave(bool(added.skipped) or not added.images)
 
@@ -105,7 +116,7 @@ def search(
         raise InputError(f"expected words or --image, got {got}; write: turkish-clip search FOLDER 'kar'")
     images = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
     hits = images.search(image or words, k, where=where, corrected=not by_cosine)
-    output.show_hits(hits, str(image or words), index_command(folder, at, images.folders()), json)
+    output.show_hits(hits, str(image or words), index_command(folder, at, images.folders()), json, images.left_out())
     output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else words)
 
 
@@ -145,7 +156,7 @@ def classify(
         raise InputError("expected --labels or --examples, got both; leave one out")
     if examples is not None and reject_below is not None:
         raise InputError("expected --reject-below with --labels, got it with --examples; leave it out")
-    paths, skipped = files_of(images)
+    paths, skipped, passed_over = files_of(images)
     classifier = classifier_of(labels, examples, template or [], reject_below, lambda: load(model, image_model, device))
     left_out = output.reasons_of(skipped) + [(error.name, error.reason) for error in classifier.skipped]
     temperature = classifier.encoder.temperature_info if examples is None else {}
@@ -156,7 +167,7 @@ def classify(
         for result in classifier.classify_each(paths, workers=workers):
             found.append(result)
             advance(len(found), len(paths))
-    output.show_classes(paths, found, left_out, temperature, json)
+    output.show_classes(paths, found, left_out, temperature, json, passed_over)
     tiles = [
         (str(path), f"{result.label or '–'} {result.probability:.2f}  {path.name}")
         for path, result in zip(paths, found)
@@ -186,7 +197,7 @@ def compare(
     if not compared or not all(line.strip() for line in compared):
         got = "an empty one" if compared else f"none in {texts}"
         raise InputError(f"expected texts to compare with, got {got}; add -t 'karda bir ev' or --texts FILE")
-    paths, skipped = files_of(images)
+    paths, skipped, passed_over = files_of(images)
     encoder = load(model, image_model, device)
     text_vectors = encoder.encode_texts(compared)
     batches = encoder.embed_images(paths)
@@ -194,7 +205,7 @@ def compare(
     errors = {str(path): row.reason for path, row in zip(paths, rows) if isinstance(row, ImageError)}
     errors.update(output.reasons_of(skipped))
     scores = {str(path): row.tolist() for path, row in zip(paths, rows) if not isinstance(row, ImageError)}
-    output.show_scores(scores, compared, errors, json)
+    output.show_scores(scores, compared, errors, json, passed_over)
     output.write_sheet(sheet, *output.tiles_of_scores(scores, compared))
     _leave(bool(errors))
 
@@ -254,17 +265,18 @@ def filter_images(
     if images is not None:
         names, vectors = images.vectors()
         paths, flags, skipped = [Path(name) for name in names], image_filter.flag_vectors(vectors), images.skipped()
+        passed_over = images.left_out()
         update = index_command(folder, at, images.folders())
         output.note(f"{len(paths)} images as they were indexed; {update} adds what is new")
     else:
-        paths, skipped = files_of([Path(folder)])
+        paths, skipped, passed_over = files_of([Path(folder)])
         flags = []
         with output.progress("looking", quiet=json or csv) as advance:
             for flag in image_filter.flag(paths, workers=workers):
                 flags.append(flag)
                 advance(len(flags), len(paths))
     image_filter.warn_of_none(flags)
-    output.show_flags(paths, flags, skipped, json, csv)
+    output.show_flags(paths, flags, skipped, json, csv, passed_over)
     tiles = [(str(path), f"{flag.score:.2f}  {path.name}") for path, flag in flagged_first(paths, flags)]
     output.write_sheet(sheet, tiles, ", ".join(prompt))
     _leave(bool(skipped) or any(flag.error is not None for flag in flags))
@@ -294,6 +306,7 @@ def web_page(
     if folder is not None or at is not None:
         images = open_index(folder or ".", at, model, image_model, device, must_exist=True)
         encoder = images.encoder
+        output.note_not_indexed(images.left_out())
     else:
         images, encoder = None, load(model, image_model, device)
     serve(build_page(encoder, images), host=host, port=port)

@@ -18,6 +18,7 @@ from turkish_clip.terminal import as_json as as_json_line
 
 if TYPE_CHECKING:
     from turkish_clip.filtering import Flag
+    from turkish_clip.folders import LeftOut
     from turkish_clip.onnx.export import Exported
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import Hit
@@ -97,6 +98,18 @@ def reasons_of(skipped: Iterable[SkippedFile]) -> list[tuple[str, str]]:
     return [(file.path, file.reason) for file in skipped]
 
 
+def note_left_out(left_out: LeftOut) -> None:
+    """Prints on stderr what a folder has that is not read, a line for each rule."""
+    for line in left_out.lines():
+        note(line)
+
+
+def note_not_indexed(left_out: LeftOut) -> None:
+    """Prints on stderr how many files of the indexed folders are of kinds that are not read, if there are any."""
+    if left_out.not_read:
+        note(f"not in the index: {left_out.not_read_line()}")
+
+
 def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
     """Prints what an update of an index did.
 
@@ -123,7 +136,10 @@ def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
     for folder, count in added.missing.items():
         note(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
     if not added.images:
-        note("no images yet: add some to the folder and run the same command again")
+        found = added.left_out.instead_of_images()
+        note(f"no images yet: {found or 'add some to the folder'}; then run the same command again")
+    else:
+        note_left_out(added.left_out)
     _show_skipped(reasons_of(added.skipped))
 
 
@@ -146,7 +162,7 @@ def _number_of(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def show_hits(hits: Sequence[Hit], query: str, update: str, as_json: bool) -> None:
+def show_hits(hits: Sequence[Hit], query: str, update: str, as_json: bool, left_out: LeftOut) -> None:
     """Prints the images that a search found.
 
     Args:
@@ -154,10 +170,13 @@ def show_hits(hits: Sequence[Hit], query: str, update: str, as_json: bool) -> No
         query: the words, or the path of the image.
         update: the command that updates the index.
         as_json: print one JSON object instead of text.
+        left_out: of the folders, when they were indexed.
     """
     if as_json:
-        _print_json({"query": query, "hits": [{**asdict(hit), "is_there": hit.is_there} for hit in hits]})
+        found = [{**asdict(hit), "is_there": hit.is_there} for hit in hits]
+        _print_json({"query": query, "hits": found, "left_out": asdict(left_out)})
         return
+    note_not_indexed(left_out)
     for hit in hits:
         copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
         order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
@@ -180,6 +199,7 @@ def show_classes(
     skipped: Sequence[tuple[str, str]],
     temperature: dict[str, Any],
     as_json: bool,
+    left_out: LeftOut,
 ) -> None:
     """Prints the label of each image with the probabilities.
 
@@ -189,6 +209,7 @@ def show_classes(
         skipped: path and reason of files that were not classified.
         temperature: of the probabilities, and whether it was fitted; empty where there is none.
         as_json: print one JSON object instead of text.
+        left_out: of the folders.
     """
     if as_json:
         rows = [
@@ -202,8 +223,9 @@ def show_classes(
             }
             for path, result in zip(paths, found)
         ]
-        _print_json({"images": rows, "skipped": _as_records(skipped), **temperature})
+        _print_json({"images": rows, "skipped": _as_records(skipped), "left_out": asdict(left_out), **temperature})
         return
+    note_left_out(left_out)
     for path, result in zip(paths, found):
         if result.error is None:
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
@@ -220,7 +242,11 @@ def _best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
 
 
 def show_scores(
-    scores: Mapping[str, Sequence[float]], texts: Sequence[str], errors: dict[str, str], as_json: bool
+    scores: Mapping[str, Sequence[float]],
+    texts: Sequence[str],
+    errors: dict[str, str],
+    as_json: bool,
+    left_out: LeftOut,
 ) -> None:
     """Prints the cosines of images with texts.
 
@@ -229,6 +255,7 @@ def show_scores(
         texts: in the order of the scores.
         errors: path → why it could not be read.
         as_json: print one JSON object instead of text.
+        left_out: of the folders.
     """
     best = _best_images(scores)
     if as_json:
@@ -241,9 +268,11 @@ def show_scores(
                 "best": dict(zip(texts, best)) if best else dict.fromkeys(texts),
                 "best_text": {path: texts[row.index(max(row))] for path, row in zip(scores, rows)},
                 "skipped": _as_records(list(errors.items())),
+                "left_out": asdict(left_out),
             }
         )
         return
+    note_left_out(left_out)
     if len(texts) > COLUMNS:
         _print_best_texts(scores, texts)
     else:
@@ -298,7 +327,12 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
 
 
 def show_flags(
-    paths: Sequence[Path], flags: Sequence[Flag], skipped: Sequence[SkippedFile], as_json: bool, as_csv: bool
+    paths: Sequence[Path],
+    flags: Sequence[Flag],
+    skipped: Sequence[SkippedFile],
+    as_json: bool,
+    as_csv: bool,
+    left_out: LeftOut,
 ) -> None:
     """Prints the flagged images, the highest score first.
 
@@ -308,6 +342,7 @@ def show_flags(
         skipped: files that were not looked at.
         as_json: print one JSON object instead of text.
         as_csv: print CSV instead of text.
+        left_out: of the folder, now or when it was indexed.
     """
     from turkish_clip.filtering import flagged_first
 
@@ -324,8 +359,10 @@ def show_flags(
     errors += reasons_of(skipped)
     looked_at = sum(flag.error is None for flag in flags)
     if as_json:
-        _print_json({"images": looked_at, "flagged": rows, "skipped": _as_records(errors)})
+        records = _as_records(errors)
+        _print_json({"images": looked_at, "flagged": rows, "skipped": records, "left_out": asdict(left_out)})
         return
+    note_left_out(left_out)
     if as_csv:
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from turkish_clip.errors import InputError
-from turkish_clip.images import IMAGE_SUFFIXES
+from turkish_clip.folders import FolderWalk, LeftOut, is_hidden
+from turkish_clip.images import NO_FILE, NO_MEMORY, UNREADABLE
 
 READ_BYTES = 1 << 20  # hashed at a time
 LATEST_NS = (1 << 63) - 1  # the year 2262, the latest that 64 bits hold; disks report later times of some files
+UNSETTLED_NS = -LATEST_NS - 1  # in place of a time that can't tell whether the file has changed since
+COARSEST_NS = 2 * 10**9  # the coarsest times of file systems (FAT): a later change may leave the time as it is
 MAX_BYTES = 1 << 30  # larger files are skipped unread
 
 
@@ -30,7 +33,8 @@ class File:
         path: absolute, and spelt as the file system spells it, NFC or not.
         folder: the collection's folder; of a file that was given by its path, the one that it is in.
         size: in bytes.
-        mtime_ns: time of the last change in nanoseconds since 1970, clamped to the years 1677 to 2262.
+        mtime_ns: time of the last change in nanoseconds since 1970, clamped to the years 1677 to 2262; UNSETTLED_NS of
+            a file that was read too soon after a change.
         content: hex SHA-256 of its bytes; empty before they are read.
         reason: why it is not indexed; empty where it is.
     """
@@ -45,6 +49,20 @@ class File:
     def skipped(self, reason: str) -> File:
         return replace(self, reason=reason)
 
+    def settled(self, read_ns: int) -> File:
+        """Returns the file as it is stored: with UNSETTLED_NS, so that it is read again, if it had just been changed.
+
+        Args:
+            read_ns: when it was read, or a little before.
+        """
+        just_changed = abs(read_ns - self.mtime_ns) <= COARSEST_NS
+        return replace(self, mtime_ns=UNSETTLED_NS) if just_changed else self
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it could not be read, so that its content is unknown, and a later attempt may succeed."""
+        return self.reason.startswith(UNREADABLE) or self.reason in (NO_FILE, NO_MEMORY)
+
     def as_row(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -57,6 +75,21 @@ class SkippedFile:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """What an index remembers of its folders beside their files.
+
+    Attributes:
+        exclude: patterns of files that are left out, as in `turkish_clip.folders.Exclusions`.
+        left_out: folder → what was left out of it when it was last indexed.
+    """
+
+    FORMAT: ClassVar[int] = 1
+
+    exclude: list[str] = field(default_factory=list)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Scan:
     """The result of comparing a collection with the known files.
@@ -67,6 +100,7 @@ class Scan:
         vanished: paths of known files of the folder that are gone; none below a folder that can't be entered now.
         skipped: files and folders that are not read, with the reason.
         missing: paths of known files of other folders that do not exist now: moved, deleted, or not mounted.
+        left_out: the files of the folder that are left out by a rule, counted.
     """
 
     pending: list[File]
@@ -74,29 +108,31 @@ class Scan:
     vanished: list[str]
     skipped: list[SkippedFile] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
-def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File]) -> Scan:
+def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File], exclude: Sequence[str] = ()) -> Scan:
     """Compares a folder, or a list of files, with the known files.
 
-    In a folder, files without an image's suffix are ignored, links out of the folder are skipped, and linked folders
-    are not entered.
+    In a folder, hidden files, files of other kinds and those that `exclude` names are left out and counted, links out
+    of the folder are skipped, and linked folders are not entered.
 
     Args:
         images: a folder, read with its subfolders, or paths of files.
         known: the files that the index knows, by path.
+        exclude: patterns of files in the folder, as in `turkish_clip.folders.Exclusions`.
 
     Raises:
         CollectionError: the folder does not exist, or is without images although it was indexed: not mounted?
     """
     if isinstance(images, (str, Path)):
-        folder = Path(os.path.normpath(Path(images).absolute()))
+        folder = Path(collection_folder(images))
         if not folder.is_dir():
             raise CollectionError(f"expected a folder of images, got {images}, which is not one; check the path")
-        paths, skipped, inaccessible = _walk(folder)
+        paths, skipped, inaccessible, left_out = _walk(folder, exclude)
         vanished = _vanished(folder, paths, inaccessible, known)
     else:
-        paths, skipped, vanished = dict[str, str](), list[SkippedFile](), list[str]()
+        paths, skipped, vanished, left_out = dict[str, str](), list[SkippedFile](), list[str](), LeftOut()
         for image in images:
             file = Path(os.path.normpath(Path(image).absolute()))
             paths[str(file)] = str(file.parent)
@@ -113,7 +149,30 @@ def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File]) -
     gone = {folder for folder in {file.folder for file in known.values()} if _is_gone(folder)}
     seen = {*paths, *vanished}
     missing = sorted(path for path, file in known.items() if file.folder in gone and path not in seen)
-    return Scan(pending, unchanged, vanished, skipped, missing)
+    return Scan(pending, unchanged, vanished, skipped, missing, left_out)
+
+
+def collection_folder(folder: str | Path) -> str:
+    """Returns a folder as the index names it: absolute, without dots in its path."""
+    return os.path.normpath(Path(folder).absolute())
+
+
+def check_there(files: Sequence[File]) -> None:
+    """Checks that the folders of files that could not be read still exist and hold anything.
+
+    Raises:
+        CollectionError: one does not, as when its disk was taken out while it was read.
+    """
+    for folder in sorted({file.folder for file in files if file.is_unread}):
+        try:
+            there = any(not is_hidden(path.name) for path in Path(folder).iterdir())
+        except OSError:
+            there = False
+        if not there:
+            raise CollectionError(
+                f"expected {folder} to stay while it is read, got it gone or empty: is its disk still there? what was "
+                "indexed so far is kept, and the same command goes on"
+            )
 
 
 def examined(path: str, folder: str) -> File:
@@ -126,7 +185,7 @@ def examined(path: str, folder: str) -> File:
     try:
         stat = Path(path).stat()
     except OSError as error:
-        return File(path, folder, 0, 0, reason=f"an unreadable file ({error.strerror})")
+        return File(path, folder, 0, 0, reason=f"{UNREADABLE} ({error.strerror})")
     return File(path, folder, stat.st_size, min(max(stat.st_mtime_ns, -LATEST_NS), LATEST_NS))
 
 
@@ -153,12 +212,16 @@ def _hash(file: File) -> File:
             while part := stream.read(READ_BYTES):
                 digest.update(part)
     except OSError as error:
-        return file.skipped(f"an unreadable file ({error.strerror})")
+        return file.skipped(f"{UNREADABLE} ({error.strerror})")
     return replace(file, content=digest.hexdigest())
 
 
-def _walk(folder: Path) -> tuple[dict[str, str], list[SkippedFile], list[str]]:
-    """Returns the image paths under a folder, each with the folder, skipped files, and folders that it can't enter."""
+def _walk(folder: Path, exclude: Sequence[str]) -> tuple[dict[str, str], list[SkippedFile], list[str], LeftOut]:
+    """Walks a folder.
+
+    Returns:
+        The image paths under it, each with the folder; skipped files; folders that it can't enter; what is left out.
+    """
     root = folder.resolve()
     paths: dict[str, str] = {}
     skipped: list[SkippedFile] = []
@@ -169,16 +232,15 @@ def _walk(folder: Path) -> tuple[dict[str, str], list[SkippedFile], list[str]]:
         inaccessible.append(name)
         skipped.append(SkippedFile(_printable(name), f"a folder that can't be entered ({error.strerror})"))
 
-    for path in _files(folder, on_error):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
+    walk = FolderWalk(folder, exclude, on_error)
+    for path in walk.files():
         if _printable(str(path)) != str(path):
             skipped.append(SkippedFile(_printable(str(path)), "a name that is not UTF-8"))
         elif reason := _skip_reason(path, root):
             skipped.append(SkippedFile(str(path), reason))
         else:
             paths[str(path)] = str(folder)
-    return paths, skipped, inaccessible
+    return paths, skipped, inaccessible, walk.left_out
 
 
 def _skip_reason(path: Path, root: Path) -> str:
@@ -190,7 +252,7 @@ def _skip_reason(path: Path, root: Path) -> str:
     except RuntimeError:  # before Python 3.13
         return "a link to itself"
     except OSError as error:
-        return f"an unreadable file ({error.strerror})"
+        return f"{UNREADABLE} ({error.strerror})"
 
 
 def _vanished(
@@ -202,7 +264,7 @@ def _vanished(
         return path.startswith(top.rstrip(os.sep) + os.sep)
 
     inside = [path for path in known if below(path, str(folder))]
-    if inside and not paths and not inaccessible:
+    if inside and not paths and not inaccessible and all(map(_is_gone, inside)):  # else a rule leaves them all out
         raise CollectionError(
             f"expected the {len(inside)} indexed images in {folder}, got none: is a disk not mounted? if they are "
             "really gone, delete the index"
@@ -229,9 +291,3 @@ def _printable(path: str) -> str:
     kar/\xe7i\xe7ek.jpg
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
-    for directory, _, names in os.walk(folder, onerror=on_error, followlinks=False):
-        for name in names:
-            yield Path(directory) / name

@@ -19,8 +19,10 @@ import numpy as np
 
 from turkish_clip.bank import TextBank
 from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.folders import LeftOut
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.preprocessing import other_processor
 from turkish_clip.search.files import SkippedFile
 from turkish_clip.search.storage import ImageIndexError, exclusive_write
 from turkish_clip.search.tables import ImageTables, IndexMetadata
@@ -68,6 +70,7 @@ class ImageIndex:
         self._encoder = encoder
         self.uri = uri
         self._said_of: str | None = None  # the text encoder of whose correction a warning was given
+        self._processor_compared = False
 
     @classmethod
     def open(
@@ -112,6 +115,7 @@ class ImageIndex:
         prune: bool = False,
         queries: Iterable[str] | None = None,
         verify: bool = False,
+        exclude: Sequence[str] | None = None,
         progress: Callable[[int, int], Any] | None = None,
     ) -> UpdateSummary:
         """Brings the index up to date with a folder, or with a list of files.
@@ -130,6 +134,8 @@ class ImageIndex:
                 there is no correction. They are kept as vectors.
             verify: read all files again, whatever their times, embed all images again, and mend those that have the
                 vector of another one.
+            exclude: patterns of files and folders to leave out, in place of those that the index remembers, as in
+                `turkish_clip.folders.Exclusions`; [] leaves out none, None keeps those that it remembers.
             progress: called after each batch with the number of files done and of all files.
 
         Raises:
@@ -145,9 +151,12 @@ class ImageIndex:
         with exclusive_write(self._tables.uri):
             self._tables.remove_unmade()
             self._tables.create(_metadata_of(encoder))
-            _check_model(self.metadata, encoder, self.uri)  # another process may have made it since it was opened
+            metadata = self.metadata  # another process may have made it since it was opened
+            _check_model(metadata, encoder, self.uri)
+            self._compare_processor(metadata)
             bank = given or self._bank(encoder)
-            return IndexUpdater(self._tables, encoder, batch_size, workers, prune, bank, verify).add(images, progress)
+            updater = IndexUpdater(self._tables, encoder, batch_size, workers, prune, bank, verify, exclude)
+            return updater.add(images, progress)
 
     def _bank(self, encoder: DualEncoder) -> TextBank | None:
         """Returns the index's text bank if it is of this text encoder, else the encoder's, else the index's, if any."""
@@ -211,10 +220,19 @@ class ImageIndex:
         encoder = self._need_encoder("search by words or images")
         if isinstance(query, str):
             return np.asarray(encoder.encode_texts([query])[0])
+        self._compare_processor(self.metadata)
         batch = next(encoder.embed_images([query], workers=1))
         for error in batch.errors.values():
             raise error
         return np.asarray(batch.vectors[0])
+
+    def _compare_processor(self, metadata: IndexMetadata | None) -> None:
+        """Warns, once, if another class would prepare images now than prepared those of the index."""
+        now = self._need_encoder("embed").image_processor
+        if metadata is None or self._processor_compared or metadata.image_processor == now:
+            return
+        self._processor_compared = True
+        log.warning("%s: %s", self.uri, other_processor(metadata.image_processor, now))
 
     def search_vector(
         self, vector: Vectors, k: int = 10, *, where: str | None = None, exact: bool = False
@@ -276,6 +294,14 @@ class ImageIndex:
         """Returns the files that were read but not indexed, with the reason, in order of path."""
         return [SkippedFile(path, file.reason) for path, file in sorted(self._tables.files().items()) if file.reason]
 
+    def left_out(self) -> LeftOut:
+        """Returns what was left out of the folders when they were last indexed, counted."""
+        return LeftOut.sum(self._tables.collection().left_out.values())
+
+    def excluded(self) -> list[str]:
+        """Returns the patterns of files that the index leaves out, as `add` takes them."""
+        return self._tables.collection().exclude
+
     def folders(self) -> list[str]:
         """Returns the folders under which the indexed files were found, sorted."""
         return self._tables.folders()
@@ -305,6 +331,7 @@ def _metadata_of(encoder: DualEncoder) -> IndexMetadata:
         image_revision=spec.image_revision,
         weights_sha256=encoder.image_weights_sha256,
         dim=encoder.dim,
+        image_processor=encoder.image_processor,
     )
 
 

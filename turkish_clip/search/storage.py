@@ -17,6 +17,8 @@ LOCK = "writing.lock"  # held by the process that writes; the system frees it wh
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
 SQL_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[()\0]""")  # a text or name in quotes is one
+# LanceDB's messages about what it was asked for: no fault of the disk
+REFUSALS = re.compile(r"Invalid (user )?input|not supported|divisible by|LanceError\(Index\)", re.IGNORECASE)
 IN_SOURCES = re.compile(r",? ?\S+\.rs:\d+(:\d+)?")  # the place in LanceDB's sources that its messages name
 
 
@@ -93,13 +95,21 @@ def _message(error: Exception) -> str:
     return IN_SOURCES.sub("", one_line(error, 1000))
 
 
+def is_storage_error(error: Exception) -> bool:
+    """Returns whether an error of LanceDB is of the disk or the object storage, or of damaged files there."""
+    return isinstance(error, OSError) or "LanceError(IO)" in str(error) or not REFUSALS.search(str(error))
+
+
 def _unusable(uri: str, to_do: str, error: Exception) -> ImageIndexError:
     message = _message(error)
     message = message if len(message) <= 300 else f"{message[:100]} … {message[-200:]}"  # paths first, the reason last
-    return ImageIndexError(
-        f"expected an index to {to_do} in {uri}, got {message}; check rights and disk; "
-        "if it is damaged, delete it and index again"
-    )
+    if not is_uri(uri) and not Path(uri).is_dir():
+        advice = "its folder is not there: is its disk still mounted? if it was deleted, index again"
+    elif is_storage_error(error):
+        advice = "check rights and disk; if it is damaged, delete it and index again"
+    else:
+        advice = "its files and the disk are in order: LanceDB refuses what it was asked for; try another version of it"
+    return ImageIndexError(f"expected an index to {to_do} in {uri}, got {message}; {advice}")
 
 
 def is_uri(uri: str) -> bool:

@@ -19,7 +19,7 @@ from turkish_clip.errors import missing_library, one_line
 from turkish_clip.metrics import hub_scores
 from turkish_clip.records import as_json, from_json
 from turkish_clip.search.correction import Correction, stored_width, widened
-from turkish_clip.search.files import File
+from turkish_clip.search.files import Collection, File
 from turkish_clip.search.query import (
     FOUND,
     METRIC,
@@ -31,6 +31,7 @@ from turkish_clip.search.query import (
 from turkish_clip.search.storage import (
     TABLE_SUFFIX,
     ImageIndexError,
+    is_storage_error,
     is_uri,
     one_condition,
     query_errors,
@@ -45,7 +46,7 @@ log = logging.getLogger("turkish_clip")
 IMAGES, FILES, BANK = "images", "files", "bank"
 OLDER_TABLE = "pictures"  # in place of IMAGES before format 3
 # The key of IndexMetadata in the schema metadata of the images table, of Correction in that of its column of vectors,
-# and of the hash of the text encoder in that of the bank table.
+# of Collection in that of the column of paths in the files table, and of the text encoder's hash in that of the bank.
 METADATA = b"turkish_clip"
 VECTOR_INDEX = "vector_codes"
 OLD_INDEX = "vector_idx"  # of one-bit codes, as older versions built it
@@ -70,11 +71,13 @@ class IndexMetadata:
         image_revision: of `image_model` on the Hub; empty means the newest.
         weights_sha256: of the image model: vectors of other weights can't be compared.
         dim: width of the vectors.
+        image_processor: the class that prepared the images: torchvision's gives other pixels than Pillow's.
         normalised: whether the vectors have norm 1.
         correction: of hubs; None if there is none now. It changes with the text encoder, so it is stored apart.
     """
 
-    FORMAT: ClassVar[int] = 4  # 1 had partitions by dot product, 2 a table "pictures", 3 no hub scores
+    # 1 had partitions by dot product, 2 a table "pictures", 3 no hub scores, 4 no image processor
+    FORMAT: ClassVar[int] = 5
 
     model: str
     revision: str
@@ -82,6 +85,7 @@ class IndexMetadata:
     image_revision: str
     weights_sha256: str
     dim: int
+    image_processor: str = ""
     normalised: bool = True
     correction: Correction | None = None
 
@@ -139,6 +143,32 @@ class ImageTables:
                 f"expected an index of format {IndexMetadata.FORMAT} in {self.uri}, got {one_line(error)}; delete it "
                 "and index again"
             ) from error
+
+    def collection(self) -> Collection:
+        """Returns what the index remembers of its folders.
+
+        Raises:
+            ImageIndexError: it is of another format.
+        """
+        table = self._table(FILES)
+        stored = None if table is None else (table.schema.field("path").metadata or {}).get(METADATA)
+        if not stored:
+            return Collection()
+        try:
+            return from_json(Collection, json.loads(stored))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ImageIndexError(
+                f"expected an index of format {IndexMetadata.FORMAT} in {self.uri}, got {one_line(error)}; delete it "
+                "and index again"
+            ) from error
+
+    def remember(self, collection: Collection) -> None:
+        """Stores what the index remembers of its folders, if that has changed."""
+        if collection == self.collection():
+            return
+        with storage_errors(self.uri, "write"):
+            value = json.dumps(as_json(collection))
+            self._table(FILES).update_field_metadata({"path": "path", "metadata": {METADATA.decode(): value}})
 
     def count(self) -> int:
         """Returns the number of distinct images."""
@@ -365,9 +395,26 @@ class ImageTables:
         """Joins small data files; partitions the vectors once there are many, and from then on adds new rows."""
         table, files, rows = self._table(IMAGES), self._table(FILES), self.count()
         with storage_errors(self.uri, "optimize"):
-            if rows < ROWS_FOR_INDEX or self._partition(table, rows):
+            if rows < ROWS_FOR_INDEX or self._partitioned(table, rows):
                 table.optimize(cleanup_older_than=KEPT_VERSIONS)
             files.optimize(cleanup_older_than=KEPT_VERSIONS)
+
+    def _partitioned(self, table: Any, rows: int) -> bool:
+        """Does what `_partition` does; where LanceDB refuses the vectors, every search compares with all of them."""
+        try:
+            return self._partition(table, rows)
+        except (RuntimeError, ValueError) as error:
+            if is_storage_error(error):
+                raise
+            log.warning(
+                "%s: %s images of %d numbers can't be partitioned (%s); nothing is lost, but each search compares with "
+                "all of them, which takes longer",
+                self.uri,
+                rows,
+                self._dim(),
+                one_line(error),
+            )
+            return True
 
     def _partition(self, table: Any, rows: int) -> bool:
         """Partitions the vectors if they are not or in too many steps; returns whether to optimize the table now."""
@@ -390,7 +437,7 @@ class ImageTables:
             paths.setdefault(copy.content, []).append(copy.path)
         changed = []
         for row in self._rows(IMAGES, f"content IN ({_quoted(paths)})"):
-            known = [row["path"], *row["also_at"]]
+            known = dict.fromkeys([row["path"], *row["also_at"]])
             new = [path for path in paths[row["content"]] if path not in known]
             if new:  # the first path is shown, so files that exist come first: a folder may have been moved
                 first, *others = sorted([*known, *new], key=lambda path: not Path(path).exists())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,11 +17,23 @@ import numpy as np
 from turkish_clip.bank import TextBank
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.embed import EmbeddedBatch
+from turkish_clip.folders import LeftOut
 from turkish_clip.images import ImageError
 from turkish_clip.metrics import hub_scores
-from turkish_clip.search.files import File, Scan, SkippedFile, examined, hashed, scan
+from turkish_clip.search.files import (
+    Collection,
+    File,
+    Scan,
+    SkippedFile,
+    check_there,
+    collection_folder,
+    examined,
+    hashed,
+    scan,
+)
 from turkish_clip.search.tables import ImageTables, chunks
 
+log = logging.getLogger("turkish_clip")
 ROWS_PER_WRITE = 512  # files per transaction: a kill loses at most these
 ATTEMPTS = 3  # to read a file whose bytes change between hashing and embedding
 CHANGING = "a file that changes while it is read"
@@ -42,6 +56,7 @@ class UpdateSummary:
         bank_texts: number of texts by which hubs are corrected when words are searched; 0 without a correction.
         checked: images whose vectors were compared with those of their files; None where that was not asked for.
         mended: paths of images that had the vector of another image, or none, and now have their own.
+        left_out: the files of the folder that are left out by a rule, counted.
     """
 
     added: int
@@ -55,6 +70,7 @@ class UpdateSummary:
     bank_texts: int
     checked: int | None = None
     mended: list[str] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass
@@ -69,7 +85,7 @@ class _Progress:
 
 @dataclass(frozen=True)
 class IndexUpdater:
-    """Updates the tables of an index; batch_size, workers, prune and verify are as in `ImageIndex.add`.
+    """Updates the tables of an index; batch_size, workers, prune, verify and exclude are as in `ImageIndex.add`.
 
     `bank` gives the images their hub scores; None leaves the index without a correction.
     """
@@ -81,6 +97,7 @@ class IndexUpdater:
     prune: bool
     bank: TextBank | None = None
     verify: bool = False
+    exclude: Sequence[str] | None = None
 
     def add(
         self, images: str | Path | Sequence[str | Path], progress: Callable[[int, int], Any] | None = None
@@ -100,7 +117,13 @@ class IndexUpdater:
         known = self.tables.files()
         for path in self.tables.remove_orphans(known):
             del known[path]
-        found = scan(images, known)
+        collection = self.tables.collection()
+        if self.exclude is not None:
+            patterns = list(dict.fromkeys(filter(None, self.exclude)))
+            if dropped := [pattern for pattern in collection.exclude if pattern not in patterns]:
+                log.warning("%s: no longer left out: %s", self.tables.uri, ", ".join(map(repr, dropped)))
+            collection = replace(collection, exclude=patterns)
+        found = scan(images, known, collection.exclude)
         if self.verify:
             pending = [*found.pending, *(replace(known[path], content="") for path in found.unchanged)]
             found = replace(found, pending=sorted(pending, key=lambda file: file.path), unchanged=[])
@@ -117,6 +140,7 @@ class IndexUpdater:
         self.tables.repair()
         checked, mended = self._mend() if self.verify else (None, [])
         self.tables.optimize()
+        self._remember(collection, images, found.left_out)
         missing = Counter(known[path].folder for path in set(found.missing).difference(gone))
         return UpdateSummary(
             so_far.added,
@@ -130,16 +154,28 @@ class IndexUpdater:
             0 if self.bank is None else len(self.bank.vectors),
             checked,
             mended,
+            found.left_out,
         )
+
+    def _remember(self, collection: Collection, images: str | Path | Sequence[str | Path], left_out: LeftOut) -> None:
+        """Stores the patterns and what was left out of the folder; what was left out of folders that are gone, goes."""
+        of_folder = dict(collection.left_out)
+        if isinstance(images, (str, Path)):
+            of_folder[collection_folder(images)] = left_out
+        used = set(self.tables.folders())
+        kept = {folder: part for folder, part in of_folder.items() if folder in used or Path(folder).is_dir()}
+        self.tables.remember(replace(collection, left_out=dict(sorted(kept.items()))))
 
     def _add_batch(
         self, files: list[File], known: dict[str, File], so_far: _Progress, attempts: int = ATTEMPTS
     ) -> None:
         """Reads, embeds and writes one batch of files; those that change meanwhile, again."""
+        begun = time.time_ns()
         read, unread = hashed(files, self.workers)
         touched = [file for file in read if _content(known, file) == file.content]  # only the time is new
         new, copies = self._split([file for file in read if _content(known, file) != file.content])
         rows, indexed, unopened = embedded(new, self.encoder, self.batch_size, self.workers)
+        check_there([*unread, *unopened])
         rows = self._with_hub_scores(rows)
         changing = {file.content for file in unopened if file.reason == CHANGING} if attempts > 1 else set()
         again = [file for file in (*unopened, *copies) if file.content in changing]
@@ -148,9 +184,12 @@ class IndexUpdater:
         reasons = {file.content: file.reason for file in unopened}
         unopened += [copy.skipped(reasons[copy.content]) for copy in copies if copy.content in reasons]
         copies = [copy for copy in copies if copy.content not in reasons]
-        others = [*indexed, *copies, *unread, *unopened]
+        # What could not be read now stays in the index as it is: it may be there again at the next update.
+        others = [
+            file for file in (*indexed, *copies, *unread, *unopened) if not file.is_unread or not _content(known, file)
+        ]
         changed = [known[file.path] for file in others if _content(known, file)]
-        self.tables.write(rows, copies, [*touched, *others], changed)
+        self.tables.write(rows, copies, [file.settled(begun) for file in (*touched, *others)], changed)
         so_far.added += len(rows)
         so_far.unchanged += len(touched)
         so_far.copied += [copy.content for copy in copies]

@@ -175,3 +175,34 @@ def test_what_is_left_out_of_a_folder_is_counted(tmp_path: Path, caplog: pytest.
     )
     assert "1 of its 2 images are left out, since no row names them" in caplog.text
     assert "2 hidden images and tables are left out" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.heic", "b/c.NEF", "train/d.mov"])
+def test_kinds_that_are_not_read_are_counted_beside_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    write_rows(tmp_path, [{"file_name": paint(tmp_path / "0.png", 0).name, "caption": "ev"}])
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    assert splits(tmp_path) == {"ev": "train"}
+    assert "1 file of a kind that is not read: " in caplog.text
+
+
+def test_a_folder_of_kinds_that_are_not_read_says_so(tmp_path: Path) -> None:
+    for name in ("1.heic", "2.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(SourceError, match="got 2 files of kinds that are not read: HEIC 2, no others; convert HEIC to"):
+        splits(tmp_path)
+
+
+def test_a_caption_beside_a_kind_that_is_not_read_is_skipped_by_its_reason(tmp_path: Path) -> None:
+    paint(tmp_path / "0.png", 0)
+    (tmp_path / "1.heic").write_bytes(b"x")
+    for number, caption in enumerate(("ev", "kuş", "ağaç")):
+        (tmp_path / f"{number}.txt").write_text(caption, encoding="utf-8")
+    captions = read(tmp_path, max_skipped_fraction=1.0)
+    assert [row.captions for row in captions.rows] == [("ev",)]
+    assert sorted(sample.reason for sample in captions.skipped) == [
+        "an image of a kind that is not read (HEIC)",
+        "no image beside the caption",
+    ]

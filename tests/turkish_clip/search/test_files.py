@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 from samples import paint
 
+from turkish_clip import dual_encoder, images
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.encoder import image_side, load_model
-from turkish_clip.search.files import CollectionError, scan
+from turkish_clip.images import OpenedImage
+from turkish_clip.search import update
+from turkish_clip.search.files import COARSEST_NS, CollectionError, scan
 from turkish_clip.search.index import ImageIndex
 
 
@@ -210,3 +216,173 @@ def test_a_hit_that_links_out_of_its_folder_has_no_path_inside(index: ImageIndex
 def test_a_pair_decodes_images_at_the_size_of_its_image_model(pair_folder: Path, tiny_clip: Path) -> None:
     sides = {image_side(load_model(folder, device="cpu")) for folder in (pair_folder, tiny_clip)}
     assert sides == {32}
+
+
+def test_thumbnails_that_were_indexed_leave_the_index(index: ImageIndex, photos: Path) -> None:
+    """As in an index that an older version made: what is hidden now was an image then."""
+    paint(photos / "visible" / "t.jpg", 40)
+    paint(photos / "seen.png", 41)
+    assert index.add(photos).images == 6
+    (photos / "visible").rename(photos / "@eaDir")
+    (photos / "seen.png").rename(photos / "._seen.png")
+    added = index.add(photos)
+    assert (added.vanished, added.images, added.left_out.hidden) == (2, 4, {"@eaDir": 1, "._*": 1})
+    hidden = [photos / "@eaDir" / "t.jpg"]
+    assert index.add(hidden).images == 5  # files that are named are read
+    assert index.add(photos).images == 5  # and stay: they were not found in this folder
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty folder", "a hidden file"])
+def test_a_folder_that_goes_away_while_it_is_read_loses_nothing(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: str
+) -> None:
+    monkeypatch.setattr(update, "ROWS_PER_WRITE", 2)
+    for path in photos.rglob("*.png"):
+        os.utime(path, (1, 1))
+    index.add(photos)
+    for number in range(10, 14):
+        paint(photos / f"{number}.png", number)
+
+    def unmount(done: int, _: int) -> None:
+        if done == 6 and photos.exists():  # four known ones and a batch of two
+            photos.rename(tmp_path / "away")
+            if left != "nothing":
+                photos.mkdir()
+            if left == "a hidden file":
+                (photos / ".DS_Store").write_bytes(b"x")
+
+    with pytest.raises(CollectionError, match="expected .*photos to stay while it is read, got it gone or empty"):
+        index.add(photos, progress=unmount)
+    assert len(index) == 6
+    shutil.rmtree(photos, ignore_errors=True)
+    (tmp_path / "away").rename(photos)
+    added = index.add(photos)
+    assert (added.added, added.unchanged, added.skipped, added.images) == (2, 6, [], 8)
+    with pytest.raises(CollectionError, match="to stay while it is read"):
+        index.add(photos, verify=True, progress=lambda done, total: unmount(6, total))
+    assert len(index) == 8
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_a_known_file_that_can_not_be_read_now_stays(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    real = Path.open
+    paint(photos / "0.png", 30)
+
+    def refused(self: Path, *args: object, **kwargs: object) -> object:
+        if self == photos / "0.png":
+            raise error
+        return real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refused)
+        added = index.add(photos)
+        assert [file.reason for file in added.skipped] == [f"an unreadable file ({error.strerror})"]
+        assert (added.images, "0.png" in paths_in(index)) == (4, True)
+    assert (index.add(photos).added, len(index)) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    "nanoseconds", [0, 1, -1, -(10**18), 2**33 * 10**9, int((time.time() + 10**7) * 1e9)], ids=lambda ns: f"{ns:.0e}"
+)
+def test_files_of_any_time_are_indexed_and_passed_over(tmp_path: Path, encoder: DualEncoder, nanoseconds: int) -> None:
+    path = paint(tmp_path / "photos" / "a.png", 1)
+    os.utime(path, ns=(nanoseconds, nanoseconds))
+    index = ImageIndex.open(tmp_path / "index", encoder)
+    index.add(path.parent)
+    assert (index.add(path.parent).unchanged, scan(path.parent, index._tables.files()).pending) == (1, [])
+    os.utime(path, ns=(nanoseconds + 10**9, nanoseconds + 10**9))  # the clock was set back, or forward
+    assert [file.path for file in scan(path.parent, index._tables.files()).pending] == [str(path)]
+    assert index.add(path.parent).unchanged == 1
+
+
+def test_a_change_within_the_coarsest_time_of_a_disk_is_found(tmp_path: Path, encoder: DualEncoder) -> None:
+    """Size and time stay, since the disk's times are even seconds: what was read at once is read again."""
+    path = tmp_path / "photos" / "a.bmp"
+    path.parent.mkdir()
+
+    def write(colour: tuple[int, int, int], at: int) -> None:
+        Image.new("RGB", (40, 40), colour).save(path)
+        os.utime(path, ns=(at, at))
+
+    now = time.time_ns() // COARSEST_NS * COARSEST_NS
+    write((200, 0, 0), now)
+    index = ImageIndex.open(tmp_path / "index", encoder)
+    index.add(path.parent)
+    write((0, 200, 0), now)
+    assert (index.add(path.parent).added, len(index)) == (1, 1)
+    write((0, 0, 200), 5 * COARSEST_NS)
+    index.add(path.parent)
+    write((9, 9, 9), 5 * COARSEST_NS)  # long after: only a check sees that
+    assert index.add(path.parent).added == 0
+    assert index.add(path.parent, verify=True).added == 1
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a defect"), MemoryError(), SystemExit(3)], ids=lambda e: type(e).__name__
+)
+def test_a_thread_that_dies_ends_the_command_and_loses_nothing(
+    tmp_path: Path, encoder: DualEncoder, photos: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(update, "ROWS_PER_WRITE", 2)
+    real, opened = dual_encoder.open_hashed, []
+
+    def dying(source: Path, **options: Any) -> OpenedImage:
+        opened.append(source)
+        if len(opened) == 3:
+            raise error
+        return real(source, **options)
+
+    index = ImageIndex.open(tmp_path / "other", encoder)
+    with monkeypatch.context() as patched:
+        patched.setattr(dual_encoder, "open_hashed", dying)
+        with pytest.raises(type(error)):
+            index.add(photos, workers=2)
+    assert len(index) == 2
+    assert (index.add(photos).added, len(index)) == (2, 4)
+
+
+def test_an_image_for_which_the_memory_is_too_small_is_tried_again(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(photos / "large.png", 20)
+
+    def too_large(*_: object) -> Image.Image:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(images, "_upright", too_large)
+        added = index.add(photos)
+        assert [file.reason for file in added.skipped] == [images.NO_MEMORY]
+    assert (index.add(photos).added, len(index)) == (1, 5)
+
+
+def test_fifty_copies_of_an_image_in_many_batches(
+    tmp_path: Path, encoder: DualEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(update, "ROWS_PER_WRITE", 7)
+    first = paint(tmp_path / "photos" / "00.png", 1)
+    for number in range(1, 50):
+        shutil.copy2(first, first.with_name(f"{number:02}.png"))
+    index = ImageIndex.open(tmp_path / "index", encoder)
+    added = index.add(first.parent)
+    assert (added.added, added.duplicates, added.images) == (1, 49, 1)
+    assert len(set(index.vectors()[0])) == 50
+
+
+def test_another_image_processor_is_told_of_once(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert index.metadata is not None
+    assert index.metadata.image_processor == "CLIPImageProcessorPil"
+    index.add(photos)
+    index.search(photos / "0.png")
+    assert "prepared" not in caplog.text
+    monkeypatch.setattr(DualEncoder, "image_processor", "CLIPImageProcessor")
+    index.search("ev")  # words need none
+    assert "prepared" not in caplog.text
+    index.search(photos / "0.png")
+    index.add(photos)
+    assert caplog.text.count("images were prepared by CLIPImageProcessorPil, and are now by CLIPImageProcessor: ") == 1
+    assert "install or remove torchvision" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,11 +21,12 @@ from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.encoder import load_model
 from turkish_clip.images import ImageError
 from turkish_clip.metrics import unit
+from turkish_clip.search import correction as search_correction
 from turkish_clip.search import files as search_files
 from turkish_clip.search import tables as search_tables
 from turkish_clip.search.files import CollectionError, scan
 from turkish_clip.search.index import ImageIndex
-from turkish_clip.search.storage import ImageIndexError, holds_index
+from turkish_clip.search.storage import ImageIndexError, holds_index, storage_errors
 from turkish_clip.search.tables import IndexMetadata
 
 
@@ -308,6 +310,57 @@ def test_new_rows_are_partitioned_once_there_are_enough(tmp_path: Path, monkeypa
     assert seen == [None, (200, 1), (200, 1), (210, 2), (220, 3), (230, 1)]
 
 
+def partitioned(folder: Path, dim: int) -> tuple[search_tables.ImageTables, Any]:
+    """Writes 300 images of random vectors; returns the tables and the vectors."""
+    vectors = unit(np.random.default_rng(dim).standard_normal((300, dim)).astype(np.float32))
+    tables = search_tables.ImageTables.connect(str(folder))
+    tables.create(metadata_of(dim))
+    row = {"also_at": [], "bytes": 1, "modified": datetime(2026, 1, 1, tzinfo=timezone.utc)}
+    rows = [{**row, "content": str(number), "path": str(number), "vector": vectors[number]} for number in range(300)]
+    tables.write(rows, [], [])
+    tables.optimize()
+    return tables, vectors
+
+
+@pytest.mark.parametrize("dim", [6, 12, 100, 127, 130])
+def test_vectors_of_any_width_are_partitioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dim: int) -> None:
+    monkeypatch.setattr(search_tables, "ROWS_FOR_INDEX", 256)
+    tables, vectors = partitioned(tmp_path, dim)
+    assert partitions(tables).num_indexed_rows == 300
+    for number in range(0, 300, 60):
+        assert tables.nearest(vectors[number], 1, None, False)[0]["path"] == str(number)
+
+
+def test_vectors_that_can_not_be_partitioned_are_compared_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if no width were rounded up, or the library took fewer than it does."""
+    monkeypatch.setattr(search_tables, "ROWS_FOR_INDEX", 256)
+    for module in (search_tables, search_correction):
+        monkeypatch.setattr(module, "stored_width", lambda dim: dim + search_correction.EXTRA)
+    tables, vectors = partitioned(tmp_path, 100)
+    assert "300 images of 100 numbers can't be partitioned (Invalid input, vector dimension must be" in caplog.text
+    assert "nothing is lost" in caplog.text
+    assert partitions(tables) is None
+    assert tables.nearest(vectors[7], 1, None, False)[0]["path"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OSError(28, "No space left on device"), "check rights and disk; if it is damaged, delete it and index again"),
+        (RuntimeError("lance error: LanceError(IO): corrupt"), "check rights and disk; if it is damaged, delete it"),
+        (ValueError("Invalid user input: a width"), "its files and the disk are in order: LanceDB refuses what it was"),
+    ],
+)
+def test_the_advice_of_an_error_fits_its_cause(tmp_path: Path, error: Exception, advice: str) -> None:
+    with pytest.raises(ImageIndexError, match=re.escape(advice)), storage_errors(str(tmp_path), "write"):
+        raise error
+    gone = "its folder is not there: is its disk still mounted?"
+    with pytest.raises(ImageIndexError, match=re.escape(gone)), storage_errors(str(tmp_path / "gone"), "write"):
+        raise error
+
+
 def test_scan_compares_size_and_time(tmp_path: Path) -> None:
     path = paint(tmp_path / "a.png", 1)
     first = scan(tmp_path, {})
@@ -379,5 +432,5 @@ def test_an_index_of_an_older_format_is_refused(tmp_path: Path, encoder: DualEnc
         False,
     ]
     for ask in (lambda index: index.search("ev"), lambda index: index.add(photos)):
-        with pytest.raises(ImageIndexError, match=r"expected an index of format 4 in .*; delete it and index again"):
+        with pytest.raises(ImageIndexError, match=r"expected an index of format 5 in .*; delete it and index again"):
             ask(ImageIndex.open(tmp_path / "old", encoder))

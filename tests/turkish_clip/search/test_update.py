@@ -238,6 +238,8 @@ def test_a_new_index_is_empty(tmp_path: Path, encoder: DualEncoder) -> None:
 
 def test_a_skipped_file_keeps_its_reason(index: ImageIndex, photos: Path) -> None:
     (photos / "bad.png").write_bytes(b"no image")
+    for path in photos.rglob("*.png"):
+        os.utime(path, (1, 1))
     index.add(photos)
     index.add(photos)
     assert [(Path(sample.path).name, bool(sample.reason)) for sample in index.skipped()] == [("bad.png", True)]

@@ -18,10 +18,11 @@ from training.data.readers.webdataset import COMPRESSED, FIELDS, IMAGES, MAX_TEX
 from training.data.samples import SAMPLE_IMAGE, Record
 from training.data.splits import SplitMeanings, split_of
 from training.run.source import SourceError
+from turkish_clip.folders import conversion_advice, is_hidden, not_read_text
+from turkish_clip.images import unread_kind
 
 log = logging.getLogger("training")
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.parquet", "metadata.json")
-HIDDEN = ("@eaDir", "__MACOSX", "__pycache__")  # what systems put beside people's files; and names with a dot in front
 MAX_LISTED = 5
 
 
@@ -40,6 +41,7 @@ class Contents:
         json: the first .json files that are no image's.
         pairs: whether some folder has an image and a text of one name.
         hidden: the number of hidden images and tables, which are not read.
+        not_read: kind of image or video that is not read → number of files.
     """
 
     metadata: list[str] = field(default_factory=list)
@@ -52,6 +54,7 @@ class Contents:
     json: list[str] = field(default_factory=list)
     pairs: bool = False
     hidden: int = 0
+    not_read: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path) -> Contents:
@@ -90,16 +93,9 @@ class Contents:
                     self.json.append(path)
             elif is_table(Path(name)):
                 self.tables.append(path)
+            elif found := unread_kind(name):
+                self.not_read[found] = self.not_read.get(found, 0) + 1
         self.pairs = self.pairs or not stems[True].isdisjoint(stems[False])
-
-
-def is_hidden(path: str) -> bool:
-    """Returns whether a relative path, or a folder on its way, is hidden or made by a system.
-
-    >>> is_hidden("a/._1.jpg"), is_hidden("@eaDir/1.jpg"), is_hidden("a/1.jpg")
-    (True, True, False)
-    """
-    return any(part.startswith(".") or part in HIDDEN for part in path.split("/"))
 
 
 def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
@@ -134,6 +130,9 @@ def folder_records(folder: Path, meanings: SplitMeanings, images: Path | None = 
     others |= {"shards": found.shards, "Parquet files": found.parquet, "compressed shards": found.compressed}
     if found.hidden:
         log.info("%s: %d hidden images and tables are left out", folder, found.hidden)
+    if found.not_read:
+        advice = conversion_advice(found.not_read)
+        log.warning("%s: %s; %s", folder, not_read_text(found.not_read), advice)
     if tables:
         _log_left_out(folder, others, f"since {', '.join(tables[:MAX_LISTED])} names the images")
         yield from _named_by(folder, tables, meanings, images)
@@ -223,10 +222,13 @@ def _pairs(folder: Path, meanings: SplitMeanings) -> Iterator[Record]:
 def _samples(folder: Path, parent: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yields the samples of one folder, as column → value."""
     images: dict[str, list[str]] = {}
+    unread: dict[str, str] = {}
     for name in names:
         stem, _, kind = name.rpartition(".")
         if kind.lower() in IMAGES:
             images.setdefault(stem, []).append(name)
+        elif unread_kind(name):
+            unread[stem] = f"an image of a kind that is not read ({unread_kind(name)})"
     found: dict[str, dict[str, Any]] = {stem: {"txt": ""} for stem in images}
     faults: dict[str, str] = {}
     for name in names:
@@ -251,7 +253,7 @@ def _samples(folder: Path, parent: str, names: Sequence[str]) -> Iterator[dict[s
             found[stem] = {**content, **sample}
     for stem, values in found.items():
         for name in images.get(stem, [""]):
-            fault = faults.get(stem) or ("" if name else "no image beside the caption")
+            fault = faults.get(stem) or ("" if name else unread.get(stem, "no image beside the caption"))
             image = MissingImage(parent + (name or stem), fault) if fault else parent + name
             yield {**values, SAMPLE_IMAGE: image}
 
@@ -280,15 +282,17 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
             f"expected uncompressed .tar files in {folder}, got compressed ones, in which no single image can "
             "be read; uncompress them (images hardly shrink)"
         )
+    others = f"{not_read_text(found.not_read)}, " if found.not_read else ""
+    convert = f"{conversion_advice(found.not_read)}, " if found.not_read else ""
     if tables := found.tables + found.json + found.texts:
         listed = ", ".join(tables[:MAX_LISTED])
         advice = f"name one of them: --captions {shlex.quote(str(folder / tables[0]))}"
     else:
-        listed = f"{found.images} images alone" if found.images else "none"
+        listed = f"{found.images} images alone" if found.images else ("no others" if others else "none")
         advice = "write the metadata"
     return SourceError(
         f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), or .tar or "
-        f".parquet files, got {listed}; {advice}"
+        f".parquet files, got {others}{listed}; {convert}{advice}"
     )
 
 

@@ -23,6 +23,7 @@ from training.data.samples import SAMPLE_IMAGE, Record
 from training.data.splits import SplitMeanings, splits_of_files
 from training.run.source import SourceError
 from turkish_clip.errors import one_line
+from turkish_clip.folders import is_hidden
 from turkish_clip.images import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -165,6 +166,10 @@ def _samples(shard: Path, others: Counter[str]) -> Iterator[_Sample]:
         for member in _members(shard, file):
             folder, _, base = member.name.rpartition("/")
             stem, dot, kind = base.partition(".")
+            if is_hidden(member.name):
+                if not member.isdir():
+                    others["hidden"] += 1
+                continue
             if not _is_member(kind.lower()) or not member.isreg() or not stem or not dot:
                 if not member.isdir() and len(others) < MAX_KINDS:
                     others[f".{kind}" if stem and dot and member.isreg() else "without a kind"] += 1

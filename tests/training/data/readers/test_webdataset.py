@@ -407,3 +407,11 @@ def test_no_work_is_lost_when_a_shard_vanishes_while_it_is_embedded(
     assert written == list(range(5))
     whole = embed(shards, tiny_clip, tmp_path / "whole")
     assert (embeddings / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("hidden", ["._0", "__MACOSX/._0", "@eaDir/0", ".thumbnails/0"])
+def test_hidden_members_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture, hidden: str) -> None:
+    caplog.set_level("INFO")
+    shard = write_shard(tmp_path / "a.tar", [*sample("./0", 0, "ev"), *sample(hidden, 1, "kuş")])
+    assert [row.captions for row in read(shard).rows] == [("ev",)]
+    assert "members that are no image, .txt or .json are left out: 2 hidden" in caplog.text
