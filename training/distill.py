@@ -91,12 +91,14 @@ def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillC
     from transformers import EarlyStoppingCallback
 
     from training.distillation.callbacks import SaveLog, SetEpoch, TrackStepState, with_progress_bar
+    from training.distillation.loader import loader_processes, naming_lost_processes
     from training.distillation.losses import FrozenImageLoss, TrackProgress, loss_for
 
     per_epoch = seen_in_epoch(pairs.train)
     step_state = StepState(sharding_of(config, per_epoch))
     objective = OBJECTIVES[config.objective]
-    widths = config.shorter_widths(int(student.get_embedding_dimension() or 0))
+    dim = int(student.get_embedding_dimension() or 0)
+    widths = config.shorter_widths(dim)
     loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=widths)
     callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
     if isinstance(loss, FrozenImageLoss):
@@ -105,13 +107,20 @@ def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillC
         callbacks.append(EarlyStoppingCallback(config.patience))
     trainer = SentenceTransformerTrainer(
         model=student,
-        args=training_arguments(config, run.checkpoints, per_epoch, evaluates=pairs.evaluator is not None),
+        args=training_arguments(
+            config,
+            run.checkpoints,
+            per_epoch,
+            evaluates=pairs.evaluator is not None,
+            loader_processes=loader_processes(config, dim),
+        ),
         train_dataset=pairs.train,
         loss=loss,
         evaluator=pairs.evaluator,
         callbacks=callbacks,
     )
-    with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
+    with naming_lost_processes():
+        with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
     history: list[dict[str, Any]] = trainer.state.log_history
     return history
 

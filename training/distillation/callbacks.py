@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from training.distillation.sharding import StepState
 from turkish_clip.atomic import write_text
 
+SECONDS_BETWEEN_LOGS = 2.0
 MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, section 2.5
 
 
@@ -54,15 +56,25 @@ class TrackStepState(TrainerCallback):  # type: ignore[misc]
 class SaveLog(TrainerCallback):  # type: ignore[misc]
     """Writes the trainer's log to a JSONL file, one line per logged step.
 
-    The whole history is written each time; the trainer restores it on resume, so no line is doubled.
+    The whole history is written each time, at most every `SECONDS_BETWEEN_LOGS` and at the end: a write takes as long
+    as a step of a small model. The trainer restores the history on resume, so no line is doubled.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.written = -math.inf
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if time.monotonic() >= self.written + SECONDS_BETWEEN_LOGS:
+            self._write(state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._write(state)
+
+    def _write(self, state: Any) -> None:
         if state.is_world_process_zero:
             write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
+            self.written = time.monotonic()
 
 
 class ClampLogitScale(TrainerCallback):  # type: ignore[misc]

@@ -114,7 +114,7 @@ def sharding_of(config: DistillConfig, captions: int) -> BatchSharding:
 
 
 def training_arguments(
-    config: DistillConfig, checkpoints: Path, captions: int, *, evaluates: bool
+    config: DistillConfig, checkpoints: Path, captions: int, *, evaluates: bool, loader_processes: int = 0
 ) -> SentenceTransformerTrainingArguments:
     """Returns the configuration as the trainer's arguments; nothing else maps one onto the other.
 
@@ -123,10 +123,12 @@ def training_arguments(
         checkpoints: folder of the checkpoints.
         captions: number of captions in an epoch.
         evaluates: whether there is a validation split, which then chooses the best weights.
+        loader_processes: as in training/distillation/loader.py.
     """
     from sentence_transformers import SentenceTransformerTrainingArguments
 
     from training.distillation.batches import ShardedBatchSampler
+    from training.distillation.loader import BATCHES_AHEAD
     from training.run.distributed import device_of
 
     sharding = sharding_of(config, captions)
@@ -160,6 +162,8 @@ def training_arguments(
         torch_compile=config.compile,
         use_cpu=device_of(config.device) == "cpu",
         seed=config.seed,
-        dataloader_pin_memory=config.device not in ("cpu", "auto"),
+        dataloader_pin_memory=device_of(config.device) == "cuda",
+        dataloader_num_workers=loader_processes,
+        dataloader_prefetch_factor=BATCHES_AHEAD if loader_processes else None,
         report_to="none",
     )

@@ -188,6 +188,12 @@ class DistillConfig(EmbeddingsConfig):
     group_by_length: bool = option(False, "batches of similarly long captions: faster, noisier steps (training/LOG.md)")
     evaluations: int = option(10, "times the validation split is measured; the best checkpoint is kept", low=1)
     gradient_accumulation: int = option(1, "micro-batches that a process divides its part of a batch into", low=1)
+    loader_processes: int = option(
+        -1,
+        "processes that tokenise captions beside the training; -1: as many as leave it a core, at most 4; 0: none",
+        low=-1,
+        high=64,
+    )
     bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
     compile: bool = option(False, "compile the encoder (torch.compile): a slow start that pays off in long runs")
     seed: int = option(0, "seed of the weights, the order and the augmentation", low=0, high=MAX_SEED)
