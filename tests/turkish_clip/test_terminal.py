@@ -52,7 +52,9 @@ def test_control_characters_are_escaped_on_every_line(capsys: pytest.CaptureFixt
     note(EVIL)
     show_hits([Hit(EVIL, 0.5)], EVIL, "", as_json=False, left_out=LeftOut())
     for as_csv in (False, True):
-        show_flags([Path(EVIL)], [Flag(0.9, 0.3, EVIL, flagged=True)], [], as_json=False, as_csv=as_csv, left_out=LeftOut())
+        show_flags(
+            [Path(EVIL)], [Flag(0.9, 0.3, EVIL, flagged=True)], [], as_json=False, as_csv=as_csv, left_out=LeftOut()
+        )
     shown = capsys.readouterr()
     assert all(letter.isprintable() or letter == "\n" for letter in shown.out + shown.err)
     assert r"\x1b[2J" in shown.err
