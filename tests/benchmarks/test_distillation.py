@@ -35,6 +35,7 @@ BATCH = 128  # the default of training.distill
 IMAGES = 64
 CAPTIONS_PER_IMAGE = 4
 ROUNDS = 3
+FREE_BATCH, FREE_REPEATS = 256, 60
 STEP_BATCH = 32  # smaller, so that what the trainer adds to a step weighs more
 
 
@@ -70,6 +71,7 @@ def trainer_of(
     *,
     batch_size: int = BATCH,
     bf16: bool = False,
+    loader_processes: int = 0,
 ) -> SentenceTransformerTrainer:
     """A trainer as training.distill makes it, with one epoch over the captions."""
     config = DistillConfig(
@@ -77,7 +79,7 @@ def trainer_of(
     )
     student = build_text_encoder(folder, dim=512, device="cpu")
     student.model_card_data.widget = [{"text": "karda oynayan iki köpek"}]
-    arguments = training_arguments(config, runs, len(captions), evaluates=False)
+    arguments = training_arguments(config, runs, len(captions), evaluates=False, loader_processes=loader_processes)
     arguments.save_strategy = "no"
     images = [number // CAPTIONS_PER_IMAGE for number in range(len(captions))]
     rows = {"caption": list(captions), "image": images, "row": list(range(len(captions)))}
@@ -162,3 +164,59 @@ def test_a_training_step_against_a_bare_loop(captions: list[str], text_encoder_f
         other.append(seconds_of(lambda student=student: bare(student, steps)) / steps)
     ours, other = ours[1:], other[1:]  # the first round warms up
     assert report("a training step by the trainer", "a bare loop", ours, other) > 1 / 1.5
+
+
+@pytest.fixture(scope="module")
+def free_student_folder(captions: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone that costs next to nothing: what is left is what a trainer adds."""
+    folder = tmp_path_factory.mktemp("free")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=2000, **shape)).save_pretrained(folder)
+    learn_wordpiece(captions, 2000, 128).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_free_student_by_the_trainer_against_a_bare_loop(
+    processes: int, captions: list[str], free_student_folder: Path, tmp_path: Path
+) -> None:
+    """The bare loop augments, tokenises and computes in turn, as one process must."""
+    embeddings = torch.from_numpy(unit(torch.randn(IMAGES, 512).numpy()))
+    augmentation = Augmentation(0.1, 0.2, 0.1, 0.1, 0)
+    order = torch.randperm(len(captions), generator=torch.Generator().manual_seed(0)).tolist()
+    captions = [captions[number] for number in order] * FREE_REPEATS
+
+    def look_up(batch: dict[str, Any]) -> dict[str, Any]:
+        labels = list(embeddings[torch.tensor(batch["image"]) % IMAGES])
+        return {"caption": augmentation.apply(batch["caption"], batch["row"]), "label": labels}
+
+    def bare(student: SentenceTransformer) -> None:
+        optimizer = torch.optim.AdamW(student.parameters(), lr=5e-5, fused=True)
+        student.train()
+        for start in range(0, len(captions), FREE_BATCH):
+            rows = range(start, start + FREE_BATCH)
+            features = student.preprocess(augmentation.apply([captions[row] for row in rows], rows))
+            labels = embeddings[[row // CAPTIONS_PER_IMAGE % IMAGES for row in rows]]
+            loss = torch.nn.functional.mse_loss(student(features)["sentence_embedding"], labels)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    ours, other = [], []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for number in range(ROUNDS + 1):
+            runs = tmp_path / f"{number}"
+            trainer = trainer_of(
+                free_student_folder, look_up, captions, runs, batch_size=FREE_BATCH, loader_processes=processes
+            )
+            ours.append(seconds_of(trainer.train) / len(captions))
+            student = build_text_encoder(free_student_folder, dim=512, device="cpu")
+            other.append(seconds_of(lambda student=student: bare(student)) / len(captions))
+    finally:
+        torch.set_num_threads(threads)
+    what = f"a caption of a student that costs nothing, {processes} loader processes"
+    assert report(what, "a bare loop", ours[1:], other[1:]) > 1 / 4
