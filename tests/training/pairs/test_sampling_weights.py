@@ -167,7 +167,8 @@ def test_the_trainer_sees_each_source_as_often_as_its_weight_asks(
         return collate(self, features)
 
     monkeypatch.setattr(BaseDataCollator, "__call__", collate_and_record)
-    plain = "--ascii_probability 0 --case_probability 0 --full_stop_probability 0 --typo_probability 0 --loader_processes 0"
+    plain = "--ascii_probability 0 --case_probability 0 --full_stop_probability 0 --typo_probability 0"
+    plain += " --loader_processes 0"  # whose batches this process would not see
     distill.main([str(recipe), "--run", str(tmp_path), *SMALL.split(), *plain.split()])
     times = Counter(seen)
     assert {times[f"half {number} resim"] for number in range(12)} == {2}
