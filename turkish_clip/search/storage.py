@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.folders import holds_table_files_only
 
 log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
+# The tables of an index, and bytes in their manifests that those of others lack: a key of their metadata, or a column.
+MARKS = {"images": b"turkish_clip", "files": b"mtime_ns", "bank": b"turkish_clip", "pictures": b"turkish_clip"}
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
 SQL_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[()\0]""")  # a text or name in quotes is one
 # LanceDB's messages about what it was asked for: no fault of the disk
@@ -118,8 +121,30 @@ def is_uri(uri: str) -> bool:
 
 
 def holds_index(folder: str | Path) -> bool:
-    """Returns whether a folder of this machine holds an index, in this format or an older one."""
-    return any(path.is_dir() for path in Path(folder).glob(f"*{TABLE_SUFFIX}"))
+    """Returns whether a folder of this machine holds an index, in this format or an older one, damaged or not.
+
+    It is known by a table of ours. Beside a lock of ours, one that was never finished or is damaged counts, too.
+    """
+    tables = [table for name in MARKS if (table := Path(folder) / f"{name}{TABLE_SUFFIX}").is_dir()]
+    if any(map(_is_ours, tables)):
+        return True
+    return (Path(folder) / LOCK).is_file() and any(map(holds_table_files_only, tables))
+
+
+def _manifests(table: Path) -> list[Path]:
+    return sorted((table / "_versions").glob("*.manifest"))
+
+
+def _is_ours(table: Path) -> bool:
+    """Returns whether the folder of a table has a version, and its manifest bears our mark."""
+    for manifest in _manifests(table):
+        try:
+            return table.stem in MARKS and MARKS[table.stem] in manifest.read_bytes()
+        except FileNotFoundError:  # another process has removed an old version
+            continue
+        except OSError:
+            break
+    return False
 
 
 @contextmanager
@@ -187,10 +212,17 @@ def _no_place(uri: str, error: OSError) -> ImageIndexError:
 
 
 def _check_no_other_files(folder: Path) -> None:
-    """Raises an ImageIndexError if a folder holds other files and no index."""
+    """Raises an ImageIndexError if a folder holds other files and no index, or a table that is not ours."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     others = [name for name in names if name != LOCK]
     if others and not holds_index(folder):
         raise ImageIndexError(
             f"expected an index or an empty folder, got {folder}, which holds {others[0]!r}; name a new folder"
         )
+    for table in (folder / name for name in others if name.endswith(TABLE_SUFFIX)):
+        unmade = table.stem in MARKS and not _manifests(table) and holds_table_files_only(table)  # beside our lock
+        if table.is_dir() and not unmade and not _is_ours(table):
+            raise ImageIndexError(
+                f"expected an index or an empty folder, got {folder}, which holds {table.name!r}, not a table of "
+                "turkish-clip; name a new folder"
+            )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from turkish_clip.bank import TextBank
 from turkish_clip.errors import missing_library, one_line
+from turkish_clip.folders import holds_table_files_only
 from turkish_clip.metrics import hub_scores
 from turkish_clip.records import as_json, from_json
 from turkish_clip.search.correction import Correction, stored_width, widened
@@ -130,7 +131,7 @@ class ImageTables:
             ImageIndexError: it is of another format.
         """
         table = self._table(IMAGES)
-        if table is None and OLDER_TABLE not in self._connection.list_tables().tables:
+        if table is None and self._table(OLDER_TABLE) is None:
             return None
         schema = None if table is None else table.schema
         stored = b"{}" if schema is None else (schema.metadata or {}).get(METADATA, b"{}")
@@ -221,11 +222,21 @@ class ImageTables:
             return [] if table is None else nearest_on(self._cluster, table, vector, k, condition, weight)
 
     def remove_unmade(self) -> None:
-        """Removes the folders of tables that were never finished: the process that made them was killed."""
+        """Removes the folders of tables that were never finished: the process that made them was killed.
+
+        A folder that holds anything that LanceDB does not write is not removed: it may have the name of a table by
+        chance.
+
+        Raises:
+            ImageIndexError: there is one.
+        """
         for name in (IMAGES, FILES, BANK):
             if self._is_unmade(name):
+                folder = Path(self.uri) / f"{name}{TABLE_SUFFIX}"
+                if not holds_table_files_only(folder) or folder.is_symlink():
+                    raise self._not_ours(name)
                 log.warning("the table %s of %s was never finished, and is made again", name, self.uri)
-                shutil.rmtree(Path(self.uri) / f"{name}{TABLE_SUFFIX}")
+                shutil.rmtree(folder)
 
     def _is_unmade(self, name: str) -> bool:
         """Returns whether a table on a disk has a folder but no version, which is written last."""
@@ -252,6 +263,12 @@ class ImageTables:
         )
         columns = [("path", pa.string()), ("folder", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())]
         files = pa.schema([*columns, ("content", pa.string()), ("reason", pa.string())])
+        with storage_errors(self.uri, "read"):
+            others = set(self._connection.list_tables().tables) - {IMAGES, FILES, BANK, OLDER_TABLE}
+        if others:
+            raise self._not_ours(min(others))
+        for name in (IMAGES, FILES, BANK):
+            self._table(name)  # raises before anything is written, if one is another's
         for name, schema in ((IMAGES, images), (FILES, files)):
             if self._table(name) is None:
                 with storage_errors(self.uri, "write"):
@@ -486,8 +503,18 @@ class ImageTables:
             if name in self._open:
                 self._open[name].checkout_latest()  # once here: LanceDB itself would check before each of its calls
             elif name in self._connection.list_tables().tables and not self._is_unmade(name):
-                self._open[name] = self._connection.open_table(name)
+                table = self._connection.open_table(name)
+                if not (
+                    "mtime_ns" in table.schema.names if name == FILES else METADATA in (table.schema.metadata or {})
+                ):
+                    raise self._not_ours(name)
+                self._open[name] = table
         return self._open.get(name)
+
+    def _not_ours(self, name: str) -> ImageIndexError:
+        return ImageIndexError(
+            f"expected an index of turkish-clip in {self.uri}, got another's table {name!r}; name another place"
+        )
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:

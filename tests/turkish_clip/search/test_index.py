@@ -13,6 +13,7 @@ from typing import Any
 
 import lancedb
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from samples import paint
@@ -425,7 +426,8 @@ def test_ten_thousand_files_of_which_three_hundred_are_broken(tmp_path: Path, en
 
 def test_an_index_of_an_older_format_is_refused(tmp_path: Path, encoder: DualEncoder, photos: Path) -> None:
     connection = lancedb.connect(str(tmp_path / "old"))
-    connection.create_table("pictures", data=[{"content": "a", "vector": [0.0] * 16}])
+    rows = pa.table({"content": ["a"], "vector": [[0.0] * 16]})
+    connection.create_table("pictures", rows.replace_schema_metadata({"turkish_clip": "{}"}))
     assert [holds_index(folder) for folder in (tmp_path / "old", str(photos), tmp_path / "none")] == [
         True,
         False,
