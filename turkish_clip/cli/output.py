@@ -31,7 +31,7 @@ BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE = "  (not there now)"
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
-FLAG_COLUMNS = ("path", "score", "probability", "prompt")
+FLAG_COLUMNS = ("path", "score", "probability", "prompt", "is_there")
 
 
 class _Warnings(logging.Handler):
@@ -333,6 +333,7 @@ def show_flags(
     as_json: bool,
     as_csv: bool,
     left_out: LeftOut,
+    update: str = "",
 ) -> None:
     """Prints the flagged images, the highest score first.
 
@@ -343,6 +344,7 @@ def show_flags(
         as_json: print one JSON object instead of text.
         as_csv: print CSV instead of text.
         left_out: of the folder, now or when it was indexed.
+        update: the command that updates the index; empty without one.
     """
     from turkish_clip.filtering import flagged_first
 
@@ -352,6 +354,7 @@ def show_flags(
             "score": round(flag.score, 6),
             "probability": round(flag.probability, 6),
             "prompt": flag.prompt,
+            "is_there": os.path.lexists(path),
         }
         for path, flag in flagged_first(paths, flags)
     ]
@@ -367,8 +370,11 @@ def show_flags(
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:
         for row in rows:
-            _print_line(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']} {row['probability']:.1%})")
+            _print_line(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']} {row['probability']:.1%}){'' if row['is_there'] else GONE}")
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
+    gone = sum(not row["is_there"] for row in rows)
+    if gone:
+        note(f"{gone} of them not there now" + (f"; {update} removes what is gone" if update else ""))
     _show_skipped(errors)
 
 

@@ -19,6 +19,9 @@ TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 # The tables of an index, and bytes in their manifests that those of others lack: a key of their metadata, or a column.
 MARKS = {"images": b"turkish_clip", "files": b"mtime_ns", "bank": b"turkish_clip", "pictures": b"turkish_clip"}
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
+# More of either ends the process: LanceDB's parser goes one call deeper for each operator and bracket.
+MAX_CONDITION, MAX_SIGNS = 100_000, 500
+SQL_SIGNS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|[\d.]+|(\w+|[^\w\s,])""")  # names, words and operators
 SQL_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[()\0]""")  # a text or name in quotes is one
 # LanceDB's messages about what it was asked for: no fault of the disk
 REFUSALS = re.compile(r"Invalid (user )?input|not supported|divisible by|LanceError\(Index\)", re.IGNORECASE)
@@ -68,27 +71,37 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
             raise _unusable(uri, "read", error) from error
         message = _message(error).partition(" Valid fields")[0][:300]  # then follow the table's own columns
         raise ImageIndexError(
-            f"expected a condition over path, bytes, modified, got {where!r}: {message}; correct it"
+            f"expected a condition over path, bytes, modified, got {where!r:.200}: {message}; correct it"
         ) from error
 
 
 def one_condition(where: str) -> str:
     """Returns a condition in parentheses: LanceDB reads an expression and drops what follows it, such as "; …".
 
+    A list of any length, as in "path IN ('a', 'b')", has few signs: texts, numbers and commas do not count.
+
     Raises:
-        ImageIndexError: it is empty, or has a comment or a parenthesis that closes none of its own.
+        ImageIndexError: it is empty or too long, or has a comment or a parenthesis that closes none of its own.
 
     >>> one_condition("bytes > 3 OR path LIKE '%;%'")
     "(bytes > 3 OR path LIKE '%;%')"
     """
     if not where.strip():
         raise ImageIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
+    signs = 0 if len(where) > MAX_CONDITION else sum(map(bool, SQL_SIGNS.findall(where)))
+    if len(where) > MAX_CONDITION or signs > MAX_SIGNS:
+        raise ImageIndexError(
+            f"expected a condition of at most {MAX_CONDITION} characters, with {MAX_SIGNS} names, operators and "
+            f"brackets, got {len(where)}{f', with {signs}' if signs else ''}; shorten it: path IN ('a', 'b') stands "
+            "for many terms"
+        )
     depth = 0
     for sign in SQL_TOKENS.findall(where):
         depth += (sign == "(") - (sign == ")")
         if depth < 0 or sign in ("--", "/*", "\0"):
             raise ImageIndexError(
-                f"expected one condition over path, bytes, modified, got {where!r}, with {sign!r} in it; correct it"
+                f"expected one condition over path, bytes, modified, got {where!r:.200}, with {sign!r} in it; correct "
+                "it"
             )
     return f"({where})"
 

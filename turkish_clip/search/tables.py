@@ -20,7 +20,7 @@ from turkish_clip.folders import holds_table_files_only
 from turkish_clip.metrics import hub_scores
 from turkish_clip.records import as_json, from_json
 from turkish_clip.search.correction import Correction, stored_width, widened
-from turkish_clip.search.files import Collection, File
+from turkish_clip.search.files import Collection, File, examined
 from turkish_clip.search.query import (
     FOUND,
     METRIC,
@@ -56,6 +56,7 @@ BITS = 5  # of RaBitQ's codes per dimension; with one, too few of a text's neare
 NEW_ROWS = 1_000  # from this many rows outside the partitions on, they are added to them
 FRAGMENTS = 32  # from this many data files on, queries get slow: they are joined
 DELTAS = 8  # above this many vector indices, one for each addition, queries get slow: one is built of all rows
+MAX_DIM = 65_536  # of the vectors of an index
 KEPT_VERSIONS = timedelta(hours=1)  # how long older versions of a table stay, for processes that still read them
 PATHS_AT_ONCE = 512  # in one SQL condition
 CORRECTED_AT_ONCE = 4096  # rows whose hub scores are written in one transaction
@@ -137,6 +138,8 @@ class ImageTables:
         stored = b"{}" if schema is None else (schema.metadata or {}).get(METADATA, b"{}")
         try:
             metadata = from_json(IndexMetadata, json.loads(stored))
+            if not 1 <= metadata.dim <= MAX_DIM:
+                raise ValueError(f"vectors of {metadata.dim}"[:40] + f" numbers, not of 1 to {MAX_DIM}")
             correction = schema and (schema.field("vector").metadata or {}).get(METADATA)
             return replace(metadata, correction=from_json(Correction, json.loads(correction)) if correction else None)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -295,6 +298,22 @@ class ImageTables:
         if files:
             self._upsert(FILES, "path", [file.as_row() for file in files])
 
+    def date(self, touched: Sequence[File]) -> None:
+        """Gives images the times of their files that have a new time and the old bytes."""
+        time_of = {file.path: file.modified.replace(tzinfo=None) for file in touched}
+        if not time_of:
+            return
+        contents = _quoted(sorted({file.content for file in touched}))
+        columns = ["content", "path", "modified"]
+        old = [
+            row["content"]
+            for row in self._rows(IMAGES, f"content IN ({contents})", columns)
+            if time_of.get(row["path"], row["modified"]) != row["modified"]
+        ]
+        if old:
+            rows = self._rows(IMAGES, f"content IN ({_quoted(old)})")
+            self._upsert(IMAGES, "content", [{**row, "modified": time_of[row["path"]]} for row in rows])
+
     def bank(self) -> TextBank | None:
         """Returns the text bank of which the hub scores are; None if there is none."""
         table = self._table(BANK)
@@ -381,7 +400,7 @@ class ImageTables:
         for row in self._rows(IMAGES, f"content IN ({_quoted(sorted({content for _, content in gone}))})"):
             left = [path for path in (row["path"], *row["also_at"]) if (path, row["content"]) not in gone]
             if left:
-                kept.append({**row, "path": left[0], "also_at": left[1:]})
+                kept.append(_first(row, left))
             else:
                 orphaned.append(row["content"])
         if kept:
@@ -457,8 +476,7 @@ class ImageTables:
             known = dict.fromkeys([row["path"], *row["also_at"]])
             new = [path for path in paths[row["content"]] if path not in known]
             if new:  # the first path is shown, so files that exist come first: a folder may have been moved
-                first, *others = sorted([*known, *new], key=lambda path: not Path(path).exists())
-                changed.append({**row, "path": first, "also_at": others})
+                changed.append(_first(row, sorted([*known, *new], key=lambda path: not Path(path).exists())))
         if changed:
             self._upsert(IMAGES, "content", changed)
 
@@ -540,6 +558,13 @@ def _stored(row: dict[str, Any]) -> dict[str, Any]:
     scores = np.array([row.get("hub_score", 0)], np.float32)
     vector = widened(np.asarray(row["vector"], np.float32)[None], scores)[0]
     return {**{name: value for name, value in row.items() if name != "hub_score"}, "vector": vector}
+
+
+def _first(row: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """Returns the table's row of an image that has other files now, with the time of the first one."""
+    file = examined(paths[0], "") if paths[0] != row["path"] else None
+    modified = row["modified"] if file is None or file.reason else file.modified
+    return {**row, "path": paths[0], "also_at": list(paths[1:]), "modified": modified}
 
 
 def _quoted(values: Iterable[str]) -> str:
