@@ -277,8 +277,7 @@ def filter_images(
                 advance(len(flags), len(paths))
     image_filter.warn_of_none(flags)
     output.show_flags(paths, flags, skipped, json, csv, passed_over, update)
-    tiles = [(str(path), f"{flag.score:.2f}  {path.name}") for path, flag in flagged_first(paths, flags)]
-    output.write_sheet(sheet, tiles, ", ".join(prompt))
+    output.write_sheet(sheet, output.tiles_of_flags(flagged_first(paths, flags)), ", ".join(prompt))
     _leave(bool(skipped) or any(flag.error is not None for flag in flags))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -370,12 +371,20 @@ def show_flags(
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:
         for row in rows:
-            _print_line(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']} {row['probability']:.1%}){'' if row['is_there'] else GONE}")
+            line = f"{row['score']:7.3f}  {row['path']}  ({row['prompt']} {row['probability']:.1%})"
+            _print_line(line if row["is_there"] else line + GONE)
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
     gone = sum(not row["is_there"] for row in rows)
     if gone:
         note(f"{gone} of them not there now" + (f"; {update} removes what is gone" if update else ""))
     _show_skipped(errors)
+
+
+def tiles_of_flags(flagged: Iterable[tuple[Path, Flag]]) -> list[tuple[str, str]]:
+    """Returns the flagged images of a contact sheet with the lines below them."""
+    return [
+        (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE}") for path, flag in flagged
+    ]
 
 
 def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:

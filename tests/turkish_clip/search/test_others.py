@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import lancedb
@@ -11,9 +12,10 @@ from samples import paint
 
 from turkish_clip.cli.arguments import _index_of
 from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.records import as_json
 from turkish_clip.search.index import ImageIndex
 from turkish_clip.search.storage import ImageIndexError, holds_index
-from turkish_clip.search.tables import ImageTables
+from turkish_clip.search.tables import ImageTables, IndexMetadata
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -81,3 +83,15 @@ def test_an_index_is_known_by_each_of_its_tables(index: ImageIndex) -> None:
         assert holds_index(index.uri), table
         for other in others:
             other.rename(other.with_suffix(".lance"))
+
+
+@pytest.mark.parametrize("dim", [-1, 0, 65_537, 10**12, 10**400])
+def test_an_index_of_an_impossible_width_is_refused(dim: int, tmp_path: Path) -> None:
+    metadata = IndexMetadata(model="x", revision="", image_model="y", image_revision="", weights_sha256="", dim=dim)
+    schema = pa.schema(
+        [("vector", pa.list_(pa.float32(), 1))], metadata={"turkish_clip": json.dumps(as_json(metadata))}
+    )
+    lancedb.connect(tmp_path).create_table("images", schema=schema)
+    with pytest.raises(ImageIndexError, match=r"got vectors of .* numbers, not of 1 to 65536; delete it") as told:
+        ImageIndex.open(tmp_path).search_vector([1.0])  # type: ignore[arg-type]
+    assert len(str(told.value)) < 300
