@@ -211,19 +211,21 @@ def show_classes(
         as_json: print one JSON object instead of text.
         left_out: of the folders.
     """
+    unread = [(str(path), result.error.reason) for path, result in zip(paths, found) if result.error]
     if as_json:
         rows = [
             {
                 "path": str(path),
                 "label": result.label,
-                "probability": result.probability,
-                "score": result.score,
+                "probability": None if result.error else result.probability,
+                "score": None if result.error else result.score,
                 "probabilities": result.probabilities,
                 "error": result.error.reason if result.error else None,
             }
             for path, result in zip(paths, found)
         ]
-        _print_json({"images": rows, "skipped": _as_records(skipped), "left_out": asdict(left_out), **temperature})
+        listed = _as_records([*unread, *skipped])
+        _print_json({"images": rows, "skipped": listed, "left_out": asdict(left_out), **temperature})
         return
     note_left_out(left_out)
     for path, result in zip(paths, found):
@@ -231,7 +233,6 @@ def show_classes(
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
             listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
             _print_line(f"{result.label or 'none of these':<24}{path}  ({listed})")
-    unread = [(str(path), result.error.reason) for path, result in zip(paths, found) if result.error]
     _show_skipped([*unread, *skipped])
 
 
