@@ -224,8 +224,8 @@ def show_classes(
             }
             for path, result in zip(paths, found)
         ]
-        listed = _as_records([*unread, *skipped])
-        _print_json({"images": rows, "skipped": listed, "left_out": asdict(left_out), **temperature})
+        not_read = _as_records([*unread, *skipped])
+        _print_json({"images": rows, "skipped": not_read, "left_out": asdict(left_out), **temperature})
         return
     note_left_out(left_out)
     for path, result in zip(paths, found):
