@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, MODEL_VARIABLE
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from turkish_clip.folders import LeftOut
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import ImageIndex
+    from turkish_clip.search.tables import IndexMetadata
+    from turkish_clip.search.text_encoder import KeptTextEncoder, Precision
+    from turkish_clip.text_side import TextSide
     from turkish_clip.zero_shot import ImageClassifier
 
 log = logging.getLogger("turkish_clip")
@@ -71,6 +74,7 @@ def open_index(
     *,
     must_exist: bool = False,
     cluster: str | None = None,
+    words_only: bool = False,
 ) -> ImageIndex:
     """Opens the index of a folder; without a named model, with the models that the index was made with.
 
@@ -82,6 +86,7 @@ def open_index(
         device: a torch device; None takes the best that there is.
         must_exist: raise an error where there is no index yet.
         cluster: address of a Ray cluster that searches; None searches in this process.
+        words_only: whether the text side of the models is enough, which an ONNX text encoder is.
 
     Raises:
         ImageIndexError: there is none although it must exist, LanceDB is missing, it is of another image model, or it
@@ -93,7 +98,8 @@ def open_index(
     from turkish_clip.search.storage import ImageIndexError, is_uri
 
     uri = at or _index_of(str(folder))
-    metadata = ImageIndex.open(uri).metadata if is_uri(uri) or Path(uri).is_dir() else None
+    unloaded = ImageIndex.open(uri) if is_uri(uri) or Path(uri).is_dir() else None
+    metadata = unloaded.metadata if unloaded is not None else None
     if must_exist and metadata is None:
         if at is None and not is_uri(uri) and not Path(folder).is_dir():
             what = "is a file" if Path(folder).is_file() else "is not there"
@@ -111,8 +117,38 @@ def open_index(
         from turkish_clip.cluster import SearchCluster
 
         workers = SearchCluster(cluster)
+    if words_only and unloaded is not None and metadata is not None and device in (None, "cpu"):
+        words = _text_side_of(uri, metadata, model, image_model, revision, image_revision)
+        if words is not None:
+            return unloaded.opened_with(words) if workers is None else ImageIndex.open(uri, words, cluster=workers)
     encoder = load(model, image_model, device, revision=revision, image_revision=image_revision)
     return ImageIndex.open(uri, encoder, cluster=workers)
+
+
+def _text_side_of(
+    uri: str,
+    metadata: IndexMetadata,
+    model: str | None,
+    image_model: str | None,
+    revision: str | None,
+    image_revision: str | None,
+) -> TextSide | None:
+    """Returns what encodes words without loading the models: a named ONNX export, or the one beside the index, if any.
+
+    Raises:
+        OnnxError: a named export does not open.
+        ImageIndexError: it is of another image model.
+    """
+    from turkish_clip.onnx.runtime import is_export
+    from turkish_clip.search.text_encoder import exported_text_side, kept_text_side
+
+    if model is None:
+        return None
+    if is_export(Path(model)):
+        return exported_text_side(Path(model), uri, metadata.weights_sha256, metadata.image_model or metadata.model)
+    return kept_text_side(
+        uri, metadata.weights_sha256, model, image_model, revision=revision, image_revision=image_revision
+    )
 
 
 def _check_here(uri: str, option: str, model: str | None, revision: str | None) -> None:
@@ -136,6 +172,32 @@ def _check_here(uri: str, option: str, model: str | None, revision: str | None) 
             f"expected the model that the index in {uri} names on this machine, got {model}, which would be fetched "
             f"from the Hub; if that is the one, name it: {option} {model}"
         )
+
+
+def keep_text_encoder(images: ImageIndex, precision: Precision | None) -> KeptTextEncoder | None:
+    """Keeps the text encoder beside an index, as `turkish_clip.search.text_encoder` does; why it can't is a warning.
+
+    Args:
+        images: opened with the models.
+        precision: "float32", "int8" or "none"; None takes what the index has.
+    """
+    from turkish_clip.search import text_encoder
+
+    try:
+        return text_encoder.keep_text_encoder(images.uri, images.encoder, precision)
+    except (InputError, OSError) as error:
+        log.warning("no text encoder is kept beside %s: %s", images.uri, one_line(error))
+        return None
+
+
+def remember_model(images: ImageIndex) -> None:
+    """Remembers beside an index which models it was searched with, if they were loaded and those that it keeps."""
+    from turkish_clip.onnx.text_side import OnnxTextSide
+
+    if not isinstance(images.text_side, OnnxTextSide):
+        from turkish_clip.search import text_encoder
+
+        text_encoder.remember_model(images.uri, images.encoder)
 
 
 def check_index_place(folder: Path, at: str | None) -> None:

@@ -88,6 +88,8 @@ class OnnxTextEncoder:
         precision: "float32" or "int8".
         prompt: what `encode` puts before each text; empty for nothing.
         image_model: the image model that it belongs to; None if none was recorded.
+        weights_sha256: hash of the weights of the text encoder that was exported.
+        temperature: of zero-shot probabilities; None if none was fitted.
 
     Raises:
         OnnxError: onnxruntime or tokenizers is not installed, the folder does not exist, is not an export or is
@@ -104,6 +106,8 @@ class OnnxTextEncoder:
         self.precision = record.precision
         self.prompt = record.prompt
         self.image_model = record.image_model
+        self.weights_sha256 = record.weights_sha256
+        self.temperature = record.temperature
         self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
         self._reader = TextReader(
             self._tokenizer, record.max_tokens, record.prompt, cuts_right=_cuts_right(self._tokenizer)
