@@ -142,11 +142,13 @@ def export_loaded(encoder: DualEncoder, folder: Path, *, int8: bool = False) -> 
         record["temperature"] = encoder.temperature
     own = np.concatenate([encoder.encode_texts([golden], warn=False) for golden in GOLDEN_TEXTS])
     with atomic_folder(folder, RECORD, FILES) as partial:
-        written = _write(text, partial, record, own)
+        written = _write(text, partial, record, own, mapped=True)
     return replace(written, folder=folder)
 
 
-def _write(text: SentenceTransformer, folder: Path, record: dict[str, Any], own: Vectors) -> Exported:
+def _write(
+    text: SentenceTransformer, folder: Path, record: dict[str, Any], own: Vectors, *, mapped: bool = False
+) -> Exported:
     """Writes the files of an export, and compares it with its model.
 
     Args:
@@ -154,9 +156,10 @@ def _write(text: SentenceTransformer, folder: Path, record: dict[str, Any], own:
         folder: where to write.
         record: the content of the record.
         own: the model's unit vectors of the golden sentences.
+        mapped: as in `write_graph`.
     """
     int8 = record["precision"] == "int8"
-    write_graph(text, folder / GRAPH, int8=int8)
+    write_graph(text, folder / GRAPH, int8=int8, mapped=mapped)
     write_tokenizer(text, folder / TOKENIZER)
     write_json(folder / RECORD, record)
     cosine, difference = compare(own, folder)

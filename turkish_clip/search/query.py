@@ -118,14 +118,18 @@ def nearest_on(
 
 def vectors_of(rows: Any) -> Vectors:
     """Returns the (n, width) float32 stored vectors of a pyarrow table of at least one row."""
-    flat = np.concatenate([_numbers_of(chunk.flatten()) for chunk in rows["vector"].chunks])
-    return np.asarray(flat.reshape(len(rows), -1))
+    return np.concatenate([_matrix_of(chunk) for chunk in rows["vector"].chunks])
 
 
-def _numbers_of(array: Any) -> Any:
-    """Returns the numbers of a pyarrow array without nulls, whose own `to_numpy` imports pandas."""
-    numbers = np.frombuffer(array.buffers()[1], array.type.to_pandas_dtype())
-    return numbers[array.offset : array.offset + len(array)]
+def _matrix_of(lists: Any) -> Vectors:
+    """Returns the rows of a pyarrow array of lists of one width, without nulls.
+
+    Its own `flatten` imports pyarrow.compute, and `to_numpy` pandas.
+    """
+    width, numbers = lists.type.list_size, lists.values
+    start = numbers.offset + lists.offset * width
+    flat = np.frombuffer(numbers.buffers()[1], numbers.type.to_pandas_dtype())
+    return np.asarray(flat[start : start + len(lists) * width].reshape(-1, width))
 
 
 def _reranked(rows: Any, vector: Vectors, k: int, weight: float) -> list[dict[str, Any]]:

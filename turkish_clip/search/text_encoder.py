@@ -99,7 +99,7 @@ def kept_text_side(
     *,
     revision: str | None = None,
     image_revision: str | None = None,
-    threads: int | None = 1,
+    few_texts: bool = True,
 ) -> OnnxTextSide | None:
     """Opens the text encoder beside an index if it is that of the models that would be loaded, and logs their cautions.
 
@@ -110,7 +110,7 @@ def kept_text_side(
         image_model: None takes what `resolve_models` takes.
         revision: of the model on the Hub.
         image_revision: of the image model.
-        threads: that compute; one starts fastest, None takes all cores.
+        few_texts: as `for_few_texts` of `OnnxTextEncoder`.
 
     Returns:
         None where the models are to be loaded.
@@ -132,7 +132,7 @@ def kept_text_side(
     if not known:
         return None
     try:
-        encoder = OnnxTextEncoder(Path(uri) / kept.folder, threads=threads)
+        encoder = OnnxTextEncoder(Path(uri) / kept.folder, for_few_texts=few_texts)
     except OnnxError as error:
         log.warning("the text encoder beside %s is left out: %s", uri, one_line(error))
         return None
@@ -151,7 +151,7 @@ def kept_text_side(
 
 
 def exported_text_side(
-    folder: Path, uri: str, image_weights_sha256: str, image_name: str, *, threads: int | None = 1
+    folder: Path, uri: str, image_weights_sha256: str, image_name: str, *, few_texts: bool = True
 ) -> OnnxTextSide:
     """Opens an ONNX export that was named as the model for the words of an index.
 
@@ -160,7 +160,7 @@ def exported_text_side(
         uri: of the index.
         image_weights_sha256: of the index's image model.
         image_name: Hub id or folder of it.
-        threads: as in `kept_text_side`.
+        few_texts: as in `kept_text_side`.
 
     Raises:
         OnnxError: it does not open.
@@ -168,7 +168,7 @@ def exported_text_side(
     """
     from turkish_clip.dual_encoder import MINIATURE_SHA256
 
-    encoder = OnnxTextEncoder(folder, threads=threads)
+    encoder = OnnxTextEncoder(folder, for_few_texts=few_texts)
     named = encoder.image_model
     if named is None or named.weights_sha256 != image_weights_sha256:
         got = "one that does not name the weights of its image model"
