@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.folders import LeftOut
+    from turkish_clip.metrics import Vectors
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import ImageIndex
     from turkish_clip.search.tables import IndexMetadata
@@ -125,6 +127,46 @@ def open_index(
     return ImageIndex.open(uri, encoder, cluster=workers)
 
 
+def known_images(
+    paths: Sequence[Path], model: str | None, image_model: str | None, device: str | None, *, few_texts: bool
+) -> tuple[TextSide, Vectors] | None:
+    """Takes the vectors of images from the index of a folder above them, and what encodes words without the models.
+
+    Args:
+        paths: of the images.
+        model: as in `load`, and likewise image_model and device.
+        image_model: as in `load`.
+        device: as in `load`.
+        few_texts: as in `turkish_clip.search.text_encoder.kept_text_side`.
+
+    Returns:
+        The text side and the (n, dim) float32 unit vectors of the images; None if the models are to be loaded: there is
+        no such index, it is of another image model, has one of the images not as it is now, or keeps no text encoder.
+
+    Raises:
+        OnnxError: a named ONNX export does not open.
+        ImageIndexError: it is of another image model than the index.
+    """
+    from turkish_clip.search.storage import holds_index
+
+    above = {} if model is None or device not in (None, "cpu") else dict.fromkeys(paths[0].absolute().parents)
+    folder = next((path / INDEX_FOLDER for path in above if holds_index(path / INDEX_FOLDER)), None)
+    if folder is None or find_spec("lancedb") is None:
+        return None
+    from turkish_clip.search.index import ImageIndex
+
+    try:
+        index = ImageIndex.open(folder)
+        metadata, vectors = index.metadata, index.vectors_of(paths)
+    except InputError as error:
+        log.debug("%s", error)
+        return None
+    if metadata is None or vectors is None:
+        return None
+    words = _text_side_of(str(folder), metadata, model, image_model, None, None, few_texts=few_texts)
+    return None if words is None else (words, vectors)
+
+
 def _text_side_of(
     uri: str,
     metadata: IndexMetadata,
@@ -132,6 +174,8 @@ def _text_side_of(
     image_model: str | None,
     revision: str | None,
     image_revision: str | None,
+    *,
+    few_texts: bool = True,
 ) -> TextSide | None:
     """Returns what encodes words without loading the models: a named ONNX export, or the one beside the index, if any.
 
@@ -144,10 +188,18 @@ def _text_side_of(
 
     if model is None:
         return None
+    weights = metadata.weights_sha256
     if is_export(Path(model)):
-        return exported_text_side(Path(model), uri, metadata.weights_sha256, metadata.image_model or metadata.model)
+        image_name = metadata.image_model or metadata.model
+        return exported_text_side(Path(model), uri, weights, image_name, few_texts=few_texts)
     return kept_text_side(
-        uri, metadata.weights_sha256, model, image_model, revision=revision, image_revision=image_revision
+        uri,
+        weights,
+        model,
+        image_model,
+        revision=revision,
+        image_revision=image_revision,
+        few_texts=few_texts,
     )
 
 
@@ -253,7 +305,7 @@ def classifier_of(
     examples: Path | None,
     templates: list[str],
     reject_below: float | None,
-    encoder: Callable[[], DualEncoder],
+    encoder: Callable[[], TextSide],
 ) -> ImageClassifier:
     """Builds a classifier by labels or by examples, after checking them, since loading the models takes seconds.
 
@@ -262,12 +314,13 @@ def classifier_of(
         examples: a folder with a subfolder of images per label, or None.
         templates: each with one {} for the label; empty takes `PHOTOGRAPHS`.
         reject_below: cosine below which an image has none of the labels; None gives every image one.
-        encoder: loads the models.
+        encoder: loads the models; for labels, their text side is enough.
 
     Raises:
         LabelError: fewer than two labels, a repeated one, or a template that does not fit.
         ExampleError: fewer than two subfolders, or one without an image that opens.
     """
+    from turkish_clip.dual_encoder import with_image_side
     from turkish_clip.few_shot import FewShotClassifier, examples_in
     from turkish_clip.templates import PHOTOGRAPHS
     from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels, prompts_of
@@ -276,7 +329,8 @@ def classifier_of(
     if examples is not None:
         images_of = examples_in(examples)
         prompts_of(list(images_of), used)
-        return FewShotClassifier.fit(encoder(), images_of, templates=used)
+        both = with_image_side(encoder(), "learn from images")
+        return FewShotClassifier.fit(both, images_of, templates=used)
     synonyms = parse_labels(labels or "")
     prompts_of(synonyms, used)
     return ZeroShotClassifier(encoder(), synonyms, templates=used, reject_below=reject_below)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,6 +23,7 @@ from turkish_clip.cli.arguments import (
     has_index,
     index_command,
     keep_text_encoder,
+    known_images,
     lines_of,
     load,
     open_index,
@@ -32,6 +33,8 @@ from turkish_clip.errors import InputError
 
 if TYPE_CHECKING:
     from turkish_clip.text_side import TextSide
+
+FEW_TEXTS = 16  # with more, a text encoder is quicker that takes longer to open
 
 
 def index(
@@ -175,14 +178,24 @@ def classify(
     if examples is not None and reject_below is not None:
         raise InputError("expected --reject-below with --labels, got it with --examples; leave it out")
     paths, skipped, passed_over = files_of(images)
-    classifier = classifier_of(labels, examples, template or [], reject_below, lambda: load(model, image_model, device))
+    known = None if examples is not None else known_images(paths, model, image_model, device, few_texts=False)
+    classifier = classifier_of(
+        labels,
+        examples,
+        template or [],
+        reject_below,
+        lambda: known[0] if known is not None else load(model, image_model, device),
+    )
     left_out = output.reasons_of(skipped) + [(error.name, error.reason) for error in classifier.skipped]
     temperature = classifier.encoder.temperature_info if examples is None else {}
     if not json and temperature.get("temperature_is_fitted") is False:
         output.note(f"probabilities with the default temperature {temperature['temperature']}: none was fitted")
     with output.progress("classifying", quiet=json) as advance:
         found = []
-        for result in classifier.classify_each(paths, workers=workers):
+        images_of = (
+            classifier.classify_each(paths, workers=workers) if known is None else classifier.classify_vectors(known[1])
+        )
+        for result in images_of:
             found.append(result)
             advance(len(found), len(paths))
     output.show_classes(paths, found, left_out, temperature, json, passed_over)
@@ -216,10 +229,15 @@ def compare(
         got = "an empty one" if compared else f"none in {texts}"
         raise InputError(f"expected texts to compare with, got {got}; add -t 'karda bir ev' or --texts FILE")
     paths, skipped, passed_over = files_of(images)
-    encoder = load(model, image_model, device)
-    text_vectors = encoder.encode_texts(compared)
-    batches = encoder.embed_images(paths)
-    rows = list(map_in_order(batches, lambda vectors: list(vectors @ text_vectors.T), lambda error: error))
+    known = known_images(paths, model, image_model, device, few_texts=len(compared) <= FEW_TEXTS)
+    if known is not None:
+        encoder, vectors = known
+        rows: list[Any] = list(vectors @ encoder.encode_texts(compared).T)
+    else:
+        loaded = load(model, image_model, device)
+        text_vectors = loaded.encode_texts(compared)
+        batches = loaded.embed_images(paths)
+        rows = list(map_in_order(batches, lambda vectors: list(vectors @ text_vectors.T), lambda error: error))
     errors = {str(path): row.reason for path, row in zip(paths, rows) if isinstance(row, ImageError)}
     errors.update(output.reasons_of(skipped))
     scores = {str(path): row.tolist() for path, row in zip(paths, rows) if not isinstance(row, ImageError)}

@@ -82,8 +82,8 @@ class OnnxTextEncoder:
         folder: the export: model.onnx, tokenizer.json and turkish_clip_onnx.json.
         threads: number of threads that compute, at least 1; None takes all cores of the machine.
         providers: execution providers of onnxruntime in order of preference; None takes the processor.
-        for_few_texts: open it in a fraction of the time, to encode more slowly: with one thread if `threads` is None, and
-            with the weights as they lie in the file.
+        for_few_texts: open it in a fraction of the time, to encode more slowly: with one thread if `threads` is None,
+            and with the weights as they lie in the file.
 
     Attributes:
         dim: width of the vectors.

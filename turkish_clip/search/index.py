@@ -24,7 +24,7 @@ from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.preprocessing import other_processor
 from turkish_clip.resolve import absolute
-from turkish_clip.search.files import SkippedFile
+from turkish_clip.search.files import SkippedFile, scan
 from turkish_clip.search.storage import ImageIndexError, exclusive_write
 from turkish_clip.search.tables import ImageTables, IndexMetadata
 from turkish_clip.search.update import IndexUpdater, UpdateSummary
@@ -289,6 +289,16 @@ class ImageIndex:
     def vectors(self) -> tuple[list[str], Vectors]:
         """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""
         return self._tables.vectors()
+
+    def vectors_of(self, paths: Sequence[str | Path]) -> Vectors | None:
+        """Returns the (n, dim) float32 unit vectors of n files; None if one of them is not indexed as it is now."""
+        files = [os.path.normpath(Path(path).absolute()) for path in paths]
+        known = self._tables.files(sorted(set(files)))
+        if len(scan(files, known).unchanged) < len(set(files)):
+            return None
+        vectors = self._tables.vectors_of(sorted({known[file].content for file in files}))
+        found = [vectors[known[file].content] for file in files if known[file].content in vectors]
+        return np.stack(found) if found and len(found) == len(files) else None
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Removes files from the index (never from the disk); returns how many were in it.

@@ -190,10 +190,12 @@ class ImageTables:
         table = self._readable(IMAGES)
         return 0 if table is None else int(table.count_rows())
 
-    def files(self) -> dict[str, File]:
-        """Returns every file that was read, by path."""
-        rows = self._rows(FILES)
-        return {row["path"]: File(**row) for row in rows}
+    def files(self, paths: Sequence[str] | None = None) -> dict[str, File]:
+        """Returns every file that was read, or those of some paths, by path."""
+        few = paths is not None and len(paths) <= PATHS_AT_ONCE
+        rows = self._rows(FILES, f"path IN ({_quoted(paths or [])})" if few else None) if paths != [] else []
+        wanted = None if paths is None or few else set(paths)
+        return {row["path"]: File(**row) for row in rows if wanted is None or row["path"] in wanted}
 
     def folders(self) -> list[str]:
         """Returns the folders under which the files were found, sorted."""
@@ -212,6 +214,14 @@ class ImageTables:
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
         vectors = vectors_of(rows)[:, : self._dim()]
         return [path for each in paths for path in each], np.repeat(vectors, np.asarray(copies) + 1, axis=0)
+
+    def vectors_of(self, contents: Sequence[str]) -> dict[str, Vectors]:
+        """Returns the (dim,) float32 unit vectors of images by the hash of their bytes, of those that there are."""
+        few = len(contents) <= PATHS_AT_ONCE
+        rows = self._arrow(IMAGES, f"content IN ({_quoted(contents)})" if few else None, ["content", "vector"])
+        if not rows or not contents:
+            return {}
+        return dict(zip(rows["content"].to_pylist(), vectors_of(rows)[:, : self._dim()]))
 
     def nearest(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
