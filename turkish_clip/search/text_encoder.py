@@ -115,8 +115,15 @@ def kept_text_side(
     Returns:
         None where the models are to be loaded.
     """
-    kept = _read(uri)
-    if kept is None or not kept.folder or kept.image_weights_sha256 != image_weights_sha256 or not _are_there(RUNNING):
+    place = _place_of(uri)
+    kept = None if place is None else _read(place)
+    if (
+        place is None
+        or kept is None
+        or not kept.folder
+        or kept.image_weights_sha256 != image_weights_sha256
+        or not _are_there(RUNNING)
+    ):
         return None
     try:
         folder = local_folder(model, revision)
@@ -132,7 +139,7 @@ def kept_text_side(
     if not known:
         return None
     try:
-        encoder = OnnxTextEncoder(Path(uri) / kept.folder, for_few_texts=few_texts)
+        encoder = OnnxTextEncoder(place / kept.folder, for_few_texts=few_texts)
     except OnnxError as error:
         log.warning("the text encoder beside %s is left out: %s", uri, one_line(error))
         return None
@@ -202,27 +209,28 @@ def keep_text_encoder(uri: str, encoder: DualEncoder, precision: Precision | Non
         ImageIndexError: another process writes to the index.
         OSError: the disk is full, or the like.
     """
-    if is_uri(uri):
+    place = _place_of(uri)
+    if place is None:
         return None
-    with exclusive_write(uri):
-        before = _read(uri)
+    with exclusive_write(str(place)):
+        before = _read(place)
         wanted = precision or (before.precision if before is not None else "float32")
         if wanted == "none":
             if before is None or before.precision != wanted:
-                write_record(Path(uri) / RECORD, KeptTextEncoder(precision=wanted))
-            _remove_others(uri, "")
+                write_record(place / RECORD, KeptTextEncoder(precision=wanted))
+            _remove_others(place, "")
             return None
         model = _known_model(encoder)
         if model is None or not _are_there(WRITING):
             return None
-        if before is not None and before.precision == wanted and before.is_of(encoder) and _is_whole(uri, before):
+        if before is not None and before.precision == wanted and before.is_of(encoder) and _is_whole(place, before):
             kept = before
         else:
-            kept = _exported(uri, encoder, wanted)
+            kept = _exported(place, encoder, wanted)
         kept = kept.with_model(model)
         if kept != before:
-            write_record(Path(uri) / RECORD, kept)
-        _remove_others(uri, kept.folder)
+            write_record(place / RECORD, kept)
+        _remove_others(place, kept.folder)
     return kept
 
 
@@ -236,24 +244,27 @@ def remember_model(uri: str, encoder: DualEncoder) -> None:
         uri: of the index.
         encoder: that was loaded to search it.
     """
-    before = None if is_uri(uri) else _read(uri)
+    place = _place_of(uri)
+    before = None if place is None else _read(place)
+    if place is None or before is None or not before.folder or not before.is_of(encoder):
+        return
     model = _known_model(encoder)
-    if before is None or model is None or not before.folder or not before.is_of(encoder):
+    if model is None:
         return
     if not before.models or before.models[-1] != model:
         try:
-            with exclusive_write(uri):
-                write_record(Path(uri) / RECORD, before.with_model(model))
+            with exclusive_write(str(place)):
+                write_record(place / RECORD, before.with_model(model))
         except (InputError, OSError) as error:
             log.debug("%s: %s", uri, error)
 
 
-def _exported(uri: str, encoder: DualEncoder, precision: str) -> KeptTextEncoder:
+def _exported(place: Path, encoder: DualEncoder, precision: str) -> KeptTextEncoder:
     from turkish_clip.onnx.export import export_loaded
 
     int8 = precision == "int8"
     name = f"{TEXT_ENCODER}-{encoder.text_weights_sha256[:HASH_LETTERS]}" + ("-int8" if int8 else "")
-    written = export_loaded(encoder, Path(uri) / name, int8=int8)
+    written = export_loaded(encoder, place / name, int8=int8)
     return KeptTextEncoder(
         precision=precision,
         folder=name,
@@ -279,26 +290,33 @@ def _known_model(encoder: DualEncoder) -> KnownModel | None:
     return KnownModel(folder=folder, image_model=absolute(spec.image), files=files, cautions=kinds)
 
 
-def _read(uri: str) -> KeptTextEncoder | None:
+def _place_of(uri: str) -> Path | None:
+    """Returns the folder of an index; None for one on object storage."""
+    uri = uri.removeprefix("file://")
+    return None if is_uri(uri) else Path(uri).expanduser().absolute()
+
+
+def _read(place: Path) -> KeptTextEncoder | None:
     """Returns the record in an index; None if there is none, or it is damaged or of another format."""
-    if is_uri(uri) or not (Path(uri) / RECORD).is_file():
+    if not (place / RECORD).is_file():
         return None
     try:
-        kept = read_record(KeptTextEncoder, Path(uri) / RECORD, "index again")
+        kept = read_record(KeptTextEncoder, place / RECORD, "index again")
     except InputError as error:
         log.debug("%s", error)
         return None
     return kept if not kept.folder or FOLDER.fullmatch(kept.folder) else None
 
 
-def _is_whole(uri: str, kept: KeptTextEncoder) -> bool:
+def _is_whole(place: Path, kept: KeptTextEncoder) -> bool:
     """Returns whether the export is there in its size."""
-    folder = Path(uri) / kept.folder
+    folder = place / kept.folder
     return folder.is_dir() and sum(path.stat().st_size for path in folder.iterdir()) == kept.bytes
 
 
-def _remove_others(uri: str, name: str) -> None:
-    for path in Path(uri).iterdir():
+def _remove_others(place: Path, name: str) -> None:
+    """Removes the exports in an index but the one of a name."""
+    for path in place.iterdir():
         if FOLDER.fullmatch(path.name) and path.name != name and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
