@@ -90,8 +90,8 @@ def resolve_models(
         )
     if is_export(Path(text)):
         raise NoModelError(
-            f"expected a model, got {text}, an ONNX export, which turkish_clip.onnx runs; give the model that "
-            "it was made from"
+            f"expected a model, got {text}, an ONNX export, which encodes texts alone, to search an index by words or "
+            "in turkish_clip.onnx; give the model that it was made from"
         )
     check_reachable(text, revision)
     run = _run_of(Path(text))
