@@ -40,9 +40,7 @@ def alone(*argv: object) -> tuple[Any, str]:
     """Runs a command in a process of its own; returns its JSON, and the heavy modules that it imported."""
     command = [sys.executable, "-c", COMMAND, *map(str, argv), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    *said, loaded = done.stderr.splitlines()
-    assert said == json.loads(done.stdout)["warnings"]
-    return json.loads(done.stdout), loaded
+    return json.loads(done.stdout), done.stderr.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +121,8 @@ def test_a_named_onnx_folder_asks_too(asked: Path, exported: Path, tmp_path: Pat
     assert numbers_apart(found, in_process("search", asked / "photos", "kırmızı ev", "--model", asked / "model")) < 1e-6
     with pytest.raises(InputError, match="expected a text encoder for the image model that .*, got .*; give the model"):
         in_process("search", asked / "photos", "ev", "--model", exported)
+    image = next((asked / "photos").glob("*.png"))
     with pytest.raises(NoModelError, match="expected a model, got .*, an ONNX export, which encodes texts alone"):
-        image = next((asked / "photos").glob("*.png"))
         in_process("search", asked / "photos", "--image", image, "--model", folder)
 
 
