@@ -18,7 +18,7 @@ from turkish_clip import build_text_encoder, save_text_encoder
 from turkish_clip.dual_encoder import DualEncoder, load_dual_encoder
 from turkish_clip.onnx import OnnxTextSide
 from turkish_clip.onnx.export import export_onnx
-from turkish_clip.resolve import ModelError, files_of
+from turkish_clip.resolve import ModelError, files_of, local_folder
 from turkish_clip.search import text_encoder
 from turkish_clip.search.index import ImageIndex
 from turkish_clip.search.storage import ImageIndexError
@@ -158,6 +158,26 @@ def test_a_new_file_beside_the_model_counts_as_a_change(kept: Path, model: Path,
     (mine / "adapter_config.json").write_text("{}", encoding="utf-8")
     os.utime(mine / "adapter_config.json", ns=(BEGUN, BEGUN))
     assert opened(kept, mine) is None
+
+
+def test_a_model_of_the_hub_is_that_of_its_cached_commit(
+    kept: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "cache" / "models--you--clip"
+    shutil.copytree(model, repository / "snapshots" / "c1")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("c1", encoding="utf-8")
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "cache"))
+    assert local_folder("you/clip") == local_folder("you/clip", "c1") == repository / "snapshots" / "c1"
+    assert local_folder("you/other") is None
+    assert opened(kept, Path("you/clip")) is None
+    remember_model(str(kept), load_dual_encoder("you/clip", device="cpu"))
+    side = opened(kept, Path("you/clip"))
+    assert side is not None
+    assert side.text_name == "you/clip"
+    shutil.copytree(model, repository / "snapshots" / "c2")
+    (repository / "refs" / "main").write_text("c2", encoding="utf-8")
+    assert opened(kept, Path("you/clip")) is None
 
 
 def test_another_image_model_or_index(kept: Path, model: Path, tiny_clip: Path) -> None:
