@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from turkish_clip.onnx.export import Exported
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import Hit
+    from turkish_clip.search.text_encoder import KeptTextEncoder
     from turkish_clip.search.update import UpdateSummary
     from turkish_clip.verify import Check
     from turkish_clip.zero_shot import Classification
@@ -110,21 +111,25 @@ def note_not_indexed(left_out: LeftOut) -> None:
         note(f"not in the index: {left_out.not_read_line()}")
 
 
-def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
+def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_json: bool) -> None:
     """Prints what an update of an index did.
 
     Args:
         added: what `ImageIndex.add` returned.
         uri: place of the index.
+        kept: the text encoder beside it; None without one.
         as_json: print one JSON object instead of text.
     """
     if as_json:
-        _print_json({**asdict(added), "index": uri})
+        beside = None if kept is None else {name: getattr(kept, name) for name in ("folder", "precision", "bytes")}
+        _print_json({**asdict(added), "text_encoder": beside, "index": uri})
         return
     _print_line(
         f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
+    if kept is not None:
+        _print_line(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
     if added.checked is not None:
         _print_line(f"{added.checked} images checked, {len(added.mended)} of them mended")
         for path in added.mended:
@@ -162,13 +167,13 @@ def _number_of(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def show_hits(hits: Sequence[Hit], query: str, update: str, as_json: bool, left_out: LeftOut) -> None:
+def show_hits(hits: Sequence[Hit], query: str, update: Callable[[], str], as_json: bool, left_out: LeftOut) -> None:
     """Prints the images that a search found.
 
     Args:
         hits: the best first.
         query: the words, or the path of the image.
-        update: the command that updates the index.
+        update: returns the command that updates the index.
         as_json: print one JSON object instead of text.
         left_out: of the folders, when they were indexed.
     """
@@ -185,7 +190,7 @@ def show_hits(hits: Sequence[Hit], query: str, update: str, as_json: bool, left_
         note("no image meets the condition")
     gone = sum(not hit.is_there for hit in hits)
     if gone:
-        note(f"{gone} of them not there now; {update} removes what is gone")
+        note(f"{gone} of them not there now; {update()} removes what is gone")
 
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from turkish_clip.errors import InputError, one_line
 
 log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
+TEXT_ENCODER = "text-encoder"  # begins the names of what `turkish_clip.search.text_encoder` keeps in an index
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
 SQL_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[()\0]""")  # a text or name in quotes is one
@@ -189,7 +190,7 @@ def _no_place(uri: str, error: OSError) -> ImageIndexError:
 def _check_no_other_files(folder: Path) -> None:
     """Raises an ImageIndexError if a folder holds other files and no index."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    others = [name for name in names if name != LOCK]
+    others = [name for name in names if name != LOCK and not name.startswith(TEXT_ENCODER)]
     if others and not holds_index(folder):
         raise ImageIndexError(
             f"expected an index or an empty folder, got {folder}, which holds {others[0]!r}; name a new folder"

@@ -23,6 +23,7 @@ from turkish_clip.search.tables import ImageTables
 def model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
     monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
+    monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))  # which takes seconds, test_asking.py
 
 
 def run(*argv: object) -> tuple[int, str]:
