@@ -32,6 +32,7 @@ FIELDS = (  # of a JSON file, one of which it has all
     frozenset({"format", "text_to_image", "image_to_text"}),  # results.json
     frozenset({"format", "weights_sha256", "image_model"}),  # manifest, model, benchmark, classifier
     frozenset({"format", "weights_sha256", "precision"}),  # turkish_clip_onnx.json
+    frozenset({"format", "text_weights_sha256", "precision"}),  # text-encoder.json
 )
 SCRATCH = {"format", "seed"}  # all fields of what a backbone from scratch records
 CACHE = f".{MARK}.npy"  # ends the names of arrays that a command keeps for itself
