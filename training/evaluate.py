@@ -17,6 +17,7 @@ from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.probes import has_english, measure_probed
 from training.evaluation.report import write_report
 from training.evaluation.results import (
+    FEW_FOUND,
     RESULTS,
     FineTuning,
     Hubness,
@@ -222,14 +223,16 @@ def robustness_lines(results: dict[str, Any]) -> list[str]:
     for label, name in CORRUPTION_TITLES:
         found = results["robustness"][name]
         counts = f"{found['changed']:>8}{found['found']:>14}"
-        lines.append(f"  {label:<46}{counts}   {_retention(found.get('retention'))}")
+        lines.append(f"  {label:<46}{counts}   {_retention(found.get('retention'), found['found'])}")
     return lines
 
 
-def _retention(measured: dict[str, Any] | None) -> str:
-    """Returns a retention with its interval; what there is in its place where no changed caption had been found."""
+def _retention(measured: dict[str, Any] | None, found: int) -> str:
+    """Returns a retention with its interval, which means nothing of few captions that were found before the change."""
     if measured is None:
         return "–"
+    if found < FEW_FOUND:
+        return f"{measured['value']:.1%} (too few)"
     ends = measured.get("ci95")
     return f"{measured['value']:.1%}" + (f" ({ends[0]:.1%}–{ends[1]:.1%})" if ends else "")
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from training.evaluation.results import Results
 from training.release.build import build, check_isolated, finished_run, raise_failed_checks
-from training.release.checks import failed_checks
+from training.release.checks import failed_checks, unlisted_data_licences
 from training.release.hub import Upload, check_token, push
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PublishConfig, read
 from training.run.lock import hold
+
+log = logging.getLogger("training")
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -21,6 +24,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     record = finished_run(config.folder)
     results = Results.read(config.folder)
     raise_failed_checks(failed_checks(config, record, results))
+    for line in unlisted_data_licences(config, record):
+        log.warning(line)
     quiet_hosts()
     if config.push:
         check_token(config.push)

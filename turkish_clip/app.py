@@ -260,7 +260,7 @@ def in_turkish(caution: Caution) -> str:
         rest = f" Okunmayan bölüm şöyle başlıyor: {parts}." if parts and len(caution.texts) == 1 else ""
         return f"Metin çok uzun, {caution.limit} parçadan sonrası okunmuyor: {texts}.{rest}"
     if caution.kind == "miniature":
-        return "Bu, deneme modelidir: yalnızca çizilmiş küçük dünyasını tanır. Fotoğrafların puanları bir şey söylemez."
+        return "Görüntü modeli denemenindir: yalnız onun çizimlerini tanır, fotoğrafların puanları anlamsızdır."
     if caution.kind == "no Turkish":
         return "Bu modelin Türkçe metin kodlayıcısı yok: Türkçe sözlerin puanları pek bir şey söylemez."
     return "Metin kodlayıcının hangi görüntü modeli için eğitildiği bilinmiyor: başkasıyla puanlar bir şey söylemez."

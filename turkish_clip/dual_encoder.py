@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from turkish_clip.errors import InputError, is_encodable, printable
+from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike, OpenedImage, open_hashed, open_image
 from turkish_clip.resolve import ModelError, ModelSpec, UnreachableError, check_reachable, resolve_models
+from turkish_clip.text_side import DEFAULT_TEMPERATURE, TextSide, check_texts, log_cautions
+from turkish_clip.text_side import TextError as TextError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -24,27 +26,9 @@ if TYPE_CHECKING:
     from turkish_clip.reading import Caution, TextReader
 
 log = logging.getLogger("turkish_clip")
-DEFAULT_TEMPERATURE = 0.01  # CLIP's at the end of its training: 1 / 100 (Source: Radford et al. 2021, section 2.5)
 # The image model of the demo, training/mini/clip, by the hash of its weights: a test compares it with the folder's.
 MINIATURE_SHA256 = "ec7910ad3e26047d0002aafa8e1b040c17c946300c08f3ee80d56dccbee7bebd"
 Result = TypeVar("Result")
-
-
-class TextError(InputError):
-    """A text that can't be encoded."""
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Checks that texts can be written as UTF-8; those of a command line and names of files may hold other bytes.
-
-    Raises:
-        TextError: one can't.
-    """
-    for text in texts:
-        if not is_encodable(text):
-            raise TextError(
-                f"expected text in UTF-8, got {printable(text[:80])!r}; check the encoding of the terminal or the file"
-            )
 
 
 @dataclass(frozen=True)
@@ -131,6 +115,11 @@ class DualEncoder:
         return type(image_processor(self.image)).__name__
 
     @property
+    def text_name(self) -> str:
+        """The Hub id or folder of the text encoder or the pair."""
+        return self.spec.text
+
+    @property
     def image_name(self) -> str:
         """The Hub id or folder of the image model or the pair."""
         return self.spec.image or self.spec.text
@@ -202,10 +191,22 @@ class DualEncoder:
             yield replace(batch, vectors=unit(batch.vectors))
 
 
-def log_cautions(cautions: Iterable[Caution]) -> None:
-    """Logs cautions as warnings."""
-    for caution in cautions:
-        log.warning("%s", caution)
+def with_image_side(encoder: TextSide, to_do: str) -> DualEncoder:
+    """Returns an encoder that embeds images, too.
+
+    Args:
+        encoder: that a caller gave.
+        to_do: what the images are needed for, for the message.
+
+    Raises:
+        ModelError: it is a text side alone.
+    """
+    if not isinstance(encoder, DualEncoder):
+        raise ModelError(
+            f"expected a model with its image side to {to_do}, got the text side of {encoder.text_name} alone; load it "
+            "with load_dual_encoder(...)"
+        )
+    return encoder
 
 
 def map_in_order(
@@ -256,7 +257,7 @@ def load_dual_encoder(
     if not text.supports("text"):
         raise ModelError(f"expected a text encoder or a pair, got {spec.text}, which takes images alone")
     if text.supports("image") and not image_model:
-        both = DualEncoder(ModelSpec(spec.text, "", spec.revision, "", spec.record), text, text)
+        both = DualEncoder(replace(spec, image="", image_revision="", image_is_guessed=False), text, text)
         _check_image_weights(both)
         log_cautions(both.model_cautions)
         return both

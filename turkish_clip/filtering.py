@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from turkish_clip.dual_encoder import DualEncoder, log_cautions, map_in_order
+from turkish_clip.dual_encoder import map_in_order, with_image_side
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.text_side import TextSide, log_cautions
 from turkish_clip.zero_shot import softmax
 
 log = logging.getLogger("turkish_clip")
@@ -56,7 +57,7 @@ class ImageFilter:
 
     def __init__(
         self,
-        encoder: DualEncoder,
+        encoder: TextSide,
         prompts: Sequence[str],
         *,
         contrast: Sequence[str] = CONTRAST,
@@ -67,7 +68,7 @@ class ImageFilter:
         """Encodes the prompts.
 
         Args:
-            encoder: from `load_dual_encoder`.
+            encoder: from `load_dual_encoder`; for `flag_vectors`, its text side is enough.
             prompts: what to look for, as whole phrases.
             contrast: what else an image may show; closer phrases separate better ("mutfak" for the prompt "bıçak").
             threshold: the least score, a cosine, with which an image is flagged; None sets none.
@@ -131,7 +132,9 @@ class ImageFilter:
             batch_size: images embedded at a time.
             workers: threads that open images.
         """
-        batches = self._encoder.embed_images(images, batch_size=batch_size, workers=workers)
+        batches = with_image_side(self._encoder, "look at images").embed_images(
+            images, batch_size=batch_size, workers=workers
+        )
         return map_in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
 
 

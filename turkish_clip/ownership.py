@@ -1,7 +1,7 @@
 """Tells what this project wrote from what others did: an output never replaces a file or a folder of somebody else.
 
-Each kind of file that is written shows by its content where it comes from: `GENERATOR` in HTML, `SOFTWARE` in PNG, a
-format number in JSON, known fields in JSON lines, and the metadata of Parquet and safetensors.
+Each kind of file that is written shows by its content where it comes from: `GENERATOR` in HTML, `SOFTWARE` in PNG,
+known fields in JSON and JSON lines, and the metadata of Parquet and safetensors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,17 @@ LINES = (  # the fields of a line of skipped.jsonl, leaked.jsonl and log.jsonl
     frozenset({"image_id", "benchmark_ids"}),
     frozenset({"step", "epoch"}),
 )
-FIELDS = (frozenset({"of", "results"}), frozenset({"dataset", "rows", "image_model"}))  # cell.json, ablation.json
+FIELDS = (  # of a JSON file, one of which it has all
+    frozenset({"of", "results"}),  # cell.json
+    frozenset({"dataset", "rows", "image_model"}),  # ablation.json
+    frozenset({"format", "config", "inputs"}),  # run.json
+    frozenset({"format", "text_to_image", "image_to_text"}),  # results.json
+    frozenset({"format", "weights_sha256", "image_model"}),  # manifest, model, benchmark, classifier
+    frozenset({"format", "weights_sha256", "precision"}),  # turkish_clip_onnx.json
+    frozenset({"format", "text_weights_sha256", "precision"}),  # text-encoder.json
+)
+SCRATCH = {"format", "seed"}  # all fields of what a backbone from scratch records
+CACHE = f".{MARK}.npy"  # ends the names of arrays that a command keeps for itself
 TENSORS = ({"writer"}, {"penalty", "validation_mrr"})  # metadata of a classifier and of a closed form
 MAX_HEADER = 1 << 20  # of safetensors
 
@@ -91,7 +101,7 @@ def files_in(folder: Path) -> set[str]:
 
 def is_ours(path: Path) -> bool:
     """Returns whether a file is empty or was written by this project; of an unknown kind, it was not."""
-    if MARK in path.name.split("."):
+    if path.name.endswith(CACHE):
         return True
     shows = KINDS.get(path.suffix.lower())
     try:
@@ -109,7 +119,7 @@ def _is_record(path: Path) -> bool:
     value = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
         return False
-    return type(value.get("format")) is int or any(fields <= value.keys() for fields in FIELDS)
+    return value.keys() == SCRATCH or any(fields <= value.keys() for fields in FIELDS)
 
 
 def _is_list(path: Path) -> bool:

@@ -60,7 +60,7 @@ class Caution:
             return f"{texts} {'is' if one else 'are'} cut at {self.limit} tokens: the rest{rest} is not read"
         if self.kind == "miniature":
             return (
-                f"{texts} is of the demo, whose image model knows drawings of its toy world alone: "
+                f"the image model of {texts} is the demo's, which knows drawings of its toy world alone: "
                 "scores of photographs mean nothing"
             )
         if self.kind == "no Turkish":

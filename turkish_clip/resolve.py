@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ STOCK_IMAGE_MODEL = "clip-ViT-B-32"
 RUN_RECORD, MODEL_FOLDER = "run.json", "model"  # in the folder of a training run, which may be given as a model
 HOST = "sentence-transformers"  # the owner of Hub models that are named without one, such as clip-ViT-B-32
 MODEL_FILES = ("modules.json", "config.json")  # every model has one of them
+MAX_FILES = 1000  # in a model's folder
+SETTLED_NS = 2 * 10**9  # the coarsest times of file systems (FAT): within it a change may leave a file's time as it is
 NEWER = "update turkish-clip, or train and publish again"  # for a model's record of another version
 
 
@@ -44,6 +47,9 @@ class ModelSpec:
         image_revision: of `image` on the Hub; empty means the newest.
         record: the record beside the text encoder's or pair's weights; None if there is none.
         image_is_guessed: whether the image model is STOCK_IMAGE_MODEL because none is named anywhere.
+        folder: absolute folder of `text` on this machine, for a Hub id that of its commit in the cache; empty if it is
+            not here.
+        files: size and time of the files in `folder` before anything was loaded (`files_of`).
     """
 
     text: str
@@ -52,6 +58,8 @@ class ModelSpec:
     image_revision: str
     record: ModelRecord | None = None
     image_is_guessed: bool = False
+    folder: str = ""
+    files: dict[str, list[int]] | None = None
 
 
 def resolve_models(
@@ -82,8 +90,8 @@ def resolve_models(
         )
     if is_export(Path(text)):
         raise NoModelError(
-            f"expected a model, got {text}, an ONNX export, which turkish_clip.onnx runs; give the model that "
-            "it was made from"
+            f"expected a model, got {text}, an ONNX export, which encodes texts alone, to search an index by words or "
+            "in turkish_clip.onnx; give the model that it was made from"
         )
     check_reachable(text, revision)
     run = _run_of(Path(text))
@@ -99,7 +107,47 @@ def resolve_models(
     if image_revision is None and image == named.get("id"):
         image_revision = named.get("revision")
     record = record and replace(record, image_model=named)
-    return ModelSpec(text, image, revision or "", image_revision or "", record, image_is_guessed=not chosen)
+    folder = local_folder(text, revision)
+    return ModelSpec(
+        text,
+        image,
+        revision or "",
+        image_revision or "",
+        record,
+        image_is_guessed=not chosen,
+        folder="" if folder is None else absolute(str(folder)),
+        files=None if folder is None else files_of(folder),
+    )
+
+
+def absolute(name: str) -> str:
+    """Returns a model's name, a folder as its absolute path."""
+    return str(Path(name).resolve()) if name and Path(name).is_dir() else name
+
+
+def files_of(folder: Path) -> dict[str, list[int]] | None:
+    """Returns size and mtime_ns of each file in a model's folder, by which a change of it shows.
+
+    Returns:
+        By path in the folder, without hidden files; None where a later change might not show, since a file was changed
+        a moment ago, or the folder holds more than `MAX_FILES`.
+    """
+    found: dict[str, list[int]] = {}
+    latest = time.time_ns() - SETTLED_NS
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.startswith("."):
+                continue
+            path = Path(place, name)
+            try:
+                status = path.stat()
+            except OSError:
+                return None
+            found[path.relative_to(folder).as_posix()] = [status.st_size, status.st_mtime_ns]
+            if len(found) > MAX_FILES or status.st_mtime_ns > latest:
+                return None
+    return found
 
 
 def _run_of(model: Path) -> Path | None:
@@ -198,8 +246,21 @@ def is_on_this_machine(name: str, revision: str | None = None) -> bool:
     Raises:
         UnreachableError: it is no folder and can't be a Hub id.
     """
+    return Path(name).exists() or local_folder(name, revision) is not None
+
+
+def local_folder(name: str, revision: str | None = None) -> Path | None:
+    """Returns the folder of a model on this machine: of a Hub id that of its commit in the cache, None if it has none.
+
+    Args:
+        name: Hub id or folder of a model.
+        revision: branch, tag or commit on the Hub; None takes the newest that is cached.
+
+    Raises:
+        UnreachableError: it is no folder and can't be a Hub id.
+    """
     if Path(name).exists():
-        return True
+        return Path(name) if Path(name).is_dir() else None
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -213,4 +274,4 @@ def is_on_this_machine(name: str, revision: str | None = None) -> bool:
         ]
     except HFValidationError as error:
         raise UnreachableError(f"expected a model, got {name}, which is no folder here; check the path") from error
-    return any(isinstance(path, str) for path in cached)
+    return next((Path(path).parent for path in cached if isinstance(path, str)), None)

@@ -9,15 +9,15 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from turkish_clip.dual_encoder import DualEncoder, log_cautions, map_in_order
+from turkish_clip.dual_encoder import map_in_order, with_image_side
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
 from turkish_clip.reading import Caution
 from turkish_clip.templates import PHOTOGRAPHS, fill
 from turkish_clip.text import nfc
+from turkish_clip.text_side import TextSide, log_cautions
 
 PROMPTS_AT_ONCE = 10_000  # encoded at a time: bounds the memory for long lists of labels
 
@@ -55,7 +55,7 @@ class ImageClassifier(ABC):
         skipped: the errors of the examples that did not open.
     """
 
-    encoder: DualEncoder
+    encoder: TextSide
     skipped: tuple[ImageError, ...] = ()
 
     @abstractmethod
@@ -82,7 +82,9 @@ class ImageClassifier(ABC):
             batch_size: as in `classify`.
             workers: as in `classify`.
         """
-        batches = self.encoder.embed_images(images, batch_size=batch_size, workers=workers)
+        batches = with_image_side(self.encoder, "classify images").embed_images(
+            images, batch_size=batch_size, workers=workers
+        )
         return map_in_order(batches, self.classify_vectors, lambda error: Classification(None, 0.0, 0.0, {}, error))
 
 
@@ -97,7 +99,7 @@ class ZeroShotClassifier(ImageClassifier):
 
     def __init__(
         self,
-        encoder: DualEncoder,
+        encoder: TextSide,
         labels: Sequence[str] | Mapping[str, Sequence[str]],
         *,
         templates: Sequence[str] = PHOTOGRAPHS,
@@ -107,7 +109,7 @@ class ZeroShotClassifier(ImageClassifier):
         """Encodes the labels.
 
         Args:
-            encoder: from `load_dual_encoder`.
+            encoder: from `load_dual_encoder`; for `classify_vectors`, its text side is enough.
             labels: words, or labels with their synonyms, such as {"araba": ["araba", "otomobil"]}.
             templates: each with one {} that takes the label as it is.
             temperature: of the softmax over cosines; None takes the model's own, or CLIP's 0.01.
@@ -170,7 +172,7 @@ def _check_apart(labels: Sequence[tuple[str, Vectors]]) -> None:
 
 
 def _cautions_of(
-    encoder: DualEncoder, labels: Sequence[str] | Mapping[str, Sequence[str]], templates: Sequence[str]
+    encoder: TextSide, labels: Sequence[str] | Mapping[str, Sequence[str]], templates: Sequence[str]
 ) -> list[Caution]:
     """Returns what the text encoder does not know of the words of labels, and which words it cuts in a template.
 
@@ -197,7 +199,9 @@ def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
     [[0.5, 0.5], [1.0, 0.0]]
     """
-    return np.asarray(special.softmax(scores.astype(np.float64), axis=1))
+    # scipy's is the same, and takes as long to import as everything else that a filter of known vectors needs
+    exponentials = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
 def prompts_of(

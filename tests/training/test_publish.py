@@ -20,6 +20,7 @@ from training.evaluation.results import Figures, Results
 from training.release import build
 from training.release import checks as pre_publish_checks
 from training.release.card import CardError, check, public_name, sources_of, trained_image_model
+from training.release.checks import unlisted_data_licences
 from training.release.hub import PushError
 from training.run.command import run_command
 from training.run.config import PublishConfig
@@ -421,6 +422,21 @@ def test_ctrl_c_while_publishing_leaves_the_folder_of_before(
 
 def raise_(error: BaseException) -> None:
     raise error
+
+
+@pytest.mark.parametrize(
+    ("terms", "line"),
+    [
+        ("cc0-1.0", ""),
+        ("CC BY 4.0", "'CC BY 4.0' is no licence that the Hub lists (did you mean cc-by-4.0?): the card gives"),
+        ("nosuch-1.0", "'nosuch-1.0' is no licence that the Hub lists: the card gives the data's as it stands"),
+    ],
+)
+def test_a_licence_of_the_data_that_the_hub_does_not_list_is_said(run: Path, terms: str, line: str) -> None:
+    options = [*IDS, "--license", "apache-2.0", "--captions_license", terms]
+    config = publish.read(PublishConfig, [str(run), *options])
+    lines = unlisted_data_licences(config, publish.finished_run(run))
+    assert (lines[0].startswith(line), len(lines)) == (True, 1) if line else not lines
 
 
 def test_licences_are_those_of_the_training_data(run: Path) -> None:

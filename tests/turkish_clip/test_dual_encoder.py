@@ -258,7 +258,7 @@ def test_the_demo_is_known_by_its_image_model(text_folder: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING, "turkish_clip"):
         encoder = load_dual_encoder(folder, device="cpu")
     assert [caution.kind for caution in encoder.model_cautions] == ["miniature", "no Turkish"]
-    assert "is of the demo, whose image model knows drawings of its toy world alone" in caplog.text
+    assert "is the demo's, which knows drawings of its toy world alone" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["models/clip", "clip", "../models/clip"])

@@ -24,6 +24,8 @@ def names_in(folder: Path) -> list[str]:
 OTHERS = {
     "page.html": "<html><title>mine</title></html>",
     "results.json": '{"mine": 1}',
+    "numbered.json": '{"format": 1, "notes": "mine"}',
+    "photo.turkish-clip.png": "mine",
     "list.json": "[1]",
     "leaked.jsonl": '{"text": "mine"}\n',
     "recipe.yaml": "captions: mine\n",
@@ -50,7 +52,8 @@ def test_a_file_of_others_stays(name: str, tmp_path: Path) -> None:
     ("name", "text"),
     [
         ("page.html", f"<html>{GENERATOR}</html>"),
-        ("results.json", '{"format": 4}'),
+        ("results.json", '{"format": 4, "text_to_image": {}, "image_to_text": {}}'),
+        ("run.json", '{"format": 2, "config": {}, "inputs": {}}'),
         ("cell.json", '{"of": {}, "results": {}}'),
         ("skipped.jsonl", '{"image_id": "a", "path": "a.png", "reason": "a folder"}\n'),
         ("log.jsonl", '{"step": 1, "epoch": 0.1, "loss": 2}\n'),
@@ -113,7 +116,7 @@ def test_a_full_disk_leaves_the_good_sheet(tmp_path: Path, monkeypatch: pytest.M
 
 def fill(folder: Path, text: str, *names: str, marker: str | None = "of.json") -> None:
     with atomic_folder(folder, marker) as partial:
-        write_json(partial / "of.json", {"format": 1})
+        write_json(partial / "of.json", {"format": 1, "seed": 0})
         for name in names:
             (partial / name).parent.mkdir(exist_ok=True)
             (partial / name).write_text(text, encoding="utf-8")
@@ -169,7 +172,7 @@ def dying(real):
 for owner, name in ((pathlib.Path, "replace"), (atomic, "_exchange"), (atomic.shutil, "rmtree")):
     setattr(owner, name, dying(getattr(owner, name)))
 with atomic.atomic_folder(path, "of.json") as partial:
-    (partial / "of.json").write_text(json.dumps({"format": 1}))
+    (partial / "of.json").write_text(json.dumps({"format": 1, "seed": 0}))
     (partial / "a").write_text("two")
 """
 
@@ -192,7 +195,7 @@ def test_a_folder_is_whole_at_each_moment(moment: int, swaps: bool, tmp_path: Pa
 
 def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "a.json") as one:
-        one.write_text('{"format": 1}', encoding="utf-8")
-        write_json(tmp_path / "a.json", {"format": 2})
+        one.write_text('{"format": 1, "seed": 0}', encoding="utf-8")
+        write_json(tmp_path / "a.json", {"format": 2, "seed": 0})
         assert one.is_file()
-    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"format": 1}'
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"format": 1, "seed": 0}'

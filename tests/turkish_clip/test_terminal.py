@@ -50,7 +50,7 @@ EVIL = "/a/\x1b[2J\x1b]0;x\x07\r\n=cmd\u202egnp.exe\x9b31m" + os.fsdecode(b"\xe7
 
 def test_control_characters_are_escaped_on_every_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     note(EVIL)
-    show_hits([Hit(EVIL, 0.5)], EVIL, "", as_json=False, left_out=LeftOut())
+    show_hits([Hit(EVIL, 0.5)], EVIL, str, as_json=False, left_out=LeftOut())
     for as_csv in (False, True):
         show_flags(
             [Path(EVIL)], [Flag(0.9, 0.3, EVIL, flagged=True)], [], as_json=False, as_csv=as_csv, left_out=LeftOut()
@@ -58,11 +58,11 @@ def test_control_characters_are_escaped_on_every_line(capsys: pytest.CaptureFixt
     shown = capsys.readouterr()
     assert all(letter.isprintable() or letter == "\n" for letter in shown.out + shown.err)
     assert r"\x1b[2J" in shown.err
-    show_hits([Hit(EVIL, 0.5)], "ağ", "", as_json=True, left_out=LeftOut())
+    show_hits([Hit(EVIL, 0.5)], "ağ", str, as_json=True, left_out=LeftOut())
     text = capsys.readouterr().out
     assert text.isascii()
     assert json.loads(text)["hits"][0]["path"] == EVIL
-    show_hits([Hit("ağaç.png", 0.5)], "ağ", "", as_json=True, left_out=LeftOut())
+    show_hits([Hit("ağaç.png", 0.5)], "ağ", str, as_json=True, left_out=LeftOut())
     assert '"query": "ağ"' in capsys.readouterr().out
     assert one_line(InputError(EVIL)).isprintable()
     page = write_sheet(tmp_path / "sheet.html", [Tile(tmp_path / "none.png", EVIL)], EVIL).read_text(encoding="utf-8")

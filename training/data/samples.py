@@ -11,6 +11,8 @@ from PIL import Image
 
 from training.data.image_files import resolve_image_path
 from training.data.lazy_images import LazyImage, MissingImage
+from training.run.source import SourceError
+from turkish_clip.errors import one_line
 from turkish_clip.images import OpenedImage, open_hashed, open_image
 
 SPLITS = ("", "train", "validation", "test")  # "": the source gives none
@@ -71,6 +73,33 @@ class SkippedSample:
     def as_json(self) -> str:
         """Returns the sample as a line of skipped.jsonl."""
         return json.dumps({"image_id": self.image_id, "path": self.path, "reason": self.reason}, ensure_ascii=False)
+
+    @classmethod
+    def from_lines(cls, lines: bytes, where: str) -> list[SkippedSample]:
+        """Returns the samples of what `as_json` wrote, one a line.
+
+        Args:
+            lines: in UTF-8.
+            where: what an error names as their place.
+
+        Raises:
+            SourceError: a line is damaged.
+        """
+        samples: list[SkippedSample] = []
+        try:
+            for line in lines.decode("utf-8").removesuffix("\n").split("\n") if lines else []:
+                values = json.loads(line)
+                if not isinstance(values, dict) or set(values) != {"image_id", "path", "reason"}:
+                    raise ValueError("other fields than image_id, path and reason")
+                if not all(isinstance(value, str) for value in values.values()):
+                    raise ValueError("a field that is no text")
+                samples.append(cls(**values))
+        except (ValueError, RecursionError) as error:
+            raise SourceError(
+                f"expected a skipped image in line {len(samples) + 1} of {where}, got {one_line(error)}; delete the "
+                "folder, and embed or import again"
+            ) from error
+        return samples
 
 
 @dataclass(frozen=True)

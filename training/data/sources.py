@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from array import array
 from collections import Counter
@@ -326,11 +325,12 @@ def write_skipped(path: Path, skipped: Iterable[SkippedSample]) -> None:
 
 
 def read_skipped(path: Path) -> list[SkippedSample]:
-    """Reads a skipped.jsonl; a missing file means no skipped samples."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8") as file:
-        return [SkippedSample(**json.loads(line)) for line in file]
+    """Reads a skipped.jsonl; a missing file means no skipped samples.
+
+    Raises:
+        SourceError: a line is damaged.
+    """
+    return SkippedSample.from_lines(path.read_bytes(), str(path)) if path.is_file() else []
 
 
 def hash_fraction(seed: int, image_id: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +110,25 @@ class Manifest:
     shards: list[Shard] = field(default_factory=list)
     text_shards: list[Shard] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Checks the numbers, which may come from a file of anybody; raises a ValueError."""
+        for name, value, low in (
+            ("dim", self.dim, 1),
+            ("shard_size", self.shard_size, 1),
+            ("batch_size", self.batch_size, 0),
+        ):
+            if value < low:
+                raise ValueError(f"{value} as {name!r}, not {low} or more")
+        for shards in (self.shards, self.text_shards):
+            names = [shard.file for shard in shards]
+            if len(set(names)) < len(names):
+                raise ValueError(f"the shard {max(names, key=names.count)} twice")
+            if any(shard.images < 0 for shard in shards):
+                raise ValueError("a shard of fewer than no images")
+        stored = sum(shard.images for shard in self.shards)
+        if self.images != stored:
+            raise ValueError(f"{self.images} images, and shards of {stored}")
+
     @property
     def maker(self) -> str:
         """The command that writes this folder."""
@@ -207,7 +225,7 @@ def skipped_in(folder: Path, shard: Shard) -> list[SkippedSample] | None:
     import pyarrow.parquet as pq
 
     lines = (pq.read_schema(folder / shard.file).metadata or {}).get(SKIPPED_KEY.encode())
-    return None if lines is None else [SkippedSample(**json.loads(line)) for line in lines.decode().splitlines()]
+    return None if lines is None else SkippedSample.from_lines(lines, str(folder / shard.file))
 
 
 def is_intact(folder: Path, shard: Shard) -> bool:

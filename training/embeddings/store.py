@@ -135,7 +135,8 @@ class TextEmbeddings:
                 )
         normalised = True
         for shard in manifest.text_shards:
-            vectors, path = _matrix(folder / shard.file, manifest.dim), folder / shard.file
+            path = folder / shard.file
+            vectors = _checked_matrix(path, shard, manifest)
             if not np.isfinite(vectors).all():
                 _check_finite(vectors, list(_names(folder, [shard], TEXTS)), path, manifest)
             normalised = normalised and is_unit(vectors)
@@ -203,11 +204,25 @@ def _checked_ids(folder: Path, shard: Shard, manifest: Manifest) -> list[str]:
     path = folder / shard.file
     if not is_intact(folder, shard):
         raise EmbeddingsError(f"expected {path} as written, got other bytes; run {manifest.maker} again")
-    vectors, image_ids = _matrix(path, manifest.dim), list(_names(folder, [shard], IMAGES))
+    vectors, image_ids = _checked_matrix(path, shard, manifest), list(_names(folder, [shard], IMAGES))
     _check_finite(vectors, image_ids, path, manifest)
     if manifest.normalised and not is_unit(vectors):
         raise EmbeddingsError(f"expected unit vectors in {folder}, as its manifest says, got other norms; embed again")
     return image_ids
+
+
+def _checked_matrix(path: Path, shard: Shard, manifest: Manifest) -> NDArray[np.floating]:
+    """Returns the vectors of a shard, after checking that they are as many and as wide as the manifest says."""
+    import pyarrow.parquet as pq
+
+    field = pq.read_schema(path).field("embedding").type
+    rows, width = pq.read_metadata(path).num_rows, getattr(field, "list_size", 0)
+    if (rows, width) != (shard.images, manifest.dim):
+        raise EmbeddingsError(
+            f"expected {shard.images} vectors of width {manifest.dim} in {path}, as {MANIFEST} says, got {rows} of "
+            f"width {width}; delete the folder and run {manifest.maker} again"
+        )
+    return _matrix(path, manifest.dim)
 
 
 def _check_finite(vectors: NDArray[np.floating], names: Sequence[str], path: Path, manifest: Manifest) -> None:

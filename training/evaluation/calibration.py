@@ -16,9 +16,9 @@ from training.data.sources import Captions
 from training.embeddings.store import ImageEmbeddings, deduplicate
 from training.pairs.dataset import without_skipped
 from training.run.config import EvaluateConfig
-from turkish_clip.dual_encoder import DEFAULT_TEMPERATURE
 from turkish_clip.metrics import Relevance, Vectors
 from turkish_clip.templates import PHOTOGRAPHS, fill
+from turkish_clip.text_side import DEFAULT_TEMPERATURE
 from turkish_clip.zero_shot import prompt_averages, softmax
 
 log = logging.getLogger("training")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from training.data.samples import Row
 from training.evaluation.corruptions import CORRUPTION_TITLES
-from training.evaluation.results import few_images
+from training.evaluation.results import FEW_FOUND, few_images
 from training.run.config import EvaluateConfig
 from turkish_clip.atomic import write_text
 from turkish_clip.images import ImageError
@@ -90,6 +90,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         size=CHART,
         corruptions={name: label for label, name in CORRUPTION_TITLES},
         directions=DIRECTIONS,
+        few_found=FEW_FOUND,
     )
     return path
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RESULTS = "results.json"
 FEW_IMAGES = 100  # of which figures say little
+FEW_FOUND = 10  # captions that were found before a change, of fewer of which the retention says nothing
 MEASURED = ("dataset", "split", "images", "captions", "text_to_image", "image_to_text")  # in a model's record, too
 # The options that decide which images of a source are its test images.
 SPLIT_OPTIONS = ("split_seed", "test_fraction", "validation_fraction")

@@ -120,6 +120,22 @@ def recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
     return failures
 
 
+def unlisted_data_licences(config: PublishConfig, record: RunRecord) -> list[str]:
+    """Returns a line for each licence of the data that is none of the Hub's, as most of a shop or an archive are.
+
+    Args:
+        config: gives the licences.
+        record: of the run.
+    """
+    lines = []
+    for terms in dict.fromkeys(licences(config, record)):
+        if terms and terms not in LICENCES:
+            near = near_licences(terms)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            lines.append(f"{terms!r} is no licence that the Hub lists{meant}: the card gives the data's as it stands")
+    return lines
+
+
 def license_failures(name: str) -> list[str]:
     """Returns the failed check of the licence of the weights, which has to be one that the Hub knows."""
     if not name:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from training.run.distributed import is_main_process, rank
 from training.run.provenance import GitState, Machine, git_state, library_versions, machine
 from turkish_clip.errors import InputError, printable
-from turkish_clip.ownership import check_replaceable
+from turkish_clip.ownership import ForeignFileError, check_replaceable
 from turkish_clip.records import ImageModel, read_record, write_record
 from turkish_clip.resolve import (
     MODEL_FOLDER,
@@ -199,7 +199,11 @@ def open_run(config: Any) -> Run:
     record = _record_if_any(folder)
     if record is None:
         run = Run(folder, False, settings)
-        check_outputs(folder, LOG)
+        if (folder / LOG).exists():  # a trainer's log looks the same whoever ran it
+            raise ForeignFileError(
+                f"expected a new run folder, got {folder}, which has {LOG} but no {RUN_RECORD}: no run of this project "
+                "wrote it; start another --run, or move it away"
+            )
         for output in (run.model, run.checkpoints):
             if output.exists() and not (output.is_dir() and not any(output.iterdir())):
                 raise RunError(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, MODEL_VARIABLE
 
 if TYPE_CHECKING:
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 
     from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.folders import LeftOut
+    from turkish_clip.metrics import Vectors
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import ImageIndex
+    from turkish_clip.search.tables import IndexMetadata
+    from turkish_clip.search.text_encoder import KeptTextEncoder, Precision
+    from turkish_clip.text_side import TextSide
     from turkish_clip.zero_shot import ImageClassifier
 
 log = logging.getLogger("turkish_clip")
@@ -71,6 +76,7 @@ def open_index(
     *,
     must_exist: bool = False,
     cluster: str | None = None,
+    words_only: bool = False,
 ) -> ImageIndex:
     """Opens the index of a folder; without a named model, with the models that the index was made with.
 
@@ -82,6 +88,7 @@ def open_index(
         device: a torch device; None takes the best that there is.
         must_exist: raise an error where there is no index yet.
         cluster: address of a Ray cluster that searches; None searches in this process.
+        words_only: whether the text side of the models is enough, which an ONNX text encoder is.
 
     Raises:
         ImageIndexError: there is none although it must exist, LanceDB is missing, it is of another image model, or it
@@ -93,7 +100,8 @@ def open_index(
     from turkish_clip.search.storage import ImageIndexError, is_uri
 
     uri = at or _index_of(str(folder))
-    metadata = ImageIndex.open(uri).metadata if is_uri(uri) or Path(uri).is_dir() else None
+    unloaded = ImageIndex.open(uri) if is_uri(uri) or Path(uri).is_dir() else None
+    metadata = unloaded.metadata if unloaded is not None else None
     if must_exist and metadata is None:
         if at is None and not is_uri(uri) and not Path(folder).is_dir():
             what = "is a file" if Path(folder).is_file() else "is not there"
@@ -111,8 +119,88 @@ def open_index(
         from turkish_clip.cluster import SearchCluster
 
         workers = SearchCluster(cluster)
+    if words_only and unloaded is not None and metadata is not None and device in (None, "cpu"):
+        words = _text_side_of(uri, metadata, model, image_model, revision, image_revision)
+        if words is not None:
+            return unloaded.opened_with(words) if workers is None else ImageIndex.open(uri, words, cluster=workers)
     encoder = load(model, image_model, device, revision=revision, image_revision=image_revision)
     return ImageIndex.open(uri, encoder, cluster=workers)
+
+
+def known_images(
+    paths: Sequence[Path], model: str | None, image_model: str | None, device: str | None, *, few_texts: bool
+) -> tuple[TextSide, Vectors] | None:
+    """Takes the vectors of images from the index of a folder above them, and what encodes words without the models.
+
+    Args:
+        paths: of the images.
+        model: as in `load`, and likewise image_model and device.
+        image_model: as in `load`.
+        device: as in `load`.
+        few_texts: as in `turkish_clip.search.text_encoder.kept_text_side`.
+
+    Returns:
+        The text side and the (n, dim) float32 unit vectors of the images; None if the models are to be loaded: there is
+        no such index, it is of another image model, has one of the images not as it is now, or keeps no text encoder.
+
+    Raises:
+        OnnxError: a named ONNX export does not open.
+        ImageIndexError: it is of another image model than the index.
+    """
+    from turkish_clip.search.storage import holds_index
+
+    above = {} if model is None or device not in (None, "cpu") else dict.fromkeys(paths[0].absolute().parents)
+    folder = next((path / INDEX_FOLDER for path in above if holds_index(path / INDEX_FOLDER)), None)
+    if folder is None or find_spec("lancedb") is None:
+        return None
+    from turkish_clip.search.index import ImageIndex
+
+    try:
+        index = ImageIndex.open(folder)
+        metadata, vectors = index.metadata, index.vectors_of(paths)
+    except InputError as error:
+        log.debug("%s", error)
+        return None
+    if metadata is None or vectors is None:
+        return None
+    words = _text_side_of(str(folder), metadata, model, image_model, None, None, few_texts=few_texts)
+    return None if words is None else (words, vectors)
+
+
+def _text_side_of(
+    uri: str,
+    metadata: IndexMetadata,
+    model: str | None,
+    image_model: str | None,
+    revision: str | None,
+    image_revision: str | None,
+    *,
+    few_texts: bool = True,
+) -> TextSide | None:
+    """Returns what encodes words without loading the models: a named ONNX export, or the one beside the index, if any.
+
+    Raises:
+        OnnxError: a named export does not open.
+        ImageIndexError: it is of another image model.
+    """
+    from turkish_clip.onnx.runtime import is_export
+    from turkish_clip.search.text_encoder import exported_text_side, kept_text_side
+
+    if model is None:
+        return None
+    weights = metadata.weights_sha256
+    if is_export(Path(model)):
+        image_name = metadata.image_model or metadata.model
+        return exported_text_side(Path(model), uri, weights, image_name, few_texts=few_texts)
+    return kept_text_side(
+        uri,
+        weights,
+        model,
+        image_model,
+        revision=revision,
+        image_revision=image_revision,
+        few_texts=few_texts,
+    )
 
 
 def _check_here(uri: str, option: str, model: str | None, revision: str | None) -> None:
@@ -136,6 +224,32 @@ def _check_here(uri: str, option: str, model: str | None, revision: str | None) 
             f"expected the model that the index in {uri} names on this machine, got {model}, which would be fetched "
             f"from the Hub; if that is the one, name it: {option} {model}"
         )
+
+
+def keep_text_encoder(images: ImageIndex, precision: Precision | None) -> KeptTextEncoder | None:
+    """Keeps the text encoder beside an index, as `turkish_clip.search.text_encoder` does; why it can't is a warning.
+
+    Args:
+        images: opened with the models.
+        precision: "float32", "int8" or "none"; None takes what the index has.
+    """
+    from turkish_clip.search import text_encoder
+
+    try:
+        return text_encoder.keep_text_encoder(images.uri, images.encoder, precision)
+    except (InputError, OSError) as error:
+        log.warning("no text encoder is kept beside %s: %s", images.uri, one_line(error))
+        return None
+
+
+def remember_model(images: ImageIndex) -> None:
+    """Remembers beside an index which models it was searched with, if they were loaded and those that it keeps."""
+    from turkish_clip.onnx.text_side import OnnxTextSide
+
+    if not isinstance(images.text_side, OnnxTextSide):
+        from turkish_clip.search import text_encoder
+
+        text_encoder.remember_model(images.uri, images.encoder)
 
 
 def check_index_place(folder: Path, at: str | None) -> None:
@@ -191,7 +305,7 @@ def classifier_of(
     examples: Path | None,
     templates: list[str],
     reject_below: float | None,
-    encoder: Callable[[], DualEncoder],
+    encoder: Callable[[], TextSide],
 ) -> ImageClassifier:
     """Builds a classifier by labels or by examples, after checking them, since loading the models takes seconds.
 
@@ -200,12 +314,13 @@ def classifier_of(
         examples: a folder with a subfolder of images per label, or None.
         templates: each with one {} for the label; empty takes `PHOTOGRAPHS`.
         reject_below: cosine below which an image has none of the labels; None gives every image one.
-        encoder: loads the models.
+        encoder: loads the models; for labels, their text side is enough.
 
     Raises:
         LabelError: fewer than two labels, a repeated one, or a template that does not fit.
         ExampleError: fewer than two subfolders, or one without an image that opens.
     """
+    from turkish_clip.dual_encoder import with_image_side
     from turkish_clip.few_shot import FewShotClassifier, examples_in
     from turkish_clip.templates import PHOTOGRAPHS
     from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels, prompts_of
@@ -214,7 +329,8 @@ def classifier_of(
     if examples is not None:
         images_of = examples_in(examples)
         prompts_of(list(images_of), used)
-        return FewShotClassifier.fit(encoder(), images_of, templates=used)
+        both = with_image_side(encoder(), "learn from images")
+        return FewShotClassifier.fit(both, images_of, templates=used)
     synonyms = parse_labels(labels or "")
     prompts_of(synonyms, used)
     return ZeroShotClassifier(encoder(), synonyms, templates=used, reject_below=reject_below)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,11 +22,19 @@ from turkish_clip.cli.arguments import (
     files_of,
     has_index,
     index_command,
+    keep_text_encoder,
+    known_images,
     lines_of,
     load,
     open_index,
+    remember_model,
 )
 from turkish_clip.errors import InputError
+
+if TYPE_CHECKING:
+    from turkish_clip.text_side import TextSide
+
+FEW_TEXTS = 16  # with more, a text encoder is quicker that takes longer to open
 
 
 def index(
@@ -58,6 +66,14 @@ def index(
             show_default="those that the index remembers",
         ),
     ] = None,
+    text_encoder: Annotated[
+        Literal["float32", "int8", "none"] | None,
+        typer.Option(
+            help="text encoder to keep beside the index, for quick searches without torch (extra onnx): exact, smaller "
+            "with slightly other scores, or none; the index remembers it",
+            show_default="what the index has, else float32",
+        ),
+    ] = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -78,7 +94,7 @@ def index(
         added = images.add(
             folder, workers=workers, prune=prune, queries=texts, verify=verify, exclude=exclude, progress=advance
         )
-    output.show_added(added, images.uri, json)
+    output.show_added(added, images.uri, keep_text_encoder(images, text_encoder), json)
     _leave(bool(added.skipped) or not added.images)
 
 
@@ -114,10 +130,15 @@ def search(
     if bool(words.strip()) == (image is not None):
         got = "both" if image is not None else "an empty text"
         raise InputError(f"expected words or --image, got {got}; write: turkish-clip search FOLDER 'kar'")
-    images = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster)
+    images = open_index(
+        folder, at, model, image_model, device, must_exist=True, cluster=cluster, words_only=image is None
+    )
     hits = images.search(image or words, k, where=where, corrected=not by_cosine)
-    output.show_hits(hits, str(image or words), index_command(folder, at, images.folders()), json, images.left_out())
+    output.show_hits(
+        hits, str(image or words), lambda: index_command(folder, at, images.folders()), json, images.left_out()
+    )
     output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else words)
+    remember_model(images)
 
 
 def classify(
@@ -157,14 +178,24 @@ def classify(
     if examples is not None and reject_below is not None:
         raise InputError("expected --reject-below with --labels, got it with --examples; leave it out")
     paths, skipped, passed_over = files_of(images)
-    classifier = classifier_of(labels, examples, template or [], reject_below, lambda: load(model, image_model, device))
+    known = None if examples is not None else known_images(paths, model, image_model, device, few_texts=False)
+    classifier = classifier_of(
+        labels,
+        examples,
+        template or [],
+        reject_below,
+        lambda: known[0] if known is not None else load(model, image_model, device),
+    )
     left_out = output.reasons_of(skipped) + [(error.name, error.reason) for error in classifier.skipped]
     temperature = classifier.encoder.temperature_info if examples is None else {}
     if not json and temperature.get("temperature_is_fitted") is False:
         output.note(f"probabilities with the default temperature {temperature['temperature']}: none was fitted")
     with output.progress("classifying", quiet=json) as advance:
         found = []
-        for result in classifier.classify_each(paths, workers=workers):
+        images_of = (
+            classifier.classify_each(paths, workers=workers) if known is None else classifier.classify_vectors(known[1])
+        )
+        for result in images_of:
             found.append(result)
             advance(len(found), len(paths))
     output.show_classes(paths, found, left_out, temperature, json, passed_over)
@@ -198,10 +229,15 @@ def compare(
         got = "an empty one" if compared else f"none in {texts}"
         raise InputError(f"expected texts to compare with, got {got}; add -t 'karda bir ev' or --texts FILE")
     paths, skipped, passed_over = files_of(images)
-    encoder = load(model, image_model, device)
-    text_vectors = encoder.encode_texts(compared)
-    batches = encoder.embed_images(paths)
-    rows = list(map_in_order(batches, lambda vectors: list(vectors @ text_vectors.T), lambda error: error))
+    known = known_images(paths, model, image_model, device, few_texts=len(compared) <= FEW_TEXTS)
+    if known is not None:
+        encoder, vectors = known
+        rows: list[Any] = list(vectors @ encoder.encode_texts(compared).T)
+    else:
+        loaded = load(model, image_model, device)
+        text_vectors = loaded.encode_texts(compared)
+        batches = loaded.embed_images(paths)
+        rows = list(map_in_order(batches, lambda vectors: list(vectors @ text_vectors.T), lambda error: error))
     errors = {str(path): row.reason for path, row in zip(paths, rows) if isinstance(row, ImageError)}
     errors.update(output.reasons_of(skipped))
     scores = {str(path): row.tolist() for path, row in zip(paths, rows) if not isinstance(row, ImageError)}
@@ -255,10 +291,10 @@ def filter_images(
     images, update = None, ""
     skipped: list[SkippedFile] = []
     if at is not None or has_index(folder):
-        images = open_index(folder, at, model, image_model, device, must_exist=True)
+        images = open_index(folder, at, model, image_model, device, must_exist=True, words_only=True)
     elif not Path(folder).exists():
         raise InputError(f"expected images or an index, got {folder}, which is not there; check the path")
-    encoder = images.encoder if images is not None else load(model, image_model, device)
+    encoder: TextSide = images.text_side if images is not None else load(model, image_model, device)
     image_filter = ImageFilter(
         encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold, min_probability=min_probability
     )
@@ -278,6 +314,8 @@ def filter_images(
     image_filter.warn_of_none(flags)
     output.show_flags(paths, flags, skipped, json, csv, passed_over, update)
     output.write_sheet(sheet, output.tiles_of_flags(flagged_first(paths, flags)), ", ".join(prompt))
+    if images is not None:
+        remember_model(images)
     _leave(bool(skipped) or any(flag.error is not None for flag in flags))
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from turkish_clip.onnx.export import Exported
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import Hit
+    from turkish_clip.search.text_encoder import KeptTextEncoder
     from turkish_clip.search.update import UpdateSummary
     from turkish_clip.verify import Check
     from turkish_clip.zero_shot import Classification
@@ -111,21 +112,25 @@ def note_not_indexed(left_out: LeftOut) -> None:
         note(f"not in the index: {left_out.not_read_line()}")
 
 
-def show_added(added: UpdateSummary, uri: str, as_json: bool) -> None:
+def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_json: bool) -> None:
     """Prints what an update of an index did.
 
     Args:
         added: what `ImageIndex.add` returned.
         uri: place of the index.
+        kept: the text encoder beside it; None without one.
         as_json: print one JSON object instead of text.
     """
     if as_json:
-        _print_json({**asdict(added), "index": uri})
+        beside = None if kept is None else {name: getattr(kept, name) for name in ("folder", "precision", "bytes")}
+        _print_json({**asdict(added), "text_encoder": beside, "index": uri})
         return
     _print_line(
         f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
+    if kept is not None:
+        _print_line(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
     if added.checked is not None:
         _print_line(f"{added.checked} images checked, {len(added.mended)} of them mended")
         for path in added.mended:
@@ -163,13 +168,13 @@ def _number_of(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def show_hits(hits: Sequence[Hit], query: str, update: str, as_json: bool, left_out: LeftOut) -> None:
+def show_hits(hits: Sequence[Hit], query: str, update: Callable[[], str], as_json: bool, left_out: LeftOut) -> None:
     """Prints the images that a search found.
 
     Args:
         hits: the best first.
         query: the words, or the path of the image.
-        update: the command that updates the index.
+        update: returns the command that updates the index.
         as_json: print one JSON object instead of text.
         left_out: of the folders, when they were indexed.
     """
@@ -186,7 +191,7 @@ def show_hits(hits: Sequence[Hit], query: str, update: str, as_json: bool, left_
         note("no image meets the condition")
     gone = sum(not hit.is_there for hit in hits)
     if gone:
-        note(f"{gone} of them not there now; {update} removes what is gone")
+        note(f"{gone} of them not there now; {update()} removes what is gone")
 
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
@@ -212,19 +217,21 @@ def show_classes(
         as_json: print one JSON object instead of text.
         left_out: of the folders.
     """
+    unread = [(str(path), result.error.reason) for path, result in zip(paths, found) if result.error]
     if as_json:
         rows = [
             {
                 "path": str(path),
                 "label": result.label,
-                "probability": result.probability,
-                "score": result.score,
+                "probability": None if result.error else result.probability,
+                "score": None if result.error else result.score,
                 "probabilities": result.probabilities,
                 "error": result.error.reason if result.error else None,
             }
             for path, result in zip(paths, found)
         ]
-        _print_json({"images": rows, "skipped": _as_records(skipped), "left_out": asdict(left_out), **temperature})
+        not_read = _as_records([*unread, *skipped])
+        _print_json({"images": rows, "skipped": not_read, "left_out": asdict(left_out), **temperature})
         return
     note_left_out(left_out)
     for path, result in zip(paths, found):
@@ -232,7 +239,6 @@ def show_classes(
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
             listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
             _print_line(f"{result.label or 'none of these':<24}{path}  ({listed})")
-    unread = [(str(path), result.error.reason) for path, result in zip(paths, found) if result.error]
     _show_skipped([*unread, *skipped])
 
 

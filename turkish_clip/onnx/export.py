@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 
 from turkish_clip.atomic import atomic_folder, write_json
-from turkish_clip.dual_encoder import image_side_of, weights_sha256
-from turkish_clip.encoder import load_model, prompt_of
+from turkish_clip.dual_encoder import DualEncoder, image_side_of, weights_sha256
+from turkish_clip.encoder import load_model, prompt_of, query_prompt
 from turkish_clip.errors import missing_library
-from turkish_clip.metrics import unit
+from turkish_clip.metrics import Vectors, unit
 from turkish_clip.onnx.graph import write_graph
 from turkish_clip.onnx.runtime import (
     FORMAT,
@@ -34,6 +36,7 @@ from turkish_clip.records import ImageModel, read_record
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, ModelSpec, resolve_models
 from turkish_clip.verify import GOLDEN_TEXTS, TEXT_TOLERANCE, encode_each
 
+LIBRARIES = ("onnx", "onnxscript", "onnxruntime")  # that writing needs
 FILES = re.compile(rf"{re.escape(GRAPH)}(\.data)?|{re.escape(TOKENIZER)}|{re.escape(RECORD)}")  # of an export
 LEAST_COSINE = 0.95  # between golden vectors of an int8 graph and of its model; small BERTs reach 0.999 and more
 
@@ -81,7 +84,7 @@ def export_onnx(
         NoModelError: no model is named.
         UnreachableError: the model is no folder, and the Hub does not answer.
     """
-    for library in ("onnx", "onnxscript", "onnxruntime"):
+    for library in LIBRARIES:
         if find_spec(library) is None:
             raise OnnxError(missing_library(library, "onnx"))
     spec = resolve_models(model, image_model, revision)
@@ -91,7 +94,7 @@ def export_onnx(
     _check_same_kind(target, precision)
 
     whole = load_model(spec.text, revision=spec.revision, device="cpu")
-    text = _text_side(whole, spec.text)
+    text = _text_side(whole, spec.text, prompt_of(whole))
     explicit = bool(image_model or os.environ.get(IMAGE_MODEL_VARIABLE))
     record = {
         "format": FORMAT,
@@ -105,14 +108,64 @@ def export_onnx(
     if spec.record is not None and spec.record.temperature is not None:
         record["temperature"] = spec.record.temperature
 
+    own = unit(encode_each(whole, GOLDEN_TEXTS))
     with atomic_folder(target, RECORD, FILES) as partial:
-        write_graph(text, partial / GRAPH, int8=int8)
-        write_tokenizer(text, partial / TOKENIZER)
-        write_json(partial / RECORD, record)
-        cosine, difference = compare(whole, partial)
-        _check_same(cosine, difference, int8=int8)
-        size = sum(path.stat().st_size for path in partial.iterdir())
-    return Exported(target, record, size, cosine, difference)
+        written = _write(text, partial, record, own)
+    return replace(written, folder=target)
+
+
+def export_loaded(encoder: DualEncoder, folder: Path, *, int8: bool = False) -> Exported:
+    """Exports the text side of a loaded dual encoder, atomically, to give the vectors of its `encode_texts`.
+
+    Args:
+        encoder: which stays as it is.
+        folder: where to write; an older export there is replaced.
+        int8: as in `export_onnx`.
+
+    Raises:
+        OnnxError: as in `export_onnx`.
+        ForeignFileError: the folder holds something else.
+    """
+    prompt = query_prompt(encoder.text) or ""
+    text = _text_side(encoder.text, encoder.text_name, prompt)
+    record = {
+        "format": FORMAT,
+        "model": _shown(encoder.text_name),
+        "revision": encoder.spec.revision,
+        "precision": "int8" if int8 else "float32",
+        **about(text),
+        "weights_sha256": encoder.text_weights_sha256,
+        "prompt": prompt,
+        "image_model": _image_model(encoder.image_name, encoder.spec.image_revision, encoder.image_weights_sha256),
+    }
+    if encoder.temperature_is_fitted:
+        record["temperature"] = encoder.temperature
+    own = np.concatenate([encoder.encode_texts([golden], warn=False) for golden in GOLDEN_TEXTS])
+    with atomic_folder(folder, RECORD, FILES) as partial:
+        written = _write(text, partial, record, own, mapped=True)
+    return replace(written, folder=folder)
+
+
+def _write(
+    text: SentenceTransformer, folder: Path, record: dict[str, Any], own: Vectors, *, mapped: bool = False
+) -> Exported:
+    """Writes the files of an export, and compares it with its model.
+
+    Args:
+        text: of `_text_side`.
+        folder: where to write.
+        record: the content of the record.
+        own: the model's unit vectors of the golden sentences.
+        mapped: as in `write_graph`.
+    """
+    int8 = record["precision"] == "int8"
+    write_graph(text, folder / GRAPH, int8=int8, mapped=mapped)
+    write_tokenizer(text, folder / TOKENIZER)
+    write_json(folder / RECORD, record)
+    cosine, difference = compare(own, folder)
+    _check_same(cosine, difference, int8=int8)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    return Exported(folder, record, size, cosine, difference)
 
 
 def _check_same_kind(target: Path, precision: str) -> None:
@@ -144,7 +197,7 @@ def _default_folder(model: str, *, int8: bool) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _text_side(model: SentenceTransformer, name: str) -> SentenceTransformer:
+def _text_side(model: SentenceTransformer, name: str, prompt: str) -> SentenceTransformer:
     """Returns the modules for texts as a model in float32 that ends with normalisation.
 
     Raises:
@@ -158,13 +211,15 @@ def _text_side(model: SentenceTransformer, name: str) -> SentenceTransformer:
             f"expected a text encoder such as a BERT, or a pair with one, got {name}, which begins with "
             f"{type(first).__name__} for {' and '.join(map(str, model.modalities))}; export the text encoder"
         )
-    if prompt_of(model) and not all(getattr(module, "include_prompt", True) for module in modules):
+    if prompt and not all(getattr(module, "include_prompt", True) for module in modules):
         raise OnnxError(
-            f"expected pooling that includes the prompt, got {name}, which leaves {prompt_of(model)!r} out; export a "
+            f"expected pooling that includes the prompt, got {name}, which leaves {prompt!r} out; export a "
             'text encoder with "include_prompt": true in the config.json of its pooling'
         )
     if not isinstance(modules[-1], Normalize):
         modules.append(Normalize())
+    if any(weights.device.type != "cpu" or weights.dtype != torch.float32 for weights in model.parameters()):
+        modules = copy.deepcopy(modules)  # the model itself stays where it is, and as it is
     return SentenceTransformer(modules=modules, device="cpu").float().eval()
 
 
@@ -234,14 +289,13 @@ def write_tokenizer(text: SentenceTransformer, path: Path) -> None:
     tokenizer.save(str(path))
 
 
-def compare(model: SentenceTransformer, folder: Path) -> tuple[float, float]:
+def compare(own: Vectors, folder: Path) -> tuple[float, float]:
     """Returns the least cosine and the largest difference of a component between golden vectors of model and export.
 
     Args:
-        model: what was exported.
+        own: the model's unit vectors of the golden sentences.
         folder: the export.
     """
-    own = unit(encode_each(model, GOLDEN_TEXTS))
     exported = OnnxTextEncoder(folder).encode(GOLDEN_TEXTS, warn=False)
     return float((own * exported).sum(axis=1).min()), float(np.abs(own - exported).max())
 

@@ -40,13 +40,15 @@ class _Graph(torch.nn.Module):
         return vectors
 
 
-def write_graph(text: SentenceTransformer, path: Path, *, int8: bool) -> None:
+def write_graph(text: SentenceTransformer, path: Path, *, int8: bool, mapped: bool = False) -> None:
     """Writes a graph from int64 token ids and mask, (n, length) of any size, to (n, dim) float32 unit vectors.
 
     Args:
         text: a text encoder that ends with normalisation, in float32.
         path: the file; weights of more than `LARGEST_FILE` bytes go into a second one beside it.
         int8: store layers and large embedding tables in 8 bits.
+        mapped: put weights in float32 into a second file whatever their size: onnxruntime maps it into memory, where it
+            would copy what is in the graph.
 
     Raises:
         OnnxError: torch, onnx or onnxruntime can't express the model.
@@ -61,8 +63,8 @@ def write_graph(text: SentenceTransformer, path: Path, *, int8: bool) -> None:
                 _store_tables_in_int8(graph)
                 _store_layers_in_int8(graph, path)
             else:
-                large = sum(weights.nbytes for weights in text.parameters()) > LARGEST_FILE
-                onnx.save_model(graph, path, save_as_external_data=large, location=f"{GRAPH}.data")
+                apart = mapped or sum(weights.nbytes for weights in text.parameters()) > LARGEST_FILE
+                onnx.save_model(graph, path, save_as_external_data=apart, location=f"{GRAPH}.data")
     except OSError:
         raise
     except Exception as error:  # each of the three libraries raises its own types

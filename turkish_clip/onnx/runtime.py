@@ -24,6 +24,7 @@ FORMAT = 2  # 1 had no prompt
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
 PRECISIONS = ("float32", "int8")
 CPU = "CPUExecutionProvider"
+NOT_PACKED = "session.disable_prepacking"  # weights are not copied in the order in which the processor reads fastest
 ERRORS_ALONE = 3  # log level of onnxruntime: at 2 it warns of processors and graphics cards that it did not find
 
 
@@ -81,6 +82,8 @@ class OnnxTextEncoder:
         folder: the export: model.onnx, tokenizer.json and turkish_clip_onnx.json.
         threads: number of threads that compute, at least 1; None takes all cores of the machine.
         providers: execution providers of onnxruntime in order of preference; None takes the processor.
+        for_few_texts: open it in a fraction of the time, to encode more slowly: with one thread if `threads` is None,
+            and with the weights as they lie in the file.
 
     Attributes:
         dim: width of the vectors.
@@ -88,6 +91,8 @@ class OnnxTextEncoder:
         precision: "float32" or "int8".
         prompt: what `encode` puts before each text; empty for nothing.
         image_model: the image model that it belongs to; None if none was recorded.
+        weights_sha256: hash of the weights of the text encoder that was exported.
+        temperature: of zero-shot probabilities; None if none was fitted.
 
     Raises:
         OnnxError: onnxruntime or tokenizers is not installed, the folder does not exist, is not an export or is
@@ -95,7 +100,12 @@ class OnnxTextEncoder:
     """
 
     def __init__(
-        self, folder: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None
+        self,
+        folder: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        for_few_texts: bool = False,
     ) -> None:
         record = _read_record(Path(folder))
         self.folder = Path(folder)
@@ -104,11 +114,13 @@ class OnnxTextEncoder:
         self.precision = record.precision
         self.prompt = record.prompt
         self.image_model = record.image_model
+        self.weights_sha256 = record.weights_sha256
+        self.temperature = record.temperature
         self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
         self._reader = TextReader(
             self._tokenizer, record.max_tokens, record.prompt, cuts_right=_cuts_right(self._tokenizer)
         )
-        self._session = _open_graph(self.folder / GRAPH, threads, providers)
+        self._session = _open_graph(self.folder / GRAPH, threads, providers, for_few_texts=for_few_texts)
         self._check_width(self._session.get_outputs()[0].shape[-1])
 
     def cautions(self, texts: Iterable[str]) -> list[Caution]:
@@ -202,7 +214,7 @@ def _cuts_right(tokenizer: Any) -> bool:
     return bool((tokenizer.truncation or {}).get("direction", "right") == "right")
 
 
-def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None) -> Any:
+def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None, *, for_few_texts: bool) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -217,7 +229,9 @@ def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None
         raise OnnxError(f"expected at least 1 thread, got {threads}; leave it out for all cores")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ALONE
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or int(for_few_texts)
+    if for_few_texts:
+        options.add_session_config_entry(NOT_PACKED, "1")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:  # the only common base of onnxruntime's errors

@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from turkish_clip.bank import TextBank
-from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.dual_encoder import DualEncoder, with_image_side
 from turkish_clip.folders import LeftOut
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.preprocessing import other_processor
-from turkish_clip.search.files import SkippedFile
+from turkish_clip.resolve import absolute
+from turkish_clip.search.files import SkippedFile, scan
 from turkish_clip.search.storage import ImageIndexError, exclusive_write
 from turkish_clip.search.tables import ImageTables, IndexMetadata
 from turkish_clip.search.update import IndexUpdater, UpdateSummary
+from turkish_clip.text_side import TextSide
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
@@ -65,7 +67,7 @@ class ImageIndex:
     >>> index.search("karda oynayan iki köpek", k=5)  # doctest: +SKIP
     """
 
-    def __init__(self, tables: ImageTables, encoder: DualEncoder | None, uri: str) -> None:
+    def __init__(self, tables: ImageTables, encoder: TextSide | None, uri: str) -> None:
         self._tables = tables
         self._encoder = encoder
         self.uri = uri
@@ -74,13 +76,14 @@ class ImageIndex:
 
     @classmethod
     def open(
-        cls, uri: str | Path, encoder: DualEncoder | None = None, *, cluster: SearchCluster | None = None
+        cls, uri: str | Path, encoder: TextSide | None = None, *, cluster: SearchCluster | None = None
     ) -> ImageIndex:
         """Opens an index, which need not exist yet.
 
         Args:
             uri: a folder, or an address on object storage such as s3://bucket/photos.
-            encoder: needed to add images, and to search by words or by an image.
+            encoder: a `DualEncoder`, needed to add images and to search by an image; to search by words, its text side
+                is enough, such as an `OnnxTextSide`.
             cluster: Ray workers that each search a part of the table, which must be on object storage or on a disk
                 that they share; None searches in this process.
 
@@ -92,6 +95,15 @@ class ImageIndex:
             _check_model(index.metadata, encoder, str(uri))
         return index
 
+    def opened_with(self, encoder: TextSide) -> ImageIndex:
+        """Returns this index as `open` would with an encoder, without opening its tables again.
+
+        Raises:
+            ImageIndexError: the index is of another image model.
+        """
+        _check_model(self.metadata, encoder, self.uri)
+        return ImageIndex(self._tables, encoder, self.uri)
+
     @property
     def metadata(self) -> IndexMetadata | None:
         """The models of the index; None if it is new."""
@@ -101,6 +113,11 @@ class ImageIndex:
     def encoder(self) -> DualEncoder:
         """The dual encoder that the index was opened with."""
         return self._need_encoder("embed")
+
+    @property
+    def text_side(self) -> TextSide:
+        """The dual encoder, or its text side alone, that the index was opened with."""
+        return self._need_text_side("search by words")
 
     def __len__(self) -> int:
         """Returns the number of distinct images."""
@@ -192,13 +209,13 @@ class ImageIndex:
                 read or is of another image model, or it was opened without a model.
             ImageError: the query's image does not open.
         """
-        encoder = self._need_encoder("search by words or images")
+        encoder = self._need_text_side("search by words or images")
         metadata = self.metadata
         _check_model(metadata, encoder, self.uri)  # it may have been deleted and made anew since it was opened
         weight = self._weight(metadata, encoder) if corrected and isinstance(query, str) else 0.0
         return self._nearest(self.vector_of(query), k, where, exact, weight)
 
-    def _weight(self, metadata: IndexMetadata | None, encoder: DualEncoder) -> float:
+    def _weight(self, metadata: IndexMetadata | None, encoder: TextSide) -> float:
         """Returns the weight of hub scores for the words of a text encoder; 0, after a warning, for another one's."""
         correction = metadata.correction if metadata is not None else None
         if correction is None:
@@ -211,15 +228,15 @@ class ImageIndex:
                 "%s corrects hubs for another text encoder than %s: words are ordered by cosine alone; to correct for "
                 "this one, run turkish-clip index with it",
                 self.uri,
-                encoder.spec.text,
+                encoder.text_name,
             )
         return 0.0
 
     def vector_of(self, query: str | ImageLike) -> Vectors:
         """Returns the (dim,) float32 unit vector of words (a str) or of an image (anything else)."""
-        encoder = self._need_encoder("search by words or images")
         if isinstance(query, str):
-            return np.asarray(encoder.encode_texts([query])[0])
+            return np.asarray(self._need_text_side("search by words or images").encode_texts([query])[0])
+        encoder = self._need_encoder("search by words or images")
         self._compare_processor(self.metadata)
         batch = next(encoder.embed_images([query], workers=1))
         for error in batch.errors.values():
@@ -273,6 +290,16 @@ class ImageIndex:
         """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""
         return self._tables.vectors()
 
+    def vectors_of(self, paths: Sequence[str | Path]) -> Vectors | None:
+        """Returns the (n, dim) float32 unit vectors of n files; None if one of them is not indexed as it is now."""
+        files = [os.path.normpath(Path(path).absolute()) for path in paths]
+        known = self._tables.files(sorted(set(files)))
+        if len(scan(files, known).unchanged) < len(set(files)):
+            return None
+        vectors = self._tables.vectors_of(sorted({known[file].content for file in files}))
+        found = [vectors[known[file].content] for file in files if known[file].content in vectors]
+        return np.stack(found) if found and len(found) == len(files) else None
+
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Removes files from the index (never from the disk); returns how many were in it.
 
@@ -315,19 +342,22 @@ class ImageIndex:
                 return Path(path)
         return None
 
-    def _need_encoder(self, to_do: str) -> DualEncoder:
+    def _need_text_side(self, to_do: str) -> TextSide:
         if self._encoder is None:
             raise ImageIndexError(f"expected a model to {to_do}, got none; open the index with load_dual_encoder(...)")
         return self._encoder
+
+    def _need_encoder(self, to_do: str) -> DualEncoder:
+        return with_image_side(self._need_text_side(to_do), to_do)
 
 
 def _metadata_of(encoder: DualEncoder) -> IndexMetadata:
     """Returns what an index records of a dual encoder."""
     spec = encoder.spec
     return IndexMetadata(
-        model=_absolute(spec.text),
+        model=absolute(spec.text),
         revision=spec.revision,
-        image_model=_absolute(spec.image),
+        image_model=absolute(spec.image),
         image_revision=spec.image_revision,
         weights_sha256=encoder.image_weights_sha256,
         dim=encoder.dim,
@@ -335,12 +365,7 @@ def _metadata_of(encoder: DualEncoder) -> IndexMetadata:
     )
 
 
-def _absolute(name: str) -> str:
-    """Returns a model's name, a folder as its absolute path."""
-    return str(Path(name).resolve()) if name and Path(name).is_dir() else name
-
-
-def _check_model(metadata: IndexMetadata | None, encoder: DualEncoder, uri: str) -> None:
+def _check_model(metadata: IndexMetadata | None, encoder: TextSide, uri: str) -> None:
     """Raises an ImageIndexError if an index is of another image model; a new one is of none."""
     if metadata is not None and metadata.weights_sha256 != encoder.image_weights_sha256:
         raise ImageIndexError(

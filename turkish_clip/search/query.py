@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from turkish_clip.metrics import unit
 from turkish_clip.search.correction import widened_query
+from turkish_clip.search.native import NativeTables, result_of
 from turkish_clip.search.storage import storage_errors
 
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ CANDIDATES, REFINE = 20, 2
 PROBES, PARTITIONS_PER_PROBE = 20, 4
 ALL_PROBES = 1_000_000  # more than there are partitions
 FOUND = ["path", "also_at"]  # the columns of a result
+COLUMNS = [*FOUND, "vector", "_distance"]  # those of a candidate
 
 
 class NearestImages:
@@ -34,9 +33,10 @@ class NearestImages:
     which takes one of five milliseconds (training/LOG.md).
     """
 
-    def __init__(self, uri: str, name: str) -> None:
+    def __init__(self, uri: str, name: str, native: NativeTables | None = None) -> None:
         self._uri = uri
         self._name = name
+        self._native = native
         self._table: Any = None
 
     def find(
@@ -51,23 +51,40 @@ class NearestImages:
             exact: compare with every vector, as is done under a condition too.
             weight: of an image's hub score, which is taken off its cosine.
         """
-        return list(_result_of(self._find(vector, k, where, exact, weight)))
+        query, every = widened_query(vector, weight), bool(exact or where)
+        # Of the few rows that meet a condition, the probed partitions might hold too few; for the others, LanceDB's own
+        # re-ranking reads the vectors first and the other columns afterwards, which takes longer.
+        limit = k if every else k * _refine_factor(k)
+        find = self._find if self._native is None else self._find_native
+        found = find(query, limit, where, every)
+        return [] if found is None else _reranked(found, vector, k, weight)
 
-    async def _find(
-        self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float
-    ) -> list[dict[str, Any]]:
+    def _find_native(self, query: Vectors, limit: int, where: str | None, every: bool) -> Any:
+        with storage_errors(self._uri, "read"):
+            table = self._latest_native()
+        if table is None:
+            return None
+        return table.nearest(query, limit, where, None if every else _probes(table.count_rows()), COLUMNS, METRIC)
+
+    def _latest_native(self) -> Any:
+        if self._table is not None:
+            self._table.checkout_latest()
+        elif self._native is not None and self._native.has(self._name):
+            self._table = self._native.open(self._name)
+        return self._table
+
+    def _find(self, query: Vectors, limit: int, where: str | None, every: bool) -> Any:
+        return result_of(self._found(query, limit, where, every))
+
+    async def _found(self, query: Vectors, limit: int, where: str | None, every: bool) -> Any:
         with storage_errors(self._uri, "read"):
             table = await self._latest()
         if table is None:
-            return []
-        query = table.query().nearest_to(widened_query(vector, weight)).column("vector").distance_type(METRIC)
-        query = (query.where(where) if where else query).select([*FOUND, "vector", "_distance"])
-        if exact or where:
-            # Of the few rows that meet a condition, the probed partitions might hold too few.
-            return _reranked(await query.bypass_vector_index().limit(k).to_arrow(), vector, k, weight)
-        # LanceDB's own re-ranking reads the vectors first and the other columns afterwards, which takes longer.
-        query = query.nprobes(_probes(await table.count_rows()))
-        return _reranked(await query.limit(k * _refine_factor(k)).to_arrow(), vector, k, weight)
+            return None
+        search = table.query().nearest_to(query).column("vector").distance_type(METRIC)
+        search = (search.where(where) if where else search).select(COLUMNS)
+        search = search.bypass_vector_index() if every else search.nprobes(_probes(await table.count_rows()))
+        return await search.limit(limit).to_arrow()
 
     async def _latest(self) -> Any:
         if self._table is not None:
@@ -101,8 +118,18 @@ def nearest_on(
 
 def vectors_of(rows: Any) -> Vectors:
     """Returns the (n, width) float32 stored vectors of a pyarrow table of at least one row."""
-    flat = np.concatenate([chunk.flatten().to_numpy() for chunk in rows["vector"].chunks])
-    return np.asarray(flat.reshape(len(rows), -1))
+    return np.concatenate([_matrix_of(chunk) for chunk in rows["vector"].chunks])
+
+
+def _matrix_of(lists: Any) -> Vectors:
+    """Returns the rows of a pyarrow array of lists of one width, without nulls.
+
+    Its own `flatten` imports pyarrow.compute, and `to_numpy` pandas.
+    """
+    width, numbers = lists.type.list_size, lists.values
+    start = numbers.offset + lists.offset * width
+    flat = np.frombuffer(numbers.buffers()[1], numbers.type.to_pandas_dtype())
+    return np.asarray(flat[start : start + len(lists) * width].reshape(-1, width))
 
 
 def _reranked(rows: Any, vector: Vectors, k: int, weight: float) -> list[dict[str, Any]]:
@@ -131,33 +158,3 @@ def _probes(rows: int) -> int:
 def _refine_factor(k: int) -> int:
     """Returns how many candidates there are for each of the k results."""
     return max(REFINE, -(-CANDIDATES // k))
-
-
-def _result_of(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine and returns its result."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        runs_here = False
-    else:
-        runs_here = True
-    if not runs_here:
-        return _run(coroutine)
-    thread = ThreadPoolExecutor(1)  # a notebook's thread already runs a loop
-    try:
-        return thread.submit(_run, coroutine).result()
-    finally:
-        thread.shutdown(wait=False)
-
-
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine in a new loop; asyncio.run takes twice as long and unsets the thread's own loop."""
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(coroutine)
-    try:
-        return loop.run_until_complete(task)
-    finally:
-        if not task.done():  # interrupted
-            task.cancel()
-            loop.run_until_complete(asyncio.wait([task]))
-        loop.close()

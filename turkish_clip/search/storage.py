@@ -15,6 +15,7 @@ from turkish_clip.folders import holds_table_files_only
 
 log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
+TEXT_ENCODER = "text-encoder"  # begins the names of what `turkish_clip.search.text_encoder` keeps in an index
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 # The tables of an index, and bytes in their manifests that those of others lack: a key of their metadata, or a column.
 MARKS = {"images": b"turkish_clip", "files": b"mtime_ns", "bank": b"turkish_clip", "pictures": b"turkish_clip"}
@@ -227,7 +228,7 @@ def _no_place(uri: str, error: OSError) -> ImageIndexError:
 def _check_no_other_files(folder: Path) -> None:
     """Raises an ImageIndexError if a folder holds other files and no index, or a table that is not ours."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    others = [name for name in names if name != LOCK]
+    others = [name for name in names if name != LOCK and not name.startswith(TEXT_ENCODER)]
     if others and not holds_index(folder):
         raise ImageIndexError(
             f"expected an index or an empty folder, got {folder}, which holds {others[0]!r}; name a new folder"

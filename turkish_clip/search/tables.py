@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +23,7 @@ from turkish_clip.metrics import hub_scores
 from turkish_clip.records import as_json, from_json
 from turkish_clip.search.correction import Correction, stored_width, widened
 from turkish_clip.search.files import Collection, File, examined
+from turkish_clip.search.native import NativeTable, NativeTables
 from turkish_clip.search.query import (
     FOUND,
     METRIC,
@@ -95,12 +98,13 @@ class IndexMetadata:
 class ImageTables:
     """Reads and writes the tables of an index, and sees what other processes have written since it was opened."""
 
-    def __init__(self, connection: Any, uri: str, cluster: SearchCluster | None = None) -> None:
-        self._connection = connection
+    def __init__(self, uri: str, cluster: SearchCluster | None = None) -> None:
         self.uri = uri
         self._cluster = cluster
         self._open: dict[str, Any] = {}
-        self._nearest = NearestImages(uri, IMAGES)
+        self._native = None if is_uri(uri) else NativeTables.of(uri)
+        self._native_open: dict[str, NativeTable] = {}
+        self._nearest = NearestImages(uri, IMAGES, self._native)
 
     @classmethod
     def connect(cls, uri: str, cluster: SearchCluster | None = None) -> ImageTables:
@@ -113,17 +117,28 @@ class ImageTables:
         Raises:
             ImageIndexError: LanceDB is not installed, or does not support the address.
         """
-        try:
-            import lancedb
-        except ImportError as error:
-            raise ImageIndexError(missing_library("LanceDB", "search")) from error
+        if find_spec("lancedb") is None:
+            raise ImageIndexError(missing_library("LanceDB", "search"))
         uri = uri.removeprefix("file://")
         if not is_uri(uri):
             uri = str(Path(uri).expanduser().absolute())
+        tables = cls(uri, cluster)
+        if tables._native is None:
+            tables._connection  # noqa: B018 - an address that is not supported is told here
+        return tables
+
+    @cached_property
+    def _connection(self) -> Any:
+        """LanceDB's connection, with which tables are read and written from here on."""
+        import lancedb
+
+        self._native = None
         try:
-            return cls(lancedb.connect(uri, read_consistency_interval=None), uri, cluster)
+            return lancedb.connect(self.uri, read_consistency_interval=None)
         except (ValueError, RuntimeError, OSError) as error:
-            raise ImageIndexError(f"expected a folder or s3://… for the index, got {uri}: {one_line(error)}") from error
+            raise ImageIndexError(
+                f"expected a folder or s3://… for the index, got {self.uri}: {one_line(error)}"
+            ) from error
 
     def metadata(self) -> IndexMetadata | None:
         """Returns the models of the index; None if it is new.
@@ -131,8 +146,8 @@ class ImageTables:
         Raises:
             ImageIndexError: it is of another format.
         """
-        table = self._table(IMAGES)
-        if table is None and self._table(OLDER_TABLE) is None:
+        table = self._readable(IMAGES)
+        if table is None and self._readable(OLDER_TABLE) is None:
             return None
         schema = None if table is None else table.schema
         stored = b"{}" if schema is None else (schema.metadata or {}).get(METADATA, b"{}")
@@ -154,7 +169,7 @@ class ImageTables:
         Raises:
             ImageIndexError: it is of another format.
         """
-        table = self._table(FILES)
+        table = self._readable(FILES)
         stored = None if table is None else (table.schema.field("path").metadata or {}).get(METADATA)
         if not stored:
             return Collection()
@@ -176,13 +191,15 @@ class ImageTables:
 
     def count(self) -> int:
         """Returns the number of distinct images."""
-        table = self._table(IMAGES)
+        table = self._readable(IMAGES)
         return 0 if table is None else int(table.count_rows())
 
-    def files(self) -> dict[str, File]:
-        """Returns every file that was read, by path."""
-        rows = self._rows(FILES)
-        return {row["path"]: File(**row) for row in rows}
+    def files(self, paths: Sequence[str] | None = None) -> dict[str, File]:
+        """Returns every file that was read, or those of some paths, by path."""
+        few = paths is not None and len(paths) <= PATHS_AT_ONCE
+        rows = self._rows(FILES, f"path IN ({_quoted(paths or [])})" if few else None) if paths != [] else []
+        wanted = None if paths is None or few else set(paths)
+        return {row["path"]: File(**row) for row in rows if wanted is None or row["path"] in wanted}
 
     def folders(self) -> list[str]:
         """Returns the folders under which the files were found, sorted."""
@@ -201,6 +218,14 @@ class ImageTables:
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
         vectors = vectors_of(rows)[:, : self._dim()]
         return [path for each in paths for path in each], np.repeat(vectors, np.asarray(copies) + 1, axis=0)
+
+    def vectors_of(self, contents: Sequence[str]) -> dict[str, Vectors]:
+        """Returns the (dim,) float32 unit vectors of images by the hash of their bytes, of those that there are."""
+        few = len(contents) <= PATHS_AT_ONCE
+        rows = self._arrow(IMAGES, f"content IN ({_quoted(contents)})" if few else None, ["content", "vector"])
+        if not rows or not contents:
+            return {}
+        return dict(zip(rows["content"].to_pylist(), vectors_of(rows)[:, : self._dim()]))
 
     def nearest(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
@@ -507,13 +532,30 @@ class ImageTables:
 
     def _arrow(self, name: str, condition: str | None = None, columns: list[str] | None = None) -> Any:
         """Returns rows as a pyarrow Table; None without a table."""
-        table = self._table(name)
+        table = self._readable(name)
         if table is None:
             return None
         with storage_errors(self.uri, "read"):
+            if isinstance(table, NativeTable):
+                return table.rows(condition, columns)
             query = table.search().limit(max(1, table.count_rows()))
             query = query.where(condition) if condition else query
             return (query.select(columns) if columns else query).to_arrow()
+
+    def _has(self, name: str) -> bool:
+        """Returns whether there is a table, finished or not."""
+        return self._native.has(name) if self._native is not None else name in self._connection.list_tables().tables
+
+    def _readable(self, name: str) -> Any:
+        """Returns a table at its latest version, to read from; None if it does not exist."""
+        if self._native is None:
+            return self._table(name)
+        with storage_errors(self.uri, "read"):
+            if name in self._native_open:
+                self._native_open[name].checkout_latest()
+            elif self._has(name) and not self._is_unmade(name):
+                self._native_open[name] = self._checked(name, self._native.open(name))
+        return self._native_open.get(name)
 
     def _table(self, name: str) -> Any:
         """Returns a table at its latest version; None if it does not exist."""
@@ -521,13 +563,15 @@ class ImageTables:
             if name in self._open:
                 self._open[name].checkout_latest()  # once here: LanceDB itself would check before each of its calls
             elif name in self._connection.list_tables().tables and not self._is_unmade(name):
-                table = self._connection.open_table(name)
-                if not (
-                    "mtime_ns" in table.schema.names if name == FILES else METADATA in (table.schema.metadata or {})
-                ):
-                    raise self._not_ours(name)
-                self._open[name] = table
+                self._open[name] = self._checked(name, self._connection.open_table(name))
         return self._open.get(name)
+
+    def _checked(self, name: str, table: Any) -> Any:
+        """Returns a table, after checking that it is ours."""
+        schema = table.schema
+        if not ("mtime_ns" in schema.names if name == FILES else METADATA in (schema.metadata or {})):
+            raise self._not_ours(name)
+        return table
 
     def _not_ours(self, name: str) -> ImageIndexError:
         return ImageIndexError(

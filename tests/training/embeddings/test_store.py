@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from training.data.samples import Row, SkippedSample
-from training.data.sources import write_skipped
+from training.data.sources import read_skipped, write_skipped
 from training.data.store import Rows
 from training.embeddings.manifest import SKIPPED, EmbeddingsError, Manifest, write_shard
 from training.embeddings.store import ImageEmbeddings, read_embeddings
@@ -43,7 +46,7 @@ def embeddings(vectors: np.ndarray, tmp_path: Path) -> ImageEmbeddings:
         shard_size=10,
         batch_size=1,
         normalised=False,
-        images=len(NAMES),
+        images=0,
         skipped=2,
         complete=True,
     )
@@ -52,7 +55,7 @@ def embeddings(vectors: np.ndarray, tmp_path: Path) -> ImageEmbeddings:
         part = slice(start, start + size)
         shards.append(write_shard(tmp_path / "embeddings", number, NAMES[part], vectors[part], ""))
         start += size
-    replace(manifest, shards=shards).write(tmp_path / "embeddings")
+    replace(manifest, images=len(NAMES), shards=shards).write(tmp_path / "embeddings")
     write_skipped(
         tmp_path / "embeddings" / SKIPPED, [SkippedSample(name, "", "") for name in ("bozuk", "boş", NAMES[3])]
     )
@@ -93,6 +96,81 @@ def test_a_stored_vector_that_is_no_number_is_named(
         EmbeddingsError, match=f"{expected}of '{NAMES[place]}'; delete that file and run training.embed"
     ):
         read_embeddings(folder)
+
+
+def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({0: 6}, "got 23 images, and shards of 22"),
+        (
+            {0: 6, 3: 11},
+            "expected 6 vectors of width 6 in .*shard-00000.parquet, as manifest.json says, got 7 of width 6",
+        ),
+        ({0: -1, 3: 18}, "a shard of fewer than no images"),
+    ],
+)
+def test_a_manifest_of_other_counts_than_its_shards_is_refused(
+    embeddings: ImageEmbeddings, counts: dict[int, int], said: str
+) -> None:
+    def change(values: dict[str, Any]) -> None:
+        for number, images in counts.items():
+            values["shards"][number]["images"] = images
+
+    changed(embeddings.folder, change)
+    with pytest.raises(EmbeddingsError, match=said):
+        read_embeddings(embeddings.folder)
+
+
+def test_a_manifest_of_a_doubled_shard_or_of_another_width_is_refused(embeddings: ImageEmbeddings) -> None:
+    whole = (embeddings.folder / "manifest.json").read_bytes()
+    changed(embeddings.folder, lambda values: values["shards"].append(values["shards"][0]))
+    with pytest.raises(EmbeddingsError, match=r"got the shard shard-00000.parquet twice; delete the folder"):
+        read_embeddings(embeddings.folder)
+    (embeddings.folder / "manifest.json").write_bytes(whole)
+    changed(embeddings.folder, lambda values: values.update(dim=DIM // 2))
+    with pytest.raises(EmbeddingsError, match=f"expected 7 vectors of width {DIM // 2} .* got 7 of width {DIM};"):
+        read_embeddings(embeddings.folder)
+    (embeddings.folder / "manifest.json").write_bytes(whole)
+    for name in ("dim", "shard_size"):
+        changed(embeddings.folder, lambda values, name=name: values.update({name: 0}))
+        with pytest.raises(EmbeddingsError, match=f"got 0 as '{name}', not 1 or more"):
+            read_embeddings(embeddings.folder)
+        (embeddings.folder / "manifest.json").write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"a": 1}',
+        b"[1]",
+        b'{"image_id": "x"',
+        b"\xff",
+        b'{"image_id": "x", "path": "", "reason": 5}',
+        b"",
+        b"[" * 5000,
+    ],
+)
+def test_a_damaged_list_of_skipped_images_is_one_line(embeddings: ImageEmbeddings, line: bytes) -> None:
+    path = embeddings.folder / SKIPPED
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(
+        SourceError, match=r"^expected a skipped image in line \d of .*skipped.jsonl, got .*again$"
+    ) as error:
+        read_embeddings(embeddings.folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_separator_of_lines_in_a_reason_is_no_end_of_one(embeddings: ImageEmbeddings) -> None:
+    sample = SkippedSample("a\u2028b", "c\x0bd", "e\x85f")
+    write_skipped(embeddings.folder / SKIPPED, [sample, sample])
+    assert read_skipped(embeddings.folder / SKIPPED) == [sample, sample]
 
 
 def test_a_listed_image_with_an_embedding_is_not_skipped(embeddings: ImageEmbeddings, tmp_path: Path) -> None:

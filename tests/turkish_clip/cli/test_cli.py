@@ -23,6 +23,7 @@ from turkish_clip.search.tables import ImageTables
 def model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
     monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
+    monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))  # which takes seconds, test_asking.py
 
 
 def run(*argv: object) -> tuple[int, str]:
@@ -90,6 +91,10 @@ def test_classify_by_words_and_by_examples(indexed: Path, tmp_path: Path) -> Non
     assert code == 0
     assert len(found["images"]) == 10
     assert set(found["images"][0]["probabilities"]) == {"ev", "kuş"}
+    code, found = as_json("classify", tmp_path / "none.png", next(indexed.glob("*.png")), "--labels", "ev|ağaç, kuş")
+    assert code == 1
+    assert found["skipped"] == [{"path": str(tmp_path / "none.png"), "reason": "no file"}]
+    assert (found["images"][0]["score"], found["images"][0]["probability"]) == (None, None)
     for label, colour in (("kırmızı", "red"), ("mavi", "blue")):
         (tmp_path / "examples" / label).mkdir(parents=True)
         Image.new("RGB", (40, 40), colour).save(tmp_path / "examples" / label / "1.png")

@@ -24,6 +24,7 @@ COMMANDS = (["classify", "--labels", "ev,kuş"], ["compare", "-t", "ev"], ["filt
 def model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
     monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
+    monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))  # which takes seconds, test_asking.py
 
 
 @pytest.fixture

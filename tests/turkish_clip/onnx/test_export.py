@@ -49,7 +49,7 @@ def exported_int8(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def traced_before(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies the graph of `exported` instead of tracing, which takes seconds, where the graph is not tested."""
-    monkeypatch.setattr(onnx_export, "write_graph", lambda text, path, *, int8: shutil.copy(exported / GRAPH, path))
+    monkeypatch.setattr(onnx_export, "write_graph", lambda text, path, **_: shutil.copy(exported / GRAPH, path))
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
