@@ -32,7 +32,10 @@ SYSTEM_FOLDERS = frozenset(
     )
 )
 APPLE_DOUBLE = "._"  # begins the names of what macOS puts beside files on other systems' disks
-INDEX_TABLE = ".lance"  # ends the names of the folders in an index
+INDEX_TABLE = ".lance"  # ends the names of the folders in an index: LanceDB's tables
+# What LanceDB writes into the folder of a table: its folders, and the endings of its files ("#1" while it writes them).
+TABLE_FOLDERS = frozenset(("_deletions", "_indices", "_refs", "_transactions", "_versions", "data", "tree"))
+TABLE_FILES = re.compile(r"(\.(lance|manifest|txn|idx|arrow|bin)|latest_version_hint\.json)(#\d+)?$")
 SHOWN = 8  # names in one line
 KEPT, REST = 50, "…"  # hidden names, and suffixes, that are counted each; the name of the rest
 
@@ -168,6 +171,25 @@ def is_hidden(path: str) -> bool:
     )
 
 
+def is_table(folder: str | Path) -> bool:
+    """Returns whether a folder is a LanceDB table: it has the ending of one, and files, all of them of LanceDB's kinds.
+
+    A folder of photographs may have that ending, too.
+    """
+    return str(folder).endswith(INDEX_TABLE) and holds_table_files_only(folder) and any(Path(folder).rglob("*.*"))
+
+
+def holds_table_files_only(folder: str | Path) -> bool:
+    """Returns whether a folder holds nothing but what LanceDB writes into a table; True for an empty one."""
+    unread = list[OSError]()
+    for parent, folders, names in os.walk(folder, onerror=unread.append):
+        if parent == str(folder) and (names or not TABLE_FOLDERS.issuperset(folders)):
+            return False
+        if not all(map(TABLE_FILES.search, names)) or any(Path(parent, name).is_symlink() for name in folders):
+            return False
+    return not unread
+
+
 class Exclusions:
     """Patterns of files and folders that are left out, as `index --exclude` takes them.
 
@@ -233,7 +255,7 @@ class FolderWalk:
 
     def _enters(self, parent: str, prefix: str, name: str) -> bool:
         path = f"{parent}{os.sep}{name}"
-        if name.endswith(INDEX_TABLE):
+        if is_table(path):
             return False
         if is_hidden(name):
             self._hidden[printable(name)] += _count_files(path)
@@ -272,16 +294,18 @@ def _hidden_name(name: str) -> str:
 
 
 def _count_files(folder: str) -> int:
-    """Returns the number of files in a folder and below it; 0 for an index, 1 for a folder that can't be entered."""
+    """Returns the number of files in a folder and below it; 0 for an index, 1 for a folder that can't be entered.
+
+    The files beside an index's tables, its lock, are not counted either.
+    """
     count = 0
 
     def on_error(_: OSError) -> None:
         nonlocal count
         count += 1
 
-    for _, folders, names in os.walk(folder, onerror=on_error):
-        if any(name.endswith(INDEX_TABLE) for name in folders):
-            folders.clear()
-            continue
-        count += len(names)
+    for parent, folders, names in os.walk(folder, onerror=on_error):
+        tables = [name for name in folders if is_table(f"{parent}{os.sep}{name}")]
+        folders[:] = [name for name in folders if name not in tables]
+        count += 0 if tables else len(names)
     return count

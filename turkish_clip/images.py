@@ -50,6 +50,7 @@ UNREADABLE, NO_FILE = "an unreadable file", "no file"  # reasons, of files whose
 NO_MEMORY = "more than the memory holds now"
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 HIDDEN_ON_WHITE = 232  # grey level (0 to 255): a drawing with nothing darker can't be seen on white
+SEEN_ON_WHITE = 0.02  # share of what is visible, each pixel by its alpha, up to which a drawing counts as hidden
 GREY_BITS = (8, 10, 12, 14, 16)  # of cameras, scanners and microscopes, which store them in 16 or 32 bits
 
 ImageLike = str | Path | bytes | Image.Image
@@ -273,11 +274,16 @@ def _scale_transparent_value(image: Image.Image, rawmode: str) -> None:
 
 
 def _on_ground(image: Image.Image) -> Image.Image:
-    """Lays an RGBA image on white, or on black if there is nothing in it that white shows and black does."""
+    """Lays an RGBA image on white, or on black if hardly anything of what is visible in it shows on white.
+
+    A white drawing may have a faint shadow or a few darker points at its edge, which do not show what it is.
+    """
     on_white = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-    lowest, _ = on_white.convert("L").getextrema()
-    _, most_opaque = image.getchannel("A").getextrema()
-    if not isinstance(lowest, (int, float)) or lowest < HIDDEN_ON_WHITE or not most_opaque:
+    alpha = image.getchannel("A")
+    seen = on_white.convert("L").point([255 * (level < HIDDEN_ON_WHITE) for level in range(256)])
+    visible = sum(level * count for level, count in enumerate(alpha.histogram()))
+    shown = sum(level * count for level, count in enumerate(alpha.histogram(seen)))
+    if shown > SEEN_ON_WHITE * visible or not visible:
         return on_white.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", image.size, BLACK), image).convert("RGB")
 

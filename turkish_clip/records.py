@@ -86,7 +86,7 @@ def from_json(kind: type[T], values: Any) -> T:
         raise ValueError(f"a {type(values).__name__}")
     found = values.get("format", "an older one")
     if type(found) is not int or found != kind.FORMAT:  # type: ignore[attr-defined]
-        raise ValueError(f"format {found}" if isinstance(found, int) else found)
+        raise ValueError(f"format {found}"[:40] if isinstance(found, int) else str(found)[:40])
     built: T = _built(kind, {name: value for name, value in values.items() if name != "format"})
     return built
 

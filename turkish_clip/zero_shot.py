@@ -21,6 +21,9 @@ from turkish_clip.text_side import TextSide, log_cautions
 
 PROMPTS_AT_ONCE = 10_000  # encoded at a time: bounds the memory for long lists of labels
 
+LABELS_AT_ONCE = 1024  # compared with all others at a time: bounds the memory, too
+SAME_LABEL = 1 - 1e-6  # least cosine of what is the same text to a model: its vectors differ by rounding alone
+
 
 class LabelError(InputError):
     """Labels or templates that can't be used."""
@@ -113,8 +116,8 @@ class ZeroShotClassifier(ImageClassifier):
             reject_below: the cosine below which an image fits no label, which probabilities that sum to 1 can't show.
 
         Raises:
-            LabelError: fewer than two labels, an empty or repeated one, a word of two labels, no template, a bad
-                template, or a temperature that is not above 0.
+            LabelError: fewer than two labels, an empty or repeated one, two that the model reads as the same, a word
+                of two labels, no template, a bad template, or a temperature that is not above 0.
         """
         prompts = prompts_of(labels, templates)
         self.labels = list(prompts)
@@ -126,6 +129,14 @@ class ZeroShotClassifier(ImageClassifier):
         self.cautions = _cautions_of(encoder, labels, templates)
         log_cautions(self.cautions)
         self.label_vectors = prompt_averages(partial(encoder.encode_texts, warn=False), list(prompts.values()))
+        told = {text for caution in self.cautions for text in caution.texts}  # all unknown words have one vector
+        _check_apart(
+            [
+                (label, vector)
+                for (label, words), vector in zip(_synonyms(labels), self.label_vectors)
+                if told.isdisjoint(words)
+            ]
+        )
 
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of images."""
@@ -143,6 +154,21 @@ class ZeroShotClassifier(ImageClassifier):
                 )
             )
         return results
+
+
+def _check_apart(labels: Sequence[tuple[str, Vectors]]) -> None:
+    """Raises a LabelError if two labels have the same vector, between which the probability would be split."""
+    for start in range(0, len(labels), LABELS_AT_ONCE):
+        vectors = np.stack([vector for _, vector in labels[start:]])
+        cosines = np.triu(vectors[:LABELS_AT_ONCE] @ vectors.T, k=1)
+        if (cosines >= SAME_LABEL).any():
+            first, second = (
+                labels[start + int(place)][0] for place in np.unravel_index(cosines.argmax(), cosines.shape)
+            )
+            raise LabelError(
+                f"expected labels that the model tells apart, got {first!r} and {second!r}, which it reads as the "
+                "same; remove one of them"
+            )
 
 
 def _cautions_of(

@@ -83,8 +83,13 @@ def test_a_folder_that_is_named_is_read_even_if_it_is_hidden(tmp_path: Path) -> 
 
 
 def test_an_index_in_the_folder_is_not_counted(tmp_path: Path) -> None:
-    fill(tmp_path, "a.png", ".turkish-clip/writing.lock", ".turkish-clip/images.lance/data/1.lance", "x.lance/1.png")
+    fill(tmp_path, "a.png", ".turkish-clip/writing.lock", ".turkish-clip/images.lance/data/1.lance")
     assert walked(tmp_path) == (["a.png"], LeftOut())
+
+
+def test_a_folder_of_images_may_be_named_like_a_table(tmp_path: Path) -> None:
+    fill(tmp_path, "gezi.lance/1.png", "images.lance/data/2.png", "old.lance/data/3.lance", ".b/c.lance/4.png")
+    assert walked(tmp_path) == (["gezi.lance/1.png", "images.lance/data/2.png"], LeftOut(hidden={".b": 1}))
 
 
 @pytest.mark.parametrize(

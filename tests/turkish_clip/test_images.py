@@ -110,6 +110,14 @@ def test_white_on_transparent_is_laid_on_black() -> None:
     both = drawing(WHITE)
     both.putpixel((7, 7), (0, 0, 0, 255))
     assert open_image(both).getpixel((0, 0)) == WHITE
+    shadowed = drawing(WHITE)
+    shadowed.putpixel((7, 7), (0, 0, 0, 40))  # 40 / (16 · 255 + 40), a hundredth of what is visible
+    assert open_image(shadowed).getpixel((0, 0)) == (0, 0, 0)
+    shadowed.paste((0, 0, 0, 40), (6, 6, 8, 8))  # four of them are 0.038
+    assert open_image(shadowed).getpixel((0, 0)) == WHITE
+    faint = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    faint.putpixel((3, 3), (0, 0, 0, 40))
+    assert open_image(faint).getpixel((0, 0)) == WHITE
     assert open_image(Image.new("RGBA", (4, 4), (255, 255, 255, 0))).getpixel((0, 0)) == WHITE
 
 

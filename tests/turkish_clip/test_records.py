@@ -60,6 +60,8 @@ def test_what_is_written_is_read(tmp_path: Path, record: Example) -> None:
         ({"fraction": float("inf")}, "got 'inf' as 'fraction'"),
         ({"fraction": 10**400}, "got '10{39}' as 'fraction'"),
         ({"rows": 1.5}, "got '1.5' as 'rows'"),
+        ({"format": 10**400}, "got format 10{32}"),
+        ({"format": "x" * 400}, "got x{40}"),
         ({"name": None}, "got 'None' as 'name'"),
         ({"texts": "ab"}, "got 'ab' as 'texts'"),
         ({"texts": [1]}, "got '1' as 'texts'"),

@@ -67,6 +67,8 @@ def test_images_that_fit_no_label_or_do_not_open_have_no_label(encoder: DualEnco
         (["ev", "ev"], {}, "at least two different labels"),
         ("ev", {}, "expected a list of labels, got the text 'ev'"),
         (["ev", " "], {}, "got an empty one"),
+        (["kuş", "ev", "ev ", " ev"], {}, "tells apart, got 'ev' and 'ev ', which it reads as the same; remove one"),
+        ({"ağaç": ["ağaç"], "x": ["bir  kuş"], "y": ["bir kuş"]}, {}, "got 'x' and 'y', which it reads as the same"),
         (["ev", "kuş"], {"templates": []}, "at least one template"),
         (["ev", "kuş"], {"templates": ["{}in"]}, "no suffix on the label"),
         (["ev", "kuş"], {"temperature": 0.0}, "a temperature above 0"),

@@ -288,7 +288,7 @@ def filter_images(
 
     if csv and json:
         raise InputError("expected --csv or --json, got both; leave one out")
-    images = None
+    images, update = None, ""
     skipped: list[SkippedFile] = []
     if at is not None or has_index(folder):
         images = open_index(folder, at, model, image_model, device, must_exist=True, words_only=True)
@@ -312,9 +312,8 @@ def filter_images(
                 flags.append(flag)
                 advance(len(flags), len(paths))
     image_filter.warn_of_none(flags)
-    output.show_flags(paths, flags, skipped, json, csv, passed_over)
-    tiles = [(str(path), f"{flag.score:.2f}  {path.name}") for path, flag in flagged_first(paths, flags)]
-    output.write_sheet(sheet, tiles, ", ".join(prompt))
+    output.show_flags(paths, flags, skipped, json, csv, passed_over, update)
+    output.write_sheet(sheet, output.tiles_of_flags(flagged_first(paths, flags)), ", ".join(prompt))
     if images is not None:
         remember_model(images)
     _leave(bool(skipped) or any(flag.error is not None for flag in flags))

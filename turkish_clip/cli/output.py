@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE = "  (not there now)"
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
-FLAG_COLUMNS = ("path", "score", "probability", "prompt")
+FLAG_COLUMNS = ("path", "score", "probability", "prompt", "is_there")
 
 
 class _Warnings(logging.Handler):
@@ -339,6 +340,7 @@ def show_flags(
     as_json: bool,
     as_csv: bool,
     left_out: LeftOut,
+    update: str = "",
 ) -> None:
     """Prints the flagged images, the highest score first.
 
@@ -349,6 +351,7 @@ def show_flags(
         as_json: print one JSON object instead of text.
         as_csv: print CSV instead of text.
         left_out: of the folder, now or when it was indexed.
+        update: the command that updates the index; empty without one.
     """
     from turkish_clip.filtering import flagged_first
 
@@ -358,6 +361,7 @@ def show_flags(
             "score": round(flag.score, 6),
             "probability": round(flag.probability, 6),
             "prompt": flag.prompt,
+            "is_there": os.path.lexists(path),
         }
         for path, flag in flagged_first(paths, flags)
     ]
@@ -373,9 +377,20 @@ def show_flags(
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:
         for row in rows:
-            _print_line(f"{row['score']:7.3f}  {row['path']}  ({row['prompt']} {row['probability']:.1%})")
+            line = f"{row['score']:7.3f}  {row['path']}  ({row['prompt']} {row['probability']:.1%})"
+            _print_line(line if row["is_there"] else line + GONE)
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
+    gone = sum(not row["is_there"] for row in rows)
+    if gone:
+        note(f"{gone} of them not there now" + (f"; {update} removes what is gone" if update else ""))
     _show_skipped(errors)
+
+
+def tiles_of_flags(flagged: Iterable[tuple[Path, Flag]]) -> list[tuple[str, str]]:
+    """Returns the flagged images of a contact sheet with the lines below them."""
+    return [
+        (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE}") for path, flag in flagged
+    ]
 
 
 def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,6 +58,11 @@ class File:
         """
         just_changed = abs(read_ns - self.mtime_ns) <= COARSEST_NS
         return replace(self, mtime_ns=UNSETTLED_NS) if just_changed else self
+
+    @property
+    def modified(self) -> datetime:
+        """The time of the last change as the index shows it: in UTC, to the second."""
+        return datetime.fromtimestamp(self.mtime_ns // 10**9, timezone.utc)
 
     @property
     def is_unread(self) -> bool:

@@ -11,12 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.folders import holds_table_files_only
 
 log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
 TEXT_ENCODER = "text-encoder"  # begins the names of what `turkish_clip.search.text_encoder` keeps in an index
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
+# The tables of an index, and bytes in their manifests that those of others lack: a key of their metadata, or a column.
+MARKS = {"images": b"turkish_clip", "files": b"mtime_ns", "bank": b"turkish_clip", "pictures": b"turkish_clip"}
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
+# More of either ends the process: LanceDB's parser goes one call deeper for each operator and bracket.
+MAX_CONDITION, MAX_SIGNS = 100_000, 500
+SQL_SIGNS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|[\d.]+|(\w+|[^\w\s,])""")  # names, words and operators
 SQL_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[()\0]""")  # a text or name in quotes is one
 # LanceDB's messages about what it was asked for: no fault of the disk
 REFUSALS = re.compile(r"Invalid (user )?input|not supported|divisible by|LanceError\(Index\)", re.IGNORECASE)
@@ -66,27 +72,37 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
             raise _unusable(uri, "read", error) from error
         message = _message(error).partition(" Valid fields")[0][:300]  # then follow the table's own columns
         raise ImageIndexError(
-            f"expected a condition over path, bytes, modified, got {where!r}: {message}; correct it"
+            f"expected a condition over path, bytes, modified, got {where!r:.200}: {message}; correct it"
         ) from error
 
 
 def one_condition(where: str) -> str:
     """Returns a condition in parentheses: LanceDB reads an expression and drops what follows it, such as "; …".
 
+    A list of any length, as in "path IN ('a', 'b')", has few signs: texts, numbers and commas do not count.
+
     Raises:
-        ImageIndexError: it is empty, or has a comment or a parenthesis that closes none of its own.
+        ImageIndexError: it is empty or too long, or has a comment or a parenthesis that closes none of its own.
 
     >>> one_condition("bytes > 3 OR path LIKE '%;%'")
     "(bytes > 3 OR path LIKE '%;%')"
     """
     if not where.strip():
         raise ImageIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
+    signs = 0 if len(where) > MAX_CONDITION else sum(map(bool, SQL_SIGNS.findall(where)))
+    if len(where) > MAX_CONDITION or signs > MAX_SIGNS:
+        raise ImageIndexError(
+            f"expected a condition of at most {MAX_CONDITION} characters, with {MAX_SIGNS} names, operators and "
+            f"brackets, got {len(where)}{f', with {signs}' if signs else ''}; shorten it: path IN ('a', 'b') stands "
+            "for many terms"
+        )
     depth = 0
     for sign in SQL_TOKENS.findall(where):
         depth += (sign == "(") - (sign == ")")
         if depth < 0 or sign in ("--", "/*", "\0"):
             raise ImageIndexError(
-                f"expected one condition over path, bytes, modified, got {where!r}, with {sign!r} in it; correct it"
+                f"expected one condition over path, bytes, modified, got {where!r:.200}, with {sign!r} in it; correct "
+                "it"
             )
     return f"({where})"
 
@@ -119,8 +135,30 @@ def is_uri(uri: str) -> bool:
 
 
 def holds_index(folder: str | Path) -> bool:
-    """Returns whether a folder of this machine holds an index, in this format or an older one."""
-    return any(path.is_dir() for path in Path(folder).glob(f"*{TABLE_SUFFIX}"))
+    """Returns whether a folder of this machine holds an index, in this format or an older one, damaged or not.
+
+    It is known by a table of ours. Beside a lock of ours, one that was never finished or is damaged counts, too.
+    """
+    tables = [table for name in MARKS if (table := Path(folder) / f"{name}{TABLE_SUFFIX}").is_dir()]
+    if any(map(_is_ours, tables)):
+        return True
+    return (Path(folder) / LOCK).is_file() and any(map(holds_table_files_only, tables))
+
+
+def _manifests(table: Path) -> list[Path]:
+    return sorted((table / "_versions").glob("*.manifest"))
+
+
+def _is_ours(table: Path) -> bool:
+    """Returns whether the folder of a table has a version, and its manifest bears our mark."""
+    for manifest in _manifests(table):
+        try:
+            return table.stem in MARKS and MARKS[table.stem] in manifest.read_bytes()
+        except FileNotFoundError:  # another process has removed an old version
+            continue
+        except OSError:
+            break
+    return False
 
 
 @contextmanager
@@ -188,10 +226,17 @@ def _no_place(uri: str, error: OSError) -> ImageIndexError:
 
 
 def _check_no_other_files(folder: Path) -> None:
-    """Raises an ImageIndexError if a folder holds other files and no index."""
+    """Raises an ImageIndexError if a folder holds other files and no index, or a table that is not ours."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     others = [name for name in names if name != LOCK and not name.startswith(TEXT_ENCODER)]
     if others and not holds_index(folder):
         raise ImageIndexError(
             f"expected an index or an empty folder, got {folder}, which holds {others[0]!r}; name a new folder"
         )
+    for table in (folder / name for name in others if name.endswith(TABLE_SUFFIX)):
+        unmade = table.stem in MARKS and not _manifests(table) and holds_table_files_only(table)  # beside our lock
+        if table.is_dir() and not unmade and not _is_ours(table):
+            raise ImageIndexError(
+                f"expected an index or an empty folder, got {folder}, which holds {table.name!r}, not a table of "
+                "turkish-clip; name a new folder"
+            )

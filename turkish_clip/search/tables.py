@@ -11,17 +11,18 @@ from datetime import timedelta
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from turkish_clip.bank import TextBank
 from turkish_clip.errors import missing_library, one_line
+from turkish_clip.folders import holds_table_files_only
 from turkish_clip.metrics import hub_scores
 from turkish_clip.records import as_json, from_json
 from turkish_clip.search.correction import Correction, stored_width, widened
-from turkish_clip.search.files import Collection, File
+from turkish_clip.search.files import Collection, File, examined
 from turkish_clip.search.native import NativeTable, NativeTables
 from turkish_clip.search.query import (
     FOUND,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
     from turkish_clip.metrics import Vectors
 
+T = TypeVar("T")
 log = logging.getLogger("turkish_clip")
 IMAGES, FILES, BANK = "images", "files", "bank"
 OLDER_TABLE = "pictures"  # in place of IMAGES before format 3
@@ -58,6 +60,7 @@ BITS = 5  # of RaBitQ's codes per dimension; with one, too few of a text's neare
 NEW_ROWS = 1_000  # from this many rows outside the partitions on, they are added to them
 FRAGMENTS = 32  # from this many data files on, queries get slow: they are joined
 DELTAS = 8  # above this many vector indices, one for each addition, queries get slow: one is built of all rows
+MAX_DIM = 65_536  # of the vectors of an index
 KEPT_VERSIONS = timedelta(hours=1)  # how long older versions of a table stay, for processes that still read them
 PATHS_AT_ONCE = 512  # in one SQL condition
 CORRECTED_AT_ONCE = 4096  # rows whose hub scores are written in one transaction
@@ -145,12 +148,14 @@ class ImageTables:
             ImageIndexError: it is of another format.
         """
         table = self._readable(IMAGES)
-        if table is None and not self._has(OLDER_TABLE):
+        if table is None and self._readable(OLDER_TABLE) is None:
             return None
         schema = None if table is None else table.schema
         stored = b"{}" if schema is None else (schema.metadata or {}).get(METADATA, b"{}")
         try:
             metadata = from_json(IndexMetadata, json.loads(stored))
+            if not 1 <= metadata.dim <= MAX_DIM:
+                raise ValueError(f"vectors of {metadata.dim}"[:40] + f" numbers, not of 1 to {MAX_DIM}")
             correction = schema and (schema.field("vector").metadata or {}).get(METADATA)
             return replace(metadata, correction=from_json(Correction, json.loads(correction)) if correction else None)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -246,11 +251,21 @@ class ImageTables:
             return [] if table is None else nearest_on(self._cluster, table, vector, k, condition, weight)
 
     def remove_unmade(self) -> None:
-        """Removes the folders of tables that were never finished: the process that made them was killed."""
+        """Removes the folders of tables that were never finished: the process that made them was killed.
+
+        A folder that holds anything that LanceDB does not write is not removed: it may have the name of a table by
+        chance.
+
+        Raises:
+            ImageIndexError: there is one.
+        """
         for name in (IMAGES, FILES, BANK):
             if self._is_unmade(name):
+                folder = Path(self.uri) / f"{name}{TABLE_SUFFIX}"
+                if not holds_table_files_only(folder) or folder.is_symlink():
+                    raise self._not_ours(name)
                 log.warning("the table %s of %s was never finished, and is made again", name, self.uri)
-                shutil.rmtree(Path(self.uri) / f"{name}{TABLE_SUFFIX}")
+                shutil.rmtree(folder)
 
     def _is_unmade(self, name: str) -> bool:
         """Returns whether a table on a disk has a folder but no version, which is written last."""
@@ -277,6 +292,12 @@ class ImageTables:
         )
         columns = [("path", pa.string()), ("folder", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())]
         files = pa.schema([*columns, ("content", pa.string()), ("reason", pa.string())])
+        with storage_errors(self.uri, "read"):
+            others = set(self._connection.list_tables().tables) - {IMAGES, FILES, BANK, OLDER_TABLE}
+        if others:
+            raise self._not_ours(min(others))
+        for name in (IMAGES, FILES, BANK):
+            self._table(name)  # raises before anything is written, if one is another's
         for name, schema in ((IMAGES, images), (FILES, files)):
             if self._table(name) is None:
                 with storage_errors(self.uri, "write"):
@@ -302,6 +323,22 @@ class ImageTables:
         self._detach(changed)
         if files:
             self._upsert(FILES, "path", [file.as_row() for file in files])
+
+    def date(self, touched: Sequence[File]) -> None:
+        """Gives images the times of their files that have a new time and the old bytes."""
+        time_of = {file.path: file.modified.replace(tzinfo=None) for file in touched}
+        if not time_of:
+            return
+        contents = _quoted(sorted({file.content for file in touched}))
+        columns = ["content", "path", "modified"]
+        old = [
+            row["content"]
+            for row in self._rows(IMAGES, f"content IN ({contents})", columns)
+            if time_of.get(row["path"], row["modified"]) != row["modified"]
+        ]
+        if old:
+            rows = self._rows(IMAGES, f"content IN ({_quoted(old)})")
+            self._upsert(IMAGES, "content", [{**row, "modified": time_of[row["path"]]} for row in rows])
 
     def bank(self) -> TextBank | None:
         """Returns the text bank of which the hub scores are; None if there is none."""
@@ -389,7 +426,7 @@ class ImageTables:
         for row in self._rows(IMAGES, f"content IN ({_quoted(sorted({content for _, content in gone}))})"):
             left = [path for path in (row["path"], *row["also_at"]) if (path, row["content"]) not in gone]
             if left:
-                kept.append({**row, "path": left[0], "also_at": left[1:]})
+                kept.append(_first(row, left))
             else:
                 orphaned.append(row["content"])
         if kept:
@@ -465,8 +502,7 @@ class ImageTables:
             known = dict.fromkeys([row["path"], *row["also_at"]])
             new = [path for path in paths[row["content"]] if path not in known]
             if new:  # the first path is shown, so files that exist come first: a folder may have been moved
-                first, *others = sorted([*known, *new], key=lambda path: not Path(path).exists())
-                changed.append({**row, "path": first, "also_at": others})
+                changed.append(_first(row, sorted([*known, *new], key=lambda path: not Path(path).exists())))
         if changed:
             self._upsert(IMAGES, "content", changed)
 
@@ -519,7 +555,7 @@ class ImageTables:
             if name in self._native_open:
                 self._native_open[name].checkout_latest()
             elif self._has(name) and not self._is_unmade(name):
-                self._native_open[name] = self._native.open(name)
+                self._native_open[name] = self._ours(name, self._native.open(name))
         return self._native_open.get(name)
 
     def _table(self, name: str) -> Any:
@@ -528,8 +564,20 @@ class ImageTables:
             if name in self._open:
                 self._open[name].checkout_latest()  # once here: LanceDB itself would check before each of its calls
             elif name in self._connection.list_tables().tables and not self._is_unmade(name):
-                self._open[name] = self._connection.open_table(name)
+                self._open[name] = self._ours(name, self._connection.open_table(name))
         return self._open.get(name)
+
+    def _ours(self, name: str, table: T) -> T:
+        """Returns a table that bears the mark of an index's; raises an ImageIndexError for another's."""
+        schema: Any = table.schema  # type: ignore[attr-defined]
+        if not ("mtime_ns" in schema.names if name == FILES else METADATA in (schema.metadata or {})):
+            raise self._not_ours(name)
+        return table
+
+    def _not_ours(self, name: str) -> ImageIndexError:
+        return ImageIndexError(
+            f"expected an index of turkish-clip in {self.uri}, got another's table {name!r}; name another place"
+        )
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
@@ -555,6 +603,13 @@ def _stored(row: dict[str, Any]) -> dict[str, Any]:
     scores = np.array([row.get("hub_score", 0)], np.float32)
     vector = widened(np.asarray(row["vector"], np.float32)[None], scores)[0]
     return {**{name: value for name, value in row.items() if name != "hub_score"}, "vector": vector}
+
+
+def _first(row: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """Returns the table's row of an image that has other files now, with the time of the first one."""
+    file = examined(paths[0], "") if paths[0] != row["path"] else None
+    modified = row["modified"] if file is None or file.reason else file.modified
+    return {**row, "path": paths[0], "also_at": list(paths[1:]), "modified": modified}
 
 
 def _quoted(values: Iterable[str]) -> str:

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -190,6 +189,7 @@ class IndexUpdater:
         ]
         changed = [known[file.path] for file in others if _content(known, file)]
         self.tables.write(rows, copies, [file.settled(begun) for file in (*touched, *others)], changed)
+        self.tables.date(touched)
         so_far.added += len(rows)
         so_far.unchanged += len(touched)
         so_far.copied += [copy.content for copy in copies]
@@ -288,7 +288,7 @@ def embedded(
         if content.hex() != file.content:
             unopened.append(file.skipped(CHANGING))
             continue
-        about = {"bytes": file.size, "modified": datetime.fromtimestamp(file.mtime_ns // 10**9, timezone.utc)}
+        about = {"bytes": file.size, "modified": file.modified}
         rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
         opened.append(file)
     return rows, opened, unopened

@@ -132,7 +132,7 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         code, found = as_json("filter", folder, "-p", "ev", "--min-probability", 0)
         assert (code, len(found["flagged"])) == (0, 10 if folder == indexed else 1)
     assert run("filter", indexed, "-p", "ev", "--threshold", -1, "--csv")[1].startswith(
-        "path,score,probability,prompt\n"
+        "path,score,probability,prompt,is_there\n"
     )
     code, metadata = as_json("info")
     assert (metadata["dim"], metadata["temperature_is_fitted"]) == (16, False)
@@ -313,6 +313,14 @@ def test_files_that_are_gone_are_marked(indexed: Path, tmp_path: Path) -> None:
     assert (tmp_path / "found.html").read_text(encoding="utf-8").count("(not there now)") == 2  # alt and line
     hits = as_json("search", folder, "ev")[1]["hits"]
     assert [hit["path"] for hit in hits if not hit["is_there"]] == [str(lost)]
+    arguments = ["filter", str(folder), "-p", "ev", "--threshold", "-1"]
+    found = CliRunner().invoke(entry.app, [*arguments, "--sheet", str(tmp_path / "flagged.html")])
+    assert [line.split("  ")[-1] for line in found.stdout.splitlines() if lost.name in line] == ["(not there now)"]
+    assert found.stdout.count("(not there now)") == 1
+    assert f"1 of them not there now; turkish-clip index {folder} removes what is gone" in found.stderr
+    assert (tmp_path / "flagged.html").read_text(encoding="utf-8").count("(not there now)") == 2
+    flagged = as_json(*arguments)[1]["flagged"]
+    assert [row["path"] for row in flagged if not row["is_there"]] == [str(lost)]
 
     moved = folder.rename(tmp_path / "moved")
     updated = CliRunner().invoke(entry.app, ["index", str(moved)])

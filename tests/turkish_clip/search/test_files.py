@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,33 @@ def test_another_image_processor_is_told_of_once(
     index.add(photos)
     assert caplog.text.count("images were prepared by CLIPImageProcessorPil, and are now by CLIPImageProcessor: ") == 1
     assert "install or remove torchvision" in caplog.text
+
+
+def test_the_times_of_images_follow_their_files(index: ImageIndex, photos: Path) -> None:
+    def of_year(year: int) -> list[str]:
+        where = f"modified >= timestamp '{year}-01-01' AND modified < timestamp '{year + 1}-01-01'"
+        return [hit.path for hit in index.search("ev", where=where)]
+
+    def to_year(path: Path, year: int) -> None:
+        os.utime(path, (time := datetime(year, 6, 1, tzinfo=timezone.utc).timestamp(), time))
+
+    file, copy, moved = photos / "0.png", photos / "copy.png", photos / "moved.png"
+    to_year(file, 2001)
+    assert index.add(photos).unchanged == 4
+    assert of_year(2001) == [str(file)]
+    copy.write_bytes(file.read_bytes())
+    to_year(copy, 2002)
+    index.add(photos)
+    assert (of_year(2001), of_year(2002)) == ([str(file)], [])  # the first path's time counts
+    file.unlink()
+    index.add(photos)
+    assert (of_year(2001), of_year(2002)) == ([], [str(copy)])
+    moved.write_bytes(copy.read_bytes())
+    copy.unlink()
+    to_year(moved, 2003)
+    assert index.add(photos).moved == 1
+    assert (of_year(2002), of_year(2003)) == ([], [str(moved)])
+    to_year(moved, 2004)
+    index.add(photos)
+    assert of_year(2004) == [str(moved)]
+    assert len(index) == 4

@@ -13,6 +13,7 @@ from typing import Any
 
 import lancedb
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from samples import paint
@@ -26,7 +27,7 @@ from turkish_clip.search import files as search_files
 from turkish_clip.search import tables as search_tables
 from turkish_clip.search.files import CollectionError, scan
 from turkish_clip.search.index import ImageIndex
-from turkish_clip.search.storage import ImageIndexError, holds_index, storage_errors
+from turkish_clip.search.storage import ImageIndexError, holds_index, one_condition, storage_errors
 from turkish_clip.search.tables import IndexMetadata
 
 
@@ -156,6 +157,32 @@ def test_a_condition_is_one_and_nothing_of_it_is_dropped(indexed: Path) -> None:
             index.search_vector(np.ones(16), where=where)
     quoted = "path LIKE '%;%' OR path = ') -- it''s /*' OR (bytes > 0 AND path LIKE '%.png')"
     assert len(index.search_vector(np.ones(16), 100, where=quoted)) == 10
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        " OR ".join(["bytes = 1"] * 200),
+        "(" * 300 + "bytes = 1" + ")" * 300,
+        "NOT " * 600 + "bytes = 1",
+        "bytes = 1" + "+1" * 600,
+        f"path = '{'a' * 100_000}'",
+    ],
+)
+def test_a_condition_that_would_overflow_the_parser_is_refused(where: str) -> None:
+    with pytest.raises(ImageIndexError, match=r"expected a condition of at most 100000 .* 500 .*; shorten it") as told:
+        one_condition(where)
+    assert len(str(told.value)) < 300
+
+
+def test_a_long_list_is_a_condition_and_errors_cut_it(indexed: Path) -> None:
+    paths = ", ".join(f"'{number}'" for number in range(5000))
+    assert one_condition(f"path IN ({paths}) AND bytes IN ({paths.replace(chr(39), '')})")
+    assert one_condition(" OR ".join(["path LIKE '%a%'"] * 100))
+    for where in (f"path IN ({paths}))", f"colour IN ({paths})"):
+        with pytest.raises(ImageIndexError, match=r"got .path IN|got .colour IN") as told:
+            ImageIndex.open(indexed / ".turkish-clip").search_vector(np.ones(16), where=where)
+        assert len(str(told.value)) < 800
 
 
 def test_another_image_model_is_refused(index: ImageIndex, tmp_path: Path, encoder: DualEncoder) -> None:
@@ -425,7 +452,8 @@ def test_ten_thousand_files_of_which_three_hundred_are_broken(tmp_path: Path, en
 
 def test_an_index_of_an_older_format_is_refused(tmp_path: Path, encoder: DualEncoder, photos: Path) -> None:
     connection = lancedb.connect(str(tmp_path / "old"))
-    connection.create_table("pictures", data=[{"content": "a", "vector": [0.0] * 16}])
+    rows = pa.table({"content": ["a"], "vector": [[0.0] * 16]})
+    connection.create_table("pictures", rows.replace_schema_metadata({"turkish_clip": "{}"}))
     assert [holds_index(folder) for folder in (tmp_path / "old", str(photos), tmp_path / "none")] == [
         True,
         False,
