@@ -373,7 +373,7 @@ def _records(source: Source, meanings: SplitMeanings, run: Path) -> Iterator[Rec
                 f"expected a .csv, .tsv, .jsonl, .json or .parquet table or a .tar, got {path}; convert it to one of "
                 "them"
             )
-        return table_records(path, confined=False, folder=images)
+        return table_records(path, confined=False, folder=images, meanings=meanings)
     if source.captions.count("/") != 1 or source.captions.startswith((".", "/", "~")) or is_table(path):
         raise SourceError(
             f"expected a folder, table or Hub data set, got {source.captions!r}, which is not there; "

@@ -175,7 +175,7 @@ def _named_by(folder: Path, tables: Sequence[str], meanings: SplitMeanings, imag
     meanings.check_layout((splits[table] or parents[table] for table in tables), "folders")
     for table in tables:
         prefix = f"{parents[table]}/" if parents[table] else ""
-        for record in table_records(folder / table, confined=True, folder=images):
+        for record in table_records(folder / table, confined=True, folder=images, meanings=meanings):
             yield replace(record, split=record.split or splits[table], prefix=prefix)
 
 
@@ -198,7 +198,7 @@ def _tables(folder: Path, names: Sequence[str], meanings: SplitMeanings, images:
     """Yields the rows of tables that are named after splits."""
     for name in names:
         stem = name.partition(".")[0]
-        for record in table_records(folder / name, confined=True, folder=images):
+        for record in table_records(folder / name, confined=True, folder=images, meanings=meanings):
             yield replace(record, split=record.split or (stem if meanings.known(stem) else ""))
 
 
