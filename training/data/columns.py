@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.data.cells import DoubledCell, clean_text, flat, is_cut_list, read_cell
+from training.data.cells import DoubledCell, clean_text, flat, raw_text, read_cell, why_unread
 from training.data.lazy_images import LazyImage, MissingImage
 from training.data.samples import SAMPLE_IMAGE, Negative, Record, Row, SkippedSample
 from training.data.splits import SplitMeanings
@@ -148,9 +148,9 @@ class Columns:
                 return SkippedSample(image_id, record.name(self.image), image)
             image = MissingImage(record.prefix + record.name(self.image), image)
         for column in (*self.captions, *self.english, *self.labels):
-            if is_cut_list(record.values.get(column)):
-                reason = f"a list that is cut off, in column {column}"
-                return SkippedSample(image_id, record.name(self.image), reason)
+            name = column if column in record.values else column.partition(".")[0]
+            if reason := why_unread(record.values.get(name)):
+                return SkippedSample(image_id, record.name(self.image), f"{reason}, in column {name}")
         turkish, english = _texts(record, self.captions), _texts(record, self.english)
         captions = _distinct(turkish)
         if not captions:
@@ -332,7 +332,7 @@ def _items(record: Record, columns: tuple[str, ...]) -> list[Any]:
     """Returns the values in the cells of columns, with lists unpacked."""
     existing = [column for column in columns if column in record.values or column.partition(".")[0] in record.values]
     values = [_value(record.values, column) for column in existing]
-    return [item for value in values for item in flat(read_cell(value))]
+    return [raw_text(item) for value in values for item in flat(read_cell(value))]
 
 
 def _why_none(record: Record, columns: tuple[str, ...]) -> str:
@@ -341,6 +341,8 @@ def _why_none(record: Record, columns: tuple[str, ...]) -> str:
     if not others:
         return "no caption"
     kinds = {int: "a number", float: "a number", bool: "a truth value", dict: "a record", bytes: "bytes"}
+    if isinstance(others[0], dict) and others[0]:
+        return f"no caption, but a record of {_named([str(name) for name in others[0]])}"
     return f"no caption, but {kinds.get(type(others[0]), type(others[0]).__name__)}"
 
 
