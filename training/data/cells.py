@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import binascii
+import itertools
 import json
 import re
 import warnings
@@ -107,7 +108,7 @@ def _literal(text: str) -> Any:
     if len(text) > MAX_LIST_CHARACTERS:
         return None
     quoted = list(QUOTED_TEXT.finditer(text))
-    if any(not text[one.end() : other.start()].strip() for one, other in zip(quoted, quoted[1:])):
+    if any(not text[one.end() : other.start()].strip() for one, other in itertools.pairwise(quoted)):
         return None  # texts without a comma between them, which Python joins
     try:
         with warnings.catch_warnings():

@@ -148,8 +148,8 @@ def json_rows(path: Path, meanings: SplitMeanings | None = None) -> Rows:
         meanings: what names of splits mean in the source; None: what they usually mean.
 
     Raises:
-        SourceError: it is no JSON, or holds something else, lists with names that are no split's beside train, or COCO's
-            images without an id of their own.
+        SourceError: it is no JSON, or holds something else, lists with names that are no split's beside train, or
+            COCO's images without an id of their own.
         UnicodeDecodeError: it is no UTF-8.
     """
     with _Text(path) as text:
