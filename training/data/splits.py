@@ -227,7 +227,7 @@ def splits_of_files(paths: Sequence[str], meanings: SplitMeanings) -> list[str]:
         SourceError: some files have no split while others are named for training.
     """
     known = meanings.known
-    groups = {path: _group(path.rpartition("/")[2]) for path in paths}
+    groups = {path: group_of(path.rpartition("/")[2]) for path in paths}
     swapped = _swapped(set(groups.values()))
     result, doubtful = [], set()
     for path in paths:
@@ -250,10 +250,10 @@ def splits_of_files(paths: Sequence[str], meanings: SplitMeanings) -> list[str]:
     return result
 
 
-def _group(stem: str) -> str:
+def group_of(stem: str) -> str:
     """Returns a file's name without numbers and words that all data has, or as it is if nothing else is in it.
 
-    >>> _group("train-00000-of-00001"), _group("dev-hayvanlar-000"), _group("test1k_images_3"), _group("0001")
+    >>> group_of("train-00000-of-00001"), group_of("dev-hayvanlar-000"), group_of("test1k_images_3"), group_of("0001")
     ('train', 'dev-hayvanlar', 'test1k', '')
     """
     words = WORDS.findall(stem)

@@ -208,6 +208,35 @@ def test_a_caption_beside_a_kind_that_is_not_read_is_skipped_by_its_reason(tmp_p
     ]
 
 
+def parquet(folder: Path, names: list[str]) -> Path:
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        table = pa.table({"image": [{"bytes": png(number), "path": None}], "caption": [name]})
+        pq.write_table(table, folder / f"{name}.parquet")
+    return folder
+
+
+def test_configurations_of_a_local_data_set_are_refused_with_the_choice(tmp_path: Path) -> None:
+    source = parquet(tmp_path / "a", ["tr/train-00000-of-00001", "tr/test-00000-of-00001", "en/train-00000-of-00001"])
+    message = (
+        r"got the split train in en, tr, which look like configurations; choose .*--captions .*/a/en, or give several"
+    )
+    with pytest.raises(SourceError, match=message):
+        read(source)
+    assert list(splits(source / "tr").values()) == ["train", "test"]
+    for names in (["tr/train/0", "en/train/0"], ["data/tr/train-0", "data/en/train-0"], ["train-0", "en/train-0"]):
+        with pytest.raises(SourceError, match="look like configurations"):
+            read(parquet(tmp_path / names[0].replace("/", "-"), names))
+    for names in (
+        ["data/train-0", "more/test-0"],
+        ["0/train-0", "1/train-0"],
+        ["kedi/0", "kuş/0"],
+        ["train/a/0", "train/b/0"],
+        ["train/0", "test/0"],
+    ):
+        assert len(splits(parquet(tmp_path / "b" / names[0].replace("/", "-"), names))) == 2
+
+
 def in_paths(table: Path, names: list[str], **columns: list[str]) -> Path:
     """A CSV table of images in folders beside it, or from the root of the machine."""
     for number, name in enumerate(names):
