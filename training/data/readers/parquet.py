@@ -193,7 +193,8 @@ def _check_configurations(folder: Path, names: Sequence[str], splits: Sequence[s
     for name, split in zip(names, splits):
         if split:
             parts = list(itertools.takewhile(lambda part: not meanings.known(part), name.split("/")[:-1]))
-            own = next((place for place, part in enumerate(parts) if group_of(part) or part.lower() in LANGUAGES), None)
+            named = (place for place, part in enumerate(parts) if group_of(part) or part.lower() in LANGUAGES)
+            own = next(named, None)
             found.setdefault(split, {})["" if own is None else "/".join(parts[: own + 1])] = None
     for split, folders in found.items():
         if len(folders) > 1:
