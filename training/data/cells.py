@@ -23,7 +23,9 @@ MISSING = re.compile(rf"({QUOTED})|\b(?:nan|null)\b", re.DOTALL)
 ARRAY = re.compile(r"array\((\[.*\])\s*(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 CURLED = r"[“„][^“”„\n]*”"
 CURLED_LIST = re.compile(rf"\[\s*{CURLED}(?:\s*,\s*{CURLED})*\s*\]")
-STARTS = re.compile(r"""(?:array\()?(?:(\[)\s*\{?|\{)\s*[uU]?["'“„]""")  # of a list, or else of a record or set
+STARTS = re.compile(
+    r"""(?:array\()?(?:(\[)\s*(?:[{(]|array\(\[)?|\{)\s*[uU]?["'“„‘]"""
+)  # of a list, or else of a record or set
 CLOSED = re.compile(r"[\])}]\s*$")
 NO_VALUES = frozenset(["nan", "NaN", "<NA>", "None"])  # a missing value, as pandas and Python print it
 IMAGE_STARTS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0AK", "AAAAIGZ0eXBhdmlm")  # JPEG, PNG, GIF, WebP …
@@ -100,7 +102,7 @@ def written_list(cell: str) -> list[Any] | None:
 def _list_of_records(text: str) -> list[Any] | None:
     """Returns the list of records, or of lists, that a text writes as Python prints it; None if it is anything else."""
     found = _literal(text) if text[0] == "[" else None
-    return found if isinstance(found, list) and all(isinstance(item, (dict, list)) for item in found) else None
+    return found if isinstance(found, list) and all(isinstance(item, (dict, list, tuple)) for item in found) else None
 
 
 def _literal(text: str) -> Any:
@@ -132,7 +134,8 @@ def read_cell(cell: Any) -> Any:
         return cell
     if cell.strip() in NO_VALUES:
         return None
-    found = (written_record(cell) if cell.lstrip()[:1] == "{" else None) or written_list(cell)
+    record = written_record(cell) if cell.lstrip()[:1] == "{" else None
+    found = written_list(cell) if record is None else record
     return cell if found is None else found
 
 

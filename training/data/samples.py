@@ -59,17 +59,20 @@ class Record:
         )
 
     def path(self, column: str) -> str:
-        """Returns the image's path in one spelling, from the record's folder where it is below it; empty without one.
+        """Returns the path of an image, on disk or in its table or shard, in one spelling; empty without one.
+
+        It starts from the record's folder where the image is below it.
 
         >>> Record({"a": "./x//0.png", "b": "/data/x/0.png"}, Path("/data"), True, 1).path("a")
         'x/0.png'
         """
         value = self.values.get(column)
         value = value.get("path") if isinstance(value, dict) else value
-        if not isinstance(value, str) or not value.strip() or self.folder is None or "://" in value:
+        value = getattr(value, "name", "") if isinstance(value, LazyImage) else value
+        if not isinstance(value, str) or not value.strip() or "://" in value:
             return ""
         path = posixpath.normpath(value.strip().replace("\\", "/"))
-        if path.startswith("/"):
+        if path.startswith("/") and self.folder is not None:
             above = posixpath.normpath(self.folder.absolute().as_posix()).rstrip("/") + "/"
             return path.removeprefix(above)
         return path
@@ -77,13 +80,14 @@ class Record:
     def own_id(self, column: str, *, absolute: bool) -> str:
         """Returns the image_id of a record without a column of them: its image's path, or its name, after the prefix.
 
-        One image has one, whether its path is written as 0.png, ./0.png or from the root of the machine.
+        One image on disk has one, whether its path is written as 0.png, ./0.png or from the root of the machine. The
+        names of images in tables and shards are no paths, and as they are written.
 
         Args:
             column: that of images.
             absolute: whether it is the path from the root, as the source's first one is.
         """
-        path = self.path(column)
+        path = "" if isinstance(self.values.get(column), LazyImage) else self.path(column)
         if path and absolute and self.folder is not None:
             path = posixpath.normpath((self.folder.absolute() / path).as_posix())
         return self.prefix + (path or self.name(column))

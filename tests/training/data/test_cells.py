@@ -108,6 +108,10 @@ def test_a_list_that_was_cut_off_is_no_caption(folder: Path) -> None:
         ("[{'raw': 'bir ev'}, {'raw", "a list that is cut off, in column captions"),
         ("array(['bir ev', ", "a list that is cut off, in column captions"),
         ("{'raw': 'bir", "a record that is cut off, in column captions"),
+        ("[‘bir’, ‘iki’]", "a list that does not read, in column captions"),
+        ("[array(['bir'], dtype=object)]", "a list that does not read, in column captions"),
+        ("[('bir', 'ev'), ('iki',)]", ("bir", "ev", "iki")),
+        ("{}", "no caption, but a record"),
         ("[“bir”, “iki", "a list that is cut off, in column captions"),
     ],
 )

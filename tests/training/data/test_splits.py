@@ -262,6 +262,25 @@ def test_folders_in_the_paths_of_images_are_splits(
     assert list(splits(source).values()) == ["test", "validation", "train", "test"]
 
 
+def test_folders_inside_a_shard_or_a_table_are_splits(tmp_path: Path) -> None:
+    names = ["./train/0", "./val/0", "./test/0"]
+    source = shards(tmp_path / "a", ["x"]) / "x.tar"
+    with tarfile.open(source, "w") as tar:
+        for number, name in enumerate(names):
+            for kind, content in (("png", png(number)), ("txt", name.encode())):
+                member = tarfile.TarInfo(f"{name}.{kind}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    assert list(splits(source).values()) == ["train", "validation", "test"]
+    cells = [{"bytes": png(number), "path": f"{name}.png"} for number, name in enumerate(names)]
+    pq.write_table(pa.table({"image": cells, "caption": names}), tmp_path / "t.parquet")
+    assert {row.image_id: row.split for row in read(tmp_path / "t.parquet").rows} == {
+        "./train/0.png": "train",
+        "./val/0.png": "validation",
+        "./test/0.png": "test",
+    }
+
+
 def test_paths_of_which_some_alone_name_a_split_are_refused_with_the_choice(tmp_path: Path) -> None:
     source = in_paths(tmp_path / "t.csv", ["train/0.png", "images/test/1.png", "images/ek/2.png"])
     message = (

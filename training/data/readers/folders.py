@@ -190,7 +190,7 @@ def _parquet(folder: Path, names: Sequence[str], meanings: SplitMeanings) -> Ite
     if readme.is_file() and "data_files:" in readme.read_text(encoding="utf-8", errors="replace"):
         from training.data.readers.hub_datasets import streamed_records
 
-        return streamed_records(str(folder), "", "", meanings)
+        return streamed_records(str(folder), meanings.source.captions_config, "", meanings)
     return parquet_folder_records(folder, names, meanings)
 
 

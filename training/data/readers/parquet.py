@@ -202,8 +202,8 @@ def _check_configurations(folder: Path, names: Sequence[str], splits: Sequence[s
             chosen = shlex.quote(str(folder / next(filter(None, folders))))
             more = " …" if len(folders) > MAX_LISTED else ""
             raise SourceError(
-                f"expected Parquet files of one data set in {folder}, got the split {split} in {listed}{more}, which look "
-                f"like configurations; choose one, as with --captions {chosen}, or give several as sources"
+                f"expected Parquet files of one data set in {folder}, got the split {split} in {listed}{more}, which "
+                f"look like configurations; choose one, as with --captions {chosen}, or give several as sources"
             )
 
 
