@@ -20,6 +20,7 @@ WRITTEN_LIST = re.compile(rf"[\[(]\s*(?:(?:{LISTED})(?:\s*,\s*|\s+|(?=[\])])))*[
 LIST_ITEM = re.compile(LISTED, re.DOTALL)
 QUOTED_TEXT = re.compile(QUOTED, re.DOTALL)
 MISSING = re.compile(rf"({QUOTED})|\b(?:nan|null)\b", re.DOTALL)
+PLAIN = re.compile(r"None|True|False|nan|null|[uU]|-?\d[\d.eE+_-]*|[\s,:\[\]{}()]")  # beside texts, in what is printed
 ARRAY = re.compile(r"array\((\[.*\])\s*(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 CURLED = r"[“„][^“”„\n]*”"
 CURLED_LIST = re.compile(rf"\[\s*{CURLED}(?:\s*,\s*{CURLED})*\s*\]")
@@ -108,6 +109,8 @@ def _list_of_records(text: str) -> list[Any] | None:
 def _literal(text: str) -> Any:
     """Returns what a text writes as Python prints it, with missing values as None; None if that is not sure."""
     if len(text) > MAX_LIST_CHARACTERS:
+        return None
+    if PLAIN.sub("", QUOTED_TEXT.sub("", text)):  # an expression, or deeper than Python reads
         return None
     quoted = list(QUOTED_TEXT.finditer(text))
     if any(not text[one.end() : other.start()].strip() for one, other in itertools.pairwise(quoted)):

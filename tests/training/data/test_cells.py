@@ -63,6 +63,8 @@ def folder(tmp_path: Path) -> Path:
         ("{'raw': 'ev'}", None),
         ("a ev", None),
         ("[" * 100_000, None),
+        ("[{'a': " + "-" * 100_000 + "1}]", None),
+        ("[{'raw': 'ev', 'n': -1.5e-3, 'b': True}]", [{"raw": "ev", "n": -0.0015, "b": True}]),
     ],
 )
 def test_a_list_that_is_written_as_text(cell: str, expected: list[Any] | None) -> None:

@@ -237,6 +237,15 @@ def test_configurations_of_a_local_data_set_are_refused_with_the_choice(tmp_path
         assert len(splits(parquet(tmp_path / "b" / names[0].replace("/", "-"), names))) == 2
 
 
+def test_a_configuration_that_a_local_readme_names_can_be_chosen(tmp_path: Path) -> None:
+    source = parquet(tmp_path, ["tr/train-0", "en/train-0"])
+    files = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("tr", "en"))
+    (source / "README.md").write_text(f"---\nconfigs:\n{files}---\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"available configs: \['tr', 'en'\]"):
+        read(source)
+    assert list(splits(source, captions_config="tr")) == ["tr/train-0"]
+
+
 def in_paths(table: Path, names: list[str], **columns: list[str]) -> Path:
     """A CSV table of images in folders beside it, or from the root of the machine."""
     for number, name in enumerate(names):
