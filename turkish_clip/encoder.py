@@ -7,6 +7,7 @@ without this package.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,12 @@ def prompt_of(model: SentenceTransformer) -> str:
 def _prompts(prompt: str) -> dict[str, Any]:
     """Returns the arguments of a SentenceTransformer with one prompt for `encode`, encode_query and encode_document."""
     return {"prompts": {"query": prompt, "document": prompt}, "default_prompt_name": "query"} if prompt else {}
+
+
+def max_tokens_of(model: SentenceTransformer) -> int:
+    """Returns the number of tokens, special ones included, at which a model cuts a text; 0: it reads all of it."""
+    limit = model.max_seq_length
+    return int(limit) if limit and math.isfinite(limit) else 0
 
 
 def pair(
