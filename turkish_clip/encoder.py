@@ -102,6 +102,16 @@ def max_tokens_of(model: SentenceTransformer) -> int:
     return int(limit) if limit and math.isfinite(limit) else 0
 
 
+def bare_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """Returns a copy of a tokenizer that neither cuts nor pads, nor puts special tokens around a text."""
+    parts = json.loads(tokenizer.to_str())
+    parts["post_processor"] = None
+    bare = Tokenizer.from_str(json.dumps(parts))
+    bare.no_truncation()
+    bare.no_padding()
+    return bare
+
+
 def pair(
     text_encoder: SentenceTransformer | str | Path,
     image_encoder: SentenceTransformer | str | Path,

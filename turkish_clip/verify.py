@@ -58,7 +58,7 @@ class ModelRecord:
     Attributes:
         kind: "text" for a text encoder, "paired" for a text encoder and its image model in one.
         dim: width of the vectors.
-        max_tokens: number of tokens, special ones included, at which a longer text is cut.
+        max_tokens: number of tokens, special ones included, at which a longer text is cut; 0: none is.
         weights_sha256: of the text encoder.
         image_model: id, revision (empty means none) and weights_sha256 of the image model that it was trained for.
         requires: for each library the oldest version with which the published folder was loaded.

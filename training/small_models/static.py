@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FOLDER, RECORD = "static", "static.json"
-SMOOTHING = 1e-3  # a of Arora et al. 2017, who found 1e-3 to 1e-4 best
+SMOOTHING = 1e-2  # a of Arora et al. 2017, who found 1e-3 to 1e-4 best; here that was worse (training/LOG.md)
 TOKENS_AT_ONCE, TEXTS_AT_ONCE = 256, 4096
-POST_PROCESSOR = "post_processor"  # of tokenizer.json: it puts special tokens around a text
 LONGEST = 16  # tokens of a text that is one token with what stands around it
 
 
@@ -63,7 +62,7 @@ def write_static_backbone(config: DistillConfig, texts: Iterable[str], source: s
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
     from turkish_clip.dual_encoder import weights_sha256
-    from turkish_clip.encoder import save_text_encoder
+    from turkish_clip.encoder import bare_tokenizer, save_text_encoder
 
     encoder = _load_encoder(config, source)
     made_of = StaticRecord(weights_sha256=weights_sha256(encoder), captions_sha256=sha256_of_texts(texts))
@@ -103,18 +102,6 @@ def build_static_encoder(config: DistillConfig, dim: int, *, normalise: bool) ->
     if normalise:
         modules.append(Normalize())
     return SentenceTransformer(modules=modules, device=device_of(config.device), similarity_fn_name="cosine")
-
-
-def bare_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
-    """Returns a copy of a tokenizer that neither cuts nor pads nor puts special tokens around a text."""
-    import json
-
-    parts = json.loads(tokenizer.to_str())
-    parts[POST_PROCESSOR] = None
-    bare = type(tokenizer).from_str(json.dumps(parts))
-    bare.no_truncation()
-    bare.no_padding()
-    return bare
 
 
 def token_frequencies(tokenizer: Tokenizer, texts: Iterable[str]) -> NDArray[np.float64]:
@@ -160,21 +147,18 @@ def token_vectors(encoder: SentenceTransformer) -> Vectors:
 
 
 def weighted(vectors: Vectors, frequencies: NDArray[np.float64], special: Iterable[int]) -> Vectors:
-    """Returns token vectors of which the mean over the tokens of a text says what the text is about: (tokens, hidden).
+    """Returns token vectors of which frequent ones do not rule the mean over the tokens of a text: (tokens, hidden).
 
-    The mean over the tokens of all texts is subtracted, which every token has in common; then each is weighted by the
-    smooth inverse of its frequency p, a / (a + p), and all are scaled so that the mean square of a component is 1, for
-    which the learning rate is meant. Source: Arora, Liang and Ma, A Simple but Tough-to-Beat Baseline for Sentence
-    Embeddings, 2017; they subtract the first principal component of the sentences.
+    Each is weighted by the smooth inverse of its frequency p, a / (a + p), and all are scaled so that the mean square
+    of a component is 1, for which the learning rate is meant. Source: Arora, Liang and Ma, A Simple but Tough-to-Beat
+    Baseline for Sentence Embeddings, 2017. What they subtract, common to all sentences, the Dense layer's bias does.
 
     Args:
         vectors: (tokens, hidden), of each token by itself.
         frequencies: (tokens,), of the tokens in the texts.
         special: numbers of tokens that say nothing; their rows become zero.
     """
-    known = frequencies.sum() > 0
-    common = frequencies @ vectors if known else vectors.mean(axis=0)
-    result = (vectors - common) * (SMOOTHING / (SMOOTHING + frequencies))[:, None]
+    result = vectors * (SMOOTHING / (SMOOTHING + frequencies))[:, None]
     result[list(special)] = 0
     scale = np.sqrt(np.square(result).mean())
     return (result / (scale or 1.0)).astype(np.float32)
