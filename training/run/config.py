@@ -21,10 +21,10 @@ BACKBONE, SCRATCH, STATIC = "dbmdz/bert-base-turkish-cased", "scratch", "static"
 DEFAULT_EPOCHS, MIN_STEPS = 3.0, 1000
 DENSE_LEARNING_RATE = 1e-3
 INIT_STEPS = 200  # of a text encoder that has been trained before
-# Peak learning rates by backbone: fresh weights need a larger one than pretrained ones, token vectors the largest, since
-# a step changes those of the batch's tokens alone. Other backbones have that of BACKBONE; those of `init` are below.
-LEARNING_RATES = {BACKBONE: 5e-4, SCRATCH: 1e-3, STATIC: 1e-2}
-INIT_LEARNING_RATES = {BACKBONE: 5e-5, STATIC: 1e-3}
+# Peak learning rates by backbone, others having that of BACKBONE: fresh weights need a larger one than pretrained ones,
+# token vectors the largest, since a step changes those of the batch's tokens alone. Those of `init` are below.
+LEARNING_RATES = {BACKBONE: 5e-4, SCRATCH: 1e-3, STATIC: 1e-1}
+INIT_LEARNING_RATES = {BACKBONE: 5e-5, STATIC: 1e-2}
 SHA256 = re.compile(r"[0-9a-f]{64}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -239,7 +239,7 @@ class DistillConfig(EmbeddingsConfig):
             )
         if self.static_from and STATIC not in (self.backbone, *getattr(self, "objectives", ())):
             raise ConfigError(
-                f"expected 'static_from' beside 'backbone' {STATIC}, got it with {self.backbone}; add --backbone {STATIC}"
+                f"expected 'static_from' beside 'backbone' {STATIC}, got {self.backbone}; add --backbone {STATIC}"
             )
         if self.static_from and self.init:
             raise ConfigError("expected 'static_from' or 'init', got both; 'init' has token vectors already")

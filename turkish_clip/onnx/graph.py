@@ -91,7 +91,7 @@ def write_graph(text: SentenceTransformer, path: Path, *, int8: bool) -> None:
 def _traced(text: SentenceTransformer) -> onnx.ModelProto:
     """Traces the graph in float32, for any batch size and length, without paths of this machine."""
     if isinstance(text[0], StaticEmbedding):
-        features = dict.fromkeys(INPUTS, torch.ones(2, 3, dtype=torch.int64))
+        features = {name: torch.ones(2, 3, dtype=torch.int64) for name in INPUTS}
     else:
         features = text.preprocess(list(GOLDEN_TEXTS[:2]))
     axes = {0: "batch", 1: "length"}
