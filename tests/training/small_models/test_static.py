@@ -22,7 +22,7 @@ from training.release.build import build, finished_run
 from training.run.config import DistillConfig, PublishConfig, read
 from training.run.recipe import ConfigError
 from training.small_models import static
-from turkish_clip import build_text_encoder, load_dual_encoder, pair
+from turkish_clip import build_text_encoder, load_dual_encoder, pair, save_text_encoder
 from turkish_clip.encoder import ModelError, bare_tokenizer, load_model
 from turkish_clip.onnx.export import export_onnx
 from turkish_clip.onnx.runtime import OnnxTextEncoder
@@ -102,10 +102,13 @@ def test_it_is_searched_with_as_any_other(run: Path, tiny_clip: Path, tmp_path: 
     assert "zzzz" in str(caution)
     assert not encoder.cautions(["kırmızı ev " * 300])  # of no limit
     both = pair(run / "model", tiny_clip, device="cpu")
-    both.save(str(tmp_path / "pair"))
+    save_text_encoder(both, tmp_path / "pair")
     loaded = SentenceTransformer(str(tmp_path / "pair"), device="cpu")
-    texts = ["kırmızı bir ev", "mavi kuş"]
+    texts = ["kırmızı bir ev", "mavi kuş", ""]
     assert loaded.encode(texts) == pytest.approx(encoder.encode_texts(texts), abs=1e-6)
+    paired = load_dual_encoder(tmp_path / "pair", device="cpu")
+    texts += ["https://example.org/kırmızı.jpg", "ev.png"]  # which the host would take for images
+    assert paired.encode_texts(texts) == pytest.approx(encoder.encode_texts(texts), abs=1e-6)
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
