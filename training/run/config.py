@@ -181,8 +181,8 @@ class DistillConfig(EmbeddingsConfig):
     batch_size: int = option(128, "captions per optimizer step, over all processes and micro-batches", low=1)
     learning_rate: float = option(
         0.0,
-        "peak learning rate of AdamW, cosine decay to zero; 0: 5e-4, 1e-3 for a scratch backbone, 0.1 for a static one, "
-        "5e-5 for init, 0.01 for a static init",
+        "peak learning rate of AdamW, cosine decay to zero; 0: 5e-4, 1e-3 for a scratch backbone, 0.1 for a static "
+        "one, 5e-5 for init, 0.01 for a static init",
         low=0,
     )
     dense_learning_rate: float = option(

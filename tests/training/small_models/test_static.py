@@ -169,7 +169,7 @@ def test_from_a_run_and_on_from_a_static_one(run: Path, options: list[str], tiny
 
 def test_from_scratch_with_losses_of_the_batch(options: list[str], tmp_path: Path) -> None:
     more = "--static_from scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300"
-    more += " --objective mse_bank_negatives --matryoshka 8 --gradient_accumulation 2"
+    more += " --objective mse_bank_negatives --matryoshka 8 --gradient_accumulation 2 --loader_processes 1"
     found = distill.main([*options, *more.split(), "--run", str(tmp_path)])
     assert found["best_validation_mrr"] > 0
     assert (tmp_path / "backbone").is_dir()
