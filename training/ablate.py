@@ -21,7 +21,7 @@ from training.embeddings.store import read_embeddings, remove_cross_split_duplic
 from training.evaluation.ablation import FIGURES, Cell, summary, write_page
 from training.pairs.dataset import without_skipped
 from training.run.command import print_result, run_command
-from training.run.config import CLOSED_FORM, AblateConfig, default_epochs, read
+from training.run.config import CLOSED_FORM, STATIC, AblateConfig, default_epochs, read
 from training.run.lock import hold
 from training.run.provenance import sha256_of
 from training.run.record import RunError, check_outputs
@@ -94,16 +94,19 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
     """
     folder = config.folder / cell.name
     done = folder / "cell.json"
-    closed_form = cell.objective == CLOSED_FORM
     options = shared(config) | {
         "run": str(folder),
         "embeddings": str(config.embeddings_folder),
-        "objective": "mse" if closed_form else cell.objective,
+        "objective": cell.objective,
         "seed": cell.seed,
         "train_images": cell.size,
-        "epochs": 0 if closed_form else epochs,
+        "epochs": epochs,
         "report_queries": 0,
     }
+    if cell.objective == CLOSED_FORM:
+        options |= {"objective": "mse", "epochs": 0}
+    if cell.objective == STATIC:
+        options |= {"objective": "mse"} | static_options(config)
     if is_mini(config.captions):  # drawn once, then read as a folder
         options["captions"] = str(config.folder / "data")
     of = {"options": options, "manifest_sha256": sha256_of(config.embeddings_folder / MANIFEST)}
@@ -123,6 +126,14 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
     return _read_cell(done)
 
 
+def static_options(config: AblateConfig) -> dict[str, Any]:
+    """Returns the options by which the static row differs: a backbone, and rates that were not meant for another."""
+    if config.backbone == STATIC:
+        return {}
+    changed: dict[str, Any] = {"backbone": STATIC, "static_from": config.static_from or config.backbone}
+    return changed | {"prompt": "", "learning_rate": 0.0, "dense_learning_rate": 0.0}
+
+
 def _read_cell(done: Path) -> dict[str, Any]:
     """Reads the results of a finished cell."""
     return dict(json.loads(done.read_text(encoding="utf-8"))["results"])
@@ -131,6 +142,8 @@ def _read_cell(done: Path) -> dict[str, Any]:
 def shared(config: AblateConfig) -> dict[str, Any]:
     """Returns the fields that all cells share, as a recipe has them."""
     left_out = {"objectives", "seeds", "sizes", "run", "embeddings", "resume", "json"}
+    if config.backbone != STATIC:
+        left_out.add("static_from")  # of the static row alone
     return {
         name: value
         for name, value in json.loads(json.dumps(dataclasses.asdict(config))).items()  # lists for tuples, as read back

@@ -214,12 +214,15 @@ class Page:
 
     def about(self) -> str:
         """Returns an HTML table of the models, what was measured of them, and the index."""
+        from turkish_clip.encoder import max_tokens_of
+
         encoder = self.encoder
+        limit = max_tokens_of(encoder.text)
         rows = {
             "Metin kodlayıcı": encoder.spec.text,
             "Görüntü modeli": encoder.image_name,
             "Uzayın boyutu": str(encoder.dim),
-            "Okunan en uzun metin": f"{encoder.text.max_seq_length} parça",
+            "Okunan en uzun metin": f"{limit} parça" if limit else "sınırsız",
             "Sıcaklık": f"{encoder.temperature:g}".replace(".", ",")
             + ("" if encoder.temperature_is_fitted else " (ölçülmedi, varsayılan)"),
         }

@@ -7,6 +7,7 @@ without this package.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
-from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Normalizer, Sequence
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -33,6 +34,7 @@ NAMING_FILES = ("modules.json", "router_config.json", "tokenizer_config.json")
 # Image models whose text side was trained on lower case, padded to its full length, without a mask. The host pads to
 # the longest text of a batch. Source: the conversion scripts of both models in transformers.
 PADDED_IN_TRAINING = ("siglip", "siglip2")
+TASK = "query"  # what a pair takes texts as if its text encoder is static, which knows no {"text": …}
 PROBE = Image.new("RGB", (32, 32), "white")  # embedded to see a model's width, which its configuration may not give
 
 
@@ -95,6 +97,22 @@ def _prompts(prompt: str) -> dict[str, Any]:
     return {"prompts": {"query": prompt, "document": prompt}, "default_prompt_name": "query"} if prompt else {}
 
 
+def max_tokens_of(model: SentenceTransformer) -> int:
+    """Returns the number of tokens, special ones included, at which a model cuts a text; 0: it reads all of it."""
+    limit = model.max_seq_length
+    return int(limit) if limit and math.isfinite(limit) else 0
+
+
+def bare_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """Returns a copy of a tokenizer that neither cuts nor pads, nor puts special tokens around a text."""
+    parts = json.loads(tokenizer.to_str())
+    parts["post_processor"] = None
+    bare = Tokenizer.from_str(json.dumps(parts))
+    bare.no_truncation()
+    bare.no_padding()
+    return bare
+
+
 def pair(
     text_encoder: SentenceTransformer | str | Path,
     image_encoder: SentenceTransformer | str | Path,
@@ -129,10 +147,10 @@ def pair(
             "image_encoder), for example with the image model clip-ViT-B-32"
         )
     check_one_width(text, image)
-    router = Router(
-        {"text": list(text.children()), "image": list(image.children())},
-        route_mappings={(None, "text"): "text", (None, "image"): "image"},
-    )
+    routes: dict[tuple[str | None, str | None], str] = {(None, "text"): "text", (None, "image"): "image"}
+    if isinstance(text[0], StaticEmbedding):
+        routes[TASK, None] = "text"
+    router = Router({"text": list(text.children()), "image": list(image.children())}, route_mappings=routes)
     return SentenceTransformer(
         modules=[router], device=device, similarity_fn_name="cosine", **_prompts(prompt_of(text))
     )
@@ -234,8 +252,11 @@ def as_texts(model: Any, texts: Iterable[str]) -> list[Any]:
         model: that encodes them; other ones than a SentenceTransformer take texts alone.
         texts: the texts.
     """
-    routed = isinstance(model, SentenceTransformer) and model.supports("image")
-    return [{"text": text} for text in texts] if routed else list(texts)
+    if not isinstance(model, SentenceTransformer) or not model.supports("image"):
+        return list(texts)
+    routes = getattr(model[0], "sub_modules", {})
+    key = TASK if "text" in routes and isinstance(routes["text"][0], StaticEmbedding) else "text"
+    return [{key: text} for text in texts]
 
 
 def query_prompt(model: SentenceTransformer) -> str | None:

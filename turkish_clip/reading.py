@@ -115,7 +115,7 @@ class TextReader:
         copy.no_truncation()
         copy.no_padding()
         self._tokenizer, self._limit, self._prompt, self._cuts_right = copy, limit, prompt, cuts_right
-        self._unknown = _unknown_id(copy)
+        self._unknown = unknown_id(copy)
 
     def cautions(self, texts: Iterable[str]) -> list[Caution]:
         """Returns what is to be said of texts, at most one caution of each kind."""
@@ -217,7 +217,7 @@ def _bare(word: str) -> str:
     return word[places[0] : places[-1] + 1] if places else word
 
 
-def _unknown_id(tokenizer: Tokenizer) -> int | None:
+def unknown_id(tokenizer: Tokenizer) -> int | None:
     """Returns the id of the piece that stands for what is unknown; None for a tokenizer without one."""
     token = getattr(tokenizer.model, "unk_token", None)
     if token is not None:

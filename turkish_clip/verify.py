@@ -58,7 +58,7 @@ class ModelRecord:
     Attributes:
         kind: "text" for a text encoder, "paired" for a text encoder and its image model in one.
         dim: width of the vectors.
-        max_tokens: number of tokens, special ones included, at which a longer text is cut.
+        max_tokens: number of tokens, special ones included, at which a longer text is cut; 0: none is.
         weights_sha256: of the text encoder.
         image_model: id, revision (empty means none) and weights_sha256 of the image model that it was trained for.
         requires: for each library the oldest version with which the published folder was loaded.
@@ -466,8 +466,12 @@ def encode_each(model: SentenceTransformer, inputs: Any) -> NDArray[np.float32]:
     """
     import numpy as np
 
-    # A model with an image side takes a plain string that is a path or an address for an image.
-    routed = [{"text": item} if isinstance(item, str) and model.supports("image") else item for item in inputs]
+    # A model with an image side takes a plain string that is a path or an address for an image. A static text side
+    # knows no {"text": …}, but the router gives it the text of {task: text}.
+    routes = getattr(model[0], "sub_modules", {})
+    static = "text" in routes and type(routes["text"][0]).__name__ == "StaticEmbedding"
+    key = "query" if static else "text"
+    routed = [{key: item} if isinstance(item, str) and model.supports("image") else item for item in inputs]
     vectors = model.encode(routed, batch_size=1, show_progress_bar=False, convert_to_numpy=True)
     return np.asarray(vectors, np.float32)
 

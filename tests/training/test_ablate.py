@@ -58,6 +58,18 @@ def test_a_table_of_objectives_sizes_and_seeds(
         ablate.main([*argv, "--sizes", "33"])
 
 
+def test_the_static_row_is_made_from_the_backbone(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    base = f"--captions {captioned_folder} --image_model {tiny_clip} --run {tmp_path} {SMALL} --learning_rate 1e-4"
+    result = ablate.main([*base.split(), "--objectives", "static,mse", "--seeds", "0"])
+    assert [row["objective"] for row in result["rows"]] == ["static", "mse"]
+    static, mse = (
+        json.loads((tmp_path / f"{name}-all-0" / "run.json").read_text())["config"] for name in ("static", "mse")
+    )
+    assert (static["backbone"], static["static_from"], static["objective"]) == ("static", "scratch", "mse")
+    assert (static["learning_rate"], mse["learning_rate"]) == (0, 1e-4)  # that of a BERT is none for token vectors
+    assert (mse["backbone"], mse["static_from"]) == ("scratch", "")
+
+
 def test_a_killed_ablation_resumes_its_cell(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
     def argv(name: str) -> list[str]:
         base = f"--captions {captioned_folder} --image_model {tiny_clip} --run {tmp_path / name} {SMALL}"
@@ -75,7 +87,7 @@ def test_a_killed_ablation_resumes_its_cell(captioned_folder: Path, tiny_clip: P
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("--objectives mse,msa", "expected 'objectives' out of closed_form, mse, .*got"),
+        ("--objectives mse,msa", "expected 'objectives' out of closed_form, static, mse, .*got"),
         ("--sizes -1", "expected 'sizes' to be at least 0, got -1"),
     ],
 )

@@ -5,18 +5,30 @@ from __future__ import annotations
 import ast
 import base64
 import binascii
+import itertools
 import json
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from turkish_clip.text import nfc
 
 QUOTED = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
-LISTED = rf"{QUOTED}|None|null|nan"
+LISTED = rf"[uU]?{QUOTED}|None|null|nan"
 WRITTEN_LIST = re.compile(rf"[\[(]\s*(?:(?:{LISTED})(?:\s*,\s*|\s+|(?=[\])])))*[\])]", re.DOTALL)
 LIST_ITEM = re.compile(LISTED, re.DOTALL)
-LIST_START = re.compile(r"""\[\s*["']""")
+QUOTED_TEXT = re.compile(QUOTED, re.DOTALL)
+MISSING = re.compile(rf"({QUOTED})|\b(?:nan|null)\b", re.DOTALL)
+PLAIN = re.compile(r"None|True|False|nan|null|[uU]|-?\d[\d.eE+_-]*|[\s,:\[\]{}()]")  # beside texts, in what is printed
+ARRAY = re.compile(r"array\((\[.*\])\s*(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
+CURLED = r"[“„][^“”„\n]*”"
+CURLED_LIST = re.compile(rf"\[\s*{CURLED}(?:\s*,\s*{CURLED})*\s*\]")
+STARTS = re.compile(
+    r"""(?:array\()?(?:(\[)\s*(?:[{(]|array\(\[)?|\{)\s*[uU]?["'“„‘]"""
+)  # of a list, or else of a record or set
+CLOSED = re.compile(r"[\])}]\s*$")
+NO_VALUES = frozenset(["nan", "NaN", "<NA>", "None"])  # a missing value, as pandas and Python print it
 IMAGE_STARTS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0AK", "AAAAIGZ0eXBhdmlm")  # JPEG, PNG, GIF, WebP …
 DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,")
 MIN_BASE64 = 44  # characters: no image is smaller, and few paths are longer
@@ -32,13 +44,23 @@ def clean_text(text: str) -> str:
     return " ".join(nfc(text.replace("\0", " ")).split())
 
 
-def is_cut_list(cell: Any) -> bool:
-    """Returns whether a cell is a list that is written as text and does not read: one that was cut off.
+def why_unread(cell: Any) -> str:
+    """Returns why a cell that begins as a list or record does not read as one; empty for any other.
 
-    >>> is_cut_list("['bir ev', 'bir"), is_cut_list("[bir ev]"), is_cut_list('["bir ev"]')
-    (True, False, False)
+    >>> why_unread("['bir ev', 'bir"), why_unread("['bir ev', 5]"), why_unread("[bir ev]"), why_unread('["bir ev"]')
+    ('a list that is cut off', 'a list with a number in it', '', '')
     """
-    return isinstance(cell, str) and LIST_START.match(cell.strip()) is not None and written_list(cell) is None
+    if not isinstance(cell, str):
+        return ""
+    text = cell.strip()
+    start = STARTS.match(text)
+    if start is None or read_cell(cell) is not cell:
+        return ""
+    kind = "a list" if start.group(1) else "a record"
+    found = _literal(text)
+    if isinstance(found, (list, set)) and any(map(_is_number, found)):
+        return f"{kind if isinstance(found, list) else 'a set'} with a number in it"
+    return f"{kind} that {'does not read' if CLOSED.search(QUOTED_TEXT.sub('', text)) else 'is cut off'}"
 
 
 def written_list(cell: str) -> list[Any] | None:
@@ -48,24 +70,56 @@ def written_list(cell: str) -> list[Any] | None:
     (['bir ev', 'ev'], ['bir ev', "ev'de"], ['bir ev', 'ev'])
     >>> written_list("[bir ev]"), written_list("('ev',)"), written_list("bir ev")
     (None, ['ev'], None)
+    >>> written_list("[{'raw': 'ev'}]"), written_list("array(['ev'], dtype=object)"), written_list("{'ev', 'kuş'}")
+    ([{'raw': 'ev'}], ['ev'], ['ev', 'kuş'])
     """
     text = cell.strip()
-    if text[:1] not in ("[", "(") or len(text) > MAX_LIST_CHARACTERS:
+    if text[:1] not in ("[", "(", "{", "a") or len(text) > MAX_LIST_CHARACTERS:
         return None
+    if text[0] == "a":
+        array = ARRAY.fullmatch(text)
+        return written_list(array.group(1)) if array else None
+    if text[0] == "{":  # a set
+        return written_list(f"[{text[1:-1]}]") if isinstance(_literal(text), set) else None
     if text[0] == "[":
         try:
             found = json.loads(text)
             return found if isinstance(found, list) and not any(map(_is_number, found)) else None
         except (ValueError, RecursionError):
             pass
+        if CURLED_LIST.fullmatch(text):
+            return [item[1:-1] for item in re.findall(CURLED, text)]
     if not WRITTEN_LIST.fullmatch(text) or (text[0] == "(") != (text[-1] == ")"):
-        return None
+        return _list_of_records(text)
     items = LIST_ITEM.findall(text)
     if text[0] == "(" and ("," not in text or not items):  # a text in brackets and quotes
         return None
     try:
-        return [ast.literal_eval(item) if item[0] in "\"'" else None for item in items]
+        return [ast.literal_eval(item) if item[-1] in "\"'" else None for item in items]
     except (ValueError, SyntaxError):
+        return None
+
+
+def _list_of_records(text: str) -> list[Any] | None:
+    """Returns the list of records, or of lists, that a text writes as Python prints it; None if it is anything else."""
+    found = _literal(text) if text[0] == "[" else None
+    return found if isinstance(found, list) and all(isinstance(item, (dict, list, tuple)) for item in found) else None
+
+
+def _literal(text: str) -> Any:
+    """Returns what a text writes as Python prints it, with missing values as None; None if that is not sure."""
+    if len(text) > MAX_LIST_CHARACTERS:
+        return None
+    if PLAIN.sub("", QUOTED_TEXT.sub("", text)):  # an expression, or deeper than Python reads
+        return None
+    quoted = list(QUOTED_TEXT.finditer(text))
+    if any(not text[one.end() : other.start()].strip() for one, other in itertools.pairwise(quoted)):
+        return None  # texts without a comma between them, which Python joins
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of backslashes
+            return ast.literal_eval(MISSING.sub(lambda found: found.group(1) or "None", text))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
 
 
@@ -76,24 +130,31 @@ def _is_number(item: Any) -> bool:
 def read_cell(cell: Any) -> Any:
     """Returns what a cell of texts holds: a list or record that it writes as text, or the cell itself.
 
-    >>> read_cell("['bir ev']"), read_cell('{"raw": "ev"}'), read_cell("bir ev")
-    (['bir ev'], {'raw': 'ev'}, 'bir ev')
+    >>> read_cell("['bir ev']"), read_cell('{"raw": "ev"}'), read_cell("{'raw': 'ev'}"), read_cell("bir ev")
+    (['bir ev'], {'raw': 'ev'}, {'raw': 'ev'}, 'bir ev')
     """
     if not isinstance(cell, str):
         return cell
-    if cell.lstrip()[:1] == "{":
-        return written_record(cell) or cell
-    found = written_list(cell)
+    if cell.strip() in NO_VALUES:
+        return None
+    record = written_record(cell) if cell.lstrip()[:1] == "{" else None
+    found = written_list(cell) if record is None else record
     return cell if found is None else found
 
 
 def written_record(cell: str) -> dict[str, Any] | None:
-    """Returns the record that a cell writes as JSON; None if it is anything else."""
+    """Returns the record that a cell writes as JSON, or as Python prints it; None if it is anything else."""
     try:
         found = json.loads(cell)
     except (ValueError, RecursionError):
-        return None
+        found = _literal(cell.strip())
     return found if isinstance(found, dict) else None
+
+
+def raw_text(item: Any) -> Any:
+    """Returns the text of one of Karpathy's sentences, which are records with the text as `raw`; any other as it is."""
+    raw = item.get("raw") if isinstance(item, dict) else None
+    return raw if isinstance(raw, str) else item
 
 
 def flat(value: Any) -> Iterator[Any]:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.data.cells import DoubledCell, clean_text, flat, is_cut_list, read_cell
+from training.data.cells import DoubledCell, clean_text, flat, raw_text, read_cell, why_unread
 from training.data.lazy_images import LazyImage, MissingImage
-from training.data.samples import SAMPLE_IMAGE, Negative, Record, Row, SkippedSample
+from training.data.samples import SAMPLE_IMAGE, Negative, Record, Row, SkippedSample, one_spelling
 from training.data.splits import SplitMeanings
 from training.run.source import Source, SourceError
 from turkish_clip.text import nfc
@@ -38,7 +38,8 @@ LIKELY_CAPTIONS = ("title", "comment", "sentences.raw", "sentence", "description
 class Columns:
     """The columns of a source: images, captions, English captions, class labels, negatives, slices and ids.
 
-    A source of texts alone has no column of images ("").
+    A source of texts alone has no column of images (""). `is_absolute` says whether the path of its first image is one
+    from the root of the machine; the image_ids that are paths are then all such ones.
     """
 
     source: Source
@@ -49,6 +50,7 @@ class Columns:
     negatives: str
     slices: str
     image_id: str
+    is_absolute: bool = False
 
     @classmethod
     def of(cls, record: Record, source: Source) -> Columns:
@@ -103,6 +105,7 @@ class Columns:
             optional(source.negatives_column, NEGATIVES_COLUMN),
             optional(source.slices_column, SLICES_COLUMN),
             optional(source.id_column, usual_id),
+            record.name(image).startswith("/"),
         )
         columns._refuse_doubled(record)
         columns._log([name for name in names if name == image or not isinstance(record.values[name], LazyImage)])
@@ -142,15 +145,15 @@ class Columns:
                 `MissingImage`.
         """
         image: Any = None if self.source.text_only else record.image(self.image)
-        image_id = nfc(self._own_id(record) or record.prefix + record.name(self.image))
+        image_id = nfc(self._own_id(record) or record.own_id(self.image, absolute=self.is_absolute))
         if isinstance(image, str):
             if check_files:
                 return SkippedSample(image_id, record.name(self.image), image)
             image = MissingImage(record.prefix + record.name(self.image), image)
         for column in (*self.captions, *self.english, *self.labels):
-            if is_cut_list(record.values.get(column)):
-                reason = f"a list that is cut off, in column {column}"
-                return SkippedSample(image_id, record.name(self.image), reason)
+            name = column if column in record.values else column.partition(".")[0]
+            if reason := why_unread(record.values.get(name)):
+                return SkippedSample(image_id, record.name(self.image), f"{reason}, in column {name}")
         turkish, english = _texts(record, self.captions), _texts(record, self.english)
         captions = _distinct(turkish)
         if not captions:
@@ -173,7 +176,7 @@ class Columns:
     def _own_id(self, record: Record) -> str:
         """Returns the id that the record's id column gives; empty without one."""
         value = record.values.get(self.image_id) if self.image_id else None
-        return "" if value is None or value != value else str(value).strip()  # value != value: NaN
+        return "" if value is None or value != value else one_spelling(str(value).strip())  # NaN
 
     def _negatives(self, record: Record, turkish: Sequence[str]) -> tuple[Negative, ...]:
         """Returns a record's negatives; `turkish` are its captions as written, with empty and repeated ones.
@@ -223,6 +226,14 @@ class Columns:
         named = "" if column == NO_COLUMN else record.values.get(column)
         named = "" if named is None or named != named or named == [] else str(named).strip()
         return meanings.of_cell(named) if named else meanings.of_layout(record.split)
+
+    def path(self, record: Record) -> str:
+        """Returns the path of a record's image, whose folders may name its split where nothing else does.
+
+        It is empty where the layout names it, where the option says `none`, and without images.
+        """
+        is_named = self.source.split_column == NO_COLUMN or record.split or not self.image
+        return "" if is_named else record.path(self.image)
 
 
 def _named(names: Sequence[str]) -> str:
@@ -332,7 +343,7 @@ def _items(record: Record, columns: tuple[str, ...]) -> list[Any]:
     """Returns the values in the cells of columns, with lists unpacked."""
     existing = [column for column in columns if column in record.values or column.partition(".")[0] in record.values]
     values = [_value(record.values, column) for column in existing]
-    return [item for value in values for item in flat(read_cell(value))]
+    return [raw_text(item) for value in values for item in flat(read_cell(value))]
 
 
 def _why_none(record: Record, columns: tuple[str, ...]) -> str:
@@ -341,6 +352,8 @@ def _why_none(record: Record, columns: tuple[str, ...]) -> str:
     if not others:
         return "no caption"
     kinds = {int: "a number", float: "a number", bool: "a truth value", dict: "a record", bytes: "bytes"}
+    if isinstance(others[0], dict) and others[0]:
+        return f"no caption, but a record of {_named([str(name) for name in others[0]])}"
     return f"no caption, but {kinds.get(type(others[0]), type(others[0]).__name__)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,15 @@ from turkish_clip.images import OpenedImage, open_hashed, open_image
 
 SPLITS = ("", "train", "validation", "test")  # "": the source gives none
 SAMPLE_IMAGE = "__image__"  # the key of a record's image where the source's layout, and no column name, determines it
+
+
+def one_spelling(name: str) -> str:
+    """Returns a name that is a path from here as paths are spelled in image_ids; any other as it is.
+
+    >>> one_spelling("./x//0.png"), one_spelling("x//0.png")
+    ('x/0.png', 'x//0.png')
+    """
+    return posixpath.normpath(name) if name.startswith("./") else name
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,40 @@ class Record:
         return (
             value if isinstance(value, str) and value else f"{self.split}{'-' if self.split else ''}{self.number:08d}"
         )
+
+    def path(self, column: str) -> str:
+        """Returns the path of an image, on disk or in its table or shard, in one spelling; empty without one.
+
+        It starts from the record's folder where the image is below it.
+
+        >>> Record({"a": "./x//0.png", "b": "/data/x/0.png"}, Path("/data"), True, 1).path("a")
+        'x/0.png'
+        """
+        value = self.values.get(column)
+        value = value.get("path") if isinstance(value, dict) else value
+        value = getattr(value, "name", "") if isinstance(value, LazyImage) else value
+        if not isinstance(value, str) or not value.strip() or "://" in value:
+            return ""
+        path = posixpath.normpath(value.strip().replace("\\", "/"))
+        if path.startswith("/") and self.folder is not None:
+            above = posixpath.normpath(self.folder.absolute().as_posix()).rstrip("/") + "/"
+            return path.removeprefix(above)
+        return path
+
+    def own_id(self, column: str, *, absolute: bool) -> str:
+        """Returns the image_id of a record without a column of them: its image's path, or its name, after the prefix.
+
+        One image on disk has one, whether its path is written as 0.png, ./0.png or from the root of the machine. The
+        names of images in tables and shards are no paths, and as they are written.
+
+        Args:
+            column: that of images.
+            absolute: whether it is the path from the root, as the source's first one is.
+        """
+        path = "" if isinstance(self.values.get(column), LazyImage) else self.path(column)
+        if path and absolute and self.folder is not None:
+            path = posixpath.normpath((self.folder.absolute() / path).as_posix())
+        return self.prefix + (path or self.name(column))
 
     def image(self, column: str) -> Path | LazyImage | str:
         """Returns the image's path or lazy image, or as text the reason why there is none."""

@@ -19,7 +19,7 @@ from training.data.readers.hub_datasets import hub_records
 from training.data.readers.tables import is_table, table_records
 from training.data.readers.webdataset import is_shards, shard_records, shards_of
 from training.data.samples import SPLITS, Record, Row, SkippedSample, merged
-from training.data.splits import SplitMeanings, split_of
+from training.data.splits import PathSplits, SplitMeanings, split_of
 from training.data.store import IdIndex, LazyImageCodec, Rows, RowWriter, SkippedWriter, SplitNumbers
 from training.run.source import LEFT_OUT, Source, SourceConfig, SourceError, is_mini
 from turkish_clip.atomic import atomic_write
@@ -123,6 +123,7 @@ class _Reading:
         writer = RowWriter(config.folder, self.codec)
         reasons: Counter[str] = Counter()
         meanings = SplitMeanings(source)
+        paths, others = PathSplits(meanings), False
         columns: Columns | None = None
         last: Row | None = None
         before = self.total
@@ -131,6 +132,8 @@ class _Reading:
             self.total += 1
             columns = columns or Columns.of(record, source)
             split = columns.split(record, meanings)
+            others, path = others or bool(split), "" if split else columns.path(record)
+            split = split or paths.of(path)
             if split == LEFT_OUT:
                 if unnamed:
                     unnamed.add(record, columns.image)
@@ -144,7 +147,10 @@ class _Reading:
             if isinstance(outcome, SkippedSample):
                 self.skipped.add(outcome)
                 reasons[outcome.reason] += 1
-            elif last is not None and _is_of_one_image(last, outcome):
+                continue
+            if path:
+                paths.add(path)
+            if last is not None and _is_of_one_image(last, outcome):
                 last = merged(last, outcome)
             else:
                 if last is not None:
@@ -159,12 +165,16 @@ class _Reading:
                 f"({_commonest(reasons) or 'it is empty'}); {_advice(reasons)}"
             )
         writer.add(last)
+        in_paths = paths.check(others)
         identity = Identity(source, bool(columns.image_id), self.check_files)
         rows = one_per_image(writer.finish(), lambda: RowWriter(config.folder, self.codec), identity)
-        own_split = self._own_split(source, rows)
+        if not in_paths and not others:
+            rows = _all_of(rows, SPLITS[0])
+        if own_split := self._own_split(source, rows):
+            rows = _all_of(rows, own_split)
         if source.text_only:
-            return self._of_training(_all_of(rows, own_split), source)
-        return rows.with_splits(_splits(_all_of(rows, own_split), len(prefix), config))
+            return self._of_training(rows, source)
+        return rows.with_splits(_splits(rows, len(prefix), config))
 
     def _of_training(self, rows: Rows, source: Source) -> Rows:
         """Returns the rows of a text-only source that it does not give to validation or test.
@@ -241,8 +251,8 @@ def _is_of_one_image(last: Row, row: Row) -> bool:
 
 
 def _all_of(rows: Rows, split: str) -> Rows:
-    """Returns rows as those of one split; as they are where it is empty."""
-    return rows.with_splits(np.full(len(rows), SPLITS.index(split), np.uint8)) if split else rows
+    """Returns rows as those of one split."""
+    return rows.with_splits(np.full(len(rows), SPLITS.index(split), np.uint8))
 
 
 def _no_train_advice(sizes: Mapping[str, int]) -> str:
@@ -373,7 +383,7 @@ def _records(source: Source, meanings: SplitMeanings, run: Path) -> Iterator[Rec
                 f"expected a .csv, .tsv, .jsonl, .json or .parquet table or a .tar, got {path}; convert it to one of "
                 "them"
             )
-        return table_records(path, confined=False, folder=images)
+        return table_records(path, confined=False, folder=images, meanings=meanings)
     if source.captions.count("/") != 1 or source.captions.startswith((".", "/", "~")) or is_table(path):
         raise SourceError(
             f"expected a folder, table or Hub data set, got {source.captions!r}, which is not there; "

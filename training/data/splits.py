@@ -140,6 +140,72 @@ class SplitMeanings:
             )
 
 
+class PathSplits:
+    """The splits that folders in the paths of a table's images name, as train/0.png does: they do for all, or for none.
+
+    Of a path from the table's folder the first such folder counts, of one from the root the nearest to the image; then
+    the nearest one that the configuration names.
+    """
+
+    def __init__(self, meanings: SplitMeanings) -> None:
+        self._meanings = meanings
+        self._named: Counter[str] = Counter()
+        self._unnamed: Counter[str] = Counter()
+        self._is_relative = False
+
+    def of(self, path: str) -> str:
+        """Returns the meaning of the split in a path; empty where it has none."""
+        return self._meanings.known(self._name(path))
+
+    def _name(self, path: str) -> str:
+        folders = path.split("/")[:-1]
+        nearest = folders[::-1]
+        usual = (folder for folder in (nearest if path.startswith("/") else folders) if split_of(folder))
+        return next(usual, "") or next((folder for folder in nearest if self._meanings.is_given(folder)), "")
+
+    def add(self, path: str) -> None:
+        """Remembers the path of an image that is a row."""
+        name = self._name(path)
+        self._is_relative = self._is_relative or not path.startswith("/")
+        self._meanings._count(*((self._named, name) if name else (self._unnamed, path.rpartition("/")[0])))
+
+    def check(self, others: bool) -> bool:
+        """Returns whether the folders that were found are splits, and logs that; where not, none is to count.
+
+        Args:
+            others: whether some rows have their split from a column or the source's layout.
+
+        Raises:
+            SourceError: some of the images are in such folders, and others in none.
+        """
+        if not self._named:
+            return False
+        where = self._meanings.source.captions
+        rows = ", ".join(f"{name[:MAX_NAME]} ({count} rows)" for name, count in self._named.most_common(MAX_NAMED))
+        is_doubtful = not self._is_relative and len(self._named) == 1  # where the data is, not how it is divided
+        if is_doubtful or (self._unnamed and {_folded(name) for name in self._named} <= OTHER_WORDS):
+            log.info(
+                "%s: the folder %s in its images' paths is read as no split; a column split changes that", where, rows
+            )
+            return others
+        if self._unnamed and not others:
+            without = ", ".join(
+                f"{folder[:MAX_NAME] or 'no folder'} ({count} rows)"
+                for folder, count in self._unnamed.most_common(MAX_NAMED)
+            )
+            names = dict.fromkeys(folder.rpartition("/")[2] for folder in self._unnamed if folder)
+            means = f"say what others mean: {_choice(names)}, " if names else ""
+            raise SourceError(
+                f"expected all images of {where} in folders named after splits, or none, got {rows} beside {without}; "
+                f"{means}name a column with --split_column, or divide all of them anew with --split_column none"
+            )
+        log.info(
+            "%s: splits are read from the folders of its images: %s; a column split goes first, and --split_column "
+            "none divides all of them anew", where, rows,
+        )  # fmt: skip
+        return True
+
+
 def _choice(names: Iterable[str]) -> str:
     """Returns the option that gives names a meaning, as it is typed."""
     pairs = [f"{' '.join(name.split())[:MAX_NAME]}={'|'.join(SPLIT_MEANINGS)}" for name in list(names)[:MAX_NAMED]]
@@ -161,7 +227,7 @@ def splits_of_files(paths: Sequence[str], meanings: SplitMeanings) -> list[str]:
         SourceError: some files have no split while others are named for training.
     """
     known = meanings.known
-    groups = {path: _group(path.rpartition("/")[2]) for path in paths}
+    groups = {path: group_of(path.rpartition("/")[2]) for path in paths}
     swapped = _swapped(set(groups.values()))
     result, doubtful = [], set()
     for path in paths:
@@ -184,10 +250,10 @@ def splits_of_files(paths: Sequence[str], meanings: SplitMeanings) -> list[str]:
     return result
 
 
-def _group(stem: str) -> str:
+def group_of(stem: str) -> str:
     """Returns a file's name without numbers and words that all data has, or as it is if nothing else is in it.
 
-    >>> _group("train-00000-of-00001"), _group("dev-hayvanlar-000"), _group("test1k_images_3"), _group("0001")
+    >>> group_of("train-00000-of-00001"), group_of("dev-hayvanlar-000"), group_of("test1k_images_3"), group_of("0001")
     ('train', 'dev-hayvanlar', 'test1k', '')
     """
     words = WORDS.findall(stem)

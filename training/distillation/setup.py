@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 
-FRESH = r"^(_orig_mod\.)?(model\.2\.linear\.|logit_scale$)"  # what the backbone lacks, by its names in the loss
+FRESH = r"^(_orig_mod\.)?(model\.[12]\.linear\.|logit_scale$)"  # what the backbone lacks, by its names in the loss
 COMPILERS = (os.environ.get("CXX", "g++"), "c++", "clang++", "cl")  # one of which torch.compile runs
 
 
@@ -89,11 +89,7 @@ def inputs(
         captions_sha256=sha256_of_texts(pairs.texts),
         targets_sha256=pairs.targets_sha256,
         manifest_sha256=sha256_of(embeddings.folder / MANIFEST),
-        backbone_revision=(
-            commit_of(config.init, config.init_revision)
-            if config.init
-            else commit_of(config.backbone, config.backbone_revision)
-        ),
+        backbone_revision=commit_of(*config.loaded_from),
         captions_revisions=tuple(
             commit_of(source.captions, source.captions_revision, "dataset") for source in config.all_sources
         ),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.run.config import DistillConfig
+from training.run.config import SCRATCH, STATIC, DistillConfig
 from training.run.distributed import is_main_process
 from training.run.objectives import OBJECTIVES
 from training.run.record import locate_model
@@ -42,24 +43,34 @@ def build_student(config: DistillConfig, pairs: Pairs, manifest: Manifest) -> Se
 
     from training.run.distributed import device_of
     from training.small_models.models import write_scratch_backbone
+    from training.small_models.static import build_static_encoder, write_static_backbone
     from turkish_clip.encoder import build_text_encoder
 
     config.shorter_widths(manifest.dim)
     if config.init:
         return _load_init(config, manifest)
-    scratch = config.folder / "backbone"
-    if config.backbone == "scratch" and is_main_process():
-        write_scratch_backbone(scratch, pairs.texts, config)
-    set_seed(config.seed)
-    student = build_text_encoder(
-        scratch if config.backbone == "scratch" else locate_model(config.backbone, config.folder),
-        dim=manifest.dim,
-        max_tokens=config.max_tokens,
-        revision=config.backbone_revision or None,
-        device=device_of(config.device),
-        normalise=not OBJECTIVES[config.objective].raw,
-        prompt=config.prompt,
-    )
+    source, revision = config.loaded_from
+    backbone: str | Path = source
+    if source == SCRATCH:
+        backbone = config.folder / "backbone"
+        if is_main_process():
+            write_scratch_backbone(backbone, pairs.texts, config)
+    normalise = not OBJECTIVES[config.objective].raw
+    if config.backbone == STATIC:
+        if is_main_process():
+            write_static_backbone(config, pairs.texts, str(backbone))
+        student = build_static_encoder(config, manifest.dim, normalise=normalise)
+    else:
+        set_seed(config.seed)
+        student = build_text_encoder(
+            locate_model(str(backbone), config.folder),
+            dim=manifest.dim,
+            max_tokens=config.max_tokens,
+            revision=revision or None,
+            device=device_of(config.device),
+            normalise=normalise,
+            prompt=config.prompt,
+        )
     student.model_card_data.widget = WIDGET
     return student
 
@@ -71,23 +82,29 @@ def _load_init(config: DistillConfig, manifest: Manifest) -> SentenceTransformer
         ModelError: it is no text encoder as this project makes them, or of another width, prompt or image model.
     """
     from sentence_transformers.base.modules import Dense, Normalize, Transformer
-    from sentence_transformers.sentence_transformer.modules import Pooling
+    from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
     from transformers import set_seed
 
     from training.run.distributed import device_of
-    from turkish_clip.encoder import ModelError, load_model, prompt_of
+    from turkish_clip.encoder import ModelError, load_model, max_tokens_of, prompt_of
     from turkish_clip.resolve import resolve_models
 
     spec = resolve_models(locate_model(config.init, config.folder), None, revision=config.init_revision or None)
     set_seed(config.seed)
     student = load_model(spec.text, revision=spec.revision or None, device=device_of(config.device))
     modules = list(student.children())
-    kinds = (Transformer, Pooling, Dense, Normalize)
-    if len(modules) not in (3, 4) or not all(map(isinstance, modules, kinds)):
+    static = isinstance(modules[0], StaticEmbedding)
+    kinds = (StaticEmbedding, Dense, Normalize) if static else (Transformer, Pooling, Dense, Normalize)
+    if len(kinds) - len(modules) not in (0, 1) or not all(map(isinstance, modules, kinds)):
         found = ", ".join(type(module).__name__ for module in modules)
         raise ModelError(
             f"expected a text encoder of Transformer, Pooling, Dense and Normalize for 'init', got {config.init} with "
             f"{found}; name one that training.distill made"
+        )
+    if static != (config.backbone == STATIC):
+        raise ModelError(
+            f"expected 'backbone' {STATIC} beside an 'init' that is static, and no other, got {config.backbone} with "
+            f"{config.init}; {f'add --backbone {STATIC}' if static else 'leave it out'}"
         )
     if student.get_embedding_dimension() != manifest.dim:
         raise ModelError(
@@ -105,7 +122,8 @@ def _load_init(config: DistillConfig, manifest: Manifest) -> SentenceTransformer
             f"expected the prompt that {config.init} was trained with, {prompt_of(student)!r}, got {config.prompt!r}; "
             "give it as --prompt"
         )
-    student.max_seq_length = min(config.max_tokens, student.max_seq_length or config.max_tokens)
+    if not static:
+        student.max_seq_length = min(config.max_tokens, max_tokens_of(student) or config.max_tokens)
     student.model_card_data.widget = WIDGET
     return student
 
@@ -150,7 +168,7 @@ def save(
         texts: the training captions.
     """
     from turkish_clip.atomic import atomic_folder
-    from turkish_clip.encoder import save_text_encoder
+    from turkish_clip.encoder import max_tokens_of, save_text_encoder
 
     weights = weights_sha256(student)
     dim = int(student.get_embedding_dimension() or 0)
@@ -158,7 +176,7 @@ def save(
     record = ModelRecord(
         kind="text",
         dim=dim,
-        max_tokens=int(student.max_seq_length or 0),
+        max_tokens=max_tokens_of(student),
         weights_sha256=weights,
         image_model=dict(vars(inputs.image_model)) if inputs.image_model else {},
         matryoshka=list(config.shorter_widths(dim)) or None,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.cells import clean_text
-from training.data.samples import SkippedSample
+from training.data.samples import SkippedSample, one_spelling
 from training.data.sources import check_skipped_fraction, write_skipped
 from training.data.store import IdIndex
 from training.embeddings.manifest import (
@@ -242,7 +242,7 @@ class _Importer:
             name = name.get("path")
         if name is None or name == "":
             return ""
-        return clean_text(str(name)) if kind is TEXTS else nfc(self._config.id_prefix + str(name))
+        return clean_text(str(name)) if kind is TEXTS else nfc(self._config.id_prefix + one_spelling(str(name)))
 
     def _good(self, block: Block, file: VectorFile, row: int, repeats: _Repeats, kind: ShardKind) -> _Part:
         """Sorts the rows of a block, of which the first is number `row` of all, into good and skipped ones."""

@@ -30,6 +30,7 @@ from training.run.provenance import sha256_of_texts
 from training.run.source import SourceError
 from training.run.temp_storage import TableWriter, Texts
 from turkish_clip.metrics import Vectors
+from turkish_clip.reading import unknown_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -311,13 +312,14 @@ def warn_truncated(model: SentenceTransformer, texts: Iterable[str]) -> int:
     """Returns how many captions are longer than the encoder reads, after a warning where there are any.
 
     Args:
-        model: with the tokenizer, the prompt, and max_seq_length in tokens; None: of no limit.
+        model: with the tokenizer and the prompt; one without a limit cuts none.
         texts: captions, read once.
     """
-    max_tokens: int | None = model.max_seq_length
-    if max_tokens is None:
+    from turkish_clip.encoder import max_tokens_of, prompt_of
+
+    max_tokens = max_tokens_of(model)
+    if not max_tokens:
         return 0
-    from turkish_clip.encoder import prompt_of
 
     cut = longest = total = 0
     prompt = prompt_of(model)
@@ -343,8 +345,13 @@ def warn_torn(model: SentenceTransformer, texts: Iterable[str]) -> bool:
         Whether there was a warning.
     """
     sample = list(islice(texts, TOKENISED_AT_ONCE))
-    unknown = getattr(model.tokenizer, "unk_token_id", None)
-    ids = model.tokenizer(sample, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+    tokenizer: Any = model.tokenizer
+    if hasattr(tokenizer, "encode_batch"):  # of the library tokenizers, as static models have it
+        unknown = unknown_id(tokenizer)
+        ids = [encoding.ids for encoding in tokenizer.encode_batch(sample, add_special_tokens=False)]
+    else:
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        ids = tokenizer(sample, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
     tokens = sum(map(len, ids))
     words = sum(len(WORD.findall(text)) for text in sample)
     share = sum(row.count(unknown) for row in ids) / max(1, tokens)

@@ -166,14 +166,15 @@ def _about_model(
     images_are_unit: bool,
 ) -> AboutModel:
     """Returns the properties of the built model for its card and its record."""
-    transformer = student[0]
-    hidden, dim = transformer.get_embedding_dimension(), student.get_embedding_dimension()
+    from turkish_clip.encoder import max_tokens_of
+
+    dim = student.get_embedding_dimension()
     return AboutModel(
         repository=config.repository,
         dim=int(dim or 0),
-        max_tokens=int(student.max_seq_length or 0),
+        max_tokens=max_tokens_of(student),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        architecture=f"{type(transformer.auto_model).__name__} → mean pooling → dense {hidden} → {dim} → normalise"
+        architecture=f"{_layers_of(student)} → dense {student[0].get_embedding_dimension()} → {dim} → normalise"
         + (f", beside {_class_of(model[0].sub_modules['image'][0])}" if config.paired else ""),
         requires=requirements(image_side_of(model)[0].config.model_type) if config.paired else REQUIRES,
         image_model=_published_image_model(config, trained_for),
@@ -182,6 +183,16 @@ def _about_model(
         year=datetime.datetime.now(tz=datetime.timezone.utc).year,
         matryoshka=read_model_record(config.folder / MODEL_FOLDER).matryoshka or (),
     )
+
+
+def _layers_of(student: SentenceTransformer) -> str:
+    """Returns what a text encoder has below its dense layer, in words."""
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    first: Any = student[0]
+    if isinstance(first, StaticEmbedding):
+        return f"one vector for each of {first.num_embeddings} tokens → mean over the tokens"
+    return f"{type(first.auto_model).__name__} → mean pooling"
 
 
 def requirements(model_type: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from training.embeddings.manifest import Manifest
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.published import read_baselines, read_notes
 from training.evaluation.results import Estimate, Results, few_images
-from training.run.config import DistillConfig, EmbedConfig, PublishConfig
+from training.run.config import BACKBONE, SCRATCH, STATIC, DistillConfig, EmbedConfig, PublishConfig
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import full_id
 from training.run.record import RunRecord
@@ -247,6 +247,7 @@ def card_fields(
         "name": name,
         "license": config.license,
         "paired": config.paired,
+        "static": record.config["backbone"] == STATIC,
         "paired_id": config.paired_id,
         "text_link": Named(config.text_id, True).link if config.text_id and model.others_have_images else "",
         **_based_on(config, record, model.image_model),
@@ -293,12 +294,17 @@ def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> d
     """Returns the models that this one is made from, in words and as the metadata name them."""
     trained = record.config
     backbone = None
+    layers, hidden = trained["scratch_layers"], trained["scratch_hidden"]
+    size = f"{layers} layer{'s' if layers != 1 else ''}, {hidden} wide"
     if trained.get("init"):
         backbone = public_reference(trained["init"], record.inputs.backbone_revision)
         words = f"fine-tuned from {backbone.link if backbone.on_hub else 'a text encoder that is not on the Hub'}"
-    elif trained["backbone"] == "scratch":
-        layers = trained["scratch_layers"]
-        size = f"{layers} layer{'s' if layers != 1 else ''}, {trained['scratch_hidden']} wide"
+    elif trained["backbone"] == STATIC and trained.get("static_from") == SCRATCH:
+        words = f"token vectors of an untrained BERT of {size}, with a vocabulary learnt from the training captions"
+    elif trained["backbone"] == STATIC:
+        backbone = public_reference(trained.get("static_from") or BACKBONE, record.inputs.backbone_revision)
+        words = f"token vectors of {backbone.link if backbone.on_hub else 'an encoder that is not on the Hub'}"
+    elif trained["backbone"] == SCRATCH:
         words = f"a new BERT of {size}, with a vocabulary learnt from the training captions"
     else:
         backbone = public_reference(trained["backbone"], record.inputs.backbone_revision)

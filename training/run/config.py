@@ -17,9 +17,14 @@ from training.run.source import SourceConfig
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 CLOSED_FORM = "closed_form"  # in an ablation, the row without training
+BACKBONE, SCRATCH, STATIC = "dbmdz/bert-base-turkish-cased", "scratch", "static"  # the last also a row of an ablation
 DEFAULT_EPOCHS, MIN_STEPS = 3.0, 1000
 DENSE_LEARNING_RATE = 1e-3
-INIT_LEARNING_RATE, INIT_STEPS = 5e-5, 200  # of a text encoder that has been trained before
+INIT_STEPS = 200  # of a text encoder that has been trained before
+# Peak learning rates by backbone, others having that of BACKBONE: fresh weights need a larger one than pretrained ones,
+# token vectors the largest, since a step changes those of the batch's tokens alone. Those of `init` are below.
+LEARNING_RATES = {BACKBONE: 5e-4, SCRATCH: 1e-3, STATIC: 1e-1}
+INIT_LEARNING_RATES = {BACKBONE: 5e-5, STATIC: 1e-2}
 SHA256 = re.compile(r"[0-9a-f]{64}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -133,8 +138,17 @@ class DistillConfig(EmbeddingsConfig):
         (), "shorter widths that the first components are trained to serve alone, such as 256,128; empty: none"
     )
     train_images: int = option(0, "number of training images, chosen by a hash of their ids; 0: all", low=0)
-    backbone: str = option("dbmdz/bert-base-turkish-cased", "Hub id or folder of a BERT, or scratch: a small new one")
-    backbone_revision: str = option("", "revision of the backbone on the Hub; empty: the newest")
+    backbone: str = option(
+        BACKBONE,
+        "Hub id or folder of a BERT; or scratch: a small new one; or static: one vector for each token, which knows no "
+        "order of words and encodes hundreds of times as fast",
+    )
+    backbone_revision: str = option("", "revision of the backbone, or of static_from, on the Hub; empty: the newest")
+    static_from: str = option(
+        "",
+        "where a static backbone has tokens and vectors from: a backbone as above, or the Hub id, folder or run of a "
+        "text encoder; empty: BERTurk",
+    )
     init: str = option("", "Hub id or folder of a text encoder to go on from, in place of a backbone; empty: none")
     init_revision: str = option("", "revision of init on the Hub; empty: the newest")
     replay: str = option(
@@ -167,7 +181,8 @@ class DistillConfig(EmbeddingsConfig):
     batch_size: int = option(128, "captions per optimizer step, over all processes and micro-batches", low=1)
     learning_rate: float = option(
         0.0,
-        "peak learning rate of AdamW, cosine decay to zero; 0: 5e-4, 1e-3 for a scratch backbone, 5e-5 for init",
+        "peak learning rate of AdamW, cosine decay to zero; 0: 5e-4, 1e-3 for a scratch backbone, 0.1 for a static "
+        "one, 5e-5 for init, 0.01 for a static init",
         low=0,
     )
     dense_learning_rate: float = option(
@@ -211,9 +226,24 @@ class DistillConfig(EmbeddingsConfig):
             raise ConfigError("expected 'replay' beside 'init', got it alone; name the text encoder to go on from")
         if self.init and not self.epochs:
             raise ConfigError("expected 'init' to be trained, got 'epochs' 0; leave one of them out")
+        self._check_static()
         if any(width < 1 for width in self.matryoshka):
             raise ConfigError(f"expected widths above 0 for 'matryoshka', got {min(self.matryoshka)}; take it out")
         self.check_matryoshka(self.objective)
+
+    def _check_static(self) -> None:
+        """Checks the options of a static backbone; an ablation may have one in a row beside its backbone."""
+        if self.backbone == STATIC and self.prompt:
+            raise ConfigError(
+                f"expected no 'prompt' with a static backbone, which would only add the same to each caption, got "
+                f"{self.prompt!r}; leave it out"
+            )
+        if self.static_from and STATIC not in (self.backbone, *getattr(self, "objectives", ())):
+            raise ConfigError(
+                f"expected 'static_from' beside 'backbone' {STATIC}, got {self.backbone}; add --backbone {STATIC}"
+            )
+        if self.static_from and self.init:
+            raise ConfigError("expected 'static_from' or 'init', got both; 'init' has token vectors already")
 
     def shorter_widths(self, dim: int) -> tuple[int, ...]:
         """Returns the widths of `matryoshka` below the text encoder's, each once, descending.
@@ -246,13 +276,21 @@ class DistillConfig(EmbeddingsConfig):
     @property
     def starts_from_closed_form(self) -> bool:
         """Whether the Dense layer starts as the closed form; that of `init` is kept."""
-        untrained = self.backbone == "scratch" and bool(self.epochs)  # regressing from random features (LOG.md)
+        untrained = self.backbone == SCRATCH and bool(self.epochs)  # regressing from random features (LOG.md)
         return not self.init and (self.dense_start == "ridge" or (self.dense_start == "auto" and not untrained))
+
+    @property
+    def loaded_from(self) -> tuple[str, str]:
+        """Hub id or folder of the weights that training starts from, or scratch, and its revision."""
+        if self.init:
+            return self.init, self.init_revision
+        return (self.static_from or BACKBONE if self.backbone == STATIC else self.backbone), self.backbone_revision
 
     @property
     def peak_learning_rate(self) -> float:
         """The learning rate that was given, or else the default for the backbone or for `init`."""
-        return self.learning_rate or (INIT_LEARNING_RATE if self.init else default_learning_rate(self.backbone))
+        default = INIT_LEARNING_RATES if self.init else LEARNING_RATES
+        return self.learning_rate or default.get(self.backbone, default[BACKBONE])
 
     @property
     def peak_dense_learning_rate(self) -> float:
@@ -269,11 +307,6 @@ class DistillConfig(EmbeddingsConfig):
 def default_epochs(steps_per_epoch: int) -> float:
     """Returns the default number of epochs: 3, or as many as make 1,000 steps (training/LOG.md)."""
     return max(DEFAULT_EPOCHS, MIN_STEPS / steps_per_epoch)
-
-
-def default_learning_rate(backbone: str) -> float:
-    """Returns the default peak learning rate for a backbone: fresh weights need a larger one than pretrained ones."""
-    return 1e-3 if backbone == "scratch" else 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,7 +399,9 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
     """Distils once for each objective, data size and seed from the same image embeddings, and compares the results."""
 
     objectives: tuple[str, ...] = option(
-        (CLOSED_FORM, *OBJECTIVES), "objectives to compare, separated by commas; closed_form: mse with no training"
+        (CLOSED_FORM, STATIC, *OBJECTIVES),
+        "objectives to compare, separated by commas; closed_form: mse with no training; static: mse with a static "
+        "backbone, from static_from or else from the backbone",
     )
     split: str = option("validation", "split to compare on", choices=("train", "validation", "test"))
     seeds: tuple[int, ...] = option((0, 1, 2), "seeds to train with, separated by commas", low=0, high=MAX_SEED)
@@ -374,7 +409,7 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = (CLOSED_FORM, *OBJECTIVES)
+        known = (CLOSED_FORM, STATIC, *OBJECTIVES)
         unknown = [name for name in self.objectives if name not in known]
         if unknown or not self.objectives:
             raise ConfigError(

@@ -67,7 +67,10 @@ class Source:
     id_column: str = option(
         "", "column of the image's id; empty: image_id, else its path or row number; none: its path or row number"
     )
-    split_column: str = option("split", "column of the split (train, validation or test), if present; none: no column")
+    split_column: str = option(
+        "split",
+        "column of the split (train, validation or test), if present; none: no column, nor folders in image paths",
+    )
     split_names: tuple[str, ...] = option(
         (),
         "what other names of splits mean, in the column, folders, files or the Hub: NAME=train, validation, test or "

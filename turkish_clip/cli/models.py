@@ -14,6 +14,8 @@ from turkish_clip.resolve import MODEL_VARIABLE
 
 def info(model: Model = None, image_model: ImageModel = None, device: Device = None, json: Json = False) -> None:
     """Print which models are used, and their properties."""
+    from turkish_clip.encoder import max_tokens_of
+
     encoder = load(model, image_model, device)
     output.show_metadata(
         {
@@ -21,7 +23,7 @@ def info(model: Model = None, image_model: ImageModel = None, device: Device = N
             "image_model": encoder.image_name,
             "image_weights_sha256": encoder.image_weights_sha256,
             "dim": encoder.dim,
-            "max_tokens": encoder.text.max_seq_length,
+            "max_tokens": max_tokens_of(encoder.text),
             **encoder.temperature_info,
             "device": str(encoder.text.device),
         },

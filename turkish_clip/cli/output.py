@@ -419,9 +419,10 @@ def show_export(written: Exported, as_json: bool) -> None:
         figures = {name: getattr(written, name) for name in ("bytes", "golden_cosine", "golden_difference")}
         _print_json({"folder": str(written.folder), **record, **figures})
         return
+    length = f"up to {record['max_tokens']} tokens" if record["max_tokens"] else "any length"
     _print_line(
-        f"{written.folder}: {record['model']} in {record['precision']}, {written.bytes / 1e6:.1f} MB; texts of up to "
-        f"{record['max_tokens']} tokens → unit vectors of {record['dim']}"
+        f"{written.folder}: {record['model']} in {record['precision']}, {written.bytes / 1e6:.1f} MB; texts of "
+        f"{length} → unit vectors of {record['dim']}"
     )
     if record["image_model"] is None:
         _print_line("its image model is not recorded; name it with --image-model")

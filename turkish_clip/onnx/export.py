@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from turkish_clip.atomic import atomic_folder, write_json
 from turkish_clip.dual_encoder import DualEncoder, image_side_of, weights_sha256
-from turkish_clip.encoder import load_model, prompt_of, query_prompt
+from turkish_clip.encoder import bare_tokenizer, load_model, prompt_of, query_prompt
 from turkish_clip.errors import missing_library
 from turkish_clip.metrics import Vectors, unit
 from turkish_clip.onnx.graph import write_graph
@@ -206,7 +207,7 @@ def _text_side(model: SentenceTransformer, name: str, prompt: str) -> SentenceTr
     routes = getattr(model[0], "sub_modules", None)
     modules = list(routes["text"]) if routes is not None and "text" in routes else list(model)
     first = modules[0]
-    if not isinstance(first, Transformer) or first.modalities != ["text"]:
+    if not isinstance(first, (Transformer, StaticEmbedding)) or first.modalities != ["text"]:
         raise OnnxError(
             f"expected a text encoder such as a BERT, or a pair with one, got {name}, which begins with "
             f"{type(first).__name__} for {' and '.join(map(str, model.modalities))}; export the text encoder"
@@ -234,7 +235,12 @@ def about(text: SentenceTransformer) -> dict[str, Any]:
 
 
 def _max_tokens_of(text: SentenceTransformer) -> int:
-    """Returns the number of tokens at which texts are cut: the limit of the model, or else its number of positions."""
+    """Returns the number of tokens at which texts are cut: the limit of the model, or else its number of positions.
+
+    A static model, which has neither, cuts none: 0.
+    """
+    if isinstance(text[0], StaticEmbedding):
+        return 0
     return int(text[0].max_seq_length or text[0].config.max_position_embeddings)
 
 
@@ -266,7 +272,7 @@ def _shown(name: str) -> str:
 
 
 def write_tokenizer(text: SentenceTransformer, path: Path) -> None:
-    """Writes the tokenizer of a text encoder so that it cuts long texts and pads each batch.
+    """Writes the tokenizer of a text encoder so that it cuts long texts, unless all is read, and pads each batch.
 
     Args:
         text: the text encoder.
@@ -278,6 +284,11 @@ def write_tokenizer(text: SentenceTransformer, path: Path) -> None:
     from tokenizers import Tokenizer
 
     fast = text.tokenizer
+    if isinstance(fast, Tokenizer):  # of a static model, which reads no special tokens, and whose padding is masked
+        bare = bare_tokenizer(fast)
+        bare.enable_padding()
+        bare.save(str(path))
+        return
     inner = getattr(fast, "backend_tokenizer", None)
     if inner is None:
         raise OnnxError(f"expected a fast tokenizer, got {type(fast).__name__}; convert it to tokenizer.json")

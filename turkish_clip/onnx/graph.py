@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from turkish_clip.onnx.runtime import GRAPH, INPUTS, OUTPUT, OnnxError
 from turkish_clip.verify import GOLDEN_TEXTS, first_line
@@ -24,12 +25,27 @@ LARGEST_FILE = 1_900_000_000  # bytes; a protobuf holds less than 2 GiB, so larg
 SMALLEST_TABLE = 100_000  # entries from which on an embedding table is stored in int8
 
 
+class _MeanOfTokens(torch.nn.Module):
+    """The StaticEmbedding of a text encoder as a function of padded token ids and their mask."""
+
+    def __init__(self, vectors: torch.nn.Parameter) -> None:
+        super().__init__()
+        self.vectors = vectors
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        mask = features["attention_mask"].unsqueeze(-1).to(self.vectors.dtype)
+        total = (torch.nn.functional.embedding(features["input_ids"], self.vectors) * mask).sum(dim=1)
+        return {**features, "sentence_embedding": total / mask.sum(dim=1).clamp(min=1)}
+
+
 class _Graph(torch.nn.Module):
     """The modules of a text encoder, in sequence, as a function of token ids and mask."""
 
     def __init__(self, text: SentenceTransformer) -> None:
         super().__init__()
-        self.steps = torch.nn.ModuleList(list(text))
+        first, *others = list(text)
+        static = isinstance(first, StaticEmbedding)
+        self.steps = torch.nn.ModuleList([_MeanOfTokens(first.embedding.weight) if static else first, *others])
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Returns the (n, dim) float32 unit vectors of (n, length) int64 token ids, whose mask is 0 at padding."""
@@ -76,7 +92,10 @@ def write_graph(text: SentenceTransformer, path: Path, *, int8: bool, mapped: bo
 
 def _traced(text: SentenceTransformer) -> onnx.ModelProto:
     """Traces the graph in float32, for any batch size and length, without paths of this machine."""
-    features = text.preprocess(list(GOLDEN_TEXTS[:2]))
+    if isinstance(text[0], StaticEmbedding):
+        features = {name: torch.ones(2, 3, dtype=torch.int64) for name in INPUTS}
+    else:
+        features = text.preprocess(list(GOLDEN_TEXTS[:2]))
     axes = {0: "batch", 1: "length"}
     program: Any = torch.onnx.export(
         _Graph(text).eval(),

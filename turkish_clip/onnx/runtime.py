@@ -42,7 +42,7 @@ class OnnxRecord:
         precision: "float32" or "int8".
         weights_sha256: of the text encoder.
         dim: width of the vectors.
-        max_tokens: number of tokens, special ones included, at which a longer text is cut.
+        max_tokens: number of tokens, special ones included, at which a longer text is cut; 0: none is.
         normalised: whether the vectors have norm 1.
         prompt: what is put before each text.
         image_model: that it belongs to; None if none was recorded.
@@ -68,7 +68,7 @@ class OnnxRecord:
             raise ValueError(f"the precision {self.precision[:40]!r}, not one of {', '.join(PRECISIONS)}")
         for name, value, low, high in (
             ("dim", self.dim, 1, MAX_DIM),
-            ("max_tokens", self.max_tokens, 1, MAX_TOKENS),
+            ("max_tokens", self.max_tokens, 0, MAX_TOKENS),
             ("temperature", 1.0 if self.temperature is None else self.temperature, *TEMPERATURES),
         ):
             if not low <= value <= high:
@@ -87,7 +87,7 @@ class OnnxTextEncoder:
 
     Attributes:
         dim: width of the vectors.
-        max_tokens: number of tokens, special ones included, at which a longer text is cut.
+        max_tokens: number of tokens, special ones included, at which a longer text is cut; 0: none is.
         precision: "float32" or "int8".
         prompt: what `encode` puts before each text; empty for nothing.
         image_model: the image model that it belongs to; None if none was recorded.
@@ -118,7 +118,7 @@ class OnnxTextEncoder:
         self.temperature = record.temperature
         self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
         self._reader = TextReader(
-            self._tokenizer, record.max_tokens, record.prompt, cuts_right=_cuts_right(self._tokenizer)
+            self._tokenizer, record.max_tokens or None, record.prompt, cuts_right=_cuts_right(self._tokenizer)
         )
         self._session = _open_graph(self.folder / GRAPH, threads, providers, for_few_texts=for_few_texts)
         self._check_width(self._session.get_outputs()[0].shape[-1])

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
     from turkish_clip.metrics import Vectors
 
+T = TypeVar("T")
 log = logging.getLogger("turkish_clip")
 IMAGES, FILES, BANK = "images", "files", "bank"
 OLDER_TABLE = "pictures"  # in place of IMAGES before format 3
@@ -554,7 +555,7 @@ class ImageTables:
             if name in self._native_open:
                 self._native_open[name].checkout_latest()
             elif self._has(name) and not self._is_unmade(name):
-                self._native_open[name] = self._checked(name, self._native.open(name))
+                self._native_open[name] = self._ours(name, self._native.open(name))
         return self._native_open.get(name)
 
     def _table(self, name: str) -> Any:
@@ -563,12 +564,12 @@ class ImageTables:
             if name in self._open:
                 self._open[name].checkout_latest()  # once here: LanceDB itself would check before each of its calls
             elif name in self._connection.list_tables().tables and not self._is_unmade(name):
-                self._open[name] = self._checked(name, self._connection.open_table(name))
+                self._open[name] = self._ours(name, self._connection.open_table(name))
         return self._open.get(name)
 
-    def _checked(self, name: str, table: Any) -> Any:
-        """Returns a table, after checking that it is ours."""
-        schema = table.schema
+    def _ours(self, name: str, table: T) -> T:
+        """Returns a table that bears the mark of an index's; raises an ImageIndexError for another's."""
+        schema: Any = table.schema  # type: ignore[attr-defined]
         if not ("mtime_ns" in schema.names if name == FILES else METADATA in (schema.metadata or {})):
             raise self._not_ours(name)
         return table

@@ -47,6 +47,24 @@ def folder(tmp_path: Path) -> Path:
         ("[1, 2]", None),
         ("['bir', 'iki'] ve üç", None),
         ("bir ev", None),
+        ("[u'bir ev', u'iki']", ["bir ev", "iki"]),
+        ("array(['a', 'b'], dtype=object)", ["a", "b"]),
+        ("array(['a',\n       'b'])", ["a", "b"]),
+        ("array(['a'], dtype='<U3')", ["a"]),
+        ("{'iki', 'bir ev'}", ["iki", "bir ev"]),
+        ("[“a”, “b, c”]", ["a", "b, c"]),
+        (
+            "[{'raw': 'bir ev', 'tokens': ['bir', 'ev'], 'n': nan}]",
+            [{"raw": "bir ev", "tokens": ["bir", "ev"], "n": None}],
+        ),
+        ("[['bir'], ['iki']]", [["bir"], ["iki"]]),
+        ("[['bir' 'iki']]", None),
+        ("array('bir')", None),
+        ("{'raw': 'ev'}", None),
+        ("a ev", None),
+        ("[" * 100_000, None),
+        ("[{'a': " + "-" * 100_000 + "1}]", None),
+        ("[{'raw': 'ev', 'n': -1.5e-3, 'b': True}]", [{"raw": "ev", "n": -0.0015, "b": True}]),
     ],
 )
 def test_a_list_that_is_written_as_text(cell: str, expected: list[Any] | None) -> None:
@@ -73,6 +91,37 @@ def test_a_list_that_was_cut_off_is_no_caption(folder: Path) -> None:
     captions = read_captions(SourceConfig(captions=str(folder), run="unused", max_skipped_fraction=1.0))
     assert [row.captions for row in captions.rows] == [("[ev]",)]
     assert [sample.reason for sample in captions.skipped] == ["a list that is cut off, in column captions"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("[{'raw': 'bir ev', 'sentid': 1}, {'raw': \"ev'de\"}]", ("bir ev", "ev'de")),
+        ('[{"raw": "bir ev"}]', ("bir ev",)),
+        ("{'raw': 'bir ev'}", ("bir ev",)),
+        ("array([{'raw': 'bir ev'}], dtype=object)", ("bir ev",)),
+        ("{bir ev}", ("{bir ev}",)),
+        ("nan", "no caption"),
+        ("{'tr': 'ev', 'en': 'house'}", "no caption, but a record of tr, en"),
+        ("['bir ev' , 5]", "a list with a number in it, in column captions"),
+        ('["bir ev", 5]', "a list with a number in it, in column captions"),
+        ("['bir', 'iki'] 7]", "a list that does not read, in column captions"),
+        ("[u'bir", "a list that is cut off, in column captions"),
+        ("[{'raw': 'bir ev'}, {'raw", "a list that is cut off, in column captions"),
+        ("array(['bir ev', ", "a list that is cut off, in column captions"),
+        ("{'raw': 'bir", "a record that is cut off, in column captions"),
+        ("[‘bir’, ‘iki’]", "a list that does not read, in column captions"),
+        ("[array(['bir'], dtype=object)]", "a list that does not read, in column captions"),
+        ("[('bir', 'ev'), ('iki',)]", ("bir", "ev", "iki")),
+        ("{}", "no caption, but a record"),
+        ("[“bir”, “iki", "a list that is cut off, in column captions"),
+    ],
+)
+def test_cells_as_pandas_and_python_print_them(folder: Path, cell: str, found: tuple[str, ...] | str) -> None:
+    table_of(folder / "metadata.csv", ["file_name", "captions"], [["0.png", cell], ["1.png", "kuş"]])
+    captions = read_captions(SourceConfig(captions=str(folder), run="unused", max_skipped_fraction=1.0))
+    read_rows = {row.image_id: row.captions for row in captions.rows}
+    assert read_rows.get("0.png", captions.skipped[0].reason if captions.skipped else "") == found
 
 
 def test_a_column_named_twice_keeps_both_texts(folder: Path) -> None:

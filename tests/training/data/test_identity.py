@@ -147,3 +147,15 @@ def test_rows_of_texts_alone_are_not_merged_by_ids_that_restart(tmp_path: Path) 
     texts = read_captions(SourceConfig(sources=sources, run="unused")).texts
     assert texts is not None
     assert [row.english for row in texts] == [("text 0",), ("text 1",), ("text 2",)]
+
+
+def test_one_image_has_one_id_in_every_spelling_of_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    full = paint(tmp_path / "r" / "x" / "0.png", 0)
+    names = ["x/0.png", "./x/0.png", "x//0.png", str(full), "x\\0.png", "y/../x/0.png", " x/0.png"]
+    (tmp_path / "r" / "y").mkdir()
+    write_rows(tmp_path / "r", [{"file_name": name, "caption": str(n)} for n, name in enumerate(names)])
+    for source in ("r", str(tmp_path / "r"), "r/metadata.jsonl"):
+        assert read(source) == {"x/0.png": tuple("0123456")}
+    write_rows(tmp_path / "r", [{"file_name": name, "caption": name.strip("./")} for name in (str(full), "./x/0.png")])
+    assert read("r") == {str(full): (str(full).strip("/"), "x/0.png")}

@@ -206,3 +206,107 @@ def test_a_caption_beside_a_kind_that_is_not_read_is_skipped_by_its_reason(tmp_p
         "an image of a kind that is not read (HEIC)",
         "no image beside the caption",
     ]
+
+
+def parquet(folder: Path, names: list[str]) -> Path:
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        table = pa.table({"image": [{"bytes": png(number), "path": None}], "caption": [name]})
+        pq.write_table(table, folder / f"{name}.parquet")
+    return folder
+
+
+def test_configurations_of_a_local_data_set_are_refused_with_the_choice(tmp_path: Path) -> None:
+    source = parquet(tmp_path / "a", ["tr/train-00000-of-00001", "tr/test-00000-of-00001", "en/train-00000-of-00001"])
+    message = (
+        r"got the split train in en, tr, which look like configurations; choose .*--captions .*/a/en, or give several"
+    )
+    with pytest.raises(SourceError, match=message):
+        read(source)
+    assert list(splits(source / "tr").values()) == ["train", "test"]
+    for names in (["tr/train/0", "en/train/0"], ["data/tr/train-0", "data/en/train-0"], ["train-0", "en/train-0"]):
+        with pytest.raises(SourceError, match="look like configurations"):
+            read(parquet(tmp_path / names[0].replace("/", "-"), names))
+    for names in (
+        ["data/train-0", "more/test-0"],
+        ["0/train-0", "1/train-0"],
+        ["kedi/0", "kuş/0"],
+        ["train/a/0", "train/b/0"],
+        ["train/0", "test/0"],
+    ):
+        assert len(splits(parquet(tmp_path / "b" / names[0].replace("/", "-"), names))) == 2
+
+
+def test_a_configuration_that_a_local_readme_names_can_be_chosen(tmp_path: Path) -> None:
+    source = parquet(tmp_path, ["tr/train-0", "en/train-0"])
+    files = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("tr", "en"))
+    (source / "README.md").write_text(f"---\nconfigs:\n{files}---\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"available configs: \['tr', 'en'\]"):
+        read(source)
+    assert list(splits(source, captions_config="tr")) == ["tr/train-0"]
+
+
+def in_paths(table: Path, names: list[str], **columns: list[str]) -> Path:
+    """A CSV table of images in folders beside it, or from the root of the machine."""
+    for number, name in enumerate(names):
+        paint(table.parent / name, number)
+    rows = [",".join([name, name, *(values[n] for values in columns.values())]) for n, name in enumerate(names)]
+    table.write_text("\n".join([",".join(["file_name", "captions", *columns]), *rows]), encoding="utf-8")
+    return table
+
+
+@pytest.mark.parametrize("table", ["metadata.csv", "captions.csv"])
+def test_folders_in_the_paths_of_images_are_splits(
+    tmp_path: Path, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    names = ["train/0.png", "train/1.png", "./val/dev/2.png", "x/test/3.png"]
+    path = in_paths(tmp_path / table, names)
+    source = tmp_path if table.startswith("metadata") else path
+    assert list(splits(source).values()) == ["train", "train", "validation", "test"]
+    assert "from the folders of its images: train (2 rows), val (1 rows), test (1 rows); a column split" in caplog.text
+    assert set(splits(source, split_column="none").values()) == {"train"}
+    assert list(splits(source, split_names=("val=train", "test=none")).values()) == ["train"] * 3
+    in_paths(tmp_path / table, names, split=["test", "val", "train", ""])
+    assert list(splits(source).values()) == ["test", "validation", "train", "test"]
+
+
+def test_folders_inside_a_shard_or_a_table_are_splits(tmp_path: Path) -> None:
+    names = ["./train/0", "./val/0", "./test/0"]
+    source = shards(tmp_path / "a", ["x"]) / "x.tar"
+    with tarfile.open(source, "w") as tar:
+        for number, name in enumerate(names):
+            for kind, content in (("png", png(number)), ("txt", name.encode())):
+                member = tarfile.TarInfo(f"{name}.{kind}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    assert list(splits(source).values()) == ["train", "validation", "test"]
+    cells = [{"bytes": png(number), "path": f"{name}.png"} for number, name in enumerate(names)]
+    pq.write_table(pa.table({"image": cells, "caption": names}), tmp_path / "t.parquet")
+    assert {row.image_id: row.split for row in read(tmp_path / "t.parquet").rows} == {
+        "./train/0.png": "train",
+        "./val/0.png": "validation",
+        "./test/0.png": "test",
+    }
+
+
+def test_paths_of_which_some_alone_name_a_split_are_refused_with_the_choice(tmp_path: Path) -> None:
+    source = in_paths(tmp_path / "t.csv", ["train/0.png", "images/test/1.png", "images/ek/2.png"])
+    message = (
+        r'got train \(1 rows\), test \(1 rows\) beside images/ek \(1 rows\); .*--split_names "ek=train.*--split_col'
+    )
+    with pytest.raises(SourceError, match=message):
+        read(source)
+    assert list(splits(source, split_names=("ek=validation",)).values()) == ["train", "test", "validation"]
+    assert set(splits(source, split_column="none").values()) == {"train"}
+    with pytest.raises(SourceError, match=r"beside no folder \(1 rows\); name a column with --split_column, or divide"):
+        read(in_paths(tmp_path / "t.csv", ["train/0.png", "1.png"]))
+
+
+def test_folders_that_say_where_the_data_is_or_mean_a_giant_are_no_splits(tmp_path: Path) -> None:
+    (tmp_path / "table").mkdir()
+    paths = [str(paint(tmp_path / "test" / f"{n}.png", n)) for n in range(2)]
+    assert set(splits(in_paths(tmp_path / "table" / "t.csv", paths)).values()) == {"train"}
+    paths = [str(paint(tmp_path / "test" / name, n)) for n, name in enumerate(["train/0.png", "val2017/1.png"])]
+    assert list(splits(in_paths(tmp_path / "table" / "t.csv", paths)).values()) == ["train", "validation"]
+    assert set(splits(in_paths(tmp_path / "t.csv", ["kedi/0.png", "dev/1.png"])).values()) == {"train"}

@@ -38,9 +38,9 @@ def config_of(*options: str) -> DistillConfig:
 
 def test_the_weights_are_those_of_a_single_process(base: list[str], tmp_path: Path) -> None:
     options = ["--objective", "mse_negatives", "--typo_probability", "0.5"]
-    for number in (0, 2):
+    for number in (0, 1):
         distill.main([*base, *options, "--run", str(tmp_path / str(number)), "--loader_processes", str(number)])
-    one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("0", "2"))
+    one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("0", "1"))
     assert one.keys() == two.keys()
     assert all((one[name] == two[name]).all() for name in one)
 

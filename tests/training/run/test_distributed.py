@@ -117,6 +117,7 @@ def test_micro_batches_end_as_whole_batches(recipe: list[str], single_process: d
         "--gradient_accumulation 3 --group_by_length",
         "--objective mse_bank_structure --matryoshka 8",
         "--objective mse_bank_negatives --gradient_accumulation 2",
+        "--backbone static --static_from scratch --learning_rate 1e-3",
     ],
 )
 def test_two_processes_end_as_one_with_options(recipe: list[str], tmp_path: Path, options: str) -> None:

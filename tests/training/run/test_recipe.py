@@ -49,6 +49,9 @@ def test_defaults_then_recipe_then_options(tmp_path: Path) -> None:
 def test_the_default_learning_rate_depends_on_the_backbone() -> None:
     assert DistillConfig(captions="x", run="r").peak_learning_rate == 5e-4
     assert DistillConfig(captions="x", run="r", backbone="scratch").peak_learning_rate == 1e-3
+    assert DistillConfig(captions="x", run="r", backbone="static").peak_learning_rate == 0.1
+    assert DistillConfig(captions="x", run="r", backbone="static", init="y").peak_learning_rate == 0.01
+    assert DistillConfig(captions="x", run="r", init="y").peak_learning_rate == 5e-5
     assert DistillConfig(captions="x", run="r", backbone="scratch", learning_rate=2e-4).peak_learning_rate == 2e-4
 
 

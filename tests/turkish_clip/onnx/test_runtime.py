@@ -140,7 +140,7 @@ def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
         ({"dim": 10**12}, "got 1000000000000 as 'dim', not 1 to 65536"),
         ({"dim": True}, "got 'True' as 'dim'"),
         ({"dim": None}, "got 'None' as 'dim'"),
-        ({"max_tokens": 0}, "got 0 as 'max_tokens'"),
+        ({"max_tokens": -1}, "got -1 as 'max_tokens'"),
         ({"temperature": 1e-320}, "as 'temperature', not 0.0001 to 100.0"),
         ({"temperature": float("inf")}, "got 'inf' as 'temperature'"),
         ({"temperature": float("nan")}, "got 'nan' as 'temperature'"),

@@ -175,7 +175,7 @@ def _named_by(folder: Path, tables: Sequence[str], meanings: SplitMeanings, imag
     meanings.check_layout((splits[table] or parents[table] for table in tables), "folders")
     for table in tables:
         prefix = f"{parents[table]}/" if parents[table] else ""
-        for record in table_records(folder / table, confined=True, folder=images):
+        for record in table_records(folder / table, confined=True, folder=images, meanings=meanings):
             yield replace(record, split=record.split or splits[table], prefix=prefix)
 
 
@@ -190,7 +190,7 @@ def _parquet(folder: Path, names: Sequence[str], meanings: SplitMeanings) -> Ite
     if readme.is_file() and "data_files:" in readme.read_text(encoding="utf-8", errors="replace"):
         from training.data.readers.hub_datasets import streamed_records
 
-        return streamed_records(str(folder), "", "", meanings)
+        return streamed_records(str(folder), meanings.source.captions_config, "", meanings)
     return parquet_folder_records(folder, names, meanings)
 
 
@@ -198,7 +198,7 @@ def _tables(folder: Path, names: Sequence[str], meanings: SplitMeanings, images:
     """Yields the rows of tables that are named after splits."""
     for name in names:
         stem = name.partition(".")[0]
-        for record in table_records(folder / name, confined=True, folder=images):
+        for record in table_records(folder / name, confined=True, folder=images, meanings=meanings):
             yield replace(record, split=record.split or (stem if meanings.known(stem) else ""))
 
 

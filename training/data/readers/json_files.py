@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import posixpath
 import shlex
 from collections.abc import Iterator
@@ -11,12 +12,16 @@ from typing import Any
 
 from training.data.cells import once_named
 from training.data.readers.webdataset import IMAGES
-from training.data.splits import MAX_NAME, split_of
-from training.run.source import SourceError
+from training.data.splits import MAX_NAME, SplitMeanings
+from training.run.source import Source, SourceError
 
+log = logging.getLogger("training")
 CHUNK_CHARACTERS = 1 << 20  # read at once
 MAX_VALUE_CHARACTERS = 1 << 26  # of one record
 DECODER = json.JSONDecoder(object_pairs_hook=once_named)
+NOT_ROWS = frozenset(
+    ["annotations", "categories", "classes", "info", "licenses", "labels"]
+)  # COCO's lists, and like ones
 Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
@@ -96,13 +101,12 @@ class _Text:
         while self.skip(",]") == ",":
             yield self.value()
 
-    def pass_over(self) -> None:
-        """Reads a value without keeping it; a list value by value."""
+    def pass_over(self) -> int:
+        """Reads a value without keeping it, a list value by value; returns the number of records in the list."""
         if self.next() == "[":
-            for _ in self.items():
-                pass
-        else:
-            self.value()
+            return sum(isinstance(value, dict) for value in self.items())
+        self.value()
+        return 0
 
     def names(self) -> Iterator[str]:
         """Yields the names in an object that begins here; after each one, its value is to be read."""
@@ -133,7 +137,7 @@ class _Text:
         )
 
 
-def json_rows(path: Path) -> Rows:
+def json_rows(path: Path, meanings: SplitMeanings | None = None) -> Rows:
     """Yields the records of a JSON file, each with the name of its split, or an empty one.
 
     It may hold a list of records; Karpathy's `images` with `sentences`; COCO's `images` and `annotations`; lists under
@@ -141,9 +145,11 @@ def json_rows(path: Path) -> Rows:
 
     Args:
         path: the file.
+        meanings: what names of splits mean in the source; None: what they usually mean.
 
     Raises:
-        SourceError: it is no JSON, or holds something else.
+        SourceError: it is no JSON, or holds something else, lists with names that are no split's beside train, or
+            COCO's images without an id of their own.
         UnicodeDecodeError: it is no UTF-8.
     """
     with _Text(path) as text:
@@ -151,33 +157,37 @@ def json_rows(path: Path) -> Rows:
         if start == "[":
             yield from (("", _record(value, path)) for value in text.items())
         elif start == "{":
-            shape = _shape(path)
+            shape, records = _shape(path)
             if shape.get("annotations") is list and shape.get("images") is list:
                 yield from _coco(path)
             else:
-                yield from _object(text, shape)
+                yield from _object(text, shape, records, meanings or SplitMeanings(Source(captions=str(path))))
         else:
             raise text.error()
 
 
-def _shape(path: Path) -> dict[str, type]:
-    """Returns the names in a JSON file's object, and the types of their values; the first thousand names."""
+def _shape(path: Path) -> tuple[dict[str, type], dict[str, int]]:
+    """Reads the names in a JSON file's object, the first thousand.
+
+    Returns:
+        Name → type of its value, and name → number of records of those that are lists.
+    """
     found: dict[str, type] = {}
+    records: dict[str, int] = {}
     with _Text(path) as text:
         for name in text.names():
             if text.next() == "[":
                 found[name] = list
-                text.pass_over()
+                records[name] = text.pass_over()
             else:
                 found[name] = type(text.value())
             if len(found) >= 1000:
                 break
-    return found
+    return found, records
 
 
-def _object(text: _Text, shape: dict[str, type]) -> Rows:
+def _object(text: _Text, shape: dict[str, type], records: dict[str, int], meanings: SplitMeanings) -> Rows:
     """Yields the records of an object that is not COCO's."""
-    lists = [name for name, kind in shape.items() if kind is list]
     by_file = [name for name in shape if _is_image(name)]
     if by_file and len(by_file) == len(shape):
         for name in text.names():
@@ -189,16 +199,40 @@ def _object(text: _Text, shape: dict[str, type]) -> Rows:
         for _ in text.names():
             yield "", _record(text.value(), text.path)
         return
-    splits = [name for name in lists if split_of(name)]
-    read = ["images"] if "images" in lists else splits or (lists if len(lists) == 1 else [])
+    read = _lists_of_rows(records, meanings)
     if not read:
         raise _unknown(text.path, shape)
+    left_out = [f"{name[:MAX_NAME]!r} ({count})" for name, count in records.items() if count and name not in read]
+    if left_out:
+        log.warning(
+            "%s: the records of other lists than %s are left out: %s", text.path, ", ".join(read), ", ".join(left_out)
+        )
     for name in text.names():
         if name not in read:
             text.pass_over()
             continue
         for value in text.items():
-            yield (name if split_of(name) else ""), _karpathy(_record(value, text.path))
+            yield (name if meanings.known(name) else ""), _karpathy(_record(value, text.path))
+
+
+def _lists_of_rows(records: dict[str, int], meanings: SplitMeanings) -> list[str]:
+    """Returns the names of the lists that are read: of splits and what stands beside them, `images`, or the only one.
+
+    Args:
+        records: name → number of records of each list.
+        meanings: what names of splits mean in the source.
+
+    Raises:
+        SourceError: lists of records with names that are no split's stand beside one for training.
+    """
+    splits = [name for name in records if meanings.known(name)]
+    if splits:
+        others = [name for name in records if records[name] and name not in NOT_ROWS and name not in splits]
+        meanings.check_layout(splits + others, "lists")
+        return splits + others
+    if "images" in records:
+        return ["images"]
+    return list(records) if len(records) == 1 else []
 
 
 def _are_columns(path: Path) -> bool:
@@ -230,18 +264,47 @@ def _karpathy(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _coco(path: Path) -> Rows:
-    """Yields a record for each annotation of a COCO file, and one without a caption for each image that has none."""
-    files: dict[Any, Any] = {}
+    """Yields a record for each annotation of a COCO file, and one without a caption for each image that has none.
+
+    Raises:
+        SourceError: an image has no id, or that of another file.
+    """
+    files: dict[str, Any] = {}
     for image in _listed(path, "images"):
-        files[str(image.get("id"))] = image.get("file_name") or image.get("filename")
+        name, image_id = image.get("file_name") or image.get("filename"), _coco_id(image.get("id"))
+        if not image_id:
+            raise SourceError(
+                f"expected an id of each image in {path}, got none for {name}; add the ids that annotations give as "
+                "image_id"
+            )
+        if files.setdefault(image_id, name) != name:
+            raise SourceError(
+                f"expected one image for each id in {path}, got {files[image_id]} and {name} for {image_id}; if it was "
+                "merged from files whose ids start again, give those as sources, or number the ids anew"
+            )
     captioned: set[str] = set()
     for annotation in _listed(path, "annotations"):
-        image_id = str(annotation.get("image_id"))
+        image_id = _coco_id(annotation.get("image_id"))
         captioned.add(image_id)
-        yield "", {**annotation, "file_name": files.get(image_id), "caption": annotation.get("caption")}
+        own = {"image_id": image_id, "file_name": files.get(image_id), "caption": annotation.get("caption")}
+        yield "", {**annotation, **own}
     for image_id, name in files.items():
         if image_id not in captioned:
             yield "", {"image_id": image_id, "file_name": name, "caption": None}
+
+
+def _coco_id(value: Any) -> str:
+    """Returns an id as text, empty for none: 1, 1.0, "1" and "1.0" are one.
+
+    >>> _coco_id(1), _coco_id(1.0), _coco_id("1"), _coco_id("a7"), _coco_id(None)
+    ('1', '1', '1', 'a7', '')
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        text = str(value).strip()
+        return text[:-2] if text.endswith(".0") and text[:-2].isdecimal() else text
+    return ""
 
 
 def _listed(path: Path, wanted: str) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import functools
 import itertools
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,7 +17,7 @@ from training.data.cells import decoded_image, is_base64_image
 from training.data.image_files import resolve_image_path
 from training.data.lazy_images import StreamedImage, one_line_errors
 from training.data.samples import Record
-from training.data.splits import SplitMeanings, splits_of_files
+from training.data.splits import SplitMeanings, group_of, splits_of_files
 from training.run.source import SourceError
 from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 IMAGES_AT_ONCE = 16  # in a batch of the image column
 ROWS_AT_ONCE = 1024  # in a batch of the other columns
+LANGUAGES = ("tr", "turkish")  # which say nothing in the name of a file
+MAX_LISTED = 5  # folders in a message
 READ_BYTES = 4 << 20  # in one request; by default pyarrow reads a row group's whole column
 
 
@@ -157,9 +160,11 @@ def parquet_folder_records(folder: Path, names: Sequence[str], meanings: SplitMe
         meanings: what names of splits mean in the source.
 
     Raises:
-        SourceError: a file is no Parquet file, or has no split while others are named for training.
+        SourceError: a file is no Parquet file, or has no split while others are named for training; or several folders
+            have files of one split, as the configurations of a data set do.
     """
     splits = splits_of_files([name.removesuffix(".parquet") for name in names], meanings)
+    _check_configurations(folder, names, splits, meanings)
     order = {"train": 0, "validation": 1, "test": 2}
     numbers: Counter[str] = Counter()
     for _, split, name in sorted(
@@ -168,6 +173,38 @@ def parquet_folder_records(folder: Path, names: Sequence[str], meanings: SplitMe
         for values in parquet_rows(str(folder / name), folder, confined=True, paths_are_names=False):
             numbers[split] += 1
             yield Record(values, folder, True, numbers[split], split=split or "train")
+
+
+def _check_configurations(folder: Path, names: Sequence[str], splits: Sequence[str], meanings: SplitMeanings) -> None:
+    """Refuses folders that are configurations of one data set: tr/train-0.parquet beside en/train-0.parquet.
+
+    Folders in that of a split are none, nor are those that are numbered, or named data or the like.
+
+    Args:
+        folder: the folder.
+        names: the relative paths of its files.
+        splits: for each file the name of its split; empty where it has none.
+        meanings: what names of splits mean in the source.
+
+    Raises:
+        SourceError: there are several.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for name, split in zip(names, splits):
+        if split:
+            parts = list(itertools.takewhile(lambda part: not meanings.known(part), name.split("/")[:-1]))
+            named = (place for place, part in enumerate(parts) if group_of(part) or part.lower() in LANGUAGES)
+            own = next(named, None)
+            found.setdefault(split, {})["" if own is None else "/".join(parts[: own + 1])] = None
+    for split, folders in found.items():
+        if len(folders) > 1:
+            listed = ", ".join(name or "the folder itself" for name in list(folders)[:MAX_LISTED])
+            chosen = shlex.quote(str(folder / next(filter(None, folders))))
+            more = " …" if len(folders) > MAX_LISTED else ""
+            raise SourceError(
+                f"expected Parquet files of one data set in {folder}, got the split {split} in {listed}{more}, which "
+                f"look like configurations; choose one, as with --captions {chosen}, or give several as sources"
+            )
 
 
 def _group_rows(table: pq.ParquetFile, group: int, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from training.data.cells import decoded_image, is_base64_image, once_named
 from training.data.lazy_images import LazyImage
 from training.data.readers.json_files import MAX_VALUE_CHARACTERS, json_rows
 from training.data.samples import Record
+from training.data.splits import SplitMeanings
 from training.run.source import SourceError
 from turkish_clip.images import ImageError
 
@@ -32,13 +33,16 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_SUFFIXES
 
 
-def table_records(path: Path, *, confined: bool, folder: Path | None = None) -> Iterator[Record]:
+def table_records(
+    path: Path, *, confined: bool, folder: Path | None = None, meanings: SplitMeanings | None = None
+) -> Iterator[Record]:
     """Reads a table file; text is UTF-8 with or without a byte order mark.
 
     Args:
         path: the file; its suffix gives its format.
         confined: whether paths that leave the folder are refused.
         folder: what relative paths in it start from; None: its own folder.
+        meanings: what names of splits mean in the source; None: what they usually mean.
 
     Raises:
         SourceError: the file is not UTF-8, CSV, JSON or Parquet; the message gives the line.
@@ -53,7 +57,7 @@ def table_records(path: Path, *, confined: bool, folder: Path | None = None) -> 
             yield Record(values, root, confined, number)
         return
     if suffix == ".json" or (suffix in LINES_OF_JSON and _starts_with_list(path)):
-        for number, (split, values) in enumerate(_json_rows(path), start=1):
+        for number, (split, values) in enumerate(_json_rows(path, meanings), start=1):
             yield Record(values, root, confined, number, split=split)
         return
     rows = _jsonl_rows(path) if suffix in LINES_OF_JSON else _csv_rows(path)
@@ -196,9 +200,9 @@ def _starts_with_list(path: Path) -> bool:
         return file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _json_rows(path: Path, meanings: SplitMeanings | None) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        yield from json_rows(path)
+        yield from json_rows(path, meanings)
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
 

@@ -14,7 +14,7 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +104,8 @@ def shard_records(shards: list[Path], meanings: SplitMeanings, folder: Path | No
 
     A .txt is one caption, as img2dataset writes it; several captions are .tr.txt and .en.txt, or fields of .json.
     An image is named after its shard and its key, since shards may use the same keys. Its split is named by its shard,
-    or the shard's folder.
+    or the shard's folder. Where names have dots of their own (10.30.03.png, 10.30.03.txt), what has one name before the
+    last dot is a sample.
 
     Args:
         shards: the tar files, in order.
@@ -120,8 +121,9 @@ def shard_records(shards: list[Path], meanings: SplitMeanings, folder: Path | No
     others: Counter[str] = Counter()
     for shard, name, split in zip(shards, names, splits_of_files(names, meanings)):
         for sample in _samples(shard, others):
-            number += 1
-            yield Record(sample.values(), None, True, number, split=split, prefix=f"{name}/")
+            for part in sample.parts(others):
+                number += 1
+                yield Record(part.values(), None, True, number, split=split, prefix=f"{name}/")
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(MAX_KINDS))
         log.info("%s: members that are no image, .txt or .json are left out: %s", meanings.source.captions, kinds)
@@ -129,28 +131,81 @@ def shard_records(shards: list[Path], meanings: SplitMeanings, folder: Path | No
 
 @dataclass
 class _Sample:
-    """One sample of a shard, filled while its members are read; `fault` says why it can't be used."""
+    """One sample of a shard, filled while its members are read.
+
+    Attributes:
+        key: the name of its members before the first dot, or of those with dots of their own before the last.
+        images: kind → image; a kind is what follows the key and its dot.
+        texts: kind → content of a .txt.
+        fields: kind → record of a .json.
+        kinds: those of all members.
+        faults: kind → why the sample can't be used.
+    """
 
     key: str
     images: dict[str, ShardImage] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
-    fault: str = ""
+    faults: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
         """Whether no further member is needed."""
-        return bool(self.fault or (self.images and (self.texts or self.fields)))
+        plain = [kind for kind in self.faults if "." not in kind]
+        dotted = [kind for kind in self.faults if "." in kind and not kind.endswith(f".{FIELDS}")]
+        return bool(plain or (self.images and (dotted or self.texts or FIELDS in self.fields)))
+
+    def parts(self, others: Counter[str]) -> Iterator[_Sample]:
+        """Yields the sample, or the samples that it holds where its members have dots in names of their own.
+
+        These are sure where no member has the key itself as its name, and some image shares its own name with a text or
+        record: 30.03.png and 30.03.txt of the key IMG 10, but not left.jpg, right.jpg and txt.
+
+        Args:
+            others: counts the members that belong to no sample, by their kind.
+        """
+        images = {kind.rpartition(".")[0] for kind in self.kinds if kind.rpartition(".")[2] in IMAGES}
+        partners = {kind.rpartition(".")[0] for kind in self.kinds if kind.rpartition(".")[2] not in IMAGES}
+        if images.isdisjoint(partners) or "" in images | partners:
+            for kind in [kind for kind in self.kinds if kind.endswith(f".{FIELDS}")]:
+                self.fields.pop(kind, None)
+                self.faults.pop(kind, None)
+                _count(others, f".{kind}")
+            if self.images or self.texts or self.fields or self.faults:
+                yield self
+            return
+        found: dict[str, _Sample] = {}
+        for kind in sorted(self.kinds):
+            stem, _, last = kind.rpartition(".")
+            if stem not in images and stem.rpartition(".")[0] in images:  # a caption's language
+                stem, _, language = stem.rpartition(".")
+                last = f"{language}.{last}"
+            part = found.setdefault(stem, _Sample(f"{self.key}.{stem}"))
+            part.kinds.add(last)
+            if kind in self.faults:
+                part.faults[last] = self.faults[kind]
+            elif kind in self.images:
+                part.images[last] = replace(self.images[kind], name=part.key)
+            elif kind in self.texts:
+                part.texts[last] = self.texts[kind]
+            else:
+                part.fields[last] = self.fields[kind]
+        yield from found.values()
 
     def values(self) -> dict[str, Any]:
         """Returns the sample as column → value."""
         image: LazyImage | MissingImage
-        if self.fault or not self.images:
-            image = MissingImage(self.key, self.fault or "no image beside the caption")
+        if self.faults or not self.images:
+            image = MissingImage(self.key, [*self.faults.values(), "no image beside the caption"][0])
         else:
             image = self.images[min(self.images, key=lambda kind: kind.count("."))]  # a.jpg before a.mask.png
-        return {**self.fields, **self.texts, **self.images, SAMPLE_IMAGE: image}
+        return {**self.fields.get(FIELDS, {}), **self.texts, **self.images, SAMPLE_IMAGE: image}
+
+
+def _count(others: Counter[str], kind: str) -> None:
+    if kind in others or len(others) < MAX_KINDS:
+        others[kind] += 1
 
 
 def _samples(shard: Path, others: Counter[str]) -> Iterator[_Sample]:
@@ -171,8 +226,8 @@ def _samples(shard: Path, others: Counter[str]) -> Iterator[_Sample]:
                     others["hidden"] += 1
                 continue
             if not _is_member(kind.lower()) or not member.isreg() or not stem or not dot:
-                if not member.isdir() and len(others) < MAX_KINDS:
-                    others[f".{kind}" if stem and dot and member.isreg() else "without a kind"] += 1
+                if not member.isdir():
+                    _count(others, f".{kind}" if stem and dot and member.isreg() else "without a kind")
                 continue
             key = f"{folder}/{stem}" if folder else stem
             if sample is not None and sample.key == key and kind.lower() in sample.kinds:  # another of the same name
@@ -192,7 +247,7 @@ def _samples(shard: Path, others: Counter[str]) -> Iterator[_Sample]:
 def _is_member(kind: str) -> bool:
     """Returns whether a member of this kind belongs to a sample."""
     last = kind.rpartition(".")[2]
-    return last in IMAGES or last in TEXTS or kind == FIELDS
+    return last in IMAGES or last in TEXTS or last == FIELDS
 
 
 def _add(sample: _Sample, member: tarfile.TarInfo, kind: str, shard: Path, file: Any) -> None:
@@ -200,30 +255,30 @@ def _add(sample: _Sample, member: tarfile.TarInfo, kind: str, shard: Path, file:
     last = kind.rpartition(".")[2]
     if last in IMAGES:
         if member.issparse():
-            sample.fault = "an image with holes in the tar"
+            sample.faults[kind] = "an image with holes in the tar"
         elif member.size > MAX_IMAGE_BYTES:
-            sample.fault = f"an image of more than {MAX_IMAGE_BYTES} bytes"
+            sample.faults[kind] = f"an image of more than {MAX_IMAGE_BYTES} bytes"
         else:
             sample.images[kind] = ShardImage(str(shard), member.offset_data, member.size, sample.key)
-    elif last in TEXTS or kind == FIELDS:
+    else:
         if member.issparse() or member.size > MAX_TEXT_BYTES:
-            sample.fault = f"a .{kind} of more than {MAX_TEXT_BYTES} bytes"
+            sample.faults[kind] = f"a .{kind} of more than {MAX_TEXT_BYTES} bytes"
             return
         file.seek(member.offset_data)
         try:
             text = file.read(member.size).decode("utf-8-sig")
-            fields = json.loads(text) if kind == FIELDS else None
+            fields = json.loads(text) if last == FIELDS else None
         except UnicodeDecodeError:
-            sample.fault = f"a .{kind} that is not UTF-8"
+            sample.faults[kind] = f"a .{kind} that is not UTF-8"
         except (ValueError, RecursionError):
-            sample.fault = "a .json that does not read"
+            sample.faults[kind] = "a .json that does not read"
         else:
-            if fields is None and kind != FIELDS:
+            if last != FIELDS:
                 sample.texts[kind] = text
             elif isinstance(fields, dict):
-                sample.fields = fields
+                sample.fields[kind] = fields
             else:
-                sample.fault = "a .json that is no record"
+                sample.faults[kind] = "a .json that is no record"
 
 
 LONG_HEADERS = (

@@ -100,6 +100,49 @@ def test_what_is_not_sure_is_refused_with_advice(folder: Path, content: str, mes
         read(folder, content)
 
 
+def coco(ids: list[Any], image_ids: list[Any]) -> dict[str, Any]:
+    images = [{"file_name": f"{n}.png"} | ({} if value is None else {"id": value}) for n, value in enumerate(ids)]
+    notes = [{"id": n, "image_id": value, "caption": f"bir {n}"} for n, value in enumerate(image_ids)]
+    return {"images": images, "annotations": notes}
+
+
+def test_cocos_ids_that_are_repeated_or_missing_are_refused(folder: Path) -> None:
+    with pytest.raises(SourceError, match="expected one image for each id in .*, got 0.png and 1.png for 1; if it was"):
+        read(folder, coco([1, 1], [1, 1]))
+    for missing in (None, "", True):
+        with pytest.raises(SourceError, match="expected an id of each image in .*, got none for 1.png; add the ids"):
+            read(folder, coco([1, missing], [1, 1]))
+    twice = coco([1, 2], [1, 2])
+    twice["images"].append({"id": 1, "file_name": "0.png"})
+    assert len(read(folder, twice).rows) == 2
+
+
+def test_cocos_ids_are_one_as_numbers_and_texts(folder: Path) -> None:
+    captions = read(folder, coco([1.0, "2", 3], [1, "1.0", 2.0, "3"]))
+    assert rows(captions) == [
+        ("1", ("bir 0", "bir 1"), "train"),
+        ("2", ("bir 2",), "train"),
+        ("3", ("bir 3",), "train"),
+    ]
+    assert not captions.skipped
+
+
+def test_lists_by_split_of_any_name(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    records = [{"image": f"{n}.png", "caption": f"bir {n}"} for n in range(3)]
+    by_split = {"train": records[:1], "val": records[1:2], "ek": records[2:], "categories": [{"id": 1}], "n": ["a"]}
+    with pytest.raises(SourceError, match='expected lists of .* got .ek. beside train, val; .*--split_names "ek=train'):
+        read(folder, by_split)
+    for meaning, splits in (("test", ["train", "validation", "test"]), ("none", ["train", "validation"])):
+        found = rows(read(folder, by_split, split_names=(f"ek={meaning}",)))
+        assert [split for _, _, split in found] == splits
+    assert "the records of other lists than train, val, ek are left out: 'categories' (1)" in caplog.text
+    others = {"images": records[:1], "test": records[1:2], "more": records[2:]}
+    assert [split for _, _, split in rows(read(folder, others))] == ["train", "test", "train"]
+    caplog.clear()
+    assert len(rows(read(folder, {"images": records[:1], "more": records[1:]}))) == 1
+    assert "the records of other lists than images are left out: 'more' (2)" in caplog.text
+
+
 def test_a_file_is_read_piece_by_piece(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [{"image": f"{n % 3}.png", "caption": f"şey {n}", "n": 12345} for n in range(50)]
     whole = rows(read(folder, records))

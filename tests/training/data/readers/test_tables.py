@@ -102,7 +102,7 @@ def test_captions_that_are_not_text(folder: Path) -> None:
             {"file_name": "1.png", "image_id": "y", "caption": 7},
             {"file_name": "2.png", "image_id": "z", "caption": None},
             {"file_name": "0.png", "image_id": "a", "caption": [3, None, "iki", {"x": 1}]},
-            {"file_name": "0.png", "image_id": "b", "caption": {"raw": "ev"}},
+            {"file_name": "0.png", "image_id": "b", "caption": {"x": "ev"}},
             {"file_name": "0.png", "image_id": "c", "caption": [1.5, float("nan")]},
         ],
     )
@@ -111,7 +111,7 @@ def test_captions_that_are_not_text(folder: Path) -> None:
     assert [sample.reason for sample in captions.skipped] == [
         "no caption, but a number",
         "no caption",
-        "no caption, but a record",
+        "no caption, but a record of x",
         "no caption, but a number",
     ]
 

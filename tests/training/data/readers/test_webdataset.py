@@ -112,6 +112,45 @@ def test_named_columns_and_several_texts_and_images(tmp_path: Path) -> None:
         read(tar, caption_columns=("de.txt",))
 
 
+@pytest.mark.parametrize("order", ["by name", "by kind"])
+def test_names_with_dots_of_their_own(tmp_path: Path, order: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    parts = sample("IMG 10.30.03", 1, "bir") + sample("IMG 10.30.04", 2, "iki", n=5) + sample("IMG 11.30.03", 3, "üç")
+    parts += [("IMG 11.30.04.png", png(4)), ("IMG 11.30.05.txt", b"resimsiz"), ("IMG 11.30.03.en.txt", b"three")]
+    parts += [
+        ("IMG 11.30.06.png", png(6)),
+        ("IMG 11.30.06.txt", b"\xfe"),
+        ("0.meta.json", b"{"),
+        *sample("0", 7, "yedi"),
+    ]
+    parts.sort(key=lambda part: (part[0].rpartition(".")[2] if order == "by kind" else "", part[0]))
+    captions = read(write_shard(tmp_path / "a.tar", parts))
+    assert {row.image_id: row.captions for row in captions.rows} == {
+        "a/0": ("yedi",),
+        "a/IMG 10.30.03": ("bir",),
+        "a/IMG 10.30.04": ("iki",),
+        "a/IMG 11.30.03": ("üç",),
+    }
+    assert {row.image_id: row.open().getpixel((0, 0))[0] for row in captions.rows} == {
+        "a/0": 7,
+        "a/IMG 10.30.03": 1,
+        "a/IMG 10.30.04": 2,
+        "a/IMG 11.30.03": 3,
+    }
+    assert sorted(reasons(captions)) == [
+        ("a/IMG 11.30.04", "no caption"),
+        ("a/IMG 11.30.05", "no image beside the caption"),
+        ("a/IMG 11.30.06", "a .30.06.txt that is not UTF-8"),
+    ]
+    assert "left out: 1 .meta.json" in caplog.text
+
+
+def test_images_of_one_caption_stay_one_sample(tmp_path: Path) -> None:
+    parts = [("a.left.png", png(1)), ("a.right.png", png(2)), ("a.txt", b"ev")]
+    (row,) = read(write_shard(tmp_path / "a.tar", parts)).rows
+    assert (row.image_id, row.captions) == ("a/a", ("ev",))
+
+
 def test_patterns_single_files_and_folders_give_the_same(tmp_path: Path) -> None:
     for number in range(11):
         write_shard(tmp_path / f"shard-{number:06d}.tar", sample("0", number, f"resim {number}"))
