@@ -50,6 +50,7 @@ def asked(pair_folder: Path, captioned_folder: Path, tmp_path_factory: pytest.Te
     for path in sorted((captioned_folder / "test").glob("*.png")):
         (place / "photos" / path.name).parent.mkdir(exist_ok=True)
         (place / "photos" / path.name).write_bytes(path.read_bytes())
+        os.utime(place / "photos" / path.name, ns=(10**9, 10**9))  # of a new file, the index does not keep the time
     for path in pair_folder.rglob("*"):
         if path.is_file():
             copy = place / "model" / path.relative_to(pair_folder)
