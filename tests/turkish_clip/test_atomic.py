@@ -14,7 +14,7 @@ from turkish_clip.atomic import atomic_folder, atomic_write, write_json
 
 def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    write_json(path, {"format": 1})
+    write_json(path, {"format": 1, "seed": 0})
 
     def interrupted() -> None:
         with atomic_write(path) as partial:
@@ -23,7 +23,7 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="No space"):
         interrupted()
-    assert json.loads(path.read_text(encoding="utf-8")) == {"format": 1}
+    assert json.loads(path.read_text(encoding="utf-8")) == {"format": 1, "seed": 0}
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
 
 

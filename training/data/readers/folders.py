@@ -22,6 +22,7 @@ from turkish_clip.folders import conversion_advice, is_hidden, not_read_text
 from turkish_clip.images import unread_kind
 
 log = logging.getLogger("training")
+INDEX = ".turkish-clip"  # the folder of an index, in a folder of images
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.parquet", "metadata.json")
 MAX_LISTED = 5
 
@@ -72,7 +73,8 @@ class Contents:
             stem, _, kind = name.partition(".")
             path, last = parent + name, kind.rpartition(".")[2].lower()
             if is_hidden(path):
-                self.hidden += last in IMAGES or is_table(Path(name)) or last == "tar"
+                counts = last in IMAGES or is_table(Path(name)) or last == "tar"
+                self.hidden += counts and INDEX not in path.split("/")  # which nobody hid
             elif name in METADATA_NAMES:
                 self.metadata.append(path)
             elif last == "tar":
