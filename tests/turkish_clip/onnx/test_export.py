@@ -113,7 +113,7 @@ def test_int8_retrieves_as_well_as_float32(tmp_path: Path) -> None:
     plain = recall_at_10(load_model(tmp_path / "run" / "model", device="cpu").encode(relevance.texts))
     found = {}
     for int8 in (False, True):
-        written = export_onnx(tmp_path / "run", tmp_path / "onnx", int8=int8)
+        written = export_onnx(tmp_path / "run", tmp_path / f"onnx-{int8}", int8=int8)
         found[int8] = recall_at_10(OnnxTextEncoder(written.folder).encode(relevance.texts))
     print(f"recall@10: plain {plain:.4f}, ONNX float32 {found[False]:.4f}, int8 {found[True]:.4f}")
     assert 0.5 < plain < 0.995  # neither so low nor so high that a loss would not show
