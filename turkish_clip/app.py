@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from turkish_clip.errors import InputError, missing_library
+from turkish_clip.errors import InputError, is_encodable, missing_library
 from turkish_clip.images import ImageError, open_image
 from turkish_clip.reading import Caution, listed
 from turkish_clip.serving import AppError
@@ -270,10 +270,12 @@ def in_turkish(caution: Caution) -> str:
 
 
 def _short(text: str) -> str:
-    """Returns a text without spaces around it, or raises the page's error for one that is too long."""
+    """Returns a text without spaces around it, or raises the page's error for one that is too long or is not UTF-8."""
     text = text.strip()
     if len(text) > MAX_LETTERS:
         raise _refused(f"Bir metin en çok {MAX_LETTERS} harf olabilir; {len(text)} harf var.")
+    if not is_encodable(text):
+        raise _refused("Metinde bozuk bir harf var. Metni yeniden yazın.")
     return text
 
 

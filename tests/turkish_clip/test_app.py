@@ -208,6 +208,8 @@ def test_a_text_that_is_too_long_is_refused(indexed: Path, encoder: DualEncoder)
     for ask in (lambda: page.search("ev " * 200, None), lambda: page.compare(["x.png"], "ev\n" + "kuş " * 200)):
         with pytest.raises(gr.Error, match="en çok 500 harf olabilir"):
             ask()
+    with pytest.raises(gr.Error, match="Metinde bozuk bir harf var"):
+        page.search("\ud800x", None)
 
 
 def test_all_buttons_share_one_queue(indexed: Path, pair_folder: Path) -> None:
