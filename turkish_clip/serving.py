@@ -16,7 +16,7 @@ from typing import Any
 
 from turkish_clip.errors import InputError, one_line
 
-NAMED_ENDPOINTS = re.compile(r"/(gradio_api/)?(call|run|api)(/|$)")  # the page itself uses /queue alone
+NAMED_ENDPOINTS = re.compile(r"/(gradio_api/)?(call|run|api|monitoring)(/|$)")  # the page itself uses /queue alone
 LOOPBACK = "127.0.0.1"
 MAX_UPLOAD = "20mb"
 NO_PROXY = ("no_proxy", "NO_PROXY")

@@ -52,6 +52,8 @@ def test_other_hosts_and_named_endpoints_are_refused(address: str) -> None:
     assert status("/", Host=address.removeprefix("http://").replace("127.0.0.1", "localhost")) == 200
     for path in (
         "/gradio_api/call/false",
+        "/gradio_api/monitoring",
+        "/monitoring",
         "/gradio_api/run/false",
         "/gradio_api/api/false_1",
         "/call/false",
