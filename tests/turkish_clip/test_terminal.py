@@ -23,7 +23,8 @@ SLOW = """
 import time
 open({flag!r}, "w").close()
 try:
-    time.sleep(60)
+    for _ in range(600):  # a signal just before a long sleep would be seen after it
+        time.sleep(0.1)
 except BaseException:
     pass
 """
