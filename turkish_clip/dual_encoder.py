@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike, OpenedImage, open_hashed, open_image
 from turkish_clip.resolve import ModelError, ModelSpec, UnreachableError, check_reachable, resolve_models
-from turkish_clip.text_side import DEFAULT_TEMPERATURE, TextSide, check_texts, log_cautions
+from turkish_clip.text_side import DEFAULT_TEMPERATURE, TextSide, examine, log_cautions
 from turkish_clip.text_side import TextError as TextError
 
 if TYPE_CHECKING:
@@ -160,9 +160,7 @@ class DualEncoder:
         from turkish_clip.encoder import as_texts, query_prompt
         from turkish_clip.metrics import unit
 
-        check_texts(texts)
-        if warn:
-            log_cautions(self.cautions(texts))
+        examine(self, texts, warn=warn)
         if not len(texts):
             return unit(self.text.encode(as_texts(self.text, ["a"]))[:0])
         prompt = query_prompt(self.text) if prompt is None else prompt
@@ -337,19 +335,17 @@ def _model_cautions(encoder: DualEncoder) -> Iterator[Caution]:
     """Yields what is to be said of the models, whatever the texts."""
     from turkish_clip.reading import TORN, TURKISH_WORDS, Caution
 
-    name, record, reader = encoder.spec.text, encoder.spec.record, encoder._reader
+    name = encoder.spec.text
     if encoder.image_weights_sha256 == MINIATURE_SHA256:
         yield Caution("miniature", (name,))
-    if record is not None:
+    if encoder.spec.record is not None:
         return
-    if encoder.text.supports("image"):
-        joined = (
-            text_side_of(encoder.text) is not encoder.text
-        )  # a text encoder and an image model, as `pair` joins them
-        if not joined and reader is not None and reader.pieces_per_word(TURKISH_WORDS) >= TORN:
-            yield Caution("no Turkish", (name,))
-    else:
+    if not encoder.text.supports("image"):
         yield Caution("unrecorded", (name,))
+    elif text_side_of(encoder.text) is encoder.text:  # not a text encoder and an image model, as `pair` joins them
+        reader = encoder._reader
+        if reader is not None and reader.pieces_per_word(TURKISH_WORDS) >= TORN:
+            yield Caution("no Turkish", (name,))
 
 
 def weights_sha256(module: nn.Module) -> str:

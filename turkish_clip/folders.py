@@ -32,6 +32,7 @@ SYSTEM_FOLDERS = frozenset(
     )
 )
 APPLE_DOUBLE = "._"  # begins the names of what macOS puts beside files on other systems' disks
+INDEX_FOLDER = ".turkish-clip"  # the index of an image folder, inside it
 INDEX_TABLE = ".lance"  # ends the names of the folders in an index: LanceDB's tables
 # What LanceDB writes into the folder of a table: its folders, and the endings of its files ("#1" while it writes them).
 TABLE_FOLDERS = frozenset(("_deletions", "_indices", "_refs", "_transactions", "_versions", "data", "tree"))

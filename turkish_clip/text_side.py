@@ -61,6 +61,22 @@ class TextSide(Protocol):
         """
 
 
+def examine(side: TextSide, texts: Sequence[str], *, warn: bool) -> None:
+    """Checks texts that are to be encoded, and logs the cautions.
+
+    Args:
+        side: that will encode them.
+        texts: to encode.
+        warn: log the cautions of the texts as warnings.
+
+    Raises:
+        TextError: one is not UTF-8.
+    """
+    check_texts(texts)
+    if warn:
+        log_cautions(side.cautions(texts))
+
+
 def check_texts(texts: Sequence[str]) -> None:
     """Checks that texts can be written as UTF-8; those of a command line and names of files may hold other bytes.
 

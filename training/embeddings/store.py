@@ -215,8 +215,8 @@ def _checked_matrix(path: Path, shard: Shard, manifest: Manifest) -> NDArray[np.
     """Returns the vectors of a shard, after checking that they are as many and as wide as the manifest says."""
     import pyarrow.parquet as pq
 
-    field = pq.read_schema(path).field("embedding").type
-    rows, width = pq.read_metadata(path).num_rows, getattr(field, "list_size", 0)
+    footer = pq.read_metadata(path)
+    rows, width = footer.num_rows, getattr(footer.schema.to_arrow_schema().field("embedding").type, "list_size", 0)
     if (rows, width) != (shard.images, manifest.dim):
         raise EmbeddingsError(
             f"expected {shard.images} vectors of width {manifest.dim} in {path}, as {MANIFEST} says, got {rows} of "

@@ -22,6 +22,7 @@ from training.run.config import PretrainConfig
 from training.run.temp_storage import allocate
 from turkish_clip.atomic import atomic_write
 from turkish_clip.images import ImageError
+from turkish_clip.ownership import CACHE
 
 if TYPE_CHECKING:
     from transformers import CLIPProcessor
@@ -32,7 +33,7 @@ MAX_SHIFT = 0.12  # of the side
 MAX_SCALING = 0.2
 MAX_ROTATION = math.radians(12)
 MAX_SHADE = 0.25
-IMAGES = "images.turkish-clip.npy"  # the decoded images, while a run trains on them
+IMAGES = f"images{CACHE}"  # the decoded images, while a run trains on them
 
 
 class ClipBatches(Dataset[int]):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.folders import INDEX_FOLDER
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, MODEL_VARIABLE
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from turkish_clip.zero_shot import ImageClassifier
 
 log = logging.getLogger("turkish_clip")
-INDEX_FOLDER = ".turkish-clip"  # the index of an image folder, inside it
 MODEL_HELP = "text encoder, image-text pair or training run: a Hub id or a folder"
 
 

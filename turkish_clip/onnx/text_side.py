@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from turkish_clip.onnx.runtime import OnnxTextEncoder
-from turkish_clip.text_side import DEFAULT_TEMPERATURE, check_texts, log_cautions
+from turkish_clip.text_side import DEFAULT_TEMPERATURE, examine
 
 if TYPE_CHECKING:
     from turkish_clip.metrics import Vectors
@@ -64,7 +64,5 @@ class OnnxTextSide:
         Raises:
             TextError: one is not UTF-8.
         """
-        check_texts(texts)
-        if warn:
-            log_cautions(self.cautions(texts))
+        examine(self, texts, warn=warn)
         return self.encoder.encode(texts, batch_size=batch_size, warn=False)

@@ -129,6 +129,12 @@ def _unusable(uri: str, to_do: str, error: Exception) -> ImageIndexError:
     return ImageIndexError(f"expected an index to {to_do} in {uri}, got {message}; {advice}")
 
 
+def folder_of(uri: str) -> Path | None:
+    """Returns the absolute folder of an index; None for one on object storage."""
+    uri = uri.removeprefix("file://")
+    return None if is_uri(uri) else Path(uri).expanduser().absolute()
+
+
 def is_uri(uri: str) -> bool:
     """Returns whether an index's address names object storage, not a folder."""
     return "://" in uri

@@ -35,6 +35,7 @@ from turkish_clip.search.query import (
 from turkish_clip.search.storage import (
     TABLE_SUFFIX,
     ImageIndexError,
+    folder_of,
     is_storage_error,
     is_uri,
     one_condition,
@@ -120,10 +121,7 @@ class ImageTables:
         """
         if find_spec("lancedb") is None:
             raise ImageIndexError(missing_library("LanceDB", "search"))
-        uri = uri.removeprefix("file://")
-        if not is_uri(uri):
-            uri = str(Path(uri).expanduser().absolute())
-        tables = cls(uri, cluster)
+        tables = cls(str(folder_of(uri) or uri), cluster)
         if tables._native is None:
             tables._connection  # noqa: B018 - an address that is not supported is told here
         return tables

@@ -22,7 +22,7 @@ from turkish_clip.onnx.text_side import OnnxTextSide
 from turkish_clip.reading import Caution, Kind
 from turkish_clip.records import read_record, write_record
 from turkish_clip.resolve import absolute, files_of, local_folder, resolve_models
-from turkish_clip.search.storage import TEXT_ENCODER, ImageIndexError, exclusive_write, is_uri
+from turkish_clip.search.storage import TEXT_ENCODER, ImageIndexError, exclusive_write, folder_of
 from turkish_clip.text_side import log_cautions
 
 if TYPE_CHECKING:
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("turkish_clip")
 Precision = Literal["float32", "int8", "none"]
 RECORD = f"{TEXT_ENCODER}.json"
-FOLDER = re.compile(
-    rf"{TEXT_ENCODER}-[0-9a-f]{{12}}(-int8)?"
-)  # of the export that the record names, or of an older one
 HASH_LETTERS = 12  # of the weights' hash, in the folder's name
+# Of the export that the record names, or of an older one:
+FOLDER = re.compile(rf"{TEXT_ENCODER}-[0-9a-f]{{{HASH_LETTERS}}}(-int8)?")
 RUNNING, WRITING = ("onnxruntime", "tokenizers"), ("onnx", "onnxscript", "onnxruntime")  # the libraries for either
 MAX_MODELS = 8  # places of the same model that are known
 
@@ -115,7 +114,7 @@ def kept_text_side(
     Returns:
         None where the models are to be loaded.
     """
-    place = _place_of(uri)
+    place = folder_of(uri)
     kept = None if place is None else _read(place)
     if (
         place is None
@@ -209,7 +208,7 @@ def keep_text_encoder(uri: str, encoder: DualEncoder, precision: Precision | Non
         ImageIndexError: another process writes to the index.
         OSError: the disk is full, or the like.
     """
-    place = _place_of(uri)
+    place = folder_of(uri)
     if place is None:
         return None
     with exclusive_write(str(place)):
@@ -244,7 +243,7 @@ def remember_model(uri: str, encoder: DualEncoder) -> None:
         uri: of the index.
         encoder: that was loaded to search it.
     """
-    place = _place_of(uri)
+    place = folder_of(uri)
     before = None if place is None else _read(place)
     if place is None or before is None or not before.folder or not before.is_of(encoder):
         return
@@ -288,12 +287,6 @@ def _known_model(encoder: DualEncoder) -> KnownModel | None:
         return None
     kinds: list[str] = [caution.kind for caution in encoder.model_cautions]
     return KnownModel(folder=folder, image_model=absolute(spec.image), files=files, cautions=kinds)
-
-
-def _place_of(uri: str) -> Path | None:
-    """Returns the folder of an index; None for one on object storage."""
-    uri = uri.removeprefix("file://")
-    return None if is_uri(uri) else Path(uri).expanduser().absolute()
 
 
 def _read(place: Path) -> KeptTextEncoder | None:

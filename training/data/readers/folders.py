@@ -18,11 +18,10 @@ from training.data.readers.webdataset import COMPRESSED, FIELDS, IMAGES, MAX_TEX
 from training.data.samples import SAMPLE_IMAGE, Record
 from training.data.splits import SplitMeanings, split_of
 from training.run.source import SourceError
-from turkish_clip.folders import conversion_advice, is_hidden, not_read_text
+from turkish_clip.folders import INDEX_FOLDER, conversion_advice, is_hidden, not_read_text
 from turkish_clip.images import unread_kind
 
 log = logging.getLogger("training")
-INDEX = ".turkish-clip"  # the folder of an index, in a folder of images
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.parquet", "metadata.json")
 MAX_LISTED = 5
 
@@ -74,7 +73,7 @@ class Contents:
             path, last = parent + name, kind.rpartition(".")[2].lower()
             if is_hidden(path):
                 counts = last in IMAGES or is_table(Path(name)) or last == "tar"
-                self.hidden += counts and INDEX not in path.split("/")  # which nobody hid
+                self.hidden += counts and INDEX_FOLDER not in path.split("/")  # which nobody hid
             elif name in METADATA_NAMES:
                 self.metadata.append(path)
             elif last == "tar":
