@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from turkish_clip.cli import images, models, output
+from turkish_clip.cli import drawing, images, models, output
 from turkish_clip.cli.command import Command
 from turkish_clip.errors import InputError, one_line, printable
 from turkish_clip.terminal import INTERRUPTED, lenient_output, log_to_stderr
@@ -23,6 +23,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "classify": images.classify,
     "compare": images.compare,
     "filter": images.filter_images,
+    "draw": drawing.draw,
     "app": images.web_page,
     "info": models.info,
     "verify": models.verify,

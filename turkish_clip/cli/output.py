@@ -20,6 +20,7 @@ from turkish_clip.terminal import as_json as as_json_line
 if TYPE_CHECKING:
     from turkish_clip.filtering import Flag
     from turkish_clip.folders import LeftOut
+    from turkish_clip.generate import Drawing
     from turkish_clip.onnx.export import Exported
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import Hit
@@ -391,6 +392,32 @@ def tiles_of_flags(flagged: Iterable[tuple[Path, Flag]]) -> list[tuple[str, str]
     return [
         (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE}") for path, flag in flagged
     ]
+
+
+def show_drawing(drawing: Drawing, target: Path, as_json: bool) -> None:
+    """Prints where an image was drawn to, and its cosines with the words.
+
+    Args:
+        drawing: what was drawn.
+        target: its file.
+        as_json: print one JSON object instead of text.
+    """
+    if as_json:
+        _print_json(
+            {
+                "path": str(target),
+                "scores": drawing.scores,
+                "steps": drawing.steps,
+                "stopped": drawing.stopped,
+                "seconds": round(drawing.seconds, 3),
+            }
+        )
+        return
+    for text, score in drawing.scores.items():
+        _print_line(f"{score:7.3f}  {text}")
+    _print_line(f"{target}: {drawing.steps} steps, {drawing.seconds:.1f} seconds")
+    if drawing.stopped:
+        note(f"stopped early, and the best so far was kept: {drawing.stopped}")
 
 
 def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:
