@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike, OpenedImage, open_hashed, open_image
-from turkish_clip.resolve import ModelError, ModelSpec, UnreachableError, check_reachable, resolve_models
+from turkish_clip.resolve import ModelError, ModelSpec, UnreachableError, resolve_models
 from turkish_clip.text_side import DEFAULT_TEMPERATURE, TextSide, examine, log_cautions
 from turkish_clip.text_side import TextError as TextError
 
@@ -273,7 +273,6 @@ def _image_model(spec: ModelSpec, device: str | None) -> SentenceTransformer:
     from turkish_clip.encoder import load_model
 
     try:
-        check_reachable(spec.image, spec.image_revision)
         return load_model(spec.image, revision=spec.image_revision, device=device)
     except InputError as error:
         named = spec.record.image_model if spec.record is not None else {}

@@ -503,11 +503,13 @@ def first_line(error: Exception) -> str:
 
 
 def quiet() -> None:
-    """Turns off the progress bars and warnings of transformers, which would be printed among the checks."""
+    """Turns off the progress bars and warnings of the libraries, which would be printed among the checks."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()  # it logs each try
 
 
 def as_lines(checks: list[Check]) -> str:

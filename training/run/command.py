@@ -139,12 +139,14 @@ def network_failure(error: BaseException | None) -> str | None:
 
 def quiet_hosts() -> None:
     """Turns off the host libraries' progress bars and their log messages below errors, so that ours can be read."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()  # the library sets its level when it is imported
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate passes it to torch
-    for name in ("sentence_transformers", "datasets", "httpx", "httpx2", "huggingface_hub", "accelerate"):
+    for name in ("sentence_transformers", "datasets", "httpx", "httpx2", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

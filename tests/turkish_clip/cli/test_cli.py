@@ -148,7 +148,7 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["classify", "FOLDER", "--labels", "ev"], "at least two different labels"),
         (["classify", "EMPTY", "--labels", "ev,kuş"], "expected images in .*, got none"),
         (["filter", "FOLDER", "-p", " "], "something to look for"),
-        (["info", "--model", "MISSING"], "expected a model, got .*, which is no folder here; check the path"),
+        (["info", "--model", "MISSING"], "expected a model, got .*, which is no folder in .*; check the path"),
         (["search", "FOLDER", " "], "expected words or --image, got an empty text"),
         (["search"], "expected FOLDER, and words or --image, got none of these; write: turkish-clip search FOLDER"),
         (["search", "MISSING", "ev"], "expected an indexed folder, got .*missing, which is not there; check the path"),
