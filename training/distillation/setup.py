@@ -137,7 +137,7 @@ def training_arguments(
         max_steps=steps,
         per_device_train_batch_size=sharding.largest_shard,
         gradient_accumulation_steps=sharding.micro_batches,
-        batch_sampler=partial(ShardedBatchSampler, sharding=sharding, by_length=config.group_by_length),
+        batch_sampler=partial(ShardedBatchSampler, sharding=sharding, length_window=config.length_window),
         learning_rate=config.peak_learning_rate,
         learning_rate_mapping={FRESH: config.peak_dense_learning_rate},
         lr_scheduler_type="cosine",

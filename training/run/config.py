@@ -200,7 +200,12 @@ class DistillConfig(EmbeddingsConfig):
         0.1, "probability that a training caption is seen with its full stop removed, or with one added", low=0, high=1
     )
     typo_probability: float = option(0.1, "probability that a training caption is seen with a typo", low=0, high=1)
-    group_by_length: bool = option(False, "batches of similarly long captions: faster, noisier steps (training/LOG.md)")
+    length_window: int = option(
+        0,
+        "steps whose captions are sorted by length together, for batches that are padded less; 0: none (training/LOG.md)",
+        low=0,
+        high=1_000_000,
+    )
     evaluations: int = option(10, "times the validation split is measured; the best checkpoint is kept", low=1)
     gradient_accumulation: int = option(1, "micro-batches that a process divides its part of a batch into", low=1)
     loader_processes: int = option(
