@@ -44,7 +44,9 @@ def verify(
 ) -> None:
     """Load a published model, and check its golden vectors, its image model and the versions of libraries."""
     from turkish_clip import verify as verification
+    from turkish_clip.hosts import import_hosts
 
+    import_hosts()
     verification.quiet()
     checks = verification.verify(
         model, image_model=image_model, revision=revision, image_revision=image_revision, device=device
@@ -73,6 +75,9 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a text encoder for other programs: a graph from token ids to unit vectors, and its tokenizer."""
+    from turkish_clip.hosts import import_hosts
+
+    import_hosts()
     from turkish_clip.onnx.export import export_onnx
     from turkish_clip.verify import quiet
 

@@ -58,8 +58,10 @@ def test_a_window_of_steps_has_the_rows_that_it_has_in_the_plain_shuffle(rows: i
     assert [len(batch) for batch in windowed] == [len(batch) for batch in plain]
     assert (windowed == plain) == (window == 1)
     for start in range(0, len(plain), window):
-        of_window = [sorted(row for batch in each[start : start + window] for row in batch) for each in (plain, windowed)]
-        assert of_window[0] == of_window[1]
+        before, after = (
+            sorted(row for batch in order[start : start + window] for row in batch) for order in (plain, windowed)
+        )
+        assert before == after
 
 
 @pytest.mark.parametrize("length_window", [0, 32])
