@@ -14,9 +14,9 @@ from turkish_clip.resolve import MODEL_VARIABLE
 
 def info(model: Model = None, image_model: ImageModel = None, device: Device = None, json: Json = False) -> None:
     """Print which models are used, and their properties."""
+    encoder = load(model, image_model, device)
     from turkish_clip.encoder import max_tokens_of
 
-    encoder = load(model, image_model, device)
     output.show_metadata(
         {
             "text_encoder": encoder.spec.text,
@@ -46,7 +46,8 @@ def verify(
     from turkish_clip import verify as verification
     from turkish_clip.hosts import import_hosts
 
-    import_hosts()
+    if Path(model).is_dir():  # else it may be nowhere, which is told without the libraries
+        import_hosts()
     verification.quiet()
     checks = verification.verify(
         model, image_model=image_model, revision=revision, image_revision=image_revision, device=device
