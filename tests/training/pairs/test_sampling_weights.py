@@ -86,10 +86,10 @@ def data(weights: np.ndarray[Any, Any] | None) -> Dataset:
     return Dataset.from_dict(columns).with_transform(lambda batch: {})
 
 
-@pytest.mark.parametrize("by_length", [False, True])
-def test_batches_hold_the_rows_of_their_epoch_and_their_number_is_right(by_length: bool) -> None:
+@pytest.mark.parametrize("length_window", [0, 32])
+def test_batches_hold_the_rows_of_their_epoch_and_their_number_is_right(length_window: int) -> None:
     sharding = BatchSharding(rows_in_epoch(WEIGHTS), 4)
-    sampler = ShardedBatchSampler(data(WEIGHTS), 1, False, seed=3, sharding=sharding, by_length=by_length)
+    sampler = ShardedBatchSampler(data(WEIGHTS), 1, False, seed=3, sharding=sharding, length_window=length_window)
     for epoch in range(3):
         sampler.set_epoch(epoch)
         batches = list(sampler)
