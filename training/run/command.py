@@ -21,6 +21,7 @@ from training.run.distributed import (
 )
 from training.run.lock import releasing_locks
 from turkish_clip.errors import InputError, one_line, printable
+from turkish_clip.hosts import import_hosts
 from turkish_clip.terminal import as_json as json_line
 from turkish_clip.terminal import lenient_output, log_to_stderr
 
@@ -139,6 +140,7 @@ def network_failure(error: BaseException | None) -> str | None:
 
 def quiet_hosts() -> None:
     """Turns off the host libraries' progress bars and their log messages below errors, so that ours can be read."""
+    import_hosts("transformers")
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 

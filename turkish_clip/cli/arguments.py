@@ -55,6 +55,7 @@ def load(
         ModelError: one can't be loaded, they do not fit together, or this machine has no such device.
     """
     from turkish_clip.dual_encoder import load_dual_encoder
+    from turkish_clip.hosts import import_hosts
     from turkish_clip.resolve import check_reachable, resolve_models
     from turkish_clip.verify import quiet
 
@@ -63,6 +64,7 @@ def load(
         resolve_models(None, image_model)
     else:
         check_reachable(model, revision)
+    import_hosts()
     quiet()
     return load_dual_encoder(model, image_model, revision=revision, image_revision=image_revision, device=device)
 
