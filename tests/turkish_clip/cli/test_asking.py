@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,59 @@ def test_a_named_onnx_folder_asks_too(asked: Path, exported: Path, tmp_path: Pat
     image = next((asked / "photos").glob("*.png"))
     with pytest.raises(NoModelError, match="expected a model, got .*, an ONNX export, which encodes texts alone"):
         in_process("search", asked / "photos", "--image", image, "--model", folder)
+
+
+@pytest.mark.parametrize("way", ["run", "hub"])
+def test_a_run_or_hub_id_is_loaded_once(way: str, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the weights of the index's text encoder, as the first search finds out: the next one needs no torch."""
+    if way == "run":
+        folder, name = tmp_path / "run" / "model", str(tmp_path / "run")
+    else:
+        repository, name = tmp_path / "cache" / "models--you--pair", "you/pair"
+        folder = repository / "snapshots" / "c1"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("c1", encoding="utf-8")
+        monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    shutil.copytree(asked / "model", folder)  # with the files' times
+    if way == "run":
+        (tmp_path / "run" / "run.json").write_text("{}", encoding="utf-8")
+    argv = ["search", asked / "photos", "kırmızı ev", "--model", name]
+    first, loaded = alone(*argv)
+    assert "'torch'" in loaded
+    second, loaded = alone(*argv)
+    assert loaded == {"run": "[]", "hub": "['huggingface_hub']"}[way]
+    assert numbers_apart(second, first) < 1e-6
+
+
+def test_an_int8_text_encoder_by_option(asked: Path, tmp_path: Path) -> None:
+    shutil.copytree(asked / "photos", tmp_path / "photos")
+    kept = in_process("index", tmp_path / "photos", "--model", asked / "model", "--text-encoder", "int8")[
+        "text_encoder"
+    ]
+    assert kept["precision"] == "int8"
+    argv = ["search", tmp_path / "photos", "kırmızı ev", "--model", asked / "model"]
+    found, loaded = alone(*argv)
+    assert loaded == "[]"
+    exact = {hit["path"]: hit["score"] for hit in in_process(*argv, *FULL)["hits"]}
+    apart = [abs(hit["score"] - exact[hit["path"]]) for hit in found["hits"]]
+    assert 0 < max(apart) < 0.05  # by other vectors than those of float32, by little
+
+
+def test_one_of_other_weights_beside_the_index_is_not_asked(asked: Path, tmp_path: Path) -> None:
+    """The models are loaded, and the answer is theirs, after a line that says why it took longer."""
+    shutil.copytree(asked / "photos", tmp_path / "photos")
+    graph = next((tmp_path / "photos" / ".turkish-clip").glob("text-encoder-*/model.onnx"))
+    content = graph.read_bytes()
+    weights = graph.parent.name.removeprefix("text-encoder-").encode()
+    assert content.count(weights) == 1
+    graph.write_bytes(content.replace(weights, b"0" * len(weights)))
+    argv = ["search", tmp_path / "photos", "kırmızı ev", "--model", asked / "model"]
+    found = in_process(*argv)
+    (said,) = [line for line in found["warnings"] if "is left out" in line]
+    assert "expected model.onnx of the same export" in said
+    assert said.endswith("; turkish-clip index makes it again")
+    assert [hit["score"] for hit in found["hits"]] == [hit["score"] for hit in in_process(*argv, *FULL)["hits"]]
 
 
 def test_without_a_text_encoder_the_models_are_loaded(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
