@@ -170,8 +170,7 @@ class OnnxTextEncoder:
 
     def _of_another(self, name: str) -> OnnxError:
         return OnnxError(
-            f"expected {name} of the same export as {RECORD} in {self.folder}, got that of another one: its vectors "
-            "would mean something else; export again"
+            f"expected {name} of the same export as {RECORD} in {self.folder}, got that of another one; export again"
         )
 
     def _check_width(self, found: Any) -> None:

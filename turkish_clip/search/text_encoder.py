@@ -143,7 +143,7 @@ def kept_text_side(
         log.warning(
             "the text encoder beside %s is left out: %s; turkish-clip index makes it again",
             uri,
-            one_line(error).removesuffix("; export again"),
+            one_line(error, 400).removesuffix("; export again"),
         )
         return None
     name = spec.text if Path(model).is_dir() else model
