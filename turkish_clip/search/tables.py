@@ -482,7 +482,7 @@ class ImageTables:
     def _partition(self, table: Any, rows: int) -> bool:
         """Partitions the vectors if they are not or in too many steps; returns whether to optimize the table now.
 
-        Data files are joined first: afterwards, LanceDB would write the codes of all rows again, twice, and keep each.
+        Data files are joined first: joined afterwards, they would have LanceDB write the codes of all rows once more.
         """
         from lancedb.index import IvfRq
 
@@ -495,7 +495,7 @@ class ImageTables:
             of_each = min(OF_EACH_PARTITION, max(OF_EACH_AT_LEAST, TRAINED_ON // partitions))
             config = IvfRq(distance_type=METRIC, num_bits=BITS, num_partitions=partitions, sample_rate=of_each)
             table.create_index("vector", config=config, name=VECTOR_INDEX)
-            return False
+            return True
         fragments = int(table.stats()["fragment_stats"]["num_fragments"])
         return bool(stats.num_unindexed_rows >= NEW_ROWS) or fragments >= FRAGMENTS
 

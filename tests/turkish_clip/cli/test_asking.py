@@ -129,26 +129,15 @@ def test_a_named_onnx_folder_asks_too(asked: Path, exported: Path, tmp_path: Pat
         in_process("search", asked / "photos", "--image", image, "--model", folder)
 
 
-@pytest.mark.parametrize("way", ["run", "hub"])
-def test_a_run_or_hub_id_is_loaded_once(way: str, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the weights of the index's text encoder, as the first search finds out: the next one needs no torch."""
-    if way == "run":
-        folder, name = tmp_path / "run" / "model", str(tmp_path / "run")
-    else:
-        repository, name = tmp_path / "cache" / "models--you--pair", "you/pair"
-        folder = repository / "snapshots" / "c1"
-        (repository / "refs").mkdir(parents=True)
-        (repository / "refs" / "main").write_text("c1", encoding="utf-8")
-        monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "cache"))
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    shutil.copytree(asked / "model", folder)  # with the files' times
-    if way == "run":
-        (tmp_path / "run" / "run.json").write_text("{}", encoding="utf-8")
-    argv = ["search", asked / "photos", "kırmızı ev", "--model", name]
+def test_a_run_is_loaded_once(asked: Path, tmp_path: Path) -> None:
+    """Its model has the weights of the index's text encoder, as the first search finds out: the next needs no torch."""
+    shutil.copytree(asked / "model", tmp_path / "run" / "model")  # with the files' times
+    (tmp_path / "run" / "run.json").write_text("{}", encoding="utf-8")
+    argv = ["search", asked / "photos", "kırmızı ev", "--model", tmp_path / "run"]
     first, loaded = alone(*argv)
     assert "'torch'" in loaded
     second, loaded = alone(*argv)
-    assert loaded == {"run": "[]", "hub": "['huggingface_hub']"}[way]
+    assert loaded == "[]"
     assert numbers_apart(second, first) < 1e-6
 
 
