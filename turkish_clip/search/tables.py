@@ -58,6 +58,9 @@ VECTOR_INDEX = "vector_codes"
 OLD_INDEX = "vector_idx"  # of one-bit codes, as older versions built it
 ROWS_FOR_INDEX = 20_000  # below this, comparing with every vector is exact and as fast
 BITS = 5  # of RaBitQ's codes per dimension; with one, too few of a text's nearest images are found (training/LOG.md)
+# Rows by which the centres of the partitions are found: so many of each partition, but of many partitions fewer, since
+# they lie in memory together.
+TRAINED_ON, OF_EACH_PARTITION, OF_EACH_AT_LEAST = 65_536, 256, 32
 NEW_ROWS = 1_000  # from this many rows outside the partitions on, they are added to them
 FRAGMENTS = 32  # from this many data files on, queries get slow: they are joined
 DELTAS = 8  # above this many vector indices, one for each addition, queries get slow: one is built of all rows
@@ -477,14 +480,20 @@ class ImageTables:
             return True
 
     def _partition(self, table: Any, rows: int) -> bool:
-        """Partitions the vectors if they are not or in too many steps; returns whether to optimize the table now."""
+        """Partitions the vectors if they are not or in too many steps; returns whether to optimize the table now.
+
+        Data files are joined first: joined afterwards, they would have LanceDB write the codes of all rows once more.
+        """
         from lancedb.index import IvfRq
 
         if table.index_stats(OLD_INDEX) is not None:
             table.drop_index(OLD_INDEX)
         stats = table.index_stats(VECTOR_INDEX)
         if stats is None or stats.num_indexed_rows < rows // 2 or (stats.num_indices or 1) > DELTAS:
-            config = IvfRq(distance_type=METRIC, num_bits=BITS, num_partitions=max(1, rows // ROWS_IN_PARTITION))
+            table.optimize(cleanup_older_than=KEPT_VERSIONS)
+            partitions = max(1, rows // ROWS_IN_PARTITION)
+            of_each = min(OF_EACH_PARTITION, max(OF_EACH_AT_LEAST, TRAINED_ON // partitions))
+            config = IvfRq(distance_type=METRIC, num_bits=BITS, num_partitions=partitions, sample_rate=of_each)
             table.create_index("vector", config=config, name=VECTOR_INDEX)
             return True
         fragments = int(table.stats()["fragment_stats"]["num_fragments"])
