@@ -41,6 +41,9 @@ class NoiseImage:
         levels = np.random.default_rng(self.number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         return OpenedImage(Image.fromarray(levels), bytes([self.number]))
 
+    def fetched(self) -> NoiseImage:
+        return self
+
 
 @dataclass(frozen=True)
 class JpegFile:
@@ -51,6 +54,9 @@ class JpegFile:
 
     def load(self, min_side: int | None = None) -> OpenedImage:
         return OpenedImage(open_image(self.data, min_side=None if self.whole else min_side))
+
+    def fetched(self) -> JpegFile:
+        return self
 
 
 @pytest.fixture(scope="module")

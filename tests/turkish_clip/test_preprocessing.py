@@ -32,7 +32,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 def fast_path(model: SentenceTransformer) -> preprocessing.Prepare:
     prepare = preprocessing_for(model)
-    assert isinstance(prepare, preprocessing._FastPreprocessing)
+    assert isinstance(prepare, preprocessing.FastPreprocessing)
     return prepare
 
 
@@ -86,7 +86,7 @@ def test_a_processor_that_does_anything_else_is_used_itself(
                 return dict(real(*inputs))
 
         monkeypatch.setattr(model, "preprocess", preprocess)
-    assert not isinstance(preprocessing_for(model), preprocessing._FastPreprocessing)
+    assert not isinstance(preprocessing_for(model), preprocessing.FastPreprocessing)
 
 
 def test_a_long_strip_does_not_fill_the_memory(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
