@@ -51,13 +51,17 @@ FATAL = "an image that ends the process which decodes it"  # by its size, or by 
 LAST_FILE = 1 << 20  # at least the number of files that a process may have open
 
 
-class Openable(Protocol):
+class Loadable(Protocol):
     """Anything that opens as an image, at a reduced size if no more than `min_side` pixels are needed."""
 
     def load(self, min_side: int | None = None) -> OpenedImage: ...
 
-    def fetched(self) -> ImageInput:
-        """Returns the image as something that another process can load: by its path, or its file's bytes."""
+
+class Openable(Loadable, Protocol):
+    """An image that another process can be given."""
+
+    def fetched(self) -> Loadable:
+        """Returns the image as something that is sent: with its path, or with the bytes of its file."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def processes_for(wanted: int, device: str, sharing: int = 1) -> int:
 
 
 def decode(
-    images: Sequence[Openable | _Failed], pixels: NDArray[np.uint8], side: int | None, prepare: FastPreprocessing
+    images: Sequence[Loadable], pixels: NDArray[np.uint8], side: int | None, prepare: FastPreprocessing
 ) -> list[bytes | ImageError]:
     """Opens images and writes their pixels; returns for each the hash of its file, or the error if it does not open.
 
@@ -146,28 +150,35 @@ class DecodingProcesses:
     is one that does not open. After MOST_LOST of them, the calling threads decode by themselves.
 
     Args:
-        number: of processes.
+        number: of processes, at most.
         side: in pixels, to which the processor resizes.
         prepare: of the image model.
-
-    Raises:
-        OSError: the machine gives no process, or no memory.
     """
 
     def __init__(self, number: int, side: int | None, prepare: FastPreprocessing) -> None:
-        self._side, self._prepare = side, prepare
-        self._lost, self._closed, self._starting = 0, False, Lock()
+        self._number, self._side, self._prepare = number, side, prepare
+        self._lost, self._closed, self._given_up, self._starting = 0, False, False, Lock()
         self._workers: list[_Worker] = []
         self._free: SimpleQueue[_Worker] = SimpleQueue()
-        try:
-            for _ in range(number):
-                worker = _Worker(side, prepare)
+
+    def start(self, more: int) -> None:
+        """Starts more processes while there are fewer than their number; where the machine gives none, threads decode.
+
+        Args:
+            more: how many.
+        """
+        with self._starting:
+            for _ in range(min(more, self._number - len(self._workers))):
+                try:
+                    worker = _Worker(self._side, self._prepare)
+                    worker.start()
+                except OSError as error:
+                    self._number = len(self._workers)
+                    if not self._workers:
+                        self._give_up(one_line(error))
+                    return
                 self._workers.append(worker)
-                worker.start()
                 self._free.put(worker)
-        except OSError:
-            self.close()
-            raise
 
     def decode(self, images: Sequence[Openable], pixels: NDArray[np.uint8]) -> list[bytes | ImageError]:
         """Does what the function `decode` does, at most IMAGES_AT_ONCE images at a time, in another process.
@@ -193,13 +204,11 @@ class DecodingProcesses:
             for worker in self._workers:
                 worker.end()
 
-    def _tried(
-        self, images: Sequence[ImageInput | _Failed], pixels: NDArray[np.uint8]
-    ) -> list[bytes | ImageError] | None:
+    def _tried(self, images: Sequence[Loadable], pixels: NDArray[np.uint8]) -> list[bytes | ImageError] | None:
         """Returns what another process finds; None if it died."""
-        if self._lost > MOST_LOST:
+        if self._given_up:
             return decode(images, pixels, self._side, self._prepare)
-        worker = self._free.get()
+        worker = self._free.get()  # also one that has no process any more, which loses the images
         try:
             found = worker.decode(images)
             if found is not None:
@@ -219,15 +228,18 @@ class DecodingProcesses:
             code = worker.end()
             self._lost += 1
             if self._lost > MOST_LOST:
-                if self._lost == MOST_LOST + 1:
-                    _say_threads(f"{self._lost} processes died, the last with exit code {code}")
+                self._give_up(f"{self._lost} of them died, the last with exit code {code}")
                 return
             log.warning("a process that decodes images died (exit code %s): another takes its place", code)
             try:
                 worker.start()
             except OSError as error:
-                self._lost = MOST_LOST + 1
-                _say_threads(one_line(error))
+                self._give_up(one_line(error))
+
+    def _give_up(self, why: str) -> None:
+        if not self._given_up:
+            _say_threads(why)
+        self._given_up = True
 
 
 class _Worker:
@@ -268,7 +280,7 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
             there.close()
 
-    def decode(self, images: Sequence[ImageInput | _Failed]) -> list[bytes | ImageError] | None:
+    def decode(self, images: Sequence[Loadable]) -> list[bytes | ImageError] | None:
         """Returns what `decode` does, there; None where it raises an error of the program.
 
         Raises:
@@ -314,16 +326,16 @@ def _serve(connection: Connection, pixels: NDArray[np.uint8], side: int | None, 
             return
 
 
-def _fetched(image: Openable) -> ImageInput | _Failed:
+def _fetched(image: Openable) -> Loadable:
     try:
         return image.fetched()
     except ImageError as error:
         return _Failed(error)
 
 
-def _name(image: ImageInput | _Failed) -> str:
+def _name(image: Loadable) -> str:
     """Returns what an error calls an image."""
-    source = image.source if isinstance(image, ImageInput) else None
+    source = getattr(image, "source", image)
     return f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
 
 

@@ -12,7 +12,6 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
 from turkish_clip.decoding import IMAGES_AT_ONCE, DecodingProcesses, Openable, decode, processes_for
-from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError
 
 if TYPE_CHECKING:
@@ -82,18 +81,13 @@ class ImageDecoder:
         self._side, self._prepare = image_side(model), preprocessing_for(model, dtype)
         self._fast = self._prepare if isinstance(self._prepare, FastPreprocessing) else None
         self._pinned = model.device.type == "cuda"
-        self._processes: DecodingProcesses | None = None
         count = processes_for(processes, model.device.type)
         if count and self._fast is None:
             log.warning("images are decoded by threads: the image model's own processor prepares whole batches")
-        elif count and self._fast is not None:
-            try:
-                self._processes = DecodingProcesses(count, self._side, self._fast)
-            except OSError as error:
-                log.warning("images are decoded by threads, not by processes of their own: %s", one_line(error))
-        self.processes = count if self._processes is not None else 0
-        self._threads = ThreadPoolExecutor(self.processes or workers, thread_name_prefix="decode")
-        self._workers = workers
+            count = 0
+        self.processes, self._workers = count, workers
+        self._processes = DecodingProcesses(count, self._side, self._fast) if count and self._fast else None
+        self._threads = ThreadPoolExecutor(count or workers, thread_name_prefix="decode")
 
     def __enter__(self) -> ImageDecoder:
         return self
@@ -127,6 +121,8 @@ class ImageDecoder:
         width, height = self._fast.size
         pixels = torch.empty((len(batch), height, width, 3), dtype=torch.uint8, pin_memory=self._pinned)
         size = IMAGES_AT_ONCE if self.processes else max(len(batch), 1)
+        if self._processes is not None:
+            self._processes.start(-(-len(batch) // size))
         parts = [
             self._threads.submit(self._decoded, batch[start : start + size], pixels[start : start + size].numpy())
             for start in range(0, len(batch), size)

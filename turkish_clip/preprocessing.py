@@ -149,9 +149,7 @@ class FastPreprocessing:
         else:
             if pixels.device not in self._levels_on:
                 self._levels_on[pixels.device] = torch.from_numpy(self.levels).to(pixels.device)
-            for channel, levels in enumerate(self._levels_on[pixels.device]):
-                levels_of = pixels[..., channel].reshape(-1).int()
-                values[:, channel] = levels.index_select(0, levels_of).view(values.shape[0], *values.shape[2:])
+            look_up(pixels, self._levels_on[pixels.device], values)
         return {**self.rest, "pixel_values": values}
 
     def in_one_thread(self) -> None:
@@ -170,6 +168,19 @@ class FastPreprocessing:
         channels = from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0)  # in memory, channels stay the last
         resized = interpolate(channels, size[::-1], mode=VECTORISED[self.resample], antialias=True)
         return np.asarray(resized.squeeze(0).permute(1, 2, 0).numpy())
+
+
+def look_up(pixels: Tensor, levels: Tensor, values: Tensor) -> None:
+    """Writes the value of each level of each channel, as `FastPreprocessing.features` does, on any device.
+
+    Args:
+        pixels: (n, height, width, 3) uint8.
+        levels: (3, 256) float32.
+        values: (n, 3, height, width) float32, which are written.
+    """
+    for channel in range(3):
+        places = pixels[..., channel].reshape(-1).int()
+        values[:, channel] = levels[channel].index_select(0, places).view(pixels.shape[:3])
 
 
 def _middle(image: Image.Image) -> Image.Image:
