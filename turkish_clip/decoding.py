@@ -48,6 +48,7 @@ MOST = 32  # processes by default; by then they decode more images a second than
 IMAGES_AT_ONCE = 16  # that a process is given: few enough that the first batch is soon there
 MOST_LOST = 8  # processes that are replaced; after that, something is wrong with the machine
 FATAL = "an image that ends the process which decodes it"  # by its size, or by a defect of a decoder
+BY_THREADS = "images are decoded by threads, not by processes of their own: %s"
 LAST_FILE = 1 << 20  # at least the number of files that a process may have open
 
 
@@ -108,12 +109,13 @@ def processes_for(wanted: int, device: str, sharing: int = 1) -> int:
         device: the type of device that computes.
         sharing: how many processes like this one share the machine.
     """
+    asked = wanted > 0
     if wanted < 0:
         wanted = 0 if device == "cpu" else min(MOST, cores() // sharing - 1)
     if wanted <= 0:
         return 0
     if hindrance := _hindrance():
-        _say_threads(hindrance)
+        log.log(logging.WARNING if asked else logging.INFO, BY_THREADS, hindrance)
         return 0
     return wanted
 
@@ -238,7 +240,7 @@ class DecodingProcesses:
 
     def _give_up(self, why: str) -> None:
         if not self._given_up:
-            _say_threads(why)
+            log.warning(BY_THREADS, why)
         self._given_up = True
 
 
@@ -346,7 +348,3 @@ def _hindrance() -> str:
     if multiprocessing.current_process().daemon:
         return "this process may have none of its own"
     return ""
-
-
-def _say_threads(why: str) -> None:
-    log.warning("images are decoded by threads, not by processes of their own: %s", why)

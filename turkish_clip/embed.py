@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
-from turkish_clip.decoding import IMAGES_AT_ONCE, DecodingProcesses, Openable, decode, processes_for
+from turkish_clip.decoding import BY_THREADS, IMAGES_AT_ONCE, DecodingProcesses, Openable, decode, processes_for
 from turkish_clip.images import ImageError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ImageDecoder:
         self._pinned = model.device.type == "cuda"
         count = processes_for(processes, model.device.type)
         if count and self._fast is None:
-            log.warning("images are decoded by threads: the image model's own processor prepares whole batches")
+            log.warning(BY_THREADS, "the image model's own processor prepares whole batches")
             count = 0
         self.processes, self._workers = count, workers
         self._processes = DecodingProcesses(count, self._side, self._fast) if count and self._fast else None

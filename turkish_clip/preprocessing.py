@@ -21,6 +21,7 @@ WITH_PILLOW = "Pil"  # ends the names of transformers' processors without torchv
 # Between vectors of one image with and without torchvision 0.28: of 408 images by the miniature world's CLIP; 128 by a
 # ViT-B/32 of random weights had 0.9999998, while bf16 and float32 had 0.99999.
 SMALLEST_COSINE = 0.999999
+NEAR = 2  # levels; one in 300 differs by one in photographs
 MOST_VECTORISED = 1 << 24  # pixels; of larger images, torch's copy would take memory
 VECTORISED = {Image.Resampling.BICUBIC: "bicubic", Image.Resampling.BILINEAR: "bilinear"}  # filters that torch has
 Prepare = Callable[[Iterable[Image.Image]], dict[str, Any]]
@@ -34,7 +35,7 @@ def preprocessing_for(model: SentenceTransformer, dtype: str = "float32") -> Pre
     of noise. The model may be a pair; the result maps RGB images to its input features.
 
     A tower that computes in bf16 gets pixels of torch's vectorised resize, which takes a quarter of the time, where
-    they differ from Pillow's by one of 255 levels at most: bf16 itself changes the vectors more.
+    they differ from Pillow's by NEAR of 255 levels at most, as with torchvision: bf16 itself changes the vectors more.
 
     Args:
         model: an image model, or a pair.
@@ -224,8 +225,8 @@ def _is_vectorised() -> bool:
 
 
 def _is_near(one: FastPreprocessing, other: FastPreprocessing, images: Iterable[Image.Image]) -> bool:
-    """Returns whether two ways of resizing give levels that differ by one at most."""
+    """Returns whether two ways of resizing give levels that differ by NEAR at most."""
     if one.resample not in VECTORISED:
         return False
     pairs = ((one.pixels(image).astype(np.int16), other.pixels(image).astype(np.int16)) for image in images)
-    return all(np.abs(left - right).max() <= 1 for left, right in pairs)
+    return all(np.abs(left - right).max() <= NEAR for left, right in pairs)

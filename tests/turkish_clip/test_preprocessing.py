@@ -63,9 +63,7 @@ def test_a_pair_has_the_fast_path_too(pair_folder: Path) -> None:
 
 
 @pytest.mark.skipif(not preprocessing._is_vectorised(), reason="torch has no vectorised resize for this processor")
-def test_for_bf16_torch_resizes_and_a_level_differs_by_one_at_most(
-    model: SentenceTransformer, rng: random.Random
-) -> None:
+def test_for_bf16_torch_resizes_and_levels_hardly_differ(model: SentenceTransformer, rng: random.Random) -> None:
     near, exact = preprocessing_for(model, "bf16"), fast_path(model)
     assert isinstance(near, preprocessing.FastPreprocessing)
     assert (near.vectorised, exact.vectorised) == (True, False)
@@ -73,7 +71,7 @@ def test_for_bf16_torch_resizes_and_a_level_differs_by_one_at_most(
     sizes += [(rng.randint(1, 300), rng.randint(1, 300)) for _ in range(40)]
     images = [noise(*size) for size in sizes]
     differences = [np.abs(near.pixels(image).astype(int) - exact.pixels(image)) for image in images]
-    assert max(difference.max() for difference in differences) == 1
+    assert 1 <= max(difference.max() for difference in differences) <= preprocessing.NEAR
     assert np.concatenate(differences).mean() < 0.02
 
 
