@@ -166,7 +166,8 @@ class FastPreprocessing:
         from torch import from_numpy
         from torch.nn.functional import interpolate
 
-        channels = from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0)  # in memory, channels stay the last
+        # In memory the channels stay the last, before and, by these strides, after: nothing is laid out anew.
+        channels = from_numpy(np.array(image)).unsqueeze(0).permute(0, 3, 1, 2)
         resized = interpolate(channels, size[::-1], mode=VECTORISED[self.resample], antialias=True)
         return np.asarray(resized.squeeze(0).permute(1, 2, 0).numpy())
 

