@@ -100,18 +100,17 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def processes_for(wanted: int, device: str, sharing: int = 1) -> int:
+def processes_for(wanted: int, device: str) -> int:
     """Returns how many processes are to decode images; 0: none, threads do.
 
     Args:
         wanted: their number; -1 takes none on the CPU, where the tower needs all cores, and elsewhere as many as leave
             this process a core, at most MOST.
         device: the type of device that computes.
-        sharing: how many processes like this one share the machine.
     """
     asked = wanted > 0
     if wanted < 0:
-        wanted = 0 if device == "cpu" else min(MOST, cores() // sharing - 1)
+        wanted = 0 if device == "cpu" else min(MOST, cores() - 1)
     if wanted <= 0:
         return 0
     if hindrance := _hindrance():

@@ -201,17 +201,17 @@ def test_a_processor_that_prepares_whole_batches_has_threads(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "device", "free_cores", "sharing", "expected"),
+    ("wanted", "device", "free_cores", "expected"),
     [
-        (-1, "cpu", 16, 1, 0), (-1, "cuda", 16, 1, 15), (-1, "cuda", 2, 1, 1), (-1, "cuda", 1, 1, 0),
-        (-1, "cuda", 16, 4, 3), (-1, "cuda", 200, 1, 32), (5, "cpu", 1, 1, 5), (0, "cuda", 16, 1, 0),
+        (-1, "cpu", 16, 0), (-1, "cuda", 16, 15), (-1, "cuda", 2, 1), (-1, "cuda", 1, 0),
+        (-1, "cuda", 200, 32), (5, "cpu", 1, 5), (0, "cuda", 16, 0),
     ],
 )  # fmt: skip
 def test_their_number(
-    wanted: int, device: str, free_cores: int, sharing: int, expected: int, monkeypatch: pytest.MonkeyPatch
+    wanted: int, device: str, free_cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "cores", lambda: free_cores)
-    assert processes_for(wanted, device, sharing) == expected
+    assert processes_for(wanted, device) == expected
 
 
 def test_the_cores_are_those_that_this_process_may_use() -> None:

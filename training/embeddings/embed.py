@@ -128,7 +128,8 @@ def embedded(
 
     device = model.device.type
     on_cpu = device == "cpu"
-    sharing = config.cluster_workers if config.cluster else 1
+    # On a cluster, processes of Ray share the cores of a machine; they fork others only if that is asked for.
+    wanted = 0 if config.cluster and config.decode_processes < 0 else config.decode_processes
     pending: deque[tuple[Chunk, Sequence[Row], bool]] = deque()  # batches that are being decoded or computed
 
     def batches() -> Iterator[Sequence[Row]]:
@@ -140,7 +141,7 @@ def embedded(
                 yield batch
 
     workers = config.workers or (torch.get_num_threads() if on_cpu else cores())
-    processes = processes_for(config.decode_processes, device, sharing)
+    processes = processes_for(wanted, device)
     results = embed_batches(
         model,
         batches(),
