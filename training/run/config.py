@@ -54,7 +54,7 @@ class EmbedConfig(EmbeddingsConfig):
     )
     decode_processes: int = option(
         -1,
-        "processes that decode images ahead of the image model; -1: on a GPU as many as leave a core, on the CPU and on a cluster none",
+        "processes that decode images ahead of the image model; -1: on a GPU as many as leave a core, else none",
         low=-1,
         high=256,
     )
