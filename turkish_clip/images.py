@@ -87,6 +87,9 @@ class ImageError(InputError):
         self.name = name
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        return type(self), (self.name, self.reason)  # as it passes from one process to another
+
 
 class UnreadableImageError(ImageError):
     """An image whose file is missing or unreadable: its content is unknown, and a later attempt may succeed."""

@@ -49,8 +49,18 @@ class EmbeddingsConfig(SourceConfig):
 class EmbedConfig(EmbeddingsConfig):
     """Embeds every image once with the frozen image model and stores the image embeddings."""
 
-    image_batch_size: int = option(0, "images per batch of the image model; 0: 32 on the CPU, 64 elsewhere", low=0)
-    workers: int = option(0, "threads that decode images ahead of the image model; 0: one per core", low=0, high=256)
+    image_batch_size: int = option(
+        0, "images per batch of the image model; 0: 32 on the CPU, 256 on a GPU of 16 GB or more, 64 elsewhere", low=0
+    )
+    decode_processes: int = option(
+        -1,
+        "processes that decode images ahead of the image model; -1: on a GPU as many as leave a core, else none",
+        low=-1,
+        high=256,
+    )
+    workers: int = option(
+        0, "threads that decode images, where processes do not (decode_processes); 0: one per core", low=0, high=256
+    )
     dtype: str = option(
         "auto", "number format to compute in; auto: bf16 where the hardware has it", choices=("auto", "float32", "bf16")
     )

@@ -419,5 +419,14 @@ At = Annotated[
     str | None,
     typer.Option(help="place of the index: a folder or a URI (s3://…)", show_default=f"FOLDER/{INDEX_FOLDER}"),
 ]
-Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode images")]
+Workers = Annotated[int, typer.Option(min=1, help="threads that read images, and decode them where processes do not")]
+DecodeProcesses = Annotated[
+    int,
+    typer.Option(
+        min=-1,
+        max=256,
+        help="processes that decode images",
+        show_default="-1: on a GPU one fewer than there are cores, on the CPU none",
+    ),
+]
 Images = Annotated[list[Path], typer.Argument(help="image files, or folders of images with their subfolders")]

@@ -10,6 +10,7 @@ import typer
 from turkish_clip.cli import output
 from turkish_clip.cli.arguments import (
     At,
+    DecodeProcesses,
     Device,
     ImageModel,
     Images,
@@ -78,6 +79,7 @@ def index(
     image_model: ImageModel = None,
     device: Device = None,
     workers: Workers = 2,
+    decode_processes: DecodeProcesses = -1,
     json: Json = False,
 ) -> None:
     """Make an index of an image folder, or update it with what is new, changed or gone since the last time."""
@@ -92,7 +94,14 @@ def index(
     images = open_index(folder, at, model, image_model, device)
     with output.progress("indexing", quiet=json) as advance:
         added = images.add(
-            folder, workers=workers, prune=prune, queries=texts, verify=verify, exclude=exclude, progress=advance
+            folder,
+            workers=workers,
+            decode_processes=decode_processes,
+            prune=prune,
+            queries=texts,
+            verify=verify,
+            exclude=exclude,
+            progress=advance,
         )
     output.show_added(added, images.uri, keep_text_encoder(images, text_encoder), json)
     _leave(bool(added.skipped) or not added.images)
@@ -169,6 +178,7 @@ def classify(
     image_model: ImageModel = None,
     device: Device = None,
     workers: Workers = 2,
+    decode_processes: DecodeProcesses = -1,
     sheet: Sheet = None,
     json: Json = False,
 ) -> None:
@@ -193,7 +203,9 @@ def classify(
     with output.progress("classifying", quiet=json) as advance:
         found = []
         images_of = (
-            classifier.classify_each(paths, workers=workers) if known is None else classifier.classify_vectors(known[1])
+            classifier.classify_each(paths, workers=workers, decode_processes=decode_processes)
+            if known is None
+            else classifier.classify_vectors(known[1])
         )
         for result in images_of:
             found.append(result)
@@ -279,6 +291,7 @@ def filter_images(
     image_model: ImageModel = None,
     device: Device = None,
     workers: Workers = 2,
+    decode_processes: DecodeProcesses = -1,
     sheet: Sheet = None,
     json: Json = False,
 ) -> None:
@@ -308,7 +321,7 @@ def filter_images(
         paths, skipped, passed_over = files_of([Path(folder)])
         flags = []
         with output.progress("looking", quiet=json or csv) as advance:
-            for flag in image_filter.flag(paths, workers=workers):
+            for flag in image_filter.flag(paths, workers=workers, decode_processes=decode_processes):
                 flags.append(flag)
                 advance(len(flags), len(paths))
     image_filter.warn_of_none(flags)

@@ -129,6 +129,7 @@ class ImageIndex:
         *,
         batch_size: int = 32,
         workers: int = 2,
+        decode_processes: int = -1,
         prune: bool = False,
         queries: Iterable[str] | None = None,
         verify: bool = False,
@@ -143,7 +144,8 @@ class ImageIndex:
         Args:
             images: a folder, read with its subfolders, or paths of files.
             batch_size: images embedded at a time.
-            workers: threads that read and decode.
+            workers: threads that read, and that decode where processes do not.
+            decode_processes: as in `DualEncoder.embed_images`.
             prune: remove all files of other indexed folders that do not exist now. Otherwise they stay, since a disk
                 may not be mounted, except those whose bytes are added now: their folder was moved.
             queries: texts as they will be searched, at least 100 different ones, by which hubs are corrected; None
@@ -172,8 +174,11 @@ class ImageIndex:
             _check_model(metadata, encoder, self.uri)
             self._compare_processor(metadata)
             bank = given or self._bank(encoder)
-            updater = IndexUpdater(self._tables, encoder, batch_size, workers, prune, bank, verify, exclude)
-            return updater.add(images, progress)
+            with encoder.image_decoder(workers, decode_processes) as decoder:
+                updater = IndexUpdater(
+                    self._tables, encoder, batch_size, workers, prune, bank, verify, exclude, decoder
+                )
+                return updater.add(images, progress)
 
     def _bank(self, encoder: DualEncoder) -> TextBank | None:
         """Returns the index's text bank if it is of this text encoder, else the encoder's, else the index's, if any."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from turkish_clip.bank import TextBank
 from turkish_clip.dual_encoder import DualEncoder
-from turkish_clip.embed import EmbeddedBatch
+from turkish_clip.embed import EmbeddedBatch, ImageDecoder
 from turkish_clip.folders import LeftOut
 from turkish_clip.images import ImageError
 from turkish_clip.metrics import hub_scores
@@ -86,7 +86,7 @@ class _Progress:
 class IndexUpdater:
     """Updates the tables of an index; batch_size, workers, prune, verify and exclude are as in `ImageIndex.add`.
 
-    `bank` gives the images their hub scores; None leaves the index without a correction.
+    `bank` gives the images their hub scores; None leaves the index without a correction. `decoder` opens the images.
     """
 
     tables: ImageTables
@@ -97,6 +97,7 @@ class IndexUpdater:
     bank: TextBank | None = None
     verify: bool = False
     exclude: Sequence[str] | None = None
+    decoder: ImageDecoder | None = None
 
     def add(
         self, images: str | Path | Sequence[str | Path], progress: Callable[[int, int], Any] | None = None
@@ -173,7 +174,7 @@ class IndexUpdater:
         read, unread = hashed(files, self.workers)
         touched = [file for file in read if _content(known, file) == file.content]  # only the time is new
         new, copies = self._split([file for file in read if _content(known, file) != file.content])
-        rows, indexed, unopened = embedded(new, self.encoder, self.batch_size, self.workers)
+        rows, indexed, unopened = embedded(new, self.encoder, self.batch_size, self.decoder)
         check_there([*unread, *unopened])
         rows = self._with_hub_scores(rows)
         changing = {file.content for file in unopened if file.reason == CHANGING} if attempts > 1 else set()
@@ -216,7 +217,7 @@ class IndexUpdater:
             left, wrong = stored, []
             while left:  # an image whose first file is gone may have another
                 files = [File(row["path"], "", row["bytes"], 0, row["content"]) for row in left]
-                rows, opened, _ = embedded(files, self.encoder, self.batch_size, self.workers)
+                rows, opened, _ = embedded(files, self.encoder, self.batch_size, self.decoder)
                 own = {row["content"]: row["vector"] for row in rows}
                 checked += len(opened)
                 for row in left:
@@ -264,7 +265,7 @@ def _content(known: dict[str, File], file: File) -> str:
 
 
 def embedded(
-    files: list[File], encoder: DualEncoder, batch_size: int, workers: int
+    files: list[File], encoder: DualEncoder, batch_size: int, decoder: ImageDecoder | None = None
 ) -> tuple[list[dict[str, Any]], list[File], list[File]]:
     """Embeds files; returns the table rows of those that opened, these files, and the others with the reason.
 
@@ -274,12 +275,12 @@ def embedded(
         files: one for each image.
         encoder: whose image model embeds them.
         batch_size: images embedded at a time.
-        workers: threads that read and decode.
+        decoder: as in `DualEncoder.embed_images`.
     """
     rows: list[dict[str, Any]] = []
     opened: list[File] = []
     unopened: list[File] = []
-    images = encoder.embed_images([Path(f.path) for f in files], batch_size=batch_size, workers=workers, hashed=True)
+    images = encoder.embed_images([Path(f.path) for f in files], batch_size=batch_size, hashed=True, decoder=decoder)
     found: Iterator[Any] = chain.from_iterable(map(_results, images))
     for file, (vector, content) in zip(files, found):
         if isinstance(vector, ImageError):
