@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turkish_clip.images import ImageError, OpenedImage
+from turkish_clip.photo import Photo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,12 +37,14 @@ class EmbeddedBatch:
         vectors: (len(kept), dim) float32, raw or unit as the image model gives them.
         errors: for each other position why the image did not open.
         contents: for each of `opened` the SHA-256 of its file, or empty, as `load` returned it.
+        photos: for each of `opened` when, where and with what it was taken, likewise.
     """
 
     opened: list[int]
     vectors: NDArray[np.float32]
     errors: dict[int, ImageError]
     contents: list[bytes]
+    photos: list[Photo] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class _Decoded:
     features: dict[str, Any]
     errors: dict[int, ImageError]
     contents: list[bytes]
+    photos: list[Photo]
 
 
 def embed_batches(
@@ -137,7 +141,7 @@ def _decoder(model: SentenceTransformer) -> Callable[[Sequence[Openable]], _Deco
     side, prepare = image_side(model), preprocessing_for(model)
 
     def decode(batch: Sequence[Openable]) -> _Decoded:
-        decoded = _Decoded([], {}, {}, [])
+        decoded = _Decoded([], {}, {}, [], [])
 
         def opened() -> Iterator[Image.Image]:
             """Yields one image at a time: a whole batch of large scans would fill the memory."""
@@ -149,6 +153,7 @@ def _decoder(model: SentenceTransformer) -> Callable[[Sequence[Openable]], _Deco
                     continue
                 decoded.opened.append(place)
                 decoded.contents.append(image.content)
+                decoded.photos.append(image.photo)
                 yield image.image
 
         decoded.features.update(prepare(opened()))
@@ -169,7 +174,7 @@ def _computer(model: SentenceTransformer, dim: int, dtype: str) -> Callable[[_De
             with torch.inference_mode(), autocast:  # both hold for one thread only
                 features = batch_to_device(decoded.features, model.device)
                 vectors = model(features)["sentence_embedding"].float().cpu().numpy()
-        return EmbeddedBatch(decoded.opened, vectors, decoded.errors, decoded.contents)
+        return EmbeddedBatch(decoded.opened, vectors, decoded.errors, decoded.contents, decoded.photos)
 
     return compute
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.folders import LeftOut
     from turkish_clip.metrics import Vectors
+    from turkish_clip.search.dates import Taken
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import ImageIndex
     from turkish_clip.search.tables import IndexMetadata
@@ -367,6 +368,27 @@ def files_of(images: list[Path]) -> tuple[list[Path], list[SkippedFile], LeftOut
     return files, skipped, left_out
 
 
+def taken_within(paths: Sequence[Path], taken: Taken) -> tuple[list[Path], int]:
+    """Returns those of some files that were taken in a span of time or do not open, and how many others have no date.
+
+    Args:
+        paths: of images.
+        taken: the span.
+    """
+    from turkish_clip.images import ImageError, photo_of
+
+    kept, undated = [], 0
+    for path in paths:
+        try:
+            date = photo_of(path).taken
+        except ImageError:
+            kept.append(path)  # whoever opens it, says why it does not open
+            continue
+        undated += date is None
+        kept += [path] * taken.holds(date)
+    return kept, undated
+
+
 def lines_of(file: Path) -> list[str]:
     """Reads the texts of a file, one a line; empty lines are left out.
 
@@ -416,6 +438,18 @@ Sheet = Annotated[
 At = Annotated[
     str | None,
     typer.Option(help="place of the index: a folder or a URI (s3://…)", show_default=f"FOLDER/{INDEX_FOLDER}"),
+]
+After = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATE",
+        help="only photographs taken from the beginning of a year, month or day on: 2024, 2024-06 or 2024-06-15",
+        show_default="any time",
+    ),
+]
+Before = Annotated[
+    str | None,
+    typer.Option(metavar="DATE", help="only photographs taken before a year, month or day", show_default="any time"),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode images")]
 Images = Annotated[list[Path], typer.Argument(help="image files, or folders of images with their subfolders")]

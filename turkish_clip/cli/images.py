@@ -9,7 +9,9 @@ import typer
 
 from turkish_clip.cli import output
 from turkish_clip.cli.arguments import (
+    After,
     At,
+    Before,
     Device,
     ImageModel,
     Images,
@@ -28,6 +30,7 @@ from turkish_clip.cli.arguments import (
     load,
     open_index,
     remember_model,
+    taken_within,
 )
 from turkish_clip.errors import InputError
 
@@ -105,8 +108,13 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="number of images to find")] = 10,
     where: Annotated[
         str | None,
-        typer.Option(help="SQL condition over path, bytes and modified: \"modified > timestamp '2026-01-31'\""),
+        typer.Option(
+            help="SQL condition over path, bytes, modified, taken, lat, lon and camera: \"camera LIKE '%Canon%'\" or "
+            "\"modified > timestamp '2026-01-31'\""
+        ),
     ] = None,
+    after: After = None,
+    before: Before = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -126,16 +134,20 @@ def search(
     json: Json = False,
 ) -> None:
     """Find the images of an index that fit Turkish words best, or that are most similar to an image."""
+    from turkish_clip.search.dates import Taken, both
+
     words = " ".join(query or [])
     if bool(words.strip()) == (image is not None):
         got = "both" if image is not None else "an empty text"
         raise InputError(f"expected words or --image, got {got}; write: turkish-clip search FOLDER 'kar'")
+    taken = Taken.parse(after, before)
     images = open_index(
         folder, at, model, image_model, device, must_exist=True, cluster=cluster, words_only=image is None
     )
-    hits = images.search(image or words, k, where=where, corrected=not by_cosine)
+    hits = images.search(image or words, k, where=both(where, taken), corrected=not by_cosine)
+    undated = None if taken is None else images.without_date(where)
     output.show_hits(
-        hits, str(image or words), lambda: index_command(folder, at, images.folders()), json, images.left_out()
+        hits, str(image or words), lambda: index_command(folder, at, images.folders()), json, images.left_out(), undated
     )
     output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else words)
     remember_model(images)
@@ -274,6 +286,8 @@ def filter_images(
         ),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="print the flagged images as CSV instead of text")] = False,
+    after: After = None,
+    before: Before = None,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
@@ -284,11 +298,13 @@ def filter_images(
 ) -> None:
     """Flag images that show something. Nothing is moved or deleted; it can err, so look at the images."""
     from turkish_clip.filtering import CONTRAST, ImageFilter, flagged_first
+    from turkish_clip.search.dates import Taken
     from turkish_clip.search.files import SkippedFile
 
     if csv and json:
         raise InputError("expected --csv or --json, got both; leave one out")
-    images, update = None, ""
+    taken = Taken.parse(after, before)
+    images, update, undated = None, "", None if taken is None else 0
     skipped: list[SkippedFile] = []
     if at is not None or has_index(folder):
         images = open_index(folder, at, model, image_model, device, must_exist=True, words_only=True)
@@ -299,20 +315,23 @@ def filter_images(
         encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold, min_probability=min_probability
     )
     if images is not None:
-        names, vectors = images.vectors()
+        names, vectors = images.vectors(None if taken is None else taken.condition)
+        undated = None if taken is None else images.without_date()
         paths, flags, skipped = [Path(name) for name in names], image_filter.flag_vectors(vectors), images.skipped()
         passed_over = images.left_out()
         update = index_command(folder, at, images.folders())
         output.note(f"{len(paths)} images as they were indexed; {update} adds what is new")
     else:
         paths, skipped, passed_over = files_of([Path(folder)])
+        if taken is not None:
+            paths, undated = taken_within(paths, taken)
         flags = []
         with output.progress("looking", quiet=json or csv) as advance:
             for flag in image_filter.flag(paths, workers=workers):
                 flags.append(flag)
                 advance(len(flags), len(paths))
     image_filter.warn_of_none(flags)
-    output.show_flags(paths, flags, skipped, json, csv, passed_over, update)
+    output.show_flags(paths, flags, skipped, json, csv, passed_over, update, undated)
     output.write_sheet(sheet, output.tiles_of_flags(flagged_first(paths, flags)), ", ".join(prompt))
     if images is not None:
         remember_model(images)

@@ -168,7 +168,14 @@ def _number_of(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def show_hits(hits: Sequence[Hit], query: str, update: Callable[[], str], as_json: bool, left_out: LeftOut) -> None:
+def show_hits(
+    hits: Sequence[Hit],
+    query: str,
+    update: Callable[[], str],
+    as_json: bool,
+    left_out: LeftOut,
+    undated: int | None = None,
+) -> None:
     """Prints the images that a search found.
 
     Args:
@@ -177,21 +184,37 @@ def show_hits(hits: Sequence[Hit], query: str, update: Callable[[], str], as_jso
         update: returns the command that updates the index.
         as_json: print one JSON object instead of text.
         left_out: of the folders, when they were indexed.
+        undated: number of images that were not looked at since they have no date; None where no date was asked for.
     """
     if as_json:
-        found = [{**asdict(hit), "is_there": hit.is_there} for hit in hits]
-        _print_json({"query": query, "hits": found, "left_out": asdict(left_out)})
+        found = [_hit_record(hit) for hit in hits]
+        _print_json({"query": query, "hits": found, "without_date": undated, "left_out": asdict(left_out)})
         return
     note_not_indexed(left_out)
+    _note_undated(undated)
     for hit in hits:
         copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
         order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
-        _print_line(f"{hit.score:7.3f}{order}  {hit.path}{copies}{'' if hit.is_there else GONE}")
+        day = f"  {hit.photo.taken:%Y-%m-%d}" if hit.photo.taken else ""
+        _print_line(f"{hit.score:7.3f}{order}  {hit.path}{copies}{day}{'' if hit.is_there else GONE}")
     if not hits:
         note("no image meets the condition")
     gone = sum(not hit.is_there for hit in hits)
     if gone:
         note(f"{gone} of them not there now; {update()} removes what is gone")
+
+
+def _hit_record(hit: Hit) -> dict[str, Any]:
+    """Returns a hit as it stands in JSON: the date, place and camera beside the rest."""
+    record = asdict(hit)
+    photo = record.pop("photo")
+    photo["taken"] = None if hit.photo.taken is None else hit.photo.taken.isoformat()
+    return {**record, **photo, "is_there": hit.is_there}
+
+
+def _note_undated(undated: int | None) -> None:
+    if undated:
+        note(f"{_number_of(undated, 'image')} without a date taken left out")
 
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
@@ -341,6 +364,7 @@ def show_flags(
     as_csv: bool,
     left_out: LeftOut,
     update: str = "",
+    undated: int | None = None,
 ) -> None:
     """Prints the flagged images, the highest score first.
 
@@ -352,6 +376,7 @@ def show_flags(
         as_csv: print CSV instead of text.
         left_out: of the folder, now or when it was indexed.
         update: the command that updates the index; empty without one.
+        undated: as in `show_hits`.
     """
     from turkish_clip.filtering import flagged_first
 
@@ -369,10 +394,11 @@ def show_flags(
     errors += reasons_of(skipped)
     looked_at = sum(flag.error is None for flag in flags)
     if as_json:
-        records = _as_records(errors)
-        _print_json({"images": looked_at, "flagged": rows, "skipped": records, "left_out": asdict(left_out)})
+        counts = {"images": looked_at, "without_date": undated}
+        _print_json({**counts, "flagged": rows, "skipped": _as_records(errors), "left_out": asdict(left_out)})
         return
     note_left_out(left_out)
+    _note_undated(undated)
     if as_csv:
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:

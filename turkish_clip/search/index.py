@@ -22,10 +22,12 @@ from turkish_clip.dual_encoder import DualEncoder, with_image_side
 from turkish_clip.folders import LeftOut
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.photo import Photo
 from turkish_clip.preprocessing import other_processor
 from turkish_clip.resolve import absolute
 from turkish_clip.search.files import SkippedFile, scan
-from turkish_clip.search.storage import ImageIndexError, exclusive_write
+from turkish_clip.search.query import PHOTO
+from turkish_clip.search.storage import ImageIndexError, exclusive_write, one_condition
 from turkish_clip.search.tables import ImageTables, IndexMetadata
 from turkish_clip.search.update import IndexUpdater, UpdateSummary
 from turkish_clip.text_side import TextSide
@@ -46,12 +48,14 @@ class Hit:
         also_at: paths of other files with the same bytes.
         corrected: the score less what is taken off for hubs, by which the images for words are ordered; None where
             they are ordered by score.
+        photo: when, where and with which camera it was taken, as far as the file says so.
     """
 
     path: str
     score: float
     also_at: list[str] = field(default_factory=list)
     corrected: float | None = None
+    photo: Photo = field(default_factory=Photo)
 
     @property
     def is_there(self) -> bool:
@@ -198,9 +202,10 @@ class ImageIndex:
         Args:
             query: words (a str), or an image: a Path, bytes or a PIL image.
             k: number of images, at least 1.
-            where: a condition in SQL over path, bytes and modified, such as "path LIKE '%/2024/%' AND bytes > 100000";
-                paths are spelt as the file system spells them (on some disks of macOS not NFC), and of files with the
-                same bytes, path is the first one's and also_at the others'. None searches all images.
+            where: a condition in SQL over path, bytes, modified, taken, lat, lon and camera, such as
+                "path LIKE '%/2024/%' AND bytes > 100000"; paths are spelt as the file system spells them (on some disks
+                of macOS not NFC), and of files with the same bytes, path is the first one's and also_at the others'.
+                `turkish_clip.search.dates` has that of a span of dates. None searches all images.
             exact: compare with every vector, as is done anyway below 20,000 images and under a condition.
             corrected: False orders by cosine alone.
 
@@ -282,13 +287,32 @@ class ImageIndex:
                 row["cosine"],
                 list(row["also_at"]),
                 row["cosine"] - weight * row["hub_score"] if weight else None,
+                Photo(**{name: row[name] for name in PHOTO}),
             )
             for row in rows
         ]
 
-    def vectors(self) -> tuple[list[str], Vectors]:
-        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""
-        return self._tables.vectors()
+    def vectors(self, where: str | None = None) -> tuple[list[str], Vectors]:
+        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors.
+
+        Args:
+            where: a condition as in `search`; None takes all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        return self._tables.vectors(where)
+
+    def without_date(self, where: str | None = None) -> int:
+        """Returns of how many distinct images it is not known when they were taken.
+
+        Args:
+            where: a condition as in `search`; None counts all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        return self._tables.count("taken IS NULL" if where is None else f"{one_condition(where)} AND taken IS NULL")
 
     def vectors_of(self, paths: Sequence[str | Path]) -> Vectors | None:
         """Returns the (n, dim) float32 unit vectors of n files; None if one of them is not indexed as it is now."""

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from turkish_clip.embed import EmbeddedBatch
 from turkish_clip.folders import LeftOut
 from turkish_clip.images import ImageError
 from turkish_clip.metrics import hub_scores
+from turkish_clip.photo import Photo
 from turkish_clip.search.files import (
     Collection,
     File,
@@ -281,24 +282,27 @@ def embedded(
     unopened: list[File] = []
     images = encoder.embed_images([Path(f.path) for f in files], batch_size=batch_size, workers=workers, hashed=True)
     found: Iterator[Any] = chain.from_iterable(map(_results, images))
-    for file, (vector, content) in zip(files, found):
+    for file, (vector, content, photo) in zip(files, found):
         if isinstance(vector, ImageError):
             unopened.append(file.skipped(vector.reason))
             continue
         if content.hex() != file.content:
             unopened.append(file.skipped(CHANGING))
             continue
-        about = {"bytes": file.size, "modified": file.modified}
+        about = {"bytes": file.size, "modified": file.modified, **asdict(photo)}
         rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
         opened.append(file)
     return rows, opened, unopened
 
 
-def _results(batch: EmbeddedBatch) -> Iterator[tuple[Any, bytes]]:
-    """Yields the vector of each image of a batch with the hash of its file, or the error of one that did not open."""
-    opened = dict(zip(batch.opened, zip(batch.vectors, batch.contents)))
+def _results(batch: EmbeddedBatch) -> Iterator[tuple[Any, bytes, Photo]]:
+    """Yields the vector of each image of a batch, the hash of its file and its date, or the error of one in its place.
+
+    An error, of an image that did not open, stands with an empty hash and no date.
+    """
+    opened = dict(zip(batch.opened, zip(batch.vectors, batch.contents, batch.photos)))
     for place in range(len(batch.opened) + len(batch.errors)):
-        yield opened[place] if place in opened else (batch.errors[place], b"")
+        yield opened[place] if place in opened else (batch.errors[place], b"", Photo())
 
 
 def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
