@@ -98,16 +98,13 @@ def open_index(
         InputError: as in `load`.
     """
     from turkish_clip.search.index import ImageIndex
-    from turkish_clip.search.storage import ImageIndexError, is_uri
+    from turkish_clip.search.storage import is_uri
 
     uri = at or _index_of(str(folder))
     unloaded = ImageIndex.open(uri) if is_uri(uri) or Path(uri).is_dir() else None
     metadata = unloaded.metadata if unloaded is not None else None
     if must_exist and metadata is None:
-        if at is None and not is_uri(uri) and not Path(folder).is_dir():
-            what = "is a file" if Path(folder).is_file() else "is not there"
-            raise ImageIndexError(f"expected an indexed folder, got {folder}, which {what}; check the path")
-        raise ImageIndexError(f"expected an index in {uri}, got none; make one: {index_command(folder, at)}")
+        raise _no_index(folder, at, uri)
     revision = image_revision = None
     if model is None and metadata is not None:
         model, revision = metadata.model, metadata.revision
@@ -126,6 +123,36 @@ def open_index(
             return unloaded.opened_with(words) if workers is None else ImageIndex.open(uri, words, cluster=workers)
     encoder = load(model, image_model, device, revision=revision, image_revision=image_revision)
     return ImageIndex.open(uri, encoder, cluster=workers)
+
+
+def open_without_models(folder: str, at: str | None) -> ImageIndex:
+    """Opens an index for what needs its vectors alone.
+
+    Args:
+        folder: the images, or the index itself: a folder or a URI.
+        at: folder or URI of the index; None takes `INDEX_FOLDER` inside the folder.
+
+    Raises:
+        ImageIndexError: there is none, LanceDB is missing, or it is of another format.
+    """
+    from turkish_clip.search.index import ImageIndex
+    from turkish_clip.search.storage import is_uri
+
+    uri = at or _index_of(folder)
+    index = ImageIndex.open(uri) if is_uri(uri) or Path(uri).is_dir() else None
+    if index is None or index.metadata is None:
+        raise _no_index(folder, at, uri)
+    return index
+
+
+def _no_index(folder: Path | str, at: str | None, uri: str) -> InputError:
+    """Returns the error of a folder without an index."""
+    from turkish_clip.search.storage import ImageIndexError, is_uri
+
+    if at is None and not is_uri(uri) and not Path(folder).is_dir():
+        what = "is a file" if Path(folder).is_file() else "is not there"
+        return ImageIndexError(f"expected an indexed folder, got {folder}, which {what}; check the path")
+    return ImageIndexError(f"expected an index in {uri}, got none; make one: {index_command(folder, at)}")
 
 
 def known_images(

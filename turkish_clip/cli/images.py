@@ -1,4 +1,4 @@
-"""The subcommands of turkish-clip for images: index, search, classify, compare, filter, app."""
+"""The subcommands of turkish-clip for images: index, search, classify, compare, filter, duplicates, app."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from turkish_clip.cli.arguments import (
     lines_of,
     load,
     open_index,
+    open_without_models,
     remember_model,
     taken_within,
 )
@@ -336,6 +337,28 @@ def filter_images(
     if images is not None:
         remember_model(images)
     _leave(bool(skipped) or any(flag.error is not None for flag in flags))
+
+
+def duplicates(
+    folder: Annotated[str, typer.Argument(help="indexed folder, or the index itself: a folder or a URI (s3://…)")],
+    exact: Annotated[
+        bool, typer.Option("--exact", help="only files of the same bytes, without looking at the images")
+    ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="print the groups as CSV instead of text")] = False,
+    at: At = None,
+    workers: Workers = 2,
+    sheet: Sheet = None,
+    json: Json = False,
+) -> None:
+    """List images that an index has more than once: encoded again, resized, cropped a little. Nothing is deleted."""
+    if csv and json:
+        raise InputError("expected --csv or --json, got both; leave one out")
+    images = open_without_models(folder, at)
+    with output.progress("comparing", quiet=json or csv) as advance:
+        found = images.duplicates(exact=exact, workers=workers, progress=advance)
+    output.show_duplicates(found, index_command(folder, at, images.folders()), json, csv)
+    output.write_sheet(sheet, output.tiles_of_duplicates(found), "duplicates")
+    _leave(bool(found.unread))
 
 
 def web_page(

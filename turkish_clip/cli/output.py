@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from turkish_clip.filtering import Flag
     from turkish_clip.folders import LeftOut
     from turkish_clip.onnx.export import Exported
+    from turkish_clip.search.duplicates import DuplicateFile, Duplicates
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import Hit
     from turkish_clip.search.text_encoder import KeptTextEncoder
@@ -33,6 +34,7 @@ BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE = "  (not there now)"
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
+DUPLICATE_COLUMNS = ("group", "path", "bytes", "modified", "taken", "same")
 FLAG_COLUMNS = ("path", "score", "probability", "prompt", "is_there")
 
 
@@ -416,6 +418,54 @@ def tiles_of_flags(flagged: Iterable[tuple[Path, Flag]]) -> list[tuple[str, str]
     """Returns the flagged images of a contact sheet with the lines below them."""
     return [
         (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE}") for path, flag in flagged
+    ]
+
+
+def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool) -> None:
+    """Prints groups of files with one image, the one to keep first.
+
+    Args:
+        found: what `ImageIndex.duplicates` returned.
+        update: the command that updates the index.
+        as_json: print one JSON object instead of text.
+        as_csv: print CSV instead of text, a row for each file.
+    """
+    groups = [[_file_record(file) for file in group] for group in found.groups]
+    if as_json:
+        counts = {"images": found.images, "spare_bytes": found.spare_bytes, "gone": found.gone}
+        _print_json({**counts, "groups": groups, "skipped": _as_records(reasons_of(found.unread))})
+        return
+    if as_csv:
+        rows = [{"group": number, **file} for number, group in enumerate(groups, 1) for file in group]
+        print(to_csv(rows, DUPLICATE_COLUMNS), end="")
+    else:
+        for number, group in enumerate(found.groups):
+            _print_line("" if number else f"{'bytes':>12}  {'changed':<10}  the first of each group is the one to keep")
+            for file in group:
+                same = f"  (same {file.same})" if file.same else ""
+                _print_line(f"{file.bytes:12}  {file.modified:%Y-%m-%d}  {file.path}{same}")
+        files = sum(map(len, found.groups))
+        note(
+            f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
+            f"{_number_of(found.images, 'image')}; all but the first of each take {found.spare_bytes / 1e6:.1f} MB; "
+            "nothing was moved or deleted"
+        )
+    if found.gone:
+        note(f"{_number_of(found.gone, 'indexed file')} not there now; {update} removes what is gone")
+    _show_skipped(reasons_of(found.unread))
+
+
+def _file_record(file: DuplicateFile) -> dict[str, object]:
+    taken = None if file.taken is None else file.taken.isoformat()
+    return {**asdict(file), "modified": file.modified.isoformat(), "taken": taken}
+
+
+def tiles_of_duplicates(found: Duplicates) -> list[tuple[str, str]]:
+    """Returns the files of a contact sheet, group by group, with the lines below them."""
+    return [
+        (file.path, f"{number}: {Path(file.path).name}, {file.bytes} bytes")
+        for number, group in enumerate(found.groups, 1)
+        for file in group
     ]
 
 

@@ -34,6 +34,7 @@ from turkish_clip.text_side import TextSide
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
+    from turkish_clip.search.duplicates import Duplicates
 
 log = logging.getLogger("turkish_clip")
 
@@ -323,6 +324,21 @@ class ImageIndex:
         vectors = self._tables.vectors_of(sorted({known[file].content for file in files}))
         found = [vectors[known[file].content] for file in files if known[file].content in vectors]
         return np.stack(found) if found and len(found) == len(files) else None
+
+    def duplicates(
+        self, *, exact: bool = False, workers: int = 2, progress: Callable[[int, int], Any] | None = None
+    ) -> Duplicates:
+        """Returns the files that hold one image more than once, as they are on the disk now; nothing is deleted.
+
+        Args:
+            exact: whether only the same bytes count; otherwise also images that were encoded again, resized or cropped
+                by up to a tenth, for which those of similar vectors are opened and compared.
+            workers: threads that open images.
+            progress: called with the number of images compared and of all.
+        """
+        from turkish_clip.search.duplicates import find_duplicates
+
+        return find_duplicates(self._tables, exact=exact, workers=workers, progress=progress)
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Removes files from the index (never from the disk); returns how many were in it.

@@ -237,6 +237,14 @@ class ImageTables:
         vectors = vectors_of(rows)[:, : self._dim()]
         return [path for each in paths for path in each], np.repeat(vectors, np.asarray(copies) + 1, axis=0)
 
+    def rows_with_vectors(self, columns: Sequence[str]) -> tuple[list[dict[str, Any]], Vectors]:
+        """Returns columns of all n images and their (n, dim) float32 unit vectors, in the same order."""
+        table = self._arrow(IMAGES, columns=[*columns, "vector"])
+        if not table:
+            return [], np.empty((0, self._dim()), np.float32)
+        rows = table.select(list(columns)).to_pylist()
+        return rows, np.ascontiguousarray(vectors_of(table)[:, : self._dim()])
+
     def vectors_of(self, contents: Sequence[str]) -> dict[str, Vectors]:
         """Returns the (dim,) float32 unit vectors of images by the hash of their bytes, of those that there are."""
         few = len(contents) <= PATHS_AT_ONCE
