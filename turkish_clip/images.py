@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from turkish_clip.errors import InputError
 from turkish_clip.photo import Photo
+from turkish_clip.raw import TooLargeError, raw_image
 
 MAX_PIXELS = 178_956_970  # above this, Pillow takes an image for a decompression bomb
 MAX_BYTES = 4 * MAX_PIXELS  # the size of the largest image without compression, in four 8-bit channels
@@ -46,7 +47,7 @@ UNREAD_KINDS = {
 }
 KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in UNREAD_KINDS.items() for suffix in suffixes.split()}
 # Kinds that are read where a library is installed: the library, and the extra of this package that brings it.
-LIBRARIES = {"HEIC": ("pillow_heif", "photos")}
+LIBRARIES = {"HEIC": ("pillow_heif", "photos"), "RAW": ("rawpy", "photos")}
 # The first bytes of files of kinds that are not read, which may have the suffix of one that is: a phone's "photo.jpg".
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 VIDEO_BRANDS = (b"qt  ", b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"M4V ", b"3gp4", b"3gp5")
@@ -204,7 +205,12 @@ def _header(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Ima
     if size == 0:
         raise ImageError(name, "an empty file")
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_readable_formats())
+        if has_library("RAW") and KIND_OF_SUFFIX.get(Path(name).suffix.lower()) == "RAW":
+            image = raw_image(source, max_pixels)
+        else:
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_readable_formats())
+    except TooLargeError as error:
+        raise ImageError(name, f"more than {max_pixels} pixels") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(name, f"more than {max_pixels} pixels") from error
     except PermissionError as error:
@@ -231,7 +237,7 @@ def _reason_of(source: Path | str | bytes, name: str) -> str:
     kind = "HEIC" if brand in HEIC_BRANDS else "video" if brand in VIDEO_BRANDS else ""
     if not kind and brand.startswith(b"avi") and "AVIF" not in _readable_formats():
         kind = "AVIF"
-    kind = kind or ("PSD" if head.startswith(b"8BPS") else unread_kind(name))
+    kind = kind or ("PSD" if head.startswith(b"8BPS") else unread_kind(name, with_libraries=False))
     if has_library(kind):
         return DAMAGED
     if not kind:

@@ -17,6 +17,7 @@ import pytest
 from photographs import GPS_IFD, PLACE, exif, patches, photograph
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
+from raw_files import dng
 
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, open_hashed, open_image, photo_of
@@ -188,3 +189,42 @@ def test_exif_of_the_helper_is_read_by_pillow() -> None:
     data = Image.Exif()
     data.load(exif(**PARTS))
     assert data.get_ifd(GPS_IFD)[1] == "N"
+
+
+@pytest.mark.parametrize("turn", [1, 6, 8])
+def test_a_raw_file_is_opened_by_its_preview(turn: int, tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    (path := tmp_path / "L1.DNG").write_bytes(dng(patches(3, (480, 320)), taken=PARTS["taken"], turn=turn))
+    image, photo = open_image(path), open_hashed(path).photo
+    ways = {6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
+    expected = patches(3, (480, 320)) if turn == 1 else patches(3, (480, 320)).transpose(ways[turn])
+    assert image.size == expected.size
+    assert float(np.abs(np.asarray(image, float) - np.asarray(expected, float)).mean()) < 5
+    assert (photo.taken, photo.camera) == (TAKEN, "Leica Q3")
+    assert photo_of(path) == photo
+
+
+@pytest.mark.parametrize("preview", [None, patches(3, (60, 40))])
+def test_a_raw_file_without_a_preview_is_developed(preview: Image.Image | None, tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    (path := tmp_path / "1.dng").write_bytes(dng(preview, taken=PARTS["taken"], turn=6))
+    image = open_hashed(path)
+    assert image.image.size == (32, 32)
+    red, green, _ = np.asarray(image.image, float).mean((0, 1))
+    assert red > 200 > 50 > green
+    assert image.photo.taken == TAKEN
+
+
+@pytest.mark.parametrize("kept", [0, 10, 3000])
+def test_a_truncated_raw_file_is_damaged(kept: int, tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    (path := tmp_path / "1.nef").write_bytes(dng(patches(3, (480, 320)))[:kept])
+    with pytest.raises(ImageError, match="got (a truncated or damaged image|an empty file)"):
+        open_image(path)
+
+
+def test_a_raw_file_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    (path := tmp_path / "1.dng").write_bytes(dng(patches(3, (480, 320))))
+    with pytest.raises(ImageError, match="got more than 100 pixels"):
+        open_image(path, max_pixels=100)

@@ -85,7 +85,7 @@ def test_a_folder_without_any_image_is_no_empty_folder(tmp_path: Path) -> None:
     result = run("index", tmp_path)
     assert result.exit_code == 1
     assert "no images yet: 3 files of kinds that are not read: HEIC 2, RAW 1; 1 file of other kinds" in result.stderr
-    advice = 'convert HEIC and RAW to JPEG or PNG; or have HEIC read: pip install -e ".[photos]"'
+    advice = 'convert HEIC and RAW to JPEG or PNG; or have HEIC and RAW read: pip install -e ".[photos]"'
     assert f"{advice}; then run the same command again" in result.stderr
     for command in COMMANDS:
         (folder := tmp_path / command[0]).mkdir()
