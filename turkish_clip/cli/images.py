@@ -33,9 +33,12 @@ from turkish_clip.cli.arguments import (
     remember_model,
     taken_within,
 )
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turkish_clip.search.update import UpdateSummary
     from turkish_clip.text_side import TextSide
 
 FEW_TEXTS = 16  # with more, a text encoder is quicker that takes longer to open
@@ -78,6 +81,9 @@ def index(
             show_default="what the index has, else float32",
         ),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="go on until interrupted, and index again when something changes")
+    ] = False,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -87,6 +93,10 @@ def index(
     """Make an index of an image folder, or update it with what is new, changed or gone since the last time."""
     from turkish_clip.bank import check_enough
 
+    if watch:
+        from turkish_clip.search.watch import check_watch
+
+        check_watch()
     if not folder.is_dir():
         raise InputError(f"expected a folder of images, got {folder}, which is not one; check the path")
     texts = None if queries is None else lines_of(queries)
@@ -94,12 +104,40 @@ def index(
         check_enough(len(set(texts)))  # before the models are loaded
     check_index_place(folder, at)
     images = open_index(folder, at, model, image_model, device)
-    with output.progress("indexing", quiet=json) as advance:
-        added = images.add(
-            folder, workers=workers, prune=prune, queries=texts, verify=verify, exclude=exclude, progress=advance
-        )
-    output.show_added(added, images.uri, keep_text_encoder(images, text_encoder), json)
-    _leave(bool(added.skipped) or not added.images)
+    options: dict[str, Any] = {"workers": workers, "prune": prune, "exclude": exclude}
+
+    def update(**more: Any) -> UpdateSummary:
+        with output.progress("indexing", quiet=json) as advance:
+            return images.add(folder, **options, **more, progress=advance)
+
+    def first() -> UpdateSummary:
+        added = update(queries=texts, verify=verify)
+        output.show_added(added, images.uri, keep_text_encoder(images, text_encoder), json)
+        return added
+
+    if watch:
+        _watch(folder, images.uri, first, lambda: output.show_added(update(), images.uri, None, json))
+    else:
+        added = first()
+        _leave(bool(added.skipped) or not added.images)
+
+
+def _watch(folder: Path, uri: str, first: Callable[[], Any], again: Callable[[], None]) -> None:
+    """Indexes a folder, and again whenever it changes, until the command is interrupted or the folder is gone."""
+    from turkish_clip.search.storage import folder_of
+    from turkish_clip.search.watch import changes
+
+    for changed in changes(folder, folder_of(uri)):
+        if not changed:  # from now on no change is missed
+            first()
+            output.note(f"watching {folder}; Ctrl-C ends it")
+            continue
+        try:
+            again()
+        except InputError as error:  # such as another process that writes; the next change tries again
+            if not folder.is_dir():
+                raise
+            output.note(f"error: {one_line(error, None)}")
 
 
 def search(

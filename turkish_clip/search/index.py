@@ -158,7 +158,7 @@ class ImageIndex:
                 vector of another one.
             exclude: patterns of files and folders to leave out, in place of those that the index remembers, as in
                 `turkish_clip.folders.Exclusions`; [] leaves out none, None keeps those that it remembers.
-            progress: called after each batch with the number of files done and of all files.
+            progress: called at the start and after each batch with the number of files done and of all files.
 
         Raises:
             CollectionError: the folder does not exist, or is without images although it was indexed: not mounted?
