@@ -6,11 +6,11 @@ The vectors of an index say which pairs to look at, the images themselves whethe
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 NEAREST = 32  # images of the largest cosines that each is compared with
 LEAST_COSINE = 0.5  # a crop may change a vector much; with CLIP's larger models copies have 0.9 and more
-COSINES_AT_ONCE = 1 << 24  # in one block: 64 MB
+COSINES_AT_ONCE = 1 << 22  # in one block: 16 MB, and some times that while the largest are looked for
 PAIRS_AT_ONCE = 1024  # compared in one call
-KEPT_COPIES = 20_000  # small copies of images in memory: 138 MB
 
 
 @dataclass(frozen=True)
@@ -135,37 +134,31 @@ def similar_pairs(vectors: Vectors) -> NDArray[np.int64]:
 
 
 class _SmallCopies:
-    """Small copies of images, opened when they are first needed; not more of them than KEPT_COPIES are kept."""
+    """Small copies of images, each opened when it is first needed; they lie in a temporary file, 7 kB each."""
 
     def __init__(self, paths: Sequence[str], workers: int) -> None:
         self._paths, self._workers = paths, workers
-        self._kept = OrderedDict[int, NDArray[np.uint8]]()
+        self._is_there = np.zeros(len(paths), bool)
+        with TemporaryFile() as file:  # which stays as long as it is mapped
+            self._copies = np.memmap(file, np.uint8, "w+", shape=(max(1, len(paths)), SIDE, 3, SIDE))
         self.unread: dict[int, SkippedFile] = {}
 
     def same(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Returns which of (m, 2) pairs are one picture each; those that do not open are none."""
-        opened = self._opened(np.unique(pairs).tolist())
-        both = np.array([first in opened and second in opened for first, second in pairs.tolist()], bool)
-        same = np.zeros(len(pairs), bool)
-        if both.any():
-            first, second = (np.stack([opened[place] for place in pairs[both, side].tolist()]) for side in (0, 1))
-            same[both] = same_pictures(first, second)
+        self._open_all(np.unique(pairs).tolist())
+        same = np.asarray(self._is_there[pairs].all(axis=1))
+        first, second = (np.asarray(self._copies[pairs[same, side]]) for side in (0, 1))
+        same[same] = same_pictures(first, second)
         return same
 
-    def _opened(self, places: list[int]) -> dict[int, NDArray[np.uint8]]:
-        new = [place for place in places if place not in self._kept and place not in self.unread]
+    def _open_all(self, places: list[int]) -> None:
+        new = [place for place in places if not self._is_there[place] and place not in self.unread]
         with ThreadPoolExecutor(self._workers) as pool:
             for place, copy in zip(new, pool.map(self._open, new)):
                 if isinstance(copy, ImageError):
                     self.unread[place] = SkippedFile(self._paths[place], copy.reason)
                 else:
-                    self._kept[place] = copy
-        opened = {place: self._kept[place] for place in places if place in self._kept}
-        for place in opened:
-            self._kept.move_to_end(place)
-        while len(self._kept) > KEPT_COPIES:
-            self._kept.popitem(last=False)
-        return opened
+                    self._copies[place], self._is_there[place] = copy, True
 
     def _open(self, place: int) -> NDArray[np.uint8] | ImageError:
         try:
