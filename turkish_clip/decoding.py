@@ -35,6 +35,7 @@ from PIL import Image
 
 from turkish_clip.errors import one_line
 from turkish_clip.images import ImageError, ImageLike, OpenedImage, UnreadableImageError, open_hashed, open_image
+from turkish_clip.photo import Photo
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -84,6 +85,14 @@ class ImageInput:
 
 
 @dataclass(frozen=True)
+class Decoded:
+    """What is known of an image that opened, beside its pixels; attributes as in `OpenedImage`."""
+
+    content: bytes
+    photo: Photo
+
+
+@dataclass(frozen=True)
 class _Failed:
     """An image that could not be fetched."""
 
@@ -121,8 +130,8 @@ def processes_for(wanted: int, device: str) -> int:
 
 def decode(
     images: Sequence[Loadable], pixels: NDArray[np.uint8], side: int | None, prepare: FastPreprocessing
-) -> list[bytes | ImageError]:
-    """Opens images and writes their pixels; returns for each the hash of its file, or the error if it does not open.
+) -> list[Decoded | ImageError]:
+    """Opens images and writes their pixels; returns for each what its file says, or the error if it does not open.
 
     One image is held at a time: a whole batch of large scans would fill the memory.
 
@@ -132,7 +141,7 @@ def decode(
         side: in pixels, to which the processor resizes.
         prepare: of the image model.
     """
-    found: list[bytes | ImageError] = []
+    found: list[Decoded | ImageError] = []
     for image, place in zip(images, pixels):
         try:
             opened = image.load(min_side=side)
@@ -140,7 +149,7 @@ def decode(
             found.append(error)
             continue
         place[...] = prepare.pixels(opened.image)
-        found.append(opened.content)
+        found.append(Decoded(opened.content, opened.photo))
     return found
 
 
@@ -181,7 +190,7 @@ class DecodingProcesses:
                 self._workers.append(worker)
                 self._free.put(worker)
 
-    def decode(self, images: Sequence[Openable], pixels: NDArray[np.uint8]) -> list[bytes | ImageError]:
+    def decode(self, images: Sequence[Openable], pixels: NDArray[np.uint8]) -> list[Decoded | ImageError]:
         """Does what the function `decode` does, at most IMAGES_AT_ONCE images at a time, in another process.
 
         Args:
@@ -205,7 +214,7 @@ class DecodingProcesses:
             for worker in self._workers:
                 worker.end()
 
-    def _tried(self, images: Sequence[Loadable], pixels: NDArray[np.uint8]) -> list[bytes | ImageError] | None:
+    def _tried(self, images: Sequence[Loadable], pixels: NDArray[np.uint8]) -> list[Decoded | ImageError] | None:
         """Returns what another process finds; None if it died."""
         if self._given_up:
             return decode(images, pixels, self._side, self._prepare)
@@ -281,7 +290,7 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
             there.close()
 
-    def decode(self, images: Sequence[Loadable]) -> list[bytes | ImageError] | None:
+    def decode(self, images: Sequence[Loadable]) -> list[Decoded | ImageError] | None:
         """Returns what `decode` does, there; None where it raises an error of the program.
 
         Raises:
@@ -290,7 +299,7 @@ class _Worker:
         if self._connection is None:
             raise EOFError
         self._connection.send(images)
-        found: list[bytes | ImageError] | None = self._connection.recv()
+        found: list[Decoded | ImageError] | None = self._connection.recv()
         return found
 
     def end(self) -> int | None:
@@ -318,7 +327,7 @@ def _serve(connection: Connection, pixels: NDArray[np.uint8], side: int | None, 
             images = connection.recv()
         except (EOFError, OSError):
             return
-        found: list[bytes | ImageError] | None = None
+        found: list[Decoded | ImageError] | None = None
         with contextlib.suppress(Exception):  # is raised again in the main process
             found = decode(images, pixels, side, prepare)
         try:

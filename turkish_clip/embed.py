@@ -7,12 +7,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
-from turkish_clip.decoding import BY_THREADS, IMAGES_AT_ONCE, DecodingProcesses, Openable, decode, processes_for
+from turkish_clip.decoding import (
+    BY_THREADS,
+    IMAGES_AT_ONCE,
+    Decoded,
+    DecodingProcesses,
+    Openable,
+    decode,
+    processes_for,
+)
 from turkish_clip.images import ImageError
+from turkish_clip.photo import Photo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,12 +47,14 @@ class EmbeddedBatch:
         vectors: (len(kept), dim) float32, raw or unit as the image model gives them.
         errors: for each other position why the image did not open.
         contents: for each of `opened` the SHA-256 of its file, or empty, as `load` returned it.
+        photos: for each of `opened` when, where and with what it was taken, likewise.
     """
 
     opened: list[int]
     vectors: NDArray[np.float32]
     errors: dict[int, ImageError]
     contents: list[bytes]
+    photos: list[Photo] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Prepared:
     opened: list[int]
     errors: dict[int, ImageError]
     contents: list[bytes]
+    photos: list[Photo]
     features: dict[str, Any] | None = None
     pixels: Tensor | None = None
 
@@ -129,13 +141,13 @@ class ImageDecoder:
         ]
         return lambda: _joined(pixels, [found for part in parts for found in part.result()])
 
-    def _decoded(self, images: Sequence[Openable], pixels: NDArray[np.uint8]) -> list[bytes | ImageError]:
+    def _decoded(self, images: Sequence[Openable], pixels: NDArray[np.uint8]) -> list[Decoded | ImageError]:
         if self._processes is not None:
             return self._processes.decode(images, pixels)
         return decode(images, pixels, self._side, cast("FastPreprocessing", self._fast))
 
     def _prepared_whole(self, batch: Sequence[Openable]) -> Prepared:
-        prepared = Prepared([], {}, [])
+        prepared = Prepared([], {}, [], [])
 
         def opened() -> Iterator[Image.Image]:
             for place, source in enumerate(batch):
@@ -146,6 +158,7 @@ class ImageDecoder:
                     continue
                 prepared.opened.append(place)
                 prepared.contents.append(image.content)
+                prepared.photos.append(image.photo)
                 yield image.image
 
         return replace(prepared, features=self._prepare(opened()))
@@ -246,12 +259,13 @@ def bf16_weights(model: SentenceTransformer) -> None:
             module.to(torch.bfloat16)
 
 
-def _joined(pixels: Tensor, found: Sequence[bytes | ImageError]) -> Prepared:
+def _joined(pixels: Tensor, found: Sequence[Decoded | ImageError]) -> Prepared:
     """Returns a batch from the pixels of all its images, of which only those that opened have any."""
     errors = {place: one for place, one in enumerate(found) if isinstance(one, ImageError)}
     opened = [place for place in range(len(found)) if place not in errors]
-    contents = [one for one in found if isinstance(one, bytes)]
-    return Prepared(opened, errors, contents, pixels=pixels[opened] if errors else pixels)
+    decoded = [one for one in found if isinstance(one, Decoded)]
+    contents, photos = [one.content for one in decoded], [one.photo for one in decoded]
+    return Prepared(opened, errors, contents, photos, pixels=pixels[opened] if errors else pixels)
 
 
 def _computer(
@@ -264,7 +278,7 @@ def _computer(
 
     def compute(prepared: Prepared) -> Callable[[], EmbeddedBatch]:
         def batch_of(vectors: NDArray[np.float32]) -> EmbeddedBatch:
-            return EmbeddedBatch(prepared.opened, vectors, prepared.errors, prepared.contents)
+            return EmbeddedBatch(prepared.opened, vectors, prepared.errors, prepared.contents, prepared.photos)
 
         if not prepared.opened:
             return lambda: batch_of(np.empty((0, dim), np.float32))

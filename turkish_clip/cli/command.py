@@ -22,6 +22,7 @@ EXAMPLES = {
     "classify": "classify IMAGE --labels kedi,köpek",
     "compare": "compare IMAGE -t 'karda bir ev'",
     "filter": "filter FOLDER --prompt 'karda bir ev'",
+    "duplicates": "duplicates FOLDER",
     "verify": "verify FOLDER_OR_ID",
     "export": "export FOLDER_OR_ID --onnx",
 }

@@ -23,6 +23,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "classify": images.classify,
     "compare": images.compare,
     "filter": images.filter_images,
+    "duplicates": images.duplicates,
     "app": images.web_page,
     "info": models.info,
     "verify": models.verify,

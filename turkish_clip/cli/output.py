@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from turkish_clip.filtering import Flag
     from turkish_clip.folders import LeftOut
     from turkish_clip.onnx.export import Exported
+    from turkish_clip.search.duplicates import DuplicateFile, Duplicates
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import Hit
     from turkish_clip.search.text_encoder import KeptTextEncoder
@@ -33,6 +34,7 @@ BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE = "  (not there now)"
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
+DUPLICATE_COLUMNS = ("group", "path", "bytes", "modified", "taken", "same")
 FLAG_COLUMNS = ("path", "score", "probability", "prompt", "is_there")
 
 
@@ -168,7 +170,14 @@ def _number_of(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def show_hits(hits: Sequence[Hit], query: str, update: Callable[[], str], as_json: bool, left_out: LeftOut) -> None:
+def show_hits(
+    hits: Sequence[Hit],
+    query: str,
+    update: Callable[[], str],
+    as_json: bool,
+    left_out: LeftOut,
+    undated: int | None = None,
+) -> None:
     """Prints the images that a search found.
 
     Args:
@@ -177,21 +186,37 @@ def show_hits(hits: Sequence[Hit], query: str, update: Callable[[], str], as_jso
         update: returns the command that updates the index.
         as_json: print one JSON object instead of text.
         left_out: of the folders, when they were indexed.
+        undated: number of images that were not looked at since they have no date; None where no date was asked for.
     """
     if as_json:
-        found = [{**asdict(hit), "is_there": hit.is_there} for hit in hits]
-        _print_json({"query": query, "hits": found, "left_out": asdict(left_out)})
+        found = [_hit_record(hit) for hit in hits]
+        _print_json({"query": query, "hits": found, "without_date": undated, "left_out": asdict(left_out)})
         return
     note_not_indexed(left_out)
+    _note_undated(undated)
     for hit in hits:
         copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
         order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
-        _print_line(f"{hit.score:7.3f}{order}  {hit.path}{copies}{'' if hit.is_there else GONE}")
+        day = f"  {hit.photo.taken:%Y-%m-%d}" if hit.photo.taken else ""
+        _print_line(f"{hit.score:7.3f}{order}  {hit.path}{copies}{day}{'' if hit.is_there else GONE}")
     if not hits:
         note("no image meets the condition")
     gone = sum(not hit.is_there for hit in hits)
     if gone:
         note(f"{gone} of them not there now; {update()} removes what is gone")
+
+
+def _hit_record(hit: Hit) -> dict[str, Any]:
+    """Returns a hit as it stands in JSON: the date, place and camera beside the rest."""
+    record = asdict(hit)
+    photo = record.pop("photo")
+    photo["taken"] = None if hit.photo.taken is None else hit.photo.taken.isoformat()
+    return {**record, **photo, "is_there": hit.is_there}
+
+
+def _note_undated(undated: int | None) -> None:
+    if undated:
+        note(f"{_number_of(undated, 'image')} without a date taken left out")
 
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
@@ -341,6 +366,7 @@ def show_flags(
     as_csv: bool,
     left_out: LeftOut,
     update: str = "",
+    undated: int | None = None,
 ) -> None:
     """Prints the flagged images, the highest score first.
 
@@ -352,6 +378,7 @@ def show_flags(
         as_csv: print CSV instead of text.
         left_out: of the folder, now or when it was indexed.
         update: the command that updates the index; empty without one.
+        undated: as in `show_hits`.
     """
     from turkish_clip.filtering import flagged_first
 
@@ -369,10 +396,11 @@ def show_flags(
     errors += reasons_of(skipped)
     looked_at = sum(flag.error is None for flag in flags)
     if as_json:
-        records = _as_records(errors)
-        _print_json({"images": looked_at, "flagged": rows, "skipped": records, "left_out": asdict(left_out)})
+        counts = {"images": looked_at, "without_date": undated}
+        _print_json({**counts, "flagged": rows, "skipped": _as_records(errors), "left_out": asdict(left_out)})
         return
     note_left_out(left_out)
+    _note_undated(undated)
     if as_csv:
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:
@@ -390,6 +418,54 @@ def tiles_of_flags(flagged: Iterable[tuple[Path, Flag]]) -> list[tuple[str, str]
     """Returns the flagged images of a contact sheet with the lines below them."""
     return [
         (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE}") for path, flag in flagged
+    ]
+
+
+def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool) -> None:
+    """Prints groups of files with one image, the one to keep first.
+
+    Args:
+        found: what `ImageIndex.duplicates` returned.
+        update: the command that updates the index.
+        as_json: print one JSON object instead of text.
+        as_csv: print CSV instead of text, a row for each file.
+    """
+    groups = [[_file_record(file) for file in group] for group in found.groups]
+    if as_json:
+        counts = {"images": found.images, "spare_bytes": found.spare_bytes, "gone": found.gone}
+        _print_json({**counts, "groups": groups, "skipped": _as_records(reasons_of(found.unread))})
+        return
+    if as_csv:
+        rows = [{"group": number, **file} for number, group in enumerate(groups, 1) for file in group]
+        print(to_csv(rows, DUPLICATE_COLUMNS), end="")
+    else:
+        for number, group in enumerate(found.groups):
+            _print_line("" if number else f"{'bytes':>12}  {'changed':<10}  the first of each group is the one to keep")
+            for file in group:
+                same = f"  (same {file.same})" if file.same else ""
+                _print_line(f"{file.bytes:12}  {file.modified:%Y-%m-%d}  {file.path}{same}")
+        files = sum(map(len, found.groups))
+        note(
+            f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
+            f"{_number_of(found.images, 'image')}; all but the first of each take {found.spare_bytes / 1e6:.1f} MB; "
+            "nothing was moved or deleted"
+        )
+    if found.gone:
+        note(f"{_number_of(found.gone, 'indexed file')} not there now; {update} removes what is gone")
+    _show_skipped(reasons_of(found.unread))
+
+
+def _file_record(file: DuplicateFile) -> dict[str, object]:
+    taken = None if file.taken is None else file.taken.isoformat()
+    return {**asdict(file), "modified": file.modified.isoformat(), "taken": taken}
+
+
+def tiles_of_duplicates(found: Duplicates) -> list[tuple[str, str]]:
+    """Returns the files of a contact sheet, group by group, with the lines below them."""
+    return [
+        (file.path, f"{number}: {Path(file.path).name}, {file.bytes} bytes")
+        for number, group in enumerate(found.groups, 1)
+        for file in group
     ]
 
 

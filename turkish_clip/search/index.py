@@ -22,16 +22,19 @@ from turkish_clip.dual_encoder import DualEncoder, with_image_side
 from turkish_clip.folders import LeftOut
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.photo import Photo
 from turkish_clip.preprocessing import other_processor
 from turkish_clip.resolve import absolute
 from turkish_clip.search.files import SkippedFile, scan
-from turkish_clip.search.storage import ImageIndexError, exclusive_write
+from turkish_clip.search.query import PHOTO
+from turkish_clip.search.storage import ImageIndexError, exclusive_write, one_condition
 from turkish_clip.search.tables import ImageTables, IndexMetadata
 from turkish_clip.search.update import IndexUpdater, UpdateSummary
 from turkish_clip.text_side import TextSide
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
+    from turkish_clip.search.duplicates import Duplicates
 
 log = logging.getLogger("turkish_clip")
 
@@ -46,12 +49,14 @@ class Hit:
         also_at: paths of other files with the same bytes.
         corrected: the score less what is taken off for hubs, by which the images for words are ordered; None where
             they are ordered by score.
+        photo: when, where and with which camera it was taken, as far as the file says so.
     """
 
     path: str
     score: float
     also_at: list[str] = field(default_factory=list)
     corrected: float | None = None
+    photo: Photo = field(default_factory=Photo)
 
     @property
     def is_there(self) -> bool:
@@ -155,7 +160,7 @@ class ImageIndex:
                 vector of another one.
             exclude: patterns of files and folders to leave out, in place of those that the index remembers, as in
                 `turkish_clip.folders.Exclusions`; [] leaves out none, None keeps those that it remembers.
-            progress: called after each batch with the number of files done and of all files.
+            progress: called at the start and after each batch with the number of files done and of all files.
 
         Raises:
             CollectionError: the folder does not exist, or is without images although it was indexed: not mounted?
@@ -203,9 +208,10 @@ class ImageIndex:
         Args:
             query: words (a str), or an image: a Path, bytes or a PIL image.
             k: number of images, at least 1.
-            where: a condition in SQL over path, bytes and modified, such as "path LIKE '%/2024/%' AND bytes > 100000";
-                paths are spelt as the file system spells them (on some disks of macOS not NFC), and of files with the
-                same bytes, path is the first one's and also_at the others'. None searches all images.
+            where: a condition in SQL over path, bytes, modified, taken, lat, lon and camera, such as
+                "path LIKE '%/2024/%' AND bytes > 100000"; paths are spelt as the file system spells them (on some disks
+                of macOS not NFC), and of files with the same bytes, path is the first one's and also_at the others'.
+                `turkish_clip.search.dates` has that of a span of dates. None searches all images.
             exact: compare with every vector, as is done anyway below 20,000 images and under a condition.
             corrected: False orders by cosine alone.
 
@@ -287,13 +293,32 @@ class ImageIndex:
                 row["cosine"],
                 list(row["also_at"]),
                 row["cosine"] - weight * row["hub_score"] if weight else None,
+                Photo(**{name: row[name] for name in PHOTO}),
             )
             for row in rows
         ]
 
-    def vectors(self) -> tuple[list[str], Vectors]:
-        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""
-        return self._tables.vectors()
+    def vectors(self, where: str | None = None) -> tuple[list[str], Vectors]:
+        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors.
+
+        Args:
+            where: a condition as in `search`; None takes all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        return self._tables.vectors(where)
+
+    def without_date(self, where: str | None = None) -> int:
+        """Returns of how many distinct images it is not known when they were taken.
+
+        Args:
+            where: a condition as in `search`; None counts all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        return self._tables.count("taken IS NULL" if where is None else f"{one_condition(where)} AND taken IS NULL")
 
     def vectors_of(self, paths: Sequence[str | Path]) -> Vectors | None:
         """Returns the (n, dim) float32 unit vectors of n files; None if one of them is not indexed as it is now."""
@@ -304,6 +329,21 @@ class ImageIndex:
         vectors = self._tables.vectors_of(sorted({known[file].content for file in files}))
         found = [vectors[known[file].content] for file in files if known[file].content in vectors]
         return np.stack(found) if found and len(found) == len(files) else None
+
+    def duplicates(
+        self, *, exact: bool = False, workers: int = 2, progress: Callable[[int, int], Any] | None = None
+    ) -> Duplicates:
+        """Returns the files that hold one image more than once, as they are on the disk now; nothing is deleted.
+
+        Args:
+            exact: whether only the same bytes count; otherwise also images that were encoded again, resized or cropped
+                by up to a tenth, for which those of similar vectors are opened and compared.
+            workers: threads that open images.
+            progress: called with the number of images compared and of all.
+        """
+        from turkish_clip.search.duplicates import find_duplicates
+
+        return find_duplicates(self._tables, exact=exact, workers=workers, progress=progress)
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Removes files from the index (never from the disk); returns how many were in it.

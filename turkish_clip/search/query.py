@@ -24,7 +24,8 @@ CANDIDATES, REFINE = 20, 2
 PROBES, PARTITIONS_PER_PROBE = 20, 2
 ALL_PROBES = 1_000_000  # more than there are partitions
 FOUND = ["path", "also_at"]  # the columns of a result
-COLUMNS = [*FOUND, "vector", "_distance"]  # those of a candidate
+PHOTO = ["taken", "lat", "lon", "camera"]  # those of it that `turkish_clip.photo.Photo` fills
+COLUMNS = [*FOUND, *PHOTO, "vector", "_distance"]  # those of a candidate
 
 
 class NearestImages:
@@ -43,7 +44,7 @@ class NearestImages:
     def find(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest scores: path, also_at, cosine, and its hub score; [] without a table.
+        """Returns the rows of the k largest scores: FOUND, PHOTO, cosine and hub_score; [] without a table.
 
         Args:
             vector: (dim,) float32.
@@ -114,7 +115,7 @@ def nearest_on(
     """
     query: dict[str, Any] = {"column": "vector", "q": widened_query(vector, weight), "k": k, "metric": METRIC}
     query |= {"refine_factor": _refine_factor(k), "nprobes": ALL_PROBES if where else _probes(table.count_rows())}
-    return _reranked(cluster.nearest(table.to_lance(), query, [*FOUND, "vector"], where), vector, k, weight)
+    return _reranked(cluster.nearest(table.to_lance(), query, [*FOUND, *PHOTO, "vector"], where), vector, k, weight)
 
 
 def vectors_of(rows: Any) -> Vectors:
@@ -139,11 +140,12 @@ def _reranked(rows: Any, vector: Vectors, k: int, weight: float) -> list[dict[st
         return []
     stored, dim = vectors_of(rows), len(vector)
     cosines, hub_scores = stored[:, :dim] @ unit(vector[None])[0], stored[:, dim]
-    columns = [rows[name].to_pylist() for name in FOUND]
+    names = [*FOUND, *PHOTO]
+    columns = [rows[name].to_pylist() for name in names]
     best = np.argsort(weight * hub_scores - cosines, kind="stable")[:k].tolist()
     return [
         {
-            **{name: column[place] for name, column in zip(FOUND, columns)},
+            **{name: column[place] for name, column in zip(names, columns)},
             "cosine": float(cosines[place]),
             "hub_score": float(hub_scores[place]),
         }

@@ -19,6 +19,7 @@ TEXT_ENCODER = "text-encoder"  # begins the names of what `turkish_clip.search.t
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 # The tables of an index, and bytes in their manifests that those of others lack: a key of their metadata, or a column.
 MARKS = {"images": b"turkish_clip", "files": b"mtime_ns", "bank": b"turkish_clip", "pictures": b"turkish_clip"}
+COLUMNS = "path, bytes, modified, taken, lat, lon, camera"  # what a condition may name
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
 # More of either ends the process: LanceDB's parser goes one call deeper for each operator and bracket.
 MAX_CONDITION, MAX_SIGNS = 100_000, 500
@@ -72,7 +73,7 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
             raise _unusable(uri, "read", error) from error
         message = _message(error).partition(" Valid fields")[0][:300]  # then follow the table's own columns
         raise ImageIndexError(
-            f"expected a condition over path, bytes, modified, got {where!r:.200}: {message}; correct it"
+            f"expected a condition over {COLUMNS}, got {where!r:.200}: {message}; correct it"
         ) from error
 
 
@@ -88,7 +89,7 @@ def one_condition(where: str) -> str:
     "(bytes > 3 OR path LIKE '%;%')"
     """
     if not where.strip():
-        raise ImageIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
+        raise ImageIndexError(f"expected a condition over {COLUMNS}, got an empty one; leave it out")
     signs = 0 if len(where) > MAX_CONDITION else sum(map(bool, SQL_SIGNS.findall(where)))
     if len(where) > MAX_CONDITION or signs > MAX_SIGNS:
         raise ImageIndexError(
@@ -101,8 +102,7 @@ def one_condition(where: str) -> str:
         depth += (sign == "(") - (sign == ")")
         if depth < 0 or sign in ("--", "/*", "\0"):
             raise ImageIndexError(
-                f"expected one condition over path, bytes, modified, got {where!r:.200}, with {sign!r} in it; correct "
-                "it"
+                f"expected one condition over {COLUMNS}, got {where!r:.200}, with {sign!r} in it; correct it"
             )
     return f"({where})"
 

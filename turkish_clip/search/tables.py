@@ -86,8 +86,8 @@ class IndexMetadata:
         correction: of hubs; None if there is none now. It changes with the text encoder, so it is stored apart.
     """
 
-    # 1 had partitions by dot product, 2 a table "pictures", 3 no hub scores, 4 no image processor
-    FORMAT: ClassVar[int] = 5
+    # 1 had partitions by dot product, 2 a table "pictures", 3 no hub scores, 4 no image processor, 5 no dates
+    FORMAT: ClassVar[int] = 6
 
     model: str
     revision: str
@@ -191,10 +191,19 @@ class ImageTables:
             value = json.dumps(as_json(collection))
             self._table(FILES).update_field_metadata({"path": "path", "metadata": {METADATA.decode(): value}})
 
-    def count(self) -> int:
-        """Returns the number of distinct images."""
+    def count(self, where: str | None = None) -> int:
+        """Returns the number of distinct images.
+
+        Args:
+            where: a condition in SQL; None counts all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        condition = None if where is None else one_condition(where)
         table = self._readable(IMAGES)
-        return 0 if table is None else int(table.count_rows())
+        with query_errors(self.uri, where):
+            return 0 if table is None else int(table.count_rows(condition))
 
     def files(self, paths: Sequence[str] | None = None) -> dict[str, File]:
         """Returns every file that was read, or those of some paths, by path."""
@@ -211,15 +220,33 @@ class ImageTables:
         """Returns the path of every file that was read."""
         return [path for (path,) in self._columns(FILES, "path")]
 
-    def vectors(self) -> tuple[list[str], Vectors]:
-        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""
-        rows = self._arrow(IMAGES, columns=[*FOUND, "vector"])
+    def vectors(self, where: str | None = None) -> tuple[list[str], Vectors]:
+        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors.
+
+        Args:
+            where: a condition in SQL; None takes all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        condition = None if where is None else one_condition(where)
+        table = self._readable(IMAGES)
+        with query_errors(self.uri, where):
+            rows = None if table is None else _read(table, condition, [*FOUND, "vector"])
         if not rows:
             return [], np.empty((0, self._dim()), np.float32)
         copies = [len(others) for others in rows["also_at"].to_pylist()]
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
         vectors = vectors_of(rows)[:, : self._dim()]
         return [path for each in paths for path in each], np.repeat(vectors, np.asarray(copies) + 1, axis=0)
+
+    def rows_with_vectors(self, columns: Sequence[str]) -> tuple[list[dict[str, Any]], Vectors]:
+        """Returns columns of all n images and their (n, dim) float32 unit vectors, in the same order."""
+        table = self._arrow(IMAGES, columns=[*columns, "vector"])
+        if not table:
+            return [], np.empty((0, self._dim()), np.float32)
+        rows = table.select(list(columns)).to_pylist()
+        return rows, np.ascontiguousarray(vectors_of(table)[:, : self._dim()])
 
     def vectors_of(self, contents: Sequence[str]) -> dict[str, Vectors]:
         """Returns the (dim,) float32 unit vectors of images by the hash of their bytes, of those that there are."""
@@ -232,7 +259,7 @@ class ImageTables:
     def nearest(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest scores: path, also_at, cosine and hub_score; [] without a table.
+        """Returns the rows of the k largest scores: FOUND, PHOTO, cosine and hub_score; [] without a table.
 
         Args:
             vector: (dim,) float32.
@@ -287,6 +314,10 @@ class ImageTables:
                 ("also_at", pa.list_(pa.string())),
                 ("bytes", pa.int64()),
                 ("modified", pa.timestamp("s")),
+                ("taken", pa.timestamp("s")),
+                ("lat", pa.float64()),
+                ("lon", pa.float64()),
+                ("camera", pa.string()),
                 ("vector", pa.list_(pa.float32(), stored_width(metadata.dim))),
             ],
             metadata={METADATA: json.dumps(as_json(metadata)).encode()},
@@ -544,11 +575,7 @@ class ImageTables:
         if table is None:
             return None
         with storage_errors(self.uri, "read"):
-            if isinstance(table, NativeTable):
-                return table.rows(condition, columns)
-            query = table.search().limit(max(1, table.count_rows()))
-            query = query.where(condition) if condition else query
-            return (query.select(columns) if columns else query).to_arrow()
+            return _read(table, condition, columns)
 
     def _has(self, name: str) -> bool:
         """Returns whether there is a table, finished or not."""
@@ -596,6 +623,15 @@ def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
     """
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _read(table: Any, condition: str | None, columns: list[str] | None) -> Any:
+    """Returns rows of a table as a pyarrow Table."""
+    if isinstance(table, NativeTable):
+        return table.rows(condition, columns)
+    query = table.search().limit(max(1, table.count_rows()))
+    query = query.where(condition) if condition else query
+    return (query.select(columns) if columns else query).to_arrow()
 
 
 def _as_column(vectors: NDArray[np.floating]) -> Any:
