@@ -146,7 +146,7 @@ def quiet_hosts() -> None:
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    hub_logging.set_verbosity(hub_logging.ERROR)  # the library sets its level when it is imported
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the library sets its level when it is imported
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate passes it to torch
     for name in ("sentence_transformers", "datasets", "httpx", "httpx2", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
