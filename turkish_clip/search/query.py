@@ -42,7 +42,7 @@ class NearestImages:
     def find(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest scores: path, also_at, cosine, and its hub score; [] without a table.
+        """Returns the rows of the k largest scores: path, also_at, cosine, hub_score and vector; [] without a table.
 
         Args:
             vector: (dim,) float32.
@@ -145,6 +145,7 @@ def _reranked(rows: Any, vector: Vectors, k: int, weight: float) -> list[dict[st
             **{name: column[place] for name, column in zip(FOUND, columns)},
             "cosine": float(cosines[place]),
             "hub_score": float(hub_scores[place]),
+            "vector": stored[place, :dim],
         }
         for place in best
     ]
