@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from turkish_clip.bank import TextBank
     from turkish_clip.metrics import Vectors
 
-# The numbers were measured (`tests/benchmarks/test_cutoff.py`): of queries for what is there, few lose a right answer.
+# The numbers were measured (training/LOG.md): of queries for what is there, few lose a right answer.
 LEAST = 3.1  # standard deviations, of a text of something rare
 COMMON = 0.8  # of the most that a text of something common can reach
 TELLS = 2.0  # standard deviations from which on a text of the bank, taken for an image, counts as telling of it

@@ -2,7 +2,7 @@
 
 They become one vector, the weighted sum of the parts' unit vectors, so that an index of any size finds them as it finds
 one text. Other rules (the least of the scores, projections, probabilities) put the right image first no oftener on
-minimal sets, and would need to see more candidates (`tests/benchmarks/test_composition.py`).
+minimal sets, and would need to see more candidates (training/LOG.md).
 """
 
 from __future__ import annotations
@@ -142,12 +142,14 @@ class Composed:
             those of what is kept away, in the measure of `vector`. An image takes no part in it.
         wanted: (dim,) float32 unit vector of the texts that are looked for; None without any.
         unwanted: (n, dim) float32 unit vectors of those that are kept away.
+        has_image: whether an image is among the parts.
     """
 
     vector: Vectors
     hub_weight: float
     wanted: Vectors | None
     unwanted: Vectors
+    has_image: bool = False
 
 
 def composed(query: Query, vectors: Vectors) -> Composed:
@@ -162,7 +164,7 @@ def composed(query: Query, vectors: Vectors) -> Composed:
     """
     if len(query.parts) == 1:
         of_text = query.parts[0].kind == "text"
-        return Composed(vectors[0], float(of_text), vectors[0] if of_text else None, vectors[:0])
+        return Composed(vectors[0], float(of_text), vectors[0] if of_text else None, vectors[:0], not of_text)
     signs = np.array([-1 if part.kind == "without" else 1 for part in query.parts], np.float32)
     weights = signs * np.array([part.weight for part in query.parts], np.float32)
     kinds = np.array([part.kind for part in query.parts])
@@ -180,6 +182,7 @@ def composed(query: Query, vectors: Vectors) -> Composed:
         float(weights[kinds != "image"].sum()) / norm,
         np.asarray(of_texts / length, np.float32) if length > 0 else None,
         np.asarray(vectors[kinds == "without"]),
+        "image" in kinds,
     )
 
 

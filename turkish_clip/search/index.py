@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from turkish_clip.reading import Caution
 
 log = logging.getLogger("turkish_clip")
+JUDGED = 10  # of the best images at least are judged, however few are asked for
 NOT_READ = ("unknown", "empty")  # kinds of cautions of texts of which nothing is read
 
 
@@ -279,7 +280,7 @@ class ImageIndex:
         weight = self._weight(metadata, encoder) * found.hub_weight if corrected and asked.texts else 0.0
         if offset < 0:
             raise ImageIndexError(f"expected a place to begin at, got offset = {offset}; give 0 or more")
-        rows = self._rows(found.vector, k, where, exact, weight, offset)
+        rows = self._rows(found.vector, k, where, exact, weight, max(offset, JUDGED - k))
         unknown = {text for caution in cautions if caution.kind in NOT_READ for text in caution.texts}
         understood = not asked.wanted or any(part.value not in unknown for part in asked.wanted)
         cutoff, no_cutoff = self._cutoff_for(metadata, encoder, found)
@@ -295,7 +296,7 @@ class ImageIndex:
             for place, row in enumerate(rows)
         ]
         any_fits = None if fits is None else bool(fits.any())
-        return Answer(asked, hits[offset:], any_fits, understood, no_cutoff, cautions)
+        return Answer(asked, hits[offset : offset + k], any_fits, understood, no_cutoff, cautions)
 
     def _vectors_of_parts(self, query: Query) -> Vectors:
         """Returns the (parts, dim) float32 unit vectors of the parts of a query."""
@@ -309,8 +310,8 @@ class ImageIndex:
         self, metadata: IndexMetadata | None, encoder: TextSide, query: Composed
     ) -> tuple[Cutoff | None, str]:
         """Returns the cut-off for the words of a query; None with the reason where there is none."""
-        if query.wanted is None:
-            return None, "only words can tell what fits"
+        if query.wanted is None or query.has_image:
+            return None, "words alone can tell what fits, not an image"
         correction = metadata.correction if metadata is not None else None
         if correction is None:
             return None, "the index has no text bank to tell what fits"
