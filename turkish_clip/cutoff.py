@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from turkish_clip.metrics import Vectors
 
 # The numbers were measured (training/LOG.md): of queries for what is there, few lose a right answer.
-LEAST = 3.1  # standard deviations, of a text of something rare
+LEAST = 3.2  # standard deviations, of a text of something rare
 COMMON = 0.8  # of the most that a text of something common can reach
 TELLS = 2.0  # standard deviations from which on a text of the bank, taken for an image, counts as telling of it
+LEAST_DEVIATION = 0.005  # below it, the texts of a bank are hardly different ones
 COMPARED = 256  # texts of the bank among which those are counted
 
 
@@ -46,7 +47,7 @@ class Cutoff:
         for start in range(0, len(images), step):
             cosines = images[start : start + step] @ self._texts.T
             mean[start : start + step], deviation[start : start + step] = cosines.mean(axis=1), cosines.std(axis=1)
-        return mean, np.maximum(deviation, np.finfo(np.float32).tiny)
+        return mean, np.maximum(deviation, np.float32(LEAST_DEVIATION))
 
     def distances(self, query: Vectors, images: Vectors) -> Vectors:
         """Returns how far the query stands out among the bank's texts for each image, in standard deviations: (n,).

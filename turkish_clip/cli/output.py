@@ -241,7 +241,7 @@ def _note_fit(answer: Answer, hits: Sequence[Hit]) -> None:
 def _nothing_shown(answer: Answer, offset: int) -> str:
     if answer.hits:
         return "no image shown: none of these fits"
-    return f"no image beyond the first {offset}, or fewer, that there are" if offset else "no image meets the condition"
+    return f"no image beyond place {offset}" if offset else "no image meets the condition"
 
 
 def copy_hits(hits: Sequence[Hit], folder: Path | None) -> dict[str, str]:
