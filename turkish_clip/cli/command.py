@@ -11,7 +11,7 @@ from turkish_clip.errors import InputError
 
 # What a subcommand needs beside its required arguments and options → the parameters of which one is enough.
 NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
-    "search": {"words or --image": ("query", "image")},
+    "search": {"words or --image": ("query", "also", "image")},
     "classify": {"--labels or --examples": ("labels", "examples")},
     "compare": {"texts to compare with": ("text", "texts")},
     "export": {"a model": ("model",), "a format": ("onnx",)},

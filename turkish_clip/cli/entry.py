@@ -29,7 +29,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "verify": models.verify,
     "export": models.export,
 }
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 _Misused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException: typer's own by now, click's before
 
 

@@ -150,8 +150,31 @@ def _watch(folder: Path, uri: str, first: Callable[[], Any], again: Callable[[],
 def search(
     folder: Annotated[str, typer.Argument(help="indexed folder, or the index itself: a folder or a URI (s3://…)")],
     query: Annotated[list[str] | None, typer.Argument(help="what to look for, in Turkish")] = None,
-    image: Annotated[Path | None, typer.Option(help="image file to find similar images to, instead of words")] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--and",
+            metavar="TEXT",
+            help="what the images are to show as well; may be repeated. A number at the end is its weight, as in QUERY "
+            "and --not: 'gece^0.5'",
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--not", metavar="TEXT", help="what to keep away; may be repeated")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="image file to find similar images to; with words, like it but as they say")
+    ] = None,
+    image_weight: Annotated[
+        float | None, typer.Option(help="weight of the image beside words, which have 1", show_default="0.25")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="number of images to find")] = 10,
+    offset: Annotated[
+        int, typer.Option(min=0, max=100_000, help="number of the best images to leave out: those of earlier pages")
+    ] = 0,
+    only_fitting: Annotated[
+        bool, typer.Option("--only-fitting", help="leave out images that do not fit the words but are the nearest")
+    ] = False,
     where: Annotated[
         str | None,
         typer.Option(
@@ -172,30 +195,65 @@ def search(
         bool,
         typer.Option("--by-cosine", help="order by cosine alone, also where the index corrects words for hubs"),
     ] = False,
+    copy_to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="new or empty folder to copy the images found into")
+    ] = None,
+    open_found: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="open what was found with the system's viewer: the sheet, the copies, or the best image"
+        ),
+    ] = False,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
     sheet: Sheet = None,
+    csv: Annotated[bool, typer.Option("--csv", help="print the images as CSV instead of text")] = False,
     json: Json = False,
 ) -> None:
-    """Find the images of an index that fit Turkish words best, or that are most similar to an image."""
+    """Find the images of an index that fit Turkish words best, are most similar to an image, or both."""
+    from turkish_clip.found import check_copy_folder
+    from turkish_clip.search.composition import Query, weighted
     from turkish_clip.search.dates import Taken, both
 
-    words = " ".join(query or [])
-    if bool(words.strip()) == (image is not None):
-        got = "both" if image is not None else "an empty text"
-        raise InputError(f"expected words or --image, got {got}; write: turkish-clip search FOLDER 'kar'")
+    if csv and json:
+        raise InputError("expected --csv or --json, got both; leave one out")
     taken = Taken.parse(after, before)
+    words = " ".join(query or [])
+    given = [words] if query else []
+    asked = Query(
+        *map(weighted, [*given, *(also or [])]),
+        without=[*map(weighted, without or [])],
+        image=image,
+        image_weight=image_weight,
+    )
+    if copy_to is not None:
+        check_copy_folder(copy_to)  # before the models are loaded
     images = open_index(
         folder, at, model, image_model, device, must_exist=True, cluster=cluster, words_only=image is None
     )
-    hits = images.search(image or words, k, where=both(where, taken), corrected=not by_cosine)
+    if copy_to is not None:
+        check_copy_folder(copy_to, images.folders())
+    answer = images.ask(asked, k, offset=offset, where=both(where, taken), corrected=not by_cosine)
     undated = None if taken is None else images.without_date(where)
-    output.show_hits(
-        hits, str(image or words), lambda: index_command(folder, at, images.folders()), json, images.left_out(), undated
+    hits = [hit for hit in answer.hits if hit.fits is not False] if only_fitting else answer.hits
+    copies = output.copy_hits(hits, copy_to)
+    output.show_answer(
+        answer,
+        hits,
+        lambda: index_command(folder, at, images.folders()),
+        images.left_out(),
+        as_json=json,
+        as_csv=csv,
+        offset=offset,
+        copies=copies,
+        undated=undated,
     )
-    output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else words)
+    tiles = output.tiles_of_hits(hits)
+    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"like {image}")
+    if open_found:
+        output.open_hits(hits, sheet if tiles else None, copy_to if copies else None)
     remember_model(images)
 
 

@@ -44,7 +44,7 @@ class NearestImages:
     def find(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest scores: FOUND, PHOTO, cosine and hub_score; [] without a table.
+        """Returns the rows of the k largest scores: FOUND, PHOTO, cosine, hub_score and vector; [] without a table.
 
         Args:
             vector: (dim,) float32.
@@ -148,6 +148,7 @@ def _reranked(rows: Any, vector: Vectors, k: int, weight: float) -> list[dict[st
             **{name: column[place] for name, column in zip(names, columns)},
             "cosine": float(cosines[place]),
             "hub_score": float(hub_scores[place]),
+            "vector": stored[place, :dim],
         }
         for place in best
     ]

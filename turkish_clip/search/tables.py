@@ -259,7 +259,7 @@ class ImageTables:
     def nearest(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest scores: FOUND, PHOTO, cosine and hub_score; [] without a table.
+        """Returns the rows of the k largest scores: FOUND, PHOTO, cosine, hub_score and vector; [] without a table.
 
         Args:
             vector: (dim,) float32.
@@ -374,11 +374,9 @@ class ImageTables:
 
     def bank(self) -> TextBank | None:
         """Returns the text bank of which the hub scores are; None if there is none."""
-        table = self._table(BANK)
-        if table is None:
+        rows = self._arrow(BANK)
+        if not rows:
             return None
-        with storage_errors(self.uri, "read"):
-            rows = table.to_arrow()
         return TextBank(vectors_of(rows).astype(np.float16), (rows.schema.metadata or {}).get(METADATA, b"").decode())
 
     def correct(self, bank: TextBank) -> None:
