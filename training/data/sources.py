@@ -19,7 +19,7 @@ from training.data.readers.hub_datasets import hub_records
 from training.data.readers.tables import is_table, table_records
 from training.data.readers.webdataset import is_shards, shard_records, shards_of
 from training.data.samples import SPLITS, Record, Row, SkippedSample, merged
-from training.data.splits import PathSplits, SplitMeanings, split_of
+from training.data.splits import PathSplits, SplitMeanings, split_words, splits_of_sources
 from training.data.store import IdIndex, LazyImageCodec, Rows, RowWriter, SkippedWriter, SplitNumbers
 from training.run.source import LEFT_OUT, Source, SourceConfig, SourceError, is_mini
 from turkish_clip.atomic import atomic_write
@@ -116,13 +116,14 @@ class _Reading:
         self.skipped = SkippedWriter(config.folder)
         self.left_out: Counter[str] = Counter()
         self.total = 0
+        self.own_splits = _own_splits(config)
 
     def read(self, source: Source) -> Rows:
         """Returns the rows of one source, and adds what it skips and leaves out."""
         config, prefix = self.config, f"{source.captions}/" if self.config.sources else ""
         writer = RowWriter(config.folder, self.codec)
         reasons: Counter[str] = Counter()
-        meanings = SplitMeanings(source)
+        meanings = SplitMeanings(source, self.own_splits[source.captions] if self.config.sources else "")
         paths, others = PathSplits(meanings), False
         columns: Columns | None = None
         last: Row | None = None
@@ -199,9 +200,20 @@ class _Reading:
 
         One of several sources is of that split; a single one is divided, and a line says so.
         """
-        stem = Path(source.captions).name.partition(".")[0]
-        named = split_of(stem)
-        if not named or rows.splits.any():
+        named = self.own_splits[source.captions]
+        if rows.splits.any():
+            if named not in ("", "train") and not np.any(rows.splits > SPLITS.index("train")):
+                log.warning(
+                    "%s: all of it is read as train, as its column or layout says, though its name seems to mean %s",
+                    source.captions, named,
+                )  # fmt: skip
+            return ""
+        if not named:
+            if split_words(_stem(source)):
+                log.warning(
+                    "%s is read as no split, though its name has the word of one; if it is one, add a column split",
+                    source.captions,
+                )
             return ""
         if not self.config.sources:
             if named != "train":
@@ -210,8 +222,35 @@ class _Reading:
                     "%s; add a column split to it if it is", source.captions, named,
                 )  # fmt: skip
             return ""
-        log.info("%s: all of it is read as %s, by its name; a column split changes that", source.captions, named)
+        log.info(
+            "%s: all of it is read as %s, by its name; a column split or its split_names change that",
+            source.captions, named,
+        )  # fmt: skip
         return named
+
+
+def _stem(source: Source) -> str:
+    """Returns the own name of a source: that of its file, folder or data set, without what follows a dot or brace."""
+    return Path(source.captions).name.partition(".")[0].partition("{")[0]
+
+
+def _own_splits(config: SourceConfig) -> dict[str, str]:
+    """Returns source → the split that its own name means, by itself or beside those of the others; empty for none.
+
+    Raises:
+        SourceError: the configuration says that a source's own name means that it is left out.
+    """
+    stems = {source.captions: _stem(source) for source in config.all_sources}
+    result = dict(zip(stems, splits_of_sources(list(stems.values()))))
+    for source in config.all_sources:
+        meanings, stem = SplitMeanings(source), stems[source.captions]
+        if meanings.is_given(stem):
+            result[source.captions] = meanings.known(stem)
+        if result[source.captions] == LEFT_OUT:
+            raise SourceError(
+                f"expected a source that is read, got {source.captions}, left out by split_names; take it out"
+            )
+    return result
 
 
 class UnnamedImages:
