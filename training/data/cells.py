@@ -15,20 +15,39 @@ from typing import Any
 from turkish_clip.text import nfc
 
 QUOTED = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
-LISTED = rf"[uU]?{QUOTED}|None|null|nan"
+LISTED = rf"[uUbB]?{QUOTED}|None|null|nan"
 WRITTEN_LIST = re.compile(rf"[\[(]\s*(?:(?:{LISTED})(?:\s*,\s*|\s+|(?=[\])])))*[\])]", re.DOTALL)
 LIST_ITEM = re.compile(LISTED, re.DOTALL)
 QUOTED_TEXT = re.compile(QUOTED, re.DOTALL)
 MISSING = re.compile(rf"({QUOTED})|\b(?:nan|null)\b", re.DOTALL)
-PLAIN = re.compile(r"None|True|False|nan|null|[uU]|-?\d[\d.eE+_-]*|[\s,:\[\]{}()]")  # beside texts, in what is printed
-ARRAY = re.compile(r"array\((\[.*\])\s*(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
-CURLED = r"[“„][^“”„\n]*”"
+PLAIN = re.compile(r"None|True|False|nan|null|[uUbB]|-?\d[\d.eE+_-]*|[\s,:\[\]{}()]")  # beside texts, as printed
+# What Python and its libraries print around lists: list([…]), array([…], dtype=object), deque([…], maxlen=3).
+WRAPPER = (
+    r"(?:(?:np|numpy|pd|pandas|collections)\.)?"
+    r"(?:array|list|tuple|set|frozenset|deque|Index|Series|dict_keys|dict_values|ndarray)\((?=\s*[\[({])"
+)
+WRAPPED = re.compile(rf"({QUOTED})|\b{WRAPPER}|,\s*(?:dtype|maxlen|name|length)=(?:{QUOTED}|[^,()\[\]]*)", re.DOTALL)
+APART = re.compile(rf"({QUOTED})|([\])])\s+(?=[\[(])", re.DOTALL)  # lists that numpy prints without commas
+WRAPPED_START = re.compile(rf"[\[(]?\s*{WRAPPER}")
+EXCEL_TEXT = re.compile(r'="((?:[^"]|"")*)"')  # ="kar", as Excel keeps a text from being read as something else
+BYTES = re.compile(rf"[bB]{QUOTED}", re.DOTALL)
+POSTGRES_ITEM = r'"(?:[^"\\]|\\.)*"|[^\s"{},\\:]+'
+POSTGRES = re.compile(rf"\{{(?:{POSTGRES_ITEM})(?:,(?:{POSTGRES_ITEM}))*\}}", re.DOTALL)
+IN_BRACES = re.compile(r"\{[^{},]*(?:,[^{},]*)+\}", re.DOTALL)  # no more than a text in braces without a comma
+PANDAS = re.compile(r"\n(?:Name: .*, )?(?:Length: \d+, )?dtype: \w+\s*$")
+CURLED = r"[“„«][^“”„«»\n]*[”»]"
 CURLED_LIST = re.compile(rf"\[\s*{CURLED}(?:\s*,\s*{CURLED})*\s*\]")
 STARTS = re.compile(
-    r"""(?:array\()?(?:(\[)\s*(?:[{(]|array\(\[)?|\{)\s*[uU]?["'“„‘]"""
+    rf"""(?:{WRAPPER})?(?:(\[)\s*(?:[{{(]|{WRAPPER}\[)?|\{{)\s*[uU]?["'“„‘]"""
 )  # of a list, or else of a record or set
 CLOSED = re.compile(r"[\])}]\s*$")
-NO_VALUES = frozenset(["nan", "NaN", "<NA>", "None"])  # a missing value, as pandas and Python print it
+# A missing value, as Python, pandas, data bases and Excel (in English and Turkish) write it.
+NO_VALUES = frozenset(
+    (
+        "nan NaN NAN -nan -NaN <NA> None NULL null Null \\N #N/A N/A n/a NA #NA NaT undefined #NAME? #REF! #VALUE! "
+        "#DIV/0! #NULL! #NUM! #YOK #AD? #BAŞV! #DEĞER! #SAYI/0! #BOŞ! #SAYI!"
+    ).split()
+)
 IMAGE_STARTS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0AK", "AAAAIGZ0eXBhdmlm")  # JPEG, PNG, GIF, WebP …
 DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,")
 MIN_BASE64 = 44  # characters: no image is smaller, and few paths are longer
@@ -54,7 +73,13 @@ def why_unread(cell: Any) -> str:
         return ""
     text = cell.strip()
     start = STARTS.match(text)
-    if start is None or read_cell(cell) is not cell:
+    if start is None and PANDAS.search(cell):
+        return "a column that pandas printed"
+    if read_cell(cell) is not cell:
+        return ""
+    if start is None and (IN_BRACES.fullmatch(text) or WRAPPED_START.match(text)):
+        return "a list that does not read"
+    if start is None:
         return ""
     kind = "a list" if start.group(1) else "a record"
     found = _literal(text)
@@ -70,17 +95,26 @@ def written_list(cell: str) -> list[Any] | None:
     (['bir ev', 'ev'], ['bir ev', "ev'de"], ['bir ev', 'ev'])
     >>> written_list("[bir ev]"), written_list("('ev',)"), written_list("bir ev")
     (None, ['ev'], None)
+    >>> written_list('{kuş,"bir ev"}'), written_list("[list(['ev', 'kuş'])]"), written_list("deque(['ev'], maxlen=3)")
+    (['kuş', 'bir ev'], [['ev', 'kuş']], ['ev'])
     >>> written_list("[{'raw': 'ev'}]"), written_list("array(['ev'], dtype=object)"), written_list("{'ev', 'kuş'}")
     ([{'raw': 'ev'}], ['ev'], ['ev', 'kuş'])
     """
     text = cell.strip()
-    if text[:1] not in ("[", "(", "{", "a") or len(text) > MAX_LIST_CHARACTERS:
+    if len(text) > MAX_LIST_CHARACTERS:
         return None
-    if text[0] == "a":
-        array = ARRAY.fullmatch(text)
-        return written_list(array.group(1)) if array else None
-    if text[0] == "{":  # a set
-        return written_list(f"[{text[1:-1]}]") if isinstance(_literal(text), set) else None
+    if WRAPPED_START.match(text):
+        text = WRAPPED.sub(lambda found: found.group(1) or ("(" if found.group(0)[0] != "," else ""), text)
+        found = _literal(APART.sub(lambda found: found.group(1) or f"{found.group(2)}, ", text))
+        return list(found) if isinstance(found, (list, tuple, set)) and not any(map(_is_number, found)) else None
+    if text[:1] not in ("[", "(", "{"):
+        return None
+    if text[0] == "{":  # a set, or an array as Postgres writes it
+        found = _literal(text)
+        if isinstance(found, set):
+            return written_list(f"[{text[1:-1]}]")
+        items = re.findall(POSTGRES_ITEM, text[1:-1], re.DOTALL) if found is None and POSTGRES.fullmatch(text) else None
+        return items and [_postgres_text(item) for item in items]
     if text[0] == "[":
         try:
             found = json.loads(text)
@@ -95,8 +129,21 @@ def written_list(cell: str) -> list[Any] | None:
     if text[0] == "(" and ("," not in text or not items):  # a text in brackets and quotes
         return None
     try:
-        return [ast.literal_eval(item) if item[-1] in "\"'" else None for item in items]
+        return [_as_text(ast.literal_eval(item)) if item[-1] in "\"'" else None for item in items]
     except (ValueError, SyntaxError):
+        return None
+
+
+def _postgres_text(item: str) -> str | None:
+    """Returns an item of an array of Postgres; None for NULL."""
+    return re.sub(r"\\(.)", r"\1", item[1:-1]) if item[0] == '"' else None if item.upper() == "NULL" else item
+
+
+def _as_text(item: Any) -> Any:
+    """Returns the text of bytes in UTF-8, as Python prints them; any other as it is."""
+    try:
+        return item.decode("utf-8") if isinstance(item, bytes) else item
+    except UnicodeDecodeError:
         return None
 
 
@@ -135,11 +182,21 @@ def read_cell(cell: Any) -> Any:
     """
     if not isinstance(cell, str):
         return cell
-    if cell.strip() in NO_VALUES:
+    if is_missing(cell):
         return None
+    text = cell.strip()
+    if excel := EXCEL_TEXT.fullmatch(text):
+        return excel.group(1).replace('""', '"')
+    if BYTES.fullmatch(text):
+        return _as_text(_literal(text))
     record = written_record(cell) if cell.lstrip()[:1] == "{" else None
     found = written_list(cell) if record is None else record
     return cell if found is None else found
+
+
+def is_missing(item: Any) -> bool:
+    """Returns whether a text is a missing value, as programs write it."""
+    return isinstance(item, str) and item.strip() in NO_VALUES
 
 
 def written_record(cell: str) -> dict[str, Any] | None:

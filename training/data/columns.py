@@ -6,9 +6,11 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from training.data.cells import DoubledCell, clean_text, flat, raw_text, read_cell, why_unread
+from training.data.cells import DoubledCell, clean_text, flat, is_missing, raw_text, read_cell, why_unread
+from training.data.image_files import CAPTION_NUMBER, without_caption_number
 from training.data.lazy_images import LazyImage, MissingImage
 from training.data.samples import SAMPLE_IMAGE, Negative, Record, Row, SkippedSample, one_spelling
 from training.data.splits import SplitMeanings
@@ -146,6 +148,8 @@ class Columns:
         """
         image: Any = None if self.source.text_only else record.image(self.image)
         image_id = nfc(self._own_id(record) or record.own_id(self.image, absolute=self.is_absolute))
+        if not (isinstance(image, Path) and CAPTION_NUMBER.search(image.name)):
+            image_id = without_caption_number(image_id)
         if isinstance(image, str):
             if check_files:
                 return SkippedSample(image_id, record.name(self.image), image)
@@ -343,7 +347,8 @@ def _items(record: Record, columns: tuple[str, ...]) -> list[Any]:
     """Returns the values in the cells of columns, with lists unpacked."""
     existing = [column for column in columns if column in record.values or column.partition(".")[0] in record.values]
     values = [_value(record.values, column) for column in existing]
-    return [raw_text(item) for value in values for item in flat(read_cell(value))]
+    items = (raw_text(item) for value in values for item in flat(read_cell(value)))
+    return [None if is_missing(item) else item for item in items]
 
 
 def _why_none(record: Record, columns: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DISK_ENCODINGS = ("cp1254", "iso8859-9", "cp857", "cp437", "cp1252")  # of names that are no UTF-8: Turkish ones first
+CAPTION_NUMBER = re.compile(r"(?<=\.)(jpe?g|png|gif|bmp|webp|tiff?)#\d+$", re.IGNORECASE)  # as in Flickr8k's tables
 WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 MAX_CACHED_FOLDERS = 64
 NO_IMAGE_NAMED = "no image named"
@@ -50,11 +51,21 @@ def _is_inside(folder: Path, name: str) -> bool:
     return (folder / name).resolve().is_relative_to(folder.resolve())
 
 
+def without_caption_number(name: str) -> str:
+    """Returns the name of an image without the number of one of its captions, as Flickr8k's tables have it.
+
+    >>> without_caption_number("a/1.jpg#0"), without_caption_number("1#2.jpg")
+    ('a/1.jpg', '1#2.jpg')
+    """
+    return CAPTION_NUMBER.sub(r"\1", name)
+
+
 def _spellings(name: str) -> Iterator[str]:
     """Yields a name as it is written, and in the ways that it may be written on disk."""
     tidy = name.strip()
     slashed = tidy.replace("\\", "/")
-    written = (name, tidy, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")))
+    written = [name, tidy, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
+    written.append(without_caption_number(slashed))
     yield from dict.fromkeys(written)
 
 

@@ -111,7 +111,7 @@ def test_a_list_that_was_cut_off_is_no_caption(folder: Path) -> None:
         ("array(['bir ev', ", "a list that is cut off, in column captions"),
         ("{'raw': 'bir", "a record that is cut off, in column captions"),
         ("[‘bir’, ‘iki’]", "a list that does not read, in column captions"),
-        ("[array(['bir'], dtype=object)]", "a list that does not read, in column captions"),
+        ("[array(['bir'], dtype=object)]", ("bir",)),
         ("[('bir', 'ev'), ('iki',)]", ("bir", "ev", "iki")),
         ("{}", "no caption, but a record"),
         ("[“bir”, “iki", "a list that is cut off, in column captions"),
@@ -200,3 +200,47 @@ def test_base64_that_does_not_read_is_an_image_that_does_not_open(folder: Path) 
     (row,) = read_captions(SourceConfig(captions=str(folder / "metadata.jsonl"), run="unused")).rows
     with pytest.raises(ImageError, match="base64 that does not read"):
         row.open()
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        *((name, "no caption") for name in ("NULL", "null", "\\N", "#N/A", "#NAME?", "N/A", "NA", "#YOK", "#AD?")),
+        ('="kar"', ("kar",)),
+        ('="beş "" ev"', ('beş " ev',)),
+        ('{kuş,"bir ev"}', ("kuş", "bir ev")),
+        ('{"bir \\"ev\\"",NULL,kuş}', ('bir "ev"', "kuş")),
+        ("{bir ev,iki ev}", "a list that does not read, in column captions"),
+        ("[list(['bir ev', 'ev'])]", ("bir ev", "ev")),
+        ("[list(['bir ev']) list(['ev'])]", ("bir ev", "ev")),
+        ("list(['bir', 'iki'])", ("bir", "iki")),
+        ("deque(['bir ev', 'ev'], maxlen=3)", ("bir ev", "ev")),
+        ("Index(['bir'], dtype='object')", ("bir",)),
+        ("np.array(['a, dtype=x', \"b'de\"], dtype=object)", ("a, dtype=x", "b'de")),
+        ("deque(['bir ev', 'e", "a list that is cut off, in column captions"),
+        ("list(['bir', 5])", "a list that does not read, in column captions"),
+        ("b'bir ev'", ("bir ev",)),
+        ("b'k\\xc4\\xb1rm\\xc4\\xb1z\\xc4\\xb1'", ("kırmızı",)),
+        ("[b'bir ev', b'ev']", ("bir ev", "ev")),
+        ("0    bir ev\nName: c, dtype: object", "a column that pandas printed, in column captions"),
+        ("[«bir ev», «ev»]", ("bir ev", "ev")),
+        ("liste(['bir'])", ("liste(['bir'])",)),
+        ("Nazlı", ("Nazlı",)),
+        ("yok", ("yok",)),
+    ],
+)
+def test_missing_values_and_lists_as_other_programs_write_them(
+    folder: Path, cell: str, found: tuple[str, ...] | str
+) -> None:
+    table_of(folder / "metadata.csv", ["file_name", "captions"], [["0.png", cell], ["1.png", "kuş"]])
+    captions = read_captions(SourceConfig(captions=str(folder), run="unused", max_skipped_fraction=1.0))
+    read_rows = {row.image_id: row.captions for row in captions.rows}
+    assert read_rows.get("0.png", captions.skipped[0].reason if captions.skipped else "") == found
+
+
+def test_missing_values_inside_lists_keep_the_places_of_translations(folder: Path) -> None:
+    row = {"file_name": "0.png", "captions": ["ev", "NULL", "kuş"], "captions_en": ["house", "none", "bird"]}
+    write_rows(folder, [row])
+    (read_row,) = read_captions(SourceConfig(captions=str(folder), run="unused")).rows
+    assert read_row.captions == ("ev", "kuş")
+    assert read_row.translated() == {"ev": "house", "kuş": "bird"}
