@@ -113,9 +113,9 @@ class SplitMeanings:
     def compare(self, names: Sequence[str], what: str) -> None:
         """Gives a meaning to names of a layout that have one only beside each other.
 
-        Names that differ in nothing but which split they name are of those (cc-train, cc-val), and where every name is a
-        split's, or begins or ends with the word of one, all of them are (x_train, test_seen). Folders named by nothing
-        but words that mean something else in Turkish, beside others, are of no split.
+        Names that differ in nothing but which split they name are of those (cc-train, cc-val), and where every name is
+        a split's, or begins or ends with the word of one, all of them are (x_train, test_seen). Folders named by
+        nothing but words that mean something else in Turkish, beside others, are of no split.
 
         Args:
             names: those of the folders, files, lists or sources.
@@ -248,7 +248,7 @@ class PathSplits:
         self._meanings._count(*((self._named, name) if name else (self._unnamed, path.rpartition("/")[0])))
 
     def _may_be_classes(self) -> bool:
-        """Returns whether the names, beside others, are as likely those of classes: of other words, and not of train."""
+        """Returns whether the names, beside others, are as likely those of classes, none of train."""
         unsure = [name for name in self._named if not self._meanings.known(name) or _folded(name) in OTHER_WORDS]
         of_train = any(any(split_of(word) == "train" for word in _ends(name)) for name in unsure)
         return len(unsure) == len(self._named) and not (of_train and len(unsure) > 1)

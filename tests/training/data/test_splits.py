@@ -421,9 +421,9 @@ def test_folders_as_sources_are_read_by_their_own_names(tmp_path: Path, caplog: 
     assert "set_test: all of it is read as test, by its name; a column split or its split_names change" in caplog.text
     changed = (sources[0], Source(captions=str(tmp_path / "set_test"), split_names=("set_test=validation",)))
     assert [row.split for row in read_captions(SourceConfig(sources=changed, run="unused")).rows][1] == "validation"
+    left_out = (sources[0], Source(captions=str(tmp_path / "set_test"), split_names=("set_test=none",)))
     with pytest.raises(SourceError, match=r"set_test, left out by split_names; take it out"):
-        left_out = Source(captions=str(tmp_path / "set_test"), split_names=("set_test=none",))
-        read_captions(SourceConfig(sources=(sources[0], left_out), run="unused"))
+        read_captions(SourceConfig(sources=left_out, run="unused"))
 
 
 def test_tables_that_are_passed_over_are_named_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

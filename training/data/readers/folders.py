@@ -27,7 +27,7 @@ METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.pa
 MAX_LISTED = 5
 UNREAD_TABLES = re.compile(
     r"\.(xlsx?|xlsm|xlsb|ods|numbers|feather|arrow|orc|avro|sqlite3?|db|pkl|pickle|ya?ml|zip|rar|7z"
-    r"|(csv|tsv|txt|jsonl?|ndjson|parquet)\.\w+)$",
+    r"|(csv|tsv|txt|jsonl?|ndjson|parquet)\.(gz|bz2|xz|zst|lz4|br))$",
     re.IGNORECASE,
 )
 NO_TABLE = re.compile(r"^(dataset_infos?|state|package|config)\.json$|_stats\.json$")  # what libraries write

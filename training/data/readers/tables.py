@@ -15,7 +15,9 @@ from typing import Any
 
 from training.data.cells import decoded_image, is_base64_image, once_named
 from training.data.lazy_images import LazyImage
+from training.data.readers.file_kinds import check_is_text, not_utf8_error, nul_error, piped
 from training.data.readers.json_files import MAX_VALUE_CHARACTERS, json_rows
+from training.data.readers.webdataset import IMAGES
 from training.data.samples import Record
 from training.data.splits import SplitMeanings
 from training.run.source import SourceError
@@ -26,6 +28,12 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parque
 LINES_OF_JSON = (".jsonl", ".ndjson")
 SEPARATORS = (",", ";", "\t", "|")
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')  # Excel's own first line
+USUAL_NAMES = frozenset("file_name image image_path path caption captions text".split())
+MAX_HEADER_WORDS = 30
+IMAGE_FILE = re.compile(rf"\.({'|'.join(sorted(IMAGES))})(#\d+)?$", re.IGNORECASE)
+COMMENT = re.compile(r"#(?![^\W_])")  # "# a comment", but not "#image,caption"
+NEW_LINE = "\\n"  # for printf
+MIN_COLUMNS = 2
 LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
 
 
@@ -56,6 +64,7 @@ def table_records(
         ):
             yield Record(values, root, confined, number)
         return
+    check_is_text(path)
     if suffix == ".json" or (suffix in LINES_OF_JSON and _starts_with_list(path)):
         for number, (split, values) in enumerate(_json_rows(path, meanings), start=1):
             yield Record(values, root, confined, number, split=split)
@@ -128,9 +137,9 @@ class _Lines:
                     try:
                         text = line.decode("utf-8-sig" if self.number == 1 else "utf-8")
                     except UnicodeDecodeError as error:
-                        raise _not_utf8(self.path, error) from error
+                        raise not_utf8_error(self.path, error) from error
                     if "\0" in text:
-                        raise _nul(self.path, self.number)
+                        raise nul_error(self.path, self.number)
                     self.offset += len(line)
                     yield text
 
@@ -140,34 +149,151 @@ def _csv_rows(path: Path) -> Iterator[tuple[CellImage, dict[str, Any]]]:
     csv.field_size_limit(MAX_VALUE_CHARACTERS)
     lines = _Lines(path)
     texts = iter(lines)
-    first = next(texts, "")
-    excel = EXCEL_SEPARATOR.fullmatch(first)
-    first = next(texts, "") if excel else first
-    separator = excel.group(1) if excel else _separator(path, first)
+    first, excel = _header_line(path, lines, texts)
+    separator = excel or _separator(path, first)
     padded = re.search(re.escape(separator) + " +", first) is not None  # "a.png, kar": spaces belong to the separator
-    number = lines.number
+    at = number = lines.number
     try:
         header = [name.strip() for name in next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])]
         if first.count('"') % 2:
             raise csv.Error("a quote in the names of columns that is not closed")
-        reader = csv.reader(texts, delimiter=separator, strict=True, skipinitialspace=padded)
+        _refuse_data(path, at, header, separator)
+        own: list[str] = []  # the lines of one row
+        reader = csv.reader(_kept(texts, own), delimiter=separator, strict=True, skipinitialspace=padded)
         named = [place for place, name in enumerate(header) if name]
         joined = separator.join(header)
-        start = lines.offset
+        start, spanning = lines.offset, 0
         for row in reader:
+            if len(own) > 1:
+                spanning += 1
+                _refuse_swallowed(path, number + 1, own, row, separator, len(header))
             number = lines.number
+            own.clear()
             if row:
                 if len(row) > len(header):
-                    raise SourceError(
-                        f"expected {len(header)} columns, got {len(row)} in {path}, line {number}; put captions that "
-                        f"hold {separator!r} in double quotes"
-                    )
+                    raise _too_many(path, number, row, header, at, separator)
                 cells = [cell.strip() if padded else cell for cell in row] + [None] * (len(header) - len(row))
                 place = CellImage(str(path), start, lines.offset - start, separator, joined)
                 yield place, once_named([(header[index], cells[index]) for index in named])
             start = lines.offset
+        if spanning:
+            log.info("%s: %d rows have a cell that spans lines", path, spanning)
     except csv.Error as error:
-        raise SourceError(f"expected a table, got {error} in {path}, line {lines.number}; fix that line") from error
+        last, begun = lines.number, number + 1
+        quote = f": the quote in line {begun} is not closed before" if begun < last else ""
+        where = f"lines {begun} to {last}{quote}" if quote else f"line {last}"
+        advice = "fix that line" if not quote else "take that quote out, or double quotes inside quotes"
+        raise SourceError(f"expected a table, got {error} in {path}, {where}; {advice}") from error
+
+
+def _kept(texts: Iterator[str], own: list[str]) -> Iterator[str]:
+    """Yields lines, and keeps them in a list that the caller empties after each row."""
+    for text in texts:
+        own.append(text)
+        yield text
+
+
+def _header_line(path: Path, lines: _Lines, texts: Iterator[str]) -> tuple[str, str]:
+    """Reads the line of the names of columns, after Excel's own first line, empty lines and comments.
+
+    Returns:
+        The line, and the separator that Excel's own line names; empty without.
+    """
+    excel, passed = "", 0
+    for text in texts:
+        found = EXCEL_SEPARATOR.fullmatch(text) if not excel else None
+        if found:
+            excel = found.group(1)
+        elif not text.strip() or (COMMENT.match(text) and not _has_usual_names(text)):
+            passed += 1
+        else:
+            if passed:
+                log.info("%s: the names of columns are read from line %d", path, lines.number)
+            return text, excel
+    return "", excel
+
+
+def _has_usual_names(line: str) -> bool:
+    """Returns whether a line names a column as usual, which may begin with # as the first of its names."""
+    words = {word.lower() for word in re.findall(r"\w+", line)}
+    return not words.isdisjoint(USUAL_NAMES) and len(words) < MAX_HEADER_WORDS
+
+
+def _refuse_data(path: Path, number: int, header: Sequence[str], separator: str) -> None:
+    """Refuses a first line that is no header, but data: a cell of it is the name of an image file.
+
+    Raises:
+        SourceError: it is; the message gives the header to add.
+    """
+    images = [place for place, name in enumerate(header) if IMAGE_FILE.search(name)]
+    if not images or not USUAL_NAMES.isdisjoint(name.lower() for name in header):
+        return
+    texts = [place for place in range(len(header)) if place not in images]
+    names = [f"column{place + 1}" for place in range(len(header))]
+    names[images[0]] = "image"
+    if texts:
+        longest = max(texts, key=lambda place: len(header[place]))
+        names[longest] = "caption"
+    line = separator.replace("\t", "\\t").join(names)
+    added = f"(printf {shlex.quote(line + NEW_LINE)}; cat)"
+    raise SourceError(
+        f"expected the names of columns in line {number} of {path}, got {header[images[0]][:60]!r}, which looks like "
+        f"data; add a line with names in front, such as {line}: {piped(path, added)}"
+    )
+
+
+def _too_many(
+    path: Path, number: int, row: Sequence[str], header: Sequence[str], at: int, separator: str
+) -> SourceError:
+    """Returns the error of a row of more cells than there are columns."""
+    if len(header) < MIN_COLUMNS:
+        return SourceError(
+            f"expected the names of {len(row)} columns in line {at} of {path}, got {separator.join(header)[:60]!r}; "
+            "take out what stands before the names of columns"
+        )
+    return SourceError(
+        f"expected {len(header)} columns, got {len(row)} in {path}, line {number}; put captions that hold "
+        f"{separator!r} in double quotes"
+    )
+
+
+def _refuse_swallowed(
+    path: Path, begun: int, own: Sequence[str], row: Sequence[str], separator: str, columns: int
+) -> None:
+    """Refuses a row of several lines, one of which looks like a row by itself: a quote has swallowed it.
+
+    A line looks like one if it has as many cells as there are columns, and, but for columns separated by tabs, a cell
+    like the row's own one in the same column: 1.png beside 0.png, but not "güzel" beside "ev".
+
+    Raises:
+        SourceError: there is such a line.
+    """
+    spanning = next((place for place, cell in enumerate(row) if "\n" in cell or "\r" in cell), 0)
+    first = 0 if spanning < len(row) - 1 else 1  # legitimately full: the first line where the last cell spans lines,
+    last = len(own) - (spanning == 0)  # and the last one where the first cell does
+    for place, line in list(enumerate(own))[first:last]:
+        cells = [cell.strip().strip('"') for cell in line.rstrip("\r\n").split(separator)]
+        if len(cells) != columns or columns < MIN_COLUMNS:
+            continue
+        from_cell = spanning + 1 if place == 0 else 0  # what precedes the quote is the row's own
+        pairs = [pair for number, pair in enumerate(zip(cells, row)) if number >= from_cell and number != spanning]
+        if separator == "\t" or any(_shape(cell) == _shape(other) != "" for cell, other in pairs):
+            swallowed = max(place, 1)
+            raise SourceError(
+                f"expected one row in lines {begun} to {begun + len(own) - 1} of {path}, got a quote in line {begun} "
+                f"that swallows line {begun + swallowed}, {own[swallowed].strip()[:60]!r}; take that quote out, or double "
+                "quotes inside quotes"
+            )
+
+
+def _shape(cell: str) -> str:
+    """Returns what kind of name a cell holds, with its letters and digits made equal; empty for plain words.
+
+    >>> _shape("img_12.png"), _shape("img_7.png"), _shape("000123"), _shape("güzel bir ev")
+    ('a_0.a', 'a_0.a', '0', '')
+    """
+    shape = re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell.strip()))
+    return "" if " " in shape or re.fullmatch(r"a*", shape) else shape
 
 
 def _separator(path: Path, header: str) -> str:
@@ -204,7 +330,7 @@ def _json_rows(path: Path, meanings: SplitMeanings | None) -> Iterator[tuple[str
     try:
         yield from json_rows(path, meanings)
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
+        raise not_utf8_error(path, error) from error
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[CellImage, dict[str, Any]]]:
@@ -225,38 +351,5 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[CellImage, dict[str, Any]]]:
 
 def _no_json_line(path: Path, number: int, line: str) -> SourceError:
     """Returns the error of a line that is no JSON object."""
-    advice = f"if it is one record over several lines: {_piped(path, 'jq -c .')}" if line.strip() == "{" else "fix it"
+    advice = f"if it is one record over several lines: {piped(path, 'jq -c .')}" if line.strip() == "{" else "fix it"
     return SourceError(f"expected one JSON object a line, got {line.strip()[:60]!r} in {path}, line {number}; {advice}")
-
-
-def _utf16(path: Path) -> SourceError | None:
-    """Returns the error of a file that begins with the byte order mark of UTF-16; None of any other."""
-    with path.open("rb") as file:
-        if file.read(2) not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return None
-    return SourceError(f"expected UTF-8, got UTF-16 in {path}; convert it: {_converted(path, 'UTF-16')}")
-
-
-def _nul(path: Path, number: int) -> SourceError:
-    return _utf16(path) or SourceError(
-        f"expected text, got a NUL character in {path}, line {number}; if it was saved as UTF-16 without a "
-        f"byte order mark, convert it: {_converted(path, 'UTF-16LE')}; if not, it is damaged"
-    )
-
-
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> SourceError:
-    byte = error.object[error.start : error.start + 1].hex()
-    return _utf16(path) or SourceError(
-        f"expected UTF-8, got the byte 0x{byte} in {path}; if it was saved in the Turkish Windows code page, convert "
-        f"it: {_converted(path, 'WINDOWS-1254')}"
-    )
-
-
-def _converted(path: Path, encoding: str) -> str:
-    return _piped(path, f"iconv -f {encoding} -t UTF-8")
-
-
-def _piped(path: Path, command: str) -> str:
-    """Returns the shell command that puts what another makes of a file in the file's place."""
-    file, fresh = shlex.quote(str(path)), shlex.quote(f"{path}.new")
-    return f"{command} {file} > {fresh} && mv {fresh} {file}"
