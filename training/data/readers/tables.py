@@ -281,8 +281,8 @@ def _refuse_swallowed(
             swallowed = max(place, 1)
             raise SourceError(
                 f"expected one row in lines {begun} to {begun + len(own) - 1} of {path}, got a quote in line {begun} "
-                f"that swallows line {begun + swallowed}, {own[swallowed].strip()[:60]!r}; take that quote out, or double "
-                "quotes inside quotes"
+                f"that swallows line {begun + swallowed}, {own[swallowed].strip()[:60]!r}; take that quote out, or "
+                "double quotes inside quotes"
             )
 
 
