@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -51,11 +52,46 @@ NO_VALUES = frozenset(
 IMAGE_STARTS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0AK", "AAAAIGZ0eXBhdmlm")  # JPEG, PNG, GIF, WebP …
 DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,")
 MIN_BASE64 = 44  # characters: no image is smaller, and few paths are longer
+# What is wrong with texts that were decoded or exported wrongly → what shows it, which has one of MARKS.
+MARKS = re.compile("[\ufffdÂÃÄÅâðýþÐÝÞ&<?]")
+DAMAGE = {
+    "replacement characters (U+FFFD)": re.compile("\ufffd"),
+    "UTF-8 that was read as another encoding": re.compile(
+        '[ÂÃÄÅ](?:[\u0080-\u00bf]|[€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ](?!\\w*[“”’"]))|â€[\u0080-\u00bf\u2010-\u2122œžŸ]?'
+    ),
+    "Turkish letters of Windows that were read as Latin-1": re.compile("[ðýþÐÝÞ]"),
+    "HTML": re.compile(
+        r"&(?:[a-zA-Z]{2,8}|#\d{2,6}|#x[0-9a-fA-F]{2,6});|</?(?:br|p|b|i|u|em|strong|div|span|a|li|ul|s)\b[^<>]*>"
+    ),
+    "question marks inside words": re.compile(r"[^\W\d_]\?[^\W\d_]"),
+}
+MAX_EXAMPLE = 60  # characters of a text in a line
 MAX_LIST_CHARACTERS = 1_000_000
 
 
 class DoubledCell(list[Any]):
     """The values of a column that is named more than once in its table."""
+
+
+class DamagedTexts:
+    """Counts texts that were encoded twice, lost letters or hold HTML, which are trained on as they are."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, text: str) -> None:
+        """Looks at a text."""
+        if MARKS.search(text):
+            for kind, pattern in DAMAGE.items():
+                if pattern.search(text):
+                    self._counts[kind] += 1
+                    self._examples.setdefault(kind, text[:MAX_EXAMPLE])
+
+    def lines(self) -> Iterator[str]:
+        """Yields a line for each kind of damage that was found."""
+        for kind, count in self._counts.items():
+            yield f"{count} {'captions have' if count > 1 else 'caption has'} {kind}, such as {self._examples[kind]!r}"
 
 
 def clean_text(text: str) -> str:

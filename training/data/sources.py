@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from training.data.cells import DamagedTexts
 from training.data.columns import Columns
 from training.data.identity import Identity, one_per_image
 from training.data.readers.folders import count_images, folder_records
@@ -129,6 +130,7 @@ class _Reading:
         last: Row | None = None
         before = self.total
         unnamed = UnnamedImages(source) if self.check_files else None
+        damaged = DamagedTexts()
         for record in _records(source, meanings, config.folder):
             self.total += 1
             columns = columns or Columns.of(record, source)
@@ -149,6 +151,8 @@ class _Reading:
                 self.skipped.add(outcome)
                 reasons[outcome.reason] += 1
                 continue
+            for text in outcome.captions:
+                damaged.add(text)
             if path:
                 paths.add(path)
             if last is not None and _is_of_one_image(last, outcome):
@@ -158,6 +162,8 @@ class _Reading:
                     writer.add(last)
                 last = outcome
         meanings.check()
+        for line in damaged.lines():
+            log.warning("%s: %s; they are trained on as they are: mend the source", source.captions, line)
         if unnamed:
             unnamed.log()
         if columns is None or last is None:

@@ -244,3 +244,39 @@ def test_missing_values_inside_lists_keep_the_places_of_translations(folder: Pat
     (read_row,) = read_captions(SourceConfig(captions=str(folder), run="unused")).rows
     assert read_row.captions == ("ev", "kuş")
     assert read_row.translated() == {"ev": "house", "kuş": "bird"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("çiçek açıyor".encode().decode("cp1252"), "UTF-8 that was read as another encoding"),
+        ("çiçek açıyor".encode().decode("cp1254"), "UTF-8 that was read as another encoding"),
+        ("İki ağaç".encode().decode("latin-1"), "UTF-8 that was read as another encoding"),
+        ("ev’in önü".encode().decode("cp1254"), "UTF-8 that was read as another encoding"),
+        ("\ufffdi\ufffdek", "replacement characters (U+FFFD)"),
+        (
+            "kırmızı ağaç, şeker".encode("cp1254").decode("latin-1"),
+            "Turkish letters of Windows that were read as Latin-1",
+        ),
+        ("&ccedil;i&ccedil;ek", "HTML"),
+        ("ev &#305;", "HTML"),
+        ("bir<br/>ev", "HTML"),
+        ("<a href='x'>ev</a>", "HTML"),
+        ("k?rm?z? ev", "question marks inside words"),
+        ("çiçek açıyor", ""),
+        ("Kâğıt, hikâye, ÂŞIK, Ârif & Şükrü'nün evi; 3 < 5", ""),
+        ("“Ev” mi? Evet. AÇÂ “ÂLEM”", ""),
+        ("Ev & kuş; R&B", ""),
+        ("Ångström, Älg, Ärzte, Ãta", ""),
+    ],
+)
+def test_texts_that_were_encoded_twice_or_destroyed_are_counted(
+    folder: Path, text: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_rows(folder, [{"file_name": "0.png", "caption": text}, {"file_name": "1.png", "caption": text + " x"}])
+    assert len(read(folder)) == 2
+    found = [record.getMessage() for record in caplog.records if "captions have" in record.getMessage()]
+    assert bool(found) == bool(kind)
+    if kind:
+        assert f"2 captions have {kind}, such as " in found[0]
+        assert "trained on as they are: mend the source" in found[0]
