@@ -278,13 +278,15 @@ def is_base64_image(cell: Any) -> bool:
     """Returns whether a cell is an image as base64, or as a data: URI."""
     if not isinstance(cell, str) or len(cell) < MIN_BASE64:
         return False
-    start = cell[:200].lstrip()
+    start = cell[:200].lstrip().removeprefix("b'").removeprefix('b"')
     return start.startswith(IMAGE_STARTS) or DATA_URI.match(start) is not None
 
 
 def decoded_image(cell: str) -> bytes:
     """Returns the bytes of an image that is written as base64; empty if that does not read."""
     text = "".join(cell.split())
+    text = text[2:-1] if text[:2] in ("b'", 'b"') else text  # bytes, as Python prints them
+    text = text.replace("-", "+").replace("_", "/") if not text.startswith("data:") else text  # as in addresses
     text = text.partition(",")[2] if text.startswith("data:") else text
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

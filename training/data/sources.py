@@ -308,7 +308,7 @@ def _no_train_advice(sizes: Mapping[str, int]) -> str:
 
 def _advice(reasons: Counter[str]) -> str:
     """Returns what to do about a source of which nothing is left."""
-    if any(reason.startswith("no file") for reason in reasons):
+    if any(reason.startswith(("no file", "no image named")) for reason in reasons):
         return "check its column of images; paths start from the table's folder, or from --image_folder"
     return "check its caption columns"
 

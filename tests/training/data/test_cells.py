@@ -280,3 +280,29 @@ def test_texts_that_were_encoded_twice_or_destroyed_are_counted(
     if kind:
         assert f"2 captions have {kind}, such as " in found[0]
         assert "trained on as they are: mend the source" in found[0]
+
+
+def test_base64_as_python_prints_bytes_or_as_addresses_have_it(folder: Path) -> None:
+    content = (folder / "0.png").read_bytes()
+    for cell in (str(base64.b64encode(content)), base64.urlsafe_b64encode(content).decode()):
+        write_rows(folder, [{"image": cell, "caption": "ev"}])
+        (row,) = read_captions(SourceConfig(captions=str(folder), run="unused")).rows
+        assert row.open().size == (40, 40)
+
+
+def test_an_image_in_a_list_of_one_is_read_and_of_several_is_said(folder: Path) -> None:
+    write_rows(folder, [{"image": ["0.png"], "caption": "ev"}])
+    assert read(folder) == [("ev",)]
+    write_rows(folder, [{"image": ["0.png", "1.png"], "caption": "ev"}])
+    with pytest.raises(
+        SourceError, match=r"1 × no image named, but another type of cell\); check its column of images"
+    ):
+        read(folder)
+
+
+def test_a_long_cell_in_place_of_a_path_is_no_id(folder: Path) -> None:
+    write_rows(folder, [{"image": "89504e47" * 1000, "caption": "ev"}, {"image": "0.png", "caption": "kuş"}])
+    config = SourceConfig(captions=str(folder), run="unused", max_skipped_fraction=1.0)
+    (sample,) = read_captions(config).skipped
+    assert len(sample.image_id) < 100
+    assert sample.image_id == read_captions(config, check_files=False).rows[0].image_id

@@ -337,6 +337,9 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
         )
     others = f"{not_read_text(found.not_read)}, " if found.not_read else ""
     convert = f"{conversion_advice(found.not_read)}, " if found.not_read else ""
+    apart = (
+        "" if not (found.images and found.texts + found.other_texts) else "; captions of one image each go beside it"
+    )
     if tables := found.every_table or found.other_texts:
         listed = ", ".join(tables[:MAX_LISTED])
         advice = f"name one of them: --captions {shlex.quote(str(folder / tables[0]))}"
@@ -356,7 +359,7 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
         advice = "write the metadata"
     return SourceError(
         f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), or .tar or "
-        f".parquet files, got {others}{listed}; {convert}{advice}"
+        f".parquet files, got {others}{listed}; {convert}{advice}{apart}"
     )
 
 
