@@ -33,6 +33,7 @@ UNREAD_TABLES = re.compile(
 NO_TABLE = re.compile(r"^(dataset_infos?|state|package|config)\.json$|_stats\.json$")  # what libraries write
 NO_CAPTIONS = frozenset("instances person keypoints panoptic stuff info".split())  # in the names of COCO's other files
 TABLES = "tables"
+MAX_OPENED = 1000  # .txt files that are looked into; of the others their names count alone
 TABLE_START = 4096  # bytes of a .txt that show whether it is a table
 
 
@@ -48,7 +49,7 @@ class Contents:
         compressed: compressed tar files.
         images: the number of image files.
         texts: .txt files that are no image's, and named after a split or like a table inside.
-        other_texts: the first of the other .txt files that are no image's.
+        other_texts: the other .txt files that are no image's.
         json: .json files that are no image's.
         unread: tables of kinds that are not read, such as Excel's or compressed ones.
         pairs: whether some folder has an image and a text of one name.
@@ -110,10 +111,9 @@ class Contents:
             elif last in TEXTS:
                 stems[False].add(stem)
                 if images.isdisjoint((stem, name.rpartition(".")[0])):
-                    if _is_text_table(folder / path):
-                        self.texts.append(path)
-                    elif len(self.other_texts) < MAX_LISTED:
-                        self.other_texts.append(path)
+                    is_known = len(self.texts) + len(self.other_texts) > MAX_OPENED
+                    is_table_too = bool(split_words(stem)) if is_known else _is_text_table(folder / path)
+                    (self.texts if is_table_too else self.other_texts).append(path)
             elif last == FIELDS:
                 if images.isdisjoint((stem, name.rpartition(".")[0])) and not NO_TABLE.search(name):
                     self.json.append(path)
