@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -246,10 +247,17 @@ def _own_splits(config: SourceConfig) -> dict[str, str]:
     Raises:
         SourceError: the configuration says that a source's own name means that it is left out.
     """
-    stems = {source.captions: _stem(source) for source in config.all_sources}
-    result = dict(zip(stems, splits_of_sources(list(stems.values()))))
+    folders = {source.captions: Path(source.captions).absolute().parent for source in config.all_sources}
+    common = Path(os.path.commonpath(list(folders.values())))
+    paths = {}
     for source in config.all_sources:
-        meanings, stem = SplitMeanings(source), stems[source.captions]
+        folder = folders[source.captions]
+        local = folder.relative_to(common).as_posix() if folder.is_dir() else ""
+        paths[source.captions] = f"{local}/{_stem(source)}" if local not in ("", ".") else _stem(source)
+    by_path = splits_of_sources(list(paths.values()))
+    result = {captions: by_path[path] for captions, path in paths.items()}
+    for source in config.all_sources:
+        meanings, stem = SplitMeanings(source), _stem(source)
         if meanings.is_given(stem):
             result[source.captions] = meanings.known(stem)
         if result[source.captions] == LEFT_OUT:

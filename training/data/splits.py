@@ -316,17 +316,23 @@ def splits_of_files(paths: Sequence[str], meanings: SplitMeanings) -> list[str]:
     Raises:
         SourceError: some files have no split while others are named for training.
     """
-    known = meanings.known
+    names = _names_of_files(paths, meanings)
+    meanings.check_layout(names.values(), FILES)
+    return [names[path] if meanings.known(names[path]) else "" for path in paths]
+
+
+def _names_of_files(paths: Sequence[str], meanings: SplitMeanings) -> dict[str, str]:
+    """Returns path → the part of it that may name a split: its own name, or that of a folder; empty without either."""
     groups = {path: group_of(path.rpartition("/")[2]) for path in paths}
     swapped = _swapped(set(groups.values()))
     names = {}
     for path, group in groups.items():
         folders = path.split("/")[-2::-1]
-        split = group if known(group) else next(filter(known, folders), "") or _ends(group)[0] or swapped.get(group, "")
+        own = group if meanings.known(group) else ""
+        split = own or next(filter(meanings.known, folders), "") or _ends(group)[0] or swapped.get(group, "")
         at_an_end = (name for name in (group, *folders) if any(_ends(name)))
         names[path] = split or next(at_an_end, group or (folders or [""])[0])
-    meanings.check_layout(names.values(), FILES)
-    return [names[path] if known(names[path]) else "" for path in paths]
+    return names
 
 
 def splits_of_folders(paths: Iterable[str], meanings: SplitMeanings) -> dict[str, str]:
@@ -351,19 +357,21 @@ def splits_of_folders(paths: Iterable[str], meanings: SplitMeanings) -> dict[str
     return {path: name if meanings.known(name) else "" for path, name in names.items()}
 
 
-def splits_of_sources(names: Sequence[str]) -> list[str]:
-    """Returns for each of several sources the split that its own name means, as those of files; empty for none.
+def splits_of_sources(paths: Sequence[str]) -> dict[str, str]:
+    """Returns for each of several sources the split that its own name or a folder's means; empty for none.
 
-    >>> splits_of_sources(["cc12m-train", "cc12m-val"]), splits_of_sources(["captions_train2017", "test-sürüşü", "kuş"])
-    (['train', 'validation'], ['train', '', ''])
+    >>> list(splits_of_sources(["cc12m-train", "cc12m-val"]).values()), splits_of_sources(["test/captions"])
+    (['train', 'validation'], {'test/captions': 'test'})
+    >>> splits_of_sources(["captions_train2017", "test-sürüşü", "kuş"])
+    {'captions_train2017': 'train', 'test-sürüşü': '', 'kuş': ''}
 
     Args:
-        names: without suffixes.
+        paths: without suffixes, from the folder that they have in common.
     """
     meanings = SplitMeanings(Source(captions="sources"))
-    groups = [group_of(name) or name for name in names]
-    meanings.compare(list(dict.fromkeys(groups)), FILES)
-    return [meanings.known(group) or split_of(_ends(group)[0]) for group in groups]
+    names = {path: name or path for path, name in _names_of_files(paths, meanings).items()}
+    meanings.compare(list(dict.fromkeys(names.values())), FILES)
+    return {path: meanings.known(name) for path, name in names.items()}
 
 
 def group_of(stem: str) -> str:

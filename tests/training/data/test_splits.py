@@ -426,6 +426,33 @@ def test_folders_as_sources_are_read_by_their_own_names(tmp_path: Path, caplog: 
         read_captions(SourceConfig(sources=left_out, run="unused"))
 
 
+def test_sources_in_folders_of_splits_are_of_those(tmp_path: Path) -> None:
+    for part in ("train", "x_val"):
+        tables(tmp_path / "b" / part, ["captions.csv"])
+    for names, expected in ((("train", "x_val"), ["train", "validation"]), (("x_val",), ["train"])):
+        sources = tuple(Source(captions=str(tmp_path / "b" / name / "captions.csv")) for name in names)
+        common = {"run": "unused", "test_fraction": 0, "validation_fraction": 0}
+        assert [row.split for row in read_captions(SourceConfig(sources=sources, **common)).rows] == expected
+    for number, name in enumerate(("x_train", "x_test")):
+        (tmp_path / name).mkdir()
+        shards(tmp_path / name, [f"0000{number}"])
+    sources = tuple(
+        Source(captions=str(tmp_path / f"x_{name}/0000{n}.tar")) for n, name in enumerate(("train", "test"))
+    )
+    assert [row.split for row in read_captions(SourceConfig(sources=sources, run="unused")).rows] == ["train", "test"]
+
+
+def test_captions_apart_from_their_images_are_told_where_to_go(tmp_path: Path) -> None:
+    for number in range(2):
+        paint(tmp_path / "images" / "train" / f"{number}.png", number)
+        (tmp_path / "captions" / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "captions" / "train" / f"{number}.txt").write_text("ev", encoding="utf-8")
+    with pytest.raises(
+        SourceError, match=r"got captions/train/0.txt, .*; if each .txt is the caption of an image, put it"
+    ):
+        read(tmp_path)
+
+
 def test_tables_that_are_passed_over_are_named_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def left(folder: Path, *more: str) -> str:
         for name in more:

@@ -337,9 +337,6 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
         )
     others = f"{not_read_text(found.not_read)}, " if found.not_read else ""
     convert = f"{conversion_advice(found.not_read)}, " if found.not_read else ""
-    apart = (
-        "" if not (found.images and found.texts + found.other_texts) else "; captions of one image each go beside it"
-    )
     if tables := found.every_table or found.other_texts:
         listed = ", ".join(tables[:MAX_LISTED])
         advice = f"name one of them: --captions {shlex.quote(str(folder / tables[0]))}"
@@ -351,6 +348,8 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
             advice = (
                 f"name one of them with --captions, or in a recipe all that are to be read: sources: [{shown}{more}]"
             )
+        if found.images and not found.every_table:
+            advice = "if each .txt is the caption of an image, put it beside that image, under the same name"
     elif found.unread:
         listed = ", ".join(found.unread[:MAX_LISTED])
         advice = "save the table as .csv, .jsonl or .parquet"
@@ -359,7 +358,7 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
         advice = "write the metadata"
     return SourceError(
         f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), or .tar or "
-        f".parquet files, got {others}{listed}; {convert}{advice}{apart}"
+        f".parquet files, got {others}{listed}; {convert}{advice}"
     )
 
 
