@@ -29,7 +29,7 @@ WRAPPER = (
 )
 WRAPPED = re.compile(rf"({QUOTED})|\b{WRAPPER}|,\s*(?:dtype|maxlen|name|length)=(?:{QUOTED}|[^,()\[\]]*)", re.DOTALL)
 APART = re.compile(rf"({QUOTED})|([\])])\s+(?=[\[(])", re.DOTALL)  # lists that numpy prints without commas
-WRAPPED_START = re.compile(rf"[\[(]?\s*{WRAPPER}")
+WRAPPED_START = re.compile(rf"[\[(]?\s*{WRAPPER}|(?:WrappedArray|ArraySeq|ArrayBuffer)\(")  # the last: Spark's
 EXCEL_TEXT = re.compile(r'="((?:[^"]|"")*)"')  # ="kar", as Excel keeps a text from being read as something else
 BYTES = re.compile(rf"[bB]{QUOTED}", re.DOTALL)
 POSTGRES_ITEM = r'"(?:[^"\\]|\\.)*"|[^\s"{},\\:]+'
@@ -46,7 +46,8 @@ CLOSED = re.compile(r"[\])}]\s*$")
 NO_VALUES = frozenset(
     (
         "nan NaN NAN -nan -NaN <NA> None NULL null Null \\N #N/A N/A n/a NA #NA NaT undefined #NAME? #REF! #VALUE! "
-        "#DIV/0! #NULL! #NUM! #YOK #AD? #BAŞV! #DEĞER! #SAYI/0! #BOŞ! #SAYI!"
+        "#DIV/0! #NULL! #NUM! #YOK #AD? #BAŞV! #DEĞER! #SAYI/0! #BOŞ! #SAYI! #ADI? "
+        "set() frozenset()"
     ).split()
 )
 IMAGE_STARTS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0AK", "AAAAIGZ0eXBhdmlm")  # JPEG, PNG, GIF, WebP …

@@ -218,6 +218,8 @@ def test_base64_that_does_not_read_is_an_image_that_does_not_open(folder: Path) 
         ("Index(['bir'], dtype='object')", ("bir",)),
         ("np.array(['a, dtype=x', \"b'de\"], dtype=object)", ("a, dtype=x", "b'de")),
         ("deque(['bir ev', 'e", "a list that is cut off, in column captions"),
+        ("WrappedArray(bir ev, ev)", "a list that does not read, in column captions"),
+        ("set()", "no caption"),
         ("list(['bir', 5])", "a list that does not read, in column captions"),
         ("b'bir ev'", ("bir ev",)),
         ("b'k\\xc4\\xb1rm\\xc4\\xb1z\\xc4\\xb1'", ("kırmızı",)),

@@ -15,6 +15,7 @@ SIGNATURES = (
     (b"\xfd7zXZ\0", "xz", "uncompress it: {xz}"),
     (b"(\xb5/\xfd", "zstd", "uncompress it: {zstd}"),
     (b"PK\x03\x04", "a zip file (as .xlsx is)", "open it, and save the table as CSV in UTF-8"),
+    (b"PK\x05\x06", "an empty zip file", "give the table itself"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file (.xls)", "open it, and save the table as CSV in UTF-8"),
     (b"PAR1", "Parquet", "name it {parquet}"),
     (b"ARROW1", "Arrow", "write it as Parquet"),
@@ -22,6 +23,11 @@ SIGNATURES = (
     (b"%PDF-", "a PDF", "give the table itself"),
     (b"7z\xbc\xaf'\x1c", "a 7z file", "unpack it"),
     (b"\x89PNG\r\n\x1a\n", "a PNG image", "give the table itself"),
+    (b"\x93NUMPY", "a NumPy array", "give a table"),
+    (b"version https://git-lfs", "a Git LFS pointer", "fetch the file that it stands for: git lfs pull"),
+    (b"<!DOCTYPE", "an HTML page", "download the table itself"),
+    (b"<!doctype", "an HTML page", "download the table itself"),
+    (b"<html", "an HTML page", "download the table itself"),
     (b"\xff\xd8\xff", "a JPEG image", "give the table itself"),
 )
 NOT_IN_1254 = frozenset(b"\x81\x8d\x8e\x8f\x90\x9d\x9e")
@@ -34,7 +40,7 @@ def check_is_text(path: Path) -> None:
         SourceError: it is; the message says what, and what to do.
     """
     with path.open("rb") as file:
-        start = file.read(16)
+        start = file.read(32)
     for signature, kind, advice in SIGNATURES:
         if start.startswith(signature):
             commands = {tool: piped(path, f"{tool} -dc") for tool in ("gzip", "bzip2", "xz", "zstd")}

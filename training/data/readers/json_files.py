@@ -232,7 +232,13 @@ def _objects_of_rows(shape: Kinds, inner: dict[str, Kinds], meanings: SplitMeani
         SourceError: objects with the names of splits hold something else, or those of others stand beside train.
     """
     names = [name for name in inner if name.lower() not in NOT_ROWS and inner[name]]
-    if not names or any(kind is list for name, kind in shape.items() if name.lower() not in NOT_ROWS):
+    lists = [name for name, kind in shape.items() if kind is list and name.lower() not in NOT_ROWS]
+    if lists and any(map(meanings.known, names)):
+        raise SourceError(
+            f"expected all splits of {path} as lists of records, or all as objects, got the list {lists[0][:MAX_NAME]} "
+            f"and the object {next(filter(meanings.known, names))[:MAX_NAME]}; write a list of records for each"
+        )
+    if not names or lists:
         return []
     wrong = [name for name in names if not _are_rows(inner[name])]
     if not wrong:

@@ -185,3 +185,5 @@ def test_splits_that_hold_objects(folder: Path) -> None:
     assert len(rows(read(folder, {**by_file, "info": deep}))) == 3
     with pytest.raises(SourceError, match="expected objects of .*, got 'ek' beside train"):
         read(folder, {"train": {"0.png": ["a"]}, "ek": {"1.png": ["b"]}})
+    with pytest.raises(SourceError, match="got the list train and the object test; write a list of records for each"):
+        read(folder, {"train": [{"file_name": "0.png", "caption": "a"}], "test": {"1.png": ["b"]}})

@@ -229,6 +229,7 @@ QUOTES = {
     "b.csv": 'path,caption\n0.png,"Bir ev\n1.png,iki\n2.png,üç"\n1.png,son\n',
     "c.csv": 'caption,path\n"Bir ev,0.png\niki,1.png\nüç",2.png\n',
     "d.csv": 'path,caption,split\n0.png,"Bir ev,train\n1.png,iki,train\n2.png,üç",test\n',
+    "f.csv": 'url,path,caption\nhttp://a/0,0.png,"Bir ev\nhttp://a/1,1.png,iki, üç"\nhttp://a/2,2.png,son\n',
     "e.csv": 'id;path;caption\n7;0.png;"Bir ev\n8;1.png;iki ""\n9;2.png;üç"\n',
 }
 
@@ -261,7 +262,7 @@ def test_cells_that_span_lines_are_read_and_counted(
 
 def test_a_quote_that_is_never_closed_is_named_by_its_own_line(folder: Path) -> None:
     (folder / "t.csv").write_text('path,caption\n0.png,ev\n1.png,"kuş\n2.png,ağaç\n', encoding="utf-8")
-    with pytest.raises(SourceError, match=r"lines 3 to 4: the quote in line 3 is not closed before; take that quote"):
+    with pytest.raises(SourceError, match=r"lines 3 to 4, which a quote in line 3 makes one row; take that"):
         read(folder / "t.csv")
 
 
@@ -307,9 +308,18 @@ def test_lines_before_the_names_of_columns_are_passed_over_or_named(folder: Path
     for start in ("\n", "# veri\n", "# Karda, çizim\n\n", "sep=,\n\n"):
         (folder / "t.csv").write_text(start + rows, encoding="utf-8")
         assert read(folder / "t.csv") == [("ev",), ("kuş",)]
-    (folder / "t.csv").write_text("Veri kümesi\n" + rows, encoding="utf-8")
+    (folder / "t.csv").write_text("Veri kümesi\ndosya,açıklama\n0.png,ev\n", encoding="utf-8")
     with pytest.raises(SourceError, match=r"names of 2 columns in line 1 of .*, got 'Veri kümesi'; take out what"):
         read(folder / "t.csv")
+    (folder / "t.csv").write_text("Veri kümesi, 2020\n" + rows, encoding="utf-8")
+    with pytest.raises(SourceError, match=r"in line 1 of .*, got them in line 2; take out what stands before them"):
+        read(folder / "t.csv")
+    (folder / "t.csv").write_text('{"file_name": "0.png"}\n', encoding="utf-8")
+    with pytest.raises(SourceError, match=r"in line 1 of .*, got JSON; name the file .jsonl"):
+        read(folder / "t.csv")
+    (folder / "t.jsonl").write_text(rows, encoding="utf-8")
+    with pytest.raises(SourceError, match=r"line 1; if it is a table with names of columns, name it .csv or .tsv"):
+        read(folder / "t.jsonl")
     (folder / "t.csv").write_text("#image,caption\n0.png,ev\n", encoding="utf-8")
     with pytest.raises(SourceError, match="got #image, caption; name it with --image_column"):
         read(folder / "t.csv")
@@ -329,6 +339,8 @@ def test_lines_before_the_names_of_columns_are_passed_over_or_named(folder: Path
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "got an old Excel file .*; open it, and save"),
         (b"PAR1\x15\x04", "got Parquet by the first bytes of .*; name it .*metadata.parquet"),
         (b"SQLite format 3\0", "got an SQLite data base"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "got a Git LFS pointer .*: git lfs pull"),
+        (b"<!DOCTYPE html>\n<html>", "got an HTML page"),
     ],
 )
 def test_a_file_of_another_kind_is_named_by_its_first_bytes(folder: Path, content: bytes, kind: str) -> None:
