@@ -474,3 +474,16 @@ def test_tables_that_are_passed_over_are_named_and_counted(tmp_path: Path, caplo
     for name in ("README.txt", "0.txt", "0.json"):
         (plain / name).write_text("Merhaba, bu veri.\nSatır\n", encoding="utf-8")
     assert "tables are left out" not in left(plain)
+
+
+def test_a_source_whose_column_says_train_and_whose_name_says_test_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("cc-train.csv", "cc-test.csv"):
+        file = paint(tmp_path / f"{name}.png", len(name)).name
+        (tmp_path / name).write_text(f"path,caption,split\n{file},{name},train\n", encoding="utf-8")
+    sources = tuple(Source(captions=str(tmp_path / name)) for name in ("cc-train.csv", "cc-test.csv"))
+    common = {"run": "unused", "test_fraction": 0, "validation_fraction": 0}
+    assert {row.split for row in read_captions(SourceConfig(sources=sources, **common)).rows} == {"train"}
+    assert "cc-test.csv: all of it is read as train, as its column or layout says, though its name seems" in caplog.text
+    assert "cc-train.csv: all" not in caplog.text
