@@ -50,9 +50,14 @@ class Record:
     split: str = ""
     prefix: str = ""
 
+    def _cell(self, column: str) -> Any:
+        """Returns the value of a column of images; of a list of one, that one."""
+        value = self.values.get(column)
+        return value[0] if isinstance(value, list) and len(value) == 1 else value
+
     def name(self, column: str) -> str:
         """Returns the image's path as written, or the row's number in eight digits, after its split if there is one."""
-        value = self.values.get(column)
+        value = self._cell(column)
         if isinstance(value, dict):
             value = value.get("path")
         elif isinstance(value, LazyImage):
@@ -69,7 +74,7 @@ class Record:
         >>> Record({"a": "./x//0.png", "b": "/data/x/0.png"}, Path("/data"), True, 1).path("a")
         'x/0.png'
         """
-        value = self.values.get(column)
+        value = self._cell(column)
         value = value.get("path") if isinstance(value, dict) else value
         value = getattr(value, "name", "") if isinstance(value, LazyImage) else value
         if not isinstance(value, str) or not value.strip() or "://" in value:
@@ -97,7 +102,7 @@ class Record:
 
     def image(self, column: str) -> Path | LazyImage | str:
         """Returns the image's path or lazy image, or as text the reason why there is none."""
-        value = self.values.get(column)
+        value = self._cell(column)
         if isinstance(value, MissingImage):
             return value.reason
         if isinstance(value, LazyImage):
