@@ -113,9 +113,10 @@ class ModelRecord:
                 raise ValueError(f"{_shown(found)} as {name}, not an object")
 
     def to_json(self) -> str:
-        """Returns the content of the file as text."""
+        """Returns the content of the file as text, with null for what is not finite."""
         values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return json.dumps({"format": self.FORMAT, **values}, ensure_ascii=False) + "\n"
+        finite = json.loads(json.dumps({"format": self.FORMAT, **values}), parse_constant=lambda _: None)
+        return json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> ModelRecord:
