@@ -176,7 +176,7 @@ class Page:
         if len(labels) > MAX_LABEL_LETTERS:
             raise _refused(f"Etiketler için en çok {MAX_LABEL_LETTERS} harf yazın; {len(labels)} harf var.")
         try:
-            chosen = parse_labels(",".join(labels.splitlines()))
+            chosen = parse_labels(",".join(labels.replace(";", ",").splitlines()))
         except InputError as error:
             raise _refused("Aynı etiket iki kez yazılmış. Eş anlamlıları | ile birleştirin.") from error
         words = sum(map(len, chosen.values()))
