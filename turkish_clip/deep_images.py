@@ -117,14 +117,14 @@ def grey_of(image: Image.Image, file: Stored) -> Image.Image:
 
 def _measured(values: Values, no_data: float | None, *, floats: bool) -> NDArray[np.bool_]:
     """Returns which values are finite and do not stand for "not measured"."""
-    data = np.isfinite(values)
+    data: NDArray[np.bool_] = np.isfinite(values)
     if no_data is not None:
         data &= ~np.isclose(values, no_data, rtol=1e-6, atol=0)
     elif floats:
         for number in NO_DATA_FLOATS:
             data &= np.abs(np.abs(values) - number) > NO_DATA_ERROR * number
     if no_data is None and data.any() and (lowest := float(values[data].min())) in NO_DATA_BELOW:
-        others = data & (values != lowest)
+        others: NDArray[np.bool_] = data & (values != lowest)
         if others.any() and values[others].min() > lowest / 2:  # far below all others, it is none of them
             return others
     return data

@@ -303,14 +303,16 @@ def test_all_failed_checks_are_reported_together(run: Path, monkeypatch: pytest.
     with pytest.raises(RunError) as caught:
         publish.main([str(run)])
     for part in (
-        "got 5 failed checks: (1) ",
+        "got 4 failed checks: (1) ",
         "publish the pair with --paired and --paired_id OWNER/NAME, or upload it",
         "uncommitted changes now",
         "add --license, for example apache-2.0",
         "no licence of the data images",
-        "add --model_id or --push",
     ):
         assert part in str(caught.value)
+    assert "--model_id" not in str(caught.value)  # of a text encoder, which is not the way to publish this one
+    with pytest.raises(RunError, match="no Hub id; add --paired_id or --push"):
+        publish.main([str(run), "--paired"])
     assert str(run) not in str(caught.value)
 
 
