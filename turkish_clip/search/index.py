@@ -288,7 +288,7 @@ class ImageIndex:
 
     def no_images(self) -> ImageIndexError:
         """Returns the error of looking for something in an index that has no images."""
-        return ImageIndexError(f"expected images in {self.uri}, got none; add some to its folder and index it again")
+        return ImageIndexError(f"expected images in {self.uri}, got none; add some first")
 
     def vectors(self) -> tuple[list[str], Vectors]:
         """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""

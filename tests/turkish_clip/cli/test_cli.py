@@ -418,7 +418,7 @@ def test_a_probability_that_no_image_reaches_is_said(indexed: Path) -> None:
 def test_an_index_without_images_is_bad_input(argv: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert run("index", tmp_path / "empty")[0] == 1
-    with pytest.raises(InputError, match="expected images in .*empty.*, got none; add some to its folder and index"):
+    with pytest.raises(InputError, match="expected images in .*empty.*, got none; add some first"):
         run(argv[0], tmp_path / "empty", *argv[1:])
 
 
