@@ -12,7 +12,7 @@ from training.run.config import BenchmarkConfig, read
 from training.run.lock import hold
 from training.run.record import check_no_run, check_outputs, locate_model
 from turkish_clip.atomic import write_json
-from turkish_clip.errors import InputError, missing_library, one_line
+from turkish_clip.errors import InputError, not_imported, one_line
 from turkish_clip.metrics import METRIC_NAMES
 
 log = logging.getLogger("training")
@@ -162,7 +162,7 @@ def _mteb() -> Any:
     try:
         import mteb
     except ImportError as error:
-        raise InputError(missing_library("MTEB", "benchmark")) from error
+        raise InputError(not_imported(error, "MTEB", "benchmark", "mteb")) from error
     return mteb
 
 

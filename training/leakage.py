@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from training.run.record import check_outputs
 from training.run.source import SourceError
 from turkish_clip.atomic import write_text
 from turkish_clip.errors import printable
+from turkish_clip.strict_json import json_text
 
 SHOWN = 10  # leaked images that are printed
 
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         (row, found) for row in captions.rows if row.split == config.split and (found := ids_of(id_texts(row)) & tested)
     ]
     lines = [{"image_id": row.image_id, "benchmark_ids": sorted(found)} for row, found in leaked]
-    write_text(config.folder / "leaked.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_text(config.folder / "leaked.jsonl", "".join(json_text(line) + "\n" for line in lines))
     result = {
         "dataset": captions.name,
         "split": config.split,

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from turkish_clip.errors import InputError, is_encodable, missing_library
+from turkish_clip.errors import InputError, is_encodable, not_imported
 from turkish_clip.images import ImageError, open_image
 from turkish_clip.reading import Caution, listed
-from turkish_clip.serving import AppError
+from turkish_clip.serving import AppError, without_proxy
 from turkish_clip.thumbnails import data_uri, thumbnail, thumbnail_or_grey
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 
@@ -50,16 +50,17 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
         index: the index that the search tab searches; None leaves that tab out.
 
     Raises:
-        AppError: Gradio is not installed.
+        AppError: Gradio is not installed, or can not be imported.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     if "GRADIO_TEMP_DIR" not in os.environ:  # Gradio's default folder is served by every page of this user
         os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="turkish-clip-")
         atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
     try:
-        import gradio as gr
+        with without_proxy():  # it makes a client when it is imported, which a proxy may keep from that
+            import gradio as gr
     except ImportError as error:
-        raise AppError(missing_library("Gradio", "app")) from error
+        raise AppError(not_imported(error, "Gradio", "app", "gradio")) from error
     page = Page(encoder, index)
 
     def upload(label: str, height: int) -> Any:
@@ -175,7 +176,7 @@ class Page:
         if len(labels) > MAX_LABEL_LETTERS:
             raise _refused(f"Etiketler için en çok {MAX_LABEL_LETTERS} harf yazın; {len(labels)} harf var.")
         try:
-            chosen = parse_labels(",".join(labels.splitlines()))
+            chosen = parse_labels(",".join(labels.replace(";", ",").splitlines()))
         except InputError as error:
             raise _refused("Aynı etiket iki kez yazılmış. Eş anlamlıları | ile birleştirin.") from error
         words = sum(map(len, chosen.values()))

@@ -8,7 +8,6 @@ a killed process has left.
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import os
 import platform
@@ -23,6 +22,7 @@ from typing import Any
 
 from turkish_clip.errors import printable
 from turkish_clip.ownership import check_replaceable, check_replaceable_folder, files_in
+from turkish_clip.strict_json import json_text
 
 log = logging.getLogger("turkish_clip")
 PARTIAL, FORMER = "turkish-clip-partial", "turkish-clip-former"  # the last part of a temporary name
@@ -171,13 +171,13 @@ def _is_alive(process: int) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, atomically.
+    """Writes a value as indented JSON, atomically; numbers that are not finite become null.
 
     Args:
         path: the file; missing folders above it are made.
         value: what `json.dumps` takes.
     """
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str, *, ours: bool = False) -> None:

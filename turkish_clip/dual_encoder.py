@@ -121,6 +121,9 @@ class DualEncoder:
         """Returns what the text encoder does not read of texts: unknown words, and what is beyond its token limit.
 
         There is at most one for each kind, and none from a model whose tokenizer does not show what it does.
+
+        Raises:
+            TextError: one is not UTF-8.
         """
         return [] if self._reader is None else self._reader.cautions(texts)
 

@@ -68,3 +68,23 @@ def missing_library(library: str, extra: str) -> str:
     'expected LanceDB, got none installed; run in the checkout of turkish-clip: pip install -e ".[search]"'
     """
     return f'expected {library}, got none installed; run in the checkout of turkish-clip: pip install -e ".[{extra}]"'
+
+
+def not_imported(error: ImportError, library: str, extra: str, *modules: str) -> str:
+    """Returns the message for a library that can't be imported: it is not installed, or it is and fails.
+
+    >>> not_imported(ImportError("no socksio"), "Gradio", "app", "gradio")
+    'expected Gradio, got an installed one that can not be imported (ImportError: no socksio); install what it asks for'
+
+    Args:
+        error: from its import.
+        library: its name, for people.
+        extra: as in pyproject.toml.
+        modules: its names, for Python.
+    """
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in modules:
+        return missing_library(library, extra)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"expected {library}, got an installed one that needs the module {error.name!r}; install that, too"
+    reason = f"{type(error).__name__}: {one_line(error)}"
+    return f"expected {library}, got an installed one that can not be imported ({reason}); install what it asks for"

@@ -33,6 +33,8 @@ SYSTEM_FOLDERS = frozenset(
 )
 APPLE_DOUBLE = "._"  # begins the names of what macOS puts beside files on other systems' disks
 INDEX_FOLDER = ".turkish-clip"  # the index of an image folder, inside it
+TEXT_ENCODER = "text-encoder"  # begins the names of what `turkish_clip.search.text_encoder` keeps in an index
+KEPT_TEXT_ENCODER = re.compile(rf"{TEXT_ENCODER}-[0-9a-f]{{12}}(-int8)?")  # its folder, by the hash of its weights
 INDEX_TABLE = ".lance"  # ends the names of the folders in an index: LanceDB's tables
 # What LanceDB writes into the folder of a table: its folders, and the endings of its files ("#1" while it writes them).
 TABLE_FOLDERS = frozenset(("_deletions", "_indices", "_refs", "_transactions", "_versions", "data", "tree"))
@@ -275,7 +277,9 @@ class FolderWalk:
 
     def _enters(self, parent: str, prefix: str, name: str) -> bool:
         path = f"{parent}{os.sep}{name}"
-        if is_table(path):
+        if is_table(path) or (
+            KEPT_TEXT_ENCODER.fullmatch(name) and _tables(parent, (path.name for path in Path(parent).iterdir()))
+        ):
             return False
         if is_hidden(name):
             self._hidden[printable(name)] += _count_files(path)
@@ -316,7 +320,7 @@ def _hidden_name(name: str) -> str:
 def _count_files(folder: str) -> int:
     """Returns the number of files in a folder and below it; 0 for an index, 1 for a folder that can't be entered.
 
-    The files beside an index's tables, its lock, are not counted either.
+    The files beside an index's tables, its lock, are not counted either, nor the text encoder that it keeps.
     """
     count = 0
 
@@ -325,7 +329,13 @@ def _count_files(folder: str) -> int:
         count += 1
 
     for parent, folders, names in os.walk(folder, onerror=on_error):
-        tables = [name for name in folders if is_table(f"{parent}{os.sep}{name}")]
-        folders[:] = [name for name in folders if name not in tables]
+        tables = _tables(parent, folders)
+        kept = [name for name in folders if tables and KEPT_TEXT_ENCODER.fullmatch(name)]
+        folders[:] = [name for name in folders if name not in (*tables, *kept)]
         count += 0 if tables else len(names)
     return count
+
+
+def _tables(parent: str, names: Iterable[str]) -> list[str]:
+    """Returns those of a folder's entries that are tables of an index."""
+    return [name for name in names if is_table(f"{parent}{os.sep}{name}")]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from turkish_clip.deep_images import colours_of, grey_of, stored, unread_tiff
 from turkish_clip.errors import InputError
 from turkish_clip.photo import Photo
 from turkish_clip.raw import TooLargeError, raw_image
@@ -58,7 +59,6 @@ DAMAGED = "a truncated or damaged image"
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 HIDDEN_ON_WHITE = 232  # grey level (0 to 255): a drawing with nothing darker can't be seen on white
 SEEN_ON_WHITE = 0.02  # share of what is visible, each pixel by its alpha, up to which a drawing counts as hidden
-GREY_BITS = (8, 10, 12, 14, 16)  # of cameras, scanners and microscopes, which store them in 16 or 32 bits
 
 ImageLike = str | Path | bytes | Image.Image
 
@@ -161,7 +161,8 @@ def open_image(
     """Opens an image as upright 8-bit RGB.
 
     The EXIF orientation is applied, transparency is laid on white (on black, what could not be seen on white), CMYK
-    images and greys of more than 8 bits are converted, and the first frame of an animation is taken.
+    images are converted, greys and colours of more than 8 bits are scaled by their range, and the first frame of an
+    animation is taken.
 
     Args:
         source: a path, the bytes of a file, or a PIL image (which is not changed).
@@ -232,15 +233,19 @@ def _header(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Ima
 
 def _reason_of(source: Path | str | bytes, name: str) -> str:
     """Returns why a file does not open: it is of a kind that is not read, by its first bytes or its name, or none."""
-    head = source[:HEAD_BYTES] if isinstance(source, bytes) else b""
-    if not isinstance(source, bytes):
-        with contextlib.suppress(OSError), Path(source).open("rb") as file:
-            head = file.read(HEAD_BYTES)
+    head, tiff = b"", ""
+    with (
+        contextlib.suppress(OSError),
+        io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
+    ):
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        tiff = unread_tiff(file)
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
     kind = "HEIC" if brand in HEIC_BRANDS else "video" if brand in VIDEO_BRANDS else ""
     if not kind and brand.startswith(b"avi") and "AVIF" not in _readable_formats():
         kind = "AVIF"
-    kind = kind or ("PSD" if head.startswith(b"8BPS") else unread_kind(name, with_libraries=False))
+    kind = kind or ("PSD" if head.startswith(b"8BPS") else unread_kind(name, with_libraries=False)) or tiff
     if has_library(kind):
         return DAMAGED
     if not kind:
@@ -307,18 +312,20 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _converted(image: Image.Image, name: str) -> Image.Image:
     try:
-        tiles = getattr(image, "tile", None)  # of a file that is not decoded yet
-        rawmode = str(tiles[0][3]) if tiles else ""
+        file = stored(image)
         image.load()
     except MemoryError:
         raise
     except Exception as error:  # as above: decoders raise many unrelated types
         raise ImageError(name, DAMAGED) from error
-    upright = _upright(image)
+    try:
+        upright = colours_of(_upright(image), file, _upright)
+    except OSError as error:  # the file has changed since
+        raise ImageError(name, DAMAGED) from error
     if image.format == "PNG":
-        _scale_transparent_value(upright, rawmode)
+        _scale_transparent_value(upright, file.rawmode)
     if upright.mode.startswith("I") or upright.mode == "F":
-        upright = _eight_bit(upright)
+        upright = grey_of(upright, file)
     if upright.mode in ("La", "RGBa"):
         upright = upright.convert(upright.mode.upper())
     if upright.has_transparency_data:
@@ -360,30 +367,3 @@ def _on_ground(image: Image.Image) -> Image.Image:
     if shown > SEEN_ON_WHITE * visible or not visible:
         return on_white.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", image.size, BLACK), image).convert("RGB")
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scales a grey image of 16 or 32 bits, or of floats, to 8 bits; with alpha, if one of its values is transparent.
-
-    White is the largest number of the fewest bits (of GREY_BITS) that hold all values; of floats it is 1, or 255; of
-    values beyond, the largest finite one. Values below zero move the range; what is not finite is black.
-    """
-    import numpy as np
-
-    values = np.asarray(image).astype(np.float64)
-    transparent = image.info.get("transparency")
-    alpha = None if not isinstance(transparent, int) else np.where(values == transparent, 0, 255)
-    finite = np.isfinite(values)
-    low = min(0.0, float(values[finite].min())) if finite.any() else 0.0
-    values = np.where(finite, values, low) - low
-    high = float(values.max(initial=0.0))
-    if image.mode == "F":
-        whites = [1.0] if high > 1 / 32 else []
-        whites += [255.0] if high > 32 else []
-    else:
-        whites = [2.0**bits - 1 for bits in GREY_BITS]
-    white = next((white for white in whites if high <= white), high) or 1.0
-    grey = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8), "L")
-    if alpha is not None:
-        grey.putalpha(Image.fromarray(alpha.astype(np.uint8), "L"))
-    return grey

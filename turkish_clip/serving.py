@@ -32,7 +32,8 @@ def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = 
 
     Args:
         blocks: from `build_page`.
-        host: the address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for everyone who reaches it.
+        host: the address to listen on: 127.0.0.1 or ::1 for this machine alone, 0.0.0.0 or :: for everyone who reaches
+            it.
         port: the TCP port, 1 to 65535.
         quiet: whether to leave the address unprinted.
 
@@ -42,16 +43,17 @@ def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that thumbnails and uploads are removed
     check_address(host, port)
+    address = f"http://{_in_url(host)}:{port}"
     try:
-        with _without_proxy():
+        with without_proxy():
             _launch(blocks, host, port)
     except Exception as error:
         raise AppError(
-            f"expected the page to answer at http://{host}:{port}, got {type(error).__name__}: {one_line(error)}; "
+            f"expected the page to answer at {address}, got {type(error).__name__}: {one_line(error)}; "
             "check --host and --port"
         ) from error
     if not quiet:
-        print(f"the page: http://{host}:{port} (Ctrl-C ends it)", flush=True)
+        print(f"the page: {address} (Ctrl-C ends it)", flush=True)
     blocks.block_thread()
 
 
@@ -82,6 +84,10 @@ def check_address(host: str, port: int) -> None:
 
 def _why_not(host: str, port: int) -> OSError | None:
     """Returns the error of listening at an address; None if there is none."""
+    if isinstance(_address(host.strip("[]")), ipaddress.IPv6Address):
+        error = _why_not(LOOPBACK, port)  # where Gradio looks whether a port is free, wherever it is to listen
+        if error is not None and error.errno == errno.EADDRINUSE:
+            return error
     try:
         for family, kind, protocol, _, address in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM):
             with socket.socket(family, kind, protocol) as listener:
@@ -96,8 +102,8 @@ def _why_not(host: str, port: int) -> OSError | None:
 
 
 @contextmanager
-def _without_proxy() -> Iterator[None]:
-    """Takes the proxies of the environment away for a while: Gradio asks its own page whether it answers."""
+def without_proxy() -> Iterator[None]:
+    """Takes the proxies of the environment away for a while: Gradio asks its own page for an answer."""
     before = {name: os.environ.get(name) for name in NO_PROXY}
     os.environ.update(dict.fromkeys(NO_PROXY, "*"))
     try:
@@ -110,11 +116,17 @@ def _without_proxy() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _in_url(host: str) -> str:
+    """Returns a host as an address has it: one of IPv6 in brackets, without which its colons would name a port."""
+    address = _address(host.strip("[]"))
+    return f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else host
+
+
 def _launch(blocks: Any, host: str, port: int) -> None:
     from starlette.middleware import Middleware
 
     blocks.queue(max_size=32, default_concurrency_limit=2).launch(
-        server_name=host,
+        server_name=_in_url(host),
         server_port=port,
         share=False,
         inbrowser=False,

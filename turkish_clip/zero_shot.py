@@ -278,9 +278,15 @@ def parse_labels(text: str) -> dict[str, list[str]]:
     {'araba': ['araba', 'otomobil'], 'kedi': ['kedi']}
 
     Raises:
+        LabelError: there is a semicolon.
         InputError: a label occurs twice.
     """
     labels: dict[str, list[str]] = {}
+    if ";" in text:
+        commas = ",".join(part.strip() for part in text.split(";"))
+        raise LabelError(
+            f"expected labels separated by commas, got {text!r:.80} with a semicolon; write {commas!r:.80}"
+        )
     for item in nfc(text).split(","):
         words = [word.strip() for word in item.split("|") if word.strip()]
         if not words:

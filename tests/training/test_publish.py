@@ -303,14 +303,16 @@ def test_all_failed_checks_are_reported_together(run: Path, monkeypatch: pytest.
     with pytest.raises(RunError) as caught:
         publish.main([str(run)])
     for part in (
-        "got 5 failed checks: (1) ",
+        "got 4 failed checks: (1) ",
         "publish the pair with --paired and --paired_id OWNER/NAME, or upload it",
         "uncommitted changes now",
         "add --license, for example apache-2.0",
         "no licence of the data images",
-        "add --model_id or --push",
     ):
         assert part in str(caught.value)
+    assert "--model_id" not in str(caught.value)  # of a text encoder, which is not the way to publish this one
+    with pytest.raises(RunError, match="no Hub id; add --paired_id or --push"):
+        publish.main([str(run), "--paired"])
     assert str(run) not in str(caught.value)
 
 
@@ -656,7 +658,7 @@ def test_verify_of_a_run_and_of_its_model_says_to_publish_first(run: Path, built
 
 
 def test_verify_never_raises(built: dict[str, Path], tmp_path: Path) -> None:
-    assert "FileNotFoundError" in failed(verify(tmp_path, device="cpu"))["record"]
+    assert f"{tmp_path}, a folder without {RECORD}; name" in failed(verify(tmp_path, device="cpu"))["record"]
     folder = shutil.copytree(built["text"], tmp_path / "model")
     (folder / "pytorch_model.bin").write_bytes(b"x")
     found = verify(folder, image_model=built["text"], device="cpu")
@@ -665,7 +667,12 @@ def test_verify_never_raises(built: dict[str, Path], tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").unlink()
     found = failed(verify(folder, image_model=built["text"], device="cpu"))
     assert "expected an image model such as me/image" in found["pairs"]
-    assert "expected the image model" in failed(verify(folder, image_model=tmp_path / "none", device="cpu"))["pairs"]
+    found = failed(verify(folder, image_model=tmp_path / "none", device="cpu"))
+    assert re.fullmatch(
+        "expected the image model of .*, got .*/none, which is no folder in .*, and .*; check the path.*, and name it "
+        "with --image-model",
+        found["pairs"],
+    )
     (folder / "config.json").write_text("{", encoding="utf-8")
     assert "expected a model in" in failed(verify(folder, device="cpu"))["loads"]
 

@@ -69,7 +69,8 @@ def address(indexed: Path, pair_folder: Path, tmp_path_factory: pytest.TempPathF
     log = tmp_path_factory.mktemp("app") / "log"
     argv = [sys.executable, "-m", "turkish_clip.cli", "app", str(indexed), "--port", str(port)]
     environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
-    environment |= dict.fromkeys(("http_proxy", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")  # nothing is there
+    environment |= dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")  # nothing is there
+    environment |= dict.fromkeys(("all_proxy", "ALL_PROXY"), "socks5://127.0.0.1:9")  # and no module for it
     environment["TURKISH_CLIP_MODEL"] = str(pair_folder)
     with log.open("w") as stream:
         server = subprocess.Popen(argv, env=environment, stdout=stream, stderr=stream)

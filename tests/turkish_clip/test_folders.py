@@ -85,8 +85,13 @@ def test_a_folder_that_is_named_is_read_even_if_it_is_hidden(tmp_path: Path) -> 
 
 
 def test_an_index_in_the_folder_is_not_counted(tmp_path: Path) -> None:
-    fill(tmp_path, "a.png", ".turkish-clip/writing.lock", ".turkish-clip/images.lance/data/1.lance")
+    of_an_index = ("writing.lock", "images.lance/data/1.lance", "text-encoder.json", "text-encoder-0123456789ab/a.onnx")
+    fill(tmp_path, "a.png", *(f".turkish-clip/{name}" for name in of_an_index))
     assert walked(tmp_path) == (["a.png"], LeftOut())
+    fill(tmp_path, *(f"index/{name}" for name in of_an_index[1:2] + of_an_index[3:]))
+    assert walked(tmp_path) == (["a.png"], LeftOut())
+    fill(tmp_path, ".a/text-encoder-0123456789ab/1.png", "b/text-encoder-0123456789ab/2.png")  # beside no table
+    assert walked(tmp_path) == (["a.png", "b/text-encoder-0123456789ab/2.png"], LeftOut(hidden={".a": 1}))
 
 
 def test_a_folder_of_images_may_be_named_like_a_table(tmp_path: Path) -> None:

@@ -11,6 +11,15 @@ from turkish_clip import serving
 from turkish_clip.serving import AppError, check_address, is_own_host
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(
     ("named", "host", "own"),
     [
@@ -29,6 +38,10 @@ from turkish_clip.serving import AppError, check_address, is_own_host
         ("fotograflar.local:7860", "fotograflar.local", True),
         (f"{socket.gethostname()}:7860", "0.0.0.0", True),
         ("", "127.0.0.1", False),
+        ("[::]:7860", "::", True),
+        ("[2001:db8::7]:7860", "::", True),
+        ("[2001:db8::7]:7860", "::1", False),
+        ("[2001:DB8::7]:7860", "2001:db8::7", True),
     ],
 )
 def test_the_page_answers_for_its_own_hosts(named: str, host: str, own: bool) -> None:
@@ -45,6 +58,50 @@ def test_a_taken_port_is_named_with_a_free_one(host: str) -> None:
             check_address(host, port)
         check_address(host, int(str(raised.value).rpartition(" ")[2]))
     check_address(host, port)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_port_that_is_taken_at_either_kind_of_address_is_told(host: str, family: socket.AddressFamily) -> None:
+    with socket.socket(family) as taken:
+        taken.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(AppError, match=f"expected a free port, got {port}, which is taken .*: --port "):
+            check_address(host, port)
+    check_address(host, port)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:7860"),
+        ("::1", "http://[::1]:7860"),
+        ("[::1]", "http://[::1]:7860"),
+        ("::", "http://[::]:7860"),
+        ("fotograflar.local", "http://fotograflar.local:7860"),
+    ],
+)
+def test_an_address_of_ipv6_has_brackets(
+    host: str, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Blocks:
+        def queue(self, **_: object) -> Blocks:
+            return self
+
+        def launch(self, *, server_name: str, server_port: int, **_: object) -> None:
+            asked.append(f"http://{server_name}:{server_port}")
+
+        def block_thread(self) -> None:
+            pass
+
+    asked: list[str] = []
+    monkeypatch.setattr(serving, "check_address", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    serving.serve(Blocks(), host=host)
+    assert asked == [address]
+    assert f"the page: {address} (" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7", "a" * 100])
@@ -67,6 +124,6 @@ def test_proxies_are_away_for_a_while(before: dict[str, str], monkeypatch: pytes
         monkeypatch.delenv(name, raising=False)
     for name, value in {**before, "http_proxy": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, value)
-    with serving._without_proxy():
+    with serving.without_proxy():
         assert not httpx.Client()._mounts  # with a socks proxy, it raises ImportError
     assert {name: os.environ[name] for name in ("no_proxy", "NO_PROXY") if name in os.environ} == before

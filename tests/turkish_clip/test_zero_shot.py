@@ -157,6 +157,11 @@ def test_a_filter_scores_by_cosine_and_flags_by_probability(encoder: DualEncoder
     assert flags[3].error is not None
     with pytest.raises(PromptError, match="something to look for"):
         ImageFilter(encoder, [" "])
+    for contrast in ("ev", " EV ", "e\u0076"):
+        with pytest.raises(PromptError, match="expected a contrast of other images, got 'ev' as both; name another"):
+            ImageFilter(encoder, ["kuş", "ev"], contrast=["ağaç", contrast])
+    with pytest.raises(PromptError, match="got 'bir resim' as both"):
+        ImageFilter(encoder, ["bir resim"])
     with pytest.raises(PromptError, match="a threshold of -1 to 1, a cosine, got 2"):
         ImageFilter(encoder, ["ev"], threshold=2)
     with pytest.raises(PromptError, match="a probability of 0 to 1, got -1"):

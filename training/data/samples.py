@@ -16,6 +16,7 @@ from training.run.source import SourceError
 from turkish_clip.decoding import ImageInput
 from turkish_clip.errors import one_line
 from turkish_clip.images import OpenedImage, open_image
+from turkish_clip.strict_json import json_text
 
 SPLITS = ("", "train", "validation", "test")  # "": the source gives none
 SAMPLE_IMAGE = "__image__"  # the key of a record's image where the source's layout, and no column name, determines it
@@ -122,7 +123,7 @@ class SkippedSample:
 
     def as_json(self) -> str:
         """Returns the sample as a line of skipped.jsonl."""
-        return json.dumps({"image_id": self.image_id, "path": self.path, "reason": self.reason}, ensure_ascii=False)
+        return json_text({"image_id": self.image_id, "path": self.path, "reason": self.reason})
 
     @classmethod
     def from_lines(cls, lines: bytes, where: str) -> list[SkippedSample]:

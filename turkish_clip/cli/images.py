@@ -424,6 +424,8 @@ def filter_images(
     )
     if images is not None:
         names, vectors = images.vectors(None if taken is None else taken.condition)
+        if not names and not len(images):
+            raise images.no_images()
         undated = None if taken is None else images.without_date()
         paths, flags, skipped = [Path(name) for name in names], image_filter.flag_vectors(vectors), images.skipped()
         passed_over = images.left_out()
@@ -475,7 +477,7 @@ def web_page(
     host: Annotated[
         str,
         typer.Option(
-            help="address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for everyone who reaches it"
+            help="address to listen on: 127.0.0.1 or ::1 for this machine alone, 0.0.0.0 or :: for all who reach it"
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port to listen on")] = 7860,

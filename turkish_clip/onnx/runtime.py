@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from turkish_clip.errors import InputError, is_encodable, missing_library, one_line, printable
+from turkish_clip.errors import InputError, is_encodable, not_imported, one_line, printable
 from turkish_clip.reading import Caution, TextReader
 from turkish_clip.records import ImageModel, read_record
 from turkish_clip.verify import MAX_DIM, MAX_TOKENS, TEMPERATURES
@@ -222,7 +222,7 @@ def _open_tokenizer(path: Path) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise OnnxError(missing_library("tokenizers", "onnx")) from error
+        raise OnnxError(not_imported(error, "tokenizers", "onnx", "tokenizers")) from error
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
@@ -237,7 +237,7 @@ def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None
     try:
         import onnxruntime
     except ImportError as error:
-        raise OnnxError(missing_library("onnxruntime", "onnx")) from error
+        raise OnnxError(not_imported(error, "onnxruntime", "onnx", "onnxruntime")) from error
     chosen, known = list(providers or [CPU]), onnxruntime.get_available_providers()
     unknown = [name for name in chosen if name not in known]
     if unknown:

@@ -399,8 +399,12 @@ class ImageIndex:
             raise ImageIndexError(f"expected at least one image to find, got k = {k}; give 1 or more")
         rows = self._tables.nearest(np.asarray(vector, np.float32), k + offset, where, exact, weight)
         if not rows and not len(self):
-            raise ImageIndexError(f"expected images in {self.uri}, got none; add some first")
+            raise self.no_images()
         return rows
+
+    def no_images(self) -> ImageIndexError:
+        """Returns the error of looking for something in an index that has no images."""
+        return ImageIndexError(f"expected images in {self.uri}, got none; add some first")
 
     def vectors(self, where: str | None = None) -> tuple[list[str], Vectors]:
         """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors.

@@ -42,6 +42,7 @@ from turkish_clip.search.storage import (
     query_errors,
     storage_errors,
 )
+from turkish_clip.strict_json import json_text
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
@@ -188,7 +189,7 @@ class ImageTables:
         if collection == self.collection():
             return
         with storage_errors(self.uri, "write"):
-            value = json.dumps(as_json(collection))
+            value = json_text(as_json(collection))
             self._table(FILES).update_field_metadata({"path": "path", "metadata": {METADATA.decode(): value}})
 
     def count(self, where: str | None = None) -> int:
@@ -320,7 +321,7 @@ class ImageTables:
                 ("camera", pa.string()),
                 ("vector", pa.list_(pa.float32(), stored_width(metadata.dim))),
             ],
-            metadata={METADATA: json.dumps(as_json(metadata)).encode()},
+            metadata={METADATA: json_text(as_json(metadata)).encode()},
         )
         columns = [("path", pa.string()), ("folder", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())]
         files = pa.schema([*columns, ("content", pa.string()), ("reason", pa.string())])
@@ -399,7 +400,7 @@ class ImageTables:
             self.optimize()  # the rows written anew are in no partition
 
     def _set_correction(self, images: Any, correction: Correction | None) -> None:
-        value = None if correction is None else json.dumps(as_json(correction))
+        value = None if correction is None else json_text(as_json(correction))
         with storage_errors(self.uri, "write"):
             images.checkout_latest()
             images.update_field_metadata({"path": "vector", "metadata": {METADATA.decode(): value}})

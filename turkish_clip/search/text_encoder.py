@@ -8,7 +8,6 @@ are loaded, as without it.
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -17,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.folders import KEPT_TEXT_ENCODER, TEXT_ENCODER
 from turkish_clip.onnx.runtime import OnnxError, OnnxTextEncoder
 from turkish_clip.onnx.text_side import OnnxTextSide
 from turkish_clip.reading import Caution, Kind
 from turkish_clip.records import read_record, write_record
 from turkish_clip.resolve import absolute, files_of, local_folder, resolve_models
-from turkish_clip.search.storage import TEXT_ENCODER, ImageIndexError, exclusive_write, folder_of
+from turkish_clip.search.storage import ImageIndexError, exclusive_write, folder_of
 from turkish_clip.text_side import log_cautions
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("turkish_clip")
 Precision = Literal["float32", "int8", "none"]
 RECORD = f"{TEXT_ENCODER}.json"
-HASH_LETTERS = 12  # of the weights' hash, in the folder's name
-# Of the export that the record names, or of an older one:
-FOLDER = re.compile(rf"{TEXT_ENCODER}-[0-9a-f]{{{HASH_LETTERS}}}(-int8)?")
+HASH_LETTERS = 12  # of the weights' hash, in the folder's name, as KEPT_TEXT_ENCODER has it
 RUNNING, WRITING = ("onnxruntime", "tokenizers"), ("onnx", "onnxscript", "onnxruntime")  # the libraries for either
 MAX_MODELS = 8  # places of the same model that are known
 
@@ -300,7 +298,7 @@ def _read(place: Path) -> KeptTextEncoder | None:
     except InputError as error:
         log.debug("%s", error)
         return None
-    return kept if not kept.folder or FOLDER.fullmatch(kept.folder) else None
+    return kept if not kept.folder or KEPT_TEXT_ENCODER.fullmatch(kept.folder) else None
 
 
 def _opened(place: Path, kept: KeptTextEncoder, *, few_texts: bool = True) -> OnnxTextEncoder:
@@ -330,7 +328,7 @@ def _is_whole(place: Path, kept: KeptTextEncoder) -> bool:
 def _remove_others(place: Path, name: str) -> None:
     """Removes the exports in an index but the one of a name."""
     for path in place.iterdir():
-        if FOLDER.fullmatch(path.name) and path.name != name and path.is_dir() and not path.is_symlink():
+        if KEPT_TEXT_ENCODER.fullmatch(path.name) and path.name != name and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -148,6 +148,8 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["classify", "FOLDER"], "expected --labels or --examples"),
         (["classify", "FOLDER", "--labels", "ev"], "at least two different labels"),
         (["classify", "EMPTY", "--labels", "ev,kuş"], "expected images in .*, got none"),
+        (["classify", "FOLDER", "--labels", "ev; kuş"], "separated by commas, got 'ev; kuş' with .*; write 'ev,kuş'"),
+        (["filter", "FOLDER", "-p", "gece", "--contrast", "gece"], "expected a contrast of other images, got 'gece'"),
         (["filter", "FOLDER", "-p", " "], "something to look for"),
         (["info", "--model", "MISSING"], "expected a model, got .*, which is no folder in .*; check the path"),
         (["search", "FOLDER", " "], "expected words to look for or to keep away, got an empty text"),
@@ -421,6 +423,27 @@ def test_a_threshold_that_no_image_reaches_is_said(indexed: Path) -> None:
     assert found["warnings"] == [
         f"no image has a score of 0.99: the highest cosine is {highest:.3f}; lower the threshold"
     ]
+
+
+def test_a_probability_that_no_image_reaches_is_said(indexed: Path) -> None:
+    every = as_json("filter", indexed, "-p", "ev", "--contrast", "kuş", "--min-probability", 0)[1]["flagged"]
+    highest = max(row["probability"] for row in every)
+    argv = ("filter", indexed, "-p", "ev", "--contrast", "kuş", "--min-probability", 1)
+    found = as_json(*argv)[1]
+    assert (found["flagged"], len(found["warnings"])) == ([], 1)
+    said = re.match("no image has a probability of 1: the highest is ([0-9.]+); lower it", found["warnings"][0])
+    assert said is not None
+    assert float(said[1]) == pytest.approx(highest, abs=1e-6)
+    assert as_json("filter", indexed, "-p", "ev", "--contrast", "kuş", "--threshold", 0.99)[1]["warnings"] != []
+    assert not as_json("filter", indexed, "-p", "ev", "--contrast", "kuş", "--min-probability", 0)[1]["warnings"]
+
+
+@pytest.mark.parametrize("argv", [("search", "ev"), ("filter", "-p", "ev")])
+def test_an_index_without_images_is_bad_input(argv: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("index", tmp_path / "empty")[0] == 1
+    with pytest.raises(InputError, match="expected images in .*empty.*, got none; add some first"):
+        run(argv[0], tmp_path / "empty", *argv[1:])
 
 
 def test_scores_are_cosines_in_every_json(indexed: Path) -> None:
