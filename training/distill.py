@@ -91,6 +91,7 @@ def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillC
     from transformers import EarlyStoppingCallback
 
     from training.distillation.callbacks import SaveLog, SetEpoch, TrackStepState, with_progress_bar
+    from training.distillation.checkpoints import SealCheckpoints, last_checkpoint
     from training.distillation.loader import loader_processes, naming_lost_processes
     from training.distillation.losses import FrozenImageLoss, TrackProgress, loss_for
 
@@ -100,27 +101,30 @@ def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillC
     dim = int(student.get_embedding_dimension() or 0)
     widths = config.shorter_widths(dim)
     loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=widths)
+    args = training_arguments(
+        config,
+        run.checkpoints,
+        per_epoch,
+        evaluates=pairs.evaluator is not None,
+        loader_processes=loader_processes(config, dim),
+    )
+    checkpoint = last_checkpoint(run, args.max_steps)
     callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
+    callbacks.append(SealCheckpoints())
     if isinstance(loss, FrozenImageLoss):
-        callbacks.append(TrackProgress(loss, run.last_checkpoint))
+        callbacks.append(TrackProgress(loss, checkpoint))
     if config.patience and pairs.evaluator:
         callbacks.append(EarlyStoppingCallback(config.patience))
     trainer = SentenceTransformerTrainer(
         model=student,
-        args=training_arguments(
-            config,
-            run.checkpoints,
-            per_epoch,
-            evaluates=pairs.evaluator is not None,
-            loader_processes=loader_processes(config, dim),
-        ),
+        args=args,
         train_dataset=pairs.train,
         loss=loss,
         evaluator=pairs.evaluator,
         callbacks=callbacks,
     )
     with naming_lost_processes():
-        with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
+        with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
     history: list[dict[str, Any]] = trainer.state.log_history
     return history
 

@@ -8,8 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from training.run.source import LEFT_OUT, SPLIT_MEANINGS, Source, SourceError
-from turkish_clip.text import ascii_fold, nfc
+from training.run.source import LEFT_OUT, SPLIT_MEANINGS, Source, SourceError, folded_split
 
 log = logging.getLogger("training")
 SPLIT_NAMES = {
@@ -33,18 +32,13 @@ MAX_NAME = 60  # characters of a name in a message
 MAX_COUNTED = 100  # names whose rows are counted
 
 
-def _folded(name: str) -> str:
-    """Returns a name without case, spaces at its ends and Turkish letters: eğitim, EĞİTİM and egitim are one."""
-    return ascii_fold(nfc(name).strip()).lower()
-
-
 def split_of(name: str) -> str:
     """Returns the split that a name means by itself, empty where it means none.
 
     >>> split_of("Test"), split_of("test1k"), split_of("val_2017"), split_of("Doğrulama"), split_of("dev-hayvanlar")
     ('test', 'test', 'validation', 'validation', '')
     """
-    words = WORDS.findall(_folded(name))
+    words = WORDS.findall(folded_split(name))
     joined = "".join(word for word in words if not COUNTS.fullmatch(word) or words[0] == word)
     numbered = NUMBERED.fullmatch(joined)
     return SPLIT_NAMES.get(joined) or SPLIT_NAMES.get(numbered.group(1) or numbered.group(2) if numbered else "", "")
@@ -59,17 +53,17 @@ class SplitMeanings:
     def __init__(self, source: Source) -> None:
         self.source = source
         pairs = (pair.rpartition("=") for pair in source.split_names)
-        self._given = {_folded(name): meaning for name, _, meaning in pairs}
+        self._given = {folded_split(name): meaning for name, _, meaning in pairs}
         self._read_as: Counter[tuple[str, str]] = Counter()
         self._unknown: Counter[str] = Counter()
 
     def known(self, name: str) -> str:
         """Returns what a name means, without remembering it; empty where it means nothing."""
-        return self._given.get(_folded(name)) or split_of(name)
+        return self._given.get(folded_split(name)) or split_of(name)
 
     def is_given(self, name: str) -> bool:
         """Returns whether the configuration says what a name means."""
-        return _folded(name) in self._given
+        return folded_split(name) in self._given
 
     def of_cell(self, name: str) -> str:
         """Returns the meaning of a name in the split column; `check` refuses one without a meaning."""
@@ -183,7 +177,7 @@ class PathSplits:
         where = self._meanings.source.captions
         rows = ", ".join(f"{name[:MAX_NAME]} ({count} rows)" for name, count in self._named.most_common(MAX_NAMED))
         is_doubtful = not self._is_relative and len(self._named) == 1  # where the data is, not how it is divided
-        if is_doubtful or (self._unnamed and {_folded(name) for name in self._named} <= OTHER_WORDS):
+        if is_doubtful or (self._unnamed and {folded_split(name) for name in self._named} <= OTHER_WORDS):
             log.info(
                 "%s: the folder %s in its images' paths is read as no split; a column split changes that", where, rows
             )
@@ -234,7 +228,7 @@ def splits_of_files(paths: Sequence[str], meanings: SplitMeanings) -> list[str]:
         group = groups[path]
         words = WORDS.findall(group)
         folders = (name for name in reversed(path.split("/")[:-1]) if known(name))
-        last = words[-1] if words and split_of(words[-1]) and _folded(words[-1]) not in OTHER_WORDS else ""
+        last = words[-1] if words and split_of(words[-1]) and folded_split(words[-1]) not in OTHER_WORDS else ""
         name = group if known(group) else next(folders, "") or last or swapped.get(group, "")
         if not name and any(split_of(word) for word in words):
             doubtful.add(group)

@@ -247,7 +247,7 @@ def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Col
         if name in values and not isinstance(items, list):
             raise ConfigError(f"expected {name!r} once in {where}, got it a second time as {key!r}; keep one of them")
         try:
-            values[name] = _as_type(value, types[name])
+            typed = _as_type(value, types[name])
         except ConfigError:
             raise
         except (TypeError, ValueError, OverflowError) as error:
@@ -255,6 +255,11 @@ def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Col
             raise ConfigError(
                 f"expected {expected} for {name!r} in {where}, got {_shown(value)}; correct it there"
             ) from error
+        if isinstance(typed, tuple) and values.get(name, typed) != typed:  # of one value, the last is meant
+            raise ConfigError(
+                f"expected {name!r} once in {where}, got another list a second time; write one list, with commas"
+            )
+        values[name] = typed
     return values
 
 
