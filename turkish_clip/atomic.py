@@ -91,6 +91,13 @@ def atomic_folder(path: Path, marker: str | None, may_hold: re.Pattern[str] | No
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def set_aside(path: Path) -> Path:
+    """Gives a file that can't be used, or a link to one, another name beside it, and returns that: nothing is lost."""
+    kept = path.with_name(f"{path.name}.kept-{secrets.token_hex(4)}")
+    path.replace(kept)
+    return kept
+
+
 def _replace_folder(partial: Path, target: Path, may_hold: re.Pattern[str] | None) -> None:
     """Gives a folder its name; what had the name before is removed last, or kept if it holds files of others."""
     if not target.exists():
@@ -100,8 +107,7 @@ def _replace_folder(partial: Path, target: Path, may_hold: re.Pattern[str] | Non
     if may_hold is not None:
         others = {name for name in others if not may_hold.fullmatch(name)}
     if others:
-        kept = target.with_name(f"{target.name}.kept-{secrets.token_hex(4)}")
-        target.replace(kept)
+        kept = set_aside(target)
         partial.replace(target)
         log.warning("the folder before stays as %s: it holds %s", printable(str(kept)), printable(min(others)))
         return
