@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from turkish_clip.errors import printable
-from turkish_clip.ownership import check_replaceable, check_replaceable_folder, files_in
+from turkish_clip.ownership import ForeignFileError, check_replaceable, check_replaceable_folder, files_in
 
 log = logging.getLogger("turkish_clip")
 PARTIAL, FORMER = "turkish-clip-partial", "turkish-clip-former"  # the last part of a temporary name
@@ -44,6 +44,8 @@ def atomic_write(path: Path, *, ours: bool = False) -> Iterator[Path]:
     Raises:
         ForeignFileError: there is a file that this project did not write.
     """
+    if "\0" in str(path):
+        raise ForeignFileError(f"expected a name of a file, got {printable(str(path))}; name another")
     target = Path(os.path.realpath(path))
     if not ours:
         check_replaceable(target)

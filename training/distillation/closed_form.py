@@ -66,7 +66,10 @@ class ClosedForm:
         """Writes the layer atomically as safetensors, with penalty and MRR in its metadata."""
         from safetensors.numpy import save_file
 
-        metadata = {"penalty": repr(self.penalty), "validation_mrr": repr(math.nan if self.validation_mrr is None else self.validation_mrr)}
+        metadata = {
+            "penalty": repr(self.penalty),
+            "validation_mrr": repr(math.nan if self.validation_mrr is None else self.validation_mrr),
+        }
         metadata["sha256"] = self._sha256()
         with atomic_write(path) as partial:
             weight = np.ascontiguousarray(self.weight)  # of a transposed array, safetensors would write other numbers
@@ -90,9 +93,7 @@ class ClosedForm:
             if metadata["sha256"] != form._sha256():
                 raise ValueError("other numbers than were written")
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise RunError(
-                f"expected a closed form in {printable(str(path))}, got {one_line(error)}"
-            ) from error
+            raise RunError(f"expected a closed form in {printable(str(path))}, got {one_line(error)}") from error
         return form
 
     def _sha256(self) -> str:

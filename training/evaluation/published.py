@@ -20,6 +20,7 @@ from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import METRIC_NAMES, Relevance
 from turkish_clip.text import nfc
+from turkish_clip.text_files import read_whole
 
 BASELINES = Path(__file__).with_name("baselines.yaml")
 TASK = re.compile(r"(?P<test>.+)(?P<direction>T2I|I2T)Retrieval")
@@ -203,7 +204,7 @@ def _chosen(config: BenchmarkConfig) -> Sequence[Row]:
     if not path.is_file():
         raise BenchmarkError(f"expected a file of image_ids, one per line, got no file {path}; write one")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_whole(path).splitlines()
     except UnicodeDecodeError as error:
         raise BenchmarkError(f"expected UTF-8, got other bytes in {path}; save it as UTF-8") from error
     listed = dict.fromkeys(nfc(line.strip()) for line in lines)

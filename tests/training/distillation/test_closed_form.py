@@ -262,7 +262,9 @@ def test_a_damaged_form_is_computed_again_on_resume(
     with caplog.at_level("WARNING", "training"):
         assert distill.main([*argv, "--resume"])["weights_sha256"] == first["weights_sha256"]
     (said,) = [line.getMessage() for line in caplog.records if "closed form" in line.getMessage()]
-    assert re.search(r"expected a closed form in .*, got .*: it is computed again, and that file stays as .*kept-", said)
+    assert re.search(
+        r"expected a closed form in .*, got .*: it is computed again, and that file stays as .*kept-", said
+    )
     assert (tmp_path / "mine.safetensors").read_bytes() == b"mine"
     assert path.is_file() and not path.is_symlink()
 

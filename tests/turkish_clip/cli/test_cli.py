@@ -183,7 +183,7 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["filter", "FOLDER"], "expected --prompt, got none; write: turkish-clip filter FOLDER --prompt"),
         (["search", "FOLDER", "ev", "-k", "0"], "Invalid value for '-k'.*; see .* search --help"),
         (["search", "FOLDER", "ev", "--where", " "], "expected a condition over .*, got an empty one"),
-        (["search", "FOLDER", "ev", "--where", "colour = 1"], "got 'colour = 1': [^;]*colour[^;,]*; correct it"),
+        (["search", "FOLDER", "ev", "--where", "colour = 1"], "got 'colour = 1', with 'colour' in it; correct it"),
         (["search", "FOLDER", "ev", "--where", "modified > 5"], r"got 'modified > 5': ((?!\.rs)[^;])*; correct it"),
         (["serch", "FOLDER"], "No such command 'serch'"),
         (["index", "FOLDER", "--at", "FOLDER"], "expected an index or an empty folder, got .*, which holds '.*png'"),
