@@ -154,8 +154,8 @@ def _read_cell(done: Path) -> tuple[Any, dict[str, Any]]:
             raise ValueError(wrong[0])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(
-            f"expected the results of a cell in {printable(str(done))}, got {one_line(error)}; delete it to measure the "
-            "cell again"
+            f"expected the results of a cell in {printable(str(done))}, got {one_line(error)}; delete it to measure "
+            "the cell again"
         ) from error
     return of, dict(results)
 

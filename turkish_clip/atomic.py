@@ -7,6 +7,7 @@ a killed process has left.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -49,16 +50,16 @@ def atomic_write(path: Path, *, ours: bool = False) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     if not ours:
         check_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    partial = _temporary(target, PARTIAL)
-    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield partial
-        _sync(partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _folders_above(target):
+        _remove_leftovers(target)
+        partial = _temporary(target, PARTIAL)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            yield partial
+            _sync(partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -78,19 +79,33 @@ def atomic_folder(path: Path, marker: str | None, may_hold: re.Pattern[str] | No
     """
     target = Path(os.path.realpath(path))
     check_replaceable_folder(target, marker, may_hold)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    partial = _temporary(target, PARTIAL)
-    partial.mkdir()
+    with _folders_above(target):
+        _remove_leftovers(target)
+        partial = _temporary(target, PARTIAL)
+        partial.mkdir()
+        try:
+            yield partial
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    file.chmod(READABLE)  # some writers let only the owner read their files
+                    _sync(file)
+            _replace_folder(partial, target, may_hold)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _folders_above(target: Path) -> Iterator[None]:
+    """Makes the missing folders above a path; removes those that it made if the block fails, unless they are in use."""
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
-        yield partial
-        for file in partial.rglob("*"):
-            if file.is_file():
-                file.chmod(READABLE)  # some writers let only the owner read their files
-                _sync(file)
-        _replace_folder(partial, target, may_hold)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def set_aside(path: Path) -> Path:

@@ -202,6 +202,7 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     root = Path(folder)
     if not root.is_dir():
         raise ExampleError(f"expected a folder with a subfolder for each label, got {folder}, which is not one")
+    _check_linked(root)
     examples, left_out = dict[str, list[Path]](), list[LeftOut]()
     for label in sorted(root.iterdir()):
         if label.is_dir() and not is_hidden(label.name):
@@ -218,6 +219,26 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     for line in LeftOut.sum(left_out).lines():
         log.warning("%s: %s", folder, line)
     return examples
+
+
+def _check_linked(root: Path) -> None:
+    """Raises an ExampleError where links make one folder the examples of two labels, or of one all the others'."""
+    labels: dict[Path, Path] = {}
+    for label in sorted(root.iterdir()):
+        if not label.is_dir() or is_hidden(label.name):
+            continue
+        real = label.resolve()
+        if real == root.resolve() or real in root.resolve().parents:
+            raise ExampleError(
+                f"expected a folder of images of its own in {label}, got a link to all of them; remove it"
+            )
+        for other, first in labels.items():
+            if real == other or real in other.parents or other in real.parents:
+                raise ExampleError(
+                    f"expected each image under one label, got those of {first.name!r} under {label.name!r}, too: a link; "
+                    "remove one of them"
+                )
+        labels[real] = label
 
 
 def _embedded(

@@ -167,6 +167,28 @@ def test_a_few_examples_are_learnt_and_saved(
     assert loaded.classify(IMAGES) == classifier.classify(IMAGES)
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (".", "got a link to all of them"),
+        ("..", "got a link to all of them"),
+        ("ev", "got those of 'ev' under 'z', too"),
+        ("ev/inside", "got those of 'ev' under 'z', too"),
+    ],
+)
+def test_links_do_not_put_an_image_under_two_labels(tmp_path: Path, target: str, said: str) -> None:
+    for name in ("ev/inside", "kuş"):
+        (tmp_path / "of" / name).mkdir(parents=True)
+        IMAGES[0].save(tmp_path / "of" / name / "1.png")
+    (tmp_path / "elsewhere").mkdir()
+    IMAGES[1].save(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "of" / "ağaç").symlink_to(tmp_path / "elsewhere")
+    assert list(examples_in(tmp_path / "of")) == ["ağaç", "ev", "kuş"]
+    (tmp_path / "of" / "z").symlink_to(target)
+    with pytest.raises(ExampleError, match=said):
+        examples_in(tmp_path / "of")
+
+
 def test_too_few_examples_leave_the_label_vectors_in_force(encoder: DualEncoder) -> None:
     labels = ["ev", "kuş", "köpek"]
     classifier = FewShotClassifier.fit(encoder, dict(zip(labels, ([image] for image in IMAGES))))

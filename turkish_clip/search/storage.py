@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from turkish_clip.errors import InputError, one_line
+from turkish_clip.errors import InputError, is_disk_full, one_line
 from turkish_clip.folders import holds_table_files_only
 
 log = logging.getLogger("turkish_clip")
@@ -34,8 +34,10 @@ WORDS = frozenset(
 # More of either ends the process: LanceDB's parser goes one call deeper for each operator and bracket.
 MAX_CONDITION, MAX_SIGNS = 100_000, 500
 SQL_SIGNS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|[\d.]+|(\w+|[^\w\s,])""")  # names, words and operators
-# A text in quotes is one, and so is a name in `; then words, numbers, operators and what is none of these.
-SQL_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[^\W\d]\w*|\d[\d.]*(?:[eE][+-]?\d+)?|[-<>=!+*/%.,]|\s+|.""", re.S)
+# A text in quotes is one, and so is a name in ` or "; then words, numbers, operators and what is none of these.
+SQL_TOKENS = re.compile(
+    r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[^\W\d]\w*|\d[\d.]*(?:[eE][+-]?\d+)?|[-<>=!+*/%.,]|\s+|.""", re.S
+)
 OPERATORS = "<>=!+-*/%.,()"
 # LanceDB's messages about what it was asked for: no fault of the disk
 REFUSALS = re.compile(r"Invalid (user )?input|not supported|divisible by|LanceError\(Index\)", re.IGNORECASE)
@@ -95,8 +97,8 @@ def one_condition(where: str) -> str:
     A list of any length, as in "path IN ('a', 'b')", has few signs: texts, numbers and commas do not count.
 
     Raises:
-        ImageIndexError: it is empty or too long, or has a comment, a parenthesis that closes none of its own, a name that
-            is none of COLUMNS, or another sign than those of comparisons and sums.
+        ImageIndexError: it is empty or too long, or has a comment, a parenthesis that closes none of its own, a name
+            that is none of NAMES, or another sign than those of comparisons and sums.
 
     >>> one_condition("bytes > 3 OR path LIKE '%;%'")
     "(bytes > 3 OR path LIKE '%;%')"
@@ -122,12 +124,12 @@ def one_condition(where: str) -> str:
 
 def _is_allowed(sign: str) -> bool:
     """Returns whether a condition may hold a token."""
-    if sign[0] == "`":
+    if sign[0] in '`"':  # both stand around names
         return sign[1:-1] in NAMES
-    if sign[0] in "'\"":
+    if sign[0] == "'":
         return len(sign) > 1  # closed
     if sign[0].isalpha() or sign[0] == "_":
-        return sign in NAMES or sign.lower() in WORDS
+        return sign.lower() in NAMES or sign.lower() in WORDS
     return sign[0].isdigit() or sign.isspace() or (len(sign) == 1 and sign in OPERATORS)
 
 
@@ -146,6 +148,8 @@ def _unusable(uri: str, to_do: str, error: Exception) -> ImageIndexError:
     message = message if len(message) <= 300 else f"{message[:100]} … {message[-200:]}"  # paths first, the reason last
     if not is_uri(uri) and not Path(uri).is_dir():
         advice = "its folder is not there: is its disk still mounted? if it was deleted, index again"
+    elif is_disk_full(error):
+        advice = "free some space and run it again: what was written before is kept"
     elif is_storage_error(error):
         advice = "check rights and disk; if it is damaged, delete it and index again"
     else:

@@ -266,7 +266,8 @@ def test_a_damaged_form_is_computed_again_on_resume(
         r"expected a closed form in .*, got .*: it is computed again, and that file stays as .*kept-", said
     )
     assert (tmp_path / "mine.safetensors").read_bytes() == b"mine"
-    assert path.is_file() and not path.is_symlink()
+    assert path.is_file()
+    assert not path.is_symlink()
 
 
 def test_patience_ends_a_training_that_no_longer_improves(

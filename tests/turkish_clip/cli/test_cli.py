@@ -259,6 +259,27 @@ def test_ctrl_c_prints_how_to_go_on(
     assert "interrupted; give the same command again to go on" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_told_as_by_the_training_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "s.png")
+
+    monkeypatch.setattr(entry, "app", full)
+    with pytest.raises(SystemExit) as exit_:
+        entry.main([])
+    assert exit_.value.code == 2
+    told = capsys.readouterr().err
+    assert "expected free disk space, got a full disk ([Errno 28]" in told
+    assert told.endswith("free some and run it again\n")
+
+
+def test_no_argument_holds_nul(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        entry.main(["info", "a\0b"])
+    assert "expected arguments without the character NUL, got 'a\\x00b'; correct it" in capsys.readouterr().err
+
+
 def test_examples_that_do_not_open_are_listed(indexed: Path, tmp_path: Path) -> None:
     for label, colour in (("kırmızı", "red"), ("mavi", "blue")):
         (tmp_path / "examples" / label).mkdir(parents=True)

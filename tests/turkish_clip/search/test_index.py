@@ -149,6 +149,8 @@ CONDITIONS = (
     "bytes",
     "content = 'x'",
     "`content` = 'x'",
+    '"content" IS NOT NULL',
+    'path = "a"',
     "vector IS NOT NULL",
     "_rowid < 3",
     "images.path = 'x'",
@@ -174,7 +176,7 @@ def test_a_condition_is_one_and_nothing_of_it_is_dropped(indexed: Path) -> None:
         "path LIKE '%.png' And bytes BETWEEN 1 AND 1000000",
         "`path` IN ('a', 'ç') OR lower(path) LIKE '%.PNG' OR NOT (bytes <> bytes + 0)",
         "modified > timestamp '2001-01-31' AND date_part('year', modified) > 2001",
-        "\"content\" = 'content'",  # a text in double quotes, too, is a text
+        "\"path\" <> 'a'",
         "array_to_string(also_at, ' ') NOT LIKE '%none%'",
     ):
         assert len(index.search_vector(np.ones(16), 100, where=where)) == 10, where
