@@ -235,8 +235,8 @@ def _check_linked(root: Path) -> None:
         for other, first in labels.items():
             if real == other or real in other.parents or other in real.parents:
                 raise ExampleError(
-                    f"expected each image under one label, got those of {first.name!r} under {label.name!r}, too: a link; "
-                    "remove one of them"
+                    f"expected each image under one label, got those of {first.name!r} under {label.name!r}, too: a "
+                    "link; remove one of them"
                 )
         labels[real] = label
 

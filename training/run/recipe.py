@@ -238,7 +238,7 @@ def _names(kind: Any) -> dict[str, str]:
 def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Collection[str] = ()) -> dict[str, Any]:
     """Returns raw values by field of a configuration, converted to the types of the fields."""
     names, types = _names(kind), get_type_hints(kind)
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in items:
         if key not in names:
             if key not in ignored:

@@ -24,8 +24,8 @@ COLUMNS = "path, bytes, modified"  # what a condition may name
 NAMES = {*COLUMNS.split(", "), "also_at"}  # the last: the paths of copies
 # The words of SQL that a condition may hold, and its functions; others reach what an index keeps for itself.
 WORDS = frozenset(
-    "and or not in like ilike between is null true false escape case when then else end cast as distinct from timestamp "
-    "date interval bigint int integer double float string varchar boolean lower upper length char_length "
+    "and or not in like ilike between is null true false escape case when then else end cast as distinct from "
+    "timestamp date interval bigint int integer double float string varchar boolean lower upper length char_length "
     "character_length octet_length trim ltrim rtrim btrim substr substring left right reverse replace concat strpos "
     "position starts_with ends_with contains regexp_like regexp_match split_part array_to_string array_has "
     "array_length date_part date_trunc extract year month day hour minute second to_timestamp now current_date "
