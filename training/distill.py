@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from training.distillation.computing import Computing, computing_of
 from training.distillation.setup import inputs, join_ranks, read_sources, sharding_of, training_arguments
 from training.distillation.sharding import StepState
 from training.distillation.student import build_student, save
@@ -20,6 +21,7 @@ from training.run.distributed import all_or_none, broadcast_from_main, is_main_p
 from training.run.lock import hold
 from training.run.objectives import OBJECTIVES
 from training.run.record import Run, open_run
+from turkish_clip.hosts import import_hosts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -40,6 +42,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         return run.summary
     captions, embeddings = main_process_first(lambda: read_sources(config))
     quiet_hosts()
+    import_hosts()
 
     from training.distillation.closed_form import improved, start_from_closed_form
     from training.pairs.dataset import load_pairs, warn_torn, warn_truncated
@@ -53,10 +56,11 @@ def main(argv: list[str]) -> dict[str, Any]:
         warn_torn(student, pairs.texts)
     truncated = warn_truncated(student, pairs.texts) if is_main_process() else 0
     depends_on = inputs(config, pairs, embeddings, disjoint.duplicates)
-    main_process_first(lambda: run.begin(depends_on))
+    computing = computing_of(config)
+    main_process_first(lambda: run.begin(depends_on, vars(computing)))
 
     start = start_from_closed_form(student, pairs, run, config) if config.starts_from_closed_form else None
-    history = train(student, pairs, run, config) if config.epochs else []
+    history = train(student, pairs, run, config, computing) if config.epochs else []
     if start is not None and not improved(history, start):
         log.warning("no step of the training had a better validation MRR than the closed form, which is saved")
         student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest))
@@ -78,7 +82,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     return summary
 
 
-def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillConfig) -> list[dict[str, Any]]:
+def train(
+    student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillConfig, computing: Computing
+) -> list[dict[str, Any]]:
     """Trains a text encoder, from the last checkpoint if the run has one; returns the trainer's log.
 
     Args:
@@ -86,6 +92,7 @@ def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillC
         pairs: captions and regression targets.
         run: its folder gets checkpoints and log.jsonl.
         config: of the run.
+        computing: how the device computes.
     """
     from sentence_transformers import SentenceTransformerTrainer
     from transformers import EarlyStoppingCallback
@@ -100,11 +107,12 @@ def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillC
     objective = OBJECTIVES[config.objective]
     dim = int(student.get_embedding_dimension() or 0)
     widths = config.shorter_widths(dim)
-    loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=widths)
+    loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=widths, all_imaged=pairs.all_imaged)
     args = training_arguments(
         config,
         run.checkpoints,
         per_epoch,
+        computing,
         evaluates=pairs.evaluator is not None,
         loader_processes=loader_processes(config, dim),
     )

@@ -11,6 +11,7 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EmbedConfig, read
 from training.run.lock import hold
 from training.run.record import locate_model
+from turkish_clip.hosts import import_hosts
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -19,6 +20,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     hold(config.folder, config.embeddings_folder)
     quiet_hosts()
     captions = read_captions(config)
+    import_hosts()
 
     from training.run.distributed import device_of
     from turkish_clip.encoder import load_model

@@ -47,6 +47,7 @@ from training.run.distributed import device_of
 from training.run.lock import hold
 from training.run.record import RunError, RunRecord, check_outputs, locate_model
 from turkish_clip.dual_encoder import weights_sha256
+from turkish_clip.hosts import import_hosts
 from turkish_clip.metrics import METRIC_NAMES, hubness
 from turkish_clip.resolve import MODEL_FOLDER
 from turkish_clip.verify import RECORD
@@ -65,6 +66,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     check_outputs(config.folder, RESULTS, "report.html")
     quiet_hosts()
     captions = read_captions(config, check_files=False)
+    import_hosts()
 
     from turkish_clip.encoder import load_model
 

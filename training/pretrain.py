@@ -13,6 +13,7 @@ from training.run.provenance import sha256_of_texts
 from training.run.record import RunInputs, open_run
 from training.small_models.clip_training import evaluate_clip, reading_negatives, training_arguments, write_card
 from training.small_models.models import build_clip, build_processor, save_clip
+from turkish_clip.hosts import import_hosts
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     texts = [text for row in captions.split("train") for text in row.captions]
     negatives = [text for row in captions.split("train") for text in row.english] if config.negative_columns else []
 
+    import_hosts()
     from transformers import Trainer
 
     from training.distillation.callbacks import ClampLogitScale, SaveLog, SetEpoch, with_progress_bar

@@ -236,7 +236,7 @@ class Page:
             rows["Dizindeki resimler"] = str(len(self.index))
             if not_read := self.index.left_out().not_read:
                 listed = ", ".join(f"{kind} {count}" for kind, count in not_read.items())
-                rows["Okunmayan dosyalar"] = f"{listed} (yalnız resimler okunur; HEIC gibi olanları JPEG'e çevirin)"
+                rows["Okunmayan dosyalar"] = f"{listed} (bu türler okunmaz; resim olanları JPEG'e çevirin)"
             rows["Klasörler"] = ", ".join(Path(folder).name for folder in self.index.folders())
         cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return (

@@ -124,16 +124,19 @@ class ImageFilter:
                 max(scores),
             )
 
-    def flag(self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> Iterator[Flag]:
+    def flag(
+        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2, decode_processes: int = -1
+    ) -> Iterator[Flag]:
         """Flags images in order, as they are read; one that does not open gives a `Flag` with its error.
 
         Args:
             images: paths, bytes of files, or PIL images.
             batch_size: images embedded at a time.
-            workers: threads that open images.
+            workers: threads that open images, where processes do not.
+            decode_processes: as in `DualEncoder.embed_images`.
         """
         batches = with_image_side(self._encoder, "look at images").embed_images(
-            images, batch_size=batch_size, workers=workers
+            images, batch_size=batch_size, workers=workers, decode_processes=decode_processes
         )
         return map_in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
 

@@ -30,6 +30,8 @@ def nfc(text: str) -> str:
     >>> nfc("s\u0327eker"), nfc("i\u0307stanbul")
     ('şeker', 'istanbul')
     """
+    if text.isascii():
+        return text
     return unicodedata.normalize("NFC", text).replace("i" + COMBINING_DOT, "i")
 
 

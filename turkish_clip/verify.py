@@ -509,7 +509,7 @@ def quiet() -> None:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()  # it logs each try
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it logs each try
 
 
 def as_lines(checks: list[Check]) -> str:

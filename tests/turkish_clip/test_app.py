@@ -326,7 +326,7 @@ def test_the_page_names_the_kinds_that_are_not_in_the_index(tmp_path: Path, enco
     index = ImageIndex.open(tmp_path / "index", encoder)
     index.add(tmp_path / "photos")
     assert "Okunmayan" not in Page(encoder, index).about()
-    for name in ("1.HEIC", "2.heic", "3.mp4"):
+    for name in ("1.PSD", "2.psd", "3.svg"):
         (tmp_path / "photos" / name).write_bytes(b"x")
     index.add(tmp_path / "photos")
-    assert "<td>Okunmayan dosyalar</td><td>HEIC 2, video 1 " in Page(encoder, index).about()
+    assert "<td>Okunmayan dosyalar</td><td>PSD 2, SVG 1 " in Page(encoder, index).about()

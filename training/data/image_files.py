@@ -35,10 +35,11 @@ def resolve_image_path(folder: Path | None, name: object, *, confined: bool) -> 
     leaves = False
     try:
         for written in _spellings(name):
-            if confined and not _is_inside(folder, written):
+            path = folder / written
+            if confined and not _is_inside(folder, path):
                 leaves = True
-            elif (folder / written).is_file():
-                return folder / written
+            elif path.is_file():
+                return path
         if leaves:
             return "a path that leaves the folder"
         return _listed_file(folder, name, confined)
@@ -46,8 +47,16 @@ def resolve_image_path(folder: Path | None, name: object, *, confined: bool) -> 
         return "no file"
 
 
-def _is_inside(folder: Path, name: str) -> bool:
-    return (folder / name).resolve().is_relative_to(folder.resolve())
+def _is_inside(folder: Path, path: Path) -> bool:
+    if path == folder or path.name == ".." or path.is_symlink():
+        return path.resolve().is_relative_to(folder.resolve())
+    return _is_folder_inside(str(folder), str(path.parent))
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_FOLDERS)
+def _is_folder_inside(folder: str, below: str) -> bool:
+    """Returns whether a folder on the way to images is inside another one; asked for each image of the folder."""
+    return Path(below).resolve().is_relative_to(Path(folder).resolve())
 
 
 def _spellings(name: str) -> Iterator[str]:

@@ -13,8 +13,9 @@ from PIL import Image
 from training.data.image_files import resolve_image_path
 from training.data.lazy_images import LazyImage, MissingImage
 from training.run.source import SourceError
+from turkish_clip.decoding import ImageInput
 from turkish_clip.errors import one_line
-from turkish_clip.images import OpenedImage, open_hashed, open_image
+from turkish_clip.images import OpenedImage, open_image
 
 SPLITS = ("", "train", "validation", "test")  # "": the source gives none
 SAMPLE_IMAGE = "__image__"  # the key of a record's image where the source's layout, and no column name, determines it
@@ -230,7 +231,16 @@ class Row:
             ImageError: it does not open.
             SourceError: the source can't be read any more.
         """
-        return open_hashed(self.file, min_side=min_side)
+        return self.fetched().load(min_side)
+
+    def fetched(self) -> ImageInput:
+        """Returns the image alone, which another process can open and hash: as a path, or as the bytes of its file.
+
+        Raises:
+            ImageError: there is none.
+            SourceError: the source can't be read any more.
+        """
+        return ImageInput(self.file, hashed=True)
 
 
 def merged(first: Row, second: Row) -> Row:

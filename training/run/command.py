@@ -20,6 +20,7 @@ from training.run.distributed import (
 )
 from training.run.lock import releasing_locks
 from turkish_clip.errors import InputError, is_disk_full, one_line, printable
+from turkish_clip.hosts import import_hosts
 from turkish_clip.terminal import as_json as json_line
 from turkish_clip.terminal import lenient_output, log_to_stderr
 
@@ -126,12 +127,13 @@ def network_failure(error: BaseException | None) -> str | None:
 
 def quiet_hosts() -> None:
     """Turns off the host libraries' progress bars and their log messages below errors, so that ours can be read."""
+    import_hosts("transformers")
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()  # the library sets its level when it is imported
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the library sets its level when it is imported
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate passes it to torch
     for name in ("sentence_transformers", "datasets", "httpx", "httpx2", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -25,12 +25,14 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 KINDS: dict[Any, tuple[str, str]] = {  # of a field's value: its name in --help, and in an error
     bool: ("", "true or false"),
+    bool | None: ("", "true, false or auto"),
     int: ("INTEGER", "a whole number"),
     float: ("NUMBER", "a number"),
     str: ("TEXT", "text"),
     tuple[int, ...]: ("INTEGER,…", "a list of whole numbers"),
     tuple[str, ...]: ("TEXT,…", "a list of words"),
 }
+AUTO = "auto"  # a value of None, of a true-or-false field that is chosen by the machine
 RECORDS = ("", "a list of records, as a recipe has them,")
 MAX_DEPTH = 8  # a recipe has lists of records of lists
 PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in "str null bool int float timestamp seq map merge value".split()}
@@ -143,11 +145,12 @@ def _split(argv: list[str], names: Mapping[str, str], types: Mapping[str, Any]) 
             raise _unknown(key, names, "the command line")
         key = names[key]
         if not equals:
-            if types[key] is bool and (not words or words[0].lower() not in BOOLEANS):
+            values = BOOLEANS if types[key] is bool else (*BOOLEANS, AUTO)
+            if types[key] in (bool, bool | None) and (not words or words[0].lower() not in values):
                 if words and not _may_follow(words[0]):
                     raise ConfigError(
-                        f"expected true or false after {word}, or nothing, got {words[0]!r}, which is no recipe; "
-                        f"write {word} true, or leave the value out"
+                        f"expected {KINDS[types[key]][1]} after {word}, or nothing, got {words[0]!r}, which is no "
+                        f"recipe; write {word} true, or leave the value out"
                     )
                 value = "true"
             elif not words or words[0].startswith("--"):
@@ -290,6 +293,8 @@ def _as_type(value: Any, kind: Any) -> Any:
             raise TypeError
         items = value.split(",") if isinstance(value, str) and inner in KINDS else value
         return tuple(_as_type(item.strip() if isinstance(item, str) else item, inner) for item in items)
+    if kind == bool | None:
+        return None if value is None or str(value).lower() == AUTO else _as_type(value, bool)
     if kind is bool:
         if str(value).lower() not in BOOLEANS:
             raise ValueError
@@ -351,8 +356,8 @@ def _help(config_type: type) -> str:
         allowed = _allowed(field.metadata)
         text = field.metadata["text"] + (f" ({allowed})" if allowed else "")
         default: Any = field.default
-        if isinstance(default, bool):
-            default = str(default).lower()
+        if isinstance(default, bool) or default is None:
+            default = AUTO if default is None else str(default).lower()
         elif isinstance(default, tuple):
             default = ", ".join(map(str, default))
         lines += textwrap.wrap(

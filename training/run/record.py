@@ -68,6 +68,7 @@ class RunRecord:
         status: "running" or "finished".
         config: the options, as in a recipe.
         libraries: name → installed version.
+        computing: how the trainer computed on its device; None before it is known, and of other commands than distill.
         summary: the result of the command; None before its end.
     """
 
@@ -80,6 +81,7 @@ class RunRecord:
     libraries: dict[str, str]
     machine: Machine
     summary: dict[str, Any] | None = None
+    computing: dict[str, Any] | None = None
 
     @property
     def sources(self) -> list[dict[str, Any]]:
@@ -131,10 +133,14 @@ class Run:
         record = _record_if_any(self.folder)
         return record.summary if record and record.status == "finished" else None
 
-    def begin(self, inputs: RunInputs) -> None:
+    def begin(self, inputs: RunInputs, computing: dict[str, Any] | None = None) -> None:
         """Writes run.json, after all input has been read and before the first step.
 
         A resumed run, and the other ranks after the main process, compare their inputs with those in run.json instead.
+
+        Args:
+            inputs: of the run.
+            computing: as in `RunRecord`.
 
         Raises:
             RunError: the inputs differ, or another rank than the main process finds no run.json.
@@ -150,6 +156,7 @@ class Run:
                 git=state,
                 libraries=library_versions(),
                 machine=machine(),
+                computing=computing,
             ).write(self.folder)
             return
         record = _record_if_any(self.folder)

@@ -23,12 +23,13 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "classify": images.classify,
     "compare": images.compare,
     "filter": images.filter_images,
+    "duplicates": images.duplicates,
     "app": images.web_page,
     "info": models.info,
     "verify": models.verify,
     "export": models.export,
 }
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 _Misused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException: typer's own by now, click's before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("turkish_clip")
 GRAPH, TOKENIZER, RECORD = "model.onnx", "tokenizer.json", "turkish_clip_onnx.json"
-FORMAT = 2  # 1 had no prompt
+FORMAT = 3  # 1 had no prompt, 2 did not tie graph and tokenizer to the record
+WEIGHTS = "turkish_clip.weights_sha256"  # in the metadata of the graph, as in the record
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
 PRECISIONS = ("float32", "int8")
 CPU = "CPUExecutionProvider"
@@ -40,7 +42,8 @@ class OnnxRecord:
         model: what was exported: a Hub id, or the name of a folder.
         revision: of the model on the Hub; empty means the newest.
         precision: "float32" or "int8".
-        weights_sha256: of the text encoder.
+        weights_sha256: of the text encoder; the graph has it, too.
+        tokenizer_sha256: of tokenizer.json.
         dim: width of the vectors.
         max_tokens: number of tokens, special ones included, at which a longer text is cut; 0: none is.
         normalised: whether the vectors have norm 1.
@@ -55,6 +58,7 @@ class OnnxRecord:
     revision: str
     precision: str
     weights_sha256: str
+    tokenizer_sha256: str
     dim: int
     max_tokens: int
     normalised: bool
@@ -95,8 +99,9 @@ class OnnxTextEncoder:
         temperature: of zero-shot probabilities; None if none was fitted.
 
     Raises:
-        OnnxError: onnxruntime or tokenizers is not installed, the folder does not exist, is not an export or is
-            damaged, `threads` is below 1, or this build of onnxruntime has not such a provider.
+        OnnxError: onnxruntime or tokenizers is not installed, the folder does not exist, is not an export, is damaged
+            or holds the graph or tokenizer of another export, `threads` is below 1, or this build of onnxruntime has
+            not such a provider.
     """
 
     def __init__(
@@ -117,10 +122,14 @@ class OnnxTextEncoder:
         self.weights_sha256 = record.weights_sha256
         self.temperature = record.temperature
         self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
+        if file_sha256(self.folder / TOKENIZER) != record.tokenizer_sha256:
+            raise self._of_another(TOKENIZER)
         self._reader = TextReader(
             self._tokenizer, record.max_tokens or None, record.prompt, cuts_right=_cuts_right(self._tokenizer)
         )
         self._session = _open_graph(self.folder / GRAPH, threads, providers, for_few_texts=for_few_texts)
+        if self._session.get_modelmeta().custom_metadata_map.get(WEIGHTS) != record.weights_sha256:
+            raise self._of_another(GRAPH)
         self._check_width(self._session.get_outputs()[0].shape[-1])
 
     def cautions(self, texts: Iterable[str]) -> list[Caution]:
@@ -163,6 +172,11 @@ class OnnxTextEncoder:
             vectors[places] = self._run([texts[place] for place in places])
         return vectors
 
+    def _of_another(self, name: str) -> OnnxError:
+        return OnnxError(
+            f"expected {name} of the same export as {RECORD} in {self.folder}, got that of another one; export again"
+        )
+
     def _check_width(self, found: Any) -> None:
         """Raises an OnnxError if the graph's width, where it is a number, is not the record's."""
         if isinstance(found, int) and found != self.dim:
@@ -179,6 +193,11 @@ class OnnxTextEncoder:
         vectors: NDArray[np.float32] = self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask))))[0]
         self._check_width(vectors.shape[1])
         return vectors
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the hex SHA-256 of a small file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def is_export(folder: Path) -> bool:

@@ -19,8 +19,8 @@ TEXT_ENCODER = "text-encoder"  # begins the names of what `turkish_clip.search.t
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 # The tables of an index, and bytes in their manifests that those of others lack: a key of their metadata, or a column.
 MARKS = {"images": b"turkish_clip", "files": b"mtime_ns", "bank": b"turkish_clip", "pictures": b"turkish_clip"}
+COLUMNS = "path, bytes, modified, taken, lat, lon, camera"  # what a condition may name
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
-COLUMNS = "path, bytes, modified"  # what a condition may name
 NAMES = {*COLUMNS.split(", "), "also_at"}  # the last: the paths of copies
 # The words of SQL that a condition may hold, and its functions; others reach what an index keeps for itself.
 WORDS = frozenset(
@@ -117,7 +117,7 @@ def one_condition(where: str) -> str:
         depth += (sign == "(") - (sign == ")")
         if depth < 0 or not _is_allowed(sign):
             raise ImageIndexError(
-                f"expected one condition over {COLUMNS}, got {where!r:.200}, with {sign!r} in it; correct it"
+                f"expected a condition over {COLUMNS}, got {where!r:.200}, with {sign!r} in it; correct it"
             )
     return f"({where})"
 

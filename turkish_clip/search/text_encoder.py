@@ -138,11 +138,13 @@ def kept_text_side(
     if not known:
         return None
     try:
-        encoder = OnnxTextEncoder(place / kept.folder, for_few_texts=few_texts)
+        encoder = _opened(place, kept, few_texts=few_texts)
     except OnnxError as error:
-        log.warning("the text encoder beside %s is left out: %s", uri, one_line(error))
-        return None
-    if encoder.weights_sha256 != kept.text_weights_sha256:
+        log.warning(
+            "the text encoder beside %s is left out: %s; turkish-clip index makes it again",
+            uri,
+            one_line(error, 400).removesuffix("; export again"),
+        )
         return None
     name = spec.text if Path(model).is_dir() else model
     log_cautions(Caution(cast(Kind, kind), (name,)) for kind in known[-1].cautions)
@@ -301,10 +303,28 @@ def _read(place: Path) -> KeptTextEncoder | None:
     return kept if not kept.folder or FOLDER.fullmatch(kept.folder) else None
 
 
+def _opened(place: Path, kept: KeptTextEncoder, *, few_texts: bool = True) -> OnnxTextEncoder:
+    """Opens the export in an index.
+
+    Raises:
+        OnnxError: it does not open, or is of other weights than the record.
+    """
+    encoder = OnnxTextEncoder(place / kept.folder, for_few_texts=few_texts)
+    if encoder.weights_sha256 != kept.text_weights_sha256:
+        raise OnnxError(f"expected the weights that {RECORD} names in {encoder.folder}, got others")
+    return encoder
+
+
 def _is_whole(place: Path, kept: KeptTextEncoder) -> bool:
-    """Returns whether the export is there in its size."""
+    """Returns whether the export is there in its size, and opens."""
     folder = place / kept.folder
-    return folder.is_dir() and sum(path.stat().st_size for path in folder.iterdir()) == kept.bytes
+    if not folder.is_dir() or sum(path.stat().st_size for path in folder.iterdir()) != kept.bytes:
+        return False
+    try:
+        _opened(place, kept)
+    except OnnxError:
+        return False
+    return True
 
 
 def _remove_others(place: Path, name: str) -> None:

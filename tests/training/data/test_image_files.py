@@ -75,6 +75,19 @@ def test_no_other_spelling_leaves_the_folder(tmp_path: Path) -> None:
     assert resolve_image_path(tmp_path / "in", "bağ.png", confined=True) == "a path that leaves the folder"
 
 
+def test_a_linked_folder_does_not_leave_the_folder_either(tmp_path: Path) -> None:
+    paint(tmp_path / "out" / "a.png", 1)
+    paint(tmp_path / "in" / "below" / "a.png", 1)
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "own").symlink_to(tmp_path / "in" / "below")
+    for name in ("link/a.png", "link/../out/a.png", str(tmp_path / "out" / "a.png")):
+        assert resolve_image_path(tmp_path / "in", name, confined=True) == "a path that leaves the folder"
+        assert resolve_image_path(tmp_path / "in", name, confined=False) == tmp_path / "in" / name
+    for name in ("own/a.png", "below/a.png", "below/../below/a.png", "./below/a.png"):
+        assert resolve_image_path(tmp_path / "in", name, confined=True) == tmp_path / "in" / name
+    assert resolve_image_path(tmp_path / "in", ".", confined=True) == "no file"
+
+
 def test_a_file_that_comes_later_is_found(tmp_path: Path) -> None:
     assert resolve_image_path(tmp_path, "şey.png", confined=True) == "no file"
     paint(tmp_path / nfd("şey.png"), 1)

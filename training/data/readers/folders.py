@@ -94,7 +94,7 @@ class Contents:
                     self.json.append(path)
             elif is_table(Path(name)):
                 self.tables.append(path)
-            elif found := unread_kind(name):
+            elif found := unread_kind(name, with_libraries=False):
                 self.not_read[found] = self.not_read.get(found, 0) + 1
         self.pairs = self.pairs or not stems[True].isdisjoint(stems[False])
 
@@ -132,7 +132,7 @@ def folder_records(folder: Path, meanings: SplitMeanings, images: Path | None = 
     if found.hidden:
         log.info("%s: %d hidden images and tables are left out", folder, found.hidden)
     if found.not_read:
-        advice = conversion_advice(found.not_read)
+        advice = conversion_advice(found.not_read, with_libraries=False)
         log.warning("%s: %s; %s", folder, not_read_text(found.not_read), advice)
     if tables:
         _log_left_out(folder, others, f"since {', '.join(tables[:MAX_LISTED])} names the images")
@@ -228,8 +228,8 @@ def _samples(folder: Path, parent: str, names: Sequence[str]) -> Iterator[dict[s
         stem, _, kind = name.rpartition(".")
         if kind.lower() in IMAGES:
             images.setdefault(stem, []).append(name)
-        elif unread_kind(name):
-            unread[stem] = f"an image of a kind that is not read ({unread_kind(name)})"
+        elif found_kind := unread_kind(name, with_libraries=False):
+            unread[stem] = f"an image of a kind that is not read ({found_kind})"
     found: dict[str, dict[str, Any]] = {stem: {"txt": ""} for stem in images}
     faults: dict[str, str] = {}
     for name in names:
@@ -284,7 +284,7 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
             "be read; uncompress them (images hardly shrink)"
         )
     others = f"{not_read_text(found.not_read)}, " if found.not_read else ""
-    convert = f"{conversion_advice(found.not_read)}, " if found.not_read else ""
+    convert = f"{conversion_advice(found.not_read, with_libraries=False)}, " if found.not_read else ""
     if tables := found.tables + found.json + found.texts:
         listed = ", ".join(tables[:MAX_LISTED])
         advice = f"name one of them: --captions {shlex.quote(str(folder / tables[0]))}"
