@@ -20,7 +20,7 @@ from training.run.config import DistillConfig, read
 from training.run.distributed import all_or_none, broadcast_from_main, is_main_process, main_process_first
 from training.run.lock import hold
 from training.run.objectives import OBJECTIVES
-from training.run.record import Run, open_run
+from training.run.record import Run, check_outputs, open_run
 from turkish_clip.hosts import import_hosts
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
     import_hosts()
 
-    from training.distillation.closed_form import improved, start_from_closed_form
+    from training.distillation.closed_form import FILE, improved, start_from_closed_form
     from training.pairs.dataset import load_pairs, warn_torn, warn_truncated
     from training.pairs.replay import read_replay
 
+    if not run.resumed:
+        all_or_none(lambda: check_outputs(run.folder, FILE))
     disjoint = remove_cross_split_duplicates(captions, embeddings)
     replay = main_process_first(lambda: read_replay(config, embeddings)) if config.replay_fraction else None
     pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config, replay))

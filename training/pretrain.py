@@ -10,7 +10,7 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PretrainConfig, read
 from training.run.lock import hold
 from training.run.provenance import sha256_of_texts
-from training.run.record import RunInputs, open_run
+from training.run.record import RunInputs, check_outputs, open_run
 from training.small_models.clip_training import evaluate_clip, reading_negatives, training_arguments, write_card
 from training.small_models.models import build_clip, build_processor, save_clip
 from turkish_clip.hosts import import_hosts
@@ -25,6 +25,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         print_result(run.summary, config.json)
         return run.summary
 
+    check_outputs(run.folder, "skipped.jsonl")
     quiet_hosts()
     captions = read_captions(reading_negatives(config))
     disjoint = disjoint_splits(captions, digests_of_files(captions.rows, len(captions.rows)))

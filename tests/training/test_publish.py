@@ -92,7 +92,8 @@ def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: 
     assert "of other weights" in caplog.text
     for damaged in (
         [], None, 2, benchmark | {"tasks": []}, benchmark | {"tasks": {"XM3600T2IRetrieval": {}}},
-        benchmark | {"mteb": 2}, benchmark | {"dim": "16"}, benchmark | {"tasks": {"STS22.v2": sts | {"score": float("nan")}}},
+        benchmark | {"mteb": 2}, benchmark | {"dim": "16"},
+        benchmark | {"tasks": {"STS22.v2": sts | {"score": float("nan")}}},
         benchmark | {"tasks": {"XM3600T2IRetrieval": task | {"recall_at_5": 7}}},
         benchmark | {"tasks": {"XM3600T2IRetrieval": task | {"recall_at_5": True}}},
         benchmark | {"data": {"mine": holiday | {"images": -1}}},
