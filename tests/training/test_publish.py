@@ -105,6 +105,13 @@ def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: 
             build.benchmark_of(run, results.weights_sha256, image)
 
 
+@pytest.mark.parametrize("value", ["0.01", True, 0, -1.0, 1e9, float("nan"), [0.01]])
+def test_a_temperature_that_none_can_be_is_one_line(run: Path, value: object) -> None:
+    change(run / "results.json", lambda results: results.update(temperature={"value": value}))
+    with pytest.raises(RunError, match=r"expected results.json of format \d+ in .*as the value of 'temperature'"):
+        Results.read(run)
+
+
 def test_the_card_describes_the_objective_of_the_training(run: Path) -> None:
     change(run / "run.json", lambda record: record["config"].update(objective="contrastive", typo_probability=0.25))
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
