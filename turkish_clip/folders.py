@@ -32,6 +32,7 @@ SYSTEM_FOLDERS = frozenset(
     )
 )
 APPLE_DOUBLE = "._"  # begins the names of what macOS puts beside files on other systems' disks
+TEXT_ENCODER = "text-encoder"  # begins the names of what `turkish_clip.search.text_encoder` keeps in an index
 INDEX_FOLDER = ".turkish-clip"  # the index of an image folder, inside it
 INDEX_TABLE = ".lance"  # ends the names of the folders in an index: LanceDB's tables
 # What LanceDB writes into the folder of a table: its folders, and the endings of its files ("#1" while it writes them).
@@ -316,7 +317,7 @@ def _hidden_name(name: str) -> str:
 def _count_files(folder: str) -> int:
     """Returns the number of files in a folder and below it; 0 for an index, 1 for a folder that can't be entered.
 
-    The files beside an index's tables, its lock, are not counted either.
+    What lies beside an index's tables, its lock and its text encoder, is not counted either.
     """
     count = 0
 
@@ -326,6 +327,6 @@ def _count_files(folder: str) -> int:
 
     for parent, folders, names in os.walk(folder, onerror=on_error):
         tables = [name for name in folders if is_table(f"{parent}{os.sep}{name}")]
-        folders[:] = [name for name in folders if name not in tables]
+        folders[:] = [name for name in folders if name not in tables and not (tables and name.startswith(TEXT_ENCODER))]
         count += 0 if tables else len(names)
     return count

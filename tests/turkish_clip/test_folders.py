@@ -86,6 +86,7 @@ def test_a_folder_that_is_named_is_read_even_if_it_is_hidden(tmp_path: Path) -> 
 
 def test_an_index_in_the_folder_is_not_counted(tmp_path: Path) -> None:
     fill(tmp_path, "a.png", ".turkish-clip/writing.lock", ".turkish-clip/images.lance/data/1.lance")
+    fill(tmp_path, ".turkish-clip/text-encoder.json", ".turkish-clip/text-encoder-0a/model.onnx")
     assert walked(tmp_path) == (["a.png"], LeftOut())
 
 

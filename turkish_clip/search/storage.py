@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from turkish_clip.errors import InputError, is_disk_full, one_line
-from turkish_clip.folders import holds_table_files_only
+from turkish_clip.folders import TEXT_ENCODER, holds_table_files_only
 
 log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
-TEXT_ENCODER = "text-encoder"  # begins the names of what `turkish_clip.search.text_encoder` keeps in an index
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 # The tables of an index, and bytes in their manifests that those of others lack: a key of their metadata, or a column.
 MARKS = {"images": b"turkish_clip", "files": b"mtime_ns", "bank": b"turkish_clip", "pictures": b"turkish_clip"}
