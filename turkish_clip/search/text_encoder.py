@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.folders import TEXT_ENCODER
 from turkish_clip.onnx.runtime import OnnxError, OnnxTextEncoder
 from turkish_clip.onnx.text_side import OnnxTextSide
 from turkish_clip.reading import Caution, Kind
 from turkish_clip.records import read_record, write_record
 from turkish_clip.resolve import absolute, files_of, local_folder, resolve_models
-from turkish_clip.search.storage import TEXT_ENCODER, ImageIndexError, exclusive_write, folder_of
+from turkish_clip.search.storage import ImageIndexError, exclusive_write, folder_of
 from turkish_clip.text_side import log_cautions
 
 if TYPE_CHECKING:
