@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from typing import Any
@@ -129,9 +128,15 @@ def run(mteb: Any, pair: Any, task: Any, subset: str, config: BenchmarkConfig) -
 
 def _earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
     """Returns what benchmark.json already holds of the same weights; only `data` if the subset or MTEB differs."""
+    from training.evaluation.published import BenchmarkError, read_benchmark
+
+    path = config.folder / "benchmark.json"
+    if not path.exists():
+        return {}
     try:
-        before = json.loads((config.folder / "benchmark.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = read_benchmark(path)
+    except BenchmarkError as error:
+        log.warning("%s: all is measured again", error)
         return {}
     if any(before.get(key) != result[key] for key in ("revision", "format")):
         return {}

@@ -20,7 +20,7 @@ from training.run.config import DistillConfig, read
 from training.run.distributed import all_or_none, broadcast_from_main, is_main_process, main_process_first
 from training.run.lock import hold
 from training.run.objectives import OBJECTIVES
-from training.run.record import Run, open_run
+from training.run.record import Run, check_outputs, open_run
 from turkish_clip.hosts import import_hosts
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ def main(argv: list[str]) -> dict[str, Any]:
     quiet_hosts()
     import_hosts()
 
-    from training.distillation.closed_form import improved, start_from_closed_form
+    from training.distillation.closed_form import FILE, improved, start_from_closed_form
     from training.pairs.dataset import load_pairs, warn_torn, warn_truncated
     from training.pairs.replay import read_replay
 
+    if not run.resumed:
+        all_or_none(lambda: check_outputs(run.folder, FILE))
     disjoint = remove_cross_split_duplicates(captions, embeddings)
     replay = main_process_first(lambda: read_replay(config, embeddings)) if config.replay_fraction else None
     pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config, replay))
@@ -98,6 +100,7 @@ def train(
     from transformers import EarlyStoppingCallback
 
     from training.distillation.callbacks import SaveLog, SetEpoch, TrackStepState, with_progress_bar
+    from training.distillation.checkpoints import SealCheckpoints, last_checkpoint
     from training.distillation.loader import loader_processes, naming_lost_processes
     from training.distillation.losses import FrozenImageLoss, TrackProgress, loss_for
 
@@ -107,28 +110,31 @@ def train(
     dim = int(student.get_embedding_dimension() or 0)
     widths = config.shorter_widths(dim)
     loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=widths, all_imaged=pairs.all_imaged)
+    args = training_arguments(
+        config,
+        run.checkpoints,
+        per_epoch,
+        computing,
+        evaluates=pairs.evaluator is not None,
+        loader_processes=loader_processes(config, dim),
+    )
+    checkpoint = last_checkpoint(run, args.max_steps)
     callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
+    callbacks.append(SealCheckpoints())
     if isinstance(loss, FrozenImageLoss):
-        callbacks.append(TrackProgress(loss, run.last_checkpoint))
+        callbacks.append(TrackProgress(loss, checkpoint))
     if config.patience and pairs.evaluator:
         callbacks.append(EarlyStoppingCallback(config.patience))
     trainer = SentenceTransformerTrainer(
         model=student,
-        args=training_arguments(
-            config,
-            run.checkpoints,
-            per_epoch,
-            computing,
-            evaluates=pairs.evaluator is not None,
-            loader_processes=loader_processes(config, dim),
-        ),
+        args=args,
         train_dataset=pairs.train,
         loss=loss,
         evaluator=pairs.evaluator,
         callbacks=callbacks,
     )
     with naming_lost_processes():
-        with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
+        with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
     history: list[dict[str, Any]] = trainer.state.log_history
     return history
 

@@ -15,6 +15,7 @@ from training.run.source import SourceError
 from turkish_clip.atomic import write_text
 from turkish_clip.errors import printable
 from turkish_clip.strict_json import json_text
+from turkish_clip.text_files import read_whole
 
 SHOWN = 10  # leaked images that are printed
 
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         there = "the folder" if path.is_dir() else "no file"
         raise SourceError(f"expected a file of image names or ids, one per line, got {there} {path}; write one")
     try:
-        tested = ids_of(path.read_text(encoding="utf-8-sig").split(), bare=True)
+        tested = ids_of(read_whole(path).split(), bare=True)
     except UnicodeDecodeError as error:
         raise SourceError(f"expected UTF-8 in {path}, got other bytes; save it as UTF-8") from error
     if not tested:

@@ -134,7 +134,7 @@ class Page:
     def __init__(self, encoder: DualEncoder, index: ImageIndex | None) -> None:
         self.encoder, self.index = encoder, index
 
-    def search(self, words: str, like: str | None) -> tuple[list[tuple[Image.Image, str]], str]:
+    def search(self, words: str | None, like: str | None) -> tuple[list[tuple[Image.Image, str]], str]:
         """Returns the best images for words or for an image, as thumbnails with scores and names, and notes in HTML.
 
         Args:
@@ -144,7 +144,7 @@ class Page:
         Raises:
             gradio.Error: no query, two, or too long a one, the upload does not open, or the index can't be searched.
         """
-        words = _short(words)
+        words = _short(_text(words))
         if self.index is None or not (words or like):
             raise _refused("Aranacak sözleri yazın ya da bir resim yükleyin.")
         if words and like:
@@ -163,7 +163,7 @@ class Page:
         ]
         return shown, notes(self.encoder.cautions([words] if words else []))
 
-    def classify(self, image: str | None, labels: str) -> tuple[dict[str, float], str]:
+    def classify(self, image: str | None, labels: str | None) -> tuple[dict[str, float], str]:
         """Returns the probability of each label for an image, and notes in HTML.
 
         Args:
@@ -173,6 +173,7 @@ class Page:
         Raises:
             gradio.Error: too many labels, fewer than two, one given twice, or the upload does not open.
         """
+        labels = _text(labels)
         if len(labels) > MAX_LABEL_LETTERS:
             raise _refused(f"Etiketler için en çok {MAX_LABEL_LETTERS} harf yazın; {len(labels)} harf var.")
         try:
@@ -190,7 +191,7 @@ class Page:
             raise _refused("En az iki farklı etiket yazın; her sözü bir etikete verin.") from error
         return found.probabilities, notes(classifier.cautions)
 
-    def compare(self, files: list[str] | None, texts: str) -> str:
+    def compare(self, files: list[str] | None, texts: str | None) -> str:
         """Returns notes and a table of cosines in HTML: a row per image, a column per text, its best image marked.
 
         Args:
@@ -200,7 +201,7 @@ class Page:
         Raises:
             gradio.Error: too few or too many images or texts, too long a text, or an upload does not open.
         """
-        lines = [_short(line) for line in texts.splitlines() if line.strip()]
+        lines = [_short(line) for line in _text(texts).splitlines() if line.strip()]
         if not files or not lines:
             raise _refused("En az bir resim yükleyin ve en az bir metin yazın.")
         if len(files) > MAX_IMAGES or len(lines) > MAX_TEXTS:
@@ -268,6 +269,11 @@ def in_turkish(caution: Caution) -> str:
     if caution.kind == "no Turkish":
         return "Bu modelin Türkçe metin kodlayıcısı yok: Türkçe sözlerin puanları pek bir şey söylemez."
     return "Metin kodlayıcının hangi görüntü modeli için eğitildiği bilinmiyor: başkasıyla puanlar bir şey söylemez."
+
+
+def _text(value: Any) -> str:
+    """Returns what was typed; nothing for what is no text, which a request that the page did not make can hold."""
+    return value if isinstance(value, str) else ""
 
 
 def _short(text: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import unicodedata
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories: controls, marks of direction, halves of pairs, line separators
+DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
 KEPT = "\u200c\u200d\xad"  # joiners, as in emoji, and the soft hyphen: invisible and harmless
 
 
@@ -55,6 +57,17 @@ def _escape(letter: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as Python reads it
         return f"\\x{code - 0xDC00:02x}"
     return letter.encode("unicode_escape", "backslashreplace").decode()
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Returns whether an error, or one of its causes, means a full disk, which each writer reports in its own type."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(error).lower() for words in DISK_FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def missing_library(library: str, extra: str) -> str:

@@ -276,6 +276,8 @@ def _file_size(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise _unread(str(path), error) from error
+    except ValueError as error:  # a NUL in it
+        raise ImageError(str(path), "no name of a file") from error
 
 
 def _read(path: Path) -> bytes:
@@ -290,6 +292,8 @@ def _read(path: Path) -> bytes:
         raise UnreadableImageError(str(path), NO_MEMORY) from error
     except OSError as error:
         raise _unread(str(path), error) from error
+    except ValueError as error:  # a NUL in it
+        raise ImageError(str(path), "no name of a file") from error
 
 
 def _unread(name: str, error: OSError) -> UnreadableImageError:

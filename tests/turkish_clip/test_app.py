@@ -49,6 +49,9 @@ def test_other_hosts_and_named_endpoints_are_refused(address: str) -> None:
 
     assert status("/", Host="evil.example") == 421
     assert status("/gradio_api/info", Host="evil.example") == 421
+    for origin in ("http://evil.example", "http://127.0.0.1:1", "null"):
+        assert status("/", Origin=origin) == status("/gradio_api/upload", Origin=origin) == 403
+    assert status("/", Origin=address) == 200
     assert status("/", Host=address.removeprefix("http://").replace("127.0.0.1", "localhost")) == 200
     for path in (
         "/gradio_api/call/false",
@@ -213,6 +216,24 @@ def test_a_text_that_is_too_long_is_refused(indexed: Path, encoder: DualEncoder)
             ask()
     with pytest.raises(gr.Error, match="Metinde bozuk bir harf var"):
         page.search("\ud800x", None)
+
+
+@pytest.mark.parametrize("nothing", [None, 7, ["kuş"], {"a": 1}])
+def test_what_is_no_text_is_refused_as_nothing_is(nothing: object, indexed: Path, encoder: DualEncoder) -> None:
+    import gradio as gr
+
+    page = Page(encoder, ImageIndex.open(indexed / ".turkish-clip", encoder))
+    image = str(min(indexed.glob("*.png")))
+    for ask, message in (
+        (lambda: page.search(nothing, None), "Aranacak sözleri yazın"),  # type: ignore[arg-type]
+        (lambda: page.classify(image, nothing), "En az iki farklı etiket"),  # type: ignore[arg-type]
+        (lambda: page.classify(None, "ev, kuş"), "Bir resim yükleyin"),
+        (lambda: page.compare([image], nothing), "en az bir metin yazın"),  # type: ignore[arg-type]
+        (lambda: page.compare(None, "ev"), "En az bir resim"),
+    ):
+        with pytest.raises(gr.Error, match=message):
+            ask()
+    assert page.search(nothing, image)[0]  # type: ignore[arg-type]
 
 
 def test_all_buttons_share_one_queue(indexed: Path, pair_folder: Path) -> None:

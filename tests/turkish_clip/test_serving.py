@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 
 from turkish_clip import serving
-from turkish_clip.serving import AppError, check_address, is_own_host
+from turkish_clip.serving import AppError, OwnAddresses, check_address, is_own_host, is_own_origin
 
 
 def has_ipv6() -> bool:
@@ -46,6 +50,85 @@ def has_ipv6() -> bool:
 )
 def test_the_page_answers_for_its_own_hosts(named: str, host: str, own: bool) -> None:
     assert is_own_host(named, host) == own
+
+
+@pytest.mark.parametrize(
+    ("origin", "named", "host", "own"),
+    [
+        ("http://127.0.0.1:7860", "127.0.0.1:7860", "127.0.0.1", True),
+        ("http://localhost:7860", "127.0.0.1:7860", "127.0.0.1", True),
+        ("HTTP://LOCALHOST:7860", "localhost:7860", "127.0.0.1", True),
+        ("http://[::1]:7860", "[::1]:7860", "::1", True),
+        ("http://localhost:9000", "localhost:9000", "127.0.0.1", True),  # the end of a tunnel
+        ("http://localhost", "localhost", "127.0.0.1", True),  # port 80 of a proxy
+        ("https://fotograflar.local", "fotograflar.local", "fotograflar.local", True),
+        ("http://192.168.1.5:7860", "192.168.1.5:7860", "0.0.0.0", True),
+        ("http://localhost:3000", "localhost:7860", "127.0.0.1", False),
+        ("http://127.0.0.1", "127.0.0.1:7860", "127.0.0.1", False),
+        ("https://127.0.0.1:7861", "127.0.0.1:7860", "127.0.0.1", False),
+        ("http://evil.example", "127.0.0.1:7860", "127.0.0.1", False),
+        ("http://evil.example:7860", "127.0.0.1:7860", "0.0.0.0", False),
+        ("http://127.0.0.1:7860.evil.example", "127.0.0.1:7860", "127.0.0.1", False),
+        ("http://evil.example@127.0.0.1:7860", "127.0.0.1:7860", "127.0.0.1", False),
+        ("http://127.0.0.1:7860/", "127.0.0.1:7860", "127.0.0.1", False),  # no browser ends it so
+        ("http://127.0.0.1:99999", "127.0.0.1:7860", "127.0.0.1", False),
+        ("null", "127.0.0.1:7860", "127.0.0.1", False),
+        ("file://", "127.0.0.1:7860", "127.0.0.1", False),
+        ("ftp://127.0.0.1:7860", "127.0.0.1:7860", "127.0.0.1", False),
+        ("", "127.0.0.1:7860", "127.0.0.1", False),
+    ],
+)
+def test_requests_come_from_the_page_itself(origin: str, named: str, host: str, own: bool) -> None:
+    assert is_own_origin(origin, named, host, 7860) == own
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([], 200),  # as curl asks
+        ([(b"origin", b"http://127.0.0.1:7860")], 200),
+        ([(b"origin", b"http://evil.example")], 403),
+        ([(b"origin", b"http://127.0.0.1:7860"), (b"origin", b"http://evil.example")], 403),
+        ([(b"origin", b"http://localhost:8888")], 403),
+        ([(b"origin", b"null")], 403),
+    ],
+)
+def test_a_foreign_origin_reaches_nothing(headers: list[tuple[bytes, bytes]], status: int) -> None:
+    sent: list[Any] = []
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    for kind in ("http", "websocket"):
+        sent.clear()
+        scope = {"type": kind, "method": "POST", "path": "/gradio_api/upload"}
+        scope["headers"] = [(b"host", b"127.0.0.1:7860"), *headers]  # type: ignore[assignment]
+        asyncio.run(OwnAddresses(page, "127.0.0.1", 7860)(scope, None, send))
+        if kind == "websocket" and status != 200:
+            assert sent == [{"type": "websocket.close"}]
+        else:
+            assert sent[0]["status"] == status
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGHUP")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_process_in_order(number: str) -> None:
+    program = (
+        "import atexit, os, signal\n"
+        "from turkish_clip.serving import end_at_signals\n"
+        "end_at_signals()\n"
+        "atexit.register(print, 'removed')\n"
+        f"os.kill(os.getpid(), signal.{number})\n"
+        "print('went on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "removed\n")
+    ignored = f"import signal\nsignal.signal(signal.{number}, signal.SIG_IGN)\n{program}"  # as under nohup
+    done = subprocess.run([sys.executable, "-c", ignored], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "went on\nremoved\n"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])

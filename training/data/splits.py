@@ -8,8 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from training.run.source import LEFT_OUT, SPLIT_MEANINGS, Source, SourceError
-from turkish_clip.text import ascii_fold, nfc
+from training.run.source import LEFT_OUT, SPLIT_MEANINGS, Source, SourceError, folded_split
 
 log = logging.getLogger("training")
 SPLIT_NAMES = {
@@ -45,11 +44,6 @@ MAX_NAME = 60  # characters of a name in a message
 MAX_COUNTED = 100  # names whose rows are counted
 
 
-def _folded(name: str) -> str:
-    """Returns a name without case, spaces at its ends and Turkish letters: eğitim, EĞİTİM and egitim are one."""
-    return ascii_fold(nfc(name).strip()).lower()
-
-
 def split_of(name: str) -> str:
     """Returns the split that a name means by itself, empty where it means none.
 
@@ -58,7 +52,7 @@ def split_of(name: str) -> str:
     >>> split_of("train_images"), split_of("Test Set"), split_of("eğitim kümesi"), split_of("test tüpü")
     ('train', 'test', 'train', '')
     """
-    words = WORDS.findall(_folded(name))
+    words = WORDS.findall(folded_split(name))
     joined = "".join(word for word in words if word not in FILLERS and not VERSIONS.fullmatch(word))
     if joined in OTHER_WORDS and any(word in FILLERS for word in words):
         return ""
@@ -72,7 +66,7 @@ def _ends(name: str) -> tuple[str, str]:
     >>> _ends("cc12m-val-000"), _ends("test_seen_v2"), _ends("kırmızı-dev"), _ends("bir-test-daha")
     (('val', ''), ('', 'test'), ('', ''), ('', ''))
     """
-    words = WORDS.findall(_folded(name))
+    words = WORDS.findall(folded_split(name))
     words = [word for word in words if word not in FILLERS and not VERSIONS.fullmatch(word)] or [""]
     last, first = (word if split_of(word) and word not in OTHER_WORDS else "" for word in (words[-1], words[0]))
     return last, first
@@ -80,7 +74,7 @@ def _ends(name: str) -> tuple[str, str]:
 
 def split_words(name: str) -> list[str]:
     """Returns the words of a name that mean a split by themselves."""
-    return [word for word in WORDS.findall(_folded(name)) if split_of(word)]
+    return [word for word in WORDS.findall(folded_split(name)) if split_of(word)]
 
 
 class SplitMeanings:
@@ -99,14 +93,14 @@ class SplitMeanings:
         self.source = source
         self.own = own
         pairs = (pair.rpartition("=") for pair in source.split_names)
-        self._given = {_folded(name): meaning for name, _, meaning in pairs}
+        self._given = {folded_split(name): meaning for name, _, meaning in pairs}
         self._in_layout: dict[str, str] = {}
         self._read_as: Counter[tuple[str, str]] = Counter()
         self._unknown: Counter[str] = Counter()
 
     def known(self, name: str) -> str:
         """Returns what a name means, without remembering it; empty where it means nothing."""
-        folded = _folded(name)
+        folded = folded_split(name)
         in_layout = self._in_layout.get(folded)
         return self._given.get(folded) or (split_of(name) if in_layout is None else in_layout)
 
@@ -127,14 +121,14 @@ class SplitMeanings:
         for name in unknown:
             word = swapped.get(name, "") or (ends[name][0] or ends[name][1] if every else "")
             if word:
-                self._in_layout[_folded(name)] = split_of(word)
+                self._in_layout[folded_split(name)] = split_of(word)
         named = [name for name in names if self.known(name)]
-        if what == FOLDERS and len(named) < len(names) and all(_folded(name) in OTHER_WORDS for name in named):
-            self._in_layout |= {_folded(name): "" for name in named if not self.is_given(name)}
+        if what == FOLDERS and len(named) < len(names) and all(folded_split(name) in OTHER_WORDS for name in named):
+            self._in_layout |= {folded_split(name): "" for name in named if not self.is_given(name)}
 
     def is_given(self, name: str) -> bool:
         """Returns whether the configuration says what a name means."""
-        return _folded(name) in self._given
+        return folded_split(name) in self._given
 
     def of_cell(self, name: str) -> str:
         """Returns the meaning of a name in the split column; `check` refuses one without a meaning."""
@@ -249,7 +243,7 @@ class PathSplits:
 
     def _may_be_classes(self) -> bool:
         """Returns whether the names, beside others, are as likely those of classes, none of train."""
-        unsure = [name for name in self._named if not self._meanings.known(name) or _folded(name) in OTHER_WORDS]
+        unsure = [name for name in self._named if not self._meanings.known(name) or folded_split(name) in OTHER_WORDS]
         of_train = any(any(split_of(word) == "train" for word in _ends(name)) for name in unsure)
         return len(unsure) == len(self._named) and not (of_train and len(unsure) > 1)
 
@@ -392,7 +386,7 @@ def _swapped(groups: Iterable[str]) -> dict[str, str]:
     """
     alike: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
     for group in groups:
-        words = WORDS.findall(_folded(group))
+        words = WORDS.findall(folded_split(group))
         for place, word in enumerate(words):
             if split_of(word):
                 alike[(*words[:place], "", *words[place + 1 :])].append((group, word))

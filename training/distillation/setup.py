@@ -156,7 +156,6 @@ def training_arguments(
         eval_steps=interval,
         save_strategy="steps",
         save_steps=interval,
-        save_total_limit=2,
         load_best_model_at_end=evaluates,
         metric_for_best_model="eval_validation_mrr" if evaluates else None,
         greater_is_better=True,

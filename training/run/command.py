@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -20,13 +19,12 @@ from training.run.distributed import (
     world_size,
 )
 from training.run.lock import releasing_locks
-from turkish_clip.errors import InputError, one_line, printable
+from turkish_clip.errors import InputError, is_disk_full, one_line, printable
 from turkish_clip.hosts import import_hosts
 from turkish_clip.terminal import as_json as json_line
 from turkish_clip.terminal import lenient_output, log_to_stderr
 
 NETWORK_CLIENTS = ("huggingface_hub", "httpx", "httpx2", "requests", "urllib3", "aiohttp")
-DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -114,17 +112,6 @@ def _flat(result: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         else:
             lines.append((prefix + name, value))
     return lines
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Returns whether an error, or one of its causes, means a full disk, which each writer reports in its own type."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(words in str(error).lower() for words in DISK_FULL_WORDS):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def network_failure(error: BaseException | None) -> str | None:

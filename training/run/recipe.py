@@ -17,6 +17,7 @@ import yaml
 from training.run.record import RunRecord
 from turkish_clip.errors import InputError, is_encodable, one_line, printable
 from turkish_clip.resolve import RUN_RECORD
+from turkish_clip.text_files import read_whole
 
 Config = TypeVar("Config")
 log = logging.getLogger("training")
@@ -172,7 +173,7 @@ def _load(path: Path) -> dict[str, Any]:
     if path.name == RUN_RECORD:
         return RunRecord.read(path.parent, "give a recipe, or the folder of a run of this version").config
     try:
-        document = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_FlatLoader)
+        document = yaml.compose(read_whole(path), Loader=_FlatLoader)
         content = {} if document is None else _plain(document)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"expected YAML in UTF-8 in {path}, got: {one_line(error)}; correct it there") from error
@@ -240,7 +241,7 @@ def _names(kind: Any) -> dict[str, str]:
 def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Collection[str] = ()) -> dict[str, Any]:
     """Returns raw values by field of a configuration, converted to the types of the fields."""
     names, types = _names(kind), get_type_hints(kind)
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in items:
         if key not in names:
             if key not in ignored:
@@ -250,7 +251,7 @@ def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Col
         if name in values and not isinstance(items, list):
             raise ConfigError(f"expected {name!r} once in {where}, got it a second time as {key!r}; keep one of them")
         try:
-            values[name] = _as_type(value, types[name])
+            typed = _as_type(value, types[name])
         except ConfigError:
             raise
         except (TypeError, ValueError, OverflowError) as error:
@@ -258,7 +259,24 @@ def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Col
             raise ConfigError(
                 f"expected {expected} for {name!r} in {where}, got {_shown(value)}; correct it there"
             ) from error
+        if bad := [text for text in (typed if isinstance(typed, tuple) else [typed]) if not _is_plain(text)]:
+            raise ConfigError(
+                f"expected {name!r} in {where} in UTF-8 and without the character NUL, got "
+                f"{printable(_shown(bad[0]))}; correct it there"
+            )
+        # of NAME=MEANING all are meant, of other lists and of single values the last
+        before = values.get(name, typed)
+        if before != typed and isinstance(before, tuple) and all("=" in str(item) for item in before):
+            raise ConfigError(
+                f"expected {name!r} once in {where}, got another list a second time; write one list, with commas"
+            )
+        values[name] = typed
     return values
+
+
+def _is_plain(value: Any) -> bool:
+    """Returns whether a value can be a name of a file or a column: all but some texts can."""
+    return not isinstance(value, str) or ("\0" not in value and is_encodable(value))
 
 
 def _unknown(key: str, known: Iterable[str], where: str) -> ConfigError:

@@ -128,14 +128,6 @@ class Run:
         return self.folder / MODEL_FOLDER
 
     @property
-    def last_checkpoint(self) -> str | None:
-        """The newest checkpoint of a resumed run that was written completely; None if there is none."""
-        if not self.resumed:
-            return None
-        numbered = {int(path.name.rpartition("-")[2]): path for path in self.checkpoints.glob("checkpoint-*")}
-        return next((str(numbered[step]) for step in sorted(numbered, reverse=True) if _is_whole(numbered[step])), None)
-
-    @property
     def summary(self) -> dict[str, Any] | None:
         """The result of a finished run; None for an unfinished one."""
         record = _record_if_any(self.folder)
@@ -305,11 +297,3 @@ def _with_defaults(before: dict[str, Any], config: Any) -> dict[str, Any]:
 
 def _record_if_any(folder: Path) -> RunRecord | None:
     return RunRecord.read(folder) if (folder / RUN_RECORD).exists() else None
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
-    except (OSError, ValueError):
-        return False
-    return True

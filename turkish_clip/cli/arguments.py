@@ -14,6 +14,7 @@ import typer
 from turkish_clip.errors import InputError, one_line
 from turkish_clip.folders import INDEX_FOLDER
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, MODEL_VARIABLE
+from turkish_clip.text_files import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -425,7 +426,7 @@ def lines_of(file: Path) -> list[str]:
         InputError: the file can't be read, or is not in UTF-8.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_whole(file).splitlines()
     except (OSError, UnicodeError) as error:
         raise InputError(f"expected a file of texts in UTF-8, one a line, got {file}: {error}; check it") from error
     return [line.strip() for line in lines if line.strip()]

@@ -44,6 +44,9 @@ class Command(TyperCommand):
             InputError: something that is needed was not given.
         """
         typed = list(args)
+        for word in typed:
+            if "\0" in word:
+                raise InputError(f"expected arguments without the character NUL, got {word!r:.80}; correct it")
         try:
             context = super().make_context(info_name, args, parent, **extra)
         except typer.BadParameter as error:

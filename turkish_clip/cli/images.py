@@ -488,8 +488,9 @@ def web_page(
 ) -> None:
     """Serve a web page in Turkish to search, classify and compare images."""
     from turkish_clip.app import build_page
-    from turkish_clip.serving import check_address, serve
+    from turkish_clip.serving import check_address, end_at_signals, serve
 
+    end_at_signals()
     check_address(host, port)  # before the models are loaded
     if folder is not None or at is not None:
         images = open_index(folder or ".", at, model, image_model, device, must_exist=True)

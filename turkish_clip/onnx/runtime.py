@@ -136,14 +136,14 @@ class OnnxTextEncoder:
         """Returns what is not read of texts: unknown words, and what is beyond the limit; at most one of each kind."""
         return self._reader.cautions(texts)
 
-    def encode(self, texts: Sequence[str], *, batch_size: int = 32, warn: bool = True) -> NDArray[np.float32]:
+    def encode(self, texts: Iterable[str], *, batch_size: int = 32, warn: bool = True) -> NDArray[np.float32]:
         """Returns the (n, dim) float32 unit vectors of texts, in order; (0, dim) for none.
 
         In int8 the other texts of a batch change a vector, by up to about 3e-3 in a component, since all activations of
         a batch have one scale; with batch_size=1 the same text always gives the same vector.
 
         Args:
-            texts: a list of str.
+            texts: any number of str.
             batch_size: texts that go through the graph together, those of similar length so that little is padded.
             warn: log the `cautions` of the texts as warnings.
 
@@ -154,6 +154,10 @@ class OnnxTextEncoder:
             raise OnnxError("expected a list of texts, got one text; write encode([text])")
         if batch_size < 1:
             raise OnnxError(f"expected a batch size of at least 1, got {batch_size}; 32 is the default")
+        try:
+            texts = list(texts)  # of any kind of sequence, and of what can be read but once
+        except TypeError as error:
+            raise OnnxError(f"expected a list of texts, got a {type(texts).__name__}; write encode([text])") from error
         for place, text in enumerate(texts):
             if not isinstance(text, str):
                 raise OnnxError(f"expected texts, got a {type(text).__name__} at position {place}; leave it out")

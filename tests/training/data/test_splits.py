@@ -16,7 +16,7 @@ from source_layouts import png
 
 from training.data.sources import Captions, read_captions
 from training.data.splits import SplitMeanings, split_of, splits_of_files
-from training.run.recipe import ConfigError
+from training.run.recipe import ConfigError, read_config
 from training.run.source import Source, SourceConfig, SourceError
 
 
@@ -72,6 +72,26 @@ def test_the_option_takes_known_meanings_only() -> None:
     for pair in ("val2", "val2=valid", "=test"):
         with pytest.raises(ConfigError, match=r"expected 'split_names' of x as NAME=MEANING .*none, got"):
             SourceConfig(captions="x", run="unused", split_names=(pair,))
+
+
+@pytest.mark.parametrize(
+    "pairs", [("x=train", "x=test"), ("val2=none", "a=test", "VAL2=validation"), ("sınama =test", "SINAMA=train")]
+)
+def test_a_name_with_two_meanings_is_refused(pairs: tuple[str, ...], tmp_path: Path) -> None:
+    message = f"expected one meaning of each split in 'split_names' of x, got '{pairs[0]}' and '{pairs[-1]}'; keep one"
+    with pytest.raises(ConfigError, match=message):
+        SourceConfig(captions="x", run="unused", split_names=pairs)
+    argv = ["--captions", "x", "--run", "unused", "--split_names", ",".join(pairs)]
+    with pytest.raises(ConfigError, match=message):
+        read_config(SourceConfig, argv)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"captions: x\nsplit_names: [{', '.join(pairs)}]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        read_config(SourceConfig, [str(recipe)])
+    once = [f"--split_names={pair}" for pair in pairs]
+    with pytest.raises(ConfigError, match=r"expected 'split_names' once in the command line, .*; write one list"):
+        read_config(SourceConfig, ["--captions", "x", "--run", "unused", *once])
+    SourceConfig(captions="x", run="unused", split_names=(pairs[0], pairs[0]))  # says the same twice
 
 
 def folders(folder: Path, names: list[str]) -> Path:

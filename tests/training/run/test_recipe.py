@@ -168,6 +168,9 @@ def test_leakage_without_a_list() -> None:
         ("captions: !!binary aGk=", "got: the tag .*binary; leave it out"),
         ("captions: a\n---\ncaptions: b", "expected YAML in UTF-8"),
         ("captions: \x1b[2J", "expected YAML in UTF-8"),
+        ('captions: "a\\0b"', r"expected 'captions' in .* without the character NUL, got 'a\\x00b'; correct it there"),
+        ('captions: x\nrun: "\\0"', "expected 'run' in .* without the character NUL"),
+        ('captions: x\ncaption_columns: [a, "b\\0"]', "expected 'caption_columns' in .* without the character NUL"),
         ("captions: ~", "expected text for 'captions'"),
     ],
 )
@@ -177,6 +180,15 @@ def test_errors_in_a_recipe_name_the_file(tmp_path: Path, text: str, message: st
     with pytest.raises(ConfigError, match=message) as caught:
         read(DistillConfig, [str(path), *BASE])
     assert "bad.yaml" in str(caught.value)
+
+
+def test_no_path_of_a_source_or_on_the_command_line_holds_nul(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text('sources: [{captions: "a\\0"}, {captions: b}]\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="expected 'captions' in a record of sources .* without the character NUL"):
+        read(DistillConfig, [str(path), "--run", "unused"])
+    with pytest.raises(ConfigError, match="expected 'embeddings' in the command line .* without the character NUL"):
+        read(DistillConfig, [*BASE, "--embeddings", "a\0b"])
 
 
 @pytest.mark.parametrize("text", ["no", "off", "null_island", "010", "1:30", "1e10", "2024-01-31", "1_000", "yes"])

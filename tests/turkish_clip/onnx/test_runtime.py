@@ -162,6 +162,7 @@ def test_files_of_two_exports_are_not_mixed(name: str, exported: Path, tmp_path:
         ({"temperature": True}, "got 'True' as 'temperature'"),
         ({"precision": "int4"}, "the precision 'int4', not one of float32, int8"),
         ({"prompt": None}, "got 'None' as 'prompt'"),
+        ({"prompt": "\ud800"}, "half a character that no UTF-8 holds, in 'prompt'"),
         ({"image_model": ["x"]}, "as 'image_model'"),
         ({"image_model": {"id": 1}}, "got '1' as 'id'"),
     ],
@@ -189,11 +190,21 @@ def test_texts_that_are_no_utf_8(exported: Path) -> None:
         OnnxTextEncoder(exported).encode(["ev", os.fsdecode(b"\xe7i\xe7ek")])
 
 
+def test_texts_that_can_be_read_but_once(exported: Path) -> None:
+    encoder = OnnxTextEncoder(exported)
+    texts = ["ev", "mavi bir kuş", "ağaç"]
+    expected = encoder.encode(texts)
+    for read_once in (iter(texts), (text for text in texts), dict.fromkeys(texts), np.array(texts)):
+        assert np.array_equal(encoder.encode(read_once), expected)
+
+
 def test_bad_arguments(exported: Path) -> None:
     wrong: Any = ["ev", None]
     encoder = OnnxTextEncoder(exported)
     with pytest.raises(OnnxError, match="expected a list of texts, got one text"):
         encoder.encode("ev")
+    with pytest.raises(OnnxError, match="expected a list of texts, got a int; write"):
+        encoder.encode(7)  # type: ignore[arg-type]
     with pytest.raises(OnnxError, match="expected texts, got a NoneType at position 1"):
         encoder.encode(wrong)
     with pytest.raises(OnnxError, match="expected a batch size of at least 1, got 0"):
