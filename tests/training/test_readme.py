@@ -296,6 +296,7 @@ def _run_subcommand(words: list[str]) -> None:
         "revision",
         "precision",
         "weights_sha256",
+        "tokenizer_sha256",
         "dim",
         "max_tokens",
         "normalised",

@@ -24,6 +24,7 @@ from turkish_clip.atomic import write_text
 from turkish_clip.errors import InputError, one_line, printable
 from turkish_clip.ownership import files_in
 from turkish_clip.records import as_json, read_record
+from turkish_clip.strict_json import json_text
 
 log = logging.getLogger("training")
 SEAL, STATE = "sealed.json", "trainer_state.json"
@@ -53,7 +54,7 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             sums = {name: sha256_of(checkpoint / name) for name in sorted(files_in(checkpoint) - {SEAL})}
-            write_text(checkpoint / SEAL, json.dumps(as_json(Seal(sums)), indent=2) + "\n", ours=True)
+            write_text(checkpoint / SEAL, json_text(as_json(Seal(sums)), indent=2) + "\n", ours=True)
             remove_older(checkpoint, state.best_model_checkpoint)
 
 

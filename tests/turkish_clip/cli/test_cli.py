@@ -559,8 +559,8 @@ def test_pages_csv_and_copies(indexed: Path, tmp_path: Path, monkeypatch: pytest
     run("search", indexed, "ev", "-k", 2, "--open")
     assert opened[1:] == [Path(whole[0]["path"])]
     rows = run("search", indexed, "ev", "-k", 2, "--csv")[1].splitlines()
-    assert rows[0] == "path,score,corrected,fits,also_at,is_there"
-    assert rows[1] == f"{whole[0]['path']},{whole[0]['score']},,,,True"
+    assert rows[0] == "path,score,corrected,fits,also_at,taken,lat,lon,camera,is_there"
+    assert rows[1] == f"{whole[0]['path']},{whole[0]['score']},,,,,,,,True"
     beyond = CliRunner().invoke(entry.app, ["search", str(indexed), "ev", "--offset", "600"])
     assert (beyond.exit_code, beyond.stdout) == (0, "")
     assert notes_of(beyond.stderr) == ["no image beyond place 600"]

@@ -21,6 +21,7 @@ from training.data.splits import SplitMeanings, split_words, splits_of_folders
 from training.run.source import SourceError
 from turkish_clip.folders import INDEX_FOLDER, conversion_advice, is_hidden, not_read_text
 from turkish_clip.images import unread_kind
+from turkish_clip.strict_json import json_text
 
 log = logging.getLogger("training")
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.parquet", "metadata.json")
@@ -341,9 +342,7 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
         listed = ", ".join(tables[:MAX_LISTED])
         advice = f"name one of them: --captions {shlex.quote(str(folder / tables[0]))}"
         if len(tables) > 1:
-            shown = ", ".join(
-                f"{{captions: {json.dumps(str(folder / name), ensure_ascii=False)}}}" for name in tables[:2]
-            )
+            shown = ", ".join(f"{{captions: {json_text(str(folder / name))}}}" for name in tables[:2])
             more = ", …" if len(tables) > 2 else ""
             advice = (
                 f"name one of them with --captions, or in a recipe all that are to be read: sources: [{shown}{more}]"
