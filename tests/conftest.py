@@ -131,6 +131,13 @@ def indexed(captioned_folder: Path, encoder: DualEncoder, tmp_path_factory: pyte
 
 
 @pytest.fixture
+def without_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if none of the libraries that read HEIC, RAW and videos were installed."""
+    monkeypatch.setattr("turkish_clip.images.has_library", lambda kind: False)
+    monkeypatch.setattr("turkish_clip.folders.has_library", lambda kind: False)
+
+
+@pytest.fixture
 def rng() -> random.Random:
     return random.Random(0)
 

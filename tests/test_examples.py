@@ -54,7 +54,7 @@ def test_search(
 
 
 def test_search_without_a_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match=r"error: expected a model, got .*, which is no folder here; check the path"):
+    with pytest.raises(SystemExit, match=r"error: expected a model, got .*, which is no folder in .*; check the path"):
         run(SEARCH, monkeypatch, folder, "ev", "--model", tmp_path / "none" / "such")
 
 

@@ -225,7 +225,7 @@ def test_verify_from_the_hub(journey: Journey, published: dict[str, Any]) -> Non
     assert refused.stdout.splitlines()[-1].startswith("FAIL  files           expected safetensors and JSON alone")
     nothing = journey.process(command, "verify", "org/nothing")
     assert nothing.returncode == 1
-    assert nothing.stdout.startswith("FAIL  record          expected turkish_clip.json in org/nothing, got Repo")
+    assert nothing.stdout.startswith("FAIL  record          expected a published model, got org/nothing, which is no")
     assert "Traceback" not in nothing.stderr
 
 

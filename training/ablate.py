@@ -18,7 +18,8 @@ from training import distill, embed_images, evaluate
 from training.data.sources import read_captions
 from training.embeddings.manifest import MANIFEST, Manifest
 from training.embeddings.store import read_embeddings, remove_cross_split_duplicates
-from training.evaluation.ablation import FIGURES, Cell, summary, write_page
+from training.evaluation.ablation import FIGURES, Cell, figures, summary, write_page
+from training.evaluation.results import Results
 from training.pairs.dataset import without_skipped
 from training.run.command import print_result, run_command
 from training.run.config import CLOSED_FORM, STATIC, AblateConfig, default_epochs, read
@@ -27,7 +28,10 @@ from training.run.provenance import sha256_of
 from training.run.record import RunError, check_outputs
 from training.run.source import is_mini
 from turkish_clip.atomic import write_json, write_text
+from turkish_clip.errors import one_line, printable
 from turkish_clip.ownership import COMMENT
+from turkish_clip.records import from_json
+from turkish_clip.text_files import read_whole
 
 log = logging.getLogger("training")
 
@@ -110,10 +114,11 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
     if is_mini(config.captions):  # drawn once, then read as a folder
         options["captions"] = str(config.folder / "data")
     of = {"options": options, "manifest_sha256": sha256_of(config.embeddings_folder / MANIFEST)}
-    if done.is_file():
-        if json.loads(done.read_text(encoding="utf-8"))["of"] != of:
+    if done.exists():
+        cell_of, results = _read_cell(done)
+        if cell_of != of:
             raise RunError(f"expected {folder} to be of these options and embeddings, got others; choose another --run")
-        return _read_cell(done)
+        return results
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.yaml", COMMENT + "of this ablation\n" + yaml.safe_dump(options, allow_unicode=True))
     resume = ["--resume"] if (folder / "run.json").is_file() else []
@@ -123,7 +128,7 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
     results = {**found, "train_seconds": None if resume else trained["train_seconds"]}
     write_json(done, {"of": of, "results": results})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return _read_cell(done)
+    return _read_cell(done)[1]
 
 
 def static_options(config: AblateConfig) -> dict[str, Any]:
@@ -134,9 +139,29 @@ def static_options(config: AblateConfig) -> dict[str, Any]:
     return changed | {"prompt": "", "learning_rate": 0.0, "dense_learning_rate": 0.0}
 
 
-def _read_cell(done: Path) -> dict[str, Any]:
-    """Reads the results of a finished cell."""
-    return dict(json.loads(done.read_text(encoding="utf-8"))["results"])
+def _read_cell(done: Path) -> tuple[Any, dict[str, Any]]:
+    """Reads what a finished cell is of, and its results.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        content = json.loads(read_whole(done))
+        of, results = content["of"], content["results"]
+        from_json(Results, {name: value for name, value in results.items() if name != "train_seconds"})
+        wrong = [f"{value!s:.40} as {label!r}" for label, value in figures(results) if not _is_figure(value)]
+        if wrong:
+            raise ValueError(wrong[0])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(
+            f"expected the results of a cell in {printable(str(done))}, got {one_line(error)}; delete it to measure "
+            "the cell again"
+        ) from error
+    return of, dict(results)
+
+
+def _is_figure(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and type(value) is not bool and abs(value) < math.inf)
 
 
 def shared(config: AblateConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from typing import Any
@@ -12,7 +11,7 @@ from training.run.config import BenchmarkConfig, read
 from training.run.lock import hold
 from training.run.record import check_no_run, check_outputs, locate_model
 from turkish_clip.atomic import write_json
-from turkish_clip.errors import InputError, missing_library, one_line
+from turkish_clip.errors import InputError, not_imported, one_line
 from turkish_clip.metrics import METRIC_NAMES
 
 log = logging.getLogger("training")
@@ -129,9 +128,15 @@ def run(mteb: Any, pair: Any, task: Any, subset: str, config: BenchmarkConfig) -
 
 def _earlier(result: dict[str, Any], config: BenchmarkConfig) -> dict[str, Any]:
     """Returns what benchmark.json already holds of the same weights; only `data` if the subset or MTEB differs."""
+    from training.evaluation.published import BenchmarkError, read_benchmark
+
+    path = config.folder / "benchmark.json"
+    if not path.exists():
+        return {}
     try:
-        before = json.loads((config.folder / "benchmark.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = read_benchmark(path)
+    except BenchmarkError as error:
+        log.warning("%s: all is measured again", error)
         return {}
     if any(before.get(key) != result[key] for key in ("revision", "format")):
         return {}
@@ -162,7 +167,7 @@ def _mteb() -> Any:
     try:
         import mteb
     except ImportError as error:
-        raise InputError(missing_library("MTEB", "benchmark")) from error
+        raise InputError(not_imported(error, "MTEB", "benchmark", "mteb")) from error
     return mteb
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from training.distillation.computing import Computing, computing_of
 from training.distillation.setup import inputs, join_ranks, read_sources, sharding_of, training_arguments
 from training.distillation.sharding import StepState
 from training.distillation.student import build_student, save
@@ -19,7 +20,8 @@ from training.run.config import DistillConfig, read
 from training.run.distributed import all_or_none, broadcast_from_main, is_main_process, main_process_first
 from training.run.lock import hold
 from training.run.objectives import OBJECTIVES
-from training.run.record import Run, open_run
+from training.run.record import Run, check_outputs, open_run
+from turkish_clip.hosts import import_hosts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -40,11 +42,14 @@ def main(argv: list[str]) -> dict[str, Any]:
         return run.summary
     captions, embeddings = main_process_first(lambda: read_sources(config))
     quiet_hosts()
+    import_hosts()
 
-    from training.distillation.closed_form import improved, start_from_closed_form
+    from training.distillation.closed_form import FILE, improved, start_from_closed_form
     from training.pairs.dataset import load_pairs, warn_torn, warn_truncated
     from training.pairs.replay import read_replay
 
+    if not run.resumed:
+        all_or_none(lambda: check_outputs(run.folder, FILE))
     disjoint = remove_cross_split_duplicates(captions, embeddings)
     replay = main_process_first(lambda: read_replay(config, embeddings)) if config.replay_fraction else None
     pairs = main_process_first(lambda: load_pairs(disjoint.captions, embeddings, config, replay))
@@ -53,10 +58,11 @@ def main(argv: list[str]) -> dict[str, Any]:
         warn_torn(student, pairs.texts)
     truncated = warn_truncated(student, pairs.texts) if is_main_process() else 0
     depends_on = inputs(config, pairs, embeddings, disjoint.duplicates)
-    main_process_first(lambda: run.begin(depends_on))
+    computing = computing_of(config)
+    main_process_first(lambda: run.begin(depends_on, vars(computing)))
 
     start = start_from_closed_form(student, pairs, run, config) if config.starts_from_closed_form else None
-    history = train(student, pairs, run, config) if config.epochs else []
+    history = train(student, pairs, run, config, computing) if config.epochs else []
     if start is not None and not improved(history, start):
         log.warning("no step of the training had a better validation MRR than the closed form, which is saved")
         student = main_process_first(lambda: build_student(config, pairs, embeddings.manifest))
@@ -78,7 +84,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     return summary
 
 
-def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillConfig) -> list[dict[str, Any]]:
+def train(
+    student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillConfig, computing: Computing
+) -> list[dict[str, Any]]:
     """Trains a text encoder, from the last checkpoint if the run has one; returns the trainer's log.
 
     Args:
@@ -86,11 +94,13 @@ def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillC
         pairs: captions and regression targets.
         run: its folder gets checkpoints and log.jsonl.
         config: of the run.
+        computing: how the device computes.
     """
     from sentence_transformers import SentenceTransformerTrainer
     from transformers import EarlyStoppingCallback
 
     from training.distillation.callbacks import SaveLog, SetEpoch, TrackStepState, with_progress_bar
+    from training.distillation.checkpoints import SealCheckpoints, last_checkpoint
     from training.distillation.loader import loader_processes, naming_lost_processes
     from training.distillation.losses import FrozenImageLoss, TrackProgress, loss_for
 
@@ -99,28 +109,32 @@ def train(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillC
     objective = OBJECTIVES[config.objective]
     dim = int(student.get_embedding_dimension() or 0)
     widths = config.shorter_widths(dim)
-    loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=widths)
+    loss = loss_for(student, objective, step_state, bank=pairs.bank, widths=widths, all_imaged=pairs.all_imaged)
+    args = training_arguments(
+        config,
+        run.checkpoints,
+        per_epoch,
+        computing,
+        evaluates=pairs.evaluator is not None,
+        loader_processes=loader_processes(config, dim),
+    )
+    checkpoint = last_checkpoint(run, args.max_steps)
     callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
+    callbacks.append(SealCheckpoints())
     if isinstance(loss, FrozenImageLoss):
-        callbacks.append(TrackProgress(loss, run.last_checkpoint))
+        callbacks.append(TrackProgress(loss, checkpoint))
     if config.patience and pairs.evaluator:
         callbacks.append(EarlyStoppingCallback(config.patience))
     trainer = SentenceTransformerTrainer(
         model=student,
-        args=training_arguments(
-            config,
-            run.checkpoints,
-            per_epoch,
-            evaluates=pairs.evaluator is not None,
-            loader_processes=loader_processes(config, dim),
-        ),
+        args=args,
         train_dataset=pairs.train,
         loss=loss,
         evaluator=pairs.evaluator,
         callbacks=callbacks,
     )
     with naming_lost_processes():
-        with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
+        with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
     history: list[dict[str, Any]] = trainer.state.log_history
     return history
 

@@ -6,19 +6,23 @@ import dataclasses
 from typing import Any
 
 from training.data.sources import read_captions
+from training.embeddings.manifest import SKIPPED
 from training.embeddings.shard_writer import embed_missing, plan
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EmbedConfig, read
 from training.run.lock import hold
-from training.run.record import locate_model
+from training.run.record import check_outputs, locate_model
+from turkish_clip.hosts import import_hosts
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     """Embeds the shards that are missing; returns the manifest, with the number of its shards."""
     config = read(EmbedConfig, argv)
     hold(config.folder, config.embeddings_folder)
+    check_outputs(config.embeddings_folder, SKIPPED)
     quiet_hosts()
     captions = read_captions(config)
+    import_hosts()
 
     from training.run.distributed import device_of
     from turkish_clip.encoder import load_model

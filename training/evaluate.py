@@ -47,7 +47,9 @@ from training.run.distributed import device_of
 from training.run.lock import hold
 from training.run.record import RunError, RunRecord, check_outputs, locate_model
 from turkish_clip.dual_encoder import weights_sha256
+from turkish_clip.hosts import import_hosts
 from turkish_clip.metrics import METRIC_NAMES, hubness
+from turkish_clip.reading import reader_of
 from turkish_clip.resolve import MODEL_FOLDER
 from turkish_clip.verify import RECORD
 
@@ -65,6 +67,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     check_outputs(config.folder, RESULTS, "report.html")
     quiet_hosts()
     captions = read_captions(config, check_files=False)
+    import_hosts()
 
     from turkish_clip.encoder import load_model
 
@@ -99,7 +102,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         hub_corrected=None if bank is None else measure_hub_corrected(split, bank, config),
         csls=measure_csls(split, config),
         **vars(measure_probed(encode_turkish, encode_english, split, rows, config)),
-        temperature=calibrate(encode_turkish, disjoint.captions, rows, embeddings, config),
+        temperature=calibrate(encode_turkish, reader_of(student), disjoint.captions, rows, embeddings, config),
         cosines=cosine_percentiles(split.relevance, split.texts, split.images),
         wall_seconds={"evaluate": round(time.perf_counter() - began, 2)},
     )

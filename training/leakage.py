@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from training.run.record import check_outputs
 from training.run.source import SourceError
 from turkish_clip.atomic import write_text
 from turkish_clip.errors import printable
+from turkish_clip.strict_json import json_text
+from turkish_clip.text_files import read_whole
 
 SHOWN = 10  # leaked images that are printed
 
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         there = "the folder" if path.is_dir() else "no file"
         raise SourceError(f"expected a file of image names or ids, one per line, got {there} {path}; write one")
     try:
-        tested = ids_of(path.read_text(encoding="utf-8-sig").split(), bare=True)
+        tested = ids_of(read_whole(path).split(), bare=True)
     except UnicodeDecodeError as error:
         raise SourceError(f"expected UTF-8 in {path}, got other bytes; save it as UTF-8") from error
     if not tested:
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         (row, found) for row in captions.rows if row.split == config.split and (found := ids_of(id_texts(row)) & tested)
     ]
     lines = [{"image_id": row.image_id, "benchmark_ids": sorted(found)} for row, found in leaked]
-    write_text(config.folder / "leaked.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_text(config.folder / "leaked.jsonl", "".join(json_text(line) + "\n" for line in lines))
     result = {
         "dataset": captions.name,
         "split": config.split,

@@ -10,9 +10,10 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PretrainConfig, read
 from training.run.lock import hold
 from training.run.provenance import sha256_of_texts
-from training.run.record import RunInputs, open_run
+from training.run.record import RunInputs, check_outputs, open_run
 from training.small_models.clip_training import evaluate_clip, reading_negatives, training_arguments, write_card
 from training.small_models.models import build_clip, build_processor, save_clip
+from turkish_clip.hosts import import_hosts
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         print_result(run.summary, config.json)
         return run.summary
 
+    check_outputs(run.folder, "skipped.jsonl")
     quiet_hosts()
     captions = read_captions(reading_negatives(config))
     disjoint = disjoint_splits(captions, digests_of_files(captions.rows, len(captions.rows)))
@@ -31,9 +33,11 @@ def main(argv: list[str]) -> dict[str, Any]:
     texts = [text for row in captions.split("train") for text in row.captions]
     negatives = [text for row in captions.split("train") for text in row.english] if config.negative_columns else []
 
+    import_hosts()
     from transformers import Trainer
 
     from training.distillation.callbacks import ClampLogitScale, SaveLog, SetEpoch, with_progress_bar
+    from training.distillation.checkpoints import SealCheckpoints, last_checkpoint
     from training.distillation.losses import ClipLoss
     from training.run.distributed import training_device
     from training.small_models.clip_dataset import IMAGES, ClipBatches
@@ -44,15 +48,18 @@ def main(argv: list[str]) -> dict[str, Any]:
     batches = ClipBatches.read(captions, processor, run.folder / IMAGES, config)
 
     run.begin(RunInputs(captions_sha256=sha256_of_texts(texts + negatives), duplicates=disjoint.duplicates))
+    args = training_arguments(config, run.checkpoints, len(batches))
+    checkpoint = last_checkpoint(run, args.max_steps)
+    log_file = run.folder / "log.jsonl"
     trainer = Trainer(
         model=model,
-        args=training_arguments(config, run.checkpoints, len(batches)),
+        args=args,
         train_dataset=batches,
         data_collator=batches.collate,
         compute_loss_func=ClipLoss(batches.label_vectors(), config.label_weight),
-        callbacks=[SetEpoch(batches.set_epoch), SaveLog(run.folder / "log.jsonl"), ClampLogitScale()],
+        callbacks=[SetEpoch(batches.set_epoch), SaveLog(log_file), SealCheckpoints(), ClampLogitScale()],
     )
-    with_progress_bar(trainer).train(resume_from_checkpoint=run.last_checkpoint)
+    with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
 
     save_clip(model, processor, run.model, half=config.half)
     (run.folder / IMAGES).unlink()

@@ -13,6 +13,7 @@ from training.release.hub import Upload, check_token, push
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import PublishConfig, read
 from training.run.lock import hold
+from turkish_clip.hosts import import_hosts
 
 log = logging.getLogger("training")
 
@@ -30,6 +31,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     if config.push:
         check_token(config.push)
 
+    import_hosts()
     build(config, record, results)
     checks = check_isolated(config.output, record, config.folder)
     raise_failed_checks([f"{check['name']}: {check['found']}" for check in checks if not check["passed"]])

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from turkish_clip.errors import InputError, is_encodable, missing_library
+from turkish_clip.errors import InputError, is_encodable, not_imported
 from turkish_clip.images import ImageError, open_image
 from turkish_clip.reading import Caution, listed
-from turkish_clip.serving import AppError
+from turkish_clip.serving import AppError, without_proxy
 from turkish_clip.thumbnails import data_uri, thumbnail, thumbnail_or_grey
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 
@@ -50,16 +50,17 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None) -> Any:
         index: the index that the search tab searches; None leaves that tab out.
 
     Raises:
-        AppError: Gradio is not installed.
+        AppError: Gradio is not installed, or can not be imported.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     if "GRADIO_TEMP_DIR" not in os.environ:  # Gradio's default folder is served by every page of this user
         os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="turkish-clip-")
         atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
     try:
-        import gradio as gr
+        with without_proxy():  # it makes a client when it is imported, which a proxy may keep from that
+            import gradio as gr
     except ImportError as error:
-        raise AppError(missing_library("Gradio", "app")) from error
+        raise AppError(not_imported(error, "Gradio", "app", "gradio")) from error
     page = Page(encoder, index)
 
     def upload(label: str, height: int) -> Any:
@@ -133,7 +134,7 @@ class Page:
     def __init__(self, encoder: DualEncoder, index: ImageIndex | None) -> None:
         self.encoder, self.index = encoder, index
 
-    def search(self, words: str, like: str | None) -> tuple[list[tuple[Image.Image, str]], str]:
+    def search(self, words: str | None, like: str | None) -> tuple[list[tuple[Image.Image, str]], str]:
         """Returns the best images for words or for an image, as thumbnails with scores and names, and notes in HTML.
 
         Args:
@@ -143,7 +144,7 @@ class Page:
         Raises:
             gradio.Error: no query, two, or too long a one, the upload does not open, or the index can't be searched.
         """
-        words = _short(words)
+        words = _short(_text(words))
         if self.index is None or not (words or like):
             raise _refused("Aranacak sözleri yazın ya da bir resim yükleyin.")
         if words and like:
@@ -162,7 +163,7 @@ class Page:
         ]
         return shown, notes(self.encoder.cautions([words] if words else []))
 
-    def classify(self, image: str | None, labels: str) -> tuple[dict[str, float], str]:
+    def classify(self, image: str | None, labels: str | None) -> tuple[dict[str, float], str]:
         """Returns the probability of each label for an image, and notes in HTML.
 
         Args:
@@ -172,10 +173,11 @@ class Page:
         Raises:
             gradio.Error: too many labels, fewer than two, one given twice, or the upload does not open.
         """
+        labels = _text(labels)
         if len(labels) > MAX_LABEL_LETTERS:
             raise _refused(f"Etiketler için en çok {MAX_LABEL_LETTERS} harf yazın; {len(labels)} harf var.")
         try:
-            chosen = parse_labels(",".join(labels.splitlines()))
+            chosen = parse_labels(",".join(labels.replace(";", ",").splitlines()))
         except InputError as error:
             raise _refused("Aynı etiket iki kez yazılmış. Eş anlamlıları | ile birleştirin.") from error
         words = sum(map(len, chosen.values()))
@@ -189,7 +191,7 @@ class Page:
             raise _refused("En az iki farklı etiket yazın; her sözü bir etikete verin.") from error
         return found.probabilities, notes(classifier.cautions)
 
-    def compare(self, files: list[str] | None, texts: str) -> str:
+    def compare(self, files: list[str] | None, texts: str | None) -> str:
         """Returns notes and a table of cosines in HTML: a row per image, a column per text, its best image marked.
 
         Args:
@@ -199,7 +201,7 @@ class Page:
         Raises:
             gradio.Error: too few or too many images or texts, too long a text, or an upload does not open.
         """
-        lines = [_short(line) for line in texts.splitlines() if line.strip()]
+        lines = [_short(line) for line in _text(texts).splitlines() if line.strip()]
         if not files or not lines:
             raise _refused("En az bir resim yükleyin ve en az bir metin yazın.")
         if len(files) > MAX_IMAGES or len(lines) > MAX_TEXTS:
@@ -235,7 +237,7 @@ class Page:
             rows["Dizindeki resimler"] = str(len(self.index))
             if not_read := self.index.left_out().not_read:
                 listed = ", ".join(f"{kind} {count}" for kind, count in not_read.items())
-                rows["Okunmayan dosyalar"] = f"{listed} (yalnız resimler okunur; HEIC gibi olanları JPEG'e çevirin)"
+                rows["Okunmayan dosyalar"] = f"{listed} (bu türler okunmaz; resim olanları JPEG'e çevirin)"
             rows["Klasörler"] = ", ".join(Path(folder).name for folder in self.index.folders())
         cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return (
@@ -267,6 +269,11 @@ def in_turkish(caution: Caution) -> str:
     if caution.kind == "no Turkish":
         return "Bu modelin Türkçe metin kodlayıcısı yok: Türkçe sözlerin puanları pek bir şey söylemez."
     return "Metin kodlayıcının hangi görüntü modeli için eğitildiği bilinmiyor: başkasıyla puanlar bir şey söylemez."
+
+
+def _text(value: Any) -> str:
+    """Returns what was typed; nothing for what is no text, which a request that the page did not make can hold."""
+    return value if isinstance(value, str) else ""
 
 
 def _short(text: str) -> str:

@@ -7,8 +7,8 @@ a killed process has left.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import json
 import logging
 import os
 import platform
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from turkish_clip.errors import printable
-from turkish_clip.ownership import check_replaceable, check_replaceable_folder, files_in
+from turkish_clip.ownership import ForeignFileError, check_replaceable, check_replaceable_folder, files_in
+from turkish_clip.strict_json import json_text
 
 log = logging.getLogger("turkish_clip")
 PARTIAL, FORMER = "turkish-clip-partial", "turkish-clip-former"  # the last part of a temporary name
@@ -44,19 +45,21 @@ def atomic_write(path: Path, *, ours: bool = False) -> Iterator[Path]:
     Raises:
         ForeignFileError: there is a file that this project did not write.
     """
+    if "\0" in str(path):
+        raise ForeignFileError(f"expected a name of a file, got {printable(str(path))}; name another")
     target = Path(os.path.realpath(path))
     if not ours:
         check_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    partial = _temporary(target, PARTIAL)
-    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield partial
-        _sync(partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _folders_above(target):
+        _remove_leftovers(target)
+        partial = _temporary(target, PARTIAL)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            yield partial
+            _sync(partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -76,19 +79,40 @@ def atomic_folder(path: Path, marker: str | None, may_hold: re.Pattern[str] | No
     """
     target = Path(os.path.realpath(path))
     check_replaceable_folder(target, marker, may_hold)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    partial = _temporary(target, PARTIAL)
-    partial.mkdir()
+    with _folders_above(target):
+        _remove_leftovers(target)
+        partial = _temporary(target, PARTIAL)
+        partial.mkdir()
+        try:
+            yield partial
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    file.chmod(READABLE)  # some writers let only the owner read their files
+                    _sync(file)
+            _replace_folder(partial, target, may_hold)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _folders_above(target: Path) -> Iterator[None]:
+    """Makes the missing folders above a path; removes those that it made if the block fails, unless they are in use."""
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
-        yield partial
-        for file in partial.rglob("*"):
-            if file.is_file():
-                file.chmod(READABLE)  # some writers let only the owner read their files
-                _sync(file)
-        _replace_folder(partial, target, may_hold)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def set_aside(path: Path) -> Path:
+    """Gives a file that can't be used, or a link to one, another name beside it, and returns that: nothing is lost."""
+    kept = path.with_name(f"{path.name}.kept-{secrets.token_hex(4)}")
+    path.replace(kept)
+    return kept
 
 
 def _replace_folder(partial: Path, target: Path, may_hold: re.Pattern[str] | None) -> None:
@@ -100,8 +124,7 @@ def _replace_folder(partial: Path, target: Path, may_hold: re.Pattern[str] | Non
     if may_hold is not None:
         others = {name for name in others if not may_hold.fullmatch(name)}
     if others:
-        kept = target.with_name(f"{target.name}.kept-{secrets.token_hex(4)}")
-        target.replace(kept)
+        kept = set_aside(target)
         partial.replace(target)
         log.warning("the folder before stays as %s: it holds %s", printable(str(kept)), printable(min(others)))
         return
@@ -171,13 +194,13 @@ def _is_alive(process: int) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, atomically.
+    """Writes a value as indented JSON, atomically; numbers that are not finite become null.
 
     Args:
         path: the file; missing folders above it are made.
         value: what `json.dumps` takes.
     """
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str, *, ours: bool = False) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from turkish_clip.errors import InputError, missing_library, one_line
+from turkish_clip.errors import InputError, not_imported, one_line
 
 LOCAL = "local"  # in place of an address: a new cluster on this machine
 
@@ -34,7 +34,7 @@ class SearchCluster:
             import ray
             from lance_ray import pool
         except ImportError as error:
-            raise ClusterError(missing_library("Ray and lance-ray", "distributed")) from error
+            raise ClusterError(not_imported(error, "Ray and lance-ray", "distributed", "ray", "lance_ray")) from error
         if not ray.is_initialized():
             join(address, workers)
         self.workers = workers
@@ -90,7 +90,7 @@ def ray_session(address: str, workers: int) -> Iterator[Any]:
         import ray
         import ray.data
     except ImportError as error:
-        raise ClusterError(missing_library("Ray", "distributed")) from error
+        raise ClusterError(not_imported(error, "Ray", "distributed", "ray")) from error
     here = not ray.is_initialized()
     if here:
         join(address, workers)

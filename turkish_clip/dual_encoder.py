@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turkish_clip.errors import InputError
-from turkish_clip.images import ImageError, ImageLike, OpenedImage, open_hashed, open_image
-from turkish_clip.resolve import ModelError, ModelSpec, UnreachableError, check_reachable, resolve_models
+from turkish_clip.images import ImageError, ImageLike
+from turkish_clip.resolve import ModelError, ModelSpec, UnreachableError, resolve_models
 from turkish_clip.text_side import DEFAULT_TEMPERATURE, TextSide, examine, log_cautions
 from turkish_clip.text_side import TextError as TextError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from turkish_clip.bank import TextBank
-    from turkish_clip.embed import EmbeddedBatch
+    from turkish_clip.embed import EmbeddedBatch, ImageDecoder
     from turkish_clip.metrics import Vectors
     from turkish_clip.reading import Caution, TextReader
 
@@ -29,20 +29,6 @@ log = logging.getLogger("turkish_clip")
 # The image model of the demo, training/mini/clip, by the hash of its weights: a test compares it with the folder's.
 MINIATURE_SHA256 = "ec7910ad3e26047d0002aafa8e1b040c17c946300c08f3ee80d56dccbee7bebd"
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """An image that `embed_batches` opens; if `hashed`, its file is read once and hashed, too."""
-
-    source: ImageLike
-    hashed: bool = False
-
-    def load(self, min_side: int | None = None) -> OpenedImage:
-        """Opens the image as `open_image` or `open_hashed` does."""
-        if self.hashed and isinstance(self.source, (Path, bytes)):
-            return open_hashed(self.source, min_side=min_side)
-        return OpenedImage(open_image(self.source, min_side=min_side))
 
 
 @dataclass(frozen=True)
@@ -135,6 +121,9 @@ class DualEncoder:
         """Returns what the text encoder does not read of texts: unknown words, and what is beyond its token limit.
 
         There is at most one for each kind, and none from a model whose tokenizer does not show what it does.
+
+        Raises:
+            TextError: one is not UTF-8.
         """
         return [] if self._reader is None else self._reader.cautions(texts)
 
@@ -168,25 +157,47 @@ class DualEncoder:
         return unit(self.text.encode(inputs, prompt=prompt, batch_size=batch_size, show_progress_bar=False))
 
     def embed_images(
-        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2, hashed: bool = False
+        self,
+        images: Iterable[ImageLike],
+        *,
+        batch_size: int = 32,
+        workers: int = 2,
+        decode_processes: int = -1,
+        hashed: bool = False,
+        decoder: ImageDecoder | None = None,
     ) -> Iterator[EmbeddedBatch]:
         """Yields batches, in order, of the float32 unit vectors of images, and of the errors of those that do not open.
 
         Args:
             images: paths, bytes of files, or PIL images; read as they are needed.
             batch_size: images embedded at a time.
-            workers: threads that open images.
+            workers: threads that open images, where processes do not.
+            decode_processes: processes that do; -1: on a GPU one fewer than there are cores, on the CPU none.
             hashed: whether `contents` of the batches has the hashes of files, of the bytes that are embedded.
+            decoder: from `image_decoder`, in place of `workers` and `decode_processes`.
         """
         from itertools import islice
 
+        from turkish_clip.decoding import ImageInput
         from turkish_clip.embed import embed_batches
         from turkish_clip.metrics import unit
 
         stream = (ImageInput(image, hashed) for image in images)
         batches = iter(lambda: list(islice(stream, batch_size)), [])
-        for batch in embed_batches(self.image, batches, dim=self.dim, workers=workers):
+        how: dict[str, Any] = {"workers": workers, "decode_processes": decode_processes, "decoder": decoder}
+        for batch in embed_batches(self.image, batches, dim=self.dim, **how):
             yield replace(batch, vectors=unit(batch.vectors))
+
+    def image_decoder(self, workers: int = 2, decode_processes: int = -1) -> ImageDecoder:
+        """Returns what opens images for several calls of `embed_images`; a context, which ends with its processes.
+
+        Args:
+            workers: as in `embed_images`.
+            decode_processes: as in `embed_images`.
+        """
+        from turkish_clip.embed import ImageDecoder
+
+        return ImageDecoder(self.image, workers=workers, processes=decode_processes)
 
 
 def with_image_side(encoder: TextSide, to_do: str) -> DualEncoder:
@@ -273,7 +284,6 @@ def _image_model(spec: ModelSpec, device: str | None) -> SentenceTransformer:
     from turkish_clip.encoder import load_model
 
     try:
-        check_reachable(spec.image, spec.image_revision)
         return load_model(spec.image, revision=spec.image_revision, device=device)
     except InputError as error:
         named = spec.record.image_model if spec.record is not None else {}

@@ -1,30 +1,41 @@
-"""Embeds images in bulk and in one pass: threads decode ahead, and an image that does not open stops no other."""
+"""Embeds images in bulk and in one pass: others are decoded ahead, and an image that does not open stops no other."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, cast
 
-from turkish_clip.images import ImageError, OpenedImage
+from turkish_clip.decoding import (
+    BY_THREADS,
+    IMAGES_AT_ONCE,
+    Decoded,
+    DecodingProcesses,
+    Openable,
+    decode,
+    processes_for,
+)
+from turkish_clip.images import ImageError
+from turkish_clip.photo import Photo
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from PIL import Image
     from sentence_transformers import SentenceTransformer
+    from torch import Tensor
 
+    from turkish_clip.preprocessing import FastPreprocessing
+
+log = logging.getLogger("turkish_clip")
 # With one of these CPU capabilities, as torch names them, bf16 is faster than float32; ARM's have not been measured.
 FAST_BF16 = ("avx512_bf16", "amx_bf16")
-
-
-class Openable(Protocol):
-    """Anything that opens as an image, at a reduced size if no more than `min_side` pixels are needed."""
-
-    def load(self, min_side: int | None = None) -> OpenedImage: ...
 
 
 @dataclass(frozen=True)
@@ -36,20 +47,121 @@ class EmbeddedBatch:
         vectors: (len(kept), dim) float32, raw or unit as the image model gives them.
         errors: for each other position why the image did not open.
         contents: for each of `opened` the SHA-256 of its file, or empty, as `load` returned it.
+        photos: for each of `opened` when, where and with what it was taken, likewise.
     """
 
     opened: list[int]
     vectors: NDArray[np.float32]
     errors: dict[int, ImageError]
     contents: list[bytes]
+    photos: list[Photo] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Decoded:
+class Prepared:
+    """A batch that is ready for the image model; other attributes as in `EmbeddedBatch`.
+
+    Attributes:
+        features: on the CPU, of the images that opened, or None with pixels.
+        pixels: (len(opened), height, width, 3) uint8, from which the device makes the features, or None.
+    """
+
     opened: list[int]
-    features: dict[str, Any]
     errors: dict[int, ImageError]
     contents: list[bytes]
+    photos: list[Photo]
+    features: dict[str, Any] | None = None
+    pixels: Tensor | None = None
+
+
+class ImageDecoder:
+    """Opens and prepares the images of batches ahead of the image model, in threads or in processes.
+
+    Args:
+        model: an image model, or a pair.
+        workers: threads that open images where no processes do; Pillow decodes outside the interpreter lock.
+        processes: that decode, as in `processes_for`; they want an image model with a fast preprocessing path.
+        dtype: of the computation, as in `preprocessing_for`.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, *, workers: int = 2, processes: int = 0, dtype: str = "float32"
+    ) -> None:
+        from turkish_clip.encoder import image_side
+        from turkish_clip.preprocessing import FastPreprocessing, preprocessing_for
+
+        self._side, self._prepare = image_side(model), preprocessing_for(model, dtype)
+        self._fast = self._prepare if isinstance(self._prepare, FastPreprocessing) else None
+        self._pinned = model.device.type == "cuda"
+        count = processes_for(processes, model.device.type)
+        if count and self._fast is None:
+            log.warning(BY_THREADS, "the image model's own processor prepares whole batches")
+            count = 0
+        self.processes, self._workers = count, workers
+        self._processes = DecodingProcesses(count, self._side, self._fast) if count and self._fast else None
+        self._threads = ThreadPoolExecutor(count or workers, thread_name_prefix="decode")
+
+    def __enter__(self) -> ImageDecoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._processes is not None:
+            self._processes.close()
+        self._threads.shutdown(cancel_futures=True)
+
+    def batches_ahead(self, batch_size: int) -> int:
+        """Returns how many batches of a size are to be prepared ahead, so that no thread or process waits for work."""
+        return -(-2 * self.processes * IMAGES_AT_ONCE // max(batch_size, 1)) if self.processes else self._workers
+
+    def features(self, prepared: Prepared, device: torch.device) -> dict[str, Any]:
+        """Returns the features of a batch, those of pixels made on the device.
+
+        Args:
+            prepared: in which an image opened.
+            device: of the image model.
+        """
+        if prepared.pixels is None or self._fast is None:
+            return prepared.features or {}
+        return self._fast.features(prepared.pixels.to(device, non_blocking=True))
+
+    def begin(self, batch: Sequence[Openable]) -> Callable[[], Prepared]:
+        """Begins to prepare a batch; the result waits until that is done."""
+        if self._fast is None:
+            return self._threads.submit(self._prepared_whole, batch).result
+        import torch
+
+        width, height = self._fast.size
+        pixels = torch.empty((len(batch), height, width, 3), dtype=torch.uint8, pin_memory=self._pinned)
+        size = IMAGES_AT_ONCE if self.processes else max(len(batch), 1)
+        if self._processes is not None:
+            self._processes.start(-(-len(batch) // size))
+        parts = [
+            self._threads.submit(self._decoded, batch[start : start + size], pixels[start : start + size].numpy())
+            for start in range(0, len(batch), size)
+        ]
+        return lambda: _joined(pixels, [found for part in parts for found in part.result()])
+
+    def _decoded(self, images: Sequence[Openable], pixels: NDArray[np.uint8]) -> list[Decoded | ImageError]:
+        if self._processes is not None:
+            return self._processes.decode(images, pixels)
+        return decode(images, pixels, self._side, cast("FastPreprocessing", self._fast))
+
+    def _prepared_whole(self, batch: Sequence[Openable]) -> Prepared:
+        prepared = Prepared([], {}, [], [])
+
+        def opened() -> Iterator[Image.Image]:
+            for place, source in enumerate(batch):
+                try:
+                    image = source.load(min_side=self._side)
+                except ImageError as error:
+                    prepared.errors[place] = error
+                    continue
+                prepared.opened.append(place)
+                prepared.contents.append(image.content)
+                prepared.photos.append(image.photo)
+                yield image.image
+
+        return replace(prepared, features=self._prepare(opened()))
 
 
 def embed_batches(
@@ -60,39 +172,56 @@ def embed_batches(
     workers: int = 2,
     compute_threads: int = 0,
     dtype: str = "float32",
+    decode_processes: int = 0,
+    decoder: ImageDecoder | None = None,
 ) -> Iterator[EmbeddedBatch]:
-    """Embeds batches in order, while workers open and preprocess the next ones.
+    """Embeds batches in order, while threads or processes open and prepare the next ones.
 
-    With `compute_threads`, each thread computes a batch of its own on one CPU core. Where workers need the cores too,
-    this is faster than one batch on all cores, and the vectors do not depend on the number of cores.
+    With `compute_threads`, each thread computes a batch of its own on one CPU core. Where decoding needs the cores too,
+    this is faster than one batch on all cores, and the vectors do not depend on the number of cores. On CUDA, a batch
+    is sent and computed while the vectors of the one before are fetched.
 
     Args:
         model: an image model, or a pair, after `set_weights_dtype`.
-        batches: read as they are needed, `workers` + `compute_threads` + 2 ahead at most.
+        batches: read as they are needed, `compute_threads` + 2 ahead at most, beside `ImageDecoder.batches_ahead`.
         dim: width of the vectors, for a batch in which no image opened.
-        workers: threads that open images; Pillow decodes outside the interpreter lock.
+        workers: as in `ImageDecoder`.
         compute_threads: threads that compute; 0 computes in the caller's thread, with all of torch's threads.
         dtype: of the computation, "float32" or "bf16"; the vectors are float32 in both cases.
+        decode_processes: as in `ImageDecoder`; a single batch is left to a thread.
+        decoder: one of this model and dtype, in place of `workers` and `decode_processes`; it is left open.
     """
-    decode, compute = _decoder(model), _computer(model, dim, dtype)
     model.eval()
-    ahead: deque[Callable[[], EmbeddedBatch]] = deque()
+    batches, queued = iter(batches), 1 if model.device.type == "cuda" else 0  # batches on the device beside the next
+    ahead: deque[Callable[[], Callable[[], EmbeddedBatch]]] = deque()
+    computed: deque[Callable[[], EmbeddedBatch]] = deque()
     with ExitStack() as stack:
-        opening = stack.enter_context(_pool(workers, "decode"))
+        if decoder is None:
+            first = list(islice(batches, 2)) if decode_processes else []
+            batches, processes = chain(first, batches), decode_processes if len(first) > 1 else 0
+            decoder = stack.enter_context(ImageDecoder(model, workers=workers, processes=processes, dtype=dtype))
+        decoding, compute = decoder, _computer(model, decoder, dim, dtype)
         computing = stack.enter_context(_single_threaded(compute_threads)) if compute_threads else None
 
-        def begin(batch: Sequence[Openable]) -> Callable[[], EmbeddedBatch]:
-            decoded: Future[_Decoded] = opening.submit(decode, batch)
+        def begin(batch: Sequence[Openable]) -> Callable[[], Callable[[], EmbeddedBatch]]:
+            prepared = decoding.begin(batch)
             if computing is None:
-                return lambda: compute(decoded.result())
-            return computing.submit(lambda: compute(decoded.result())).result
+                return lambda: compute(prepared())
+            future = computing.submit(lambda: compute(prepared())())
+            return lambda: future.result
 
         for batch in batches:
             ahead.append(begin(batch))
-            if len(ahead) > workers + compute_threads + 1:
-                yield ahead.popleft()()
+            if len(ahead) > decoding.batches_ahead(len(batch)) + compute_threads + 1:
+                computed.append(ahead.popleft()())
+            if len(computed) > queued:
+                yield computed.popleft()()
         while ahead:
-            yield ahead.popleft()()
+            computed.append(ahead.popleft()())
+            if len(computed) > queued:
+                yield computed.popleft()()
+        while computed:
+            yield computed.popleft()()
 
 
 def fast_dtype(device: str) -> str:
@@ -130,46 +259,43 @@ def bf16_weights(model: SentenceTransformer) -> None:
             module.to(torch.bfloat16)
 
 
-def _decoder(model: SentenceTransformer) -> Callable[[Sequence[Openable]], _Decoded]:
-    from turkish_clip.encoder import image_side
-    from turkish_clip.preprocessing import preprocessing_for
-
-    side, prepare = image_side(model), preprocessing_for(model)
-
-    def decode(batch: Sequence[Openable]) -> _Decoded:
-        decoded = _Decoded([], {}, {}, [])
-
-        def opened() -> Iterator[Image.Image]:
-            """Yields one image at a time: a whole batch of large scans would fill the memory."""
-            for place, source in enumerate(batch):
-                try:
-                    image = source.load(min_side=side)
-                except ImageError as error:
-                    decoded.errors[place] = error
-                    continue
-                decoded.opened.append(place)
-                decoded.contents.append(image.content)
-                yield image.image
-
-        decoded.features.update(prepare(opened()))
-        return decoded
-
-    return decode
+def _joined(pixels: Tensor, found: Sequence[Decoded | ImageError]) -> Prepared:
+    """Returns a batch from the pixels of all its images, of which only those that opened have any."""
+    errors = {place: one for place, one in enumerate(found) if isinstance(one, ImageError)}
+    opened = [place for place in range(len(found)) if place not in errors]
+    decoded = [one for one in found if isinstance(one, Decoded)]
+    contents, photos = [one.content for one in decoded], [one.photo for one in decoded]
+    return Prepared(opened, errors, contents, photos, pixels=pixels[opened] if errors else pixels)
 
 
-def _computer(model: SentenceTransformer, dim: int, dtype: str) -> Callable[[_Decoded], EmbeddedBatch]:
+def _computer(
+    model: SentenceTransformer, decoder: ImageDecoder, dim: int, dtype: str
+) -> Callable[[Prepared], Callable[[], EmbeddedBatch]]:
+    """Returns what begins to compute a batch; the result of that waits for the vectors."""
     import numpy as np
     import torch
     from sentence_transformers.util import batch_to_device
 
-    def compute(decoded: _Decoded) -> EmbeddedBatch:
-        vectors = np.empty((0, dim), np.float32)
-        if decoded.opened:
-            autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bf16")
-            with torch.inference_mode(), autocast:  # both hold for one thread only
-                features = batch_to_device(decoded.features, model.device)
-                vectors = model(features)["sentence_embedding"].float().cpu().numpy()
-        return EmbeddedBatch(decoded.opened, vectors, decoded.errors, decoded.contents)
+    def compute(prepared: Prepared) -> Callable[[], EmbeddedBatch]:
+        def batch_of(vectors: NDArray[np.float32]) -> EmbeddedBatch:
+            return EmbeddedBatch(prepared.opened, vectors, prepared.errors, prepared.contents, prepared.photos)
+
+        if not prepared.opened:
+            return lambda: batch_of(np.empty((0, dim), np.float32))
+        autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bf16")
+        with torch.inference_mode(), autocast:  # both hold for one thread only
+            features = batch_to_device(decoder.features(prepared, model.device), model.device)
+            vectors = model(features)["sentence_embedding"].float()
+        if vectors.device.type != "cuda":
+            return lambda: batch_of(vectors.cpu().numpy())
+        fetched = vectors.to("cpu", non_blocking=True)
+        done = torch.cuda.current_stream(vectors.device).record_event()
+
+        def when_done() -> EmbeddedBatch:
+            done.synchronize()
+            return batch_of(fetched.numpy())
+
+        return when_done
 
     return compute
 

@@ -22,6 +22,7 @@ from tokenizers.normalizers import Lowercase, Normalizer, Sequence
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from turkish_clip.resolve import ModelError as ModelError
+from turkish_clip.resolve import check_reachable
 from turkish_clip.text import turkish_normalizer
 
 MAX_TOKENS = 128
@@ -229,9 +230,11 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str | N
         device: torch device of the model; None lets sentence-transformers choose.
 
     Raises:
+        UnreachableError: it is neither on this machine, nor does the Hub answer.
         ModelError: the model can't be loaded, or this machine has no such device.
     """
     _check_device(device)
+    check_reachable(str(name), revision)  # loading tries for two minutes
     try:
         model = SentenceTransformer(str(name), revision=revision or None, device=device, trust_remote_code=False)
     except Exception as error:  # the Hub client, transformers and safetensors raise unrelated types
@@ -291,6 +294,7 @@ def _load_model(model: SentenceTransformer | str | Path, device: str | None) -> 
 
 def _load_backbone(backbone: str, revision: str | None, max_tokens: int) -> Transformer:
     hub = {"revision": revision} if revision else {}
+    check_reachable(backbone, revision)
     try:
         transformer = Transformer(
             backbone,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import unicodedata
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories: controls, marks of direction, halves of pairs, line separators
+DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
 KEPT = "\u200c\u200d\xad"  # joiners, as in emoji, and the soft hyphen: invisible and harmless
 
 
@@ -57,6 +59,17 @@ def _escape(letter: str) -> str:
     return letter.encode("unicode_escape", "backslashreplace").decode()
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Returns whether an error, or one of its causes, means a full disk, which each writer reports in its own type."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(error).lower() for words in DISK_FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def missing_library(library: str, extra: str) -> str:
     """Returns the message for a library that is not installed, with the extra of this package that brings it.
 
@@ -68,3 +81,23 @@ def missing_library(library: str, extra: str) -> str:
     'expected LanceDB, got none installed; run in the checkout of turkish-clip: pip install -e ".[search]"'
     """
     return f'expected {library}, got none installed; run in the checkout of turkish-clip: pip install -e ".[{extra}]"'
+
+
+def not_imported(error: ImportError, library: str, extra: str, *modules: str) -> str:
+    """Returns the message for a library that can't be imported: it is not installed, or it is and fails.
+
+    >>> not_imported(ImportError("no socksio"), "Gradio", "app", "gradio")
+    'expected Gradio, got an installed one that can not be imported (ImportError: no socksio); install what it asks for'
+
+    Args:
+        error: from its import.
+        library: its name, for people.
+        extra: as in pyproject.toml.
+        modules: its names, for Python.
+    """
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in modules:
+        return missing_library(library, extra)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"expected {library}, got an installed one that needs the module {error.name!r}; install that, too"
+    reason = f"{type(error).__name__}: {one_line(error)}"
+    return f"expected {library}, got an installed one that can not be imported ({reason}); install what it asks for"

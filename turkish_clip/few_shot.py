@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from turkish_clip.atomic import atomic_write
 from turkish_clip.dual_encoder import DualEncoder, map_in_order
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, is_encodable
 from turkish_clip.folders import FolderWalk, LeftOut, is_hidden
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors, unit
@@ -34,6 +34,7 @@ WORDS_SCALE = 10.0  # of the zero-shot weights: the logit of an image whose cosi
 # Precisions of the prior, for a loss summed over images. Where images are few, the first is used, which was chosen on
 # the toy dataset's validation images, five per class (training/LOG.md).
 PRIORS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+MAX_WEIGHT = 1e6  # that no fit comes near, and no product with a unit vector overflows
 FEWEST_FOR_FOLDS, MOST_FOLDS = 8, 5  # images per class from which there is cross-validation; its folds
 
 
@@ -60,6 +61,15 @@ class FewShotMetadata:
     weights_sha256: str
     examples: dict[str, int]
     prior: float
+
+    def __post_init__(self) -> None:
+        """Checks the values, which may come from a file of anybody; raises a ValueError."""
+        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels) or not all(map(is_encodable, self.labels)):
+            raise ValueError(f"{str(self.labels)[:80]} as 'labels', not two or more different ones in UTF-8")
+        if set(self.examples) != set(self.labels) or min(self.examples.values()) < 1:
+            raise ValueError(f"{str(self.examples)[:80]} as 'examples', not a number of at least 1 for each label")
+        if not self.prior > 0:
+            raise ValueError(f"{self.prior:g} as 'prior', not above 0")
 
 
 @dataclass(frozen=True)
@@ -161,17 +171,24 @@ class FewShotClassifier(ImageClassifier):
             tensors = load_file(source / WEIGHTS)
         except (OSError, ValueError, SafetensorError) as error:
             raise ExampleError(f"expected a saved classifier in {folder}, got {error}; save one there first") from error
-        if len(tensors.get("weights", ())) != len(metadata.labels):
-            raise ExampleError(
-                f"expected a row of weights for each of {len(metadata.labels)} labels in {source / WEIGHTS}, got "
-                f"{len(tensors.get('weights', ()))}; fit and save a classifier there"
-            )
         if metadata.weights_sha256 != encoder.image_weights_sha256:
             raise ExampleError(
                 f"expected the image model {metadata.image_model}, on which {folder} was fitted, got other weights in "
                 f"{encoder.image_name}; name that model, or fit again"
             )
-        return cls(encoder, tensors["weights"], metadata)
+        weights, shape = tensors.get("weights"), (len(metadata.labels), encoder.dim)
+        if weights is None or weights.dtype != np.float32 or weights.shape != shape:
+            found = "none" if weights is None else f"{weights.dtype} of shape {weights.shape}"
+            raise ExampleError(
+                f"expected float32 weights of shape {shape}, a row for each label, in {source / WEIGHTS}, got {found}; "
+                "fit and save a classifier there"
+            )
+        if not (np.abs(weights) <= MAX_WEIGHT).all():  # nor for NaN
+            raise ExampleError(
+                f"expected weights of at most {MAX_WEIGHT:g} in {source / WEIGHTS}, got larger ones or none that are "
+                "numbers; fit and save a classifier there"
+            )
+        return cls(encoder, weights, metadata)
 
 
 def examples_in(folder: str | Path) -> dict[str, list[Path]]:
@@ -185,6 +202,7 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     root = Path(folder)
     if not root.is_dir():
         raise ExampleError(f"expected a folder with a subfolder for each label, got {folder}, which is not one")
+    _check_linked(root)
     examples, left_out = dict[str, list[Path]](), list[LeftOut]()
     for label in sorted(root.iterdir()):
         if label.is_dir() and not is_hidden(label.name):
@@ -201,6 +219,26 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     for line in LeftOut.sum(left_out).lines():
         log.warning("%s: %s", folder, line)
     return examples
+
+
+def _check_linked(root: Path) -> None:
+    """Raises an ExampleError where links make one folder the examples of two labels, or of one all the others'."""
+    labels: dict[Path, Path] = {}
+    for label in sorted(root.iterdir()):
+        if not label.is_dir() or is_hidden(label.name):
+            continue
+        real = label.resolve()
+        if real == root.resolve() or real in root.resolve().parents:
+            raise ExampleError(
+                f"expected a folder of images of its own in {label}, got a link to all of them; remove it"
+            )
+        for other, first in labels.items():
+            if real == other or real in other.parents or other in real.parents:
+                raise ExampleError(
+                    f"expected each image under one label, got those of {first.name!r} under {label.name!r}, too: a "
+                    "link; remove one of them"
+                )
+        labels[real] = label
 
 
 def _embedded(

@@ -14,6 +14,7 @@ from turkish_clip.dual_encoder import map_in_order, with_image_side
 from turkish_clip.errors import InputError
 from turkish_clip.images import ImageError, ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.text import lower
 from turkish_clip.text_side import TextSide, log_cautions
 from turkish_clip.zero_shot import softmax
 
@@ -77,12 +78,19 @@ class ImageFilter:
             temperature: of the softmax over cosines; None takes the model's own.
 
         Raises:
-            PromptError: no prompt or no contrast, a threshold that is no cosine, or a probability outside 0 to 1.
+            PromptError: no prompt or no contrast, the same text as both, a threshold that is no cosine, or a
+                probability outside 0 to 1.
         """
         self.prompts, self.contrast = [p for p in prompts if p.strip()], [c for c in contrast if c.strip()]
         if not self.prompts or not self.contrast:
             raise PromptError(
                 "expected something to look for and a contrast, got an empty list; give a phrase for each"
+            )
+        if same := [
+            prompt for prompt in self.prompts if lower(prompt.strip()) in map(lower, map(str.strip, self.contrast))
+        ]:
+            raise PromptError(
+                f"expected a contrast of other images, got {same[0]!r} as both; name another with --contrast"
             )
         if threshold is not None and not -1 <= threshold <= 1:
             raise PromptError(f"expected a threshold of -1 to 1, a cosine, got {threshold}; leave it out to see scores")
@@ -91,6 +99,7 @@ class ImageFilter:
                 f"expected a probability of 0 to 1, got {min_probability}; 0.5 flags what fits better than the contrast"
             )
         self.threshold = threshold
+        self._asked_probability = min_probability
         self.min_probability = LIKELIER if threshold is None and min_probability is None else min_probability
         self.temperature = encoder.temperature if temperature is None else temperature
         self._encoder = encoder
@@ -115,25 +124,41 @@ class ImageFilter:
         return likely and (self.threshold is None or score >= self.threshold)
 
     def warn_of_none(self, flags: Sequence[Flag]) -> None:
-        """Logs a warning if no image has the score that was asked for, with the highest that there is."""
-        scores = [flag.score for flag in flags if flag.error is None]
-        if self.threshold is not None and scores and max(scores) < self.threshold:
+        """Logs a warning if no image has the score or probability that was asked for, with the highest there is."""
+        opened = [flag for flag in flags if flag.error is None]
+        scores, probabilities = [flag.score for flag in opened], [flag.probability for flag in opened]
+        too_high = False
+        if self.threshold is not None and opened and max(scores) < self.threshold:
+            too_high = True
             log.warning(
                 "no image has a score of %g: the highest cosine is %.3f; lower the threshold",
                 self.threshold,
                 max(scores),
             )
+        asked = self._asked_probability
+        if asked is not None and opened and max(probabilities) < asked:
+            too_high = True
+            log.warning(
+                "no image has a probability of %g: the highest is %.8g; lower it, or order by scores with --threshold",
+                asked,
+                max(probabilities),
+            )
+        if None not in (self.threshold, asked) and opened and not too_high and not any(flag.flagged for flag in opened):
+            log.warning("no image has both the score and the probability that were asked for; lower one of them")
 
-    def flag(self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> Iterator[Flag]:
+    def flag(
+        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2, decode_processes: int = -1
+    ) -> Iterator[Flag]:
         """Flags images in order, as they are read; one that does not open gives a `Flag` with its error.
 
         Args:
             images: paths, bytes of files, or PIL images.
             batch_size: images embedded at a time.
-            workers: threads that open images.
+            workers: threads that open images, where processes do not.
+            decode_processes: as in `DualEncoder.embed_images`.
         """
         batches = with_image_side(self._encoder, "look at images").embed_images(
-            images, batch_size=batch_size, workers=workers
+            images, batch_size=batch_size, workers=workers, decode_processes=decode_processes
         )
         return map_in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
 

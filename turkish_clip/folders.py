@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from turkish_clip.errors import printable
-from turkish_clip.images import readable_suffixes, unread_kind
+from turkish_clip.images import LIBRARIES, has_library, readable_suffixes, unread_kind
 
 # Files and folders of systems and disk stations, beside those with a dot in front; written in any case.
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"))
@@ -33,6 +33,8 @@ SYSTEM_FOLDERS = frozenset(
 )
 APPLE_DOUBLE = "._"  # begins the names of what macOS puts beside files on other systems' disks
 INDEX_FOLDER = ".turkish-clip"  # the index of an image folder, inside it
+TEXT_ENCODER = "text-encoder"  # begins the names of what `turkish_clip.search.text_encoder` keeps in an index
+KEPT_TEXT_ENCODER = re.compile(rf"{TEXT_ENCODER}-[0-9a-f]{{12}}(-int8)?")  # its folder, by the hash of its weights
 INDEX_TABLE = ".lance"  # ends the names of the folders in an index: LanceDB's tables
 # What LanceDB writes into the folder of a table: its folders, and the endings of its files ("#1" while it writes them).
 TABLE_FOLDERS = frozenset(("_deletions", "_indices", "_refs", "_transactions", "_versions", "data", "tree"))
@@ -75,8 +77,8 @@ class LeftOut:
     def not_read_line(self) -> str:
         """Returns the kinds that are not read with their numbers and what to do about them; empty where there are none.
 
-        >>> LeftOut({"HEIC": 2, "video": 1}).not_read_line()
-        '3 files of kinds that are not read: HEIC 2, video 1; convert HEIC to JPEG or PNG, and save stills of videos'
+        >>> LeftOut({"PSD": 2, "SVG": 1}).not_read_line()
+        '3 files of kinds that are not read: PSD 2, SVG 1; convert PSD and SVG to JPEG or PNG'
         """
         return f"{not_read_text(self.not_read)}; {conversion_advice(self.not_read)}" if self.not_read else ""
 
@@ -96,8 +98,8 @@ class LeftOut:
     def instead_of_images(self) -> str:
         """Returns what there is where no image is, on one line, with what to do; empty where there is nothing.
 
-        >>> LeftOut({"HEIC": 2}, other={".txt": 1}).instead_of_images()
-        '2 files of kinds that are not read: HEIC 2; 1 file of other kinds: .txt 1; convert HEIC to JPEG or PNG'
+        >>> LeftOut({"PSD": 2}, other={".txt": 1}).instead_of_images()
+        '2 files of kinds that are not read: PSD 2; 1 file of other kinds: .txt 1; convert PSD to JPEG or PNG'
         """
         parts = [not_read_text(self.not_read)] if self.not_read else []
         if self.hidden:
@@ -134,18 +136,37 @@ def not_read_text(kinds: Mapping[str, int]) -> str:
     return f"{_files(kinds)} {of_kinds}: {_listed(kinds)}"
 
 
-def conversion_advice(kinds: Iterable[str]) -> str:
+def conversion_advice(kinds: Iterable[str], *, with_libraries: bool = True) -> str:
     """Returns what to do with files of kinds that are not read.
 
-    >>> conversion_advice(["HEIC", "PSD", "RAW"]), conversion_advice(["video"])
-    ('convert HEIC, PSD and RAW to JPEG or PNG', 'save stills of videos')
+    Args:
+        kinds: such as "PSD" and "video".
+        with_libraries: whether an extra of this package would let some of them be read.
+
+    >>> conversion_advice(["PSD", "SVG", "PDF"]), conversion_advice(["video"], with_libraries=False)
+    ('convert PSD, SVG and PDF to JPEG or PNG', 'save stills of videos')
     """
     images = [kind for kind in kinds if kind != "video"]
-    first, last = ", ".join(images[:-1]), "".join(images[-1:])
-    advice = [f"convert {f'{first} and ' if first else ''}{last} to JPEG or PNG"] if images else []
+    advice = [f"convert {_joined(images)} to JPEG or PNG"] if images else []
     if "video" in kinds:
         advice.append("save stills of videos")
-    return ", and ".join(advice)
+    parts = [", and ".join(advice)]
+    lacking = [kind for kind in kinds if kind in LIBRARIES and not has_library(kind)] if with_libraries else []
+    if lacking:
+        extras = ",".join(dict.fromkeys(LIBRARIES[kind][1] for kind in lacking))
+        parts.append(f'or have {_joined(lacking)} read: pip install -e ".[{extras}]"')
+    if now := [kind for kind in kinds if has_library(kind)] if with_libraries else []:
+        parts.append(f"{_joined(now)} can be read by now: index again")
+    return "; ".join(parts)
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Returns names as a phrase.
+
+    >>> _joined(["a", "b", "c"]), _joined(["a"])
+    ('a, b and c', 'a')
+    """
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _files(counts: Mapping[str, int]) -> str:
@@ -256,7 +277,9 @@ class FolderWalk:
 
     def _enters(self, parent: str, prefix: str, name: str) -> bool:
         path = f"{parent}{os.sep}{name}"
-        if is_table(path):
+        if is_table(path) or (
+            KEPT_TEXT_ENCODER.fullmatch(name) and _tables(parent, (path.name for path in Path(parent).iterdir()))
+        ):
             return False
         if is_hidden(name):
             self._hidden[printable(name)] += _count_files(path)
@@ -297,7 +320,7 @@ def _hidden_name(name: str) -> str:
 def _count_files(folder: str) -> int:
     """Returns the number of files in a folder and below it; 0 for an index, 1 for a folder that can't be entered.
 
-    The files beside an index's tables, its lock, are not counted either.
+    The files beside an index's tables, its lock, are not counted either, nor the text encoder that it keeps.
     """
     count = 0
 
@@ -306,7 +329,13 @@ def _count_files(folder: str) -> int:
         count += 1
 
     for parent, folders, names in os.walk(folder, onerror=on_error):
-        tables = [name for name in folders if is_table(f"{parent}{os.sep}{name}")]
-        folders[:] = [name for name in folders if name not in tables]
+        tables = _tables(parent, folders)
+        kept = [name for name in folders if tables and KEPT_TEXT_ENCODER.fullmatch(name)]
+        folders[:] = [name for name in folders if name not in (*tables, *kept)]
         count += 0 if tables else len(names)
     return count
+
+
+def _tables(parent: str, names: Iterable[str]) -> list[str]:
+    """Returns those of a folder's entries that are tables of an index."""
+    return [name for name in names if is_table(f"{parent}{os.sep}{name}")]

@@ -7,12 +7,16 @@ import functools
 import hashlib
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from turkish_clip.deep_images import colours_of, grey_of, stored, unread_tiff
 from turkish_clip.errors import InputError
+from turkish_clip.photo import Photo
+from turkish_clip.raw import TooLargeError, raw_image
 
 MAX_PIXELS = 178_956_970  # above this, Pillow takes an image for a decompression bomb
 MAX_BYTES = 4 * MAX_PIXELS  # the size of the largest image without compression, in four 8-bit channels
@@ -25,7 +29,8 @@ IMAGE_SUFFIXES = frozenset(
 # Formats of which Pillow may lack the library, by suffix: their name in Pillow, and for people.
 OPTIONAL_FORMATS = {".avif": ("AVIF", "AVIF"), ".jp2": ("JPEG2000", "JPEG 2000")}
 UNREAD_KINDS = {
-    "HEIC": ".heic .heif .hif .heics .heifs .avci",
+    "HEIC": ".heic .heif .hif .heics .heifs",
+    "AVCI": ".avci",
     "RAW": ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf "
     ".raw .rw2 .rwl .sr2 .srf .srw .x3f",
     "video": ".3g2 .3gp .asf .avi .braw .dv .flv .insv .lrv .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf "
@@ -42,36 +47,50 @@ UNREAD_KINDS = {
     "WMF": ".wmf .emf",
 }
 KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in UNREAD_KINDS.items() for suffix in suffixes.split()}
+# Kinds that are read where a library is installed: the library, and the extra of this package that brings it.
+LIBRARIES = {"HEIC": ("pillow_heif", "photos"), "RAW": ("rawpy", "photos")}
 # The first bytes of files of kinds that are not read, which may have the suffix of one that is: a phone's "photo.jpg".
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 VIDEO_BRANDS = (b"qt  ", b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"M4V ", b"3gp4", b"3gp5")
 HEAD_BYTES = 16
 UNREADABLE, NO_FILE = "an unreadable file", "no file"  # reasons, of files whose content is unknown
 NO_MEMORY = "more than the memory holds now"
+DAMAGED = "a truncated or damaged image"
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 HIDDEN_ON_WHITE = 232  # grey level (0 to 255): a drawing with nothing darker can't be seen on white
 SEEN_ON_WHITE = 0.02  # share of what is visible, each pixel by its alpha, up to which a drawing counts as hidden
-GREY_BITS = (8, 10, 12, 14, 16)  # of cameras, scanners and microscopes, which store them in 16 or 32 bits
 
 ImageLike = str | Path | bytes | Image.Image
 
 
 def readable_suffixes() -> frozenset[str]:
-    """Returns those of IMAGE_SUFFIXES whose format this build of Pillow reads."""
+    """Returns those of IMAGE_SUFFIXES whose format this build of Pillow reads, and those that LIBRARIES add."""
     lacking = {suffix for suffix, (name, _) in OPTIONAL_FORMATS.items() if name not in _readable_formats()}
-    return IMAGE_SUFFIXES - lacking
+    added = [suffix for kind in LIBRARIES if has_library(kind) for suffix in UNREAD_KINDS[kind].split()]
+    return (IMAGE_SUFFIXES - lacking).union(added)
 
 
-def unread_kind(name: str) -> str:
+@functools.cache
+def has_library(kind: str) -> bool:
+    """Returns whether the library that reads a kind of file is installed; it is imported with the first such file."""
+    return kind in LIBRARIES and find_spec(LIBRARIES[kind][0]) is not None
+
+
+def unread_kind(name: str, *, with_libraries: bool = True) -> str:
     """Returns the kind of an image or video that is not read, by the suffix of its file; empty for all other files.
 
-    >>> unread_kind("IMG_0001.HEIC"), unread_kind("a.nef"), unread_kind("a.png"), unread_kind("a.txt")
-    ('HEIC', 'RAW', '', '')
+    Args:
+        name: of the file.
+        with_libraries: False names the kinds that LIBRARIES read, too.
+
+    >>> unread_kind("a.psd"), unread_kind("a.png"), unread_kind("a.txt"), unread_kind("a.HEIC", with_libraries=False)
+    ('PSD', '', '', 'HEIC')
     """
     suffix = Path(name).suffix.lower()
     if suffix in OPTIONAL_FORMATS and suffix not in readable_suffixes():
         return OPTIONAL_FORMATS[suffix][1]
-    return KIND_OF_SUFFIX.get(suffix, "")
+    kind = KIND_OF_SUFFIX.get(suffix, "")
+    return "" if with_libraries and has_library(kind) else kind
 
 
 class ImageError(InputError):
@@ -87,6 +106,9 @@ class ImageError(InputError):
         self.name = name
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        return type(self), (self.name, self.reason)  # as it passes from one process to another
+
 
 class UnreadableImageError(ImageError):
     """An image whose file is missing or unreadable: its content is unknown, and a later attempt may succeed."""
@@ -94,14 +116,21 @@ class UnreadableImageError(ImageError):
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """An image as upright 8-bit RGB, and the SHA-256 of its file: 32 bytes, or empty if it was not asked for."""
+    """An image as upright 8-bit RGB, and what is known of its file.
+
+    Attributes:
+        image: of mode "RGB".
+        content: SHA-256 of the file: 32 bytes, or empty if it was not asked for.
+        photo: when, where and with what it was taken, likewise.
+    """
 
     image: Image.Image
     content: bytes = b""
+    photo: Photo = field(default_factory=Photo)
 
 
 def open_hashed(source: Path | bytes, *, min_side: int | None = None) -> OpenedImage:
-    """Opens an image as `open_image` does, and hashes its file, which is read once.
+    """Opens an image as `open_image` does, hashes its file, and reads its EXIF data; the file is read once.
 
     Args:
         source: a path, or the bytes of a file.
@@ -111,10 +140,19 @@ def open_hashed(source: Path | bytes, *, min_side: int | None = None) -> OpenedI
         ImageError: as in `open_image`, and for a file of more than MAX_BYTES.
         UnreadableImageError: the file is missing or unreadable.
     """
-    if isinstance(source, bytes):
-        return OpenedImage(open_image(source, min_side=min_side), hashlib.sha256(source).digest())
-    data = _read(source)
-    return OpenedImage(open_image(data, min_side=min_side, name=str(source)), hashlib.sha256(data).digest())
+    data, name = (source, "") if isinstance(source, bytes) else (_read(source), str(source))
+    opened = _opened(data, min_side, MAX_PIXELS, name, with_photo=True)
+    return replace(opened, content=hashlib.sha256(data).digest())
+
+
+def photo_of(path: Path) -> Photo:
+    """Returns when, where and with what a photograph was taken, without decoding it.
+
+    Raises:
+        ImageError: as in `open_image`, but for what only decoding shows.
+    """
+    with _header(path, str(path), MAX_PIXELS) as image:
+        return Photo.of(image)
 
 
 def open_image(
@@ -123,7 +161,8 @@ def open_image(
     """Opens an image as upright 8-bit RGB.
 
     The EXIF orientation is applied, transparency is laid on white (on black, what could not be seen on white), CMYK
-    images and greys of more than 8 bits are converted, and the first frame of an animation is taken.
+    images are converted, greys and colours of more than 8 bits are scaled by their range, and the first frame of an
+    animation is taken.
 
     Args:
         source: a path, the bytes of a file, or a PIL image (which is not changed).
@@ -143,6 +182,26 @@ def open_image(
         name = name or getattr(source, "filename", "") or f"<{source.mode} image>"
         _check_pixels(source, name, max_pixels)
         return _to_rgb(source, name)
+    return _opened(source, min_side, max_pixels, name).image
+
+
+def _opened(
+    source: str | Path | bytes, min_side: int | None, max_pixels: int, name: str, *, with_photo: bool = False
+) -> OpenedImage:
+    """Does what `open_image` does with a file, and what `open_hashed` does but for the hash."""
+    with _header(source, name, max_pixels) as image:
+        name = name or (f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source))
+        if min_side is not None and image.format in ("JPEG", "MPO"):
+            side = math.ceil(min_side * REDUCING_GAP)
+            image.draft(None, (side, side))
+        if image.format == "PNG":  # which may have its EXIF data behind its pixels; a TIFF is closed by then
+            return OpenedImage(_to_rgb(image, name), photo=Photo.of(image) if with_photo else Photo())
+        photo = Photo.of(image) if with_photo else Photo()
+        return OpenedImage(_to_rgb(image, name), photo=photo)
+
+
+def _header(source: str | Path | bytes, name: str, max_pixels: int) -> Image.Image:
+    """Opens a file without decoding it."""
     if isinstance(source, bytes):
         name, size = name or f"<{len(source)} bytes>", len(source)
     else:
@@ -150,7 +209,12 @@ def open_image(
     if size == 0:
         raise ImageError(name, "an empty file")
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_readable_formats())
+        if has_library("RAW") and KIND_OF_SUFFIX.get(Path(name).suffix.lower()) == "RAW":
+            image = raw_image(source, max_pixels)
+        else:
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_readable_formats())
+    except TooLargeError as error:
+        raise ImageError(name, f"more than {max_pixels} pixels") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(name, f"more than {max_pixels} pixels") from error
     except PermissionError as error:
@@ -159,25 +223,31 @@ def open_image(
         raise UnreadableImageError(name, NO_MEMORY) from error
     except Exception as error:  # Pillow's format plugins raise a dozen unrelated types on hostile bytes
         raise ImageError(name, _reason_of(source, name)) from error
-    with image:
+    try:
         _check_pixels(image, name, max_pixels)
-        if min_side is not None and image.format in ("JPEG", "MPO"):
-            side = math.ceil(min_side * REDUCING_GAP)
-            image.draft(None, (side, side))
-        return _to_rgb(image, name)
+    except ImageError:
+        image.close()
+        raise
+    return image
 
 
 def _reason_of(source: Path | str | bytes, name: str) -> str:
     """Returns why a file does not open: it is of a kind that is not read, by its first bytes or its name, or none."""
-    head = source[:HEAD_BYTES] if isinstance(source, bytes) else b""
-    if not isinstance(source, bytes):
-        with contextlib.suppress(OSError), Path(source).open("rb") as file:
-            head = file.read(HEAD_BYTES)
+    head, tiff = b"", ""
+    with (
+        contextlib.suppress(OSError),
+        io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
+    ):
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        tiff = unread_tiff(file)
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
     kind = "HEIC" if brand in HEIC_BRANDS else "video" if brand in VIDEO_BRANDS else ""
     if not kind and brand.startswith(b"avi") and "AVIF" not in _readable_formats():
         kind = "AVIF"
-    kind = kind or ("PSD" if head.startswith(b"8BPS") else unread_kind(name))
+    kind = kind or ("PSD" if head.startswith(b"8BPS") else unread_kind(name, with_libraries=False)) or tiff
+    if has_library(kind):
+        return DAMAGED
     if not kind:
         return "a file that is not an image"
     return f"a file of a kind that is not read ({kind})"
@@ -185,9 +255,18 @@ def _reason_of(source: Path | str | bytes, name: str) -> str:
 
 @functools.cache
 def _readable_formats() -> tuple[str, ...]:
-    """Returns those of FORMATS that this build of Pillow reads; AVIF and JPEG 2000 are optional in it."""
+    """Returns those of FORMATS that this build of Pillow reads, AVIF and JPEG 2000 being optional in it, and HEIF.
+
+    pillow-heif is registered with Pillow here, once, and only where a HEIC file may be opened.
+    """
     Image.init()
-    return tuple(sorted(FORMATS & set(Image.OPEN)))
+    formats = FORMATS & set(Image.OPEN)
+    if has_library("HEIC"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+        formats |= {"HEIF"}
+    return tuple(sorted(formats))
 
 
 def _file_size(path: Path) -> int:
@@ -197,6 +276,8 @@ def _file_size(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise _unread(str(path), error) from error
+    except ValueError as error:  # a NUL in it
+        raise ImageError(str(path), "no name of a file") from error
 
 
 def _read(path: Path) -> bytes:
@@ -211,6 +292,8 @@ def _read(path: Path) -> bytes:
         raise UnreadableImageError(str(path), NO_MEMORY) from error
     except OSError as error:
         raise _unread(str(path), error) from error
+    except ValueError as error:  # a NUL in it
+        raise ImageError(str(path), "no name of a file") from error
 
 
 def _unread(name: str, error: OSError) -> UnreadableImageError:
@@ -233,18 +316,20 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _converted(image: Image.Image, name: str) -> Image.Image:
     try:
-        tiles = getattr(image, "tile", None)  # of a file that is not decoded yet
-        rawmode = str(tiles[0][3]) if tiles else ""
+        file = stored(image)
         image.load()
     except MemoryError:
         raise
     except Exception as error:  # as above: decoders raise many unrelated types
-        raise ImageError(name, "a truncated or damaged image") from error
-    upright = _upright(image)
+        raise ImageError(name, DAMAGED) from error
+    try:
+        upright = colours_of(_upright(image), file, _upright)
+    except OSError as error:  # the file has changed since
+        raise ImageError(name, DAMAGED) from error
     if image.format == "PNG":
-        _scale_transparent_value(upright, rawmode)
+        _scale_transparent_value(upright, file.rawmode)
     if upright.mode.startswith("I") or upright.mode == "F":
-        upright = _eight_bit(upright)
+        upright = grey_of(upright, file)
     if upright.mode in ("La", "RGBa"):
         upright = upright.convert(upright.mode.upper())
     if upright.has_transparency_data:
@@ -286,30 +371,3 @@ def _on_ground(image: Image.Image) -> Image.Image:
     if shown > SEEN_ON_WHITE * visible or not visible:
         return on_white.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", image.size, BLACK), image).convert("RGB")
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scales a grey image of 16 or 32 bits, or of floats, to 8 bits; with alpha, if one of its values is transparent.
-
-    White is the largest number of the fewest bits (of GREY_BITS) that hold all values; of floats it is 1, or 255; of
-    values beyond, the largest finite one. Values below zero move the range; what is not finite is black.
-    """
-    import numpy as np
-
-    values = np.asarray(image).astype(np.float64)
-    transparent = image.info.get("transparency")
-    alpha = None if not isinstance(transparent, int) else np.where(values == transparent, 0, 255)
-    finite = np.isfinite(values)
-    low = min(0.0, float(values[finite].min())) if finite.any() else 0.0
-    values = np.where(finite, values, low) - low
-    high = float(values.max(initial=0.0))
-    if image.mode == "F":
-        whites = [1.0] if high > 1 / 32 else []
-        whites += [255.0] if high > 32 else []
-    else:
-        whites = [2.0**bits - 1 for bits in GREY_BITS]
-    white = next((white for white in whites if high <= white), high) or 1.0
-    grey = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8), "L")
-    if alpha is not None:
-        grey.putalpha(Image.fromarray(alpha.astype(np.uint8), "L"))
-    return grey

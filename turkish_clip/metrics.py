@@ -119,14 +119,16 @@ def bootstrap_means(
 ) -> dict[str, NDArray[np.float64]]:
     """Returns the mean of each metric in each sample of a bootstrap over images: (bootstrap_samples,) per metric.
 
+    Only images that have a query are drawn: a sample of others would have no mean.
+
     Args:
         values: for each metric what each query contributes, (q,) float64.
         image_numbers: for each query the number of its image, from 0.
         bootstrap_samples: how many times to resample.
         seed: of the resampling.
     """
-    clusters = np.asarray(image_numbers, dtype=np.int64)
-    count = int(clusters.max()) + 1
+    numbers, clusters = np.unique(np.asarray(image_numbers, dtype=np.int64), return_inverse=True)
+    count = len(numbers)
     sizes = np.bincount(clusters, minlength=count).astype(np.float64)
     sums = {name: np.bincount(clusters, weights=value, minlength=count) for name, value in values.items()}
     rng = np.random.default_rng(seed)
@@ -167,7 +169,7 @@ def ratio_interval(
     """
     if not bootstrap_samples:
         return None
-    _, clusters = np.unique(np.asarray(image_numbers), return_inverse=True)
+    clusters = np.asarray(image_numbers)
     if len(np.unique(clusters[wholes])) < FEWEST_RESAMPLED:
         part, whole = (wilson_interval(int(hits.sum()), len(hits)) for hits in (parts, wholes))
         return part[0] / whole[1], part[1] / whole[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from turkish_clip.errors import printable
+from turkish_clip.errors import InputError, is_encodable, printable
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -25,6 +25,10 @@ TURKISH_WORDS = ("kırmızı", "çocuk", "çiçek", "köpek", "ağaç", "güneş
 TORN = 3.5  # pieces per word from which on a vocabulary has no Turkish
 
 Kind = Literal["unknown", "partly unknown", "empty", "cut", "miniature", "no Turkish", "unrecorded"]
+
+
+class TextError(InputError):
+    """A text that can't be encoded."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,19 @@ class _Reading:
     cut_from: str | None
 
 
+def check_texts(texts: Sequence[str]) -> None:
+    """Checks that texts can be written as UTF-8; those of a command line and names of files may hold other bytes.
+
+    Raises:
+        TextError: one can't.
+    """
+    for text in texts:
+        if not is_encodable(text):
+            raise TextError(
+                f"expected text in UTF-8, got {printable(text[:80])!r}; check the encoding of the terminal or the file"
+            )
+
+
 class TextReader:
     """Finds what a tokenizer does not read of texts.
 
@@ -118,8 +135,13 @@ class TextReader:
         self._unknown = unknown_id(copy)
 
     def cautions(self, texts: Iterable[str]) -> list[Caution]:
-        """Returns what is to be said of texts, at most one caution of each kind."""
+        """Returns what is to be said of texts, at most one caution of each kind.
+
+        Raises:
+            TextError: one is not UTF-8.
+        """
         different = list(dict.fromkeys(texts))
+        check_texts(different)
         found: dict[Kind, dict[str, tuple[str, ...]]] = {}
         for start in range(0, len(different), AT_ONCE):
             part = different[start : start + AT_ONCE]

@@ -10,7 +10,8 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from turkish_clip.atomic import write_json
-from turkish_clip.errors import InputError, one_line
+from turkish_clip.errors import InputError, is_encodable, one_line
+from turkish_clip.text_files import read_whole
 
 T = TypeVar("T")
 JSON_TYPES: dict[Any, Any] = {tuple: list, list: list, dict: dict, str: str, bool: bool, int: int, float: (int, float)}
@@ -64,7 +65,7 @@ def read_record(kind: type[T], path: Path, advice: str, error: type[InputError] 
     """
     expected = f"expected {path.name} of format {kind.FORMAT} in {path.parent}"  # type: ignore[attr-defined]
     try:
-        return from_json(kind, json.loads(path.read_text(encoding="utf-8")))
+        return from_json(kind, json.loads(read_whole(path)))
     except FileNotFoundError as cause:
         raise error(f"{expected}, got none; {advice}") from cause
     except (OSError, ValueError, TypeError, RecursionError) as cause:
@@ -80,7 +81,7 @@ def from_json(kind: type[T], values: Any) -> T:
 
     Raises:
         ValueError: it is no JSON object, or of another format.
-        TypeError: a field is unknown, missing, of another type, or a number without an end.
+        TypeError: a field is unknown, missing, of another type, a number without an end, or a text that is no UTF-8.
     """
     if not isinstance(values, dict):
         raise ValueError(f"a {type(values).__name__}")
@@ -101,6 +102,9 @@ def _built(kind: Any, value: Any, name: str = "") -> Any:
         raise TypeError(f"{str(value)[:40]!r} as {name!r}")
     if kind is float and isinstance(value, (int, float)) and not _is_finite(value):
         raise TypeError(f"{str(value)[:40]!r} as {name!r}")
+    texts = [value] if isinstance(value, str) else value if isinstance(value, dict) else ()  # the keys of a dictionary
+    if bad := [text for text in texts if not is_encodable(text)]:
+        raise TypeError(f"{bad[0][:40]!r}, half a character that no UTF-8 holds, in {name!r}")
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
         if unknown := [field for field in value if field not in hints]:

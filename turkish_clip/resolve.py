@@ -32,7 +32,7 @@ class NoModelError(ModelError):
     """No model was named, or what was named is an ONNX export or has a record of another format."""
 
 
-class UnreachableError(InputError):
+class UnreachableError(ModelError):
     """A model that is neither a folder nor in the Hub's cache, while the Hub does not answer."""
 
 
@@ -221,8 +221,8 @@ def check_reachable(name: str, revision: str | None = None) -> None:
         return  # the Hub answered; loading reports that there is no such model, or no access to it
     except Exception as error:
         raise UnreachableError(
-            f"expected a model, got {name}, which is no folder here, and no answer from the Hub "
-            f"({constants.ENDPOINT}): {one_line(error)}; check the path, or the connection"
+            f"expected a model, got {name}, which is no folder in {Path.cwd()}, and no answer from the "
+            f"Hub ({constants.ENDPOINT}): {one_line(error)}; check the path, which counts from there, or the connection"
         ) from error
     if missing:
         raise UnreachableError(
@@ -273,5 +273,7 @@ def local_folder(name: str, revision: str | None = None) -> Path | None:
             for file in MODEL_FILES
         ]
     except HFValidationError as error:
-        raise UnreachableError(f"expected a model, got {name}, which is no folder here; check the path") from error
+        raise UnreachableError(
+            f"expected a model, got {name}, which is no folder in {Path.cwd()}; check the path"
+        ) from error
     return next((Path(path).parent for path in cached if isinstance(path, str)), None)

@@ -32,26 +32,27 @@ def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = 
 
     Args:
         blocks: from `build_page`.
-        host: the address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for everyone who reaches it.
+        host: the address to listen on: 127.0.0.1 or ::1 for this machine alone, 0.0.0.0 or :: for everyone who reaches
+            it.
         port: the TCP port, 1 to 65535.
         quiet: whether to leave the address unprinted.
 
     Raises:
         AppError: the port is taken or not allowed, or the page does not start.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that thumbnails and uploads are removed
+    end_at_signals()
     check_address(host, port)
+    address = f"http://{_in_url(host)}:{port}"
     try:
-        with _without_proxy():
+        with without_proxy():
             _launch(blocks, host, port)
     except Exception as error:
         raise AppError(
-            f"expected the page to answer at http://{host}:{port}, got {type(error).__name__}: {one_line(error)}; "
+            f"expected the page to answer at {address}, got {type(error).__name__}: {one_line(error)}; "
             "check --host and --port"
         ) from error
     if not quiet:
-        print(f"the page: http://{host}:{port} (Ctrl-C ends it)", flush=True)
+        print(f"the page: {address} (Ctrl-C ends it)", flush=True)
     blocks.block_thread()
 
 
@@ -82,6 +83,10 @@ def check_address(host: str, port: int) -> None:
 
 def _why_not(host: str, port: int) -> OSError | None:
     """Returns the error of listening at an address; None if there is none."""
+    if isinstance(_address(host.strip("[]")), ipaddress.IPv6Address):
+        error = _why_not(LOOPBACK, port)  # where Gradio looks whether a port is free, wherever it is to listen
+        if error is not None and error.errno == errno.EADDRINUSE:
+            return error
     try:
         for family, kind, protocol, _, address in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM):
             with socket.socket(family, kind, protocol) as listener:
@@ -95,9 +100,19 @@ def _why_not(host: str, port: int) -> OSError | None:
     return None
 
 
+def end_at_signals() -> None:
+    """Ends the process in order at SIGTERM, and at SIGHUP of a closed terminal: thumbnails and uploads are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, lambda *_: sys.exit(0))
+
+
 @contextmanager
-def _without_proxy() -> Iterator[None]:
-    """Takes the proxies of the environment away for a while: Gradio asks its own page whether it answers."""
+def without_proxy() -> Iterator[None]:
+    """Takes the proxies of the environment away for a while: Gradio asks its own page for an answer."""
     before = {name: os.environ.get(name) for name in NO_PROXY}
     os.environ.update(dict.fromkeys(NO_PROXY, "*"))
     try:
@@ -110,11 +125,17 @@ def _without_proxy() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _in_url(host: str) -> str:
+    """Returns a host as an address has it: one of IPv6 in brackets, without which its colons would name a port."""
+    address = _address(host.strip("[]"))
+    return f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else host
+
+
 def _launch(blocks: Any, host: str, port: int) -> None:
     from starlette.middleware import Middleware
 
     blocks.queue(max_size=32, default_concurrency_limit=2).launch(
-        server_name=host,
+        server_name=_in_url(host),
         server_port=port,
         share=False,
         inbrowser=False,
@@ -124,38 +145,77 @@ def _launch(blocks: Any, host: str, port: int) -> None:
         max_file_size=MAX_UPLOAD,
         allowed_paths=[],
         footer_links=[],
-        app_kwargs={"middleware": [Middleware(OwnAddresses, host=host)]},
+        app_kwargs={"middleware": [Middleware(OwnAddresses, host=host, port=port)]},
     )
 
 
 class OwnAddresses:
     """Answers requests for the page's own hosts alone, and none for the endpoints that Gradio names by itself.
 
-    A site elsewhere can let its name point at this machine (DNS rebinding), but not its requests name another host.
+    A site elsewhere can let its name point at this machine (DNS rebinding), but not its requests name another host; and
+    it can let a browser send requests to the page (to upload files), but not without naming itself as their origin.
 
     Args:
         app: the ASGI application behind this.
         host: the address that it listens on.
+        port: its port.
     """
 
-    def __init__(self, app: Any, host: str) -> None:
-        self._app, self._host = app, host
+    def __init__(self, app: Any, host: str, port: int) -> None:
+        self._app, self._host, self._port = app, host, port
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers a request, as an ASGI application."""
         if scope["type"] in ("http", "websocket"):
-            named = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-            unknown = NAMED_ENDPOINTS.match(scope["path"]) is not None
-            if unknown or not is_own_host(named, self._host):
+            refused = self._refusal(scope)
+            if refused is not None:
                 from starlette.responses import PlainTextResponse
 
                 if scope["type"] == "websocket":
                     await send({"type": "websocket.close"})
                 else:
-                    refusal = PlainTextResponse("Not Found" if unknown else "Invalid host", 404 if unknown else 421)
-                    await refusal(scope, receive, send)
+                    await PlainTextResponse(*refused)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Any) -> tuple[str, int] | None:
+        """Returns text and status of the answer to a request that is not for the page; None for one that is."""
+        headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
+        named = dict(headers).get(b"host", "")
+        if NAMED_ENDPOINTS.match(scope["path"]):
+            return "Not Found", 404
+        if not is_own_host(named, self._host):
+            return "Invalid host", 421
+        origins = [value for name, value in headers if name == b"origin"]  # a request of a program has none
+        if not all(is_own_origin(origin, named, self._host, self._port) for origin in origins):
+            return "Foreign origin", 403
+        return None
+
+
+def is_own_origin(origin: str, named: str, host: str, port: int) -> bool:
+    """Returns whether a request comes from the page itself, as the browser says.
+
+    Args:
+        origin: the request's header "Origin".
+        named: its header "Host", of one of the page's own hosts: that may be the end of a tunnel, with another port.
+        host: the address that the page listens on.
+        port: its port.
+
+    >>> is_own_origin("http://localhost:7860", "127.0.0.1:7860", "127.0.0.1", 7860)
+    True
+    >>> is_own_origin("http://localhost:3000", "127.0.0.1:7860", "127.0.0.1", 7860)
+    False
+    """
+    scheme, separator, place = origin.lower().partition("://")
+    usual = {"http": 80, "https": 443}.get(scheme)
+    if not separator or usual is None:  # such as null, of a sandboxed frame or a file
+        return False
+    found = re.fullmatch(r"(.*?)(?::(\d{1,5}))?", place)
+    where = re.fullmatch(r"(.*?)(?::(\d{1,5}))?", named.lower())
+    if found is None or where is None:
+        return False
+    of_page, of_host = int(found[2] or usual), int(where[2] or usual)
+    return (found[1], of_page) == (where[1], of_host) or (is_own_host(place, host) and of_page == port)
 
 
 def is_own_host(named: str, host: str) -> bool:

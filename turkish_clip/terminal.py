@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -12,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from turkish_clip.errors import printable
+from turkish_clip.strict_json import json_text
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 IMPORTING = "<frozen importlib"  # what Python names the code that imports modules
@@ -47,12 +47,12 @@ def lenient_output() -> None:
 
 def as_json(value: Any) -> str:
     """Returns a value as JSON on one line, with all but ASCII escaped if it has letters that stdout can't show."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json_text(value)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
-        return json.dumps(value)
-    return text if printable(text) == text else json.dumps(value)
+        return json_text(value, ascii_only=True)
+    return text if printable(text) == text else json_text(value, ascii_only=True)
 
 
 class LineFormatter(logging.Formatter):

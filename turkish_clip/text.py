@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 COMBINING_DOT = "\u0307"
 APOSTROPHES = "\u2018\u2019\u02bc\u02b9\uff07\u00b4"  # what word processors and phones write in place of '
-# Soft hyphen, zero-width spaces and joiners, byte order mark, direction marks: from web pages, PDFs and chats. A joiner
-# between signs that are no letters stays: it makes one emoji of several.
-INVISIBLE = (
-    r"[\u00ad\u200b\u200c\u200e\u200f\u2060\ufeff\u202a-\u202e\u2066-\u2069]"
-    r"|(?<=[\p{L}\p{M}\p{N}])\u200d|\u200d(?=[\p{L}\p{M}\p{N}])"
-)
 ASCII_FOLD = str.maketrans("çğıöşüâîûÇĞİÖŞÜÂÎÛ", "cgiosuaiuCGIOSUAIU")
+# Characters that show nothing, from web pages, PDFs and chats: code points, and first and last of ranges. They are
+# Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt) and what stands for embedded objects and notes.
+# The zero-width joiner, and the tags that make a region's flag of a black one (E0020 to E007F), are not among them.
+INVISIBLE_CODES = (
+    "00AD 034F 061C 115F-1160 17B4-17B5 180B-180F 200B-200C 200E-200F 202A-202E 2060-206F 3164 FE00-FE0F FEFF FFA0 "
+    "FFF0-FFFC 1BCA0-1BCA3 1D173-1D17A E0000-E001F E0080-E0FFF"
+)
 
 
 def nfc(text: str) -> str:
@@ -30,6 +31,8 @@ def nfc(text: str) -> str:
     >>> nfc("s\u0327eker"), nfc("i\u0307stanbul")
     ('şeker', 'istanbul')
     """
+    if text.isascii():
+        return text
     return unicodedata.normalize("NFC", text).replace("i" + COMBINING_DOT, "i")
 
 
@@ -73,7 +76,7 @@ def turkish_normalizer(inner: Normalizer | None = None) -> Normalizer:
     from tokenizers import Regex, normalizers
 
     steps: list[Normalizer] = [
-        normalizers.Replace(Regex(INVISIBLE), ""),
+        normalizers.Replace(Regex(_invisible()), ""),
         normalizers.NFC(),
         normalizers.Replace("i" + COMBINING_DOT, "i"),
     ]
@@ -97,3 +100,15 @@ def _turkish_i() -> list[Normalizer]:
     from tokenizers import normalizers
 
     return [normalizers.Replace("I", "ı"), normalizers.Replace("İ", "i")]
+
+
+def _invisible() -> str:
+    """Returns a regular expression of what is taken out: invisible characters, and joiners beside letters.
+
+    A joiner between signs that are no letters makes one emoji of several. Selectors of variants, which emoji have
+    before it, count as marks, but are no part of a letter.
+    """
+    ranges = [[chr(int(code, 16)) for code in part.split("-")] for part in INVISIBLE_CODES.split()]
+    characters = "".join("-".join(ends) for ends in ranges)
+    letter = r"[\p{L}\p{M}\p{N}]"
+    return rf"[{characters}]|(?<={letter})(?<![\ufe00-\ufe0f])\u200d|\u200d(?={letter})"

@@ -6,18 +6,14 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from turkish_clip.errors import InputError, is_encodable, printable
+from turkish_clip.reading import Caution, check_texts
+from turkish_clip.reading import TextError as TextError
 
 if TYPE_CHECKING:
     from turkish_clip.metrics import Vectors
-    from turkish_clip.reading import Caution
 
 log = logging.getLogger("turkish_clip")
 DEFAULT_TEMPERATURE = 0.01  # CLIP's at the end of its training: 1 / 100 (Source: Radford et al. 2021, section 2.5)
-
-
-class TextError(InputError):
-    """A text that can't be encoded."""
 
 
 class TextSide(Protocol):
@@ -75,19 +71,6 @@ def examine(side: TextSide, texts: Sequence[str], *, warn: bool) -> None:
     check_texts(texts)
     if warn:
         log_cautions(side.cautions(texts))
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Checks that texts can be written as UTF-8; those of a command line and names of files may hold other bytes.
-
-    Raises:
-        TextError: one can't.
-    """
-    for text in texts:
-        if not is_encodable(text):
-            raise TextError(
-                f"expected text in UTF-8, got {printable(text[:80])!r}; check the encoding of the terminal or the file"
-            )
 
 
 def log_cautions(cautions: Iterable[Caution]) -> None:

@@ -32,6 +32,8 @@ OPEN_FIRST = "open images first, with PIL.Image.open: of a path, encode drops tr
 IMAGE_COSINE = 0.99  # at least; resizing differs between versions, and another image model gives about 0
 NORM_TOLERANCE = 1e-3
 KINDS = ("text", "paired")
+UNREACHABLE = ("LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectionError", "ConnectError", "TimeoutException")
+MAX_CAUSES = 10  # errors that cause each other
 MAX_DIM, MAX_TOKENS = 1 << 16, 1 << 24
 TEMPERATURES = (1e-4, 100.0)
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
@@ -113,9 +115,10 @@ class ModelRecord:
                 raise ValueError(f"{_shown(found)} as {name}, not an object")
 
     def to_json(self) -> str:
-        """Returns the content of the file as text."""
+        """Returns the content of the file as text, with null for what is not finite."""
         values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return json.dumps({"format": self.FORMAT, **values}, ensure_ascii=False) + "\n"
+        finite = json.loads(json.dumps({"format": self.FORMAT, **values}), parse_constant=lambda _: None)
+        return json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> ModelRecord:
@@ -236,7 +239,7 @@ def _checks(
     try:
         record = _read_record(str(model), revision)
     except Exception as error:  # noqa: BLE001 - the Hub's client, the file system and JSON each raise their own
-        found = _unpublished(Path(model)) or f"{RECORD} in {model}, got {first_line(error)}; check the id or folder"
+        found = _unpublished(Path(model)) or f"a published model, got {_unread(str(model), error)}"
         yield Check("record", False, f"expected {found}")
         return
     yield Check("record", True, f"{RECORD}: a {record.kind} model of {record.dim}-wide vectors")
@@ -249,7 +252,7 @@ def _checks(
     try:
         text_encoder = load(model, revision, device)
     except Exception as error:  # noqa: BLE001 - likewise transformers and safetensors
-        yield Check("loads", False, f"expected a model in {model}, got {first_line(error)}")
+        yield Check("loads", False, f"expected a model in {model}, got {_unread(str(model), error)}")
         return
     yield _check_modules(text_encoder, time.perf_counter() - began)
     yield from _check_texts(text_encoder, record)
@@ -262,7 +265,7 @@ def _checks(
     try:
         image_encoder = load(chosen, image_revision, device)
     except Exception as error:  # noqa: BLE001 - likewise
-        found = f"expected the image model {chosen}, got {first_line(error)}; name a folder or id with --image-model"
+        found = f"expected the image model of {model}, got {_unread(chosen, error)}, and name it with --image-model"
         yield Check("pairs", False, found)
         return
     yield from _check_images(text_encoder, image_encoder, record, chosen)
@@ -497,17 +500,55 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(digits)
 
 
+def _unread(model: str, error: Exception) -> str:
+    """Returns what stands in place of a model that can't be read, and what to do, in words for people."""
+    kinds: set[str] = set()
+    cause: BaseException | None = error
+    for _ in range(MAX_CAUSES):
+        if cause is not None:
+            kinds |= {kind.__name__ for kind in type(cause).__mro__}
+            cause = cause.__cause__ or cause.__context__
+    message = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    if Path(model).is_dir():
+        if not (Path(model) / RECORD).exists() and "FileNotFoundError" in kinds:
+            return (
+                f"{model}, a folder without {RECORD}; name one that training.publish wrote, or a model's id on the Hub"
+            )
+        what = "no JSON" if "JSONDecodeError" in kinds else message
+        return f"{model}, which can't be read ({what}); check the folder, or publish it again"
+    if Path(model).exists():
+        return f"{model}, a file; name the folder of the model"
+    nowhere = f"{model}, which is no folder in {Path.cwd()}"
+    if "HFValidationError" in kinds:
+        return f"{nowhere}, and no id of the Hub; check the path"
+    if not kinds.isdisjoint(UNREACHABLE):
+        from huggingface_hub import constants
+
+        if constants.HF_HUB_OFFLINE:
+            return f"{nowhere} and not in the Hub's cache, while HF_HUB_OFFLINE is set; check the path, or unset it"
+        return f"{nowhere}, and no answer from the Hub; check the path, or the connection"
+    if "RepositoryNotFoundError" in kinds:
+        return f"{nowhere}, and the Hub has no such model or does not show it; check the path, or the id and HF_TOKEN"
+    if "RevisionNotFoundError" in kinds:
+        return f"{model}, which has no such revision on the Hub; check the branch, tag or commit"
+    if "EntryNotFoundError" in kinds:
+        return f"{model}, a model on the Hub without {RECORD}; name one that turkish-clip published"
+    return f"{nowhere}, and can't be read from the Hub ({message}); check the path, or the id"
+
+
 def first_line(error: Exception) -> str:
     """Returns the type and the first line of an error."""
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:200]}"
 
 
 def quiet() -> None:
-    """Turns off the progress bars and warnings of transformers, which would be printed among the checks."""
+    """Turns off the progress bars and warnings of the libraries, which would be printed among the checks."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it logs each try
 
 
 def as_lines(checks: list[Check]) -> str:

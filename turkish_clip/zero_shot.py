@@ -62,18 +62,22 @@ class ImageClassifier(ABC):
     def classify_vectors(self, vectors: Vectors) -> list[Classification]:
         """Classifies (n, dim) float32 unit vectors of images."""
 
-    def classify(self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2) -> list[Classification]:
+    def classify(
+        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2, decode_processes: int = -1
+    ) -> list[Classification]:
         """Classifies images in order; one that does not open gives a `Classification` with its error.
 
         Args:
             images: paths, bytes of files, or PIL images.
             batch_size: images embedded at a time.
-            workers: threads that open images.
+            workers: threads that open images, where processes do not.
+            decode_processes: as in `DualEncoder.embed_images`.
         """
-        return list(self.classify_each(images, batch_size=batch_size, workers=workers))
+        how = {"batch_size": batch_size, "workers": workers, "decode_processes": decode_processes}
+        return list(self.classify_each(images, **how))
 
     def classify_each(
-        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2
+        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2, decode_processes: int = -1
     ) -> Iterator[Classification]:
         """Yields the results of `classify` one by one, while the next images are read.
 
@@ -81,9 +85,10 @@ class ImageClassifier(ABC):
             images: as in `classify`.
             batch_size: as in `classify`.
             workers: as in `classify`.
+            decode_processes: as in `classify`.
         """
         batches = with_image_side(self.encoder, "classify images").embed_images(
-            images, batch_size=batch_size, workers=workers
+            images, batch_size=batch_size, workers=workers, decode_processes=decode_processes
         )
         return map_in_order(batches, self.classify_vectors, lambda error: Classification(None, 0.0, 0.0, {}, error))
 
@@ -273,9 +278,15 @@ def parse_labels(text: str) -> dict[str, list[str]]:
     {'araba': ['araba', 'otomobil'], 'kedi': ['kedi']}
 
     Raises:
+        LabelError: there is a semicolon.
         InputError: a label occurs twice.
     """
     labels: dict[str, list[str]] = {}
+    if ";" in text:
+        commas = ",".join(part.strip() for part in text.split(";"))
+        raise LabelError(
+            f"expected labels separated by commas, got {text!r:.80} with a semicolon; write {commas!r:.80}"
+        )
     for item in nfc(text).split(","):
         words = [word.strip() for word in item.split("|") if word.strip()]
         if not words:

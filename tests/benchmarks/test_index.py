@@ -3,15 +3,20 @@ what the correction of hubs costs a query."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import large_index
 import numpy as np
 import pytest
+from memory import peak_of
 from ratios import report
 
 from turkish_clip.bank import TextBank
@@ -21,6 +26,10 @@ from turkish_clip.search.query import FOUND, vectors_of
 from turkish_clip.search.tables import NEW_ROWS, ImageTables, IndexMetadata
 
 IMAGES, DIM, CLUSTERS, QUERIES, K = 100_000, 512, 2_000, 200, 10
+LARGE = int(os.environ.get("INDEX_ROWS", "1000000"))  # multiples of 10,000; fewer for a try
+RECALL, SLOWER, OPENED_SECONDS = 0.98, 3, 0.05
+GROWTH = 450  # bytes of memory for each further row: LanceDB partitions in memory that grows a little (LOG.md)
+PROGRAM = [sys.executable, large_index.__file__]
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
@@ -221,3 +230,52 @@ def reranked_by_cosine(rows: Any, vector: np.ndarray, k: int, _: float) -> list[
         {**{name: column[place] for name, column in zip(FOUND, columns)}, "cosine": float(cosines[place])}
         for place in best
     ]
+
+
+@pytest.mark.bench
+def test_a_large_index_against_one_of_100_000(tmp_path: Path, one_core: None) -> None:
+    """Each step in a process of its own, whose memory and imports are its alone."""
+    found: dict[int, dict[str, Any]] = {}
+    for rows in (IMAGES, LARGE):
+        folder, measured = tmp_path / str(rows), dict[str, Any]()
+        peak = peak_of([*PROGRAM, "build", str(folder), str(rows)])
+        measured["build"] = result_of(folder)
+        measured["own"], measured["resident"] = peak.own, peak.resident
+        measured["disk"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        measured["open"] = [run("open", folder) for _ in range(5)]
+        measured["ask"] = run("ask", folder, rows)
+        found[rows] = measured
+        print(f"\n{rows:,}: {json.dumps(measured)}")
+    small, large = found[IMAGES], found[LARGE]
+    grown = run("grow", tmp_path / str(LARGE), LARGE, large_index.BLOCK)
+    print(f"{large_index.BLOCK:,} more: {json.dumps(grown)}")
+
+    what = f"an index of {LARGE:,} × {DIM}"
+    opening = [one["opening"] for one in large["open"]]
+    report(f"opening {what}", "starting Python and the imports", opening, [one["imports"] for one in large["open"]])
+    report(f"memory of building {what}", f"{IMAGES:,}", [large["own"] / 1e6], [small["own"] / 1e6], "MB")
+    for kind in large_index.KINDS:
+        times = [one["ask"][kind]["computed"] for one in (large, small)]
+        report(f"CPU time of the median query of {what}, near {kind}", f"{IMAGES:,}", *([time] for time in times), "ms")
+        assert min(one["ask"][kind]["recall"] for one in (large, small)) >= RECALL
+        assert times[0] <= SLOWER * times[1]
+        assert large["ask"][f"{kind}, condition"]["recall"] >= RECALL
+    assert not any(one["package"] for one in large["open"])
+    assert float(np.median(opening)) < OPENED_SECONDS
+    assert large["own"] - small["own"] < GROWTH * (LARGE - IMAGES)
+    assert grown["found_at_once"] == 1
+    assert min(grown[when]["recall"] for when in ("waiting", "tidied")) >= RECALL
+    assert grown["tidying"][0] < large["build"]["partitioning"][0] / 10
+    assert (grown["removed"] > 0, grown["still_found"]) == (True, 0)
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """What a step of large_index.py wrote."""
+    written: dict[str, Any] = json.loads(Path(f"{folder}.json").read_text(encoding="utf-8"))
+    return written
+
+
+def run(step: str, folder: Path, *numbers: int) -> dict[str, Any]:
+    """Runs a step of large_index.py in a process of its own."""
+    subprocess.run([*PROGRAM, step, str(folder), *map(str, numbers)], check=True)
+    return result_of(folder)

@@ -57,6 +57,22 @@ def test_a_table_of_objectives_sizes_and_seeds(
     with pytest.raises(RunError, match="expected 'sizes' of at most 32 training images, got 33"):
         ablate.main([*argv, "--sizes", "33"])
 
+    path = run / "mse-16-0" / "cell.json"
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    results = whole["results"]
+    for damaged in (
+        "", "[]", "null", '{"of": {}}', "[" * 5000, json.dumps(whole)[:-20],
+        json.dumps({**whole, "results": []}),
+        json.dumps({**whole, "results": {**results, "text_to_image": 7}}),
+        json.dumps({**whole, "results": {**results, "train_seconds": "a lot"}}),
+        json.dumps({**whole, "results": {**results, "train_seconds": float("nan")}}),
+        json.dumps({**whole, "results": {**results, "temperature": {"accuracy": True}}}),
+        json.dumps({**whole, "results": {**results, "hubness": {"text_to_image": float("inf"), "image_to_text": 0.0}}}),
+    ):  # fmt: skip
+        path.write_text(damaged, encoding="utf-8")
+        with pytest.raises(RunError, match=f"expected the results of a cell in {path}, got .*; delete it to measure"):
+            ablate.main(argv)
+
 
 def test_the_static_row_is_made_from_the_backbone(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
     base = f"--captions {captioned_folder} --image_model {tiny_clip} --run {tmp_path} {SMALL} --learning_rate 1e-4"

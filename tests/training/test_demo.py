@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from asking_the_world import composition_figures, cut_off_figures
 from linear_probe import colours_of, places_of, probe_accuracy
 
 from training import demo
@@ -124,3 +125,12 @@ def test_the_demos_run_is_a_model_to_use(tmp_path: Path) -> None:
     recall_at_1 = np.mean([index.search(caption, k=1)[0].path == image for caption, image in queries])
     results = json.loads((tmp_path / "demo" / "results.json").read_text(encoding="utf-8"))
     assert recall_at_1 >= results["text_to_image"]["ci95"]["recall_at_1"][0] - 0.02
+
+    tallies = cut_off_figures(encoder).values()
+    said = sum(tally.said for tally in tallies) / sum(tally.absent for tally in tallies)
+    lost = sum(tally.lost for tally in tallies) / sum(tally.present for tally in tallies)
+    assert (said >= 0.9, lost <= 0.05) == (True, True), (said, lost)  # measured: 0.916, 0.032
+    figures = composition_figures(encoder)
+    without_an_object = figures.pop("--image --not ağaç")[0]  # what an image shows weighs less than what words name
+    assert without_an_object >= 0.5
+    assert min(found for found, _ in figures.values()) >= 0.8, figures  # by chance 0.2 or 0.25

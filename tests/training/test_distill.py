@@ -145,7 +145,7 @@ def test_same_seed_same_weights_other_seed_others(
         pytest.param("torch.optim:AdamW.step", 11, marks=pytest.mark.slow),
         pytest.param("transformers:Trainer._save_optimizer_and_scheduler", 2, marks=pytest.mark.slow),
         pytest.param("transformers:Trainer._save_rng_state", 3, marks=pytest.mark.slow),
-        pytest.param("transformers.trainer:rotate_checkpoints", 3, marks=pytest.mark.slow),
+        pytest.param("training.distillation.checkpoints:remove_older", 3, marks=pytest.mark.slow),
         pytest.param("turkish_clip.evaluator:RetrievalEvaluator.__call__", 3, marks=pytest.mark.slow),
         pytest.param("turkish_clip.encoder:save_text_encoder", 1, marks=pytest.mark.slow),
         pytest.param("training.run.record:Run.finish", 1, marks=pytest.mark.slow),
@@ -171,6 +171,20 @@ def test_killed_and_resumed_gives_the_same_weights(
     curves = [(path / "log.jsonl").read_text(encoding="utf-8").splitlines() for path in (finished["run"], tmp_path)]
     steps = [[json.loads(line)["step"] for line in curve if '"loss"' in line] for curve in curves]
     assert steps[0] == steps[1]
+
+
+def test_a_damaged_checkpoint_changes_no_weights(
+    finished: dict[str, Any], captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path)
+    run_killed("training.distill", "torch.optim:AdamW.step", 14, argv)
+    newest = max((tmp_path / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    state = json.loads((newest / "trainer_state.json").read_text(encoding="utf-8")) | {"global_step": 10**18}
+    (newest / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    with caplog.at_level("WARNING", "training"):
+        assert distill.main([*argv, "--resume"])["weights_sha256"] == finished["weights_sha256"]
+    assert f"{newest.name} is damaged (trainer_state.json has changed since it was written)" in caplog.text
 
 
 @pytest.mark.slow

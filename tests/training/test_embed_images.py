@@ -26,6 +26,7 @@ from training.run.record import locate_model
 from training.run.source import SourceConfig, SourceError
 from turkish_clip.embed import EmbeddedBatch, embed_batches
 from turkish_clip.encoder import load_model
+from turkish_clip.ownership import ForeignFileError
 from turkish_clip.resolve import ModelError
 
 
@@ -159,12 +160,8 @@ def test_a_relative_image_model_is_found_from_elsewhere_or_named(
     assert locate_model("training/mini/clip", run) == str(Path(shard_writer.__file__).parents[1] / "mini" / "clip")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("towers/other", "towers/no/clip", "../clip"):
-        expected = (
-            f"expected a model at '{name}', got no such folder from {tmp_path / 'elsewhere'}, nor a model of that id"
-        )
-        with pytest.raises(
-            ModelError, match=f"{re.escape(expected)} .*; give the whole path of its folder; or check"
-        ) as no:
+        expected = f"expected a model, got {name}, which is no folder in {tmp_path / 'elsewhere'}"
+        with pytest.raises(ModelError, match=f"{re.escape(expected)}.*; check the path") as no:
             embed_images.main(embed_arguments(captioned_folder, Path(name), tmp_path / "new"))
         assert "\n" not in str(no.value)
 
@@ -208,6 +205,21 @@ def test_no_embeddings_and_no_manifest(tmp_path: Path) -> None:
         match=r"expected manifest.json of format 4 in .*, got an older one; delete the folder and embed again",
     ):
         read_embeddings(tmp_path)
+
+
+def test_a_file_of_others_is_refused_before_the_work(
+    broken_source: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed_images, "embed_missing", None)
+    (tmp_path / "embeddings").mkdir()
+    (tmp_path / "mine.txt").write_text("mine")
+    argv = f"--captions {broken_source} --image_model {tiny_clip} --run {tmp_path} --device cpu".split()
+    for make in (lambda path: path.write_text("mine"), lambda path: path.symlink_to(tmp_path / "mine.txt")):
+        make(tmp_path / "embeddings" / "skipped.jsonl")
+        with pytest.raises(ForeignFileError, match="which turkish-clip did not write"):
+            embed_images.main(argv)
+        (tmp_path / "embeddings" / "skipped.jsonl").unlink()
+    assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
 def test_another_image_processor_is_told_of_when_a_run_goes_on(

@@ -239,6 +239,26 @@ def test_the_report_tells_the_temperature_and_what_doubts_it(
     assert ("No temperature is stored with the model" in page) == bool(doubts)
 
 
+def test_labels_that_the_vocabulary_lacks_store_no_temperature(
+    captioned_folder: Path, tiny_clip: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(calibration, "CANDIDATES_PER_IMAGE", 3)
+    source, own = shutil.copytree(captioned_folder, tmp_path / "source"), tmp_path / "own"
+    path = source / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for number, row in enumerate(rows):
+        row["labels"] = [("самолёт", "лошадь", "слива", "яхта")[number % 4]]
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    argv = f"--captions {source} --image_model {tiny_clip} --run {own} --embeddings {run}/embeddings --device cpu"
+    found = evaluate.main([*argv.split(), "--model", str(run / "model")])["temperature"]
+    assert (found["value"], found["candidate_kind"]) == (None, "labels")
+    said = "the text encoder does not know 4 of 4 labels ('"
+    assert any(doubt.startswith(said) for doubt in found["doubts"])
+    assert said in caplog.text
+    assert "the text encoder does not know 4 of 4 labels" in (own / "report.html").read_text(encoding="utf-8")
+
+
 def test_captions_are_escaped_in_the_report(captioned_folder: Path, tiny_clip: Path, run: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(captioned_folder, source)

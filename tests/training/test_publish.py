@@ -16,6 +16,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images, evaluate, publish
+from training.evaluation.published import BenchmarkError
 from training.evaluation.results import Figures, Results
 from training.release import build
 from training.release import checks as pre_publish_checks
@@ -67,19 +68,20 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     results = Results.read(run)
-    row = {"model": "this model", "test": "XM3600", "text_to_image": [0.1234, None, None], "source": "measured"}
-    row |= {"protocol": "all captions", "width": 16, "size": None, "license": None, "note": ""}
-    table = [row | {"image_to_text": [None] * 3}]
-    sts = {"test": "STS22.v2", "type": "STS", "subset": "tr", "metric": "cosine_spearman", "score": 0.4567}
+    recalls = {"recall_at_1": 0.1234, "recall_at_5": 0.2, "recall_at_10": 0.3, "ndcg_at_10": 0.2}
+    task = {"type": "Any2AnyMultilingualRetrieval", "subset": "tr", "metric": "recall", "score": 0.2} | recalls
+    sts = {"type": "STS", "subset": "tr", "metric": "cosine_spearman", "score": 0.4567}
+    holiday = {"source": "x", "images": 2, "captions": 4, "text_to_image": recalls, "image_to_text": recalls}
     image = trained_image_model(publish.finished_run(run)).weights_sha256
     benchmark = {"weights_sha256": results.weights_sha256, "image_weights_sha256": image, "subset": "tr"}
-    benchmark |= {"tasks": {"XM3600T2IRetrieval": {}}, "table": [*table, row | {"test": "my holiday"}], "text": [sts]}
-    benchmark |= {"format": 2}
+    benchmark |= {"tasks": {"XM3600T2IRetrieval": task, "STS22.v2": sts}, "data": {"my holiday": holiday}}
+    benchmark |= {"format": 2, "revision": "1", "mteb": "2.1", "dim": 16}
     (run / "benchmark.json").write_text(json.dumps(benchmark), encoding="utf-8")
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), results)
     card = (config.output / "README.md").read_text(encoding="utf-8")
-    assert "| this model | XM3600 | all captions | 16 | 0.123 / – / – | – / – / – | – | measured |" in card
+    assert "| this model | XM3600 | all captions | 16 | 0.123 / 0.200 / 0.300 | – / – / – | – | measured with" in card
+    assert "measured with MTEB 2.1 |" in card
     assert "| STS22.v2 | STS | tr | cosine_spearman | 0.457 |" in card
     assert "COCO" not in card  # which is said of XTD10
     assert "can't be compared with it line by line" not in card
@@ -88,6 +90,26 @@ def test_the_card_shows_the_benchmark_of_these_weights_alone(run: Path, caplog: 
         (run / "benchmark.json").write_text(json.dumps(benchmark | other), encoding="utf-8")
         assert build.benchmark_of(run, results.weights_sha256, image) == ([], [])
     assert "of other weights" in caplog.text
+    for damaged in (
+        [], None, 2, benchmark | {"tasks": []}, benchmark | {"tasks": {"XM3600T2IRetrieval": {}}},
+        benchmark | {"mteb": 2}, benchmark | {"dim": "16"},
+        benchmark | {"tasks": {"STS22.v2": sts | {"score": float("nan")}}},
+        benchmark | {"tasks": {"XM3600T2IRetrieval": task | {"recall_at_5": 7}}},
+        benchmark | {"tasks": {"XM3600T2IRetrieval": task | {"recall_at_5": True}}},
+        benchmark | {"data": {"mine": holiday | {"images": -1}}},
+        benchmark | {"data": {"mine": holiday | {"source": None}}},
+        benchmark | {"data": {"mine": holiday | {"text_to_image": {}}}},
+    ):  # fmt: skip
+        (run / "benchmark.json").write_text(json.dumps(damaged), encoding="utf-8")
+        with pytest.raises(BenchmarkError, match=r"expected what training.benchmark measured in .*; delete it, and"):
+            build.benchmark_of(run, results.weights_sha256, image)
+
+
+@pytest.mark.parametrize("value", ["0.01", True, 0, -1.0, 1e9, float("nan"), [0.01]])
+def test_a_temperature_that_none_can_be_is_one_line(run: Path, value: object) -> None:
+    change(run / "results.json", lambda results: results.update(temperature={"value": value}))
+    with pytest.raises(RunError, match=r"expected results.json of format \d+ in .*as the value of 'temperature'"):
+        Results.read(run)
 
 
 def test_the_card_describes_the_objective_of_the_training(run: Path) -> None:
@@ -303,14 +325,16 @@ def test_all_failed_checks_are_reported_together(run: Path, monkeypatch: pytest.
     with pytest.raises(RunError) as caught:
         publish.main([str(run)])
     for part in (
-        "got 5 failed checks: (1) ",
+        "got 4 failed checks: (1) ",
         "publish the pair with --paired and --paired_id OWNER/NAME, or upload it",
         "uncommitted changes now",
         "add --license, for example apache-2.0",
         "no licence of the data images",
-        "add --model_id or --push",
     ):
         assert part in str(caught.value)
+    assert "--model_id" not in str(caught.value)  # of a text encoder, which is not the way to publish this one
+    with pytest.raises(RunError, match="no Hub id; add --paired_id or --push"):
+        publish.main([str(run), "--paired"])
     assert str(run) not in str(caught.value)
 
 
@@ -656,7 +680,7 @@ def test_verify_of_a_run_and_of_its_model_says_to_publish_first(run: Path, built
 
 
 def test_verify_never_raises(built: dict[str, Path], tmp_path: Path) -> None:
-    assert "FileNotFoundError" in failed(verify(tmp_path, device="cpu"))["record"]
+    assert f"{tmp_path}, a folder without {RECORD}; name" in failed(verify(tmp_path, device="cpu"))["record"]
     folder = shutil.copytree(built["text"], tmp_path / "model")
     (folder / "pytorch_model.bin").write_bytes(b"x")
     found = verify(folder, image_model=built["text"], device="cpu")
@@ -665,7 +689,12 @@ def test_verify_never_raises(built: dict[str, Path], tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").unlink()
     found = failed(verify(folder, image_model=built["text"], device="cpu"))
     assert "expected an image model such as me/image" in found["pairs"]
-    assert "expected the image model" in failed(verify(folder, image_model=tmp_path / "none", device="cpu"))["pairs"]
+    found = failed(verify(folder, image_model=tmp_path / "none", device="cpu"))
+    assert re.fullmatch(
+        "expected the image model of .*, got .*/none, which is no folder in .*, and .*; check the path.*, and name it "
+        "with --image-model",
+        found["pairs"],
+    )
     (folder / "config.json").write_text("{", encoding="utf-8")
     assert "expected a model in" in failed(verify(folder, device="cpu"))["loads"]
 

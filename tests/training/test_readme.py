@@ -46,7 +46,16 @@ CONFIGS = {
     "leakage": config.LeakageConfig,
     "ablate": config.AblateConfig,
 }
-OTHERS = {"help", "version", "nproc-per-node", "standalone", "dist", "import-mode"}  # of all, torchrun and pytest
+COMPLETION = {"install-completion", "show-completion"}  # of turkish-clip itself, without a subcommand
+OTHERS = {
+    *COMPLETION,
+    "help",
+    "version",
+    "nproc-per-node",
+    "standalone",
+    "dist",
+    "import-mode",
+}  # of all, torchrun and pytest
 LINK = re.compile(r"!?\[[^]]*\]\(([^)\s]+)\)")
 COMMANDS: Any = typer.main.get_command(entry.app)
 
@@ -171,7 +180,7 @@ def test_options_of_training_exist(doc: Path) -> None:
 
 def test_subcommands_and_their_options_exist(doc: Path) -> None:
     for words in [*shell_lines(doc), *inline_commands(doc)]:
-        if words[0] == "turkish-clip" and words[1] not in ("SUBCOMMAND", "--help", "--version"):
+        if words[0] == "turkish-clip" and words[1].lstrip("-") not in ("SUBCOMMAND", *OTHERS):
             typed = {word for word in words[2:] if re.match("--?[a-z]", word)}
             assert typed <= options_of(COMMANDS.commands[words[1]]), words
 
@@ -287,6 +296,7 @@ def _run_subcommand(words: list[str]) -> None:
         "revision",
         "precision",
         "weights_sha256",
+        "tokenizer_sha256",
         "dim",
         "max_tokens",
         "normalised",

@@ -49,6 +49,9 @@ def test_other_hosts_and_named_endpoints_are_refused(address: str) -> None:
 
     assert status("/", Host="evil.example") == 421
     assert status("/gradio_api/info", Host="evil.example") == 421
+    for origin in ("http://evil.example", "http://127.0.0.1:1", "null"):
+        assert status("/", Origin=origin) == status("/gradio_api/upload", Origin=origin) == 403
+    assert status("/", Origin=address) == 200
     assert status("/", Host=address.removeprefix("http://").replace("127.0.0.1", "localhost")) == 200
     for path in (
         "/gradio_api/call/false",
@@ -69,7 +72,8 @@ def address(indexed: Path, pair_folder: Path, tmp_path_factory: pytest.TempPathF
     log = tmp_path_factory.mktemp("app") / "log"
     argv = [sys.executable, "-m", "turkish_clip.cli", "app", str(indexed), "--port", str(port)]
     environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
-    environment |= dict.fromkeys(("http_proxy", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")  # nothing is there
+    environment |= dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")  # nothing is there
+    environment |= dict.fromkeys(("all_proxy", "ALL_PROXY"), "socks5://127.0.0.1:9")  # and no module for it
     environment["TURKISH_CLIP_MODEL"] = str(pair_folder)
     with log.open("w") as stream:
         server = subprocess.Popen(argv, env=environment, stdout=stream, stderr=stream)
@@ -214,6 +218,24 @@ def test_a_text_that_is_too_long_is_refused(indexed: Path, encoder: DualEncoder)
         page.search("\ud800x", None)
 
 
+@pytest.mark.parametrize("nothing", [None, 7, ["kuş"], {"a": 1}])
+def test_what_is_no_text_is_refused_as_nothing_is(nothing: object, indexed: Path, encoder: DualEncoder) -> None:
+    import gradio as gr
+
+    page = Page(encoder, ImageIndex.open(indexed / ".turkish-clip", encoder))
+    image = str(min(indexed.glob("*.png")))
+    for ask, message in (
+        (lambda: page.search(nothing, None), "Aranacak sözleri yazın"),  # type: ignore[arg-type]
+        (lambda: page.classify(image, nothing), "En az iki farklı etiket"),  # type: ignore[arg-type]
+        (lambda: page.classify(None, "ev, kuş"), "Bir resim yükleyin"),
+        (lambda: page.compare([image], nothing), "en az bir metin yazın"),  # type: ignore[arg-type]
+        (lambda: page.compare(None, "ev"), "En az bir resim"),
+    ):
+        with pytest.raises(gr.Error, match=message):
+            ask()
+    assert page.search(nothing, image)[0]  # type: ignore[arg-type]
+
+
 def test_all_buttons_share_one_queue(indexed: Path, pair_folder: Path) -> None:
     program = (
         "from turkish_clip import ImageIndex, load_dual_encoder\n"
@@ -305,7 +327,7 @@ def test_the_page_names_the_kinds_that_are_not_in_the_index(tmp_path: Path, enco
     index = ImageIndex.open(tmp_path / "index", encoder)
     index.add(tmp_path / "photos")
     assert "Okunmayan" not in Page(encoder, index).about()
-    for name in ("1.HEIC", "2.heic", "3.mp4"):
+    for name in ("1.PSD", "2.psd", "3.svg"):
         (tmp_path / "photos" / name).write_bytes(b"x")
     index.add(tmp_path / "photos")
-    assert "<td>Okunmayan dosyalar</td><td>HEIC 2, video 1 " in Page(encoder, index).about()
+    assert "<td>Okunmayan dosyalar</td><td>PSD 2, SVG 1 " in Page(encoder, index).about()

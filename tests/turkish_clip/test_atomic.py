@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from turkish_clip import InputError
-from turkish_clip.atomic import atomic_folder, atomic_write, write_json
+from turkish_clip.atomic import atomic_folder, atomic_write, write_json, write_text
+from turkish_clip.ownership import ForeignFileError
 
 
 def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
@@ -43,3 +44,21 @@ def test_a_failed_write_leaves_the_earlier_folder(tmp_path: Path) -> None:
     write("three", fails=False)
     assert (path / "weights").read_text(encoding="utf-8") == "three"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_failed_write_leaves_no_folder_that_it_made(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(OSError, match="No space left"), atomic_write(tmp_path / "there" / "a" / "b" / "s.png"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list((tmp_path / "there").iterdir()) == []
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "new" / "model", None):
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    with pytest.raises(IsADirectoryError), atomic_write(tmp_path / "a" / "s.png"):
+        (tmp_path / "a" / "s.png").mkdir(parents=True)  # of another program, and the name is taken
+    assert (tmp_path / "a" / "s.png").is_dir()
+
+
+def test_no_name_of_a_file_holds_nul(tmp_path: Path) -> None:
+    with pytest.raises(ForeignFileError, match="expected a name of a file, got "):
+        write_text(tmp_path / "a\0b", "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import random
 import threading
@@ -18,10 +19,12 @@ from sentence_transformers import SentenceTransformer
 
 from training.mini import captions, scene
 from training.mini.world import SMALL_CLIP
+from turkish_clip import preprocessing
 from turkish_clip.embed import EmbeddedBatch, bf16_weights, embed_batches, fast_dtype
 from turkish_clip.encoder import load_model
 from turkish_clip.images import ImageError, OpenedImage, open_hashed, open_image
 from turkish_clip.metrics import Relevance, Retrieval, Vectors, unit
+from turkish_clip.preprocessing import preprocessing_for
 
 WORKERS = 2
 
@@ -41,6 +44,9 @@ class NoiseImage:
         levels = np.random.default_rng(self.number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         return OpenedImage(Image.fromarray(levels), bytes([self.number]))
 
+    def fetched(self) -> NoiseImage:
+        return self
+
 
 @dataclass(frozen=True)
 class JpegFile:
@@ -51,6 +57,9 @@ class JpegFile:
 
     def load(self, min_side: int | None = None) -> OpenedImage:
         return OpenedImage(open_image(self.data, min_side=None if self.whole else min_side))
+
+    def fetched(self) -> JpegFile:
+        return self
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +202,22 @@ def test_a_jpeg_that_is_decoded_at_reduced_size_keeps_its_vector(gallery: Galler
     assert abs(found.retrieval.recall_at_10 - exact.retrieval.recall_at_10) <= 0.005
     print(f"\nreduced size: cosine {cosines.min():.6f} at least, median {np.median(cosines):.6f}; recall@1, @10:")
     print(*((one.recall_at_1, one.recall_at_10) for one in (exact.retrieval, found.retrieval)))
+
+
+def test_the_resize_of_torch_changes_a_vector_less_than_bf16_does(
+    gallery: Gallery, exact: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vectorised(model: SentenceTransformer, dtype: str) -> preprocessing.FastPreprocessing:
+        fast = preprocessing_for(model, dtype)
+        assert isinstance(fast, preprocessing.FastPreprocessing)
+        return dataclasses.replace(fast, vectorised=True)
+
+    monkeypatch.setattr(preprocessing, "preprocessing_for", vectorised)
+    found = gallery.measure(whole=True)
+    cosines = (found.vectors * exact.vectors).sum(axis=1)
+    assert cosines.min() > 0.999999
+    assert not np.array_equal(found.vectors, exact.vectors)
+    print(f"\nresize of torch: cosine {cosines.min():.9f} at least, median {np.median(cosines):.9f}")
 
 
 def test_bf16_keeps_the_vectors(gallery: Gallery, exact: Measured) -> None:

@@ -158,7 +158,7 @@ def test_more_tokens_than_positions_are_refused(tiny_bert: Path) -> None:
 
 
 def test_a_missing_backbone_is_refused() -> None:
-    with pytest.raises(ModelError, match="expected a backbone at '/not/there'"):
+    with pytest.raises(ModelError, match="expected a model, got /not/there, which is no folder"):
         build_text_encoder("/not/there", dim=16)
 
 

@@ -35,7 +35,9 @@ def walked(folder: Path, *exclude: str) -> tuple[list[str], LeftOut]:
         (("scan.pdf",), "PDF"),
     ],
 )
-def test_kinds_that_are_not_read_are_counted_by_kind(tmp_path: Path, names: tuple[str, ...], kind: str) -> None:
+def test_kinds_that_are_not_read_are_counted_by_kind(
+    tmp_path: Path, names: tuple[str, ...], kind: str, without_libraries: None
+) -> None:
     found, left_out = walked(fill(tmp_path, "a.png", "notes.txt", "noend", *names))
     assert found == ["a.png"]
     assert left_out == LeftOut(not_read={kind: len(names)}, other={".txt": 1, "no suffix": 1})
@@ -83,8 +85,13 @@ def test_a_folder_that_is_named_is_read_even_if_it_is_hidden(tmp_path: Path) -> 
 
 
 def test_an_index_in_the_folder_is_not_counted(tmp_path: Path) -> None:
-    fill(tmp_path, "a.png", ".turkish-clip/writing.lock", ".turkish-clip/images.lance/data/1.lance")
+    of_an_index = ("writing.lock", "images.lance/data/1.lance", "text-encoder.json", "text-encoder-0123456789ab/a.onnx")
+    fill(tmp_path, "a.png", *(f".turkish-clip/{name}" for name in of_an_index))
     assert walked(tmp_path) == (["a.png"], LeftOut())
+    fill(tmp_path, *(f"index/{name}" for name in of_an_index[1:2] + of_an_index[3:]))
+    assert walked(tmp_path) == (["a.png"], LeftOut())
+    fill(tmp_path, ".a/text-encoder-0123456789ab/1.png", "b/text-encoder-0123456789ab/2.png")  # beside no table
+    assert walked(tmp_path) == (["a.png", "b/text-encoder-0123456789ab/2.png"], LeftOut(hidden={".a": 1}))
 
 
 def test_a_folder_of_images_may_be_named_like_a_table(tmp_path: Path) -> None:
@@ -126,12 +133,12 @@ def test_linked_folders_are_counted(tmp_path: Path) -> None:
 
 
 def test_what_folders_leave_out_is_added_up() -> None:
-    one = LeftOut({"HEIC": 2}, {"._*": 1}, {"a": 0}, {".txt": 1}, 1)
-    other = LeftOut({"HEIC": 1, "RAW": 4}, {}, {"a": 3}, {}, 1)
+    one = LeftOut({"PSD": 2}, {"._*": 1}, {"a": 0}, {".txt": 1}, 1)
+    other = LeftOut({"PSD": 1, "SVG": 4}, {}, {"a": 3}, {}, 1)
     both = LeftOut.sum([one, other])
-    assert both == LeftOut({"HEIC": 3, "RAW": 4}, {"._*": 1}, {"a": 3}, {".txt": 1}, 2)
+    assert both == LeftOut({"PSD": 3, "SVG": 4}, {"._*": 1}, {"a": 3}, {".txt": 1}, 2)
     assert both.lines() == [
-        "7 files of kinds that are not read: RAW 4, HEIC 3; convert HEIC and RAW to JPEG or PNG",
+        "7 files of kinds that are not read: SVG 4, PSD 3; convert PSD and SVG to JPEG or PNG",
         "1 file hidden or of a system, left out: ._* 1",
         "3 files left out by --exclude 'a', which the index remembers",
         "2 linked folders are not entered; name what is behind a link as a folder of its own",

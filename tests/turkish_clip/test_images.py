@@ -94,6 +94,108 @@ def test_greys_of_many_bits_are_scaled_by_their_range(values: list[float], kind:
         assert grey_values(np.array([values], kind), ".png") == expected
 
 
+def tiff(values: np.ndarray, tags: dict[int, tuple[int, object]], order: str = "<") -> bytes:
+    """Returns an uncompressed TIFF of (height, width[, channels]) values, with further tags as (type, value)."""
+    width, channels, data = values.shape[1], values.shape[2] if values.ndim == 3 else 1, values.tobytes()
+    kinds = {"u": 1, "i": 2, "f": 3}
+    found: dict[int, tuple[int, object]] = {
+        256: (3, width), 257: (3, len(values)), 258: (3, values.itemsize * 8), 259: (3, 1),
+        262: (3, 2 if channels > 2 else 1), 273: (4, 8), 277: (3, channels), 278: (4, len(values)),
+        279: (4, len(data)), 339: (3, kinds[values.dtype.kind]), **tags,
+    }  # fmt: skip
+    extra, entries = b"", b""
+    for tag, (kind, value) in sorted(found.items()):
+        text = str(value).encode() + b"\0"
+        if kind == 2 and len(text) <= 4:
+            entries += struct.pack(order + "HHI4s", tag, 2, len(text), text)
+        elif kind == 2:  # it lies after the pixels
+            entries += struct.pack(order + "HHII", tag, 2, len(text), 8 + len(data) + len(extra))
+            extra += text + bytes(8)
+        else:
+            number = struct.pack(order + "HH", value, 0) if kind == 3 else struct.pack(order + "I", value)
+            entries += struct.pack(order + "HHI", tag, kind, 1) + number
+    start = struct.pack(order + "HI", 42, 8 + len(data) + len(extra))
+    head = (b"II" if order == "<" else b"MM") + start
+    return head + data + extra + struct.pack(order + "H", len(found)) + entries + bytes(4)
+
+
+def reds(file: bytes) -> list[int]:
+    return [pixel[0] for pixel in open_image(file).get_flattened_data()]
+
+
+@pytest.mark.parametrize(
+    ("values", "tags", "expected"),
+    [
+        (np.array([[0, 2**31, 2**32 - 1]], "<u4"), {}, [0, 128, 255]),
+        (np.array([[0, 100, 255]], "<u4"), {}, [0, 100, 255]),
+        (np.array([[-3.4e38, 0.0, 50.0, 100.0]], "<f4"), {}, [0, 0, 50, 100]),
+        (np.array([[1.70141e38, 0.0, 50.0, 100.0]], "<f4"), {}, [0, 0, 50, 100]),
+        (np.array([[-9999.0, 0.0, 50.0, 100.0]], "<f4"), {}, [0, 0, 50, 100]),
+        (np.array([[-32768, 0, 100, 255]], "<i2"), {}, [0, 0, 100, 255]),
+        (np.array([[-9999.0, -9000.0, 1.0]], "<f4"), {}, [0, 25, 255]),  # measured ones, of which it is the lowest
+        (np.array([[7.0, 0.0, 0.5, 1.0]], "<f4"), {42113: (2, "7")}, [0, 0, 128, 255]),
+        (np.array([[65535, 0, 2048, 4095]], "<u2"), {42113: (2, "65535")}, [0, 0, 128, 255]),
+        (np.array([[7.0, 0.0, 128.0]], "<f4"), {42113: (2, "yok")}, [7, 0, 128]),
+        (np.array([[0, 1023, 4095]], "<u2"), {262: (3, 0)}, [255, 191, 0]),  # 0 is white
+    ],
+)  # fmt: skip
+def test_values_of_tiff_files(values: np.ndarray, tags: dict[int, tuple[int, object]], expected: list[int]) -> None:
+    assert reds(tiff(values, tags)) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        (tiff(np.zeros((1, 4), "<f8"), {}), "TIFF of 64-bit floats"),
+        (tiff(np.zeros((1, 4), "<f2"), {}), "TIFF of 16-bit floats"),
+        (tiff(np.zeros((1, 4), ">i8"), {}, ">"), "TIFF of 64-bit signed numbers"),
+        (tiff(np.zeros((1, 4, 2), "<u2"), {}), "TIFF of 16-bit numbers in 2 channels"),
+    ],
+)
+def test_a_tiff_of_a_kind_that_is_not_read_is_named(file: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "yükselti.tif").write_bytes(file)
+    for source in (file, tmp_path / "yükselti.tif"):
+        with pytest.raises(ImageError, match=rf"a file of a kind that is not read \({kind}\)"):
+            open_image(source)
+
+
+BITS_12 = [0, 1000, 2048, 4095]
+FULL = [0, 1000, 2048, 65535]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [(BITS_12, [0, 62, 128, 255]), (FULL, [0, 3, 8, 255]), ([0, 17, 30, 255], [0, 17, 30, 255]), ([0] * 4, [0] * 4)],
+)
+def test_colours_of_sixteen_bits_are_scaled_by_their_range_as_greys_are(values: list[int], expected: list[int]) -> None:
+    rgb, alpha = np.repeat([values], 3, axis=0).T, np.full((4, 1), 65535)
+    with_alpha, grey_alpha = np.hstack([rgb, alpha]), np.hstack([rgb[:, :1], alpha])
+    assert reds(png(16, 2, rgb.astype(">u2").tobytes(), 4, b"")) == expected
+    assert reds(png(16, 6, with_alpha.astype(">u2").tobytes(), 4, b"")) == expected
+    assert reds(png(16, 4, grey_alpha.astype(">u2").tobytes(), 4, b"")) == expected
+    for order in "<>":
+        assert reds(tiff(rgb[None].astype(f"{order}u2"), {}, order)) == expected
+        assert reds(tiff(with_alpha[None].astype(f"{order}u2"), {338: (3, 2)}, order)) == expected
+
+
+def test_channels_are_scaled_alike_and_what_is_transparent_does_not_count(tmp_path: Path) -> None:
+    row = np.array([[4095, 2048, 0, 65535], [65535, 65535, 65535, 0]], ">u2")
+    (tmp_path / "a.png").write_bytes(png(16, 6, row.tobytes(), 2, b""))
+    lazy = Image.open(tmp_path / "a.png")
+    for source in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes(), lazy):
+        image = open_image(source)
+        assert [image.getpixel((x, 0)) for x in (0, 1)] == [(255, 128, 0), WHITE]
+    assert lazy.mode == "RGBA"
+    keyed = open_image(png(16, 2, row[:, :3].tobytes(), 2, struct.pack(">3H", 65535, 65535, 65535)))
+    assert [keyed.getpixel((x, 0)) for x in (0, 1)] == [(255, 128, 0), WHITE]
+
+
+def test_colours_of_sixteen_bits_are_turned_upright() -> None:
+    values = np.array([[[4095, 0, 0], [0, 2048, 0]]], "<u2")
+    image = open_image(tiff(values, {274: (3, 3)}))  # upside down
+    assert [image.getpixel((x, 0)) for x in (0, 1)] == [(0, 128, 0), (255, 0, 0)]
+
+
 def drawing(colour: tuple[int, int, int]) -> Image.Image:
     image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     image.paste((*colour, 255), (2, 2, 6, 6))
@@ -130,7 +232,7 @@ def png(bits: int, colour_type: int, row: bytes, width: int, transparent: bytes)
     header = struct.pack(">IIBBBBB", width, 1, bits, colour_type, 0, 0, 0)
     pixels = zlib.compress(b"\0" + row)
     parts = ((b"IHDR", header), (b"tRNS", transparent), (b"IDAT", pixels), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts if part != (b"tRNS", b""))
 
 
 @pytest.mark.parametrize(

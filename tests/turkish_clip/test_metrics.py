@@ -145,6 +145,19 @@ def test_the_bootstrap_takes_all_queries_of_an_image_or_none() -> None:
     assert interval(np.arange(101.0)) == (2.5, 97.5)
 
 
+@pytest.mark.filterwarnings("error")
+def test_images_without_a_query_are_not_drawn() -> None:
+    """Three captions of forty images belong to images 0, 14 and 28; a sample of the others alone would be 0 / 0."""
+    values = {"a": np.array([1.0, 0.0, 0.0])}
+    drawn = bootstrap_means(values, [0, 14, 28], bootstrap_samples=2000)["a"]
+    assert drawn.tolist() == bootstrap_means(values, [0, 1, 2], bootstrap_samples=2000)["a"].tolist()
+    assert set(np.round(drawn * 3).tolist()) == {0, 1, 2, 3}
+    captions = [[("bir kuş", "bir ev", "bir araba")[number // 14]] for number in range(40)]
+    eye = unit(np.eye(40))
+    found = Relevance.from_captions(captions).text_to_image(eye[:3], eye, bootstrap_samples=50)
+    assert all(np.isfinite(ends).all() for ends in found.ci95.values())
+
+
 def test_errors_name_the_numbers() -> None:
     eye = unit(np.eye(3))
     with pytest.raises(ValueError, match="each of 3 queries"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +33,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 def fast_path(model: SentenceTransformer) -> preprocessing.Prepare:
     prepare = preprocessing_for(model)
-    assert isinstance(prepare, preprocessing._FastPreprocessing)
+    assert isinstance(prepare, preprocessing.FastPreprocessing)
     return prepare
 
 
@@ -61,6 +62,38 @@ def test_a_pair_has_the_fast_path_too(pair_folder: Path) -> None:
     assert torch.equal(fast_path(model)(images)["pixel_values"], model.preprocess(images)["pixel_values"])
 
 
+@pytest.mark.skipif(not preprocessing._is_vectorised(), reason="torch has no vectorised resize for this processor")
+def test_for_bf16_torch_resizes_and_levels_hardly_differ(model: SentenceTransformer, rng: random.Random) -> None:
+    near, exact = preprocessing_for(model, "bf16"), fast_path(model)
+    assert isinstance(near, preprocessing.FastPreprocessing)
+    assert (near.vectorised, exact.vectorised) == (True, False)
+    sizes = [(1, 1), (32, 32), (33, 32), (31, 500), (500, 31), (640, 480), (5, 499), (1500, 40)]
+    sizes += [(rng.randint(1, 300), rng.randint(1, 300)) for _ in range(40)]
+    images = [noise(*size) for size in sizes]
+    differences = [np.abs(near.pixels(image).astype(int) - exact.pixels(image)) for image in images]
+    assert 1 <= max(difference.max() for difference in differences) <= preprocessing.NEAR
+    assert np.concatenate(differences).mean() < 0.02
+
+
+def test_pixels_of_a_large_image_are_those_of_pillow(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = fast_path(model)
+    near = dataclasses.replace(exact, vectorised=True)
+    assert not np.array_equal(near.pixels(noise(640, 480)), exact.pixels(noise(640, 480)))
+    monkeypatch.setattr(preprocessing, "MOST_VECTORISED", 640 * 480 - 1)
+    assert np.array_equal(near.pixels(noise(640, 480)), exact.pixels(noise(640, 480)))
+
+
+def test_a_device_looks_up_the_values_of_the_processor(model: SentenceTransformer) -> None:
+    fast, images = fast_path(model), [noise(100, 60), noise(7, 9)]
+    pixels = torch.from_numpy(np.stack([fast.pixels(image) for image in images]))
+    assert (pixels.dtype, pixels.shape) == (torch.uint8, (2, 32, 32, 3))
+    values = torch.empty(2, 3, 32, 32)
+    preprocessing.look_up(pixels, torch.from_numpy(fast.levels), values)
+    assert torch.equal(values, model.preprocess(images)["pixel_values"])
+
+
 @pytest.mark.parametrize("name", ["pads", "another filter", "one pixel aside", "no resizing"])
 def test_a_processor_that_does_anything_else_is_used_itself(
     model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch, name: str
@@ -86,7 +119,7 @@ def test_a_processor_that_does_anything_else_is_used_itself(
                 return dict(real(*inputs))
 
         monkeypatch.setattr(model, "preprocess", preprocess)
-    assert not isinstance(preprocessing_for(model), preprocessing._FastPreprocessing)
+    assert not isinstance(preprocessing_for(model), preprocessing.FastPreprocessing)
 
 
 def test_a_long_strip_does_not_fill_the_memory(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:

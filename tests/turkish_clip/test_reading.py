@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.encoder import load_model
 from turkish_clip.onnx import OnnxTextEncoder
-from turkish_clip.reading import TURKISH_WORDS, Caution, TextReader, reader_of
+from turkish_clip.reading import TURKISH_WORDS, Caution, TextError, TextReader, reader_of
 
 LETTERS = list("abcçdefgğhıijklmnoöprsştuüvyzKİ0123456789.,!")
 WORDS = ["kırmızı", "araba", "bir", "ev"]
@@ -194,3 +194,9 @@ def test_a_model_without_a_fast_tokenizer_says_nothing() -> None:
         tokenizer = object()
 
     assert reader_of([Slow()]) is None
+
+
+def test_a_text_that_is_not_utf_8_is_an_error_of_ours(encoder: DualEncoder) -> None:
+    for cautions in (TextReader(word_piece(), None).cautions, encoder.cautions):
+        with pytest.raises(TextError, match=r"expected text in UTF-8, got .*ud800"):
+            cautions(["ev", "\ud800"])

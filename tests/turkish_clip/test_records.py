@@ -159,6 +159,49 @@ def test_verify_never_raises(content: str, tmp_path: Path) -> None:
     (tmp_path / "turkish_clip.json").write_text(content, encoding="utf-8")
     (check,) = verify(tmp_path)
     assert (check.name, check.passed) == ("record", False)
+    assert "Error" not in check.found
+
+
+def raising(name: str, *parents: type[Exception]) -> type[Exception]:
+    """Returns an error type as the Hub's client has it."""
+    return type(name, parents or (Exception,), {})
+
+
+@pytest.mark.parametrize(
+    ("error", "offline", "found"),
+    [
+        (raising("LocalEntryNotFoundError", FileNotFoundError), True, "cache, while HF_HUB_OFFLINE is set; check"),
+        (raising("OfflineModeIsEnabled", ConnectionError), True, "cache, while HF_HUB_OFFLINE is set; check"),
+        (raising("LocalEntryNotFoundError", FileNotFoundError), False, "and no answer from the Hub; check"),
+        (raising("ConnectError"), False, "and no answer from the Hub; check the path, or the connection"),
+        (raising("RepositoryNotFoundError", OSError), False, "and the Hub has no such model or does not show it"),
+        (raising("GatedRepoError", raising("RepositoryNotFoundError", OSError)), False, "or does not show it"),
+        (raising("RevisionNotFoundError", OSError), False, "which has no such revision on the Hub; check the branch"),
+        (raising("RemoteEntryNotFoundError", raising("EntryNotFoundError")), False, "on the Hub without turkish_clip"),
+        (raising("HFValidationError", ValueError), False, "and no id of the Hub; check the path"),
+        (raising("Unheard"), False, "and can't be read from the Hub (why); check the path, or the id"),
+    ],
+)
+def test_verify_says_in_words_that_a_model_is_not_there(
+    error: type[Exception], offline: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Path:
+        raise error("why")
+
+    monkeypatch.setattr(verification, "find_record", fail)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    (check,) = verify("kimse/yok")
+    assert check.found.startswith("expected a published model, got kimse/yok, ")
+    assert found in check.found
+    assert "Error" not in check.found
+
+
+def test_verify_says_in_words_what_a_path_is_instead(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_text("x", encoding="utf-8")
+    (file,), (folder,) = verify(tmp_path / "model.bin"), verify(tmp_path)
+    got = f"expected a published model, got {tmp_path}"
+    assert file.found == f"{got}/model.bin, a file; name the folder of the model"
+    assert folder.found.startswith(f"{got}, a folder without turkish_clip.json; name")
 
 
 def test_verify_looks_through_linked_folders(tmp_path: Path) -> None:

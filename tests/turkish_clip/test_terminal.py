@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from turkish_clip.cli.output import note, show_flags, show_hits, to_csv
+from turkish_clip.cli.output import note, show_answer, show_flags, to_csv
 from turkish_clip.dual_encoder import DualEncoder, TextError
 from turkish_clip.errors import InputError, one_line, printable
 from turkish_clip.filtering import Flag
 from turkish_clip.folders import LeftOut
-from turkish_clip.search.index import Hit
+from turkish_clip.search import Query
+from turkish_clip.search.index import Answer, Hit
 from turkish_clip.sheet import Tile, write_sheet
 
 SLOW = """
@@ -49,9 +50,15 @@ def test_ctrl_c_while_importing_ends_at_once_without_a_traceback(command: list[s
 EVIL = "/a/\x1b[2J\x1b]0;x\x07\r\n=cmd\u202egnp.exe\x9b31m" + os.fsdecode(b"\xe7") + ".png"
 
 
+def show(path: str, query: str, *, as_json: bool = False, as_csv: bool = False) -> None:
+    answer = Answer(Query(query), [Hit(path, 0.5)], no_cutoff=query)
+    show_answer(answer, answer.hits, str, LeftOut(), as_json=as_json, as_csv=as_csv, offset=0, copies={path: path})
+
+
 def test_control_characters_are_escaped_on_every_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     note(EVIL)
-    show_hits([Hit(EVIL, 0.5)], EVIL, str, as_json=False, left_out=LeftOut())
+    show(EVIL, EVIL)
+    show(EVIL, EVIL, as_csv=True)
     for as_csv in (False, True):
         show_flags(
             [Path(EVIL)], [Flag(0.9, 0.3, EVIL, flagged=True)], [], as_json=False, as_csv=as_csv, left_out=LeftOut()
@@ -59,11 +66,11 @@ def test_control_characters_are_escaped_on_every_line(capsys: pytest.CaptureFixt
     shown = capsys.readouterr()
     assert all(letter.isprintable() or letter == "\n" for letter in shown.out + shown.err)
     assert r"\x1b[2J" in shown.err
-    show_hits([Hit(EVIL, 0.5)], "ağ", str, as_json=True, left_out=LeftOut())
+    show(EVIL, "ağ", as_json=True)
     text = capsys.readouterr().out
     assert text.isascii()
     assert json.loads(text)["hits"][0]["path"] == EVIL
-    show_hits([Hit("ağaç.png", 0.5)], "ağ", str, as_json=True, left_out=LeftOut())
+    show("ağaç.png", "ağ", as_json=True)
     assert '"query": "ağ"' in capsys.readouterr().out
     assert one_line(InputError(EVIL)).isprintable()
     page = write_sheet(tmp_path / "sheet.html", [Tile(tmp_path / "none.png", EVIL)], EVIL).read_text(encoding="utf-8")

@@ -59,3 +59,36 @@ def test_the_inner_normalizer_is_applied_last() -> None:
     from tokenizers.normalizers import Lowercase
 
     assert turkish_normalizer(Lowercase()).normalize_str("S\u0327EKER\u2019") == "şeker'"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [0xAD, 0x34F, 0x61C, 0x115F, 0x180E, 0x200B, 0x200C, 0x200E, 0x202E, 0x2060, 0x2064, 0x2069, 0x206A, 0x206F, 0x3164,
+     0xFE00, 0xFE0F, 0xFEFF, 0xFFA0, 0xFFFB, 0xFFFC, 0x1D173, 0xE0001, 0xE0100, 0xE01EF],
+)  # fmt: skip
+def test_invisible_characters_are_taken_out(code: int) -> None:
+    letter = chr(code)
+    for text in (f"kırmızı{letter}", f"{letter}kırmızı", f"kır{letter}mızı", f"kırmı{letter}{letter}zı"):
+        assert turkish_normalizer().normalize_str(text) == "kırmızı"
+    assert turkish_normalizer().normalize_str(f"bir {letter}ev") == "bir ev"
+
+
+def test_what_shows_stays() -> None:
+    visible = "ağaç, ev—araba: %5 «ışık» 猫 кот \u0130\ufffd\u2800 🐱"
+    assert turkish_normalizer().normalize_str(visible) == visible
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("👩\u200d👧", "👩\u200d👧"),  # one emoji of several
+        ("❤\ufe0f\u200d🔥", "❤\u200d🔥"),
+        ("👁\ufe0f\u200d🗨\ufe0f", "👁\u200d🗨"),
+        ("🏴\U000e0067\U000e0062\U000e007f", "🏴\U000e0067\U000e0062\U000e007f"),  # a region's flag
+        ("kır\u200dmızı", "kırmızı"),
+        ("❤\ufe0f ev", "❤ ev"),
+        ("1\ufe0f\u20e3", "1\u20e3"),
+    ],
+)
+def test_joiners_of_emoji_stay(text: str, kept: str) -> None:
+    assert turkish_normalizer().normalize_str(text) == kept

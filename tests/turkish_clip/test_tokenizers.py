@@ -21,6 +21,8 @@ UNTOUCHED = {
     "kır\u200bmızı": "kırmızı",
     "\u200eev\u200f": "ev",
     "kır\u200dmızı": "kırmızı",
+    "k\u034fır\u2063mızı\ufe0f": "kırmızı",
+    "\u061cev\u3164\U000e0101": "ev",
     "İstanbul\u2019da": "İstanbul'da",
 }
 

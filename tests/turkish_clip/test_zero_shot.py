@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from turkish_clip.cli.output import to_csv
 from turkish_clip.dual_encoder import DualEncoder
@@ -92,6 +94,62 @@ def shades(colour: tuple[int, int, int], count: int) -> list[Image.Image]:
 COLOURS = {"kırmızı": (200, 30, 30), "mavi": (30, 30, 200), "sarı": (220, 210, 40)}
 
 
+@pytest.fixture(scope="module")
+def saved(encoder: DualEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    FewShotClassifier.fit(encoder, {"a": IMAGES[:1], "b": IMAGES[1:]}).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"labels": []}, "as 'labels', not two or more different ones"),
+        ({"labels": ["a"]}, "as 'labels', not two"),
+        ({"labels": ["a", "a"]}, "as 'labels', not two"),
+        ({"labels": ["a", "\ud800"]}, "half a character"),
+        ({"labels": ["a", "c"]}, "as 'examples', not a number of at least 1 for each label"),
+        ({"examples": {"a": 0, "b": 2}}, "as 'examples', not"),
+        ({"examples": {}}, "as 'examples', not"),
+        ({"prior": -3}, "-3 as 'prior', not above 0"),
+        ({"prior": float("nan")}, "'nan' as 'prior'"),
+    ],
+)
+def test_a_classifier_with_other_metadata_is_refused(
+    encoder: DualEncoder, saved: Path, tmp_path: Path, fields: dict[str, object], said: str
+) -> None:
+    folder = shutil.copytree(saved, tmp_path / "copy")
+    metadata = json.loads((folder / "few_shot.json").read_text(encoding="utf-8"))
+    (folder / "few_shot.json").write_text(json.dumps({**metadata, **fields}), encoding="utf-8")
+    with pytest.raises(ExampleError, match=f"expected few_shot.json of format 1 in .*{said}.*; fit and save"):
+        FewShotClassifier.load(folder, encoder)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (None, "got none"),
+        (np.ones((2, 7), np.float32), r"got float32 of shape \(2, 7\)"),
+        (np.ones((3, 16), np.float32), r"got float32 of shape \(3, 16\)"),
+        (np.ones(2, np.float32), r"got float32 of shape \(2,\)"),
+        (np.ones((2, 16, 1), np.float32), r"got float32 of shape \(2, 16, 1\)"),
+        (np.ones((2, 16), np.float64), r"got float64 of shape \(2, 16\)"),
+        (np.ones((2, 16), np.int8), r"got int8 of shape"),
+        (np.full((2, 16), np.nan, np.float32), "got larger ones or none that are numbers"),
+        (np.full((2, 16), 1e38, np.float32), "got larger ones"),
+        (np.full((2, 16), -np.inf, np.float32), "got larger ones"),
+    ],
+)
+def test_a_classifier_with_other_weights_is_refused(
+    encoder: DualEncoder, saved: Path, tmp_path: Path, weights: np.ndarray | None, said: str
+) -> None:
+    folder = shutil.copytree(saved, tmp_path / "copy")
+    named = {"other": np.ones(1, np.float32)} if weights is None else {"weights": weights}
+    save_file(named, folder / "few_shot.safetensors")
+    with pytest.raises(ExampleError, match=rf"expected .*weights .* in .*few_shot.safetensors, {said}.*; fit and save"):
+        FewShotClassifier.load(folder, encoder)
+
+
 @pytest.mark.parametrize("count", [8, 12])
 @pytest.mark.parametrize("labels", [("kırmızı", "mavi"), ("kırmızı", "mavi", "sarı")])
 def test_a_few_examples_are_learnt_and_saved(
@@ -107,6 +165,28 @@ def test_a_few_examples_are_learnt_and_saved(
     assert {path.suffix for path in (tmp_path / "mine").iterdir()} == {".safetensors", ".json"}
     loaded = FewShotClassifier.load(tmp_path / "mine", encoder)
     assert loaded.classify(IMAGES) == classifier.classify(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (".", "got a link to all of them"),
+        ("..", "got a link to all of them"),
+        ("ev", "got those of 'ev' under 'z', too"),
+        ("ev/inside", "got those of 'ev' under 'z', too"),
+    ],
+)
+def test_links_do_not_put_an_image_under_two_labels(tmp_path: Path, target: str, said: str) -> None:
+    for name in ("ev/inside", "kuş"):
+        (tmp_path / "of" / name).mkdir(parents=True)
+        IMAGES[0].save(tmp_path / "of" / name / "1.png")
+    (tmp_path / "elsewhere").mkdir()
+    IMAGES[1].save(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "of" / "ağaç").symlink_to(tmp_path / "elsewhere")
+    assert list(examples_in(tmp_path / "of")) == ["ağaç", "ev", "kuş"]
+    (tmp_path / "of" / "z").symlink_to(target)
+    with pytest.raises(ExampleError, match=said):
+        examples_in(tmp_path / "of")
 
 
 def test_too_few_examples_leave_the_label_vectors_in_force(encoder: DualEncoder) -> None:
@@ -157,6 +237,11 @@ def test_a_filter_scores_by_cosine_and_flags_by_probability(encoder: DualEncoder
     assert flags[3].error is not None
     with pytest.raises(PromptError, match="something to look for"):
         ImageFilter(encoder, [" "])
+    for contrast in ("ev", " EV ", "e\u0076"):
+        with pytest.raises(PromptError, match="expected a contrast of other images, got 'ev' as both; name another"):
+            ImageFilter(encoder, ["kuş", "ev"], contrast=["ağaç", contrast])
+    with pytest.raises(PromptError, match="got 'bir resim' as both"):
+        ImageFilter(encoder, ["bir resim"])
     with pytest.raises(PromptError, match="a threshold of -1 to 1, a cosine, got 2"):
         ImageFilter(encoder, ["ev"], threshold=2)
     with pytest.raises(PromptError, match="a probability of 0 to 1, got -1"):

@@ -9,34 +9,90 @@ import itertools
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from turkish_clip.text import nfc
 
 QUOTED = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
-LISTED = rf"[uU]?{QUOTED}|None|null|nan"
+LISTED = rf"[uUbB]?{QUOTED}|None|null|nan"
 WRITTEN_LIST = re.compile(rf"[\[(]\s*(?:(?:{LISTED})(?:\s*,\s*|\s+|(?=[\])])))*[\])]", re.DOTALL)
 LIST_ITEM = re.compile(LISTED, re.DOTALL)
 QUOTED_TEXT = re.compile(QUOTED, re.DOTALL)
 MISSING = re.compile(rf"({QUOTED})|\b(?:nan|null)\b", re.DOTALL)
-PLAIN = re.compile(r"None|True|False|nan|null|[uU]|-?\d[\d.eE+_-]*|[\s,:\[\]{}()]")  # beside texts, in what is printed
-ARRAY = re.compile(r"array\((\[.*\])\s*(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
-CURLED = r"[“„][^“”„\n]*”"
+PLAIN = re.compile(r"None|True|False|nan|null|[uUbB]|-?\d[\d.eE+_-]*|[\s,:\[\]{}()]")  # beside texts, as printed
+# What Python and its libraries print around lists: list([…]), array([…], dtype=object), deque([…], maxlen=3).
+WRAPPER = (
+    r"(?:(?:np|numpy|pd|pandas|collections)\.)?"
+    r"(?:array|list|tuple|set|frozenset|deque|Index|Series|dict_keys|dict_values|ndarray)\((?=\s*[\[({])"
+)
+WRAPPED = re.compile(rf"({QUOTED})|\b{WRAPPER}|,\s*(?:dtype|maxlen|name|length)=(?:{QUOTED}|[^,()\[\]]*)", re.DOTALL)
+APART = re.compile(rf"({QUOTED})|([\])])\s+(?=[\[(])", re.DOTALL)  # lists that numpy prints without commas
+WRAPPED_START = re.compile(rf"[\[(]?\s*{WRAPPER}|(?:WrappedArray|ArraySeq|ArrayBuffer)\(")  # the last: Spark's
+EXCEL_TEXT = re.compile(r'="((?:[^"]|"")*)"')  # ="kar", as Excel keeps a text from being read as something else
+BYTES = re.compile(rf"[bB]{QUOTED}", re.DOTALL)
+POSTGRES_ITEM = r'"(?:[^"\\]|\\.)*"|[^\s"{},\\:]+'
+POSTGRES = re.compile(rf"\{{(?:{POSTGRES_ITEM})(?:,(?:{POSTGRES_ITEM}))*\}}", re.DOTALL)
+IN_BRACES = re.compile(r"\{[^{},]*(?:,[^{},]*)+\}", re.DOTALL)  # no more than a text in braces without a comma
+PANDAS = re.compile(r"\n(?:Name: .*, )?(?:Length: \d+, )?dtype: \w+\s*$")
+CURLED = r"[“„«][^“”„«»\n]*[”»]"
 CURLED_LIST = re.compile(rf"\[\s*{CURLED}(?:\s*,\s*{CURLED})*\s*\]")
 STARTS = re.compile(
-    r"""(?:array\()?(?:(\[)\s*(?:[{(]|array\(\[)?|\{)\s*[uU]?["'“„‘]"""
+    rf"""(?:{WRAPPER})?(?:(\[)\s*(?:[{{(]|{WRAPPER}\[)?|\{{)\s*[uU]?["'“„‘]"""
 )  # of a list, or else of a record or set
 CLOSED = re.compile(r"[\])}]\s*$")
-NO_VALUES = frozenset(["nan", "NaN", "<NA>", "None"])  # a missing value, as pandas and Python print it
+# A missing value, as Python, pandas, data bases and Excel (in English and Turkish) write it.
+NO_VALUES = frozenset(
+    (
+        "nan NaN NAN -nan -NaN <NA> None NULL null Null \\N #N/A N/A n/a NA #NA NaT undefined #NAME? #REF! #VALUE! "
+        "#DIV/0! #NULL! #NUM! #YOK #AD? #BAŞV! #DEĞER! #SAYI/0! #BOŞ! #SAYI! #ADI? "
+        "set() frozenset()"
+    ).split()
+)
 IMAGE_STARTS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0AK", "AAAAIGZ0eXBhdmlm")  # JPEG, PNG, GIF, WebP …
 DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,")
 MIN_BASE64 = 44  # characters: no image is smaller, and few paths are longer
+# What is wrong with texts that were decoded or exported wrongly → what shows it, which has one of MARKS.
+MARKS = re.compile("[\ufffdÂÃÄÅâðýþÐÝÞ&<?]")
+DAMAGE = {
+    "replacement characters (U+FFFD)": re.compile("\ufffd"),
+    "UTF-8 that was read as another encoding": re.compile(
+        '[ÂÃÄÅ](?:[\u0080-\u00bf]|[€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ](?!\\w*[“”’"]))|â€[\u0080-\u00bf\u2010-\u2122œžŸ]?'
+    ),
+    "Turkish letters of Windows that were read as Latin-1": re.compile("[ðýþÐÝÞ]"),
+    "HTML": re.compile(
+        r"&(?:[a-zA-Z]{2,8}|#\d{2,6}|#x[0-9a-fA-F]{2,6});|</?(?:br|p|b|i|u|em|strong|div|span|a|li|ul|s)\b[^<>]*>"
+    ),
+    "question marks inside words": re.compile(r"[^\W\d_]\?[^\W\d_]"),
+}
+MAX_EXAMPLE = 60  # characters of a text in a line
 MAX_LIST_CHARACTERS = 1_000_000
 
 
 class DoubledCell(list[Any]):
     """The values of a column that is named more than once in its table."""
+
+
+class DamagedTexts:
+    """Counts texts that were encoded twice, lost letters or hold HTML, which are trained on as they are."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, text: str) -> None:
+        """Looks at a text."""
+        if MARKS.search(text):
+            for kind, pattern in DAMAGE.items():
+                if pattern.search(text):
+                    self._counts[kind] += 1
+                    self._examples.setdefault(kind, text[:MAX_EXAMPLE])
+
+    def lines(self) -> Iterator[str]:
+        """Yields a line for each kind of damage that was found."""
+        for kind, count in self._counts.items():
+            yield f"{count} {'captions have' if count > 1 else 'caption has'} {kind}, such as {self._examples[kind]!r}"
 
 
 def clean_text(text: str) -> str:
@@ -54,7 +110,13 @@ def why_unread(cell: Any) -> str:
         return ""
     text = cell.strip()
     start = STARTS.match(text)
-    if start is None or read_cell(cell) is not cell:
+    if start is None and PANDAS.search(cell):
+        return "a column that pandas printed"
+    if read_cell(cell) is not cell:
+        return ""
+    if start is None and (IN_BRACES.fullmatch(text) or WRAPPED_START.match(text)):
+        return "a list that does not read"
+    if start is None:
         return ""
     kind = "a list" if start.group(1) else "a record"
     found = _literal(text)
@@ -70,17 +132,26 @@ def written_list(cell: str) -> list[Any] | None:
     (['bir ev', 'ev'], ['bir ev', "ev'de"], ['bir ev', 'ev'])
     >>> written_list("[bir ev]"), written_list("('ev',)"), written_list("bir ev")
     (None, ['ev'], None)
+    >>> written_list('{kuş,"bir ev"}'), written_list("[list(['ev', 'kuş'])]"), written_list("deque(['ev'], maxlen=3)")
+    (['kuş', 'bir ev'], [['ev', 'kuş']], ['ev'])
     >>> written_list("[{'raw': 'ev'}]"), written_list("array(['ev'], dtype=object)"), written_list("{'ev', 'kuş'}")
     ([{'raw': 'ev'}], ['ev'], ['ev', 'kuş'])
     """
     text = cell.strip()
-    if text[:1] not in ("[", "(", "{", "a") or len(text) > MAX_LIST_CHARACTERS:
+    if len(text) > MAX_LIST_CHARACTERS:
         return None
-    if text[0] == "a":
-        array = ARRAY.fullmatch(text)
-        return written_list(array.group(1)) if array else None
-    if text[0] == "{":  # a set
-        return written_list(f"[{text[1:-1]}]") if isinstance(_literal(text), set) else None
+    if WRAPPED_START.match(text):
+        text = WRAPPED.sub(lambda found: found.group(1) or ("(" if found.group(0)[0] != "," else ""), text)
+        found = _literal(APART.sub(lambda found: found.group(1) or f"{found.group(2)}, ", text))
+        return list(found) if isinstance(found, (list, tuple, set)) and not any(map(_is_number, found)) else None
+    if text[:1] not in ("[", "(", "{"):
+        return None
+    if text[0] == "{":  # a set, or an array as Postgres writes it
+        found = _literal(text)
+        if isinstance(found, set):
+            return written_list(f"[{text[1:-1]}]")
+        items = re.findall(POSTGRES_ITEM, text[1:-1], re.DOTALL) if found is None and POSTGRES.fullmatch(text) else None
+        return items and [_postgres_text(item) for item in items]
     if text[0] == "[":
         try:
             found = json.loads(text)
@@ -95,8 +166,21 @@ def written_list(cell: str) -> list[Any] | None:
     if text[0] == "(" and ("," not in text or not items):  # a text in brackets and quotes
         return None
     try:
-        return [ast.literal_eval(item) if item[-1] in "\"'" else None for item in items]
+        return [_as_text(ast.literal_eval(item)) if item[-1] in "\"'" else None for item in items]
     except (ValueError, SyntaxError):
+        return None
+
+
+def _postgres_text(item: str) -> str | None:
+    """Returns an item of an array of Postgres; None for NULL."""
+    return re.sub(r"\\(.)", r"\1", item[1:-1]) if item[0] == '"' else None if item.upper() == "NULL" else item
+
+
+def _as_text(item: Any) -> Any:
+    """Returns the text of bytes in UTF-8, as Python prints them; any other as it is."""
+    try:
+        return item.decode("utf-8") if isinstance(item, bytes) else item
+    except UnicodeDecodeError:
         return None
 
 
@@ -135,11 +219,21 @@ def read_cell(cell: Any) -> Any:
     """
     if not isinstance(cell, str):
         return cell
-    if cell.strip() in NO_VALUES:
+    if is_missing(cell):
         return None
+    text = cell.strip()
+    if excel := EXCEL_TEXT.fullmatch(text):
+        return excel.group(1).replace('""', '"')
+    if BYTES.fullmatch(text):
+        return _as_text(_literal(text))
     record = written_record(cell) if cell.lstrip()[:1] == "{" else None
     found = written_list(cell) if record is None else record
     return cell if found is None else found
+
+
+def is_missing(item: Any) -> bool:
+    """Returns whether a text is a missing value, as programs write it."""
+    return isinstance(item, str) and item.strip() in NO_VALUES
 
 
 def written_record(cell: str) -> dict[str, Any] | None:
@@ -185,13 +279,15 @@ def is_base64_image(cell: Any) -> bool:
     """Returns whether a cell is an image as base64, or as a data: URI."""
     if not isinstance(cell, str) or len(cell) < MIN_BASE64:
         return False
-    start = cell[:200].lstrip()
+    start = cell[:200].lstrip().removeprefix("b'").removeprefix('b"')
     return start.startswith(IMAGE_STARTS) or DATA_URI.match(start) is not None
 
 
 def decoded_image(cell: str) -> bytes:
     """Returns the bytes of an image that is written as base64; empty if that does not read."""
     text = "".join(cell.split())
+    text = text[2:-1] if text[:2] in ("b'", 'b"') else text  # bytes, as Python prints them
+    text = text.replace("-", "+").replace("_", "/") if not text.startswith("data:") else text  # as in addresses
     text = text.partition(",")[2] if text.startswith("data:") else text
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

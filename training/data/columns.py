@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from training.data.cells import DoubledCell, clean_text, flat, raw_text, read_cell, why_unread
+from training.data.cells import DoubledCell, clean_text, flat, is_missing, raw_text, read_cell, why_unread
+from training.data.image_files import CAPTION_NUMBER, without_caption_number
 from training.data.lazy_images import LazyImage, MissingImage
 from training.data.samples import SAMPLE_IMAGE, Negative, Record, Row, SkippedSample, one_spelling
 from training.data.splits import SplitMeanings
@@ -26,6 +29,7 @@ NEGATIVES_COLUMN = "negatives"
 SLICES_COLUMN = "slices"
 NO_COLUMN = "none"  # as negatives_column or slices_column: the usual name means something else in this source
 MAX_NAMED = 12  # columns in a line
+MAX_PATH = 1024  # characters
 MAX_NAME = 60  # characters of a column's name in a line
 PROBE = "negatives"  # of negatives that are texts alone
 ID_COLUMNS = ("image_id",)
@@ -146,20 +150,24 @@ class Columns:
         """
         image: Any = None if self.source.text_only else record.image(self.image)
         image_id = nfc(self._own_id(record) or record.own_id(self.image, absolute=self.is_absolute))
+        if not (isinstance(image, Path) and CAPTION_NUMBER.search(image.name)):
+            image_id = without_caption_number(image_id)
+        name = _brief(record.name(self.image))
+        image_id = _brief(image_id)
         if isinstance(image, str):
             if check_files:
-                return SkippedSample(image_id, record.name(self.image), image)
-            image = MissingImage(record.prefix + record.name(self.image), image)
+                return SkippedSample(image_id, name, image)
+            image = MissingImage(record.prefix + name, image)
         for column in (*self.captions, *self.english, *self.labels):
-            name = column if column in record.values else column.partition(".")[0]
-            if reason := why_unread(record.values.get(name)):
-                return SkippedSample(image_id, record.name(self.image), f"{reason}, in column {name}")
+            head = column if column in record.values else column.partition(".")[0]
+            if reason := why_unread(record.values.get(head)):
+                return SkippedSample(image_id, name, f"{reason}, in column {head}")
         turkish, english = _texts(record, self.captions), _texts(record, self.english)
         captions = _distinct(turkish)
         if not captions:
-            return SkippedSample(image_id, record.name(self.image), _why_none(record, self.captions))
+            return SkippedSample(image_id, name, _why_none(record, self.captions))
         if image is None and not any(english):
-            return SkippedSample(image_id, record.name(self.image), "no English caption")
+            return SkippedSample(image_id, name, "no English caption")
         return Row(
             image_id,
             image,
@@ -234,6 +242,13 @@ class Columns:
         """
         is_named = self.source.split_column == NO_COLUMN or record.split or not self.image
         return "" if is_named else record.path(self.image)
+
+
+def _brief(name: str) -> str:
+    """Returns a name, or the beginning and a hash of one that is too long for a path, as of an image as text."""
+    if len(name) <= MAX_PATH:
+        return name
+    return f"{name[:MAX_NAME]}…{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def _named(names: Sequence[str]) -> str:
@@ -343,7 +358,8 @@ def _items(record: Record, columns: tuple[str, ...]) -> list[Any]:
     """Returns the values in the cells of columns, with lists unpacked."""
     existing = [column for column in columns if column in record.values or column.partition(".")[0] in record.values]
     values = [_value(record.values, column) for column in existing]
-    return [raw_text(item) for value in values for item in flat(read_cell(value))]
+    items = (raw_text(item) for value in values for item in flat(read_cell(value)))
+    return [None if is_missing(item) else item for item in items]
 
 
 def _why_none(record: Record, columns: tuple[str, ...]) -> str:

@@ -13,8 +13,10 @@ from PIL import Image
 from training.data.image_files import resolve_image_path
 from training.data.lazy_images import LazyImage, MissingImage
 from training.run.source import SourceError
+from turkish_clip.decoding import ImageInput
 from turkish_clip.errors import one_line
-from turkish_clip.images import OpenedImage, open_hashed, open_image
+from turkish_clip.images import OpenedImage, open_image
+from turkish_clip.strict_json import json_text
 
 SPLITS = ("", "train", "validation", "test")  # "": the source gives none
 SAMPLE_IMAGE = "__image__"  # the key of a record's image where the source's layout, and no column name, determines it
@@ -49,9 +51,14 @@ class Record:
     split: str = ""
     prefix: str = ""
 
+    def _cell(self, column: str) -> Any:
+        """Returns the value of a column of images; of a list of one, that one."""
+        value = self.values.get(column)
+        return value[0] if isinstance(value, list) and len(value) == 1 else value
+
     def name(self, column: str) -> str:
         """Returns the image's path as written, or the row's number in eight digits, after its split if there is one."""
-        value = self.values.get(column)
+        value = self._cell(column)
         if isinstance(value, dict):
             value = value.get("path")
         elif isinstance(value, LazyImage):
@@ -68,7 +75,7 @@ class Record:
         >>> Record({"a": "./x//0.png", "b": "/data/x/0.png"}, Path("/data"), True, 1).path("a")
         'x/0.png'
         """
-        value = self.values.get(column)
+        value = self._cell(column)
         value = value.get("path") if isinstance(value, dict) else value
         value = getattr(value, "name", "") if isinstance(value, LazyImage) else value
         if not isinstance(value, str) or not value.strip() or "://" in value:
@@ -96,7 +103,7 @@ class Record:
 
     def image(self, column: str) -> Path | LazyImage | str:
         """Returns the image's path or lazy image, or as text the reason why there is none."""
-        value = self.values.get(column)
+        value = self._cell(column)
         if isinstance(value, MissingImage):
             return value.reason
         if isinstance(value, LazyImage):
@@ -116,7 +123,7 @@ class SkippedSample:
 
     def as_json(self) -> str:
         """Returns the sample as a line of skipped.jsonl."""
-        return json.dumps({"image_id": self.image_id, "path": self.path, "reason": self.reason}, ensure_ascii=False)
+        return json_text({"image_id": self.image_id, "path": self.path, "reason": self.reason})
 
     @classmethod
     def from_lines(cls, lines: bytes, where: str) -> list[SkippedSample]:
@@ -230,7 +237,16 @@ class Row:
             ImageError: it does not open.
             SourceError: the source can't be read any more.
         """
-        return open_hashed(self.file, min_side=min_side)
+        return self.fetched().load(min_side)
+
+    def fetched(self) -> ImageInput:
+        """Returns the image alone, which another process can open and hash: as a path, or as the bytes of its file.
+
+        Raises:
+            ImageError: there is none.
+            SourceError: the source can't be read any more.
+        """
+        return ImageInput(self.file, hashed=True)
 
 
 def merged(first: Row, second: Row) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from training.data.cells import DamagedTexts
 from training.data.columns import Columns
 from training.data.identity import Identity, one_per_image
 from training.data.readers.folders import count_images, folder_records
@@ -19,7 +21,7 @@ from training.data.readers.hub_datasets import hub_records
 from training.data.readers.tables import is_table, table_records
 from training.data.readers.webdataset import is_shards, shard_records, shards_of
 from training.data.samples import SPLITS, Record, Row, SkippedSample, merged
-from training.data.splits import PathSplits, SplitMeanings, split_of
+from training.data.splits import PathSplits, SplitMeanings, split_words, splits_of_sources
 from training.data.store import IdIndex, LazyImageCodec, Rows, RowWriter, SkippedWriter, SplitNumbers
 from training.run.source import LEFT_OUT, Source, SourceConfig, SourceError, is_mini
 from turkish_clip.atomic import atomic_write
@@ -116,18 +118,20 @@ class _Reading:
         self.skipped = SkippedWriter(config.folder)
         self.left_out: Counter[str] = Counter()
         self.total = 0
+        self.own_splits = _own_splits(config)
 
     def read(self, source: Source) -> Rows:
         """Returns the rows of one source, and adds what it skips and leaves out."""
         config, prefix = self.config, f"{source.captions}/" if self.config.sources else ""
         writer = RowWriter(config.folder, self.codec)
         reasons: Counter[str] = Counter()
-        meanings = SplitMeanings(source)
+        meanings = SplitMeanings(source, self.own_splits[source.captions] if self.config.sources else "")
         paths, others = PathSplits(meanings), False
         columns: Columns | None = None
         last: Row | None = None
         before = self.total
         unnamed = UnnamedImages(source) if self.check_files else None
+        damaged = DamagedTexts()
         for record in _records(source, meanings, config.folder):
             self.total += 1
             columns = columns or Columns.of(record, source)
@@ -148,6 +152,8 @@ class _Reading:
                 self.skipped.add(outcome)
                 reasons[outcome.reason] += 1
                 continue
+            for text in outcome.captions:
+                damaged.add(text)
             if path:
                 paths.add(path)
             if last is not None and _is_of_one_image(last, outcome):
@@ -157,6 +163,8 @@ class _Reading:
                     writer.add(last)
                 last = outcome
         meanings.check()
+        for line in damaged.lines():
+            log.warning("%s: %s; they are trained on as they are: mend the source", source.captions, line)
         if unnamed:
             unnamed.log()
         if columns is None or last is None:
@@ -199,9 +207,20 @@ class _Reading:
 
         One of several sources is of that split; a single one is divided, and a line says so.
         """
-        stem = Path(source.captions).name.partition(".")[0]
-        named = split_of(stem)
-        if not named or rows.splits.any():
+        named = self.own_splits[source.captions]
+        if rows.splits.any():
+            if named not in ("", "train") and not np.any(rows.splits > SPLITS.index("train")):
+                log.warning(
+                    "%s: all of it is read as train, as its column or layout says, though its name seems to mean %s",
+                    source.captions, named,
+                )  # fmt: skip
+            return ""
+        if not named:
+            if split_words(_stem(source)):
+                log.warning(
+                    "%s is read as no split, though its name has the word of one; if it is one, add a column split",
+                    source.captions,
+                )
             return ""
         if not self.config.sources:
             if named != "train":
@@ -210,8 +229,42 @@ class _Reading:
                     "%s; add a column split to it if it is", source.captions, named,
                 )  # fmt: skip
             return ""
-        log.info("%s: all of it is read as %s, by its name; a column split changes that", source.captions, named)
+        log.info(
+            "%s: all of it is read as %s, by its name; a column split or its split_names change that",
+            source.captions, named,
+        )  # fmt: skip
         return named
+
+
+def _stem(source: Source) -> str:
+    """Returns the own name of a source: that of its file, folder or data set, without what follows a dot or brace."""
+    return Path(source.captions).name.partition(".")[0].partition("{")[0]
+
+
+def _own_splits(config: SourceConfig) -> dict[str, str]:
+    """Returns source → the split that its own name means, by itself or beside those of the others; empty for none.
+
+    Raises:
+        SourceError: the configuration says that a source's own name means that it is left out.
+    """
+    folders = {source.captions: Path(source.captions).absolute().parent for source in config.all_sources}
+    common = Path(os.path.commonpath(list(folders.values())))
+    paths = {}
+    for source in config.all_sources:
+        folder = folders[source.captions]
+        local = folder.relative_to(common).as_posix() if folder.is_dir() else ""
+        paths[source.captions] = f"{local}/{_stem(source)}" if local not in ("", ".") else _stem(source)
+    by_path = splits_of_sources(list(paths.values()))
+    result = {captions: by_path[path] for captions, path in paths.items()}
+    for source in config.all_sources:
+        meanings, stem = SplitMeanings(source), _stem(source)
+        if meanings.is_given(stem):
+            result[source.captions] = meanings.known(stem)
+        if result[source.captions] == LEFT_OUT:
+            raise SourceError(
+                f"expected a source that is read, got {source.captions}, left out by split_names; take it out"
+            )
+    return result
 
 
 class UnnamedImages:
@@ -263,7 +316,7 @@ def _no_train_advice(sizes: Mapping[str, int]) -> str:
 
 def _advice(reasons: Counter[str]) -> str:
     """Returns what to do about a source of which nothing is left."""
-    if any(reason.startswith("no file") for reason in reasons):
+    if any(reason.startswith(("no file", "no image named")) for reason in reasons):
         return "check its column of images; paths start from the table's folder, or from --image_folder"
     return "check its caption columns"
 

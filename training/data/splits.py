@@ -8,34 +8,40 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from training.run.source import LEFT_OUT, SPLIT_MEANINGS, Source, SourceError
-from turkish_clip.text import ascii_fold, nfc
+from training.run.source import LEFT_OUT, SPLIT_MEANINGS, Source, SourceError, folded_split
 
 log = logging.getLogger("training")
 SPLIT_NAMES = {
     "train": "train", "training": "train", "trainval": "train", "restval": "train", "egitim": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "minival": "validation", "dogrulama": "validation", "gecerleme": "validation",
+    "minival": "validation", "dogrulama": "validation", "gecerleme": "validation", "gecerlilik": "validation",
     "test": "test", "testing": "test", "testdev": "test", "devtest": "test", "teststd": "test", "eval": "test",
-    "evaluation": "test", "sinama": "test",
+    "evaluation": "test", "sinama": "test", "ogrenme": "train", "sinav": "test",
 }  # fmt: skip
 PLAIN_NAMES = ("train", "training", "validation", "valid", "val", "dev", "test", "testing")  # are read without a word
-OTHER_WORDS = {"dev"}  # that mean something else in Turkish (a giant), and so nothing beside other words
-NUMBERED = re.compile(r"([a-z]+?)\d+[km]?|(test)[ab]")  # test1k, val2017, testA
+# What means something else in Turkish (a giant, an exam, learning), and so nothing beside other words.
+OTHER_WORDS = frozenset(["dev", "sinav", "ogrenme"])
+# test1k, val2017, trainset, testA
+NUMBERED = re.compile(r"(test)[ab]|([a-z]+?)(?:set|data|images?|imgs?|captions?)?(?:\d+[km]?)?")
 WORDS = re.compile(r"[^\W_]+")
 COUNTS = re.compile(r"\d+[km]?")
+VERSIONS = re.compile(r"(?:v|part)?\d+[km]?")
 NEUTRAL = frozenset(
     "of part shard chunk file batch data dataset split set images image captions caption annotations tr turkish".split()
 )
+# Beside these a split's word says what the data is for: "test images", "eğitim kümesi", "01_train", "test-v2".
+FILLERS = NEUTRAL | frozenset(
+    "files img imgs pic pics picture pictures photo photos sample samples label labels text texts parquet csv tsv json "
+    "jsonl en english full final kume kumesi set seti veri verisi verileri goruntu goruntuler goruntuleri gorsel "
+    "gorseller gorselleri resim resimler resimleri fotograf fotograflar fotograflari altyazi altyazilar altyazilari "
+    "aciklama aciklamalar aciklamalari dosya dosyalar dosyalari ornek ornekler ornekleri parca parcasi bolumu".split()
+)
+FILES = "files"
+FOLDERS = "folders"  # which may be those of classes
 HUB_SPLITS = "splits"  # of a data set on the Hub, which are always named
 MAX_NAMED = 8  # unknown names that a message lists
 MAX_NAME = 60  # characters of a name in a message
 MAX_COUNTED = 100  # names whose rows are counted
-
-
-def _folded(name: str) -> str:
-    """Returns a name without case, spaces at its ends and Turkish letters: eğitim, EĞİTİM and egitim are one."""
-    return ascii_fold(nfc(name).strip()).lower()
 
 
 def split_of(name: str) -> str:
@@ -43,11 +49,32 @@ def split_of(name: str) -> str:
 
     >>> split_of("Test"), split_of("test1k"), split_of("val_2017"), split_of("Doğrulama"), split_of("dev-hayvanlar")
     ('test', 'test', 'validation', 'validation', '')
+    >>> split_of("train_images"), split_of("Test Set"), split_of("eğitim kümesi"), split_of("test tüpü")
+    ('train', 'test', 'train', '')
     """
-    words = WORDS.findall(_folded(name))
-    joined = "".join(word for word in words if not COUNTS.fullmatch(word) or words[0] == word)
+    words = WORDS.findall(folded_split(name))
+    joined = "".join(word for word in words if word not in FILLERS and not VERSIONS.fullmatch(word))
+    if joined in OTHER_WORDS and any(word in FILLERS for word in words):
+        return ""
     numbered = NUMBERED.fullmatch(joined)
     return SPLIT_NAMES.get(joined) or SPLIT_NAMES.get(numbered.group(1) or numbered.group(2) if numbered else "", "")
+
+
+def _ends(name: str) -> tuple[str, str]:
+    """Returns the word of a split that a name of several ends with, and the one that it begins with; empty without.
+
+    >>> _ends("cc12m-val-000"), _ends("test_seen_v2"), _ends("kırmızı-dev"), _ends("bir-test-daha")
+    (('val', ''), ('', 'test'), ('', ''), ('', ''))
+    """
+    words = WORDS.findall(folded_split(name))
+    words = [word for word in words if word not in FILLERS and not VERSIONS.fullmatch(word)] or [""]
+    last, first = (word if split_of(word) and word not in OTHER_WORDS else "" for word in (words[-1], words[0]))
+    return last, first
+
+
+def split_words(name: str) -> list[str]:
+    """Returns the words of a name that mean a split by themselves."""
+    return [word for word in WORDS.findall(folded_split(name)) if split_of(word)]
 
 
 class SplitMeanings:
@@ -56,20 +83,52 @@ class SplitMeanings:
     It remembers what it was asked, so that `check` can say what is no usual name, and refuse what has no meaning.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, own: str = "") -> None:
+        """Makes the meanings of a source.
+
+        Args:
+            source: the source.
+            own: the split that its own name means, as one of several sources; empty for none.
+        """
         self.source = source
+        self.own = own
         pairs = (pair.rpartition("=") for pair in source.split_names)
-        self._given = {_folded(name): meaning for name, _, meaning in pairs}
+        self._given = {folded_split(name): meaning for name, _, meaning in pairs}
+        self._in_layout: dict[str, str] = {}
         self._read_as: Counter[tuple[str, str]] = Counter()
         self._unknown: Counter[str] = Counter()
 
     def known(self, name: str) -> str:
         """Returns what a name means, without remembering it; empty where it means nothing."""
-        return self._given.get(_folded(name)) or split_of(name)
+        folded = folded_split(name)
+        in_layout = self._in_layout.get(folded)
+        return self._given.get(folded) or (split_of(name) if in_layout is None else in_layout)
+
+    def compare(self, names: Sequence[str], what: str) -> None:
+        """Gives a meaning to names of a layout that have one only beside each other.
+
+        Names that differ in nothing but which split they name are of those (cc-train, cc-val), and where every name is
+        a split's, or begins or ends with the word of one, all of them are (x_train, test_seen). Folders named by
+        nothing but words that mean something else in Turkish, beside others, are of no split.
+
+        Args:
+            names: those of the folders, files, lists or sources.
+            what: what bears them.
+        """
+        unknown = [name for name in names if not self.known(name)]
+        swapped, ends = _swapped(names), {name: _ends(name) for name in unknown}
+        every = all(name in swapped or any(ends[name]) for name in unknown)
+        for name in unknown:
+            word = swapped.get(name, "") or (ends[name][0] or ends[name][1] if every else "")
+            if word:
+                self._in_layout[folded_split(name)] = split_of(word)
+        named = [name for name in names if self.known(name)]
+        if what == FOLDERS and len(named) < len(names) and all(folded_split(name) in OTHER_WORDS for name in named):
+            self._in_layout |= {folded_split(name): "" for name in named if not self.is_given(name)}
 
     def is_given(self, name: str) -> bool:
         """Returns whether the configuration says what a name means."""
-        return _folded(name) in self._given
+        return folded_split(name) in self._given
 
     def of_cell(self, name: str) -> str:
         """Returns the meaning of a name in the split column; `check` refuses one without a meaning."""
@@ -115,7 +174,8 @@ class SplitMeanings:
     def check_layout(self, names: Iterable[str], what: str) -> None:
         """Checks the names of a source's splits, folders or files before they are read.
 
-        A name without a meaning is that of more training data, unless some are named for training already.
+        A name without a meaning is that of more training data, unless some are named for training already. After it,
+        `known` has the meanings that names have only beside each other.
 
         Args:
             names: the names; empty ones are passed over.
@@ -124,7 +184,9 @@ class SplitMeanings:
         Raises:
             SourceError: names without a meaning stand beside one that means train.
         """
-        found = {name: self.known(name) for name in names if name}
+        distinct = list(filter(None, dict.fromkeys(names)))
+        self.compare(distinct, what)
+        found = {name: self.known(name) for name in distinct}
         unknown = [name for name, meaning in found.items() if not meaning]
         listed = ", ".join(repr(name[:MAX_NAME]) for name in unknown[:MAX_NAMED]) + (
             " …" if len(unknown) > MAX_NAMED else ""
@@ -132,6 +194,12 @@ class SplitMeanings:
         if unknown and "train" not in found.values():
             if what == HUB_SPLITS or any(found.values()):
                 log.info("%s: the %s %s are no split, and divided like train", self.source.captions, what, listed)
+            for name in sorted(name for name in unknown if split_words(name)):
+                log.warning(
+                    "%s: %s named %s have a split's name among others, and are divided like train; if it is one: "
+                    "--split_names %s",
+                    self.source.captions, what, name[:MAX_NAME] + "…" * (what == FILES), _pairs([name]),
+                )  # fmt: skip
         elif unknown:
             raise SourceError(
                 f"expected {what} of {self.source.captions} named after train, validation and test, got {listed} "
@@ -144,7 +212,8 @@ class PathSplits:
     """The splits that folders in the paths of a table's images name, as train/0.png does: they do for all, or for none.
 
     Of a path from the table's folder the first such folder counts, of one from the root the nearest to the image; then
-    the nearest one that the configuration names.
+    the nearest one that the configuration names; then the first whose name ends or begins with a split's word, unless
+    there are images in other folders, beside which it may be that of a class ("test tüpü").
     """
 
     def __init__(self, meanings: SplitMeanings) -> None:
@@ -155,19 +224,28 @@ class PathSplits:
 
     def of(self, path: str) -> str:
         """Returns the meaning of the split in a path; empty where it has none."""
-        return self._meanings.known(self._name(path))
+        name = self._name(path)
+        return self._meanings.known(name) or split_of(next(filter(None, _ends(name)), ""))
 
     def _name(self, path: str) -> str:
         folders = path.split("/")[:-1]
         nearest = folders[::-1]
-        usual = (folder for folder in (nearest if path.startswith("/") else folders) if split_of(folder))
-        return next(usual, "") or next((folder for folder in nearest if self._meanings.is_given(folder)), "")
+        ordered = nearest if path.startswith("/") else folders
+        given = (folder for folder in nearest if self._meanings.is_given(folder))
+        at_an_end = (folder for folder in ordered if any(_ends(folder)))
+        return next(filter(split_of, ordered), "") or next(given, "") or next(at_an_end, "")
 
     def add(self, path: str) -> None:
         """Remembers the path of an image that is a row."""
         name = self._name(path)
         self._is_relative = self._is_relative or not path.startswith("/")
         self._meanings._count(*((self._named, name) if name else (self._unnamed, path.rpartition("/")[0])))
+
+    def _may_be_classes(self) -> bool:
+        """Returns whether the names, beside others, are as likely those of classes, none of train."""
+        unsure = [name for name in self._named if not self._meanings.known(name) or folded_split(name) in OTHER_WORDS]
+        of_train = any(any(split_of(word) == "train" for word in _ends(name)) for name in unsure)
+        return len(unsure) == len(self._named) and not (of_train and len(unsure) > 1)
 
     def check(self, others: bool) -> bool:
         """Returns whether the folders that were found are splits, and logs that; where not, none is to count.
@@ -183,10 +261,11 @@ class PathSplits:
         where = self._meanings.source.captions
         rows = ", ".join(f"{name[:MAX_NAME]} ({count} rows)" for name, count in self._named.most_common(MAX_NAMED))
         is_doubtful = not self._is_relative and len(self._named) == 1  # where the data is, not how it is divided
-        if is_doubtful or (self._unnamed and {_folded(name) for name in self._named} <= OTHER_WORDS):
-            log.info(
-                "%s: the folder %s in its images' paths is read as no split; a column split changes that", where, rows
-            )
+        if is_doubtful or (self._unnamed and self._may_be_classes()):
+            log.log(
+                logging.INFO if is_doubtful else logging.WARNING,
+                "%s: the folder %s in its images' paths is read as no split; a column split changes that", where, rows,
+            )  # fmt: skip
             return others
         if self._unnamed and not others:
             without = ", ".join(
@@ -208,8 +287,12 @@ class PathSplits:
 
 def _choice(names: Iterable[str]) -> str:
     """Returns the option that gives names a meaning, as it is typed."""
+    return f"--split_names {_pairs(names)} (one of the words for each; {LEFT_OUT}: left out)"
+
+
+def _pairs(names: Iterable[str]) -> str:
     pairs = [f"{' '.join(name.split())[:MAX_NAME]}={'|'.join(SPLIT_MEANINGS)}" for name in list(names)[:MAX_NAMED]]
-    return f'--split_names "{",".join(pairs)}" (one of the words for each; {LEFT_OUT}: left out)'
+    return f'"{",".join(pairs)}"'
 
 
 def splits_of_files(paths: Sequence[str], meanings: SplitMeanings) -> list[str]:
@@ -217,7 +300,8 @@ def splits_of_files(paths: Sequence[str], meanings: SplitMeanings) -> list[str]:
 
     A file's own name decides where it is nothing but a split and numbers (train-00000-of-00001, test1k), then the
     nearest of its folders. A split at the end of other words (coco-val-000) counts, too; elsewhere, it counts only
-    where another file has another split in its place (train-clean-0, test-clean-0): dev-hayvanlar-000 is no split.
+    where another file has another split in its place (train-clean-0, test-clean-0), or every file has one at its
+    beginning: dev-hayvanlar-000 is no split.
 
     Args:
         paths: relative paths without suffixes, with forward slashes.
@@ -226,28 +310,62 @@ def splits_of_files(paths: Sequence[str], meanings: SplitMeanings) -> list[str]:
     Raises:
         SourceError: some files have no split while others are named for training.
     """
-    known = meanings.known
+    names = _names_of_files(paths, meanings)
+    meanings.check_layout(names.values(), FILES)
+    return [names[path] if meanings.known(names[path]) else "" for path in paths]
+
+
+def _names_of_files(paths: Sequence[str], meanings: SplitMeanings) -> dict[str, str]:
+    """Returns path → the part of it that may name a split: its own name, or that of a folder; empty without either."""
     groups = {path: group_of(path.rpartition("/")[2]) for path in paths}
     swapped = _swapped(set(groups.values()))
-    result, doubtful = [], set()
+    names = {}
+    for path, group in groups.items():
+        folders = path.split("/")[-2::-1]
+        own = group if meanings.known(group) else ""
+        split = own or next(filter(meanings.known, folders), "") or _ends(group)[0] or swapped.get(group, "")
+        at_an_end = (name for name in (group, *folders) if any(_ends(name)))
+        names[path] = split or next(at_an_end, group or (folders or [""])[0])
+    return names
+
+
+def splits_of_folders(paths: Iterable[str], meanings: SplitMeanings) -> dict[str, str]:
+    """Returns folder → the part of its path that names its split; empty where none does.
+
+    The nearest part that means a split counts; else the nearest that ends or begins with the word of one, where the
+    others do.
+
+    Args:
+        paths: relative paths, with forward slashes; "" is the folder that they start from.
+        meanings: of the source.
+
+    Raises:
+        SourceError: some folders have no split while others are named for training.
+    """
+    names = {}
     for path in paths:
-        group = groups[path]
-        words = WORDS.findall(group)
-        folders = (name for name in reversed(path.split("/")[:-1]) if known(name))
-        last = words[-1] if words and split_of(words[-1]) and _folded(words[-1]) not in OTHER_WORDS else ""
-        name = group if known(group) else next(folders, "") or last or swapped.get(group, "")
-        if not name and any(split_of(word) for word in words):
-            doubtful.add(group)
-        result.append(name)
-    without = {groups[path] for path, name in zip(paths, result) if not name}
-    meanings.check_layout({*filter(None, result), *filter(None, without)}, "files")
-    for group in sorted(doubtful):
-        log.warning(
-            "%s: files named %s… have a split's name among others, and are divided like train; if it is one: "
-            "--split_names %s=%s",
-            meanings.source.captions, group, group, "|".join(SPLIT_MEANINGS),
-        )  # fmt: skip
-    return result
+        parts = path.split("/")[::-1]
+        split = next(filter(meanings.known, parts), "")
+        names[path] = split or next((part for part in parts if any(_ends(part))), path)
+    meanings.check_layout(names.values(), FOLDERS)
+    return {path: name if meanings.known(name) else "" for path, name in names.items()}
+
+
+def splits_of_sources(paths: Sequence[str]) -> dict[str, str]:
+    """Returns for each of several sources the split that its own name or a folder's means; empty for none.
+
+    >>> list(splits_of_sources(["cc12m-train", "cc12m-val"]).values()), splits_of_sources(["test/captions"])
+    (['train', 'validation'], {'test/captions': 'test'})
+    >>> splits_of_sources(["captions_train2017", "test-sürüşü", "kuş"])
+    {'captions_train2017': 'train', 'test-sürüşü': '', 'kuş': ''}
+
+    Args:
+        paths: without suffixes, from the folder that they have in common.
+    """
+    meanings = SplitMeanings(Source(captions="sources"))
+    names = {path: name or path for path, name in _names_of_files(paths, meanings).items()}
+    meanings.compare(list(dict.fromkeys(names.values())), FILES)
+    return {path: meanings.known(name) for path, name in names.items()}
 
 
 def group_of(stem: str) -> str:
@@ -268,7 +386,7 @@ def _swapped(groups: Iterable[str]) -> dict[str, str]:
     """
     alike: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
     for group in groups:
-        words = WORDS.findall(group)
+        words = WORDS.findall(folded_split(group))
         for place, word in enumerate(words):
             if split_of(word):
                 alike[(*words[:place], "", *words[place + 1 :])].append((group, word))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from training.distillation.sharding import StepState
 from turkish_clip.atomic import write_text
+from turkish_clip.strict_json import json_text
 
 SECONDS_BETWEEN_LOGS = 2.0
 MAX_LOGIT_SCALE = math.log(100)  # Source: Radford et al., Learning Transferable Visual Models…, 2021, section 2.5
@@ -73,7 +73,7 @@ class SaveLog(TrainerCallback):  # type: ignore[misc]
 
     def _write(self, state: Any) -> None:
         if state.is_world_process_zero:
-            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
+            write_text(self.path, "".join(json_text(entry) + "\n" for entry in state.log_history))
             self.written = time.monotonic()
 
 

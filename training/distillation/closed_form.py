@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.run.distributed import is_main_process, main_process_first
-from turkish_clip.atomic import atomic_write
+from training.run.record import RunError
+from turkish_clip.atomic import atomic_write, set_aside
+from turkish_clip.errors import one_line, printable
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -62,21 +66,62 @@ class ClosedForm:
         """Writes the layer atomically as safetensors, with penalty and MRR in its metadata."""
         from safetensors.numpy import save_file
 
-        metadata = {"penalty": repr(self.penalty), "validation_mrr": repr(self.validation_mrr or math.nan)}
+        metadata = {
+            "penalty": repr(self.penalty),
+            "validation_mrr": repr(math.nan if self.validation_mrr is None else self.validation_mrr),
+        }
+        metadata["sha256"] = self._sha256()
         with atomic_write(path) as partial:
             weight = np.ascontiguousarray(self.weight)  # of a transposed array, safetensors would write other numbers
             save_file({"weight": weight, "bias": self.bias}, partial, metadata=metadata)
 
     @classmethod
     def read(cls, path: Path) -> ClosedForm:
-        """Reads what `write` wrote."""
-        from safetensors import safe_open
+        """Reads what `write` wrote.
 
-        with safe_open(path, framework="numpy") as stored:
-            numbers = {name: float(value) for name, value in stored.metadata().items()}
-            mrr = numbers["validation_mrr"]
-            weight, bias = (stored.get_tensor(name) for name in ("weight", "bias"))
-            return cls(weight, bias, numbers["penalty"], None if math.isnan(mrr) else mrr)
+        Raises:
+            RunError: it is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as stored:
+                metadata = stored.metadata()
+                weight, bias = (stored.get_tensor(name) for name in ("weight", "bias"))
+            penalty, mrr = (float(metadata[name]) for name in ("penalty", "validation_mrr"))
+            form = cls(weight, bias, penalty, None if math.isnan(mrr) else mrr)
+            if metadata["sha256"] != form._sha256():
+                raise ValueError("other numbers than were written")
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise RunError(f"expected a closed form in {printable(str(path))}, got {one_line(error)}") from error
+        return form
+
+    def _sha256(self) -> str:
+        """Returns the hash of all its numbers."""
+        arrays = [(str(one.dtype), one.shape, np.ascontiguousarray(one).tobytes()) for one in (self.weight, self.bias)]
+        numbers = repr([self.penalty, self.validation_mrr, *(array[:2] for array in arrays)])
+        return hashlib.sha256(numbers.encode() + b"".join(array[2] for array in arrays)).hexdigest()
+
+    def check(self, path: Path, hidden: int, dim: int) -> None:
+        """Checks that it fits a Dense layer, and that its numbers can be those of a regression.
+
+        Args:
+            path: of its file, for the message.
+            hidden: width of the layer's inputs.
+            dim: width of its outputs.
+
+        Raises:
+            RunError: it does not.
+        """
+        shapes = [(one.shape, str(one.dtype)) for one in (self.weight, self.bias)]
+        fits = shapes == [((dim, hidden), "float32"), ((dim,), "float32")]
+        finite = fits and all(np.isfinite(one).all() for one in (self.weight, self.bias))
+        measured = self.validation_mrr is None or 0 <= self.validation_mrr <= 1
+        if not (finite and measured and self.penalty in (*PENALTIES, DEFAULT_PENALTY)):
+            raise RunError(
+                f"expected a closed form of {dim} rows of {hidden} finite numbers in {printable(str(path))}, got "
+                f"{shapes}, penalty {self.penalty:g}, validation MRR {self.validation_mrr}"
+            )
 
 
 class NormalEquations:
@@ -135,7 +180,8 @@ class NormalEquations:
 def start_from_closed_form(student: SentenceTransformer, pairs: Pairs, run: Run, config: DistillConfig) -> ClosedForm:
     """Gives the Dense layer of a text encoder the weights of the closed form, the same on all ranks, and returns it.
 
-    The main process fits it once and writes it into the run folder, where the other ranks and a resumed run read it.
+    The main process fits it once and writes it into the run folder, where the other ranks and a resumed run read it; a
+    damaged one is fitted again.
 
     Args:
         student: with the backbone's own weights.
@@ -144,10 +190,16 @@ def start_from_closed_form(student: SentenceTransformer, pairs: Pairs, run: Run,
         config: gives the batch size.
     """
     path = run.folder / FILE
+    linear = _dense(student)
 
     def fitted() -> None:
-        if not (run.resumed and path.is_file()):
-            fit(student, pairs, config.batch_size).write(path)
+        if run.resumed and os.path.lexists(path):
+            try:
+                ClosedForm.read(path).check(path, linear.in_features, linear.out_features)
+                return
+            except RunError as error:
+                log.warning("%s: it is computed again, and that file stays as %s", error, set_aside(path).name)
+        fit(student, pairs, config.batch_size).write(path)
 
     main_process_first(lambda: fitted() if is_main_process() else None)
     start = ClosedForm.read(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from training.run.config import DistillConfig
 from training.run.distributed import is_main_process, world_size
 from training.run.record import RunError
+from turkish_clip.decoding import cores
 from turkish_clip.errors import one_line
 
 log = logging.getLogger("training")
@@ -56,13 +56,6 @@ def naming_lost_processes() -> Iterator[None]:
             f"expected the processes that tokenise captions to go on, got {one_line(error)}; give the same command "
             "with --resume, and --loader_processes 0 if it happens again"
         ) from error
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _bytes_of_batch(config: DistillConfig, dim: int) -> int:

@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from training.distillation.callbacks import MAX_LOGIT_SCALE
+from training.distillation.computing import exact_products
 from training.distillation.sharding import StepState
 from training.pairs.labels import Labels
 from training.run.distributed import world_size
@@ -38,6 +39,7 @@ def loss_for(
     *,
     bank: Bank | None = None,
     widths: Sequence[int] = (),
+    all_imaged: bool = False,
 ) -> nn.Module:
     """Returns the loss of an objective: `ShardedMSELoss` for a plain regression, else `FrozenImageLoss`.
 
@@ -47,9 +49,10 @@ def loss_for(
         step_state: the micro-batch that is being computed.
         bank: embeddings of the training images, for an objective with a bank.
         widths: shorter widths that are trained beside the full one.
+        all_imaged: whether each caption is of an image; otherwise each step waits for the device to say which are.
     """
     if objective.needs_images or objective.needs_batch or widths:
-        return FrozenImageLoss(model, objective, step_state, bank=bank, widths=widths)
+        return FrozenImageLoss(model, objective, step_state, bank=bank, widths=widths, all_imaged=all_imaged)
     return ShardedMSELoss(model, step_state)
 
 
@@ -96,6 +99,7 @@ class FrozenImageLoss(nn.Module):
         *,
         bank: Bank | None = None,
         widths: Sequence[int] = (),
+        all_imaged: bool = False,
     ) -> None:
         """Takes what `loss_for` describes; the widths are all shorter than the model's."""
         super().__init__()
@@ -104,6 +108,7 @@ class FrozenImageLoss(nn.Module):
         self.step_state = step_state
         self.bank = bank
         self.widths = widths
+        self.all_imaged = all_imaged
         self.progress = 0.0
         self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
 
@@ -121,7 +126,8 @@ class FrozenImageLoss(nn.Module):
         false_texts = None
         if self.objective.negatives:
             false_texts = self.model(false_captions[0])["sentence_embedding"].float()
-        with torch.autocast(texts.device.type, enabled=False):  # bf16 would take similar images for the same
+        exactly = exact_products(texts.device)
+        with exactly, torch.autocast(texts.device.type, enabled=False):  # bf16 would take similar images for the same
             batch = _Batch.of(texts, labels.to(texts), false_texts, self)
             scale = self.logit_scale.exp()
             if scale.requires_grad:  # no part of the model, whose gradients the trainer averages over the ranks
@@ -145,14 +151,22 @@ class FrozenImageLoss(nn.Module):
             loss = loss + objective.negatives * choice.mean() * step_state.weight
         if not against_images:
             return loss
-        imaged = every.has_image
-        if objective.contrastive and any(step_state.sizes) and bool(imaged.any()):
-            in_batch = contrastive_loss(batch.every_text[imaged], every.images[imaged], scale)
-            loss = loss + objective.contrastive * in_batch * imaged.float().mean() * step_state.weight_of_all
+        if objective.contrastive and any(step_state.sizes):
+            in_batch = self._contrastive(batch.every_text, every, every.images, scale)
+            loss = loss + objective.contrastive * in_batch * step_state.weight_of_all
         if batch.bank is not None and batch.same is not None:
             against_bank = bank_loss(batch.texts, own.images, batch.bank, scale, batch.same) * own.has_image
             loss = loss + objective.bank * against_bank.mean() * step_state.weight
         return loss
+
+    def _contrastive(self, texts: Tensor, labels: Labels, images: Tensor, scale: Tensor) -> Tensor | float:
+        """Returns the contrastive loss of the captions of images, times their part of all captions."""
+        if self.all_imaged:
+            return contrastive_loss(texts, images, scale)
+        imaged = labels.has_image
+        if not imaged.any():
+            return 0.0
+        return contrastive_loss(texts[imaged], images[imaged], scale) * imaged.float().mean()
 
 
 @dataclass(frozen=True)
@@ -278,9 +292,9 @@ def structure_loss(texts: Tensor, targets: Tensor) -> Tensor:
         texts: (b, dim) of norm 1.
         targets: (b, dim) of norm 1.
     """
-    pairs = ~torch.eye(len(texts), dtype=torch.bool, device=texts.device)
-    difference = (texts @ texts.T - targets @ targets.T)[pairs]
-    return difference.square().sum() / max(1, len(difference))
+    itself = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
+    difference = (texts @ texts.T - targets @ targets.T).masked_fill(itself, 0)
+    return difference.square().sum() / max(1, len(texts) * (len(texts) - 1))
 
 
 def _symmetric_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:

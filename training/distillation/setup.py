@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.data.sources import Captions, read_captions
+from training.distillation.computing import Computing, computing_of
 from training.distillation.sharding import BatchSharding
 from training.embeddings.manifest import MANIFEST
 from training.embeddings.store import ImageEmbeddings, read_embeddings
@@ -110,7 +111,13 @@ def sharding_of(config: DistillConfig, captions: int) -> BatchSharding:
 
 
 def training_arguments(
-    config: DistillConfig, checkpoints: Path, captions: int, *, evaluates: bool, loader_processes: int = 0
+    config: DistillConfig,
+    checkpoints: Path,
+    captions: int,
+    computing: Computing | None = None,
+    *,
+    evaluates: bool,
+    loader_processes: int = 0,
 ) -> SentenceTransformerTrainingArguments:
     """Returns the configuration as the trainer's arguments; nothing else maps one onto the other.
 
@@ -118,6 +125,7 @@ def training_arguments(
         config: of the run.
         checkpoints: folder of the checkpoints.
         captions: number of captions in an epoch.
+        computing: how the device computes; None: as it is chosen for this machine.
         evaluates: whether there is a validation split, which then chooses the best weights.
         loader_processes: as in training/distillation/loader.py.
     """
@@ -125,19 +133,20 @@ def training_arguments(
 
     from training.distillation.batches import ShardedBatchSampler
     from training.distillation.loader import BATCHES_AHEAD
-    from training.run.distributed import device_of
 
+    computing = computing or computing_of(config)
     sharding = sharding_of(config, captions)
     steps = max(1, math.ceil(sharding.steps * config.epochs_of(sharding.steps)))
     if is_main_process():
         log.info("%d steps of %d captions: %.3g epochs", steps, config.batch_size, steps / sharding.steps)
+        log.info("computing %s, %d processes that tokenise", computing, loader_processes)
     interval = math.ceil(steps / config.evaluations)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=sharding.largest_shard,
         gradient_accumulation_steps=sharding.micro_batches,
-        batch_sampler=partial(ShardedBatchSampler, sharding=sharding, by_length=config.group_by_length),
+        batch_sampler=partial(ShardedBatchSampler, sharding=sharding, length_window=config.length_window),
         learning_rate=config.peak_learning_rate,
         learning_rate_mapping={FRESH: config.peak_dense_learning_rate},
         lr_scheduler_type="cosine",
@@ -147,18 +156,21 @@ def training_arguments(
         eval_steps=interval,
         save_strategy="steps",
         save_steps=interval,
-        save_total_limit=2,
         load_best_model_at_end=evaluates,
         metric_for_best_model="eval_validation_mrr" if evaluates else None,
         greater_is_better=True,
         logging_steps=max(1, steps // 200),
         logging_first_step=True,
         prompts=config.prompt or None,
-        bf16=config.bf16,
+        bf16=computing.bf16,
+        tf32=computing.tf32,
+        **({"optim": computing.optimizer} if computing.optimizer else {}),
         torch_compile=config.compile,
-        use_cpu=device_of(config.device) == "cpu",
+        use_cpu=computing.device == "cpu",
+        logging_nan_inf_filter=False,  # which would wait for the device at each step
         seed=config.seed,
-        dataloader_pin_memory=device_of(config.device) == "cuda",
+        dataloader_pin_memory=computing.pinned,
+        accelerator_config={"non_blocking": computing.pinned},
         dataloader_num_workers=loader_processes,
         dataloader_prefetch_factor=BATCHES_AHEAD if loader_processes else None,
         report_to="none",

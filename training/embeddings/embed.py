@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from training.data.samples import Row, SkippedSample
 from training.embeddings.manifest import Manifest
 from training.run.config import EmbedConfig
 from training.run.provenance import sha256_of_texts
+from turkish_clip.decoding import cores, processes_for
 from turkish_clip.embed import EmbeddedBatch, embed_batches
 from turkish_clip.images import UnreadableImageError
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger("training")
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,15 @@ def embedded(
         model: the image model, after `set_weights_dtype`.
         chunks: read as they are needed.
         manifest: gives the batch size, the width and the dtype of the computation.
-        config: gives the number of threads that decode images.
+        config: gives the number of processes or threads that decode images.
         progress: called with the number of images of each finished batch.
     """
     import torch
 
-    on_cpu = model.device.type == "cpu"
+    device = model.device.type
+    on_cpu = device == "cpu"
+    # On a cluster, processes of Ray share the cores of a machine; they fork others only if that is asked for.
+    wanted = 0 if config.cluster and config.decode_processes < 0 else config.decode_processes
     pending: deque[tuple[Chunk, Sequence[Row], bool]] = deque()  # batches that are being decoded or computed
 
     def batches() -> Iterator[Sequence[Row]]:
@@ -134,13 +140,24 @@ def embedded(
                 pending.append((chunk, batch, start == starts[-1]))
                 yield batch
 
+    workers = config.workers or (torch.get_num_threads() if on_cpu else cores())
+    processes = processes_for(wanted, device)
     results = embed_batches(
         model,
         batches(),
         dim=manifest.dim,
-        workers=config.workers or (torch.get_num_threads() if on_cpu else os.cpu_count() or 1),
+        workers=workers,
         compute_threads=torch.get_num_threads() if on_cpu else 0,
         dtype=manifest.compute_dtype,
+        decode_processes=processes,
+    )
+    decoders = f"{processes} processes" if processes else f"{workers} threads"
+    log.info(
+        "embedding %d images at a time on %s in %s; %s decode ahead",
+        manifest.batch_size,
+        device,
+        manifest.compute_dtype,
+        decoders,
     )
     parts: list[tuple[Sequence[Row], EmbeddedBatch]] = []
     for result in results:

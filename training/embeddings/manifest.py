@@ -116,9 +116,18 @@ class Manifest:
             ("dim", self.dim, 1),
             ("shard_size", self.shard_size, 1),
             ("batch_size", self.batch_size, 0),
+            ("images", self.images, 0),
+            ("skipped", self.skipped, 0),
         ):
             if value < low:
                 raise ValueError(f"{value} as {name!r}, not {low} or more")
+        for name, word, known in (
+            ("dtype", self.dtype, ("float32", "float16")),
+            ("compute_dtype", self.compute_dtype, ("float32", "bf16", "")),
+            ("content", self.content, (CONTENT_HASH, "")),
+        ):
+            if word not in known:
+                raise ValueError(f"{word[:40]!r} as {name!r}, not {' or '.join(filter(None, known))}")
         for shards in (self.shards, self.text_shards):
             names = [shard.file for shard in shards]
             if len(set(names)) < len(names):

@@ -31,10 +31,14 @@ from turkish_clip.embed import fast_dtype, set_weights_dtype
 from turkish_clip.preprocessing import other_processor
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 log = logging.getLogger("training")
-BATCH_ON_CPU, BATCH_ELSEWHERE = 32, 64  # images per batch; larger ones are faster on a GPU, not on a CPU core
+# Images per batch. Larger ones are not faster on a CPU core; on a GPU the tower alone embeds three times as many images
+# a second in batches of 256 as of 64.
+BATCH_ON_CPU, BATCH_ON_LARGE_GPU, BATCH_ELSEWHERE = 32, 256, 64
+LARGE_GPU = 15 << 30  # bytes of its memory; those that are sold with 16 GB report a little less
 
 
 def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
@@ -58,7 +62,7 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
         )
     earlier = Manifest.read(config.embeddings_folder)
     device = model.device.type
-    usual_size, usual_dtype = BATCH_ON_CPU if device == "cpu" else BATCH_ELSEWHERE, fast_dtype(device)
+    usual_size, usual_dtype = _usual_batch_size(model.device), fast_dtype(device)
     new = Manifest(
         image_model=config.image_model,
         revision=commit_of(config.image_model, config.image_model_revision) or config.image_model_revision,
@@ -86,6 +90,15 @@ def plan(model: SentenceTransformer, config: EmbedConfig) -> Manifest:
     if earlier.image_processor != new.image_processor:
         log.warning("%s: %s", config.embeddings_folder, other_processor(earlier.image_processor, new.image_processor))
     return earlier
+
+
+def _usual_batch_size(device: torch.device) -> int:
+    """Returns how many images a device embeds at a time, unless that is chosen."""
+    import torch
+
+    if device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory >= LARGE_GPU:
+        return BATCH_ON_LARGE_GPU
+    return BATCH_ON_CPU if device.type == "cpu" else BATCH_ELSEWHERE
 
 
 def embed_missing(model: SentenceTransformer, captions: Captions, manifest: Manifest, config: EmbedConfig) -> Manifest:

@@ -17,6 +17,7 @@ from training.embeddings.store import ImageEmbeddings, deduplicate
 from training.pairs.dataset import without_skipped
 from training.run.config import EvaluateConfig
 from turkish_clip.metrics import Relevance, Vectors
+from turkish_clip.reading import Caution, TextReader, listed
 from turkish_clip.templates import PHOTOGRAPHS, fill
 from turkish_clip.text_side import DEFAULT_TEMPERATURE
 from turkish_clip.zero_shot import prompt_averages, softmax
@@ -31,6 +32,7 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 AS_GOOD = 1e-6  # nats: if LOWEST or HIGHEST are as good as the fitted temperature, it was not found between them
 CHANCE_ERRORS = 1.645  # standard errors above chance that are more than chance: 5 %, one-sided
 FOREIGN_FRACTION = 0.3  # of the labels, from which on they are of another language
+UNREAD = ("unknown", "partly unknown", "empty")  # kinds of cautions about labels that the vocabulary does not know
 # Words of common English labels that are no Turkish words: classes of COCO, CIFAR and Fashion-MNIST, colours, others.
 ENGLISH_WORDS = frozenset(
     "the and with airplane animal apple backpack bag banana bear bed bench bicycle bird black blue boat book bottle "
@@ -127,13 +129,16 @@ def _negative_log_likelihood(candidates: Candidates, temperature: float) -> floa
     return float((logsumexp(logits, axis=1) - logits[np.arange(len(logits)), candidates.correct]).mean())
 
 
-def temperature_doubts(candidates: Candidates, temperature: float, labels: Sequence[str]) -> list[str]:
+def temperature_doubts(
+    candidates: Candidates, temperature: float, labels: Sequence[str], cautions: Sequence[Caution] = ()
+) -> list[str]:
     """Returns why a temperature means nothing, in words for people; empty where it means something.
 
     Args:
         candidates: the choices that it was fitted on.
         temperature: the fitted one.
         labels: the class labels that are the candidates; empty where captions are.
+        cautions: what the text encoder does not read of the labels.
     """
     doubts = []
     found = _negative_log_likelihood(candidates, temperature)
@@ -146,9 +151,17 @@ def temperature_doubts(candidates: Candidates, temperature: float, labels: Seque
         doubts.append(
             f"the {candidates.kind} are right no more often than by chance ({right:.1%}, chance {chance:.1%})"
         )
+    few = max(1, FOREIGN_FRACTION * len(labels))
     foreign = [label for label in labels if not ENGLISH_WORDS.isdisjoint(label.lower().split())]
-    if len(foreign) >= max(1, FOREIGN_FRACTION * len(labels)):
+    if len(foreign) >= few:
         doubts.append(f"the labels seem to be English ({', '.join(foreign[:3])}), and the templates are Turkish")
+    unread = {label for caution in cautions if caution.kind in UNREAD for label in caution.texts}
+    unread_labels = [label for label in labels if label in unread]
+    if len(unread_labels) >= few:
+        doubts.append(
+            f"the text encoder does not know {len(unread_labels)} of {len(labels)} labels ({listed(unread_labels)}), "
+            "which may be of another language than its texts"
+        )
     return doubts
 
 
@@ -205,7 +218,12 @@ def cosine_percentiles(relevance: Relevance, texts: Vectors, images: Vectors, *,
 
 
 def calibrate(
-    encode: Encode, captions: Captions, rows: Sequence[Row], embeddings: ImageEmbeddings, config: EvaluateConfig
+    encode: Encode,
+    reader: TextReader | None,
+    captions: Captions,
+    rows: Sequence[Row],
+    embeddings: ImageEmbeddings,
+    config: EvaluateConfig,
 ) -> dict[str, Any]:
     """Fits the temperature of zero-shot probabilities on the validation split and measures it on `rows`.
 
@@ -214,6 +232,7 @@ def calibrate(
 
     Args:
         encode: texts → (n, dim) float32 unit vectors.
+        reader: finds what the text encoder does not read; None where its tokenizer does not show it.
         captions: the source, of which the validation split is used.
         rows: those of the measured split.
         embeddings: the image embeddings of both splits.
@@ -237,7 +256,7 @@ def calibrate(
     if fitting is None or measured is None:
         return {}
     temperature = round(fit_temperature(fitting), 6)
-    doubts = temperature_doubts(fitting, temperature, labels)
+    doubts = temperature_doubts(fitting, temperature, labels, [] if reader is None else reader.cautions(labels))
     if doubts:
         log.warning("no temperature of zero-shot probabilities is stored: %s; CLIP's own is used", "; ".join(doubts))
     result: dict[str, Any] = {

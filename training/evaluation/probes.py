@@ -160,10 +160,8 @@ def _estimate(values: Values, image_numbers: Sequence[int], config: EvaluateConf
 
 
 def _drawn_means(values: Values, image_numbers: Sequence[int], config: EvaluateConfig, seed: int = 0) -> Values:
-    """Returns the mean of the values in each bootstrap sample; only images with values are drawn."""
-    _, clusters = np.unique(image_numbers, return_inverse=True)
-    samples = config.bootstrap_samples
-    return bootstrap_means({"": values}, clusters.tolist(), bootstrap_samples=samples, seed=seed)[""]
+    """Returns the mean of the values in each bootstrap sample."""
+    return bootstrap_means({"": values}, image_numbers, bootstrap_samples=config.bootstrap_samples, seed=seed)[""]
 
 
 def measure_prompts(

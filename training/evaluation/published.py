@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from training.evaluation.report import fill_page
 from training.run.config import BenchmarkConfig
 from training.run.source import SourceConfig
 from turkish_clip.dual_encoder import DualEncoder
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 from turkish_clip.metrics import METRIC_NAMES, Relevance
 from turkish_clip.text import nfc
+from turkish_clip.text_files import read_whole
 
 BASELINES = Path(__file__).with_name("baselines.yaml")
 TASK = re.compile(r"(?P<test>.+)(?P<direction>T2I|I2T)Retrieval")
@@ -113,6 +115,50 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def read_benchmark(path: Path) -> dict[str, Any]:
+    """Reads benchmark.json after checking what its rows are made of; of another format, it is as it stands.
+
+    Raises:
+        BenchmarkError: it is damaged.
+    """
+    try:
+        result = json.loads(read_whole(path))
+        if not isinstance(result, dict):
+            raise TypeError(f"a {type(result).__name__}")
+        if result.get("format") != BENCHMARK_FORMAT:
+            return result
+        for name in ("weights_sha256", "image_weights_sha256", "revision", "mteb", "subset"):
+            _check(isinstance(result[name], str), name, result[name])
+        _check(type(result["dim"]) is int and result["dim"] > 0, "dim", result["dim"])
+        for name, found in result["tasks"].items():
+            for key in ("type", "subset", "metric"):
+                _check(isinstance(found[key], str), f"{name}, {key}", found[key])
+            for key in ("score", *((*RECALLS, "ndcg_at_10") if RECALLS[0] in found else ())):
+                low = -1.0 if key == "score" else 0.0  # it may be a correlation
+                _check(_is_fraction(found[key], low), f"{name}, {key}", found[key])
+        for name, found in result["data"].items():
+            _check(isinstance(found["source"], str), f"{name}, source", found["source"])
+            for key in ("images", "captions"):
+                _check(type(found[key]) is int and found[key] > 0, f"{name}, {key}", found[key])
+            for direction in DIRECTIONS.values():
+                for key in RECALLS:
+                    _check(_is_fraction(found[direction][key]), f"{name}, {key}", found[direction][key])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BenchmarkError(
+            f"expected what training.benchmark measured in {path}, got {one_line(error)}; delete it, and measure again"
+        ) from error
+    return dict(result)
+
+
+def _is_fraction(value: Any, low: float = 0.0) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= 1
+
+
+def _check(fits: bool, name: str, value: Any) -> None:
+    if not fits:
+        raise ValueError(f"{str(value)[:40]!r} as {name[:80]!r}")
+
+
 def other_protocols(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the baselines of measured tests that were measured with another protocol, and can't be compared.
 
@@ -203,7 +249,7 @@ def _chosen(config: BenchmarkConfig) -> Sequence[Row]:
     if not path.is_file():
         raise BenchmarkError(f"expected a file of image_ids, one per line, got no file {path}; write one")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_whole(path).splitlines()
     except UnicodeDecodeError as error:
         raise BenchmarkError(f"expected UTF-8, got other bytes in {path}; save it as UTF-8") from error
     listed = dict.fromkeys(nfc(line.strip()) for line in lines)

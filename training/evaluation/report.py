@@ -151,8 +151,9 @@ def curve(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    loss = [(entry["step"], float(entry["loss"])) for entry in entries if "loss" in entry]
-    score = [(entry["step"], entry["eval_validation_mrr"]) for entry in entries if "eval_validation_mrr" in entry]
+    loss = [(entry["step"], float(entry["loss"])) for entry in entries if entry.get("loss") is not None]
+    key = "eval_validation_mrr"
+    score = [(entry["step"], entry[key]) for entry in entries if entry.get(key) is not None]
     if not loss:
         return {}
     last_step = max(step for step, _ in loss + score)

@@ -13,7 +13,7 @@ from turkish_clip.bank import TextBank, read_bank
 from turkish_clip.metrics import Retrieval
 from turkish_clip.records import as_json, read_record, write_record
 from turkish_clip.resolve import RUN_RECORD
-from turkish_clip.verify import RECORD, ModelRecord
+from turkish_clip.verify import RECORD, TEMPERATURES, ModelRecord
 
 if TYPE_CHECKING:
     from training.run.config import EvaluateConfig
@@ -236,6 +236,13 @@ class Results(Figures, Probed):
     cosines: dict[str, Any] = field(default_factory=dict)
     wall_seconds: dict[str, float] = field(default_factory=dict)
     machine: Machine | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the fitted temperature, which may come from a file of anybody; raises a ValueError."""
+        value, (low, high) = self.temperature.get("value"), TEMPERATURES
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (is_number and low <= value <= high):
+            raise ValueError(f"{str(value)[:40]!r} as the value of 'temperature', not a number from {low} to {high}")
 
     @classmethod
     def read(cls, folder: Path, advice: str = "run training.evaluate first") -> Results:

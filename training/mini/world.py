@@ -18,6 +18,7 @@ from training.mini.negatives import colour_claims_of, false_caption, probes
 from training.mini.scene import Scene, changes, draw_scene, random_scene
 from training.mini.words import INVERSE, OBJECTS
 from turkish_clip.atomic import atomic_folder
+from turkish_clip.strict_json import json_text
 
 SMALLEST_GROUP = 4
 MOST_TRIES = 5000
@@ -73,9 +74,9 @@ def write_world(folder: Path, size: WorldSize) -> Path:
                 key, name = f"{size.seed} {split} {number}", f"{split}/{number:05d}.png"
                 draw_scene(scene, random.Random(key)).save(partial / name, compress_level=1)
                 row = _row(name, split, scene, random.Random(f"{key} captions"))
-                lines.append(json.dumps(row, ensure_ascii=False))
+                lines.append(json_text(row))
         (partial / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        (partial / marker.name).write_text(json.dumps(described), encoding="utf-8")
+        (partial / marker.name).write_text(json_text(described, ascii_only=True), encoding="utf-8")
     return folder
 
 

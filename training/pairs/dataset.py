@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -92,6 +92,11 @@ class Pairs:
     bank: Bank | None
     _table: pa.Table
     _targets: Vectors
+
+    @property
+    def all_imaged(self) -> bool:
+        """Whether each caption is of an image."""
+        return not self.text_only and not self.replayed
 
     def blocks(self, rows: int = TOKENISED_AT_ONCE) -> Iterator[Block]:
         """Yields all training captions with their targets and weights, in order, some rows at a time."""
@@ -322,16 +327,27 @@ def warn_truncated(model: SentenceTransformer, texts: Iterable[str]) -> int:
         return 0
 
     cut = longest = total = 0
-    prompt = prompt_of(model)
+    prompt, lengths_of = prompt_of(model), _token_counter(model.tokenizer)
     remaining = (prompt + text for text in texts)
     while batch := list(islice(remaining, TOKENISED_AT_ONCE)):
-        lengths = [len(ids) for ids in model.tokenizer(batch, truncation=False, verbose=False)["input_ids"]]
+        lengths = lengths_of(batch)
         cut += sum(length > max_tokens for length in lengths)
         longest, total = max(longest, *lengths), total + len(batch)
     if cut:
         message = "%d of %d captions are longer than %d tokens and are cut (longest: %d); raise --max_tokens"
         log.warning(message, cut, total, max_tokens, longest)
     return cut
+
+
+def _token_counter(tokenizer: Any) -> Callable[[list[str]], list[int]]:
+    """Returns what counts the tokens of texts that are not cut, special ones included: a fast tokenizer's own part."""
+    from turkish_clip.encoder import bare_tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return lambda batch: [len(ids) for ids in tokenizer(batch, truncation=False, verbose=False)["input_ids"]]
+    bare, special = bare_tokenizer(backend), tokenizer.num_special_tokens_to_add()
+    return lambda batch: [len(one.ids) + special for one in bare.encode_batch_fast(batch, add_special_tokens=False)]
 
 
 def warn_torn(model: SentenceTransformer, texts: Iterable[str]) -> bool:

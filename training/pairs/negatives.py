@@ -16,10 +16,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 
 from training.run.source import SourceError
 from turkish_clip.text import lower, nfc, upper
+from turkish_clip.text_files import read_whole
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 # Colour → the adjective of what has or wears it.
@@ -191,7 +191,7 @@ def read_exchanges(path: str) -> dict[str, tuple[str, ...]]:
     if not path:
         return {}
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_whole(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"expected a UTF-8 file for 'exchanges', got {path}, which can't be read: {error}") from error
     for number, line in enumerate(lines, 1):

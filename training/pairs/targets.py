@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, compress, islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +22,8 @@ from training.run.objectives import OBJECTIVES, Objective
 from training.run.provenance import sha256_of_texts
 from training.run.source import SourceError
 from training.run.temp_storage import unnamed_array
-from turkish_clip.atomic import atomic_write
+from turkish_clip.atomic import atomic_write, set_aside
+from turkish_clip.errors import one_line, printable
 from turkish_clip.metrics import Vectors, unit
 
 if TYPE_CHECKING:
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 TEXT_BATCH_SIZE = 256
+DIGEST_BYTES, CHUNK_BYTES = hashlib.sha256().digest_size, 1 << 20
 BLOCK_ROWS = 16384  # rows or texts held in memory: 32 MB of float32 embeddings of width 512
 
 
@@ -200,12 +206,12 @@ class EnglishEmbeddings:
         made_by = [embeddings.manifest.weights_sha256, *(shard.sha256 for shard in embeddings.manifest.text_shards)]
         key = sha256_of_texts(chain([*made_by, str(raw)], compress(texts(), new)))[:16]
         path = embeddings.folder / f"english-{key}.npy"
+        shape = (int(new.sum()), embeddings.manifest.dim)
+        if os.path.lexists(path) and (flaw := _flaw(path, shape)) is not None:
+            kept = set_aside(path).name
+            log.warning("%s %s: it is computed again, and that file stays as %s", printable(str(path)), flaw, kept)
         if not path.is_file():
-            shape = (int(new.sum()), embeddings.manifest.dim)
-            with atomic_write(path) as partial, partial.open("wb") as stream:
-                np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
-                for vectors in _encoded(compress(texts(), new), embeddings, config, raw):
-                    stream.write(vectors.tobytes())
+            _write(path, shape, _encoded(compress(texts(), new), embeddings, config, raw))
         return cls(np.load(path, mmap_mode="r"), vector_rows, counts, np.cumsum(counts))
 
     def places(self, image: int) -> NDArray[np.int64]:
@@ -217,6 +223,41 @@ class EnglishEmbeddings:
         for block in _blocks(len(self.counts)):
             images = range(*block.indices(len(self.counts)))
             yield block, np.stack([self.vectors[self.places(image)].mean(axis=0) for image in images])
+
+
+def _write(path: Path, shape: tuple[int, int], blocks: Iterator[Vectors]) -> None:
+    """Writes an array block by block as .npy, followed by the SHA-256 of all before, which readers of .npy ignore."""
+    digest = hashlib.sha256()
+    with atomic_write(path) as partial, partial.open("wb") as stream:
+        for block in chain([_header(shape)], map(np.ndarray.tobytes, blocks)):
+            stream.write(block)
+            digest.update(block)
+        stream.write(digest.digest())
+
+
+def _flaw(path: Path, shape: tuple[int, int]) -> str | None:
+    """Returns how a file differs from one of a shape that `_write` wrote; None if it doesn't."""
+    if path.is_symlink() or not path.is_file():
+        return "is no regular file"
+    size = len(_header(shape)) + shape[0] * shape[1] * 4
+    try:
+        if path.stat().st_size != size + DIGEST_BYTES:
+            return f"has {path.stat().st_size} bytes, and not {size + DIGEST_BYTES}"
+        with path.open("rb") as stream:
+            digest, left = hashlib.sha256(), size
+            while left:
+                digest.update(chunk := stream.read(min(left, CHUNK_BYTES)))
+                left -= len(chunk)
+            same = digest.digest() == stream.read()
+    except OSError as error:
+        return f"can't be read ({one_line(error)})"
+    return None if same else "has changed since it was written"
+
+
+def _header(shape: tuple[int, int]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
 
 
 def _imported(texts: Iterator[str], embeddings: ImageEmbeddings, config: DistillConfig, raw: bool) -> Vectors | None:

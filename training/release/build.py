@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import turkish_clip.verify
-from training.evaluation.published import BENCHMARK_FORMAT, published_tests
+from training.evaluation.published import BENCHMARK_FORMAT, published_tests, read_benchmark, rows_of, text_rows
 from training.evaluation.results import Results, measured_part, read_model_bank, read_model_record
 from training.release.card import AboutModel, Named, card_fields, render, sources_of, trained_image_model
 from training.release.checks import is_tracked, others_have
@@ -71,21 +71,18 @@ def benchmark_of(run: Path, weights: str, image_weights: str) -> tuple[list[dict
         image_weights: hash of the image model; likewise.
 
     Raises:
-        RunError: the file is damaged.
+        BenchmarkError: the file is damaged.
     """
     path = run / "benchmark.json"
     if not path.is_file():
         return [], []
-    try:
-        result = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise RunError(f"expected JSON in {path}, got {error}; run training.benchmark again") from error
+    result = read_benchmark(path)
     measured = (result.get("weights_sha256"), result.get("image_weights_sha256"), result.get("subset"))
     if measured != (weights, image_weights, "tr") or result.get("format") != BENCHMARK_FORMAT:
         log.warning("%s is of other weights, language or format, and is left out of the card; measure again", path)
         return [], []
     public_tests = published_tests(result)
-    return [row for row in result["table"] if row["test"] in public_tests], result["text"]
+    return [row for row in rows_of(result) if row["test"] in public_tests], text_rows(result)
 
 
 def build(config: PublishConfig, record: RunRecord, results: Results) -> None:

@@ -335,6 +335,7 @@ def training(record: RunRecord) -> dict[str, Any]:
     config = DistillConfig(**{name: trained[name] for name in RATES if name in trained}, captions="-", run="-")
     return {
         **trained,
+        "bf16": record.computing["bf16"] if record.computing else trained.get("bf16"),
         "method": OBJECTIVES[trained.get("objective", "mse")].words,
         "typo_probability": trained.get("typo_probability", 0),
         "learning_rate": f"{config.peak_learning_rate:g}",

@@ -107,9 +107,10 @@ def recipe_failures(config: PublishConfig, record: RunRecord) -> list[str]:
                 "pair with --paired and --paired_id OWNER/NAME, or upload it and name it with --image_model_id"
             )
     kind, other = ("paired_id", config.model_id) if config.paired else ("model_id", config.paired_id)
-    if not config.repository:
+    told_an_id = any("--paired_id OWNER/NAME" in failure for failure in failures)  # of the pair, not of this model
+    if not config.repository and not told_an_id:
         failures.append(f"no Hub id; add --{kind} or --push")
-    elif config.repository == other:
+    elif config.repository and config.repository == other:
         failures.append(
             f"{other} is the id of the {'text encoder' if config.paired else 'pair'}; push to another, or "
             f"{'leave out' if config.paired else 'add'} --paired"

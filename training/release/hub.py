@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from training.run.command import is_disk_full
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, is_disk_full
 from turkish_clip.verify import RECORD
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -20,12 +19,12 @@ from training.run.distributed import (
     world_size,
 )
 from training.run.lock import releasing_locks
-from turkish_clip.errors import InputError, one_line, printable
+from turkish_clip.errors import InputError, is_disk_full, one_line, printable
+from turkish_clip.hosts import import_hosts
 from turkish_clip.terminal import as_json as json_line
 from turkish_clip.terminal import lenient_output, log_to_stderr
 
 NETWORK_CLIENTS = ("huggingface_hub", "httpx", "httpx2", "requests", "urllib3", "aiohttp")
-DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -115,17 +114,6 @@ def _flat(result: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return lines
 
 
-def is_disk_full(error: BaseException | None) -> bool:
-    """Returns whether an error, or one of its causes, means a full disk, which each writer reports in its own type."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(words in str(error).lower() for words in DISK_FULL_WORDS):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def network_failure(error: BaseException | None) -> str | None:
     """Returns the first line of an error, or of a cause of it, that comes from the network; None for others."""
     while error is not None:
@@ -139,12 +127,15 @@ def network_failure(error: BaseException | None) -> str | None:
 
 def quiet_hosts() -> None:
     """Turns off the host libraries' progress bars and their log messages below errors, so that ours can be read."""
+    import_hosts("transformers")
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the library sets its level when it is imported
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # accelerate passes it to torch
-    for name in ("sentence_transformers", "datasets", "httpx", "httpx2", "huggingface_hub", "accelerate"):
+    for name in ("sentence_transformers", "datasets", "httpx", "httpx2", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

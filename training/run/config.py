@@ -49,8 +49,18 @@ class EmbeddingsConfig(SourceConfig):
 class EmbedConfig(EmbeddingsConfig):
     """Embeds every image once with the frozen image model and stores the image embeddings."""
 
-    image_batch_size: int = option(0, "images per batch of the image model; 0: 32 on the CPU, 64 elsewhere", low=0)
-    workers: int = option(0, "threads that decode images ahead of the image model; 0: one per core", low=0, high=256)
+    image_batch_size: int = option(
+        0, "images per batch of the image model; 0: 32 on the CPU, 256 on a GPU of 16 GB or more, 64 elsewhere", low=0
+    )
+    decode_processes: int = option(
+        -1,
+        "processes that decode images ahead of the image model; -1: on a GPU as many as leave a core, else none",
+        low=-1,
+        high=256,
+    )
+    workers: int = option(
+        0, "threads that decode images, where processes do not (decode_processes); 0: one per core", low=0, high=256
+    )
     dtype: str = option(
         "auto", "number format to compute in; auto: bf16 where the hardware has it", choices=("auto", "float32", "bf16")
     )
@@ -200,7 +210,12 @@ class DistillConfig(EmbeddingsConfig):
         0.1, "probability that a training caption is seen with its full stop removed, or with one added", low=0, high=1
     )
     typo_probability: float = option(0.1, "probability that a training caption is seen with a typo", low=0, high=1)
-    group_by_length: bool = option(False, "batches of similarly long captions: faster, noisier steps (training/LOG.md)")
+    length_window: int = option(
+        0,
+        "steps whose captions are sorted by length together, so that batches are padded less; 0: none (LOG.md)",
+        low=0,
+        high=1_000_000,
+    )
     evaluations: int = option(10, "times the validation split is measured; the best checkpoint is kept", low=1)
     gradient_accumulation: int = option(1, "micro-batches that a process divides its part of a batch into", low=1)
     loader_processes: int = option(
@@ -209,7 +224,12 @@ class DistillConfig(EmbeddingsConfig):
         low=-1,
         high=64,
     )
-    bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
+    bf16: bool | None = option(
+        None, "train in bf16 mixed precision, where the device has it; auto: on a GPU that has it, not on the CPU"
+    )
+    tf32: bool | None = option(
+        None, "multiply float32 numbers as TF32 on a GPU, losses apart; auto: where the GPU has it"
+    )
     compile: bool = option(False, "compile the encoder (torch.compile): a slow start that pays off in long runs")
     seed: int = option(0, "seed of the weights, the order and the augmentation", low=0, high=MAX_SEED)
     resume: bool = option(False, "continue from the last checkpoint of the run")

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from turkish_clip.errors import InputError
+from turkish_clip.hosts import import_hosts
 
 PATIENCE = timedelta(hours=6)  # for which ranks wait while the main process reads, downloads or draws images
 BAD_INPUT, DEFECT = 2, 1  # exit codes, as in `command`
@@ -185,6 +186,7 @@ def device_of(name: str) -> str:
     Raises:
         InputError: this machine has no such device, or fewer GPUs than ranks.
     """
+    import_hosts("torch")
     import torch
 
     several = world_size() > 1

@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import platform
+import re
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from turkish_clip.errors import printable
 log = logging.getLogger("training")
 LOCK = ".at-work"  # holds a line about the command that works; the system frees it when that ends, however it ends
 MAX_LINE = 1000
+LINE = re.compile(r"(.+ \(process \d+ on .*, since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d .*\))?")  # that the lock holds
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def releasing_locks() -> Iterator[None]:
         _held.reset(token)
         for folder, lock in reversed(locks.items()):
             with contextlib.suppress(OSError):  # of a disk that went away, or a folder that holds something by now
-                (folder / LOCK).unlink(missing_ok=True)
+                if _is_at(folder / LOCK, lock.file):
+                    (folder / LOCK).unlink()
                 for made in lock.made:
                     made.rmdir()
             lock.file.close()
@@ -74,17 +78,19 @@ def hold(*folders: Path) -> None:
 
 
 def _locked(folder: Path, name: Path) -> IO[str]:
-    """Returns the open lock file of a folder, with a line about this process in it."""
+    """Returns the open lock file of a folder, with a line about this process in it.
+
+    Nothing is written to what this project did not: a link, a folder or a file with other content is refused.
+    """
     path = folder / LOCK
     while True:
-        file = path.open("a+", encoding="utf-8", errors="replace")
+        file = _opened(path)
         try:
             import fcntl
 
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: children do not inherit it
         except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            working = printable(file.read(MAX_LINE).strip()) or "another process"
+            working = printable(_content(file).strip()) or "another process"
             file.close()
             raise RunError(
                 f"expected {name} for one command at a time, got {working}, which is at work there; wait until it is "
@@ -93,14 +99,59 @@ def _locked(folder: Path, name: Path) -> IO[str]:
         except (OSError, ImportError):  # a disk without locks, or Windows
             log.warning("%s has no file locks: make sure that only one command works there", name)
             return file
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+        if _is_at(path, file):
             break
         file.close()  # of a command that has just ended and removed it
+    if not LINE.fullmatch(_content(file)):  # of a command that was killed
+        file.close()
+        raise _foreign(path, "a file with other content")
     began = time.strftime("%Y-%m-%d %H:%M:%S %z")
     file.truncate(0)
     file.write(f"{_command()} (process {os.getpid()} on {platform.node()}, since {began})")
     file.flush()
     return file
+
+
+def _opened(path: Path) -> IO[str]:
+    """Opens the lock file for appending, and makes it where there is none; never through a link.
+
+    Raises:
+        RunError: there is something else than a file that one name has.
+    """
+    if path.is_symlink():  # for systems without O_NOFOLLOW
+        raise _foreign(path, "a link")
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise _foreign(path, "no regular file") from error
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise _foreign(path, "a file with a second name" if stat.S_ISREG(status.st_mode) else "no regular file")
+    return os.fdopen(descriptor, "a+", encoding="utf-8", errors="replace")
+
+
+def _foreign(path: Path, found: str) -> RunError:
+    return RunError(
+        f"expected nothing of others as {printable(str(path))}, the lock of a run folder, got {found}; move it away, "
+        "or start another --run"
+    )
+
+
+def _content(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read(MAX_LINE)
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    """Returns whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _command() -> str:

@@ -17,6 +17,7 @@ import yaml
 from training.run.record import RunRecord
 from turkish_clip.errors import InputError, is_encodable, one_line, printable
 from turkish_clip.resolve import RUN_RECORD
+from turkish_clip.text_files import read_whole
 
 Config = TypeVar("Config")
 log = logging.getLogger("training")
@@ -24,12 +25,14 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 KINDS: dict[Any, tuple[str, str]] = {  # of a field's value: its name in --help, and in an error
     bool: ("", "true or false"),
+    bool | None: ("", "true, false or auto"),
     int: ("INTEGER", "a whole number"),
     float: ("NUMBER", "a number"),
     str: ("TEXT", "text"),
     tuple[int, ...]: ("INTEGER,…", "a list of whole numbers"),
     tuple[str, ...]: ("TEXT,…", "a list of words"),
 }
+AUTO = "auto"  # a value of None, of a true-or-false field that is chosen by the machine
 RECORDS = ("", "a list of records, as a recipe has them,")
 MAX_DEPTH = 8  # a recipe has lists of records of lists
 PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in "str null bool int float timestamp seq map merge value".split()}
@@ -142,11 +145,12 @@ def _split(argv: list[str], names: Mapping[str, str], types: Mapping[str, Any]) 
             raise _unknown(key, names, "the command line")
         key = names[key]
         if not equals:
-            if types[key] is bool and (not words or words[0].lower() not in BOOLEANS):
+            values = BOOLEANS if types[key] is bool else (*BOOLEANS, AUTO)
+            if types[key] in (bool, bool | None) and (not words or words[0].lower() not in values):
                 if words and not _may_follow(words[0]):
                     raise ConfigError(
-                        f"expected true or false after {word}, or nothing, got {words[0]!r}, which is no recipe; "
-                        f"write {word} true, or leave the value out"
+                        f"expected {KINDS[types[key]][1]} after {word}, or nothing, got {words[0]!r}, which is no "
+                        f"recipe; write {word} true, or leave the value out"
                     )
                 value = "true"
             elif not words or words[0].startswith("--"):
@@ -169,7 +173,7 @@ def _load(path: Path) -> dict[str, Any]:
     if path.name == RUN_RECORD:
         return RunRecord.read(path.parent, "give a recipe, or the folder of a run of this version").config
     try:
-        document = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_FlatLoader)
+        document = yaml.compose(read_whole(path), Loader=_FlatLoader)
         content = {} if document is None else _plain(document)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"expected YAML in UTF-8 in {path}, got: {one_line(error)}; correct it there") from error
@@ -237,7 +241,7 @@ def _names(kind: Any) -> dict[str, str]:
 def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Collection[str] = ()) -> dict[str, Any]:
     """Returns raw values by field of a configuration, converted to the types of the fields."""
     names, types = _names(kind), get_type_hints(kind)
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in items:
         if key not in names:
             if key not in ignored:
@@ -247,7 +251,7 @@ def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Col
         if name in values and not isinstance(items, list):
             raise ConfigError(f"expected {name!r} once in {where}, got it a second time as {key!r}; keep one of them")
         try:
-            values[name] = _as_type(value, types[name])
+            typed = _as_type(value, types[name])
         except ConfigError:
             raise
         except (TypeError, ValueError, OverflowError) as error:
@@ -255,7 +259,24 @@ def _typed(kind: Any, items: Iterable[tuple[str, Any]], where: str, ignored: Col
             raise ConfigError(
                 f"expected {expected} for {name!r} in {where}, got {_shown(value)}; correct it there"
             ) from error
+        if bad := [text for text in (typed if isinstance(typed, tuple) else [typed]) if not _is_plain(text)]:
+            raise ConfigError(
+                f"expected {name!r} in {where} in UTF-8 and without the character NUL, got "
+                f"{printable(_shown(bad[0]))}; correct it there"
+            )
+        # of NAME=MEANING all are meant, of other lists and of single values the last
+        before = values.get(name, typed)
+        if before != typed and isinstance(before, tuple) and all("=" in str(item) for item in before):
+            raise ConfigError(
+                f"expected {name!r} once in {where}, got another list a second time; write one list, with commas"
+            )
+        values[name] = typed
     return values
+
+
+def _is_plain(value: Any) -> bool:
+    """Returns whether a value can be a name of a file or a column: all but some texts can."""
+    return not isinstance(value, str) or ("\0" not in value and is_encodable(value))
 
 
 def _unknown(key: str, known: Iterable[str], where: str) -> ConfigError:
@@ -272,6 +293,8 @@ def _as_type(value: Any, kind: Any) -> Any:
             raise TypeError
         items = value.split(",") if isinstance(value, str) and inner in KINDS else value
         return tuple(_as_type(item.strip() if isinstance(item, str) else item, inner) for item in items)
+    if kind == bool | None:
+        return None if value is None or str(value).lower() == AUTO else _as_type(value, bool)
     if kind is bool:
         if str(value).lower() not in BOOLEANS:
             raise ValueError
@@ -333,8 +356,8 @@ def _help(config_type: type) -> str:
         allowed = _allowed(field.metadata)
         text = field.metadata["text"] + (f" ({allowed})" if allowed else "")
         default: Any = field.default
-        if isinstance(default, bool):
-            default = str(default).lower()
+        if isinstance(default, bool) or default is None:
+            default = AUTO if default is None else str(default).lower()
         elif isinstance(default, tuple):
             default = ", ".join(map(str, default))
         lines += textwrap.wrap(

@@ -68,6 +68,7 @@ class RunRecord:
         status: "running" or "finished".
         config: the options, as in a recipe.
         libraries: name → installed version.
+        computing: how the trainer computed on its device; None before it is known, and of other commands than distill.
         summary: the result of the command; None before its end.
     """
 
@@ -80,6 +81,7 @@ class RunRecord:
     libraries: dict[str, str]
     machine: Machine
     summary: dict[str, Any] | None = None
+    computing: dict[str, Any] | None = None
 
     @property
     def sources(self) -> list[dict[str, Any]]:
@@ -126,23 +128,19 @@ class Run:
         return self.folder / MODEL_FOLDER
 
     @property
-    def last_checkpoint(self) -> str | None:
-        """The newest checkpoint of a resumed run that was written completely; None if there is none."""
-        if not self.resumed:
-            return None
-        numbered = {int(path.name.rpartition("-")[2]): path for path in self.checkpoints.glob("checkpoint-*")}
-        return next((str(numbered[step]) for step in sorted(numbered, reverse=True) if _is_whole(numbered[step])), None)
-
-    @property
     def summary(self) -> dict[str, Any] | None:
         """The result of a finished run; None for an unfinished one."""
         record = _record_if_any(self.folder)
         return record.summary if record and record.status == "finished" else None
 
-    def begin(self, inputs: RunInputs) -> None:
+    def begin(self, inputs: RunInputs, computing: dict[str, Any] | None = None) -> None:
         """Writes run.json, after all input has been read and before the first step.
 
         A resumed run, and the other ranks after the main process, compare their inputs with those in run.json instead.
+
+        Args:
+            inputs: of the run.
+            computing: as in `RunRecord`.
 
         Raises:
             RunError: the inputs differ, or another rank than the main process finds no run.json.
@@ -158,6 +156,7 @@ class Run:
                 git=state,
                 libraries=library_versions(),
                 machine=machine(),
+                computing=computing,
             ).write(self.folder)
             return
         record = _record_if_any(self.folder)
@@ -298,11 +297,3 @@ def _with_defaults(before: dict[str, Any], config: Any) -> dict[str, Any]:
 
 def _record_if_any(folder: Path) -> RunRecord | None:
     return RunRecord.read(folder) if (folder / RUN_RECORD).exists() else None
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
-    except (OSError, ValueError):
-        return False
-    return True

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from training.run.recipe import ConfigError, option
 from turkish_clip.errors import InputError
+from turkish_clip.text import ascii_fold, nfc
 
 
 def is_mini(captions: str) -> bool:
@@ -21,6 +22,11 @@ class SourceError(InputError):
 MAX_WEIGHT = 100
 LEFT_OUT = "none"  # as the meaning of a split's name
 SPLIT_MEANINGS = ("train", "validation", "test", LEFT_OUT)
+
+
+def folded_split(name: str) -> str:
+    """Returns a name without case, spaces at its ends and Turkish letters: eğitim, EĞİTİM and egitim are one."""
+    return ascii_fold(nfc(name).strip()).lower()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +133,14 @@ class SourceConfig(Source):
                     raise ConfigError(
                         f"expected 'split_names' of {source.captions} as NAME=MEANING with one of "
                         f"{', '.join(SPLIT_MEANINGS)}, got {pair!r}; correct it"
+                    )
+            meanings: dict[str, str] = {}
+            for pair in source.split_names:
+                name = pair.rpartition("=")[0]
+                if (first := meanings.setdefault(folded_split(name), pair)) != pair:
+                    raise ConfigError(
+                        f"expected one meaning of each split in 'split_names' of {source.captions}, got {first!r} and "
+                        f"{pair!r}; keep one of them"
                     )
         if not self.run:
             raise ConfigError("expected 'run' to name the run folder, got nothing; add --run runs/NAME")

@@ -56,7 +56,6 @@ def training_arguments(config: PretrainConfig, checkpoints: Path, images: int) -
         weight_decay=config.weight_decay,
         adam_beta2=0.98,  # Source: Radford et al. 2021, table 19
         save_steps=math.ceil(steps / config.evaluations),
-        save_total_limit=2,
         logging_steps=max(1, steps // 100),
         bf16=config.bf16,
         use_cpu=config.device == "cpu",

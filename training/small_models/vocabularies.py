@@ -64,7 +64,10 @@ def _learn_pieces(texts: Callable[[], Iterator[str]], size: int) -> dict[str, in
     """Returns the number of each word piece; goes through the texts twice."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    letters = sorted({letter for text in texts() for letter in text if not letter.isspace()} | set(ALPHABET))
+    found = set(ALPHABET)
+    for text in texts():
+        found.update(text)
+    letters = sorted(letter for letter in found if not letter.isspace())
     special = [*SPECIAL_TOKENS.values(), *letters, *(f"##{letter}" for letter in letters)]
     learner = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -14,6 +14,7 @@ import typer
 from turkish_clip.errors import InputError, one_line
 from turkish_clip.folders import INDEX_FOLDER
 from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, MODEL_VARIABLE
+from turkish_clip.text_files import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.folders import LeftOut
     from turkish_clip.metrics import Vectors
+    from turkish_clip.search.dates import Taken
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import ImageIndex
     from turkish_clip.search.tables import IndexMetadata
@@ -55,6 +57,7 @@ def load(
         ModelError: one can't be loaded, they do not fit together, or this machine has no such device.
     """
     from turkish_clip.dual_encoder import load_dual_encoder
+    from turkish_clip.hosts import import_hosts
     from turkish_clip.resolve import check_reachable, resolve_models
     from turkish_clip.verify import quiet
 
@@ -63,6 +66,7 @@ def load(
         resolve_models(None, image_model)
     else:
         check_reachable(model, revision)
+    import_hosts()
     quiet()
     return load_dual_encoder(model, image_model, revision=revision, image_revision=image_revision, device=device)
 
@@ -97,16 +101,13 @@ def open_index(
         InputError: as in `load`.
     """
     from turkish_clip.search.index import ImageIndex
-    from turkish_clip.search.storage import ImageIndexError, is_uri
+    from turkish_clip.search.storage import is_uri
 
     uri = at or _index_of(str(folder))
     unloaded = ImageIndex.open(uri) if is_uri(uri) or Path(uri).is_dir() else None
     metadata = unloaded.metadata if unloaded is not None else None
     if must_exist and metadata is None:
-        if at is None and not is_uri(uri) and not Path(folder).is_dir():
-            what = "is a file" if Path(folder).is_file() else "is not there"
-            raise ImageIndexError(f"expected an indexed folder, got {folder}, which {what}; check the path")
-        raise ImageIndexError(f"expected an index in {uri}, got none; make one: {index_command(folder, at)}")
+        raise _no_index(folder, at, uri)
     revision = image_revision = None
     if model is None and metadata is not None:
         model, revision = metadata.model, metadata.revision
@@ -125,6 +126,36 @@ def open_index(
             return unloaded.opened_with(words) if workers is None else ImageIndex.open(uri, words, cluster=workers)
     encoder = load(model, image_model, device, revision=revision, image_revision=image_revision)
     return ImageIndex.open(uri, encoder, cluster=workers)
+
+
+def open_without_models(folder: str, at: str | None) -> ImageIndex:
+    """Opens an index for what needs its vectors alone.
+
+    Args:
+        folder: the images, or the index itself: a folder or a URI.
+        at: folder or URI of the index; None takes `INDEX_FOLDER` inside the folder.
+
+    Raises:
+        ImageIndexError: there is none, LanceDB is missing, or it is of another format.
+    """
+    from turkish_clip.search.index import ImageIndex
+    from turkish_clip.search.storage import is_uri
+
+    uri = at or _index_of(folder)
+    index = ImageIndex.open(uri) if is_uri(uri) or Path(uri).is_dir() else None
+    if index is None or index.metadata is None:
+        raise _no_index(folder, at, uri)
+    return index
+
+
+def _no_index(folder: Path | str, at: str | None, uri: str) -> InputError:
+    """Returns the error of a folder without an index."""
+    from turkish_clip.search.storage import ImageIndexError, is_uri
+
+    if at is None and not is_uri(uri) and not Path(folder).is_dir():
+        what = "is a file" if Path(folder).is_file() else "is not there"
+        return ImageIndexError(f"expected an indexed folder, got {folder}, which {what}; check the path")
+    return ImageIndexError(f"expected an index in {uri}, got none; make one: {index_command(folder, at)}")
 
 
 def known_images(
@@ -367,6 +398,27 @@ def files_of(images: list[Path]) -> tuple[list[Path], list[SkippedFile], LeftOut
     return files, skipped, left_out
 
 
+def taken_within(paths: Sequence[Path], taken: Taken) -> tuple[list[Path], int]:
+    """Returns those of some files that were taken in a span of time or do not open, and how many others have no date.
+
+    Args:
+        paths: of images.
+        taken: the span.
+    """
+    from turkish_clip.images import ImageError, photo_of
+
+    kept, undated = [], 0
+    for path in paths:
+        try:
+            date = photo_of(path).taken
+        except ImageError:
+            kept.append(path)  # whoever opens it, says why it does not open
+            continue
+        undated += date is None
+        kept += [path] * taken.holds(date)
+    return kept, undated
+
+
 def lines_of(file: Path) -> list[str]:
     """Reads the texts of a file, one a line; empty lines are left out.
 
@@ -374,7 +426,7 @@ def lines_of(file: Path) -> list[str]:
         InputError: the file can't be read, or is not in UTF-8.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_whole(file).splitlines()
     except (OSError, UnicodeError) as error:
         raise InputError(f"expected a file of texts in UTF-8, one a line, got {file}: {error}; check it") from error
     return [line.strip() for line in lines if line.strip()]
@@ -417,5 +469,26 @@ At = Annotated[
     str | None,
     typer.Option(help="place of the index: a folder or a URI (s3://…)", show_default=f"FOLDER/{INDEX_FOLDER}"),
 ]
-Workers = Annotated[int, typer.Option(min=1, help="threads that read and decode images")]
+After = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATE",
+        help="only photographs taken from the beginning of a year, month or day on: 2024, 2024-06 or 2024-06-15",
+        show_default="any time",
+    ),
+]
+Before = Annotated[
+    str | None,
+    typer.Option(metavar="DATE", help="only photographs taken before a year, month or day", show_default="any time"),
+]
+Workers = Annotated[int, typer.Option(min=1, help="threads that read images, and decode them where processes do not")]
+DecodeProcesses = Annotated[
+    int,
+    typer.Option(
+        min=-1,
+        max=256,
+        help="processes that decode images",
+        show_default="-1: on a GPU one fewer than there are cores, on the CPU none",
+    ),
+]
 Images = Annotated[list[Path], typer.Argument(help="image files, or folders of images with their subfolders")]

@@ -11,7 +11,7 @@ from turkish_clip.errors import InputError
 
 # What a subcommand needs beside its required arguments and options → the parameters of which one is enough.
 NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
-    "search": {"words or --image": ("query", "image")},
+    "search": {"words or --image": ("query", "also", "image")},
     "classify": {"--labels or --examples": ("labels", "examples")},
     "compare": {"texts to compare with": ("text", "texts")},
     "export": {"a model": ("model",), "a format": ("onnx",)},
@@ -22,6 +22,7 @@ EXAMPLES = {
     "classify": "classify IMAGE --labels kedi,köpek",
     "compare": "compare IMAGE -t 'karda bir ev'",
     "filter": "filter FOLDER --prompt 'karda bir ev'",
+    "duplicates": "duplicates FOLDER",
     "draw": "draw 'gece mavi bir balık' --output balik.png",
     "verify": "verify FOLDER_OR_ID",
     "export": "export FOLDER_OR_ID --onnx",
@@ -44,6 +45,9 @@ class Command(TyperCommand):
             InputError: something that is needed was not given.
         """
         typed = list(args)
+        for word in typed:
+            if "\0" in word:
+                raise InputError(f"expected arguments without the character NUL, got {word!r:.80}; correct it")
         try:
             context = super().make_context(info_name, args, parent, **extra)
         except typer.BadParameter as error:

@@ -14,7 +14,7 @@ import typer
 
 from turkish_clip.cli import drawing, images, models, output
 from turkish_clip.cli.command import Command
-from turkish_clip.errors import InputError, one_line, printable
+from turkish_clip.errors import InputError, is_disk_full, one_line, printable
 from turkish_clip.terminal import INTERRUPTED, lenient_output, log_to_stderr
 
 SUBCOMMANDS: dict[str, Callable[..., None]] = {
@@ -23,13 +23,14 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "classify": images.classify,
     "compare": images.compare,
     "filter": images.filter_images,
+    "duplicates": images.duplicates,
     "draw": drawing.draw,
     "app": images.web_page,
     "info": models.info,
     "verify": models.verify,
     "export": models.export,
 }
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 _Misused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException: typer's own by now, click's before
 
 
@@ -68,6 +69,8 @@ def main(argv: list[str] | None = None) -> None:
     except typer.Abort:
         _fail("expected whole files, got one that ends too early; check the disk, and run the command again")
     except OSError as error:
+        if is_disk_full(error):
+            _fail(f"expected free disk space, got a full disk ({one_line(error)}); free some and run it again")
         reason = one_line(error, None)
         _fail(f"expected to read and write files, got {reason}; check the path, its permissions and the disk")
     if code == INTERRUPTED:

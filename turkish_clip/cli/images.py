@@ -1,4 +1,4 @@
-"""The subcommands of turkish-clip for images: index, search, classify, compare, filter, app."""
+"""The subcommands of turkish-clip for images: index, search, classify, compare, filter, duplicates, app."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import typer
 
 from turkish_clip.cli import output
 from turkish_clip.cli.arguments import (
+    After,
     At,
+    Before,
+    DecodeProcesses,
     Device,
     ImageModel,
     Images,
@@ -27,11 +30,16 @@ from turkish_clip.cli.arguments import (
     lines_of,
     load,
     open_index,
+    open_without_models,
     remember_model,
+    taken_within,
 )
-from turkish_clip.errors import InputError
+from turkish_clip.errors import InputError, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turkish_clip.search.update import UpdateSummary
     from turkish_clip.text_side import TextSide
 
 FEW_TEXTS = 16  # with more, a text encoder is quicker that takes longer to open
@@ -74,15 +82,23 @@ def index(
             show_default="what the index has, else float32",
         ),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="go on until interrupted, and index again when something changes")
+    ] = False,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
     workers: Workers = 2,
+    decode_processes: DecodeProcesses = -1,
     json: Json = False,
 ) -> None:
     """Make an index of an image folder, or update it with what is new, changed or gone since the last time."""
     from turkish_clip.bank import check_enough
 
+    if watch:
+        from turkish_clip.search.watch import check_watch
+
+        check_watch()
     if not folder.is_dir():
         raise InputError(f"expected a folder of images, got {folder}, which is not one; check the path")
     texts = None if queries is None else lines_of(queries)
@@ -90,23 +106,84 @@ def index(
         check_enough(len(set(texts)))  # before the models are loaded
     check_index_place(folder, at)
     images = open_index(folder, at, model, image_model, device)
-    with output.progress("indexing", quiet=json) as advance:
-        added = images.add(
-            folder, workers=workers, prune=prune, queries=texts, verify=verify, exclude=exclude, progress=advance
-        )
-    output.show_added(added, images.uri, keep_text_encoder(images, text_encoder), json)
-    _leave(bool(added.skipped) or not added.images)
+    options: dict[str, Any] = {
+        "workers": workers,
+        "decode_processes": decode_processes,
+        "prune": prune,
+        "exclude": exclude,
+    }
+
+    def update(**more: Any) -> UpdateSummary:
+        with output.progress("indexing", quiet=json) as advance:
+            return images.add(folder, **options, **more, progress=advance)
+
+    def first() -> UpdateSummary:
+        added = update(queries=texts, verify=verify)
+        output.show_added(added, images.uri, keep_text_encoder(images, text_encoder), json)
+        return added
+
+    if watch:
+        _watch(folder, images.uri, first, lambda: output.show_added(update(), images.uri, None, json))
+    else:
+        added = first()
+        _leave(bool(added.skipped) or not added.images)
+
+
+def _watch(folder: Path, uri: str, first: Callable[[], Any], again: Callable[[], None]) -> None:
+    """Indexes a folder, and again whenever it changes, until the command is interrupted or the folder is gone."""
+    from turkish_clip.search.storage import folder_of
+    from turkish_clip.search.watch import changes
+
+    for changed in changes(folder, folder_of(uri)):
+        if not changed:  # from now on no change is missed
+            first()
+            output.note(f"watching {folder}; Ctrl-C ends it")
+            continue
+        try:
+            again()
+        except InputError as error:  # such as another process that writes; the next change tries again
+            if not folder.is_dir():
+                raise
+            output.note(f"error: {one_line(error, None)}")
 
 
 def search(
     folder: Annotated[str, typer.Argument(help="indexed folder, or the index itself: a folder or a URI (s3://…)")],
     query: Annotated[list[str] | None, typer.Argument(help="what to look for, in Turkish")] = None,
-    image: Annotated[Path | None, typer.Option(help="image file to find similar images to, instead of words")] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--and",
+            metavar="TEXT",
+            help="what the images are to show as well; may be repeated. A number at the end is its weight, as in QUERY "
+            "and --not: 'gece^0.5'",
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--not", metavar="TEXT", help="what to keep away; may be repeated")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="image file to find similar images to; with words, like it but as they say")
+    ] = None,
+    image_weight: Annotated[
+        float | None, typer.Option(help="weight of the image beside words, which have 1", show_default="0.25")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="number of images to find")] = 10,
+    offset: Annotated[
+        int, typer.Option(min=0, max=100_000, help="number of the best images to leave out: those of earlier pages")
+    ] = 0,
+    only_fitting: Annotated[
+        bool, typer.Option("--only-fitting", help="leave out images that do not fit the words but are the nearest")
+    ] = False,
     where: Annotated[
         str | None,
-        typer.Option(help="SQL condition over path, bytes and modified: \"modified > timestamp '2026-01-31'\""),
+        typer.Option(
+            help="SQL condition over path, bytes, modified, taken, lat, lon and camera: \"camera LIKE '%Canon%'\" or "
+            "\"modified > timestamp '2026-01-31'\""
+        ),
     ] = None,
+    after: After = None,
+    before: Before = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -118,26 +195,65 @@ def search(
         bool,
         typer.Option("--by-cosine", help="order by cosine alone, also where the index corrects words for hubs"),
     ] = False,
+    copy_to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="new or empty folder to copy the images found into")
+    ] = None,
+    open_found: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="open what was found with the system's viewer: the sheet, the copies, or the best image"
+        ),
+    ] = False,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
     sheet: Sheet = None,
+    csv: Annotated[bool, typer.Option("--csv", help="print the images as CSV instead of text")] = False,
     json: Json = False,
 ) -> None:
-    """Find the images of an index that fit Turkish words best, or that are most similar to an image."""
+    """Find the images of an index that fit Turkish words best, are most similar to an image, or both."""
+    from turkish_clip.found import check_copy_folder
+    from turkish_clip.search.composition import Query, weighted
+    from turkish_clip.search.dates import Taken, both
+
+    if csv and json:
+        raise InputError("expected --csv or --json, got both; leave one out")
+    taken = Taken.parse(after, before)
     words = " ".join(query or [])
-    if bool(words.strip()) == (image is not None):
-        got = "both" if image is not None else "an empty text"
-        raise InputError(f"expected words or --image, got {got}; write: turkish-clip search FOLDER 'kar'")
+    given = [words] if query else []
+    asked = Query(
+        *map(weighted, [*given, *(also or [])]),
+        without=[*map(weighted, without or [])],
+        image=image,
+        image_weight=image_weight,
+    )
+    if copy_to is not None:
+        check_copy_folder(copy_to)  # before the models are loaded
     images = open_index(
         folder, at, model, image_model, device, must_exist=True, cluster=cluster, words_only=image is None
     )
-    hits = images.search(image or words, k, where=where, corrected=not by_cosine)
-    output.show_hits(
-        hits, str(image or words), lambda: index_command(folder, at, images.folders()), json, images.left_out()
+    if copy_to is not None:
+        check_copy_folder(copy_to, images.folders())
+    answer = images.ask(asked, k, offset=offset, where=both(where, taken), corrected=not by_cosine)
+    undated = None if taken is None else images.without_date(where)
+    hits = [hit for hit in answer.hits if hit.fits is not False] if only_fitting else answer.hits
+    copies = output.copy_hits(hits, copy_to)
+    output.show_answer(
+        answer,
+        hits,
+        lambda: index_command(folder, at, images.folders()),
+        images.left_out(),
+        as_json=json,
+        as_csv=csv,
+        offset=offset,
+        copies=copies,
+        undated=undated,
     )
-    output.write_sheet(sheet, output.tiles_of_hits(hits), f"like {image.name}" if image else words)
+    tiles = output.tiles_of_hits(hits)
+    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"like {image}")
+    if open_found:
+        output.open_hits(hits, sheet if tiles else None, copy_to if copies else None)
     remember_model(images)
 
 
@@ -169,6 +285,7 @@ def classify(
     image_model: ImageModel = None,
     device: Device = None,
     workers: Workers = 2,
+    decode_processes: DecodeProcesses = -1,
     sheet: Sheet = None,
     json: Json = False,
 ) -> None:
@@ -193,7 +310,9 @@ def classify(
     with output.progress("classifying", quiet=json) as advance:
         found = []
         images_of = (
-            classifier.classify_each(paths, workers=workers) if known is None else classifier.classify_vectors(known[1])
+            classifier.classify_each(paths, workers=workers, decode_processes=decode_processes)
+            if known is None
+            else classifier.classify_vectors(known[1])
         )
         for result in images_of:
             found.append(result)
@@ -274,21 +393,26 @@ def filter_images(
         ),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="print the flagged images as CSV instead of text")] = False,
+    after: After = None,
+    before: Before = None,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
     workers: Workers = 2,
+    decode_processes: DecodeProcesses = -1,
     sheet: Sheet = None,
     json: Json = False,
 ) -> None:
     """Flag images that show something. Nothing is moved or deleted; it can err, so look at the images."""
     from turkish_clip.filtering import CONTRAST, ImageFilter, flagged_first
+    from turkish_clip.search.dates import Taken
     from turkish_clip.search.files import SkippedFile
 
     if csv and json:
         raise InputError("expected --csv or --json, got both; leave one out")
-    images, update = None, ""
+    taken = Taken.parse(after, before)
+    images, update, undated = None, "", None if taken is None else 0
     skipped: list[SkippedFile] = []
     if at is not None or has_index(folder):
         images = open_index(folder, at, model, image_model, device, must_exist=True, words_only=True)
@@ -299,24 +423,51 @@ def filter_images(
         encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold, min_probability=min_probability
     )
     if images is not None:
-        names, vectors = images.vectors()
+        names, vectors = images.vectors(None if taken is None else taken.condition)
+        if not names and not len(images):
+            raise images.no_images()
+        undated = None if taken is None else images.without_date()
         paths, flags, skipped = [Path(name) for name in names], image_filter.flag_vectors(vectors), images.skipped()
         passed_over = images.left_out()
         update = index_command(folder, at, images.folders())
         output.note(f"{len(paths)} images as they were indexed; {update} adds what is new")
     else:
         paths, skipped, passed_over = files_of([Path(folder)])
+        if taken is not None:
+            paths, undated = taken_within(paths, taken)
         flags = []
         with output.progress("looking", quiet=json or csv) as advance:
-            for flag in image_filter.flag(paths, workers=workers):
+            for flag in image_filter.flag(paths, workers=workers, decode_processes=decode_processes):
                 flags.append(flag)
                 advance(len(flags), len(paths))
     image_filter.warn_of_none(flags)
-    output.show_flags(paths, flags, skipped, json, csv, passed_over, update)
+    output.show_flags(paths, flags, skipped, json, csv, passed_over, update, undated)
     output.write_sheet(sheet, output.tiles_of_flags(flagged_first(paths, flags)), ", ".join(prompt))
     if images is not None:
         remember_model(images)
     _leave(bool(skipped) or any(flag.error is not None for flag in flags))
+
+
+def duplicates(
+    folder: Annotated[str, typer.Argument(help="indexed folder, or the index itself: a folder or a URI (s3://…)")],
+    exact: Annotated[
+        bool, typer.Option("--exact", help="only files of the same bytes, without looking at the images")
+    ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="print the groups as CSV instead of text")] = False,
+    at: At = None,
+    workers: Workers = 2,
+    sheet: Sheet = None,
+    json: Json = False,
+) -> None:
+    """List images that an index has more than once: encoded again, resized, cropped a little. Nothing is deleted."""
+    if csv and json:
+        raise InputError("expected --csv or --json, got both; leave one out")
+    images = open_without_models(folder, at)
+    with output.progress("comparing", quiet=json or csv) as advance:
+        found = images.duplicates(exact=exact, workers=workers, progress=advance)
+    output.show_duplicates(found, index_command(folder, at, images.folders()), json, csv)
+    output.write_sheet(sheet, output.tiles_of_duplicates(found), "duplicates")
+    _leave(bool(found.unread))
 
 
 def web_page(
@@ -326,7 +477,7 @@ def web_page(
     host: Annotated[
         str,
         typer.Option(
-            help="address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for everyone who reaches it"
+            help="address to listen on: 127.0.0.1 or ::1 for this machine alone, 0.0.0.0 or :: for all who reach it"
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port to listen on")] = 7860,
@@ -337,8 +488,9 @@ def web_page(
 ) -> None:
     """Serve a web page in Turkish to search, classify and compare images."""
     from turkish_clip.app import build_page
-    from turkish_clip.serving import check_address, serve
+    from turkish_clip.serving import check_address, end_at_signals, serve
 
+    end_at_signals()
     check_address(host, port)  # before the models are loaded
     if folder is not None or at is not None:
         images = open_index(folder or ".", at, model, image_model, device, must_exist=True)

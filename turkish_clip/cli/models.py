@@ -14,9 +14,9 @@ from turkish_clip.resolve import MODEL_VARIABLE
 
 def info(model: Model = None, image_model: ImageModel = None, device: Device = None, json: Json = False) -> None:
     """Print which models are used, and their properties."""
+    encoder = load(model, image_model, device)
     from turkish_clip.encoder import max_tokens_of
 
-    encoder = load(model, image_model, device)
     output.show_metadata(
         {
             "text_encoder": encoder.spec.text,
@@ -44,7 +44,10 @@ def verify(
 ) -> None:
     """Load a published model, and check its golden vectors, its image model and the versions of libraries."""
     from turkish_clip import verify as verification
+    from turkish_clip.hosts import import_hosts
 
+    if Path(model).is_dir():  # else it may be nowhere, which is told without the libraries
+        import_hosts()
     verification.quiet()
     checks = verification.verify(
         model, image_model=image_model, revision=revision, image_revision=image_revision, device=device
@@ -73,6 +76,9 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a text encoder for other programs: a graph from token ids to unit vectors, and its tokenizer."""
+    from turkish_clip.hosts import import_hosts
+
+    import_hosts()
     from turkish_clip.onnx.export import export_onnx
     from turkish_clip.verify import quiet
 

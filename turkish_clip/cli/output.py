@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from turkish_clip.folders import LeftOut
     from turkish_clip.generate import Drawing
     from turkish_clip.onnx.export import Exported
+    from turkish_clip.search.duplicates import DuplicateFile, Duplicates
     from turkish_clip.search.files import SkippedFile
-    from turkish_clip.search.index import Hit
+    from turkish_clip.search.index import Answer, Hit
     from turkish_clip.search.text_encoder import KeptTextEncoder
     from turkish_clip.search.update import UpdateSummary
     from turkish_clip.verify import Check
@@ -33,7 +34,10 @@ SHOWN_SKIPPED = 20  # files listed as skipped; --json has all
 BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE = "  (not there now)"
+UNFIT = "  (does not fit)"
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
+HIT_COLUMNS = ("path", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
+DUPLICATE_COLUMNS = ("group", "path", "bytes", "modified", "taken", "same")
 FLAG_COLUMNS = ("path", "score", "probability", "prompt", "is_there")
 
 
@@ -169,30 +173,129 @@ def _number_of(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def show_hits(hits: Sequence[Hit], query: str, update: Callable[[], str], as_json: bool, left_out: LeftOut) -> None:
+def show_answer(
+    answer: Answer,
+    hits: Sequence[Hit],
+    update: Callable[[], str],
+    left_out: LeftOut,
+    *,
+    as_json: bool,
+    as_csv: bool,
+    offset: int,
+    copies: Mapping[str, str],
+    undated: int | None = None,
+) -> None:
     """Prints the images that a search found.
 
     Args:
-        hits: the best first.
-        query: the words, or the path of the image.
+        answer: what the index answered.
+        hits: those of its images that are to be shown, the best first.
         update: returns the command that updates the index.
-        as_json: print one JSON object instead of text.
         left_out: of the folders, when they were indexed.
+        as_json: print one JSON object instead of text.
+        as_csv: print CSV instead of text.
+        offset: number of the best images that were left out.
+        copies: path of an image → that of its copy; empty where none was asked for.
+        undated: number of images that were not looked at since they have no date; None where no date was asked for.
     """
     if as_json:
-        found = [{**asdict(hit), "is_there": hit.is_there} for hit in hits]
-        _print_json({"query": query, "hits": found, "left_out": asdict(left_out)})
+        found = [_hit_record(hit) for hit in hits]
+        about = {"fits": answer.fits, "understood": answer.understood, "no_cutoff": answer.no_cutoff, "offset": offset}
+        parts = [{"kind": part.kind, "value": str(part), "weight": part.weight} for part in answer.query.parts]
+        rest = {"copies": dict(copies), "without_date": undated, "left_out": asdict(left_out)}
+        _print_json({"query": str(answer.query), "parts": parts, **about, "hits": found, **rest})
         return
     note_not_indexed(left_out)
-    for hit in hits:
-        copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
-        order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
-        _print_line(f"{hit.score:7.3f}{order}  {hit.path}{copies}{'' if hit.is_there else GONE}")
+    _note_undated(undated)
+    _note_fit(answer, hits)
+    if as_csv:
+        rows: list[dict[str, object]] = [{**_hit_record(hit), "also_at": " | ".join(hit.also_at)} for hit in hits]
+        print(to_csv(rows, HIT_COLUMNS), end="")
+    else:
+        for hit in hits:
+            _print_line(_line_of(hit, mark=answer.fits is True))
     if not hits:
-        note("no image meets the condition")
+        note(_nothing_shown(answer, offset))
     gone = sum(not hit.is_there for hit in hits)
     if gone:
         note(f"{gone} of them not there now; {update()} removes what is gone")
+    if copies:
+        note(f"{_number_of(len(copies), 'image')} copied to {Path(next(iter(copies.values()))).parent}")
+
+
+def _line_of(hit: Hit, *, mark: bool) -> str:
+    copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
+    order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
+    unfit = UNFIT if mark and hit.fits is False else ""
+    day = f"  {hit.photo.taken:%Y-%m-%d}" if hit.photo.taken else ""
+    return f"{hit.score:7.3f}{order}  {hit.path}{copies}{day}{unfit}{'' if hit.is_there else GONE}"
+
+
+def _note_fit(answer: Answer, hits: Sequence[Hit]) -> None:
+    """Prints on stderr in one line that the words are not understood, that nothing fits, or that nothing tells."""
+    wanted = ", ".join(f"'{part}'" for part in answer.query.wanted)
+    if not answer.understood:
+        note(f"none of these words is understood: {wanted}" + ("; the images below are no answer" if hits else ""))
+    elif answer.fits is False and answer.hits:
+        below = "; the images below are merely the nearest (--only-fitting leaves them out)" if hits else ""
+        note(f"nothing fits {answer.query}{below}")
+    elif answer.no_cutoff and answer.query.image is None and hits:
+        note(f"whether they fit is not known: {answer.no_cutoff}")
+
+
+def _nothing_shown(answer: Answer, offset: int) -> str:
+    if answer.hits:
+        return "no image shown: none of these fits"
+    return f"no image beyond place {offset}" if offset else "no image meets the condition"
+
+
+def copy_hits(hits: Sequence[Hit], folder: Path | None) -> dict[str, str]:
+    """Copies the images of hits that are there now, and returns the path of each with that of its copy.
+
+    Args:
+        hits: in order.
+        folder: new or empty; None copies nothing.
+    """
+    from turkish_clip.found import copy_images
+
+    there = {hit.path: path for hit in hits for path in (hit.path, *hit.also_at)[::-1] if Path(path).is_file()}
+    if folder is None or not there:
+        if folder is not None:
+            note(f"nothing to copy: no folder {folder}")
+        return {}
+    names = copy_images([Path(path) for path in there.values()], folder)
+    return {path: str(folder.absolute() / name) for path, name in zip(there, names)}
+
+
+def open_hits(hits: Sequence[Hit], sheet: Path | None, copies: Path | None) -> None:
+    """Opens what was found with the system's viewer, in one call; a line on stderr says where there is none.
+
+    Args:
+        hits: in order.
+        sheet: the contact sheet, if one was written; it is opened first of all.
+        copies: the folder of copies, if there are any; it is opened where there is no sheet.
+    """
+    from turkish_clip.found import open_with_viewer
+
+    best = next((Path(hit.path) for hit in hits if hit.is_there), None)
+    target = sheet or copies or best
+    if target is None:
+        note("nothing to open")
+    elif not open_with_viewer(target):
+        note(f"no viewer here opens {target}")
+
+
+def _hit_record(hit: Hit) -> dict[str, Any]:
+    """Returns a hit as it stands in JSON: the date, place and camera beside the rest."""
+    record = asdict(hit)
+    photo = record.pop("photo")
+    photo["taken"] = None if hit.photo.taken is None else hit.photo.taken.isoformat()
+    return {**record, **photo, "is_there": hit.is_there}
+
+
+def _note_undated(undated: int | None) -> None:
+    if undated:
+        note(f"{_number_of(undated, 'image')} without a date taken left out")
 
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
@@ -342,6 +445,7 @@ def show_flags(
     as_csv: bool,
     left_out: LeftOut,
     update: str = "",
+    undated: int | None = None,
 ) -> None:
     """Prints the flagged images, the highest score first.
 
@@ -353,6 +457,7 @@ def show_flags(
         as_csv: print CSV instead of text.
         left_out: of the folder, now or when it was indexed.
         update: the command that updates the index; empty without one.
+        undated: as in `show_hits`.
     """
     from turkish_clip.filtering import flagged_first
 
@@ -370,10 +475,11 @@ def show_flags(
     errors += reasons_of(skipped)
     looked_at = sum(flag.error is None for flag in flags)
     if as_json:
-        records = _as_records(errors)
-        _print_json({"images": looked_at, "flagged": rows, "skipped": records, "left_out": asdict(left_out)})
+        counts = {"images": looked_at, "without_date": undated}
+        _print_json({**counts, "flagged": rows, "skipped": _as_records(errors), "left_out": asdict(left_out)})
         return
     note_left_out(left_out)
+    _note_undated(undated)
     if as_csv:
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:
@@ -418,6 +524,54 @@ def show_drawing(drawing: Drawing, target: Path, as_json: bool) -> None:
     _print_line(f"{target}: {drawing.steps} steps, {drawing.seconds:.1f} seconds")
     if drawing.stopped:
         note(f"stopped early, and the best so far was kept: {drawing.stopped}")
+
+
+def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool) -> None:
+    """Prints groups of files with one image, the one to keep first.
+
+    Args:
+        found: what `ImageIndex.duplicates` returned.
+        update: the command that updates the index.
+        as_json: print one JSON object instead of text.
+        as_csv: print CSV instead of text, a row for each file.
+    """
+    groups = [[_file_record(file) for file in group] for group in found.groups]
+    if as_json:
+        counts = {"images": found.images, "spare_bytes": found.spare_bytes, "gone": found.gone}
+        _print_json({**counts, "groups": groups, "skipped": _as_records(reasons_of(found.unread))})
+        return
+    if as_csv:
+        rows = [{"group": number, **file} for number, group in enumerate(groups, 1) for file in group]
+        print(to_csv(rows, DUPLICATE_COLUMNS), end="")
+    else:
+        for number, group in enumerate(found.groups):
+            _print_line("" if number else f"{'bytes':>12}  {'changed':<10}  the first of each group is the one to keep")
+            for file in group:
+                same = f"  (same {file.same})" if file.same else ""
+                _print_line(f"{file.bytes:12}  {file.modified:%Y-%m-%d}  {file.path}{same}")
+        files = sum(map(len, found.groups))
+        note(
+            f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
+            f"{_number_of(found.images, 'image')}; all but the first of each take {found.spare_bytes / 1e6:.1f} MB; "
+            "nothing was moved or deleted"
+        )
+    if found.gone:
+        note(f"{_number_of(found.gone, 'indexed file')} not there now; {update} removes what is gone")
+    _show_skipped(reasons_of(found.unread))
+
+
+def _file_record(file: DuplicateFile) -> dict[str, object]:
+    taken = None if file.taken is None else file.taken.isoformat()
+    return {**asdict(file), "modified": file.modified.isoformat(), "taken": taken}
+
+
+def tiles_of_duplicates(found: Duplicates) -> list[tuple[str, str]]:
+    """Returns the files of a contact sheet, group by group, with the lines below them."""
+    return [
+        (file.path, f"{number}: {Path(file.path).name}, {file.bytes} bytes")
+        for number, group in enumerate(found.groups, 1)
+        for file in group
+    ]
 
 
 def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:

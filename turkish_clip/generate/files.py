@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from turkish_clip.atomic import atomic_write
 from turkish_clip.errors import InputError
 from turkish_clip.ownership import MARK, SOFTWARE, check_replaceable
+from turkish_clip.strict_json import json_text
 
 if TYPE_CHECKING:
     from turkish_clip.generate.optimise import Drawing
@@ -49,7 +49,7 @@ def write_drawing(drawing: Drawing, target: Path) -> None:
     """
     about = PngInfo()
     about.add_text(*SOFTWARE)
-    about.add_itxt("Description", json.dumps(drawing.scores, ensure_ascii=False))
+    about.add_itxt("Description", json_text(drawing.scores))
     with atomic_write(target) as partial:
         drawing.image.save(partial, "PNG", pnginfo=about)
 

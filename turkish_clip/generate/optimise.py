@@ -174,7 +174,7 @@ def _optimise(
             if options.every and step % options.every == 0:
                 frames.append(as_image(image))
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             done = step + 1
@@ -202,7 +202,8 @@ def great_circle(vectors: Tensor, wanted: Tensor) -> Tensor:
         wanted: (m, dim).
     """
     chord = (vectors[:, None] - wanted[None]).norm(dim=-1).clamp(max=2 - 1e-6)
-    return (chord / 2).arcsin() ** 2 * 2
+    angle: Tensor = (chord / 2).arcsin()
+    return angle**2 * 2
 
 
 def crops_of(image: Tensor, options: DrawingOptions, side: tuple[int, int], random: torch.Generator) -> Tensor:

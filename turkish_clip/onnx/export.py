@@ -30,6 +30,7 @@ from turkish_clip.onnx.runtime import (
     OnnxError,
     OnnxRecord,
     OnnxTextEncoder,
+    file_sha256,
     is_export,
 )
 from turkish_clip.ownership import check_replaceable_folder
@@ -160,8 +161,9 @@ def _write(
         mapped: as in `write_graph`.
     """
     int8 = record["precision"] == "int8"
-    write_graph(text, folder / GRAPH, int8=int8, mapped=mapped)
+    write_graph(text, folder / GRAPH, weights_sha256=record["weights_sha256"], int8=int8, mapped=mapped)
     write_tokenizer(text, folder / TOKENIZER)
+    record = {**record, "tokenizer_sha256": file_sha256(folder / TOKENIZER)}
     write_json(folder / RECORD, record)
     cosine, difference = compare(own, folder)
     _check_same(cosine, difference, int8=int8)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from turkish_clip.onnx.runtime import GRAPH, INPUTS, OUTPUT, OnnxError
+from turkish_clip.onnx.runtime import GRAPH, INPUTS, OUTPUT, WEIGHTS, OnnxError
 from turkish_clip.verify import GOLDEN_TEXTS, first_line
 
 if TYPE_CHECKING:
@@ -56,12 +56,15 @@ class _Graph(torch.nn.Module):
         return vectors
 
 
-def write_graph(text: SentenceTransformer, path: Path, *, int8: bool, mapped: bool = False) -> None:
+def write_graph(
+    text: SentenceTransformer, path: Path, *, weights_sha256: str, int8: bool, mapped: bool = False
+) -> None:
     """Writes a graph from int64 token ids and mask, (n, length) of any size, to (n, dim) float32 unit vectors.
 
     Args:
         text: a text encoder that ends with normalisation, in float32.
         path: the file; weights of more than `LARGEST_FILE` bytes go into a second one beside it.
+        weights_sha256: of the text encoder, kept in the graph.
         int8: store layers and large embedding tables in 8 bits.
         mapped: put weights in float32 into a second file whatever their size: onnxruntime maps it into memory, where it
             would copy what is in the graph.
@@ -75,6 +78,7 @@ def write_graph(text: SentenceTransformer, path: Path, *, int8: bool, mapped: bo
     try:
         with _quiet():
             graph = _traced(text)
+            graph.metadata_props.add(key=WEIGHTS, value=weights_sha256)
             if int8:
                 _store_tables_in_int8(graph)
                 _store_layers_in_int8(graph, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from turkish_clip.errors import InputError, is_encodable, missing_library, one_line, printable
+from turkish_clip.errors import InputError, is_encodable, not_imported, one_line, printable
 from turkish_clip.reading import Caution, TextReader
 from turkish_clip.records import ImageModel, read_record
 from turkish_clip.verify import MAX_DIM, MAX_TOKENS, TEMPERATURES
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("turkish_clip")
 GRAPH, TOKENIZER, RECORD = "model.onnx", "tokenizer.json", "turkish_clip_onnx.json"
-FORMAT = 2  # 1 had no prompt
+FORMAT = 3  # 1 had no prompt, 2 did not tie graph and tokenizer to the record
+WEIGHTS = "turkish_clip.weights_sha256"  # in the metadata of the graph, as in the record
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
 PRECISIONS = ("float32", "int8")
 CPU = "CPUExecutionProvider"
@@ -40,7 +42,8 @@ class OnnxRecord:
         model: what was exported: a Hub id, or the name of a folder.
         revision: of the model on the Hub; empty means the newest.
         precision: "float32" or "int8".
-        weights_sha256: of the text encoder.
+        weights_sha256: of the text encoder; the graph has it, too.
+        tokenizer_sha256: of tokenizer.json.
         dim: width of the vectors.
         max_tokens: number of tokens, special ones included, at which a longer text is cut; 0: none is.
         normalised: whether the vectors have norm 1.
@@ -55,6 +58,7 @@ class OnnxRecord:
     revision: str
     precision: str
     weights_sha256: str
+    tokenizer_sha256: str
     dim: int
     max_tokens: int
     normalised: bool
@@ -95,8 +99,9 @@ class OnnxTextEncoder:
         temperature: of zero-shot probabilities; None if none was fitted.
 
     Raises:
-        OnnxError: onnxruntime or tokenizers is not installed, the folder does not exist, is not an export or is
-            damaged, `threads` is below 1, or this build of onnxruntime has not such a provider.
+        OnnxError: onnxruntime or tokenizers is not installed, the folder does not exist, is not an export, is damaged
+            or holds the graph or tokenizer of another export, `threads` is below 1, or this build of onnxruntime has
+            not such a provider.
     """
 
     def __init__(
@@ -117,24 +122,28 @@ class OnnxTextEncoder:
         self.weights_sha256 = record.weights_sha256
         self.temperature = record.temperature
         self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
+        if file_sha256(self.folder / TOKENIZER) != record.tokenizer_sha256:
+            raise self._of_another(TOKENIZER)
         self._reader = TextReader(
             self._tokenizer, record.max_tokens or None, record.prompt, cuts_right=_cuts_right(self._tokenizer)
         )
         self._session = _open_graph(self.folder / GRAPH, threads, providers, for_few_texts=for_few_texts)
+        if self._session.get_modelmeta().custom_metadata_map.get(WEIGHTS) != record.weights_sha256:
+            raise self._of_another(GRAPH)
         self._check_width(self._session.get_outputs()[0].shape[-1])
 
     def cautions(self, texts: Iterable[str]) -> list[Caution]:
         """Returns what is not read of texts: unknown words, and what is beyond the limit; at most one of each kind."""
         return self._reader.cautions(texts)
 
-    def encode(self, texts: Sequence[str], *, batch_size: int = 32, warn: bool = True) -> NDArray[np.float32]:
+    def encode(self, texts: Iterable[str], *, batch_size: int = 32, warn: bool = True) -> NDArray[np.float32]:
         """Returns the (n, dim) float32 unit vectors of texts, in order; (0, dim) for none.
 
         In int8 the other texts of a batch change a vector, by up to about 3e-3 in a component, since all activations of
         a batch have one scale; with batch_size=1 the same text always gives the same vector.
 
         Args:
-            texts: a list of str.
+            texts: any number of str.
             batch_size: texts that go through the graph together, those of similar length so that little is padded.
             warn: log the `cautions` of the texts as warnings.
 
@@ -145,6 +154,10 @@ class OnnxTextEncoder:
             raise OnnxError("expected a list of texts, got one text; write encode([text])")
         if batch_size < 1:
             raise OnnxError(f"expected a batch size of at least 1, got {batch_size}; 32 is the default")
+        try:
+            texts = list(texts)  # of any kind of sequence, and of what can be read but once
+        except TypeError as error:
+            raise OnnxError(f"expected a list of texts, got a {type(texts).__name__}; write encode([text])") from error
         for place, text in enumerate(texts):
             if not isinstance(text, str):
                 raise OnnxError(f"expected texts, got a {type(text).__name__} at position {place}; leave it out")
@@ -158,6 +171,11 @@ class OnnxTextEncoder:
             places = order[start : start + batch_size]
             vectors[places] = self._run([texts[place] for place in places])
         return vectors
+
+    def _of_another(self, name: str) -> OnnxError:
+        return OnnxError(
+            f"expected {name} of the same export as {RECORD} in {self.folder}, got that of another one; export again"
+        )
 
     def _check_width(self, found: Any) -> None:
         """Raises an OnnxError if the graph's width, where it is a number, is not the record's."""
@@ -175,6 +193,11 @@ class OnnxTextEncoder:
         vectors: NDArray[np.float32] = self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask))))[0]
         self._check_width(vectors.shape[1])
         return vectors
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the hex SHA-256 of a small file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def is_export(folder: Path) -> bool:
@@ -203,7 +226,7 @@ def _open_tokenizer(path: Path) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise OnnxError(missing_library("tokenizers", "onnx")) from error
+        raise OnnxError(not_imported(error, "tokenizers", "onnx", "tokenizers")) from error
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
@@ -218,7 +241,7 @@ def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None
     try:
         import onnxruntime
     except ImportError as error:
-        raise OnnxError(missing_library("onnxruntime", "onnx")) from error
+        raise OnnxError(not_imported(error, "onnxruntime", "onnx", "onnxruntime")) from error
     chosen, known = list(providers or [CPU]), onnxruntime.get_available_providers()
     unknown = [name for name in chosen if name not in known]
     if unknown:

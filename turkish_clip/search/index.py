@@ -16,24 +16,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from turkish_clip.bank import TextBank
+from turkish_clip.cutoff import Cutoff
 from turkish_clip.dual_encoder import DualEncoder, with_image_side
 from turkish_clip.folders import LeftOut
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
+from turkish_clip.photo import Photo
 from turkish_clip.preprocessing import other_processor
 from turkish_clip.resolve import absolute
+from turkish_clip.search.composition import Composed, Query, composed
 from turkish_clip.search.files import SkippedFile, scan
-from turkish_clip.search.storage import ImageIndexError, exclusive_write
+from turkish_clip.search.query import PHOTO
+from turkish_clip.search.storage import ImageIndexError, exclusive_write, one_condition
 from turkish_clip.search.tables import ImageTables, IndexMetadata
 from turkish_clip.search.update import IndexUpdater, UpdateSummary
-from turkish_clip.text_side import TextSide
+from turkish_clip.text_side import TextSide, log_cautions
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
+    from turkish_clip.reading import Caution
+    from turkish_clip.search.duplicates import Duplicates
 
 log = logging.getLogger("turkish_clip")
+JUDGED = 10  # of the best images at least are judged, however few are asked for
+NOT_READ = ("unknown", "empty")  # kinds of cautions of texts of which nothing is read
 
 
 @dataclass(frozen=True)
@@ -46,17 +55,44 @@ class Hit:
         also_at: paths of other files with the same bytes.
         corrected: the score less what is taken off for hubs, by which the images for words are ordered; None where
             they are ordered by score.
+        photo: when, where and with which camera it was taken, as far as the file says so.
+        fits: whether the image fits the words that are looked for, and none of those that are kept away; None where
+            nothing tells, as in `Answer`.
     """
 
     path: str
     score: float
     also_at: list[str] = field(default_factory=list)
     corrected: float | None = None
+    photo: Photo = field(default_factory=Photo)
+    fits: bool | None = None
 
     @property
     def is_there(self) -> bool:
         """Whether the file exists now."""
         return os.path.lexists(self.path)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The images that a search found, and whether they are what was looked for.
+
+    Attributes:
+        query: what was looked for.
+        hits: the images, the best first, from the offset on.
+        fits: whether any of the best images fits the words, those before the offset included; None where nothing tells,
+            for the reason that `no_cutoff` gives. It can err, as any threshold does.
+        understood: whether the text encoder knows a word of the texts that are looked for; True without any.
+        no_cutoff: why nothing tells what fits; empty where something does.
+        cautions: what the text encoder does not read of the texts.
+    """
+
+    query: Query
+    hits: list[Hit]
+    fits: bool | None = None
+    understood: bool = True
+    no_cutoff: str = ""
+    cautions: list[Caution] = field(default_factory=list)
 
 
 class ImageIndex:
@@ -73,6 +109,7 @@ class ImageIndex:
         self.uri = uri
         self._said_of: str | None = None  # the text encoder of whose correction a warning was given
         self._processor_compared = False
+        self._cutoff: tuple[str, Cutoff] | None = None  # with the hash of the bank that it is by
 
     @classmethod
     def open(
@@ -129,6 +166,7 @@ class ImageIndex:
         *,
         batch_size: int = 32,
         workers: int = 2,
+        decode_processes: int = -1,
         prune: bool = False,
         queries: Iterable[str] | None = None,
         verify: bool = False,
@@ -143,7 +181,8 @@ class ImageIndex:
         Args:
             images: a folder, read with its subfolders, or paths of files.
             batch_size: images embedded at a time.
-            workers: threads that read and decode.
+            workers: threads that read, and that decode where processes do not.
+            decode_processes: as in `DualEncoder.embed_images`.
             prune: remove all files of other indexed folders that do not exist now. Otherwise they stay, since a disk
                 may not be mounted, except those whose bytes are added now: their folder was moved.
             queries: texts as they will be searched, at least 100 different ones, by which hubs are corrected; None
@@ -153,7 +192,7 @@ class ImageIndex:
                 vector of another one.
             exclude: patterns of files and folders to leave out, in place of those that the index remembers, as in
                 `turkish_clip.folders.Exclusions`; [] leaves out none, None keeps those that it remembers.
-            progress: called after each batch with the number of files done and of all files.
+            progress: called at the start and after each batch with the number of files done and of all files.
 
         Raises:
             CollectionError: the folder does not exist, or is without images although it was indexed: not mounted?
@@ -172,8 +211,11 @@ class ImageIndex:
             _check_model(metadata, encoder, self.uri)
             self._compare_processor(metadata)
             bank = given or self._bank(encoder)
-            updater = IndexUpdater(self._tables, encoder, batch_size, workers, prune, bank, verify, exclude)
-            return updater.add(images, progress)
+            with encoder.image_decoder(workers, decode_processes) as decoder:
+                updater = IndexUpdater(
+                    self._tables, encoder, batch_size, workers, prune, bank, verify, exclude, decoder
+                )
+                return updater.add(images, progress)
 
     def _bank(self, encoder: DualEncoder) -> TextBank | None:
         """Returns the index's text bank if it is of this text encoder, else the encoder's, else the index's, if any."""
@@ -184,36 +226,115 @@ class ImageIndex:
 
     def search(
         self,
-        query: str | ImageLike,
+        query: str | ImageLike | Query,
         k: int = 10,
         *,
+        offset: int = 0,
         where: str | None = None,
         exact: bool = False,
         corrected: bool = True,
     ) -> list[Hit]:
-        """Returns the images that fit words best, or that are most similar to an image, the best first.
-
-        They are ordered by cosine; for words less the correction of hubs, if the index has one of this text encoder.
+        """Returns the images that `ask` finds.
 
         Args:
-            query: words (a str), or an image: a Path, bytes or a PIL image.
+            query: as in `ask`, and likewise k, offset, where, exact and corrected.
+            k: number of images.
+            offset: number of the best images to leave out.
+            where: a condition in SQL.
+            exact: compare with every vector.
+            corrected: False orders by cosine alone.
+
+        Raises:
+            InputError: as in `ask`.
+        """
+        return self.ask(query, k, offset=offset, where=where, exact=exact, corrected=corrected).hits
+
+    def ask(
+        self,
+        query: str | ImageLike | Query,
+        k: int = 10,
+        *,
+        offset: int = 0,
+        where: str | None = None,
+        exact: bool = False,
+        corrected: bool = True,
+    ) -> Answer:
+        """Finds the images that fit words best, or that are most similar to an image, the best first.
+
+        They are ordered by cosine; for words less the correction of hubs, if the index has one of this text encoder. By
+        the same text bank it tells whether they fit.
+
+        Args:
+            query: words (a str), an image (a Path, bytes or a PIL image), or a `Query` of several parts.
             k: number of images, at least 1.
-            where: a condition in SQL over path, bytes and modified, such as "path LIKE '%/2024/%' AND bytes > 100000";
-                paths are spelt as the file system spells them (on some disks of macOS not NFC), and of files with the
-                same bytes, path is the first one's and also_at the others'. None searches all images.
+            offset: number of the best images to leave out: those of the pages before.
+            where: a condition in SQL over path, bytes, modified, taken, lat, lon and camera, such as
+                "path LIKE '%/2024/%' AND bytes > 100000"; paths are spelt as the file system spells them (on some disks
+                of macOS not NFC), and of files with the same bytes, path is the first one's and also_at the others'.
+                `turkish_clip.search.dates` has that of a span of dates. None searches all images.
             exact: compare with every vector, as is done anyway below 20,000 images and under a condition.
             corrected: False orders by cosine alone.
 
         Raises:
-            ImageIndexError: no image is indexed, `k` is below 1, the condition is not understood, the index can't be
-                read or is of another image model, or it was opened without a model.
+            ImageIndexError: no image is indexed, `k` is below 1 or `offset` below 0, the condition is not understood,
+                the index can't be read or is of another image model, or it was opened without a model.
+            QueryError: the parts of the query leave nothing to look for.
             ImageError: the query's image does not open.
         """
         encoder = self._need_text_side("search by words or images")
         metadata = self.metadata
         _check_model(metadata, encoder, self.uri)  # it may have been deleted and made anew since it was opened
-        weight = self._weight(metadata, encoder) if corrected and isinstance(query, str) else 0.0
-        return self._nearest(self.vector_of(query), k, where, exact, weight)
+        asked = query if isinstance(query, Query) else Query(query) if isinstance(query, str) else Query(image=query)
+        found = composed(asked, self._vectors_of_parts(asked))
+        cautions = encoder.cautions(asked.texts) if asked.texts else []
+        log_cautions(cautions)
+        weight = self._weight(metadata, encoder) * found.hub_weight if corrected and asked.texts else 0.0
+        if offset < 0:
+            raise ImageIndexError(f"expected a place to begin at, got offset = {offset}; give 0 or more")
+        rows = self._rows(found.vector, k, where, exact, weight, max(offset, JUDGED - k))
+        unknown = {text for caution in cautions if caution.kind in NOT_READ for text in caution.texts}
+        understood = not asked.wanted or any(part.value not in unknown for part in asked.wanted)
+        cutoff, no_cutoff = self._cutoff_for(metadata, encoder, found)
+        fits = None if cutoff is None else _fit(cutoff, found, rows) & understood
+        hits = [
+            Hit(
+                row["path"],
+                row["cosine"],
+                list(row["also_at"]),
+                row["cosine"] - weight * row["hub_score"] if weight else None,
+                _photo_of(row),
+                None if fits is None else bool(fits[place]),
+            )
+            for place, row in enumerate(rows)
+        ]
+        any_fits = None if fits is None else bool(fits.any())
+        return Answer(asked, hits[offset : offset + k], any_fits, understood, no_cutoff, cautions)
+
+    def _vectors_of_parts(self, query: Query) -> Vectors:
+        """Returns the (parts, dim) float32 unit vectors of the parts of a query."""
+        vectors = [] if query.image is None else [self.vector_of(query.image)[None]]
+        if query.texts:  # one at a time: in int8, the others of a batch would change a text's vector
+            side = self._need_text_side("search by words or images")
+            vectors.insert(0, side.encode_texts(query.texts, batch_size=1, warn=False))
+        return np.concatenate(vectors)
+
+    def _cutoff_for(
+        self, metadata: IndexMetadata | None, encoder: TextSide, query: Composed
+    ) -> tuple[Cutoff | None, str]:
+        """Returns the cut-off for the words of a query; None with the reason where there is none."""
+        if query.wanted is None or query.has_image:
+            return None, "words alone can tell what fits, not an image"
+        correction = metadata.correction if metadata is not None else None
+        if correction is None:
+            return None, "the index has no text bank to tell what fits"
+        if correction.text_weights_sha256 != encoder.text_weights_sha256:
+            return None, "the text bank of the index is of another text encoder"
+        if self._cutoff is None or self._cutoff[0] != correction.bank_sha256:
+            bank = self._tables.bank()
+            if bank is None:
+                return None, "the index has no text bank to tell what fits"
+            self._cutoff = correction.bank_sha256, Cutoff(bank)
+        return self._cutoff[1], ""
 
     def _weight(self, metadata: IndexMetadata | None, encoder: TextSide) -> float:
         """Returns the weight of hub scores for the words of a text encoder; 0, after a warning, for another one's."""
@@ -268,27 +389,44 @@ class ImageIndex:
         dim = metadata.dim if (metadata := self.metadata) else len(vector)
         if len(vector) != dim:
             raise ImageIndexError(f"expected a vector of {dim} numbers, as in {self.uri}, got {len(vector)}")
-        return self._nearest(vector, k, where, exact)
+        rows = self._rows(vector, k, where, exact)
+        return [Hit(row["path"], row["cosine"], list(row["also_at"]), photo=_photo_of(row)) for row in rows]
 
-    def _nearest(self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0) -> list[Hit]:
+    def _rows(
+        self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0, offset: int = 0
+    ) -> list[dict[str, Any]]:
         if k < 1:
             raise ImageIndexError(f"expected at least one image to find, got k = {k}; give 1 or more")
-        rows = self._tables.nearest(np.asarray(vector, np.float32), k, where, exact, weight)
+        rows = self._tables.nearest(np.asarray(vector, np.float32), k + offset, where, exact, weight)
         if not rows and not len(self):
-            raise ImageIndexError(f"expected images in {self.uri}, got none; add some first")
-        return [
-            Hit(
-                row["path"],
-                row["cosine"],
-                list(row["also_at"]),
-                row["cosine"] - weight * row["hub_score"] if weight else None,
-            )
-            for row in rows
-        ]
+            raise self.no_images()
+        return rows
 
-    def vectors(self) -> tuple[list[str], Vectors]:
-        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""
-        return self._tables.vectors()
+    def no_images(self) -> ImageIndexError:
+        """Returns the error of looking for something in an index that has no images."""
+        return ImageIndexError(f"expected images in {self.uri}, got none; add some first")
+
+    def vectors(self, where: str | None = None) -> tuple[list[str], Vectors]:
+        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors.
+
+        Args:
+            where: a condition as in `search`; None takes all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        return self._tables.vectors(where)
+
+    def without_date(self, where: str | None = None) -> int:
+        """Returns of how many distinct images it is not known when they were taken.
+
+        Args:
+            where: a condition as in `search`; None counts all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        return self._tables.count("taken IS NULL" if where is None else f"{one_condition(where)} AND taken IS NULL")
 
     def vectors_of(self, paths: Sequence[str | Path]) -> Vectors | None:
         """Returns the (n, dim) float32 unit vectors of n files; None if one of them is not indexed as it is now."""
@@ -299,6 +437,21 @@ class ImageIndex:
         vectors = self._tables.vectors_of(sorted({known[file].content for file in files}))
         found = [vectors[known[file].content] for file in files if known[file].content in vectors]
         return np.stack(found) if found and len(found) == len(files) else None
+
+    def duplicates(
+        self, *, exact: bool = False, workers: int = 2, progress: Callable[[int, int], Any] | None = None
+    ) -> Duplicates:
+        """Returns the files that hold one image more than once, as they are on the disk now; nothing is deleted.
+
+        Args:
+            exact: whether only the same bytes count; otherwise also images that were encoded again, resized or cropped
+                by up to a tenth, for which those of similar vectors are opened and compared.
+            workers: threads that open images.
+            progress: called with the number of images compared and of all.
+        """
+        from turkish_clip.search.duplicates import find_duplicates
+
+        return find_duplicates(self._tables, exact=exact, workers=workers, progress=progress)
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Removes files from the index (never from the disk); returns how many were in it.
@@ -351,6 +504,17 @@ class ImageIndex:
         return with_image_side(self._need_text_side(to_do), to_do)
 
 
+def _fit(cutoff: Cutoff, query: Composed, rows: Sequence[dict[str, Any]]) -> NDArray[np.bool_]:
+    """Returns whether each of the found images fits the words of a query, and none of those that are kept away."""
+    if not rows or query.wanted is None:
+        return np.zeros(len(rows), bool)
+    vectors = np.stack([row["vector"] for row in rows])
+    fits = cutoff.fits(query.wanted, vectors)
+    for unwanted in query.unwanted:
+        fits &= ~cutoff.fits(unwanted, vectors)
+    return fits
+
+
 def _metadata_of(encoder: DualEncoder) -> IndexMetadata:
     """Returns what an index records of a dual encoder."""
     spec = encoder.spec
@@ -373,3 +537,8 @@ def _check_model(metadata: IndexMetadata | None, encoder: TextSide, uri: str) ->
             f"weights in {encoder.image_name}: their vectors can't be compared; name that model, or index into another "
             "place"
         )
+
+
+def _photo_of(row: dict[str, Any]) -> Photo:
+    """Returns what a row of the table says of how the photograph was taken."""
+    return Photo(**{name: row[name] for name in PHOTO})

@@ -41,9 +41,9 @@ class NativeTable:
         """The pyarrow schema."""
         return result_of(_called(self._table.schema))
 
-    def count_rows(self) -> int:
-        """Returns the number of rows."""
-        return int(result_of(_called(self._table.count_rows, None)))
+    def count_rows(self, condition: str | None = None) -> int:
+        """Returns the number of rows that meet a condition in SQL; None counts all."""
+        return int(result_of(_called(self._table.count_rows, condition)))
 
     def rows(self, condition: str | None, columns: Sequence[str] | None) -> Any:
         """Returns rows as a pyarrow Table.

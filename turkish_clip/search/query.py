@@ -19,11 +19,13 @@ METRIC = "cosine"  # although the vectors have norm 1: lance-ray merges results 
 ROWS_IN_PARTITION = 4096
 # Rows found by their codes are candidates, re-ranked by exact cosine: REFINE times k, and at least CANDIDATES.
 CANDIDATES, REFINE = 20, 2
-# Partitions that a query searches: one of PARTITIONS_PER_PROBE, and at least PROBES.
-PROBES, PARTITIONS_PER_PROBE = 20, 4
+# Partitions that a query searches: one of PARTITIONS_PER_PROBE, and at least PROBES. Of a text's ten nearest among a
+# million images, a quarter of the partitions misses 0.28, half of them 0.04.
+PROBES, PARTITIONS_PER_PROBE = 20, 2
 ALL_PROBES = 1_000_000  # more than there are partitions
 FOUND = ["path", "also_at"]  # the columns of a result
-COLUMNS = [*FOUND, "vector", "_distance"]  # those of a candidate
+PHOTO = ["taken", "lat", "lon", "camera"]  # those of it that `turkish_clip.photo.Photo` fills
+COLUMNS = [*FOUND, *PHOTO, "vector", "_distance"]  # those of a candidate
 
 
 class NearestImages:
@@ -42,7 +44,7 @@ class NearestImages:
     def find(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest scores: path, also_at, cosine, and its hub score; [] without a table.
+        """Returns the rows of the k largest scores: FOUND, PHOTO, cosine, hub_score and vector; [] without a table.
 
         Args:
             vector: (dim,) float32.
@@ -113,7 +115,7 @@ def nearest_on(
     """
     query: dict[str, Any] = {"column": "vector", "q": widened_query(vector, weight), "k": k, "metric": METRIC}
     query |= {"refine_factor": _refine_factor(k), "nprobes": ALL_PROBES if where else _probes(table.count_rows())}
-    return _reranked(cluster.nearest(table.to_lance(), query, [*FOUND, "vector"], where), vector, k, weight)
+    return _reranked(cluster.nearest(table.to_lance(), query, [*FOUND, *PHOTO, "vector"], where), vector, k, weight)
 
 
 def vectors_of(rows: Any) -> Vectors:
@@ -138,13 +140,15 @@ def _reranked(rows: Any, vector: Vectors, k: int, weight: float) -> list[dict[st
         return []
     stored, dim = vectors_of(rows), len(vector)
     cosines, hub_scores = stored[:, :dim] @ unit(vector[None])[0], stored[:, dim]
-    columns = [rows[name].to_pylist() for name in FOUND]
+    names = [*FOUND, *PHOTO]
+    columns = [rows[name].to_pylist() for name in names]
     best = np.argsort(weight * hub_scores - cosines, kind="stable")[:k].tolist()
     return [
         {
-            **{name: column[place] for name, column in zip(FOUND, columns)},
+            **{name: column[place] for name, column in zip(names, columns)},
             "cosine": float(cosines[place]),
             "hub_score": float(hub_scores[place]),
+            "vector": stored[place, :dim],
         }
         for place in best
     ]

@@ -10,20 +10,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from turkish_clip.errors import InputError, one_line
-from turkish_clip.folders import holds_table_files_only
+from turkish_clip.errors import InputError, is_disk_full, one_line
+from turkish_clip.folders import TEXT_ENCODER, holds_table_files_only
 
 log = logging.getLogger("turkish_clip")
 LOCK = "writing.lock"  # held by the process that writes; the system frees it when the process ends, however it ends
-TEXT_ENCODER = "text-encoder"  # begins the names of what `turkish_clip.search.text_encoder` keeps in an index
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 # The tables of an index, and bytes in their manifests that those of others lack: a key of their metadata, or a column.
 MARKS = {"images": b"turkish_clip", "files": b"mtime_ns", "bank": b"turkish_clip", "pictures": b"turkish_clip"}
+COLUMNS = "path, bytes, modified, taken, lat, lon, camera"  # what a condition may name
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
+NAMES = {*COLUMNS.split(", "), "also_at"}  # the last: the paths of copies
+# The words of SQL that a condition may hold, and its functions; others reach what an index keeps for itself.
+WORDS = frozenset(
+    "and or not in like ilike between is null true false escape case when then else end cast as distinct from "
+    "timestamp date interval bigint int integer double float string varchar boolean lower upper length char_length "
+    "character_length octet_length trim ltrim rtrim btrim substr substring left right reverse replace concat strpos "
+    "position starts_with ends_with contains regexp_like regexp_match split_part array_to_string array_has "
+    "array_length date_part date_trunc extract year month day hour minute second to_timestamp now current_date "
+    "current_timestamp abs round floor ceil coalesce nullif".split()
+)
 # More of either ends the process: LanceDB's parser goes one call deeper for each operator and bracket.
 MAX_CONDITION, MAX_SIGNS = 100_000, 500
 SQL_SIGNS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|[\d.]+|(\w+|[^\w\s,])""")  # names, words and operators
-SQL_TOKENS = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[()\0]""")  # a text or name in quotes is one
+# A text in quotes is one, and so is a name in ` or "; then words, numbers, operators and what is none of these.
+SQL_TOKENS = re.compile(
+    r"""'[^']*'|"[^"]*"|`[^`]*`|--|/\*|[^\W\d]\w*|\d[\d.]*(?:[eE][+-]?\d+)?|[-<>=!+*/%.,]|\s+|.""", re.S
+)
+OPERATORS = "<>=!+-*/%.,()"
 # LanceDB's messages about what it was asked for: no fault of the disk
 REFUSALS = re.compile(r"Invalid (user )?input|not supported|divisible by|LanceError\(Index\)", re.IGNORECASE)
 IN_SOURCES = re.compile(r",? ?\S+\.rs:\d+(:\d+)?")  # the place in LanceDB's sources that its messages name
@@ -72,7 +86,7 @@ def query_errors(uri: str, where: str | None) -> Iterator[None]:
             raise _unusable(uri, "read", error) from error
         message = _message(error).partition(" Valid fields")[0][:300]  # then follow the table's own columns
         raise ImageIndexError(
-            f"expected a condition over path, bytes, modified, got {where!r:.200}: {message}; correct it"
+            f"expected a condition over {COLUMNS}, got {where!r:.200}: {message}; correct it"
         ) from error
 
 
@@ -82,13 +96,14 @@ def one_condition(where: str) -> str:
     A list of any length, as in "path IN ('a', 'b')", has few signs: texts, numbers and commas do not count.
 
     Raises:
-        ImageIndexError: it is empty or too long, or has a comment or a parenthesis that closes none of its own.
+        ImageIndexError: it is empty or too long, or has a comment, a parenthesis that closes none of its own, a name
+            that is none of NAMES, or another sign than those of comparisons and sums.
 
     >>> one_condition("bytes > 3 OR path LIKE '%;%'")
     "(bytes > 3 OR path LIKE '%;%')"
     """
     if not where.strip():
-        raise ImageIndexError("expected a condition over path, bytes, modified, got an empty one; leave it out")
+        raise ImageIndexError(f"expected a condition over {COLUMNS}, got an empty one; leave it out")
     signs = 0 if len(where) > MAX_CONDITION else sum(map(bool, SQL_SIGNS.findall(where)))
     if len(where) > MAX_CONDITION or signs > MAX_SIGNS:
         raise ImageIndexError(
@@ -99,12 +114,22 @@ def one_condition(where: str) -> str:
     depth = 0
     for sign in SQL_TOKENS.findall(where):
         depth += (sign == "(") - (sign == ")")
-        if depth < 0 or sign in ("--", "/*", "\0"):
+        if depth < 0 or not _is_allowed(sign):
             raise ImageIndexError(
-                f"expected one condition over path, bytes, modified, got {where!r:.200}, with {sign!r} in it; correct "
-                "it"
+                f"expected a condition over {COLUMNS}, got {where!r:.200}, with {sign!r} in it; correct it"
             )
     return f"({where})"
+
+
+def _is_allowed(sign: str) -> bool:
+    """Returns whether a condition may hold a token."""
+    if sign[0] in '`"':  # both stand around names
+        return sign[1:-1] in NAMES
+    if sign[0] == "'":
+        return len(sign) > 1  # closed
+    if sign[0].isalpha() or sign[0] == "_":
+        return sign.lower() in NAMES or sign.lower() in WORDS
+    return sign[0].isdigit() or sign.isspace() or (len(sign) == 1 and sign in OPERATORS)
 
 
 def _message(error: Exception) -> str:
@@ -122,6 +147,8 @@ def _unusable(uri: str, to_do: str, error: Exception) -> ImageIndexError:
     message = message if len(message) <= 300 else f"{message[:100]} … {message[-200:]}"  # paths first, the reason last
     if not is_uri(uri) and not Path(uri).is_dir():
         advice = "its folder is not there: is its disk still mounted? if it was deleted, index again"
+    elif is_disk_full(error):
+        advice = "free some space and run it again: what was written before is kept"
     elif is_storage_error(error):
         advice = "check rights and disk; if it is damaged, delete it and index again"
     else:

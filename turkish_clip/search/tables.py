@@ -42,6 +42,7 @@ from turkish_clip.search.storage import (
     query_errors,
     storage_errors,
 )
+from turkish_clip.strict_json import json_text
 
 if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
@@ -58,6 +59,9 @@ VECTOR_INDEX = "vector_codes"
 OLD_INDEX = "vector_idx"  # of one-bit codes, as older versions built it
 ROWS_FOR_INDEX = 20_000  # below this, comparing with every vector is exact and as fast
 BITS = 5  # of RaBitQ's codes per dimension; with one, too few of a text's nearest images are found (training/LOG.md)
+# Rows by which the centres of the partitions are found: so many of each partition, but of many partitions fewer, since
+# they lie in memory together.
+TRAINED_ON, OF_EACH_PARTITION, OF_EACH_AT_LEAST = 65_536, 256, 32
 NEW_ROWS = 1_000  # from this many rows outside the partitions on, they are added to them
 FRAGMENTS = 32  # from this many data files on, queries get slow: they are joined
 DELTAS = 8  # above this many vector indices, one for each addition, queries get slow: one is built of all rows
@@ -83,8 +87,8 @@ class IndexMetadata:
         correction: of hubs; None if there is none now. It changes with the text encoder, so it is stored apart.
     """
 
-    # 1 had partitions by dot product, 2 a table "pictures", 3 no hub scores, 4 no image processor
-    FORMAT: ClassVar[int] = 5
+    # 1 had partitions by dot product, 2 a table "pictures", 3 no hub scores, 4 no image processor, 5 no dates
+    FORMAT: ClassVar[int] = 6
 
     model: str
     revision: str
@@ -185,13 +189,22 @@ class ImageTables:
         if collection == self.collection():
             return
         with storage_errors(self.uri, "write"):
-            value = json.dumps(as_json(collection))
+            value = json_text(as_json(collection))
             self._table(FILES).update_field_metadata({"path": "path", "metadata": {METADATA.decode(): value}})
 
-    def count(self) -> int:
-        """Returns the number of distinct images."""
+    def count(self, where: str | None = None) -> int:
+        """Returns the number of distinct images.
+
+        Args:
+            where: a condition in SQL; None counts all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        condition = None if where is None else one_condition(where)
         table = self._readable(IMAGES)
-        return 0 if table is None else int(table.count_rows())
+        with query_errors(self.uri, where):
+            return 0 if table is None else int(table.count_rows(condition))
 
     def files(self, paths: Sequence[str] | None = None) -> dict[str, File]:
         """Returns every file that was read, or those of some paths, by path."""
@@ -208,15 +221,33 @@ class ImageTables:
         """Returns the path of every file that was read."""
         return [path for (path,) in self._columns(FILES, "path")]
 
-    def vectors(self) -> tuple[list[str], Vectors]:
-        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors."""
-        rows = self._arrow(IMAGES, columns=[*FOUND, "vector"])
+    def vectors(self, where: str | None = None) -> tuple[list[str], Vectors]:
+        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors.
+
+        Args:
+            where: a condition in SQL; None takes all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        condition = None if where is None else one_condition(where)
+        table = self._readable(IMAGES)
+        with query_errors(self.uri, where):
+            rows = None if table is None else _read(table, condition, [*FOUND, "vector"])
         if not rows:
             return [], np.empty((0, self._dim()), np.float32)
         copies = [len(others) for others in rows["also_at"].to_pylist()]
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
         vectors = vectors_of(rows)[:, : self._dim()]
         return [path for each in paths for path in each], np.repeat(vectors, np.asarray(copies) + 1, axis=0)
+
+    def rows_with_vectors(self, columns: Sequence[str]) -> tuple[list[dict[str, Any]], Vectors]:
+        """Returns columns of all n images and their (n, dim) float32 unit vectors, in the same order."""
+        table = self._arrow(IMAGES, columns=[*columns, "vector"])
+        if not table:
+            return [], np.empty((0, self._dim()), np.float32)
+        rows = table.select(list(columns)).to_pylist()
+        return rows, np.ascontiguousarray(vectors_of(table)[:, : self._dim()])
 
     def vectors_of(self, contents: Sequence[str]) -> dict[str, Vectors]:
         """Returns the (dim,) float32 unit vectors of images by the hash of their bytes, of those that there are."""
@@ -229,7 +260,7 @@ class ImageTables:
     def nearest(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest scores: path, also_at, cosine and hub_score; [] without a table.
+        """Returns the rows of the k largest scores: FOUND, PHOTO, cosine, hub_score and vector; [] without a table.
 
         Args:
             vector: (dim,) float32.
@@ -284,9 +315,13 @@ class ImageTables:
                 ("also_at", pa.list_(pa.string())),
                 ("bytes", pa.int64()),
                 ("modified", pa.timestamp("s")),
+                ("taken", pa.timestamp("s")),
+                ("lat", pa.float64()),
+                ("lon", pa.float64()),
+                ("camera", pa.string()),
                 ("vector", pa.list_(pa.float32(), stored_width(metadata.dim))),
             ],
-            metadata={METADATA: json.dumps(as_json(metadata)).encode()},
+            metadata={METADATA: json_text(as_json(metadata)).encode()},
         )
         columns = [("path", pa.string()), ("folder", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())]
         files = pa.schema([*columns, ("content", pa.string()), ("reason", pa.string())])
@@ -340,11 +375,9 @@ class ImageTables:
 
     def bank(self) -> TextBank | None:
         """Returns the text bank of which the hub scores are; None if there is none."""
-        table = self._table(BANK)
-        if table is None:
+        rows = self._arrow(BANK)
+        if not rows:
             return None
-        with storage_errors(self.uri, "read"):
-            rows = table.to_arrow()
         return TextBank(vectors_of(rows).astype(np.float16), (rows.schema.metadata or {}).get(METADATA, b"").decode())
 
     def correct(self, bank: TextBank) -> None:
@@ -367,7 +400,7 @@ class ImageTables:
             self.optimize()  # the rows written anew are in no partition
 
     def _set_correction(self, images: Any, correction: Correction | None) -> None:
-        value = None if correction is None else json.dumps(as_json(correction))
+        value = None if correction is None else json_text(as_json(correction))
         with storage_errors(self.uri, "write"):
             images.checkout_latest()
             images.update_field_metadata({"path": "vector", "metadata": {METADATA.decode(): value}})
@@ -477,14 +510,20 @@ class ImageTables:
             return True
 
     def _partition(self, table: Any, rows: int) -> bool:
-        """Partitions the vectors if they are not or in too many steps; returns whether to optimize the table now."""
+        """Partitions the vectors if they are not or in too many steps; returns whether to optimize the table now.
+
+        Data files are joined first: joined afterwards, they would have LanceDB write the codes of all rows once more.
+        """
         from lancedb.index import IvfRq
 
         if table.index_stats(OLD_INDEX) is not None:
             table.drop_index(OLD_INDEX)
         stats = table.index_stats(VECTOR_INDEX)
         if stats is None or stats.num_indexed_rows < rows // 2 or (stats.num_indices or 1) > DELTAS:
-            config = IvfRq(distance_type=METRIC, num_bits=BITS, num_partitions=max(1, rows // ROWS_IN_PARTITION))
+            table.optimize(cleanup_older_than=KEPT_VERSIONS)
+            partitions = max(1, rows // ROWS_IN_PARTITION)
+            of_each = min(OF_EACH_PARTITION, max(OF_EACH_AT_LEAST, TRAINED_ON // partitions))
+            config = IvfRq(distance_type=METRIC, num_bits=BITS, num_partitions=partitions, sample_rate=of_each)
             table.create_index("vector", config=config, name=VECTOR_INDEX)
             return True
         fragments = int(table.stats()["fragment_stats"]["num_fragments"])
@@ -535,11 +574,7 @@ class ImageTables:
         if table is None:
             return None
         with storage_errors(self.uri, "read"):
-            if isinstance(table, NativeTable):
-                return table.rows(condition, columns)
-            query = table.search().limit(max(1, table.count_rows()))
-            query = query.where(condition) if condition else query
-            return (query.select(columns) if columns else query).to_arrow()
+            return _read(table, condition, columns)
 
     def _has(self, name: str) -> bool:
         """Returns whether there is a table, finished or not."""
@@ -587,6 +622,15 @@ def chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
     """
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _read(table: Any, condition: str | None, columns: list[str] | None) -> Any:
+    """Returns rows of a table as a pyarrow Table."""
+    if isinstance(table, NativeTable):
+        return table.rows(condition, columns)
+    query = table.search().limit(max(1, table.count_rows()))
+    query = query.where(condition) if condition else query
+    return (query.select(columns) if columns else query).to_arrow()
 
 
 def _as_column(vectors: NDArray[np.floating]) -> Any:

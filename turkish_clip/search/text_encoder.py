@@ -8,7 +8,6 @@ are loaded, as without it.
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -17,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.folders import KEPT_TEXT_ENCODER, TEXT_ENCODER
 from turkish_clip.onnx.runtime import OnnxError, OnnxTextEncoder
 from turkish_clip.onnx.text_side import OnnxTextSide
 from turkish_clip.reading import Caution, Kind
 from turkish_clip.records import read_record, write_record
 from turkish_clip.resolve import absolute, files_of, local_folder, resolve_models
-from turkish_clip.search.storage import TEXT_ENCODER, ImageIndexError, exclusive_write, folder_of
+from turkish_clip.search.storage import ImageIndexError, exclusive_write, folder_of
 from turkish_clip.text_side import log_cautions
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("turkish_clip")
 Precision = Literal["float32", "int8", "none"]
 RECORD = f"{TEXT_ENCODER}.json"
-HASH_LETTERS = 12  # of the weights' hash, in the folder's name
-# Of the export that the record names, or of an older one:
-FOLDER = re.compile(rf"{TEXT_ENCODER}-[0-9a-f]{{{HASH_LETTERS}}}(-int8)?")
+HASH_LETTERS = 12  # of the weights' hash, in the folder's name, as KEPT_TEXT_ENCODER has it
 RUNNING, WRITING = ("onnxruntime", "tokenizers"), ("onnx", "onnxscript", "onnxruntime")  # the libraries for either
 MAX_MODELS = 8  # places of the same model that are known
 
@@ -138,11 +136,13 @@ def kept_text_side(
     if not known:
         return None
     try:
-        encoder = OnnxTextEncoder(place / kept.folder, for_few_texts=few_texts)
+        encoder = _opened(place, kept, few_texts=few_texts)
     except OnnxError as error:
-        log.warning("the text encoder beside %s is left out: %s", uri, one_line(error))
-        return None
-    if encoder.weights_sha256 != kept.text_weights_sha256:
+        log.warning(
+            "the text encoder beside %s is left out: %s; turkish-clip index makes it again",
+            uri,
+            one_line(error, 400).removesuffix("; export again"),
+        )
         return None
     name = spec.text if Path(model).is_dir() else model
     log_cautions(Caution(cast(Kind, kind), (name,)) for kind in known[-1].cautions)
@@ -298,19 +298,37 @@ def _read(place: Path) -> KeptTextEncoder | None:
     except InputError as error:
         log.debug("%s", error)
         return None
-    return kept if not kept.folder or FOLDER.fullmatch(kept.folder) else None
+    return kept if not kept.folder or KEPT_TEXT_ENCODER.fullmatch(kept.folder) else None
+
+
+def _opened(place: Path, kept: KeptTextEncoder, *, few_texts: bool = True) -> OnnxTextEncoder:
+    """Opens the export in an index.
+
+    Raises:
+        OnnxError: it does not open, or is of other weights than the record.
+    """
+    encoder = OnnxTextEncoder(place / kept.folder, for_few_texts=few_texts)
+    if encoder.weights_sha256 != kept.text_weights_sha256:
+        raise OnnxError(f"expected the weights that {RECORD} names in {encoder.folder}, got others")
+    return encoder
 
 
 def _is_whole(place: Path, kept: KeptTextEncoder) -> bool:
-    """Returns whether the export is there in its size."""
+    """Returns whether the export is there in its size, and opens."""
     folder = place / kept.folder
-    return folder.is_dir() and sum(path.stat().st_size for path in folder.iterdir()) == kept.bytes
+    if not folder.is_dir() or sum(path.stat().st_size for path in folder.iterdir()) != kept.bytes:
+        return False
+    try:
+        _opened(place, kept)
+    except OnnxError:
+        return False
+    return True
 
 
 def _remove_others(place: Path, name: str) -> None:
     """Removes the exports in an index but the one of a name."""
     for path in place.iterdir():
-        if FOLDER.fullmatch(path.name) and path.name != name and path.is_dir() and not path.is_symlink():
+        if KEPT_TEXT_ENCODER.fullmatch(path.name) and path.name != name and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -6,7 +6,8 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import numpy as np
 
 from turkish_clip.bank import TextBank
 from turkish_clip.dual_encoder import DualEncoder
-from turkish_clip.embed import EmbeddedBatch
+from turkish_clip.embed import EmbeddedBatch, ImageDecoder
 from turkish_clip.folders import LeftOut
 from turkish_clip.images import ImageError
 from turkish_clip.metrics import hub_scores
+from turkish_clip.photo import Photo
 from turkish_clip.search.files import (
     Collection,
     File,
@@ -86,7 +88,7 @@ class _Progress:
 class IndexUpdater:
     """Updates the tables of an index; batch_size, workers, prune, verify and exclude are as in `ImageIndex.add`.
 
-    `bank` gives the images their hub scores; None leaves the index without a correction.
+    `bank` gives the images their hub scores; None leaves the index without a correction. `decoder` opens the images.
     """
 
     tables: ImageTables
@@ -97,6 +99,7 @@ class IndexUpdater:
     bank: TextBank | None = None
     verify: bool = False
     exclude: Sequence[str] | None = None
+    decoder: ImageDecoder | None = None
 
     def add(
         self, images: str | Path | Sequence[str | Path], progress: Callable[[int, int], Any] | None = None
@@ -128,11 +131,12 @@ class IndexUpdater:
             found = replace(found, pending=sorted(pending, key=lambda file: file.path), unchanged=[])
         so_far, done = _Progress(unchanged=len(found.unchanged), skipped=list(found.skipped)), len(found.unchanged)
         total = done + len(found.pending)
+        tell = progress or (lambda done, total: None)
+        tell(done, total)
         for files in chunks(found.pending, ROWS_PER_WRITE):
-            self._add_batch(files, known, so_far)
+            self._add_batch(files, known, so_far, each=partial(_tell_more, tell, done, total))
             done += len(files)
-            if progress is not None:
-                progress(done, total)
+            tell(done, total)
         gone = [*found.vanished, *self._moved_away(found, known, so_far)]
         moved = sum((Counter(so_far.copied) & Counter(known[path].content for path in gone)).values())
         vanished = self.tables.remove(gone) - moved  # after adding, so that renamed files are not embedded again
@@ -166,14 +170,19 @@ class IndexUpdater:
         self.tables.remember(replace(collection, left_out=dict(sorted(kept.items()))))
 
     def _add_batch(
-        self, files: list[File], known: dict[str, File], so_far: _Progress, attempts: int = ATTEMPTS
+        self,
+        files: list[File],
+        known: dict[str, File],
+        so_far: _Progress,
+        attempts: int = ATTEMPTS,
+        each: Callable[[int], Any] | None = None,
     ) -> None:
         """Reads, embeds and writes one batch of files; those that change meanwhile, again."""
         begun = time.time_ns()
         read, unread = hashed(files, self.workers)
         touched = [file for file in read if _content(known, file) == file.content]  # only the time is new
         new, copies = self._split([file for file in read if _content(known, file) != file.content])
-        rows, indexed, unopened = embedded(new, self.encoder, self.batch_size, self.workers)
+        rows, indexed, unopened = embedded(new, self.encoder, self.batch_size, self.decoder, each)
         check_there([*unread, *unopened])
         rows = self._with_hub_scores(rows)
         changing = {file.content for file in unopened if file.reason == CHANGING} if attempts > 1 else set()
@@ -216,7 +225,7 @@ class IndexUpdater:
             left, wrong = stored, []
             while left:  # an image whose first file is gone may have another
                 files = [File(row["path"], "", row["bytes"], 0, row["content"]) for row in left]
-                rows, opened, _ = embedded(files, self.encoder, self.batch_size, self.workers)
+                rows, opened, _ = embedded(files, self.encoder, self.batch_size, self.decoder)
                 own = {row["content"]: row["vector"] for row in rows}
                 checked += len(opened)
                 for row in left:
@@ -257,6 +266,10 @@ class IndexUpdater:
         return moved
 
 
+def _tell_more(tell: Callable[[int, int], Any], done: int, total: int, more: int) -> None:
+    tell(done + more, total)
+
+
 def _content(known: dict[str, File], file: File) -> str:
     """Returns the hash of the bytes that a file had when it was indexed; empty if it was not."""
     before = known.get(file.path)
@@ -264,7 +277,11 @@ def _content(known: dict[str, File], file: File) -> str:
 
 
 def embedded(
-    files: list[File], encoder: DualEncoder, batch_size: int, workers: int
+    files: list[File],
+    encoder: DualEncoder,
+    batch_size: int,
+    decoder: ImageDecoder | None = None,
+    each: Callable[[int], Any] | None = None,
 ) -> tuple[list[dict[str, Any]], list[File], list[File]]:
     """Embeds files; returns the table rows of those that opened, these files, and the others with the reason.
 
@@ -274,31 +291,37 @@ def embedded(
         files: one for each image.
         encoder: whose image model embeds them.
         batch_size: images embedded at a time.
-        workers: threads that read and decode.
+        decoder: as in `DualEncoder.embed_images`.
+        each: called with the number of files done after each batch.
     """
     rows: list[dict[str, Any]] = []
     opened: list[File] = []
     unopened: list[File] = []
-    images = encoder.embed_images([Path(f.path) for f in files], batch_size=batch_size, workers=workers, hashed=True)
+    images = encoder.embed_images([Path(f.path) for f in files], batch_size=batch_size, hashed=True, decoder=decoder)
     found: Iterator[Any] = chain.from_iterable(map(_results, images))
-    for file, (vector, content) in zip(files, found):
+    for number, (file, (vector, content, photo)) in enumerate(zip(files, found)):
+        if each is not None and number % batch_size == 0:
+            each(number)
         if isinstance(vector, ImageError):
             unopened.append(file.skipped(vector.reason))
             continue
         if content.hex() != file.content:
             unopened.append(file.skipped(CHANGING))
             continue
-        about = {"bytes": file.size, "modified": file.modified}
+        about = {"bytes": file.size, "modified": file.modified, **asdict(photo)}
         rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
         opened.append(file)
     return rows, opened, unopened
 
 
-def _results(batch: EmbeddedBatch) -> Iterator[tuple[Any, bytes]]:
-    """Yields the vector of each image of a batch with the hash of its file, or the error of one that did not open."""
-    opened = dict(zip(batch.opened, zip(batch.vectors, batch.contents)))
+def _results(batch: EmbeddedBatch) -> Iterator[tuple[Any, bytes, Photo]]:
+    """Yields the vector of each image of a batch, the hash of its file and its date, or the error of one in its place.
+
+    An error, of an image that did not open, stands with an empty hash and no date.
+    """
+    opened = dict(zip(batch.opened, zip(batch.vectors, batch.contents, batch.photos)))
     for place in range(len(batch.opened) + len(batch.errors)):
-        yield opened[place] if place in opened else (batch.errors[place], b"")
+        yield opened[place] if place in opened else (batch.errors[place], b"", Photo())
 
 
 def _without(row: dict[str, Any], name: str) -> dict[str, Any]:

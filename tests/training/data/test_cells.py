@@ -111,7 +111,7 @@ def test_a_list_that_was_cut_off_is_no_caption(folder: Path) -> None:
         ("array(['bir ev', ", "a list that is cut off, in column captions"),
         ("{'raw': 'bir", "a record that is cut off, in column captions"),
         ("[‘bir’, ‘iki’]", "a list that does not read, in column captions"),
-        ("[array(['bir'], dtype=object)]", "a list that does not read, in column captions"),
+        ("[array(['bir'], dtype=object)]", ("bir",)),
         ("[('bir', 'ev'), ('iki',)]", ("bir", "ev", "iki")),
         ("{}", "no caption, but a record"),
         ("[“bir”, “iki", "a list that is cut off, in column captions"),
@@ -200,3 +200,111 @@ def test_base64_that_does_not_read_is_an_image_that_does_not_open(folder: Path) 
     (row,) = read_captions(SourceConfig(captions=str(folder / "metadata.jsonl"), run="unused")).rows
     with pytest.raises(ImageError, match="base64 that does not read"):
         row.open()
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        *((name, "no caption") for name in ("NULL", "null", "\\N", "#N/A", "#NAME?", "N/A", "NA", "#YOK", "#AD?")),
+        ('="kar"', ("kar",)),
+        ('="beş "" ev"', ('beş " ev',)),
+        ('{kuş,"bir ev"}', ("kuş", "bir ev")),
+        ('{"bir \\"ev\\"",NULL,kuş}', ('bir "ev"', "kuş")),
+        ("{bir ev,iki ev}", "a list that does not read, in column captions"),
+        ("[list(['bir ev', 'ev'])]", ("bir ev", "ev")),
+        ("[list(['bir ev']) list(['ev'])]", ("bir ev", "ev")),
+        ("list(['bir', 'iki'])", ("bir", "iki")),
+        ("deque(['bir ev', 'ev'], maxlen=3)", ("bir ev", "ev")),
+        ("Index(['bir'], dtype='object')", ("bir",)),
+        ("np.array(['a, dtype=x', \"b'de\"], dtype=object)", ("a, dtype=x", "b'de")),
+        ("deque(['bir ev', 'e", "a list that is cut off, in column captions"),
+        ("WrappedArray(bir ev, ev)", "a list that does not read, in column captions"),
+        ("set()", "no caption"),
+        ("list(['bir', 5])", "a list that does not read, in column captions"),
+        ("b'bir ev'", ("bir ev",)),
+        ("b'k\\xc4\\xb1rm\\xc4\\xb1z\\xc4\\xb1'", ("kırmızı",)),
+        ("[b'bir ev', b'ev']", ("bir ev", "ev")),
+        ("0    bir ev\nName: c, dtype: object", "a column that pandas printed, in column captions"),
+        ("[«bir ev», «ev»]", ("bir ev", "ev")),
+        ("liste(['bir'])", ("liste(['bir'])",)),
+        ("Nazlı", ("Nazlı",)),
+        ("yok", ("yok",)),
+    ],
+)
+def test_missing_values_and_lists_as_other_programs_write_them(
+    folder: Path, cell: str, found: tuple[str, ...] | str
+) -> None:
+    table_of(folder / "metadata.csv", ["file_name", "captions"], [["0.png", cell], ["1.png", "kuş"]])
+    captions = read_captions(SourceConfig(captions=str(folder), run="unused", max_skipped_fraction=1.0))
+    read_rows = {row.image_id: row.captions for row in captions.rows}
+    assert read_rows.get("0.png", captions.skipped[0].reason if captions.skipped else "") == found
+
+
+def test_missing_values_inside_lists_keep_the_places_of_translations(folder: Path) -> None:
+    row = {"file_name": "0.png", "captions": ["ev", "NULL", "kuş"], "captions_en": ["house", "none", "bird"]}
+    write_rows(folder, [row])
+    (read_row,) = read_captions(SourceConfig(captions=str(folder), run="unused")).rows
+    assert read_row.captions == ("ev", "kuş")
+    assert read_row.translated() == {"ev": "house", "kuş": "bird"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("çiçek açıyor".encode().decode("cp1252"), "UTF-8 that was read as another encoding"),
+        ("çiçek açıyor".encode().decode("cp1254"), "UTF-8 that was read as another encoding"),
+        ("İki ağaç".encode().decode("latin-1"), "UTF-8 that was read as another encoding"),
+        ("ev’in önü".encode().decode("cp1254"), "UTF-8 that was read as another encoding"),
+        ("\ufffdi\ufffdek", "replacement characters (U+FFFD)"),
+        (
+            "kırmızı ağaç, şeker".encode("cp1254").decode("latin-1"),
+            "Turkish letters of Windows that were read as Latin-1",
+        ),
+        ("&ccedil;i&ccedil;ek", "HTML"),
+        ("ev &#305;", "HTML"),
+        ("bir<br/>ev", "HTML"),
+        ("<a href='x'>ev</a>", "HTML"),
+        ("k?rm?z? ev", "question marks inside words"),
+        ("çiçek açıyor", ""),
+        ("Kâğıt, hikâye, ÂŞIK, Ârif & Şükrü'nün evi; 3 < 5", ""),
+        ("“Ev” mi? Evet. AÇÂ “ÂLEM”", ""),
+        ("Ev & kuş; R&B", ""),
+        ("Ångström, Älg, Ärzte, Ãta", ""),
+    ],
+)
+def test_texts_that_were_encoded_twice_or_destroyed_are_counted(
+    folder: Path, text: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_rows(folder, [{"file_name": "0.png", "caption": text}, {"file_name": "1.png", "caption": text + " x"}])
+    assert len(read(folder)) == 2
+    found = [record.getMessage() for record in caplog.records if "captions have" in record.getMessage()]
+    assert bool(found) == bool(kind)
+    if kind:
+        assert f"2 captions have {kind}, such as " in found[0]
+        assert "trained on as they are: mend the source" in found[0]
+
+
+def test_base64_as_python_prints_bytes_or_as_addresses_have_it(folder: Path) -> None:
+    content = (folder / "0.png").read_bytes()
+    for cell in (str(base64.b64encode(content)), base64.urlsafe_b64encode(content).decode()):
+        write_rows(folder, [{"image": cell, "caption": "ev"}])
+        (row,) = read_captions(SourceConfig(captions=str(folder), run="unused")).rows
+        assert row.open().size == (40, 40)
+
+
+def test_an_image_in_a_list_of_one_is_read_and_of_several_is_said(folder: Path) -> None:
+    write_rows(folder, [{"image": ["0.png"], "caption": "ev"}])
+    assert read(folder) == [("ev",)]
+    write_rows(folder, [{"image": ["0.png", "1.png"], "caption": "ev"}])
+    with pytest.raises(
+        SourceError, match=r"1 × no image named, but another type of cell\); check its column of images"
+    ):
+        read(folder)
+
+
+def test_a_long_cell_in_place_of_a_path_is_no_id(folder: Path) -> None:
+    write_rows(folder, [{"image": "89504e47" * 1000, "caption": "ev"}, {"image": "0.png", "caption": "kuş"}])
+    config = SourceConfig(captions=str(folder), run="unused", max_skipped_fraction=1.0)
+    (sample,) = read_captions(config).skipped
+    assert len(sample.image_id) < 100
+    assert sample.image_id == read_captions(config, check_files=False).rows[0].image_id

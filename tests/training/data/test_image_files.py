@@ -27,6 +27,19 @@ def nfd(text: str) -> str:
         (f"{nfd('ağaç')}/1.png", "ağaç\\1.png"),
         ("1.png", " 1.png "),
         ("1.png", ".\\1.png"),
+        ("1.png", "\ufeff1.png"),
+        ("çiçek 1.png", "çiçek\u00a01\u200b.png"),
+        ("çiçek\u00a01\u200b.png", "çiçek 1.png"),
+        ("çi 1.png", "%C3%A7i%201.png"),
+        (f"{nfd('çi')}.png", "%C3%A7i.png"),
+        ("1.png", "1.png#3"),
+        *(
+            ("çiçek ğüş.png".encode().decode(code), "çiçek ğüş.png")
+            for code in ("cp437", "cp850", "latin-1", "mac_turkish")
+        ),
+        ("çöp.png".encode().decode("cp1252"), "çöp.png"),
+        ("çöp.png", "çöp.png".encode().decode("cp1252")),
+        ("çöğ.png".encode("cp857").decode("cp437"), "çöğ.png"),
     ],
 )
 @pytest.mark.parametrize("confined", [True, False])
@@ -54,6 +67,10 @@ def test_a_name_on_disk_that_is_no_utf8_is_found(tmp_path: Path, encoding: str) 
         ("..\\b.png", True, "a path that leaves the folder"),
         ("yok/b.png", True, "no file"),
         ("https://x/a.png", True, "a URL, not a file"),
+        ("s3://x/a.png", True, "a URL, not a file"),
+        ("gs://x/a.png", True, "a URL, not a file"),
+        ("file:///yok/a.png", False, "no file: an absolute path that is not on this machine"),
+        ("%2E%2E/b.png", True, "a path that leaves the folder"),
         ("  ", True, "no image named"),
         (None, True, "no image named"),
         (7, True, "no image named, but another type of cell"),
@@ -75,8 +92,27 @@ def test_no_other_spelling_leaves_the_folder(tmp_path: Path) -> None:
     assert resolve_image_path(tmp_path / "in", "bağ.png", confined=True) == "a path that leaves the folder"
 
 
+def test_a_linked_folder_does_not_leave_the_folder_either(tmp_path: Path) -> None:
+    paint(tmp_path / "out" / "a.png", 1)
+    paint(tmp_path / "in" / "below" / "a.png", 1)
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "own").symlink_to(tmp_path / "in" / "below")
+    for name in ("link/a.png", "link/../out/a.png", str(tmp_path / "out" / "a.png")):
+        assert resolve_image_path(tmp_path / "in", name, confined=True) == "a path that leaves the folder"
+        assert resolve_image_path(tmp_path / "in", name, confined=False) == tmp_path / "in" / name
+    for name in ("own/a.png", "below/a.png", "below/../below/a.png", "./below/a.png"):
+        assert resolve_image_path(tmp_path / "in", name, confined=True) == tmp_path / "in" / name
+    assert resolve_image_path(tmp_path / "in", ".", confined=True) == "no file"
+
+
 def test_a_file_that_comes_later_is_found(tmp_path: Path) -> None:
     assert resolve_image_path(tmp_path, "şey.png", confined=True) == "no file"
     paint(tmp_path / nfd("şey.png"), 1)
     os.utime(tmp_path, ns=(1, 1))
     assert isinstance(resolve_image_path(tmp_path, "şey.png", confined=True), Path)
+
+
+def test_a_file_address_is_a_path(tmp_path: Path) -> None:
+    path = paint(tmp_path / "çi 1.png", 1)
+    for address in (path.as_uri(), path.as_uri().replace("file://", "file://localhost")):
+        assert resolve_image_path(tmp_path, address, confined=True) == path

@@ -247,7 +247,8 @@ def test_windows_1254_is_refused_with_the_fix(tmp_path: Path) -> None:
     images(tmp_path, 1)
     (tmp_path / "metadata.csv").write_bytes("file_name,caption\n0.png,kırmızı şeker\n".encode("cp1254"))
     with pytest.raises(
-        SourceError, match=r"iconv -f WINDOWS-1254 -t UTF-8 .*/metadata.csv > .*metadata.csv.new && mv "
+        SourceError,
+        match=r"cp \S+csv \S+csv.old && iconv -f WINDOWS-1254 -t UTF-8 < .*/metadata.csv.old > .*metadata.csv$",
     ):
         read_captions(source(tmp_path))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from source_layouts import png
 
 from training.data.sources import Captions, read_captions
 from training.data.splits import SplitMeanings, split_of, splits_of_files
-from training.run.recipe import ConfigError
+from training.run.recipe import ConfigError, read_config
 from training.run.source import Source, SourceConfig, SourceError
 
 
@@ -71,6 +72,26 @@ def test_the_option_takes_known_meanings_only() -> None:
     for pair in ("val2", "val2=valid", "=test"):
         with pytest.raises(ConfigError, match=r"expected 'split_names' of x as NAME=MEANING .*none, got"):
             SourceConfig(captions="x", run="unused", split_names=(pair,))
+
+
+@pytest.mark.parametrize(
+    "pairs", [("x=train", "x=test"), ("val2=none", "a=test", "VAL2=validation"), ("sınama =test", "SINAMA=train")]
+)
+def test_a_name_with_two_meanings_is_refused(pairs: tuple[str, ...], tmp_path: Path) -> None:
+    message = f"expected one meaning of each split in 'split_names' of x, got '{pairs[0]}' and '{pairs[-1]}'; keep one"
+    with pytest.raises(ConfigError, match=message):
+        SourceConfig(captions="x", run="unused", split_names=pairs)
+    argv = ["--captions", "x", "--run", "unused", "--split_names", ",".join(pairs)]
+    with pytest.raises(ConfigError, match=message):
+        read_config(SourceConfig, argv)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"captions: x\nsplit_names: [{', '.join(pairs)}]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        read_config(SourceConfig, [str(recipe)])
+    once = [f"--split_names={pair}" for pair in pairs]
+    with pytest.raises(ConfigError, match=r"expected 'split_names' once in the command line, .*; write one list"):
+        read_config(SourceConfig, ["--captions", "x", "--run", "unused", *once])
+    SourceConfig(captions="x", run="unused", split_names=(pairs[0], pairs[0]))  # says the same twice
 
 
 def folders(folder: Path, names: list[str]) -> Path:
@@ -310,3 +331,179 @@ def test_folders_that_say_where_the_data_is_or_mean_a_giant_are_no_splits(tmp_pa
     paths = [str(paint(tmp_path / "test" / name, n)) for n, name in enumerate(["train/0.png", "val2017/1.png"])]
     assert list(splits(in_paths(tmp_path / "table" / "t.csv", paths)).values()) == ["train", "validation"]
     assert set(splits(in_paths(tmp_path / "t.csv", ["kedi/0.png", "dev/1.png"])).values()) == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train_images", "test_images"], ["train", "test"]),
+        (["train_data", "val_data"], ["train", "validation"]),
+        (["Training Set", "Test Set"], ["train", "test"]),
+        (["eğitim kümesi", "test kümesi"], ["train", "test"]),
+        (["x_train", "x_test"], ["train", "test"]),
+        (["01_train", "02_test"], ["train", "test"]),
+        (["trainset", "testset"], ["train", "test"]),
+        (["öğrenme", "sınav"], ["train", "test"]),
+        (["train", "test_seen", "test_unseen"], ["train", "test", "test"]),
+        (["kuş-train", "kuş-val", "test_images/a"], ["train", "validation", "test"]),
+        (["kedi", "test tüpü"], ["", ""]),  # a class
+        (["kedi", "hızlı test", "antrenman", "tren"], ["", "", "", ""]),
+        (["kedi", "sınav", "dev"], ["", "", ""]),
+    ],
+)
+def test_folders_with_a_splits_word_among_others(
+    tmp_path: Path, names: list[str], expected: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    asked = {name: meaning or "train" for name, meaning in zip(names, expected, strict=True)}
+    folders(tmp_path / "metadata", names)
+    for number, name in enumerate(names):
+        paint(tmp_path / "pairs" / name / "0.png", number)
+        (tmp_path / "pairs" / name / "0.txt").write_text(name, encoding="utf-8")
+    for source in (tmp_path / "metadata", tmp_path / "pairs"):
+        caplog.clear()
+        assert splits(source) == asked
+        for name, meaning in zip(names, expected, strict=True):
+            known = name in ("train", "test_images/a") or name in ("kedi", "antrenman", "tren")
+            assert (
+                known or f"'{name}' (1 rows) is read as {meaning}" in caplog.text or f"named {name} have" in caplog.text
+            )
+    in_paths(tmp_path / "t.csv", [f"{name}/0.png" for name in names])
+    caplog.clear()
+    assert list(splits(tmp_path / "t.csv").values()) == list(asked.values())
+    if any(expected):
+        assert "splits are read from the folders of its images: " in caplog.text
+    else:
+        assert "in its images' paths is read as no split" in caplog.text
+    if not any("ı" in name for name in names):  # Parquet files in such folders
+        assert set(splits(parquet(tmp_path / "parquet", [f"{name}/0" for name in names])).values()) == set(
+            asked.values()
+        )
+
+
+def test_one_folder_with_the_word_of_test_is_read_so_and_announced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert splits(folders(tmp_path, ["test_seen", "test_unseen"])) == {"test_seen": "test", "test_unseen": "test"}
+    assert "the split 'test_seen' (1 rows) is read as test; --split_names changes that" in caplog.text
+    assert splits(tmp_path, split_names=("test_unseen=train",))["test_unseen"] == "train"
+
+
+def test_folders_with_a_splits_word_beside_train_and_one_without_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"got 'ek' beside x_test, x_train; say what .*--split_names \"ek=train\|"):
+        read(folders(tmp_path, ["x_train", "x_test", "ek"]))
+    with pytest.raises(
+        SourceError, match=r"got x_train \(1 rows\), x_test \(1 rows\) beside ek \(1 rows\); .*ek=train"
+    ):
+        read(in_paths(tmp_path / "t.csv", ["x_train/0.png", "x_test/1.png", "ek/2.png"]))
+
+
+TABLE_NAMES = [
+    (["captions_train.csv", "captions_test.csv"], ["train", "test"]),
+    (["a-train.tsv", "a-test.tsv"], ["train", "test"]),
+    (["cc12m-train.csv", "cc12m-val.csv"], ["train", "validation"]),
+    (["train.csv", "test.json"], ["train", "test"]),
+    (["train.csv", "test.txt"], ["train", "test"]),
+    (["train.json", "test.json"], ["train", "test"]),
+    (["train-v2.csv", "test-v2.csv"], ["train", "test"]),
+    (["captions_train2017.json", "captions_val2017.json"], ["train", "validation"]),
+]
+
+
+def tables(folder: Path, names: list[str]) -> Path:
+    for number, name in enumerate(names):
+        file = paint(folder / f"{number}.png", number).name
+        content = json.dumps([{"path": file, "caption": name}])
+        if not name.endswith(".json"):
+            separator = "\t" if name.endswith(".tsv") else ","
+            content = f"path{separator}caption\n{file}{separator}{name}\n"
+        (folder / name).write_text(content, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("names", "expected"), TABLE_NAMES)
+def test_tables_of_splits_in_a_folder_and_as_sources(tmp_path: Path, names: list[str], expected: list[str]) -> None:
+    asked = dict(zip(names, expected, strict=True))
+    assert splits(tables(tmp_path, names)) == asked
+    sources = tuple(Source(captions=str(tmp_path / name)) for name in names)
+    rows = read_captions(SourceConfig(sources=sources, run="unused", test_fraction=0, validation_fraction=0)).rows
+    assert {row.captions[0]: row.split for row in rows} == asked
+
+
+def test_folders_as_sources_are_read_by_their_own_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    folders(tmp_path, ["set_train", "set_test"])
+    parquet(tmp_path / "x_test", ["0000"])
+    sources = tuple(Source(captions=str(tmp_path / name)) for name in ("set_train", "set_test", "x_test"))
+    rows = read_captions(SourceConfig(sources=sources, run="unused", validation_fraction=0)).rows
+    assert [row.split for row in rows] == ["train", "test", "test"]
+    assert "set_test: all of it is read as test, by its name; a column split or its split_names change" in caplog.text
+    changed = (sources[0], Source(captions=str(tmp_path / "set_test"), split_names=("set_test=validation",)))
+    assert [row.split for row in read_captions(SourceConfig(sources=changed, run="unused")).rows][1] == "validation"
+    left_out = (sources[0], Source(captions=str(tmp_path / "set_test"), split_names=("set_test=none",)))
+    with pytest.raises(SourceError, match=r"set_test, left out by split_names; take it out"):
+        read_captions(SourceConfig(sources=left_out, run="unused"))
+
+
+def test_sources_in_folders_of_splits_are_of_those(tmp_path: Path) -> None:
+    for part in ("train", "x_val"):
+        tables(tmp_path / "b" / part, ["captions.csv"])
+    for names, expected in ((("train", "x_val"), ["train", "validation"]), (("x_val",), ["train"])):
+        sources = tuple(Source(captions=str(tmp_path / "b" / name / "captions.csv")) for name in names)
+        common = {"run": "unused", "test_fraction": 0, "validation_fraction": 0}
+        assert [row.split for row in read_captions(SourceConfig(sources=sources, **common)).rows] == expected
+    for number, name in enumerate(("x_train", "x_test")):
+        (tmp_path / name).mkdir()
+        shards(tmp_path / name, [f"0000{number}"])
+    sources = tuple(
+        Source(captions=str(tmp_path / f"x_{name}/0000{n}.tar")) for n, name in enumerate(("train", "test"))
+    )
+    assert [row.split for row in read_captions(SourceConfig(sources=sources, run="unused")).rows] == ["train", "test"]
+
+
+def test_captions_apart_from_their_images_are_told_where_to_go(tmp_path: Path) -> None:
+    for number in range(2):
+        paint(tmp_path / "images" / "train" / f"{number}.png", number)
+        (tmp_path / "captions" / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "captions" / "train" / f"{number}.txt").write_text("ev", encoding="utf-8")
+    with pytest.raises(
+        SourceError, match=r"got captions/train/0.txt, .*; if each .txt is the caption of an image, put it"
+    ):
+        read(tmp_path)
+
+
+def test_tables_that_are_passed_over_are_named_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def left(folder: Path, *more: str) -> str:
+        for name in more:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("path,caption\n0.png,ev\n", encoding="utf-8")
+        caplog.clear()
+        splits(folder)
+        return caplog.text
+
+    text = left(tables(tmp_path / "a", ["train.csv"]), "test.xlsx", "val.csv.gz", "sub/val.csv", "x.json")
+    assert "2 tables are left out (sub/val.csv, x.json), since train.csv" in text
+    assert "2 files of kinds that are not read are left out (test.xlsx, val.csv.gz)" in text
+    metadata = write_rows(tmp_path / "b", [{"file_name": paint(tmp_path / "b" / "0.png", 0).name, "caption": "ev"}])
+    assert "1 tables are left out (val.json), since metadata.jsonl names the images" in left(metadata, "val.json")
+    assert "1 tables are left out (test.json), since there are Parquet files" in left(
+        parquet(tmp_path / "c", ["train"]), "test.json"
+    )
+    plain = write_rows(tmp_path / "d", [{"file_name": paint(tmp_path / "d" / "0.png", 0).name, "caption": "ev"}])
+    for name in ("README.txt", "0.txt", "0.json"):
+        (plain / name).write_text("Merhaba, bu veri.\nSatır\n", encoding="utf-8")
+    assert "tables are left out" not in left(plain)
+
+
+def test_a_source_whose_column_says_train_and_whose_name_says_test_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("cc-train.csv", "cc-test.csv"):
+        file = paint(tmp_path / f"{name}.png", len(name)).name
+        (tmp_path / name).write_text(f"path,caption,split\n{file},{name},train\n", encoding="utf-8")
+    sources = tuple(Source(captions=str(tmp_path / name)) for name in ("cc-train.csv", "cc-test.csv"))
+    common = {"run": "unused", "test_fraction": 0, "validation_fraction": 0}
+    assert {row.split for row in read_captions(SourceConfig(sources=sources, **common)).rows} == {"train"}
+    assert "cc-test.csv: all of it is read as train, as its column or layout says, though its name seems" in caplog.text
+    assert "cc-train.csv: all" not in caplog.text

@@ -18,13 +18,13 @@ from training.distillation.sharding import BatchSharding, StepState
 
 
 def sampler(
-    rows: int = 1000, batch_size: int = 8, *, by_length: bool = True, seed: int = 0, **shards: int
+    rows: int = 1000, batch_size: int = 8, *, length_window: int = 32, seed: int = 0, **shards: int
 ) -> ShardedBatchSampler:
     rng = random.Random(0)
     dataset = Dataset.from_dict({"length": [rng.randint(5, 80) for _ in range(rows)]})
     sharding = BatchSharding(rows, batch_size, **shards)
     dataset = dataset.with_transform(lambda batch: {})
-    return ShardedBatchSampler(dataset, 1, False, seed=seed, sharding=sharding, by_length=by_length)
+    return ShardedBatchSampler(dataset, 1, False, seed=seed, sharding=sharding, length_window=length_window)
 
 
 def lengths_in(batches: ShardedBatchSampler) -> list[int]:
@@ -32,11 +32,11 @@ def lengths_in(batches: ShardedBatchSampler) -> list[int]:
     return lengths
 
 
-@pytest.mark.parametrize("by_length", [False, True])
-def test_every_row_comes_once_and_the_length_is_right(by_length: bool) -> None:
-    batches = list(sampler(1003, by_length=by_length))
+@pytest.mark.parametrize("length_window", [0, 32])
+def test_every_row_comes_once_and_the_length_is_right(length_window: int) -> None:
+    batches = list(sampler(1003, length_window=length_window))
     assert sorted(row for batch in batches for row in batch) == list(range(1003))
-    assert len(batches) == len(sampler(1003, by_length=by_length)) == 126
+    assert len(batches) == len(sampler(1003, length_window=length_window)) == 126
     assert [len(batch) for batch in batches] == [8] * 125 + [3]
 
 
@@ -51,9 +51,22 @@ def test_batches_hold_similar_lengths_in_mixed_order() -> None:
     assert longest != sorted(longest, reverse=True)
 
 
-@pytest.mark.parametrize("by_length", [False, True])
-def test_seed_and_epoch_decide_the_order(by_length: bool) -> None:
-    first, again, other = (sampler(by_length=by_length, seed=seed) for seed in (0, 0, 1))
+@pytest.mark.parametrize(("rows", "window"), [(1003, 5), (1000, 5), (1003, 1), (1003, 1000), (3, 2)])
+def test_a_window_of_steps_has_the_rows_that_it_has_in_the_plain_shuffle(rows: int, window: int) -> None:
+    """So no stretch of the training longer than a window is lopsided."""
+    plain, windowed = (list(sampler(rows, length_window=steps)) for steps in (0, window))
+    assert [len(batch) for batch in windowed] == [len(batch) for batch in plain]
+    assert (windowed == plain) == (window == 1)
+    for start in range(0, len(plain), window):
+        before, after = (
+            sorted(row for batch in order[start : start + window] for row in batch) for order in (plain, windowed)
+        )
+        assert before == after
+
+
+@pytest.mark.parametrize("length_window", [0, 32])
+def test_seed_and_epoch_decide_the_order(length_window: int) -> None:
+    first, again, other = (sampler(length_window=length_window, seed=seed) for seed in (0, 0, 1))
     assert list(first) == list(again) != list(other)
     again.set_epoch(1)
     assert list(first) != list(again)
@@ -61,7 +74,7 @@ def test_seed_and_epoch_decide_the_order(by_length: bool) -> None:
     assert list(first) == list(again)
 
 
-@pytest.mark.parametrize("by_length", [False, True])
+@pytest.mark.parametrize("length_window", [0, 32])
 @pytest.mark.parametrize(
     ("rows", "batch_size", "world_size", "micro_batches"),
     [
@@ -75,11 +88,11 @@ def test_seed_and_epoch_decide_the_order(by_length: bool) -> None:
     ],
 )
 def test_ranks_and_micro_batches_shard_the_steps_of_one_process(
-    rows: int, batch_size: int, world_size: int, micro_batches: int, by_length: bool
+    rows: int, batch_size: int, world_size: int, micro_batches: int, length_window: int
 ) -> None:
     """Through accelerate's sharding: the rows of each rank, as many batches for each, and the weight of each row."""
-    unsharded = list(sampler(rows, batch_size, by_length=by_length))
-    sharded = sampler(rows, batch_size, by_length=by_length, world_size=world_size, micro_batches=micro_batches)
+    unsharded = list(sampler(rows, batch_size, length_window=length_window))
+    sharded = sampler(rows, batch_size, length_window=length_window, world_size=world_size, micro_batches=micro_batches)
     of_ranks = [list(BatchSamplerShard(sharded, world_size, rank, even_batches=False)) for rank in range(world_size)]
     assert {len(batches) for batches in of_ranks} == {len(unsharded) * micro_batches}
     for step, expected in enumerate(unsharded):
@@ -113,7 +126,7 @@ def test_shards_of_batches_by_length_take_equally_long() -> None:
 
 def test_it_fits_into_a_checkpoint() -> None:
     """The trainer pickles its arguments."""
-    argument = partial(ShardedBatchSampler, sharding=BatchSharding(10, 4), by_length=True)
+    argument = partial(ShardedBatchSampler, sharding=BatchSharding(10, 4), length_window=8)
     assert len(pickle.dumps(argument)) < 500
 
 

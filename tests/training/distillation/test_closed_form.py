@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from sentence_transformers import SentenceTransformer
 
 from training import distill, embed_images
@@ -21,6 +23,7 @@ from training.embeddings.store import read_embeddings
 from training.pairs.dataset import load_pairs
 from training.run.config import DistillConfig, default_epochs
 from training.run.recipe import ConfigError
+from training.run.record import RunError
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.encoder import load_model
 from turkish_clip.metrics import unit
@@ -69,12 +72,76 @@ def test_inputs_that_are_all_equal_give_the_mean_target() -> None:
 
 
 def test_written_and_read(tmp_path: Path) -> None:
-    for mrr in (0.25, None):
+    for mrr in (0.25, 0.0, None):
         transposed = np.arange(6, dtype=np.float32).reshape(3, 2).T  # safetensors writes memory as it lies
         written = ClosedForm(transposed, np.zeros(2, np.float32), 1e-3, mrr)
         written.write(tmp_path / "x.safetensors")
         read = ClosedForm.read(tmp_path / "x.safetensors")
         assert (read.weight.tolist(), read.penalty, read.validation_mrr) == (written.weight.tolist(), 1e-3, mrr)
+
+
+def form(**changes: Any) -> ClosedForm:
+    return replace(ClosedForm(np.ones((2, 3), np.float32), np.zeros(2, np.float32), 1e-3, 0.25), **changes)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        form(weight=np.full((2, 3), np.nan, np.float32)),
+        form(weight=np.ones((3, 3), np.float32)),
+        form(weight=np.ones(6, np.float32)),
+        form(weight=np.ones((2, 3), np.float64)),
+        form(bias=np.zeros(2, np.int8)),
+        form(bias=np.full(2, np.inf, np.float32)),
+        form(penalty=float("inf")),
+        form(penalty=-1e-3),
+        form(validation_mrr=float("inf")),
+        form(validation_mrr=1.5),
+    ],
+)
+def test_a_form_that_no_regression_gives_does_not_pass(tmp_path: Path, damaged: ClosedForm) -> None:
+    path = tmp_path / closed_form.FILE
+    form().write(path)
+    ClosedForm.read(path).check(path, hidden=3, dim=2)
+    damaged.write(path)
+    with pytest.raises(RunError, match=f"expected a closed form of 2 rows of 3 finite numbers in {path}, got "):
+        ClosedForm.read(path).check(path, hidden=3, dim=2)
+
+
+GOOD = {"penalty": "0.001", "validation_mrr": "0.25"}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {}, GOOD, GOOD | {"sha256": "0" * 64}, GOOD | {"penalty": "a lot"}, {"penalty": "0.001", "sha256": "x"}],
+)
+def test_a_file_with_other_metadata_is_damaged(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    path = tmp_path / closed_form.FILE
+    save_file({"weight": form().weight, "bias": form().bias}, path, metadata=metadata)
+    with pytest.raises(RunError, match=f"expected a closed form in {path}, got "):
+        ClosedForm.read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_file_that_is_no_form_is_damaged(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / closed_form.FILE
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=f"expected a closed form in {path}, got "):
+        ClosedForm.read(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RunError, match=f"expected a closed form in {path}, got "):
+        ClosedForm.read(path)
+
+
+def test_a_changed_number_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / closed_form.FILE
+    form().write(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # the last bit of a weight
+    path.write_bytes(content)
+    with pytest.raises(RunError, match="other numbers than were written"):
+        ClosedForm.read(path)
 
 
 def test_improved_compares_with_the_start() -> None:
@@ -179,6 +246,28 @@ def test_without_a_validation_split_the_penalty_is_the_default(
     without = SimpleNamespace(texts=pairs.texts, blocks=pairs.blocks, evaluator=None)
     fitted = closed_form.fit(encoder, without, 16)  # type: ignore[arg-type]
     assert (fitted.penalty, fitted.validation_mrr) == (closed_form.DEFAULT_PENALTY, None)
+
+
+def test_a_damaged_form_is_computed_again_on_resume(
+    captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    argv = arguments(captioned_folder, tiny_clip, embeddings, tmp_path / "run", "--epochs", "0")
+    first = distill.main(argv)
+    record = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"status": "running", "summary": None}), "utf-8")
+    (tmp_path / "mine.safetensors").write_bytes(b"mine")
+    path = tmp_path / "run" / closed_form.FILE
+    path.unlink()
+    path.symlink_to(tmp_path / "mine.safetensors")
+    with caplog.at_level("WARNING", "training"):
+        assert distill.main([*argv, "--resume"])["weights_sha256"] == first["weights_sha256"]
+    (said,) = [line.getMessage() for line in caplog.records if "closed form" in line.getMessage()]
+    assert re.search(
+        r"expected a closed form in .*, got .*: it is computed again, and that file stays as .*kept-", said
+    )
+    assert (tmp_path / "mine.safetensors").read_bytes() == b"mine"
+    assert path.is_file()
+    assert not path.is_symlink()
 
 
 def test_patience_ends_a_training_that_no_longer_improves(

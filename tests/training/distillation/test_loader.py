@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from training import distill, embed_images
 from training.distillation import loader
-from training.distillation.loader import cores, loader_processes
+from training.distillation.loader import loader_processes
 from training.pairs.augment import Augmentation
 from training.run.config import DistillConfig, read
 from training.run.record import RunError
@@ -96,7 +96,3 @@ def test_what_hinders_them_is_said(
     assert loader_processes(config_of("--loader_processes", "2"), 512) == 0
     assert "captions are tokenised between the training steps, not beside them: " in caplog.text
     assert said in caplog.text
-
-
-def test_the_cores_are_those_that_this_process_may_use() -> None:
-    assert 1 <= cores() <= (os.cpu_count() or 1)

@@ -68,6 +68,18 @@ def test_the_contrastive_loss_is_clips_without_false_negatives(vectors: tuple[np
     assert loss.item() == pytest.approx(naive_contrastive_loss(texts, images, 5.0), rel=1e-5)
 
 
+def test_captions_that_are_all_of_images_need_no_mask(vectors: tuple[np.ndarray, np.ndarray]) -> None:
+    texts, images = vectors
+    labels = Labels(*map(torch.from_numpy, (images, images, np.zeros(5, np.float32)))).joined()
+    values = []
+    for all_imaged in (False, True):
+        tower: Any = FixedTextTower(texts)
+        state = StepState(BatchSharding(5, 5))
+        loss = loss_for(tower, OBJECTIVES["contrastive"], state, all_imaged=all_imaged)
+        values.append(loss([{"table": 0, "rows": list(range(5))}], labels).item())
+    assert values[0] == values[1] == pytest.approx(naive_contrastive_loss(texts, images, 1 / 0.07), rel=1e-4)
+
+
 def test_the_bank_loss_by_hand() -> None:
     """Cosines 1 with the own image, 0 and 0.6 with the others of the bank; the own image's row counts once."""
     texts = torch.tensor([[1.0, 0.0]])

@@ -138,6 +138,14 @@ def test_a_manifest_of_a_doubled_shard_or_of_another_width_is_refused(embeddings
     with pytest.raises(EmbeddingsError, match=f"expected 7 vectors of width {DIM // 2} .* got 7 of width {DIM};"):
         read_embeddings(embeddings.folder)
     (embeddings.folder / "manifest.json").write_bytes(whole)
+    for name, value in (
+        ("dtype", "../x"), ("dtype", "float64"), ("compute_dtype", "int4"), ("content", "md5"), ("skipped", -5),
+        ("images", -1),
+    ):  # fmt: skip
+        changed(embeddings.folder, lambda values, change={name: value}: values.update(change))
+        with pytest.raises(EmbeddingsError, match=f"got '?{value}'? as '{name}', not "):
+            read_embeddings(embeddings.folder)
+        (embeddings.folder / "manifest.json").write_bytes(whole)
     for name in ("dim", "shard_size"):
         changed(embeddings.folder, lambda values, name=name: values.update({name: 0}))
         with pytest.raises(EmbeddingsError, match=f"got 0 as '{name}', not 1 or more"):

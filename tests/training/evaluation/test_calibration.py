@@ -15,6 +15,7 @@ from training.evaluation.calibration import (
     temperature_doubts,
 )
 from turkish_clip.metrics import Relevance, unit
+from turkish_clip.reading import Caution
 
 
 @pytest.mark.parametrize("noise", [0.5, 1.5])
@@ -108,6 +109,29 @@ def choices(right: int, wrong: int, spread: float) -> Candidates:
 def test_a_temperature_that_means_nothing_is_doubted(candidates: Candidates, labels: list[str], doubt: str) -> None:
     doubts = temperature_doubts(candidates, fit_temperature(candidates), labels)
     assert any(text.startswith(doubt) for text in doubts) if doubt else not doubts
+
+
+@pytest.mark.parametrize(
+    ("unread", "doubted"),
+    [
+        ([Caution("unknown", ("Blume", "Haus"), ("Blume", "Haus"))], True),
+        ([Caution("unknown", ("Blume",), ("Blume",)), Caution("partly unknown", ("rotes Auto",), ("rotes",))], True),
+        ([Caution("empty", ("—", "…"))], True),
+        ([Caution("unknown", ("Blume",), ("Blume",))], False),  # one in six: a rare word
+        ([Caution("cut", ("Blume", "Haus", "kedi"), (), 4)], False),
+    ],
+)
+def test_labels_that_the_text_encoder_does_not_know_are_doubted_in_any_language(
+    unread: list[Caution], doubted: bool
+) -> None:
+    candidates, labels = (
+        choices(90, 10, 0.1),
+        ["Blume", "Haus", "kedi", "rotes Auto", "—", "…"][: 5 + ("…" in str(unread))],
+    )
+    doubts = temperature_doubts(candidates, fit_temperature(candidates), labels, unread)
+    assert len(doubts) == doubted
+    if doubted:
+        assert f"the text encoder does not know 2 of {len(labels)} labels" in doubts[0]
 
 
 def test_percentiles_of_cosines() -> None:

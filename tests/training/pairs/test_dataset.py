@@ -14,7 +14,7 @@ from datasets.table import InMemoryTable
 from training.data.samples import Row
 from training.data.store import Rows
 from training.pairs.augment import Augmentation
-from training.pairs.dataset import TargetLookup, caption_table, warn_torn, warn_truncated
+from training.pairs.dataset import TargetLookup, _token_counter, caption_table, warn_torn, warn_truncated
 from training.run import temp_storage
 from training.run.temp_storage import Texts
 from turkish_clip import build_text_encoder
@@ -60,6 +60,15 @@ def test_datasets_fingerprints_targets_by_their_hash_and_copies_none() -> None:
     )
     assert Hasher.hash(small) == Hasher.hash(large) != Hasher.hash(other)
     assert copy.deepcopy({"transform": large})["transform"] is large
+
+
+def test_tokens_are_counted_as_the_tokenizer_makes_them(tiny_bert: Path) -> None:
+    tokenizer = build_text_encoder(tiny_bert, dim=8, max_tokens=8, device="cpu").tokenizer
+    texts = ["", "ev", "kırmızı bir ev, ağaç ve kuş " * 9, "xyz" * 50, "İSTANBUL’da"]
+    expected = [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
+    assert _token_counter(tokenizer)(texts) == expected
+    assert max(expected) > 8
+    assert _token_counter(lambda *given, **options: tokenizer(*given, **options))(texts) == expected  # a slow one
 
 
 @pytest.mark.parametrize("at_once", [2, 1024])

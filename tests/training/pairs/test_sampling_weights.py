@@ -86,10 +86,10 @@ def data(weights: np.ndarray[Any, Any] | None) -> Dataset:
     return Dataset.from_dict(columns).with_transform(lambda batch: {})
 
 
-@pytest.mark.parametrize("by_length", [False, True])
-def test_batches_hold_the_rows_of_their_epoch_and_their_number_is_right(by_length: bool) -> None:
+@pytest.mark.parametrize("length_window", [0, 32])
+def test_batches_hold_the_rows_of_their_epoch_and_their_number_is_right(length_window: int) -> None:
     sharding = BatchSharding(rows_in_epoch(WEIGHTS), 4)
-    sampler = ShardedBatchSampler(data(WEIGHTS), 1, False, seed=3, sharding=sharding, by_length=by_length)
+    sampler = ShardedBatchSampler(data(WEIGHTS), 1, False, seed=3, sharding=sharding, length_window=length_window)
     for epoch in range(3):
         sampler.set_epoch(epoch)
         batches = list(sampler)
@@ -182,9 +182,9 @@ def test_the_trainer_sees_each_source_as_often_as_its_weight_asks(
     }
 
 
-@pytest.mark.parametrize("grouped", ["false", pytest.param("true", marks=pytest.mark.slow)])
-def test_killed_and_resumed_gives_the_same_weights(recipe: Path, tmp_path: Path, grouped: str) -> None:
-    argv = [str(recipe), *SMALL.split(), "--group_by_length", grouped]
+@pytest.mark.parametrize("window", ["0", pytest.param("3", marks=pytest.mark.slow)])
+def test_killed_and_resumed_gives_the_same_weights(recipe: Path, tmp_path: Path, window: str) -> None:
+    argv = [str(recipe), *SMALL.split(), "--length_window", window]
     whole = distill.main([*argv, "--run", str(tmp_path / "whole")])
     run_killed("training.distill", "torch.optim:AdamW.step", 11, [*argv, "--run", str(tmp_path / "cut")])
     resumed = distill.main([*argv, "--run", str(tmp_path / "cut"), "--resume"])

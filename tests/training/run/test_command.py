@@ -11,8 +11,9 @@ from typing import NoReturn
 
 import pytest
 
-from training.run.command import is_disk_full, run_command
+from training.run.command import run_command
 from turkish_clip import InputError
+from turkish_clip.errors import is_disk_full
 
 
 def raising(error: BaseException) -> object:

@@ -113,8 +113,8 @@ def test_micro_batches_end_as_whole_batches(recipe: list[str], single_process: d
     [
         "--objective mse_contrastive",
         "--objective mse_contrastive --gradient_accumulation 2",
-        "--objective mse_then_contrastive --batch_size 19 --group_by_length",
-        "--gradient_accumulation 3 --group_by_length",
+        "--objective mse_then_contrastive --batch_size 19 --length_window 2",
+        "--gradient_accumulation 3 --length_window 3",
         "--objective mse_bank_structure --matryoshka 8",
         "--objective mse_bank_negatives --gradient_accumulation 2",
         "--backbone static --static_from scratch --learning_rate 1e-3",

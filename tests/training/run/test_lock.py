@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,82 @@ def test_commands_that_call_others_hold_once_and_leave_no_lock(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
     hold(tmp_path / "other")  # of no command
     assert not (tmp_path / "other").exists()
+
+
+def link_to_a_file(path: Path) -> Path:
+    (path.parent.parent / "mine.txt").write_text("kept")
+    path.symlink_to(path.parent.parent / "mine.txt")
+    return path
+
+
+def link_to_nothing(path: Path) -> Path:
+    path.symlink_to(path.parent.parent / "made.txt")
+    return path
+
+
+def second_name(path: Path) -> Path:
+    (path.parent.parent / "mine.txt").touch()
+    path.hardlink_to(path.parent.parent / "mine.txt")
+    return path
+
+
+def folder_with_a_file(path: Path) -> Path:
+    path.mkdir()
+    (path / "mine.txt").write_text("kept")
+    return path
+
+
+def fifo(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def written(text: str) -> Callable[[Path], Path]:
+    def write(path: Path) -> Path:
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (link_to_a_file, "a link"),
+        (link_to_nothing, "a link"),
+        (second_name, "a file with a second name"),
+        (folder_with_a_file, "no regular file"),
+        (fifo, "no regular file"),
+        (written("my own notes"), "a file with other content"),
+        (written("a (process 1 on b, since 2026-01-01 10:00:00 +0000)\nand more"), "a file with other content"),
+    ],
+)
+def test_what_others_have_at_the_name_of_the_lock_stays(
+    tmp_path: Path, make: Callable[[Path], Path], found: str
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    make(run / LOCK)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    message = rf"expected nothing of others as .*run/\{LOCK}, .*, got {found}; move it away"
+    with pytest.raises(RunError, match=message), releasing_locks():
+        hold(run)
+    assert os.path.lexists(run / LOCK)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("left", ["", "training.distill (process 7 on host, since 2026-01-01 10:00:00 +0000)"])
+def test_the_line_of_a_killed_command_is_replaced(tmp_path: Path, left: str) -> None:
+    (tmp_path / LOCK).write_text(left)
+    with releasing_locks():
+        hold(tmp_path)
+        assert f"(process {os.getpid()} on " in (tmp_path / LOCK).read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_took_the_name_in_between_is_not_removed(tmp_path: Path) -> None:
+    with releasing_locks():
+        hold(tmp_path)
+        (tmp_path / LOCK).unlink()
+        (tmp_path / LOCK).write_text("mine")
+    assert (tmp_path / LOCK).read_text() == "mine"

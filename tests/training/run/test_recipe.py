@@ -93,14 +93,14 @@ def test_every_recipe_reads(path: Path) -> None:
         ([*BASE, "--matryoshka", f"8,{'9' * 17}"], "expected 'matryoshka' to be at most 9007199254740991, got 9{17};"),
         (
             [*BASE, "--bf16", "maybe"],
-            "expected true or false after --bf16, or nothing, got 'maybe', which is no recipe",
+            "expected true, false or auto after --bf16, or nothing, got 'maybe', which is no recipe",
         ),
         (["demo", "--compile", "evet"], "expected true or false after --compile, or nothing, got 'evet'"),
         (
             [*BASE, "--resume", "2"],
             "expected true or false after --resume, or nothing, got '2', .* write --resume true",
         ),
-        ([*BASE, "--bf16=maybe"], "expected true or false for 'bf16' in the command line, got 'maybe'"),
+        ([*BASE, "--bf16=maybe"], "expected true, false or auto for 'bf16' in the command line, got 'maybe'"),
         ([*BASE, "--ascii_probability", "2"], "expected 'ascii_probability' to be 0 to 1, got 2.0"),
         ([*BASE, "--device", "tpu"], "one of auto, cpu, cuda, mps, got 'tpu'"),
         ([*BASE, "--epochs"], "expected a value after --epochs"),
@@ -122,6 +122,9 @@ def test_a_recipe_may_follow_a_true_or_false_option(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("captions: images\n", encoding="utf-8")
     for argv in (["--bf16", "demo"], ["--json", str(tmp_path / "mine.yaml"), "--bf16"], ["--bf16", "on", "demo"]):
         assert read(DistillConfig, argv).bf16
+    for argv in (["demo"], ["--bf16", "auto", "demo"], ["demo", "bf16=AUTO"]):
+        assert read(DistillConfig, argv).bf16 is None
+    assert read(DistillConfig, ["demo", "--bf16", "no"]).bf16 is False
 
 
 def test_several_seeds_and_sizes_are_checked_each() -> None:
@@ -165,6 +168,9 @@ def test_leakage_without_a_list() -> None:
         ("captions: !!binary aGk=", "got: the tag .*binary; leave it out"),
         ("captions: a\n---\ncaptions: b", "expected YAML in UTF-8"),
         ("captions: \x1b[2J", "expected YAML in UTF-8"),
+        ('captions: "a\\0b"', r"expected 'captions' in .* without the character NUL, got 'a\\x00b'; correct it there"),
+        ('captions: x\nrun: "\\0"', "expected 'run' in .* without the character NUL"),
+        ('captions: x\ncaption_columns: [a, "b\\0"]', "expected 'caption_columns' in .* without the character NUL"),
         ("captions: ~", "expected text for 'captions'"),
     ],
 )
@@ -174,6 +180,15 @@ def test_errors_in_a_recipe_name_the_file(tmp_path: Path, text: str, message: st
     with pytest.raises(ConfigError, match=message) as caught:
         read(DistillConfig, [str(path), *BASE])
     assert "bad.yaml" in str(caught.value)
+
+
+def test_no_path_of_a_source_or_on_the_command_line_holds_nul(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text('sources: [{captions: "a\\0"}, {captions: b}]\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="expected 'captions' in a record of sources .* without the character NUL"):
+        read(DistillConfig, [str(path), "--run", "unused"])
+    with pytest.raises(ConfigError, match="expected 'embeddings' in the command line .* without the character NUL"):
+        read(DistillConfig, [*BASE, "--embeddings", "a\0b"])
 
 
 @pytest.mark.parametrize("text", ["no", "off", "null_island", "010", "1:30", "1e10", "2024-01-31", "1_000", "yes"])
@@ -208,7 +223,7 @@ def test_help_shows_what_each_option_allows_and_its_default(
         if low is not None:
             allowed = f" (at least {low})" if high is None else f" ({low} to {high})"
         defaults = field.default if isinstance(field.default, tuple) else (field.default,)
-        default = ", ".join(map(str, defaults)).replace("False", "false") or "empty"
+        default = ", ".join(map(str, defaults)).replace("False", "false").replace("None", "auto") or "empty"
         assert entry.endswith(f"{field.metadata['text']}{allowed} [{default}]")
 
 
@@ -223,9 +238,11 @@ def test_help_wraps_an_option_with_its_choices(capsys: pytest.CaptureFixture[str
     assert (
         "  --max_tokens INTEGER             tokens per caption; longer captions are cut (8 to 8192) [128]\n" in printed
     )
+    assert "  --resume                         continue from the last checkpoint of the run [false]\n" in printed
     assert (
-        "  --bf16                           train in bf16 mixed precision, where the device has it [false]\n" in printed
-    )
+        "  --tf32                           multiply float32 numbers as TF32 on a GPU, losses apart; auto:\n"
+        "                                   where the GPU has it [auto]\n"
+    ) in printed
 
 
 @pytest.mark.parametrize("command", ["embed_images", "distill", "evaluate", "pretrain", "demo"])

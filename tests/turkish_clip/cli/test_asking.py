@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,8 @@ def in_process(*argv: object) -> Any:
 def alone(*argv: object) -> tuple[Any, str]:
     """Runs a command in a process of its own; returns its JSON, and the heavy modules that it imported."""
     command = [sys.executable, "-c", COMMAND, *map(str, argv), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr.splitlines()[-1]
 
 
@@ -125,6 +127,48 @@ def test_a_named_onnx_folder_asks_too(asked: Path, exported: Path, tmp_path: Pat
     image = next((asked / "photos").glob("*.png"))
     with pytest.raises(NoModelError, match="expected a model, got .*, an ONNX export, which encodes texts alone"):
         in_process("search", asked / "photos", "--image", image, "--model", folder)
+
+
+def test_a_run_is_loaded_once(asked: Path, tmp_path: Path) -> None:
+    """Its model has the weights of the index's text encoder, as the first search finds out: the next needs no torch."""
+    shutil.copytree(asked / "model", tmp_path / "run" / "model")  # with the files' times
+    (tmp_path / "run" / "run.json").write_text("{}", encoding="utf-8")
+    argv = ["search", asked / "photos", "kırmızı ev", "--model", tmp_path / "run"]
+    first, loaded = alone(*argv)
+    assert "'torch'" in loaded
+    second, loaded = alone(*argv)
+    assert loaded == "[]"
+    assert numbers_apart(second, first) < 1e-6
+
+
+def test_an_int8_text_encoder_by_option(asked: Path, tmp_path: Path) -> None:
+    shutil.copytree(asked / "photos", tmp_path / "photos")
+    kept = in_process("index", tmp_path / "photos", "--model", asked / "model", "--text-encoder", "int8")[
+        "text_encoder"
+    ]
+    assert kept["precision"] == "int8"
+    argv = ["search", tmp_path / "photos", "kırmızı ev", "--model", asked / "model"]
+    found, loaded = alone(*argv)
+    assert loaded == "[]"
+    exact = {hit["path"]: hit["score"] for hit in in_process(*argv, *FULL)["hits"]}
+    apart = [abs(hit["score"] - exact[hit["path"]]) for hit in found["hits"]]
+    assert 0 < max(apart) < 0.05  # by other vectors than those of float32, by little
+
+
+def test_one_of_other_weights_beside_the_index_is_not_asked(asked: Path, tmp_path: Path) -> None:
+    """The models are loaded, and the answer is theirs, after a line that says why it took longer."""
+    shutil.copytree(asked / "photos", tmp_path / "photos")
+    graph = next((tmp_path / "photos" / ".turkish-clip").glob("text-encoder-*/model.onnx"))
+    content = graph.read_bytes()
+    weights = graph.parent.name.removeprefix("text-encoder-").encode()
+    assert content.count(weights) == 1
+    graph.write_bytes(content.replace(weights, b"0" * len(weights)))
+    argv = ["search", tmp_path / "photos", "kırmızı ev", "--model", asked / "model"]
+    found = in_process(*argv)
+    (said,) = [line for line in found["warnings"] if "is left out" in line]
+    assert "expected model.onnx of the same export" in said
+    assert said.endswith("; turkish-clip index makes it again")
+    assert [hit["score"] for hit in found["hits"]] == [hit["score"] for hit in in_process(*argv, *FULL)["hits"]]
 
 
 def test_without_a_text_encoder_the_models_are_loaded(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from PIL import Image
@@ -147,9 +148,33 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["classify", "FOLDER"], "expected --labels or --examples"),
         (["classify", "FOLDER", "--labels", "ev"], "at least two different labels"),
         (["classify", "EMPTY", "--labels", "ev,kuş"], "expected images in .*, got none"),
+        (["classify", "FOLDER", "--labels", "ev; kuş"], "separated by commas, got 'ev; kuş' with .*; write 'ev,kuş'"),
+        (["filter", "FOLDER", "-p", "gece", "--contrast", "gece"], "expected a contrast of other images, got 'gece'"),
         (["filter", "FOLDER", "-p", " "], "something to look for"),
-        (["info", "--model", "MISSING"], "expected a model, got .*, which is no folder here; check the path"),
-        (["search", "FOLDER", " "], "expected words or --image, got an empty text"),
+        (["info", "--model", "MISSING"], "expected a model, got .*, which is no folder in .*; check the path"),
+        (["search", "FOLDER", " "], "expected words to look for or to keep away, got an empty text"),
+        (["search", "FOLDER", "--not", "ev"], "expected words or --image, got none; write: turkish-clip search FOLDER"),
+        (["search", "FOLDER", "ev", "--not", " "], "expected words to look for or to keep away, got an empty text"),
+        (["search", "FOLDER", "ev", "--not", "ev"], "got ev - ev, which cancel each other out"),
+        (
+            ["search", "FOLDER", "ev^nan", "--model", "MISSING"],
+            "expected a weight above 0, .*, got nan for 'ev",
+        ),
+        (["search", "FOLDER", "--and", "ev^-2", "--model", "MISSING"], "got -2 for .*; keep it away instead"),
+        (["search", "FOLDER", "ev", "--offset", "-1"], "Invalid value for '--offset'.*; see .* search --help"),
+        (["search", "FOLDER", "ev", "--csv", "--json", "--model", "MISSING"], "expected --csv or --json, got both"),
+        (
+            ["search", "FOLDER", "ev", "--copy-to", "FILE", "--model", "MISSING"],
+            "expected a folder to copy to, got .*png",
+        ),
+        (
+            ["search", "FOLDER", "ev", "--copy-to", "FOLDER", "--model", "MISSING"],
+            "expected a new or empty folder to copy",
+        ),
+        (
+            ["search", "FOLDER", "ev", "--copy-to", "INSIDE"],
+            "expected a folder .* outside .*, which is indexed",
+        ),
         (["search"], "expected FOLDER, and words or --image, got none of these; write: turkish-clip search FOLDER"),
         (["search", "MISSING", "ev"], "expected an indexed folder, got .*missing, which is not there; check the path"),
         (["search", "FILE", "ev"], "expected an indexed folder, got .*png, which is a file; check the path"),
@@ -167,7 +192,7 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
             ["filter", "FOLDER", "-p", "mavi", "ev"],
             r"Got unexpected extra argument.*\(ev\).*; names .* in quotes; see",
         ),
-        (["search", "FOLDER", "ev", "--image", "x.png"], "expected words or --image, got both"),
+        (["search", "FOLDER", "ev", "--image", "x.png"], "expected an image at x.png, got no file"),
         (["search", "FOLDER", "ev", "--sheet", "out.jpg"], "expected a sheet named .png or .html, got out.jpg"),
         (
             ["classify", "FOLDER", "--examples", "FOLDER", "--reject-below", "0.2"],
@@ -183,7 +208,7 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         (["filter", "FOLDER"], "expected --prompt, got none; write: turkish-clip filter FOLDER --prompt"),
         (["search", "FOLDER", "ev", "-k", "0"], "Invalid value for '-k'.*; see .* search --help"),
         (["search", "FOLDER", "ev", "--where", " "], "expected a condition over .*, got an empty one"),
-        (["search", "FOLDER", "ev", "--where", "colour = 1"], "got 'colour = 1': [^;]*colour[^;,]*; correct it"),
+        (["search", "FOLDER", "ev", "--where", "colour = 1"], "got 'colour = 1', with 'colour' in it; correct it"),
         (["search", "FOLDER", "ev", "--where", "modified > 5"], r"got 'modified > 5': ((?!\.rs)[^;])*; correct it"),
         (["serch", "FOLDER"], "No such command 'serch'"),
         (["index", "FOLDER", "--at", "FOLDER"], "expected an index or an empty folder, got .*, which holds '.*png'"),
@@ -199,6 +224,7 @@ def test_an_error_is_one_line(
         "FOLDER": str(indexed),
         "FILE": str(min(indexed.glob("*.png"))),
         "EMPTY": str(tmp_path / "empty"),
+        "INSIDE": str(indexed / "copies"),
         "MISSING": str(tmp_path / "missing"),
     }
     monkeypatch.setattr("sys.argv", ["turkish-clip", *(places.get(word, word) for word in argv)])
@@ -257,6 +283,27 @@ def test_ctrl_c_prints_how_to_go_on(
         entry.main()
     assert exit_.value.code == 130
     assert "interrupted; give the same command again to go on" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_as_by_the_training_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "s.png")
+
+    monkeypatch.setattr(entry, "app", full)
+    with pytest.raises(SystemExit) as exit_:
+        entry.main([])
+    assert exit_.value.code == 2
+    told = capsys.readouterr().err
+    assert "expected free disk space, got a full disk ([Errno 28]" in told
+    assert told.endswith("free some and run it again\n")
+
+
+def test_no_argument_holds_nul(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        entry.main(["info", "a\0b"])
+    assert "expected arguments without the character NUL, got 'a\\x00b'; correct it" in capsys.readouterr().err
 
 
 def test_examples_that_do_not_open_are_listed(indexed: Path, tmp_path: Path) -> None:
@@ -399,6 +446,27 @@ def test_a_threshold_that_no_image_reaches_is_said(indexed: Path) -> None:
     ]
 
 
+def test_a_probability_that_no_image_reaches_is_said(indexed: Path) -> None:
+    every = as_json("filter", indexed, "-p", "ev", "--contrast", "kuş", "--min-probability", 0)[1]["flagged"]
+    highest = max(row["probability"] for row in every)
+    argv = ("filter", indexed, "-p", "ev", "--contrast", "kuş", "--min-probability", 1)
+    found = as_json(*argv)[1]
+    assert (found["flagged"], len(found["warnings"])) == ([], 1)
+    said = re.match("no image has a probability of 1: the highest is ([0-9.]+); lower it", found["warnings"][0])
+    assert said is not None
+    assert float(said[1]) == pytest.approx(highest, abs=1e-6)
+    assert as_json("filter", indexed, "-p", "ev", "--contrast", "kuş", "--threshold", 0.99)[1]["warnings"] != []
+    assert not as_json("filter", indexed, "-p", "ev", "--contrast", "kuş", "--min-probability", 0)[1]["warnings"]
+
+
+@pytest.mark.parametrize("argv", [("search", "ev"), ("filter", "-p", "ev")])
+def test_an_index_without_images_is_bad_input(argv: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("index", tmp_path / "empty")[0] == 1
+    with pytest.raises(InputError, match="expected images in .*empty.*, got none; add some first"):
+        run(argv[0], tmp_path / "empty", *argv[1:])
+
+
 def test_scores_are_cosines_in_every_json(indexed: Path) -> None:
     folder, first = str(indexed), min(indexed.glob("*.png"))
     cosine = as_json("compare", first, "-t", "ev")[1]["scores"][0][0]
@@ -433,3 +501,77 @@ def test_advice_names_the_index_that_was_given(indexed: Path, tmp_path: Path) ->
     for given in ([folder, "--at", at], [at], [tmp_path / "elsewhere", "--at", at]):
         found = CliRunner().invoke(entry.app, [*map(str, ["filter", *given, "-p", "ev"])])
         assert f"turkish-clip index '{folder}' --at {at} adds what is new" in found.stderr
+
+
+def notes_of(stderr: str) -> list[str]:
+    """Returns the lines on stderr but for the progress bars of the libraries."""
+    return [line for line in stderr.splitlines() if line and "Loading weights" not in line]
+
+
+@pytest.fixture
+def with_bank(indexed: Path, tmp_path: Path) -> list[object]:
+    """The arguments that name an index with a text bank."""
+    (tmp_path / "queries.txt").write_text("\n".join(f"{number} kırmızı ev" for number in range(100)), encoding="utf-8")
+    argv: list[object] = [indexed, "--at", tmp_path / "index"]
+    run("index", *argv, "--queries", tmp_path / "queries.txt")
+    return argv
+
+
+def test_an_answer_says_in_one_line_whether_anything_fits(
+    with_bank: list[object], indexed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(*argv: object) -> tuple[list[str], list[str]]:
+        done = CliRunner().invoke(entry.app, ["search", *map(str, argv)])
+        assert done.exit_code == 0, done.exception
+        return done.stdout.splitlines(), notes_of(done.stderr)
+
+    assert said(indexed, "ev")[1] == ["whether they fit is not known: the index has no text bank to tell what fits"]
+    monkeypatch.setattr("turkish_clip.cutoff.Cutoff.least", lambda self, query: 100.0)
+    below = "the images below are merely the nearest (--only-fitting leaves them out)"
+    shown, notes = said(*with_bank, "ev", "--and", "kuş^2", "--not", "ağaç", "-k", 2)
+    assert (len(shown), notes) == (2, [f"nothing fits ev + kuş - ağaç; {below}"])
+    assert said(*with_bank, "ev", "--only-fitting") == ([], ["nothing fits ev", "no image shown: none of these fits"])
+    _, notes = said(*with_bank, "xyzw")
+    assert notes == ["none of these words is understood: 'xyzw'; the images below are no answer"]
+    found = as_json("search", *with_bank, "ev", "--not", "kuş^0.5", "-k", 1)[1]
+    assert (found["query"], found["fits"], found["understood"], found["no_cutoff"]) == ("ev - kuş", False, True, "")
+    assert found["parts"] == [
+        {"kind": "text", "value": "ev", "weight": 1.0},
+        {"kind": "without", "value": "kuş", "weight": 0.5},
+    ]
+    assert found["hits"][0]["fits"] is False
+    monkeypatch.setattr("turkish_clip.cutoff.Cutoff.fits", lambda self, query, images: np.arange(len(images)) == 0)
+    shown, notes = said(*with_bank, "ev", "-k", 2)
+    assert (["does not fit" in line for line in shown], notes) == ([False, True], [])
+    assert said(*with_bank, "ev", "-k", 2, "--only-fitting")[0] == shown[:1]
+    assert said(*with_bank, "ev", "--image", min(indexed.glob("*.png")))[1] == []
+
+
+def test_pages_csv_and_copies(indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr("turkish_clip.found.open_with_viewer", lambda path: opened.append(path) or True)
+    whole = as_json("search", indexed, "ev", "-k", 6)[1]["hits"]
+    page = as_json("search", indexed, "ev", "-k", 2, "--offset", 4, "--copy-to", tmp_path / "copies", "--open")[1]
+    assert (page["hits"], page["offset"]) == (whole[4:], 4)
+    assert page["copies"] == {hit["path"]: str(tmp_path / "copies" / Path(hit["path"]).name) for hit in whole[4:]}
+    assert all(Path(copy).read_bytes() == Path(path).read_bytes() for path, copy in page["copies"].items())
+    assert opened == [tmp_path / "copies"]
+    run("search", indexed, "ev", "-k", 2, "--open")
+    assert opened[1:] == [Path(whole[0]["path"])]
+    rows = run("search", indexed, "ev", "-k", 2, "--csv")[1].splitlines()
+    assert rows[0] == "path,score,corrected,fits,also_at,taken,lat,lon,camera,is_there"
+    assert rows[1] == f"{whole[0]['path']},{whole[0]['score']},,,,,,,,True"
+    beyond = CliRunner().invoke(entry.app, ["search", str(indexed), "ev", "--offset", "600"])
+    assert (beyond.exit_code, beyond.stdout) == (0, "")
+    assert notes_of(beyond.stderr) == ["no image beyond place 600"]
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(words: str) -> list[str]:
+        asked = {"_TURKISH_CLIP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        done = CliRunner().invoke(entry.app, [], env=asked, prog_name="turkish-clip")
+        return done.stdout.split()
+
+    assert completed("turkish-clip sea") == ["search"]
+    assert completed("turkish-clip search --no") == ["--not"]
+    assert {"--install-completion", "--show-completion"} <= set(completed("turkish-clip --"))

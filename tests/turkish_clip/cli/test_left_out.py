@@ -15,13 +15,16 @@ from turkish_clip.cli import entry
 from turkish_clip.errors import InputError
 from turkish_clip.few_shot import ExampleError, examples_in
 
-NOT_READ = "3 files of kinds that are not read: HEIC 2, video 1; convert HEIC to JPEG or PNG, and save stills of videos"
+NOT_READ = (
+    "3 files of kinds that are not read: HEIC 2, video 1; convert HEIC to JPEG or PNG, and save stills of videos; or "
+    'have HEIC read: pip install -e ".[photos]"'
+)
 HIDDEN = "2 files hidden or of a system, left out: ._* 1, @eaDir 1"
 COMMANDS = (["classify", "--labels", "ev,kuş"], ["compare", "-t", "ev"], ["filter", "-p", "ev"])
 
 
 @pytest.fixture(autouse=True)
-def model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def model(pair_folder: Path, without_libraries: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
     monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
     monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))  # which takes seconds, test_asking.py
@@ -82,7 +85,8 @@ def test_a_folder_without_any_image_is_no_empty_folder(tmp_path: Path) -> None:
     result = run("index", tmp_path)
     assert result.exit_code == 1
     assert "no images yet: 3 files of kinds that are not read: HEIC 2, RAW 1; 1 file of other kinds" in result.stderr
-    assert "convert HEIC and RAW to JPEG or PNG; then run the same command again" in result.stderr
+    advice = 'convert HEIC and RAW to JPEG or PNG; or have HEIC and RAW read: pip install -e ".[photos]"'
+    assert f"{advice}; then run the same command again" in result.stderr
     for command in COMMANDS:
         (folder := tmp_path / command[0]).mkdir()
         (folder / "1.HEIC").write_bytes(b"x")

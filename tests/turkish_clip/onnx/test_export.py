@@ -31,7 +31,7 @@ from turkish_clip.metrics import Relevance, Vectors, unit
 from turkish_clip.onnx import export as onnx_export
 from turkish_clip.onnx import graph as onnx_graph
 from turkish_clip.onnx.export import export_onnx
-from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, OnnxError, OnnxTextEncoder
+from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, WEIGHTS, OnnxError, OnnxTextEncoder
 from turkish_clip.ownership import ForeignFileError
 from turkish_clip.records import ImageModel
 from turkish_clip.verify import GOLDEN_TEXTS, ModelRecord
@@ -49,7 +49,13 @@ def exported_int8(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def traced_before(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies the graph of `exported` instead of tracing, which takes seconds, where the graph is not tested."""
-    monkeypatch.setattr(onnx_export, "write_graph", lambda text, path, **_: shutil.copy(exported / GRAPH, path))
+
+    def copied(text: object, path: Path, *, weights_sha256: str, **_: Any) -> None:
+        graph = onnx.load(exported / GRAPH)
+        onnx.helper.set_model_props(graph, {WEIGHTS: weights_sha256})
+        onnx.save(graph, path)
+
+    monkeypatch.setattr(onnx_export, "write_graph", copied)
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:

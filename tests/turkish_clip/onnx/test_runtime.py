@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 from turkish_clip.encoder import load_model
 from turkish_clip.onnx import export as onnx_export
 from turkish_clip.onnx.export import export_onnx
-from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, OnnxError, OnnxTextEncoder
+from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, WEIGHTS, OnnxError, OnnxTextEncoder
 from turkish_clip.verify import GOLDEN_TEXTS
 
 KNOWN = "kırmızı mavi sarı bir iki ev evin üstünde altında ağaç çiçek köpek İstanbul ankara kuş var".split()
@@ -109,19 +109,19 @@ def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
         [onnx.helper.make_tensor_value_info("y", 1, [1])],
     )
     foreign = onnx.helper.make_model(other, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
-    older, torn = json.dumps({**record, "format": 1}).encode(), json.dumps({"format": 2}).encode()
+    older, torn = json.dumps({**record, "format": 2}).encode(), json.dumps({"format": 3}).encode()
     cases: list[tuple[Path, str]] = [
         (tmp_path / "none", "expected a folder, got .*none, which is not one; write it: turkish-clip export"),
         (tmp_path / "empty", f"expected {RECORD} in .*empty, got none: it is not an export"),
         (
             damaged(exported, tmp_path / "1", RECORD, b"{"),
-            f"expected {RECORD} of format 2 in .*1, got Expecting property name .*; export again",
+            f"expected {RECORD} of format 3 in .*1, got Expecting property name .*; export again",
         ),
         (
             damaged(exported, tmp_path / "2", RECORD, torn),
-            f"expected {RECORD} of format 2 in .*2, got no field 'model'; export again",
+            f"expected {RECORD} of format 3 in .*2, got no field 'model'; export again",
         ),
-        (damaged(exported, tmp_path / "3", RECORD, older), "of format 2 in .*3, got format 1; export again"),
+        (damaged(exported, tmp_path / "3", RECORD, older), "of format 3 in .*3, got format 2; export again"),
         (damaged(exported, tmp_path / "4", GRAPH, whole[: len(whole) // 2]), "expected a graph in .*4.model.onnx, got"),
         (damaged(exported, tmp_path / "5", GRAPH, foreign.SerializeToString()), "got one from x to y; export again"),
         (damaged(exported, tmp_path / "6", TOKENIZER, b"{}"), "expected a tokenizer in .*6.tokenizer.json, got"),
@@ -129,6 +129,21 @@ def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
     for folder, message in cases:
         with pytest.raises(OnnxError, match=message):
             OnnxTextEncoder(folder)
+
+
+@pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
+def test_files_of_two_exports_are_not_mixed(name: str, exported: Path, tmp_path: Path) -> None:
+    """Which would give vectors that mean nothing."""
+    content = (exported / name).read_bytes()
+    if name == GRAPH:
+        graph = onnx.load(exported / name)
+        onnx.helper.set_model_props(graph, {WEIGHTS: "0" * 64})
+        content = graph.SerializeToString()
+    else:
+        content = content.replace("ğ".encode(), "ç".encode(), 1)
+    folder = damaged(exported, tmp_path / "mixed", name, content)
+    with pytest.raises(OnnxError, match=f"expected {name} of the same export as {RECORD} in .*; export again"):
+        OnnxTextEncoder(folder)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +162,7 @@ def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
         ({"temperature": True}, "got 'True' as 'temperature'"),
         ({"precision": "int4"}, "the precision 'int4', not one of float32, int8"),
         ({"prompt": None}, "got 'None' as 'prompt'"),
+        ({"prompt": "\ud800"}, "half a character that no UTF-8 holds, in 'prompt'"),
         ({"image_model": ["x"]}, "as 'image_model'"),
         ({"image_model": {"id": 1}}, "got '1' as 'id'"),
     ],
@@ -161,11 +177,11 @@ def test_numbers_of_a_record_that_do_not_fit(
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "null", "2", '"x"', "[" * 100_000, '{"format": 2, "dim": ' + "9" * 5000 + "}"]
+    "content", ["[]", "null", "2", '"x"', "[" * 100_000, '{"format": 3, "dim": ' + "9" * 5000 + "}"]
 )
 def test_a_record_that_is_no_object(content: str, exported: Path, tmp_path: Path) -> None:
     folder = damaged(exported, tmp_path / "export", RECORD, content.encode())
-    with pytest.raises(OnnxError, match="expected turkish_clip_onnx.json of format 2 .*; export again"):
+    with pytest.raises(OnnxError, match="expected turkish_clip_onnx.json of format 3 .*; export again"):
         OnnxTextEncoder(folder)
 
 
@@ -174,11 +190,21 @@ def test_texts_that_are_no_utf_8(exported: Path) -> None:
         OnnxTextEncoder(exported).encode(["ev", os.fsdecode(b"\xe7i\xe7ek")])
 
 
+def test_texts_that_can_be_read_but_once(exported: Path) -> None:
+    encoder = OnnxTextEncoder(exported)
+    texts = ["ev", "mavi bir kuş", "ağaç"]
+    expected = encoder.encode(texts)
+    for read_once in (iter(texts), (text for text in texts), dict.fromkeys(texts), np.array(texts)):
+        assert np.array_equal(encoder.encode(read_once), expected)
+
+
 def test_bad_arguments(exported: Path) -> None:
     wrong: Any = ["ev", None]
     encoder = OnnxTextEncoder(exported)
     with pytest.raises(OnnxError, match="expected a list of texts, got one text"):
         encoder.encode("ev")
+    with pytest.raises(OnnxError, match="expected a list of texts, got a int; write"):
+        encoder.encode(7)  # type: ignore[arg-type]
     with pytest.raises(OnnxError, match="expected texts, got a NoneType at position 1"):
         encoder.encode(wrong)
     with pytest.raises(OnnxError, match="expected a batch size of at least 1, got 0"):

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from samples import paint
 
-from turkish_clip import dual_encoder, images
+from turkish_clip import decoding, images
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.encoder import image_side, load_model
 from turkish_clip.images import OpenedImage
@@ -327,7 +327,7 @@ def test_a_thread_that_dies_ends_the_command_and_loses_nothing(
     tmp_path: Path, encoder: DualEncoder, photos: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     monkeypatch.setattr(update, "ROWS_PER_WRITE", 2)
-    real, opened = dual_encoder.open_hashed, []
+    real, opened = decoding.open_hashed, []
 
     def dying(source: Path, **options: Any) -> OpenedImage:
         opened.append(source)
@@ -337,7 +337,7 @@ def test_a_thread_that_dies_ends_the_command_and_loses_nothing(
 
     index = ImageIndex.open(tmp_path / "other", encoder)
     with monkeypatch.context() as patched:
-        patched.setattr(dual_encoder, "open_hashed", dying)
+        patched.setattr(decoding, "open_hashed", dying)
         with pytest.raises(type(error)):
             index.add(photos, workers=2)
     assert len(index) == 2

@@ -13,18 +13,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from turkish_clip import build_text_encoder, save_text_encoder
 from turkish_clip.dual_encoder import DualEncoder, load_dual_encoder
 from turkish_clip.onnx import OnnxTextSide
-from turkish_clip.onnx.export import export_onnx
+from turkish_clip.onnx.export import export_loaded, export_onnx
 from turkish_clip.resolve import ModelError, files_of, local_folder, resolve_models
 from turkish_clip.search import text_encoder
 from turkish_clip.search.index import ImageIndex
 from turkish_clip.search.storage import ImageIndexError
 from turkish_clip.search.text_encoder import exported_text_side, keep_text_encoder, kept_text_side, remember_model
 
-QUERIES = ["kırmızı ev", "iki kuş", "sarı çiçek ve İstanbul'da bir köpek", "Ispartalı ŞEKER", "zürafa", "", "ev " * 200]
+QUERIES = [
+    "kırmızı ev",
+    "iki kuş",
+    "sarı çiçek ve İstanbul'da bir köpek",
+    "Ispartalı ŞEKER",
+    "zürafa",
+    "?",
+    "ev " * 200,
+]
 BEGUN = 10**9  # a second after 1970: models that were not changed a moment ago
 
 
@@ -206,6 +215,43 @@ def test_damage_and_missing_libraries(
     for record in ("{", '{"format": 0}', '{"format": 1, "precision": "float32", "folder": "../elsewhere"}'):
         (kept / text_encoder.RECORD).write_text(record, encoding="utf-8")
         assert opened(kept, model) is None
+
+
+def test_one_of_other_weights_is_left_out_and_made_again(
+    kept: Path,
+    model: Path,
+    whole: DualEncoder,
+    tiny_bert: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of the same width, so that nothing but what the files say of themselves tells it."""
+    torch.manual_seed(7)
+    other = export_loaded(
+        replace(whole, text=build_text_encoder(tiny_bert, dim=16, max_tokens=32, device="cpu")), tmp_path / "other"
+    ).folder
+    place = next(kept.glob("text-encoder-*/"))
+    own = shutil.copytree(place, tmp_path / "own")
+    (tmp_path / "tokens").mkdir()
+    tokens = (own / "tokenizer.json").read_text(encoding="utf-8").replace("ğ", "ŕ")
+    (tmp_path / "tokens" / "tokenizer.json").write_text(tokens, encoding="utf-8")
+    for names, taken_from, said in (
+        (["tokenizer.json"], tmp_path / "tokens", "expected tokenizer.json of the same export as turkish_clip_onnx"),
+        (["model.onnx", "model.onnx.data"], other, "expected model.onnx of the same export as turkish_clip_onnx"),
+        ([path.name for path in other.iterdir()], other, "expected the weights that text-encoder.json names in "),
+    ):
+        shutil.copytree(own, place, dirs_exist_ok=True)
+        assert opened(kept, model) is not None
+        for name in names:
+            shutil.copy(taken_from / name, place / name)
+        caplog.clear()
+        assert opened(kept, model) is None
+        assert f"is left out: {said}" in caplog.text
+        assert caplog.records[-1].getMessage().endswith("; turkish-clip index makes it again")
+    assert keep_text_encoder(str(kept), whole) is not None
+    side = opened(kept, model)
+    assert side is not None
+    assert np.allclose(side.encode_texts(["ev"]), whole.encode_texts(["ev"]), atol=1e-6)
 
 
 def test_a_damaged_one_is_made_again_and_none_is_remembered(kept: Path, whole: DualEncoder, model: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +17,25 @@ from training.data.readers.parquet import parquet_folder_records
 from training.data.readers.tables import is_table, table_records
 from training.data.readers.webdataset import COMPRESSED, FIELDS, IMAGES, MAX_TEXT_BYTES, TEXTS, shard_records
 from training.data.samples import SAMPLE_IMAGE, Record
-from training.data.splits import SplitMeanings, split_of
+from training.data.splits import SplitMeanings, split_words, splits_of_folders
 from training.run.source import SourceError
 from turkish_clip.folders import INDEX_FOLDER, conversion_advice, is_hidden, not_read_text
 from turkish_clip.images import unread_kind
+from turkish_clip.strict_json import json_text
 
 log = logging.getLogger("training")
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.parquet", "metadata.json")
 MAX_LISTED = 5
+UNREAD_TABLES = re.compile(
+    r"\.(xlsx?|xlsm|xlsb|ods|numbers|feather|arrow|orc|avro|sqlite3?|db|pkl|pickle|ya?ml|zip|rar|7z"
+    r"|(csv|tsv|txt|jsonl?|ndjson|parquet)\.(gz|bz2|xz|zst|lz4|br))$",
+    re.IGNORECASE,
+)
+NO_TABLE = re.compile(r"^(dataset_infos?|state|package|config)\.json$|_stats\.json$")  # what libraries write
+NO_CAPTIONS = frozenset("instances person keypoints panoptic stuff info".split())  # in the names of COCO's other files
+TABLES = "tables"
+MAX_OPENED = 1000  # .txt files that are looked into; of the others their names count alone
+TABLE_START = 4096  # bytes of a .txt that show whether it is a table
 
 
 @dataclass
@@ -37,8 +49,10 @@ class Contents:
         parquet: Parquet files.
         compressed: compressed tar files.
         images: the number of image files.
-        texts: the first .txt files that are no image's.
-        json: the first .json files that are no image's.
+        texts: .txt files that are no image's, and named after a split or like a table inside.
+        other_texts: the other .txt files that are no image's.
+        json: .json files that are no image's.
+        unread: tables of kinds that are not read, such as Excel's or compressed ones.
         pairs: whether some folder has an image and a text of one name.
         hidden: the number of hidden images and tables, which are not read.
         not_read: kind of image or video that is not read → number of files.
@@ -51,23 +65,33 @@ class Contents:
     compressed: list[str] = field(default_factory=list)
     images: int = 0
     texts: list[str] = field(default_factory=list)
+    other_texts: list[str] = field(default_factory=list)
     json: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     pairs: bool = False
     hidden: int = 0
     not_read: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def every_table(self) -> list[str]:
+        """All tables that could be read, but for those named metadata."""
+        return self.tables + self.json + self.texts
 
     @classmethod
     def of(cls, folder: Path) -> Contents:
         """Walks a folder and the folders below it, linked ones included."""
         contents = cls()
         for parent, names in _folders(folder):
-            contents._add(parent, names)
-        for names in (contents.metadata, contents.tables, contents.shards, contents.parquet, contents.compressed):
+            contents._add(folder, parent, names)
+        lists = (contents.metadata, contents.tables, contents.shards, contents.parquet, contents.compressed)
+        for names in (*lists, contents.texts, contents.json, contents.unread):
             names.sort()
         return contents
 
-    def _add(self, parent: str, names: Sequence[str]) -> None:
+    def _add(self, folder: Path, parent: str, names: Sequence[str]) -> None:
         stems: dict[bool, set[str]] = {True: set(), False: set()}
+        images = {name.rpartition(".")[0] for name in names if name.rpartition(".")[2].lower() in IMAGES}
+        images |= {name.partition(".")[0] for name in images}
         for name in names:
             stem, _, kind = name.partition(".")
             path, last = parent + name, kind.rpartition(".")[2].lower()
@@ -87,14 +111,18 @@ class Contents:
                 stems[True].add(stem)
             elif last in TEXTS:
                 stems[False].add(stem)
-                if len(self.texts) < MAX_LISTED:
-                    self.texts.append(path)
+                if images.isdisjoint((stem, name.rpartition(".")[0])):
+                    is_known = len(self.texts) + len(self.other_texts) > MAX_OPENED
+                    is_table_too = bool(split_words(stem)) if is_known else _is_text_table(folder / path)
+                    (self.texts if is_table_too else self.other_texts).append(path)
             elif last == FIELDS:
-                if len(self.json) < MAX_LISTED:
+                if images.isdisjoint((stem, name.rpartition(".")[0])) and not NO_TABLE.search(name):
                     self.json.append(path)
             elif is_table(Path(name)):
                 self.tables.append(path)
-            elif found := unread_kind(name):
+            elif UNREAD_TABLES.search(name):
+                self.unread.append(path)
+            elif found := unread_kind(name, with_libraries=False):
                 self.not_read[found] = self.not_read.get(found, 0) + 1
         self.pairs = self.pairs or not stems[True].isdisjoint(stems[False])
 
@@ -126,13 +154,14 @@ def folder_records(folder: Path, meanings: SplitMeanings, images: Path | None = 
     """
     found = Contents.of(folder)
     tables = _metadata_tables(found.metadata)
-    split_tables = [name for name in found.tables if "/" not in name and split_of(name.partition(".")[0])]
-    others = {"tables": [name for name in found.metadata if name not in tables] + found.tables}
+    split_tables = _split_tables(found, meanings)
+    others = {"tables": sorted([name for name in found.metadata if name not in tables] + found.every_table)}
+    others |= {"files of kinds that are not read": found.unread}
     others |= {"shards": found.shards, "Parquet files": found.parquet, "compressed shards": found.compressed}
     if found.hidden:
         log.info("%s: %d hidden images and tables are left out", folder, found.hidden)
     if found.not_read:
-        advice = conversion_advice(found.not_read)
+        advice = conversion_advice(found.not_read, with_libraries=False)
         log.warning("%s: %s; %s", folder, not_read_text(found.not_read), advice)
     if tables:
         _log_left_out(folder, others, f"since {', '.join(tables[:MAX_LISTED])} names the images")
@@ -141,16 +170,46 @@ def folder_records(folder: Path, meanings: SplitMeanings, images: Path | None = 
         _log_left_out(folder, {**others, "shards": []}, "since there are .tar shards")
         yield from shard_records([folder / name for name in found.shards], meanings, folder)
     elif found.pairs:
+        others["tables"] = [name for name in others["tables"] if name not in found.texts]  # which are skipped samples
         _log_left_out(folder, others, "since there are images with a .txt each")
         yield from _pairs(folder, meanings)
     elif found.parquet:
         _log_left_out(folder, {**others, "Parquet files": []}, "since there are Parquet files")
         yield from _parquet(folder, found.parquet, meanings)
     elif split_tables:
-        meanings.check_layout((name.partition(".")[0] for name in found.tables if "/" not in name), "tables")
-        yield from _tables(folder, [name for name in found.tables if "/" not in name], meanings, images)
+        left = {**others, "tables": [name for name in others["tables"] if name not in split_tables]}
+        _log_left_out(folder, left, f"since {', '.join(split_tables[:MAX_LISTED])} name the images")
+        meanings.check_layout((name.partition(".")[0] for name in split_tables), TABLES)
+        yield from _tables(folder, split_tables, meanings, images)
     else:
         raise _nothing(folder, found)
+
+
+def _is_text_table(path: Path) -> bool:
+    """Returns whether a .txt is named after a split, or its first two lines have the same number of some separator."""
+    if split_words(path.name.partition(".")[0]):
+        return True
+    try:
+        with path.open("rb") as file:
+            lines = file.read(TABLE_START).split(b"\n")
+    except OSError:
+        return False
+    return len(lines) > 1 and any(
+        0 < lines[0].count(mark) == lines[1].count(mark) for mark in (b"\t", b";", b"|", b",")
+    )
+
+
+def _split_tables(found: Contents, meanings: SplitMeanings) -> list[str]:
+    """Returns the tables in the folder itself that are read, where some are named after splits; none where none is.
+
+    They are all tables that hold nothing else, and those of .json and .txt that have a split's word in their names.
+    """
+    plain = [name for name in found.tables if "/" not in name]
+    others = [name for name in found.json + found.texts if "/" not in name and split_words(name.partition(".")[0])]
+    others = [name for name in others if NO_CAPTIONS.isdisjoint(re.findall(r"[a-z]+", name.lower()))]
+    stems = {name: name.partition(".")[0] for name in sorted(plain + others)}
+    meanings.compare(list(dict.fromkeys(stems.values())), TABLES)
+    return list(stems) if any(map(meanings.known, stems.values())) else []
 
 
 def _metadata_tables(names: Sequence[str]) -> list[str]:
@@ -172,17 +231,11 @@ def _log_left_out(folder: Path, others: dict[str, list[str]], why: str) -> None:
 def _named_by(folder: Path, tables: Sequence[str], meanings: SplitMeanings, images: Path | None) -> Iterator[Record]:
     """Yields the rows of a folder's metadata."""
     parents = {table: table.rpartition("/")[0] for table in tables}
-    splits = {table: _split_of_folder(parent, meanings) for table, parent in parents.items()}
-    meanings.check_layout((splits[table] or parents[table] for table in tables), "folders")
+    splits = splits_of_folders(parents.values(), meanings)
     for table in tables:
         prefix = f"{parents[table]}/" if parents[table] else ""
         for record in table_records(folder / table, confined=True, folder=images, meanings=meanings):
-            yield replace(record, split=record.split or splits[table], prefix=prefix)
-
-
-def _split_of_folder(path: str, meanings: SplitMeanings) -> str:
-    """Returns the part of a folder's path that names a split; empty where none does."""
-    return next((part for part in reversed(path.split("/")) if part and meanings.known(part)), "")
+            yield replace(record, split=record.split or splits[parents[table]], prefix=prefix)
 
 
 def _parquet(folder: Path, names: Sequence[str], meanings: SplitMeanings) -> Iterator[Record]:
@@ -205,19 +258,19 @@ def _tables(folder: Path, names: Sequence[str], meanings: SplitMeanings, images:
 
 def _pairs(folder: Path, meanings: SplitMeanings) -> Iterator[Record]:
     """Yields images with the .txt and .json of their names, as img2dataset writes them; `a.tr.txt` is column tr.txt."""
-    splits: dict[str, str] = {}
-    for parent, names in _folders(folder):
-        if any(name.endswith((".txt", ".json")) for name in names):
-            splits[parent] = _split_of_folder(parent.rstrip("/"), meanings)
-    meanings.check_layout((split or parent.rstrip("/") for parent, split in splits.items()), "folders")
+    with_texts = (
+        parent.rstrip("/")
+        for parent, names in _folders(folder)
+        if any(name.endswith((".txt", ".json")) for name in names) and not is_hidden(parent.rstrip("/") or "x")
+    )
+    splits = splits_of_folders(with_texts, meanings)
     number = 0
     for parent, names in _folders(folder):
         if is_hidden(parent.rstrip("/") or "x"):
             continue
         for values in _samples(folder, parent, [name for name in names if not is_hidden(name)]):
             number += 1
-            split = splits.get(parent) or _split_of_folder(parent.rstrip("/"), meanings)
-            yield Record(values, folder, True, number, split=split)
+            yield Record(values, folder, True, number, split=splits.get(parent.rstrip("/"), ""))
 
 
 def _samples(folder: Path, parent: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -228,8 +281,8 @@ def _samples(folder: Path, parent: str, names: Sequence[str]) -> Iterator[dict[s
         stem, _, kind = name.rpartition(".")
         if kind.lower() in IMAGES:
             images.setdefault(stem, []).append(name)
-        elif unread_kind(name):
-            unread[stem] = f"an image of a kind that is not read ({unread_kind(name)})"
+        elif found_kind := unread_kind(name, with_libraries=False):
+            unread[stem] = f"an image of a kind that is not read ({found_kind})"
     found: dict[str, dict[str, Any]] = {stem: {"txt": ""} for stem in images}
     faults: dict[str, str] = {}
     for name in names:
@@ -284,10 +337,21 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
             "be read; uncompress them (images hardly shrink)"
         )
     others = f"{not_read_text(found.not_read)}, " if found.not_read else ""
-    convert = f"{conversion_advice(found.not_read)}, " if found.not_read else ""
-    if tables := found.tables + found.json + found.texts:
+    convert = f"{conversion_advice(found.not_read, with_libraries=False)}, " if found.not_read else ""
+    if tables := found.every_table or found.other_texts:
         listed = ", ".join(tables[:MAX_LISTED])
         advice = f"name one of them: --captions {shlex.quote(str(folder / tables[0]))}"
+        if len(tables) > 1:
+            shown = ", ".join(f"{{captions: {json_text(str(folder / name))}}}" for name in tables[:2])
+            more = ", …" if len(tables) > 2 else ""
+            advice = (
+                f"name one of them with --captions, or in a recipe all that are to be read: sources: [{shown}{more}]"
+            )
+        if found.images and not found.every_table:
+            advice = "if each .txt is the caption of an image, put it beside that image, under the same name"
+    elif found.unread:
+        listed = ", ".join(found.unread[:MAX_LISTED])
+        advice = "save the table as .csv, .jsonl or .parquet"
     else:
         listed = f"{found.images} images alone" if found.images else ("no others" if others else "none")
         advice = "write the metadata"

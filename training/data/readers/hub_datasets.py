@@ -14,7 +14,7 @@ from training.data.lazy_images import LazyImage, MissingImage, StreamedImage, on
 from training.data.readers.parquet import parquet_rows
 from training.data.readers.webdataset import IMAGES
 from training.data.samples import Record
-from training.data.splits import HUB_SPLITS, SplitMeanings, splits_of_files
+from training.data.splits import HUB_SPLITS, SplitMeanings, splits_of_files, splits_of_folders
 from training.run.provenance import commit_of
 from training.run.source import LEFT_OUT, SourceError
 from turkish_clip.errors import InputError, one_line
@@ -128,9 +128,8 @@ def _files_by_split(builder: Any, meanings: SplitMeanings) -> dict[str, list[str
         where, len(names) - len(left), len(names),
     )  # fmt: skip
     if builder.name == "imagefolder":
-        splits = [next((part for part in name.split("/")[:-1] if meanings.known(part)), "") for name in names]
-        folders = {split or name.rpartition("/")[0] for name, split in zip(names, splits)}
-        meanings.check_layout(sorted(folders), "folders")
+        folders = splits_of_folders(sorted({name.rpartition("/")[0] for name in names}), meanings)
+        splits = [folders[name.rpartition("/")[0]] for name in names]
     else:
         splits = splits_of_files([str(PurePosixPath(name).with_suffix("")) for name in names], meanings)
     files: dict[str, list[str]] = {}

@@ -16,12 +16,14 @@ from training.data.splits import MAX_NAME, SplitMeanings
 from training.run.source import Source, SourceError
 
 log = logging.getLogger("training")
+MAX_NAMES = 1000  # of an object, which show what it holds
 CHUNK_CHARACTERS = 1 << 20  # read at once
 MAX_VALUE_CHARACTERS = 1 << 26  # of one record
 DECODER = json.JSONDecoder(object_pairs_hook=once_named)
 NOT_ROWS = frozenset(
     ["annotations", "categories", "classes", "info", "licenses", "labels"]
 )  # COCO's lists, and like ones
+Kinds = dict[str, type]  # name → type of its value in an object
 Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
@@ -101,10 +103,17 @@ class _Text:
         while self.skip(",]") == ",":
             yield self.value()
 
-    def pass_over(self) -> int:
-        """Reads a value without keeping it, a list value by value; returns the number of records in the list."""
+    def pass_over(self, depth: int = 2) -> int:
+        """Reads a value without keeping it, piece by piece; returns the number of records in a list.
+
+        Objects are read piece by piece down to the given depth: what is in them at once.
+        """
         if self.next() == "[":
             return sum(isinstance(value, dict) for value in self.items())
+        if self.next() == "{" and depth:
+            for _ in self.names():
+                self.pass_over(depth - 1)
+            return 0
         self.value()
         return 0
 
@@ -125,6 +134,17 @@ class _Text:
         self.skip(":")
         return name
 
+    def kinds(self) -> Kinds:
+        """Reads an object without keeping its values, and returns the types of the first thousand."""
+        found: Kinds = {}
+        for name in self.names():
+            is_list = self.next() == "["
+            kind = list if is_list else dict if self.next() == "{" else type(None)
+            self.pass_over()
+            if len(found) < MAX_NAMES:
+                found[name] = kind
+        return found
+
     def error(self) -> SourceError:
         """Returns the error of what is next."""
         self.next()
@@ -140,8 +160,9 @@ class _Text:
 def json_rows(path: Path, meanings: SplitMeanings | None = None) -> Rows:
     """Yields the records of a JSON file, each with the name of its split, or an empty one.
 
-    It may hold a list of records; Karpathy's `images` with `sentences`; COCO's `images` and `annotations`; lists under
-    the names of splits, or one list under another name; or an object of records or captions by file name.
+    It may hold a list of records; Karpathy's `images` with `sentences`; COCO's `images` and `annotations`; an object of
+    records or captions by file name; lists, or objects of these kinds, under the names of splits; or one list under
+    another name.
 
     Args:
         path: the file.
@@ -157,33 +178,102 @@ def json_rows(path: Path, meanings: SplitMeanings | None = None) -> Rows:
         if start == "[":
             yield from (("", _record(value, path)) for value in text.items())
         elif start == "{":
-            shape, records = _shape(path)
-            if shape.get("annotations") is list and shape.get("images") is list:
+            shape, records, inner = _shape(path)
+            meanings = meanings or SplitMeanings(Source(captions=str(path)))
+            if _is_coco(shape):
                 yield from _coco(path)
+            elif names := _objects_of_rows(shape, inner, meanings, path):
+                yield from _by_split(text, names, inner)
             else:
-                yield from _object(text, shape, records, meanings or SplitMeanings(Source(captions=str(path))))
+                yield from _object(text, shape, records, meanings)
         else:
             raise text.error()
 
 
-def _shape(path: Path) -> tuple[dict[str, type], dict[str, int]]:
+def _shape(path: Path) -> tuple[Kinds, dict[str, int], dict[str, Kinds]]:
     """Reads the names in a JSON file's object, the first thousand.
 
     Returns:
-        Name → type of its value, and name → number of records of those that are lists.
+        Name → type of its value; name → number of records of those that are lists; name → types in those that are
+        objects.
     """
-    found: dict[str, type] = {}
+    found: Kinds = {}
     records: dict[str, int] = {}
+    inner: dict[str, Kinds] = {}
     with _Text(path) as text:
         for name in text.names():
             if text.next() == "[":
                 found[name] = list
                 records[name] = text.pass_over()
+            elif text.next() == "{":
+                found[name] = dict
+                inner[name] = text.kinds()
             else:
                 found[name] = type(text.value())
-            if len(found) >= 1000:
+            if len(found) >= MAX_NAMES:
                 break
-    return found, records
+    return found, records, inner
+
+
+def _is_coco(shape: Kinds) -> bool:
+    return shape.get("annotations") is list and shape.get("images") is list
+
+
+def _objects_of_rows(shape: Kinds, inner: dict[str, Kinds], meanings: SplitMeanings, path: Path) -> list[str]:
+    """Returns the names of the objects in a file that each hold rows, as those of splits do; none where they hold none.
+
+    Args:
+        shape: the types of the file's values.
+        inner: the types in those that are objects.
+        meanings: what names of splits mean in the source.
+        path: the file, for messages.
+
+    Raises:
+        SourceError: objects with the names of splits hold something else, or those of others stand beside train.
+    """
+    names = [name for name in inner if name.lower() not in NOT_ROWS and inner[name]]
+    lists = [name for name, kind in shape.items() if kind is list and name.lower() not in NOT_ROWS]
+    if lists and any(map(meanings.known, names)):
+        raise SourceError(
+            f"expected all splits of {path} as lists of records, or all as objects, got the list {lists[0][:MAX_NAME]} "
+            f"and the object {next(filter(meanings.known, names))[:MAX_NAME]}; write a list of records for each"
+        )
+    if not names or lists:
+        return []
+    wrong = [name for name in names if not _are_rows(inner[name])]
+    if not wrong:
+        meanings.check_layout(names, "objects")
+        return names
+    named = [name for name in names if meanings.known(name)]
+    if len(named) == len(names) and not any(map(_is_image, names)):
+        others = ", ".join(name[:MAX_NAME] for name in list(inner[wrong[0]])[:8])
+        raise SourceError(
+            f"expected a list of records, or captions by file name, in each split of {path}, got an object of {others} "
+            f"in {wrong[0]}; write a list of records with file_name and captions"
+        )
+    return []
+
+
+def _are_rows(kinds: Kinds) -> bool:
+    """Returns whether an object is COCO's, or holds captions by file name, or records by another name."""
+    by_name = all(kind is dict for kind in kinds.values()) and "0" not in kinds
+    return _is_coco(kinds) or all(map(_is_image, kinds)) or by_name
+
+
+def _by_split(text: _Text, names: list[str], inner: dict[str, Kinds]) -> Rows:
+    """Yields the rows of objects with the names of splits."""
+    for split in text.names():
+        if split not in names:
+            text.pass_over()
+        elif _is_coco(inner[split]):
+            text.pass_over()
+            yield from ((split, values) for _, values in _coco(text.path, split))
+        else:
+            for name in text.names():
+                value = text.value()
+                if _is_image(name):
+                    value = {"file_name": name, **(value if isinstance(value, dict) else {"captions": value})}
+                yield split, _record(value, text.path)
 
 
 def _object(text: _Text, shape: dict[str, type], records: dict[str, int], meanings: SplitMeanings) -> Rows:
@@ -263,14 +353,18 @@ def _karpathy(values: dict[str, Any]) -> dict[str, Any]:
     return {"file_name": file, "captions": texts, **values}
 
 
-def _coco(path: Path) -> Rows:
+def _coco(path: Path, within: str = "") -> Rows:
     """Yields a record for each annotation of a COCO file, and one without a caption for each image that has none.
+
+    Args:
+        path: the file.
+        within: the name of the object in it that has the lists; empty: the file's own.
 
     Raises:
         SourceError: an image has no id, or that of another file.
     """
     files: dict[str, Any] = {}
-    for image in _listed(path, "images"):
+    for image in _listed(path, "images", within):
         name, image_id = image.get("file_name") or image.get("filename"), _coco_id(image.get("id"))
         if not image_id:
             raise SourceError(
@@ -283,7 +377,7 @@ def _coco(path: Path) -> Rows:
                 "merged from files whose ids start again, give those as sources, or number the ids anew"
             )
     captioned: set[str] = set()
-    for annotation in _listed(path, "annotations"):
+    for annotation in _listed(path, "annotations", within):
         image_id = _coco_id(annotation.get("image_id"))
         captioned.add(image_id)
         own = {"image_id": image_id, "file_name": files.get(image_id), "caption": annotation.get("caption")}
@@ -307,13 +401,17 @@ def _coco_id(value: Any) -> str:
     return ""
 
 
-def _listed(path: Path, wanted: str) -> Iterator[dict[str, Any]]:
+def _listed(path: Path, wanted: str, within: str) -> Iterator[dict[str, Any]]:
     with _Text(path) as text:
-        for name in text.names():
-            if name == wanted and text.next() == "[":
-                yield from (_record(value, path) for value in text.items())
-            else:
+        for outer in text.names():
+            if within and (outer != within or text.next() != "{"):
                 text.pass_over()
+                continue
+            for name in text.names() if within else (outer,):
+                if name == wanted and text.next() == "[":
+                    yield from (_record(value, path) for value in text.items())
+                else:
+                    text.pass_over()
 
 
 def _record(value: Any, path: Path) -> dict[str, Any]:

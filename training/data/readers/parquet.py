@@ -172,7 +172,7 @@ def parquet_folder_records(folder: Path, names: Sequence[str], meanings: SplitMe
     ):
         for values in parquet_rows(str(folder / name), folder, confined=True, paths_are_names=False):
             numbers[split] += 1
-            yield Record(values, folder, True, numbers[split], split=split or "train")
+            yield Record(values, folder, True, numbers[split], split=split or meanings.own or "train")
 
 
 def _check_configurations(folder: Path, names: Sequence[str], splits: Sequence[str], meanings: SplitMeanings) -> None:

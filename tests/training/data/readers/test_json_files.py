@@ -146,6 +146,44 @@ def test_lists_by_split_of_any_name(folder: Path, caplog: pytest.LogCaptureFixtu
 def test_a_file_is_read_piece_by_piece(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [{"image": f"{n % 3}.png", "caption": f"şey {n}", "n": 12345} for n in range(50)]
     whole = rows(read(folder, records))
+    by_split = {"train": {f"{n}.png": [f"şey {n}"] for n in range(3)}, "info": {"a": [1, {"b": 2}]}}
+    split_rows = rows(read(folder, by_split))
     for size in (1, 2, 7):
         monkeypatch.setattr(json_files, "CHUNK_CHARACTERS", size)
         assert rows(read(folder, records)) == whole
+        assert rows(read(folder, by_split)) == split_rows
+
+
+def test_splits_that_hold_objects(folder: Path) -> None:
+    by_file = {
+        "train": {"0.png": ["a", "b"]},
+        "test": {"1.png": "c"},
+        "val": {"2.png": {"captions": ["d"]}},
+        "info": {"n": 1},
+    }
+    expected = [("0.png", ("a", "b"), "train"), ("1.png", ("c",), "test"), ("2.png", ("d",), "validation")]
+    assert rows(read(folder, by_file)) == expected
+
+    def part(number: int) -> dict[str, Any]:
+        images = [{"id": number, "file_name": f"{number}.png"}]
+        return {"images": images, "annotations": [{"image_id": number, "caption": f"bir {number}"}]}
+
+    by_coco = {"version": 1, "val2017": dict(reversed(part(1).items())), "train_set": part(0)}
+    assert sorted(rows(read(folder, by_coco))) == [("0", ("bir 0",), "train"), ("1", ("bir 1",), "validation")]
+    by_id = {
+        "train": {"7": {"file_name": "0.png", "caption": "a"}},
+        "test": {"8": {"file_name": "1.png", "caption": "b"}},
+    }
+    assert rows(read(folder, by_id)) == [("0.png", ("a",), "train"), ("1.png", ("b",), "test")]
+    with pytest.raises(
+        SourceError, match="in each split of .*, got an object of a, b in train; write a list of records"
+    ):
+        read(folder, {"train": {"a": "0.png", "b": "ev"}, "test": {"a": "1.png", "b": "kuş"}})
+    deep: dict[str, Any] = {}
+    for _ in range(400):
+        deep = {"a": deep}
+    assert len(rows(read(folder, {**by_file, "info": deep}))) == 3
+    with pytest.raises(SourceError, match="expected objects of .*, got 'ek' beside train"):
+        read(folder, {"train": {"0.png": ["a"]}, "ek": {"1.png": ["b"]}})
+    with pytest.raises(SourceError, match="got the list train and the object test; write a list of records for each"):
+        read(folder, {"train": [{"file_name": "0.png", "caption": "a"}], "test": {"1.png": ["b"]}})

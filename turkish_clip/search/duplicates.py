@@ -1,0 +1,205 @@
+"""Finds images that an index holds more than once: the same bytes, and one picture in several files.
+
+The vectors of an index say which pairs to look at, the images themselves whether the two are one picture
+(`turkish_clip.likeness`): pictures of one thing have similar vectors, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turkish_clip.images import ImageError, open_image
+from turkish_clip.likeness import SIDE, same_pictures, small_copy
+from turkish_clip.search.files import SkippedFile, examined
+
+if TYPE_CHECKING:
+    from turkish_clip.metrics import Vectors
+    from turkish_clip.search.tables import ImageTables
+
+NEAREST = 32  # images of the largest cosines that each is compared with
+LEAST_COSINE = 0.5  # a crop may change a vector much; with CLIP's larger models copies have 0.9 and more
+COSINES_AT_ONCE = 1 << 22  # in one block: 16 MB, and some times that while the largest are looked for
+PAIRS_AT_ONCE = 1024  # compared in one call
+
+
+@dataclass(frozen=True)
+class DuplicateFile:
+    """One of several files with one image.
+
+    Attributes:
+        path: of the file.
+        bytes: its size now.
+        modified: when it was last changed, in UTC.
+        taken: when the photograph was taken, as in `turkish_clip.photo.Photo`.
+        same: what it has in common with the first file of its group: "bytes", or "image"; empty for the first.
+    """
+
+    path: str
+    bytes: int
+    modified: datetime
+    taken: datetime | None
+    same: str
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What was found.
+
+    Attributes:
+        groups: of at least two files each: the largest first, of one size the oldest, which is the one to keep; groups
+            in the order of what the others take.
+        images: number of distinct images that were looked at.
+        unread: files that could not be opened to be compared, with the reason.
+        gone: number of indexed files that do not exist now.
+    """
+
+    groups: list[list[DuplicateFile]]
+    images: int
+    unread: list[SkippedFile]
+    gone: int
+
+    @property
+    def spare_bytes(self) -> int:
+        """How much all files but the first of each group take."""
+        return sum(file.bytes for group in self.groups for file in group[1:])
+
+
+def find_duplicates(
+    tables: ImageTables, *, exact: bool, workers: int, progress: Callable[[int, int], Any] | None = None
+) -> Duplicates:
+    """Does what `ImageIndex.duplicates` does.
+
+    Args:
+        tables: of the index.
+        exact: as there.
+        workers: as there.
+        progress: as there.
+
+    Raises:
+        ImageIndexError: the index can't be read.
+    """
+    rows, vectors = tables.rows_with_vectors(["path", "also_at", "taken"])
+    files, gone = [], 0
+    for row in rows:
+        paths = [row["path"], *row["also_at"]]
+        found = [file for path in paths if (file := _on_disk(path, row["taken"])) is not None]
+        files.append(found)
+        gone += len(paths) - len(found)
+    joined, unread = _Groups(len(rows)), list[SkippedFile]()
+    if not exact:
+        there = np.array([place for place, found in enumerate(files) if found], np.int64)
+        pairs = there[similar_pairs(vectors[there])] if len(there) else np.empty((0, 2), np.int64)
+        copies = _SmallCopies([found[0].path if found else "" for found in files], workers)
+        done = 0
+        for start in range(0, len(pairs), PAIRS_AT_ONCE):
+            part = pairs[start : start + PAIRS_AT_ONCE]
+            for first, second in part[copies.same(part)].tolist():
+                joined.join(first, second)
+            done = int(part[-1, 0]) + 1
+            if progress is not None:
+                progress(done, len(rows))
+        if progress is not None and done < len(rows):
+            progress(len(rows), len(rows))
+        unread = sorted(copies.unread.values(), key=lambda file: file.path)
+    groups = [_ordered([files[place] for place in places]) for places in joined.groups()]
+    groups = [group for group in groups if len(group) > 1]
+    groups.sort(key=lambda group: (-sum(file.bytes for file in group[1:]), group[0].path))
+    return Duplicates(groups, len(rows), unread, gone)
+
+
+def similar_pairs(vectors: Vectors) -> NDArray[np.int64]:
+    """Returns the (m, 2) pairs of images, the smaller place first, one of which is among the nearest of the other.
+
+    Args:
+        vectors: (n, dim) float32 unit vectors, compared a block of rows at a time.
+    """
+    count, found = len(vectors), list[NDArray[np.int64]]()
+    block, nearest = max(1, COSINES_AT_ONCE // max(1, count)), min(NEAREST, count - 1)
+    for start in range(0, count if nearest > 0 else 0, block):
+        cosines = vectors[start : start + block] @ vectors.T
+        here = np.arange(len(cosines))
+        cosines[here, start + here] = -2  # an image itself
+        best = np.argpartition(-cosines, nearest - 1, axis=1)[:, :nearest]
+        row, column = np.nonzero(np.take_along_axis(cosines, best, axis=1) >= LEAST_COSINE)
+        found.append(np.sort(np.stack([start + row, best[row, column]], axis=1), axis=1))
+    return np.unique(np.concatenate(found), axis=0) if found else np.empty((0, 2), np.int64)
+
+
+class _SmallCopies:
+    """Small copies of images, each opened when it is first needed; they lie in a temporary file, 7 kB each."""
+
+    def __init__(self, paths: Sequence[str], workers: int) -> None:
+        self._paths, self._workers = paths, workers
+        self._is_there = np.zeros(len(paths), bool)
+        with TemporaryFile() as file:  # which stays as long as it is mapped
+            self._copies = np.memmap(file, np.uint8, "w+", shape=(max(1, len(paths)), SIDE, 3, SIDE))
+        self.unread: dict[int, SkippedFile] = {}
+
+    def same(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Returns which of (m, 2) pairs are one picture each; those that do not open are none."""
+        self._open_all(np.unique(pairs).tolist())
+        same = np.asarray(self._is_there[pairs].all(axis=1))
+        first, second = (np.asarray(self._copies[pairs[same, side]]) for side in (0, 1))
+        same[same] = same_pictures(first, second)
+        return same
+
+    def _open_all(self, places: list[int]) -> None:
+        new = [place for place in places if not self._is_there[place] and place not in self.unread]
+        with ThreadPoolExecutor(self._workers) as pool:
+            for place, copy in zip(new, pool.map(self._open, new)):
+                if isinstance(copy, ImageError):
+                    self.unread[place] = SkippedFile(self._paths[place], copy.reason)
+                else:
+                    self._copies[place], self._is_there[place] = copy, True
+
+    def _open(self, place: int) -> NDArray[np.uint8] | ImageError:
+        try:
+            return small_copy(open_image(self._paths[place], min_side=SIDE))
+        except ImageError as error:
+            return error
+
+
+class _Groups:
+    """Places that were joined, directly or by others."""
+
+    def __init__(self, count: int) -> None:
+        self._above = list(range(count))
+
+    def join(self, first: int, second: int) -> None:
+        self._above[self._top(second)] = self._top(first)
+
+    def _top(self, place: int) -> int:
+        while self._above[place] != place:
+            self._above[place] = self._above[self._above[place]]
+            place = self._above[place]
+        return place
+
+    def groups(self) -> Iterator[list[int]]:
+        members: dict[int, list[int]] = {}
+        for place in range(len(self._above)):
+            members.setdefault(self._top(place), []).append(place)
+        yield from members.values()
+
+
+def _on_disk(path: str, taken: datetime | None) -> DuplicateFile | None:
+    """Returns a file as it is now; None if it is not there."""
+    file = examined(path, "")
+    return None if file.reason else DuplicateFile(path, file.size, file.modified, taken, "")
+
+
+def _ordered(images: Sequence[Sequence[DuplicateFile]]) -> list[DuplicateFile]:
+    """Returns the files of one group, given by image, the one to keep first."""
+    of_bytes = {file.path: place for place, files in enumerate(images) for file in files}
+    files = sorted((file for each in images for file in each), key=lambda file: (-file.bytes, file.modified, file.path))
+    if not files:
+        return []
+    first = of_bytes[files[0].path]
+    return [files[0], *(replace(f, same="bytes" if of_bytes[f.path] == first else "image") for f in files[1:])]
