@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> None:
     lenient_output()
     log_to_stderr(logging.WARNING)
     try:
-        code = app(argv, standalone_mode=False)
+        code = app(
+            argv, standalone_mode=False, prog_name="turkish-clip"
+        )  # also as a module, which shells can't complete
     except _Misused as error:
         message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
         advice = "; names and texts with spaces stand in quotes" if "unexpected extra argument" in message else ""
