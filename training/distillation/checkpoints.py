@@ -20,11 +20,10 @@ from transformers import TrainerCallback
 from training.run.distributed import broadcast_from_main, world_size
 from training.run.provenance import sha256_of
 from training.run.record import Run, RunError
-from turkish_clip.atomic import write_text
+from turkish_clip.atomic import write_json
 from turkish_clip.errors import InputError, one_line, printable
 from turkish_clip.ownership import files_in
 from turkish_clip.records import as_json, read_record
-from turkish_clip.strict_json import json_text
 
 log = logging.getLogger("training")
 SEAL, STATE = "sealed.json", "trainer_state.json"
@@ -54,7 +53,7 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             sums = {name: sha256_of(checkpoint / name) for name in sorted(files_in(checkpoint) - {SEAL})}
-            write_text(checkpoint / SEAL, json_text(as_json(Seal(sums)), indent=2) + "\n", ours=True)
+            write_json(checkpoint / SEAL, as_json(Seal(sums)), ours=True)
             remove_older(checkpoint, state.best_model_checkpoint)
 
 
@@ -142,7 +141,9 @@ def _flaw(checkpoint: Path, step: int, max_steps: int) -> str | None:
             return f"has its best weights in {printable(str(best))[:200]}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"has no state to go on from ({one_line(error)})"
-    change = None if best is None else _change(checkpoint.parent / Path(best).name)
+    if best is None or Path(best).name == checkpoint.name:
+        return None
+    change = _change(checkpoint.parent / Path(best).name)
     return None if change is None else f"has its best weights in {Path(best).name}, which {change}"
 
 
