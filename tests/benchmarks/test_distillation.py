@@ -224,6 +224,17 @@ def test_a_free_student_by_the_trainer_against_a_bare_loop(
     assert report(what, "a bare loop", ours[1:], other[1:]) > 1 / 4
 
 
+class TimedSealing(SealCheckpoints):
+    """Keeps for how long each call of it stopped the training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_save(self, *given: Any, **more: Any) -> None:
+        self.seconds.append(seconds_of(lambda: super(TimedSealing, self).on_save(*given, **more)))
+
+
 def test_what_a_checkpoint_stops(captions: list[str], text_encoder_folder: Path, tmp_path: Path) -> None:
     """The sums of a checkpoint's files are made in a thread; writing the files is the trainer's and stays."""
     embeddings = torch.from_numpy(unit(torch.randn(IMAGES, 512).numpy()))
@@ -236,14 +247,10 @@ def test_what_a_checkpoint_stops(captions: list[str], text_encoder_folder: Path,
     for number in range(ROUNDS + 1):
         trainer = trainer_of(text_encoder_folder, look_up, rows, tmp_path / f"{number}", batch_size=STEP_BATCH)
         trainer.args.save_strategy, trainer.args.save_steps, trainer.args.max_steps = "steps", 2, 4
-        sealing = SealCheckpoints()
-        on_save = sealing.on_save
-        held: list[float] = []
-        sealing.on_save = lambda *given, **more: held.append(seconds_of(lambda: on_save(*given, **more)))
-        with sealing:
+        with TimedSealing() as sealing:
             trainer.add_callback(sealing)
             steps.append(seconds_of(trainer.train) / 4)
-        stopped.append(held[0])
+        stopped.append(sealing.seconds[0])
         checkpoint = max((tmp_path / f"{number}").glob("checkpoint-*"))
         summed.append(seconds_of(lambda checkpoint=checkpoint: seal(checkpoint)))
         shutil.rmtree(tmp_path / f"{number}")
