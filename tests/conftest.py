@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# The cache of the datasets library knows a local folder by its name alone if its README has configs
+# (findings/datasets-local-folder-answers-for-another.sh): a test would get the rows of one that ran days ago.
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="datasets-")
 
 import pytest
 from samples import paint
@@ -22,6 +27,11 @@ WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] kırmızı mavi sarı bir iki ev evin üstünde altında ağaç çiçek köpek İstanbul "
     "istanbul ankara da ##da ' . , kuş var ısparta Ispartalı şeker"
 ).split()
+
+
+def pytest_unconfigure() -> None:
+    """Removes the cache of data sets."""
+    shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -193,14 +193,15 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, ours: bool = False) -> None:
     """Writes a value as indented JSON, atomically; numbers that are not finite become null.
 
     Args:
         path: the file; missing folders above it are made.
         value: what `json.dumps` takes.
+        ours: as in `atomic_write`.
     """
-    write_text(path, json_text(value, indent=2) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n", ours=ours)
 
 
 def write_text(path: Path, text: str, *, ours: bool = False) -> None:

@@ -284,6 +284,7 @@ class _Worker:
             with warnings.catch_warnings():
                 # Python 3.12 and later warn of threads that hold locks: of those, the new process takes none.
                 warnings.simplefilter("ignore", DeprecationWarning)
+                warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)  # nor does it use LanceDB
                 process.start()
             self._process = process
         finally:

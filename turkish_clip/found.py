@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from turkish_clip.atomic import atomic_folder
 from turkish_clip.errors import InputError, printable
+
+OPENED_WITHIN = 1.0  # seconds in which a system without a viewer says so
 
 
 class CopyError(InputError):
@@ -86,5 +89,9 @@ def open_with_viewer(path: Path) -> bool:
     if command is None:
         return False
     quiet = subprocess.DEVNULL
-    subprocess.Popen([command, str(path.absolute())], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    opening = subprocess.Popen(
+        [command, str(path.absolute())], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on with a viewer, or says at once that there is none
+        return opening.wait(OPENED_WITHIN) == 0
     return True

@@ -1,10 +1,10 @@
-"""Tells whether two images are one picture: encoded again, resized or cropped, not another picture of the same thing.
+"""Tells whether two images are near duplicates: encoded again, resized or cropped, not two images of the same thing.
 
 Two small copies are laid over each other, by the scale and shift of each axis under which they differ least
 (Gauss-Newton, from coarse to fine), and compared where both are. What is left of a copy is spread thin; what two
-pictures differ in, be it one small thing, stands in one place. Source: B. Lucas and T. Kanade, "An Iterative Image
+images differ in, be it one small thing, stands in one place. Source: B. Lucas and T. Kanade, "An Iterative Image
 Registration Technique with an Application to Stereo Vision", 1981, section 4. The limits are measured, on copies and on
-the most similar different pictures of two collections (tests/turkish_clip/search/test_duplicates.py).
+the most similar other images of two collections (tests/turkish_clip/search/test_duplicates.py).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.float32]  # (n, rows, 3 colours, columns), 0 to 1: in this order each axis takes one product
 SIDE = 48  # of the small copies
-BLURRED = ((4, 0.15), (8, 0.2))  # side → root mean square from which on a pair is another picture, as they are
+BLURRED = ((4, 0.15), (8, 0.2))  # side → root mean square from which on a pair is no near duplicate, as they are
 LEVELS = (12, 24, 48)  # sides at which they are laid over each other
 AT_ONCE = 64  # pairs: their copies stay in the processor's cache
 STEPS = (6, 4, 4)  # of Gauss-Newton at each
 STARTS = (1.0, 0.92, 1.09)  # scales to begin with: the same, a part of the other, or the other a part of it
 FARTHEST = 0.2  # of scale from 1, and twice that of shift: more is no crop of a few percent
-LEAST_COMMON = 0.72  # share of each image that the other one has, too; cropped by a tenth on both sides it is 0.81
-COARSE_RMS = (0.14, 0.11)  # root mean square at the first levels from which on a pair is another picture
+LEAST_COMMON = 0.72  # fraction of each image that the other one has, too; cropped by a tenth on both sides it is 0.81
+COARSE_RMS = (0.14, 0.11)  # root mean square at the first levels from which on a pair is no near duplicate
 MAX_RMS = 0.07  # the same at the last
 MAX_SPOT = 0.085  # difference of colour in one place, the mean over SPOT x SPOT pixels
 SPOT = 6
-MAX_UNEXPLAINED = 0.15  # share of the variance of the pixels that is left; in dark images all differences are small
+MAX_UNEXPLAINED = 0.15  # fraction of the variance of the pixels that is left; in dark images all differences are small
 NOISE = 2e-4  # variance that encoding leaves in an image of one colour
 
 
@@ -41,8 +41,8 @@ def small_copy(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)).transpose(0, 2, 1)
 
 
-def same_pictures(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Returns for each of n pairs of small copies whether both show one picture.
+def near_duplicates(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Returns for each of n pairs of small copies whether they are near duplicates.
 
     Args:
         first: (n, SIDE, 3, SIDE).
@@ -84,7 +84,7 @@ def _begun(a: Images, b: Images) -> NDArray[np.float64]:
 
 
 def _alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Returns which pairs are so alike as they are, at a few pixels, that they may be one picture."""
+    """Returns which pairs are so alike as they are, at a few pixels, that they may be near duplicates."""
     alike = np.ones(len(first), bool)
     for side, limit in BLURRED:
         a, b = (_reduced(_floats(images), side) for images in (first, second))
@@ -143,7 +143,7 @@ def _fitted(a: Images, b: Images, fit: NDArray[np.float64], level: int) -> NDArr
 
 
 def _differences(a: Images, b: Images, fit: NDArray[np.float64]) -> tuple[NDArray[np.float32], ...]:
-    """Returns the root mean square, the largest spot, the variance of the pixels, and the share that is common."""
+    """Returns the root mean square, the largest spot, the variance of the pixels, and the fraction that is common."""
     laid, mask = _laid_over(a, fit)
     side, count = a.shape[-1], np.maximum(mask.sum((1, 2, 3)), 1)
     rest = (b - laid) * mask

@@ -50,10 +50,23 @@ def test_nothing_is_replaced(tmp_path: Path) -> None:
 
 def test_the_viewer_is_called_once_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
+    codes = [0, 3]  # xdg-open's own: of a viewer, of none
+
+    class Opening:
+        def __init__(self, command: list[str], **options: Any) -> None:
+            calls.append(command)
+
+        def wait(self, seconds: float) -> int:
+            if not codes:
+                raise subprocess.TimeoutExpired("xdg-open", seconds)
+            return codes.pop(0)
+
     monkeypatch.setattr(found.sys, "platform", "linux")
-    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: calls.append(command))
+    monkeypatch.setattr(subprocess, "Popen", Opening)
     monkeypatch.setattr(found.shutil, "which", lambda name: f"/bin/{name}")
     assert open_with_viewer(tmp_path / "ev.png")
+    assert not open_with_viewer(tmp_path / "ev.png")
+    assert open_with_viewer(tmp_path / "ev.png")  # which is still open
     monkeypatch.setattr(found.shutil, "which", lambda name: None)
     assert not open_with_viewer(tmp_path / "ev.png")
-    assert calls == [["/bin/xdg-open", str(tmp_path / "ev.png")]]
+    assert calls == [["/bin/xdg-open", str(tmp_path / "ev.png")]] * 3

@@ -221,6 +221,7 @@ class PathSplits:
         self._named: Counter[str] = Counter()
         self._unnamed: Counter[str] = Counter()
         self._is_relative = False
+        self._last = ("", "")  # the folder of the last path, and what its name is: rows of one folder follow each other
 
     def of(self, path: str) -> str:
         """Returns the meaning of the split in a path; empty where it has none."""
@@ -228,9 +229,15 @@ class PathSplits:
         return self._meanings.known(name) or split_of(next(filter(None, _ends(name)), ""))
 
     def _name(self, path: str) -> str:
-        folders = path.split("/")[:-1]
+        parent = path.rpartition("/")[0]
+        if parent != self._last[0]:
+            self._last = parent, self._name_in(parent)
+        return self._last[1]
+
+    def _name_in(self, parent: str) -> str:
+        folders = parent.split("/")
         nearest = folders[::-1]
-        ordered = nearest if path.startswith("/") else folders
+        ordered = nearest if parent.startswith("/") else folders
         given = (folder for folder in nearest if self._meanings.is_given(folder))
         at_an_end = (folder for folder in ordered if any(_ends(folder)))
         return next(filter(split_of, ordered), "") or next(given, "") or next(at_an_end, "")

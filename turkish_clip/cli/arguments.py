@@ -101,10 +101,8 @@ def open_index(
         InputError: as in `load`.
     """
     from turkish_clip.search.index import ImageIndex
-    from turkish_clip.search.storage import is_uri
 
-    uri = at or _index_of(str(folder))
-    unloaded = ImageIndex.open(uri) if is_uri(uri) or Path(uri).is_dir() else None
+    uri, unloaded = _unloaded(folder, at)
     metadata = unloaded.metadata if unloaded is not None else None
     if must_exist and metadata is None:
         raise _no_index(folder, at, uri)
@@ -138,14 +136,19 @@ def open_without_models(folder: str, at: str | None) -> ImageIndex:
     Raises:
         ImageIndexError: there is none, LanceDB is missing, or it is of another format.
     """
-    from turkish_clip.search.index import ImageIndex
-    from turkish_clip.search.storage import is_uri
-
-    uri = at or _index_of(folder)
-    index = ImageIndex.open(uri) if is_uri(uri) or Path(uri).is_dir() else None
+    uri, index = _unloaded(folder, at)
     if index is None or index.metadata is None:
         raise _no_index(folder, at, uri)
     return index
+
+
+def _unloaded(folder: Path | str, at: str | None) -> tuple[str, ImageIndex | None]:
+    """Returns the place of an index, and the index without models; None where no folder is there."""
+    from turkish_clip.search.index import ImageIndex
+    from turkish_clip.search.storage import is_uri
+
+    uri = at or _index_of(str(folder))
+    return uri, ImageIndex.open(uri) if is_uri(uri) or Path(uri).is_dir() else None
 
 
 def _no_index(folder: Path | str, at: str | None, uri: str) -> InputError:

@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> None:
     lenient_output()
     log_to_stderr(logging.WARNING)
     try:
-        code = app(argv, standalone_mode=False)
+        # Also of a module: `python -m` is no name that a shell can complete.
+        code = app(argv, standalone_mode=False, prog_name="turkish-clip")
     except _Misused as error:
         message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
         advice = "; names and texts with spaces stand in quotes" if "unexpected extra argument" in message else ""

@@ -219,6 +219,10 @@ def search(
 
     if csv and json:
         raise InputError("expected --csv or --json, got both; leave one out")
+    if image_weight is not None and image is None:
+        raise InputError("expected --image beside --image-weight, got none; name the image, or leave the weight out")
+    if image is not None and not image.exists():
+        raise InputError(f"expected an image at {image}, got no file; check the path")
     taken = Taken.parse(after, before)
     words = " ".join(query or [])
     given = [words] if query else []
@@ -237,6 +241,8 @@ def search(
         check_copy_folder(copy_to, images.folders())
     answer = images.ask(asked, k, offset=offset, where=both(where, taken), corrected=not by_cosine)
     undated = None if taken is None else images.without_date(where)
+    if only_fitting and answer.fits is None and image is not None:  # without one, it is said anyway
+        output.note(f"--only-fitting leaves nothing out: {answer.no_cutoff}")
     hits = [hit for hit in answer.hits if hit.fits is not False] if only_fitting else answer.hits
     copies = output.copy_hits(hits, copy_to)
     output.show_answer(

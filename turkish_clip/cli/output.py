@@ -457,7 +457,7 @@ def show_flags(
         as_csv: print CSV instead of text.
         left_out: of the folder, now or when it was indexed.
         update: the command that updates the index; empty without one.
-        undated: as in `show_hits`.
+        undated: as in `show_answer`.
     """
     from turkish_clip.filtering import flagged_first
 

@@ -118,15 +118,15 @@ class Query:
 def weighted(text: str) -> tuple[str, float]:
     """Returns a text and its weight, as people write it: "gece^0.5"; without a number at the end it is 1.
 
-    >>> weighted("gece^0.5"), weighted("gece")
-    (('gece', 0.5), ('gece', 1.0))
+    >>> weighted("gece^0.5"), weighted("gece^0,5"), weighted("gece")
+    (('gece', 0.5), ('gece', 0.5), ('gece', 1.0))
 
     Raises:
         QueryError: the weight is not above 0.
     """
     found = WEIGHTED.fullmatch(text)
     try:
-        weight = float(found["weight"]) if found else 1.0
+        weight = float(found["weight"].replace(",", ".")) if found else 1.0
     except ValueError:
         return text, 1.0
     return (found["text"] if found else text), _checked(weight, repr(text))

@@ -9,7 +9,7 @@ from datetime import datetime
 from turkish_clip.errors import InputError
 from turkish_clip.photo import FIRST_YEAR, LAST_YEAR
 
-PLAIN = re.compile(r"([0-9]{4})(?:-([0-9]{2}))?(?:-([0-9]{2}))?")
+PLAIN = re.compile(r"([0-9]{4})(?:-([0-9]{1,2}))?(?:-([0-9]{1,2}))?")
 
 
 class DateError(InputError):
@@ -46,9 +46,10 @@ class Taken:
             return None
         taken = cls(*(None if text is None else first_moment(text) for text in (after, before)))
         if taken.after and taken.before and taken.after >= taken.before:
+            advice = "exchange them" if taken.after > taken.before else "name a later end"
             raise DateError(
                 f"expected a time from {after} on and before {before}, got an end that is not after the beginning; "
-                "exchange them: the day, month or year of --before is not in it"
+                f"{advice}: the day, month or year of --before is not in it"
             )
         return taken
 
@@ -87,7 +88,7 @@ def first_moment(text: str) -> datetime:
         return datetime(int(match[1]), int(match[2] or 1), int(match[3] or 1))
     except ValueError as error:
         raise DateError(
-            f"expected a date such as 2024, 2024-06 or 2024-06-15, got {text!r:.40}; write year, month and day"
+            f"expected a date such as 2024, 2024-06 or 2024-06-15, got {text!r:.40}; write it in one of these forms"
         ) from error
 
 

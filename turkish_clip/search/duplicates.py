@@ -1,7 +1,7 @@
-"""Finds images that an index holds more than once: the same bytes, and one picture in several files.
+"""Finds images that an index holds more than once: the same bytes, and near duplicates.
 
-The vectors of an index say which pairs to look at, the images themselves whether the two are one picture
-(`turkish_clip.likeness`): pictures of one thing have similar vectors, too.
+The vectors of an index say which pairs to look at, the images themselves whether the two are near
+duplicates (`turkish_clip.likeness`): images of one thing have similar vectors, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turkish_clip.images import ImageError, open_image
-from turkish_clip.likeness import SIDE, same_pictures, small_copy
+from turkish_clip.likeness import SIDE, near_duplicates, small_copy
 from turkish_clip.search.files import SkippedFile, examined
 
 if TYPE_CHECKING:
@@ -144,11 +144,11 @@ class _SmallCopies:
         self.unread: dict[int, SkippedFile] = {}
 
     def same(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Returns which of (m, 2) pairs are one picture each; those that do not open are none."""
+        """Returns which of (m, 2) pairs are near duplicates; those that do not open are none."""
         self._open_all(np.unique(pairs).tolist())
         same = np.asarray(self._is_there[pairs].all(axis=1))
         first, second = (np.asarray(self._copies[pairs[same, side]]) for side in (0, 1))
-        same[same] = same_pictures(first, second)
+        same[same] = near_duplicates(first, second)
         return same
 
     def _open_all(self, places: list[int]) -> None:

@@ -161,6 +161,19 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
             "expected a weight above 0, .*, got nan for 'ev",
         ),
         (["search", "FOLDER", "--and", "ev^-2", "--model", "MISSING"], "got -2 for .*; keep it away instead"),
+        (["search", "FOLDER", "ev", "--image-weight", "1"], "expected --image beside --image-weight, got none"),
+        (
+            ["search", "FOLDER", "ev", "--image", "none.png", "--model", "MISSING"],
+            "expected an image at none.png, got no file",
+        ),
+        (
+            ["search", "FOLDER", "ev", "--after", "2024", "--before", "2024"],
+            "expected a time from .*; name a later end",
+        ),
+        (
+            ["search", "FOLDER", "ev", "--after", "2024-7", "--before", "2024-6"],
+            "expected a time from .*; exchange them",
+        ),
         (["search", "FOLDER", "ev", "--offset", "-1"], "Invalid value for '--offset'.*; see .* search --help"),
         (["search", "FOLDER", "ev", "--csv", "--json", "--model", "MISSING"], "expected --csv or --json, got both"),
         (

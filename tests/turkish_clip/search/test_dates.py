@@ -63,7 +63,7 @@ def test_the_first_moment(text: str, expected: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["2024-13", "2023-02-29", "24", "2024-6", "15.06.2024", "2024-06-15T10:00", "", "dün", "٢٠٢٤"]
+    "text", ["2024-13", "2023-02-29", "24", "2024-006", "15.06.2024", "2024-06-15T10:00", "", "dün", "٢٠٢٤"]
 )
 def test_what_is_no_date(text: str) -> None:
     with pytest.raises(DateError, match="expected a date such as 2024, 2024-06 or 2024-06-15, got "):

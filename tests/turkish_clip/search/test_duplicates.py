@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 from turkish_clip.cli import entry
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.images import open_image
-from turkish_clip.likeness import same_pictures, small_copy
+from turkish_clip.likeness import near_duplicates, small_copy
 from turkish_clip.search import duplicates
 from turkish_clip.search.duplicates import similar_pairs
 from turkish_clip.search.index import ImageIndex
@@ -47,7 +47,7 @@ def scene(seed: int, thing: tuple[int, int, int] = (200, 30, 30), at: tuple[int,
 
 
 def is_same(first: Image.Image, second: Image.Image) -> bool:
-    return bool(same_pictures(small_copy(first)[None], small_copy(second)[None])[0])
+    return bool(near_duplicates(small_copy(first)[None], small_copy(second)[None])[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,7 +84,7 @@ def test_dark_pictures_are_compared_by_what_they_show() -> None:
     assert not is_same(*dark)
     assert is_same(dark[0], dark[0].resize((90, 90)))
     assert is_same(Image.new("RGB", (64, 64), "white"), Image.new("RGB", (32, 48), "white"))
-    assert len(same_pictures(np.empty((0, 48, 3, 48), np.uint8), np.empty((0, 48, 3, 48), np.uint8))) == 0
+    assert len(near_duplicates(np.empty((0, 48, 3, 48), np.uint8), np.empty((0, 48, 3, 48), np.uint8))) == 0
 
 
 def test_pairs_are_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:

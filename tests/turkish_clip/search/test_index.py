@@ -401,7 +401,7 @@ def test_vectors_that_can_not_be_partitioned_are_compared_one_by_one(
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (OSError(28, "No space left on device"), "check rights and disk; if it is damaged, delete it and index again"),
+        (OSError(28, "No space left on device"), "free some space and run it again: what was written before is kept"),
         (RuntimeError("lance error: LanceError(IO): corrupt"), "check rights and disk; if it is damaged, delete it"),
         (ValueError("Invalid user input: a width"), "its files and the disk are in order: LanceDB refuses what it was"),
     ],

@@ -112,8 +112,8 @@ class Contents:
             elif last in TEXTS:
                 stems[False].add(stem)
                 if images.isdisjoint((stem, name.rpartition(".")[0])):
-                    is_known = len(self.texts) + len(self.other_texts) > MAX_OPENED
-                    is_table_too = bool(split_words(stem)) if is_known else _is_text_table(folder / path)
+                    enough = len(self.texts) + len(self.other_texts) > MAX_OPENED
+                    is_table_too = bool(split_words(stem)) if enough else _is_text_table(folder / path)
                     (self.texts if is_table_too else self.other_texts).append(path)
             elif last == FIELDS:
                 if images.isdisjoint((stem, name.rpartition(".")[0])) and not NO_TABLE.search(name):

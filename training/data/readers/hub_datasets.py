@@ -55,7 +55,7 @@ def hub_records(name: str, config: str | None, revision: str | None, meanings: S
     """Reads a data set of the Hub, downloaded or from the local cache, and leaves its images undecoded.
 
     Args:
-        name: Hub id, or a folder in the layout of one.
+        name: Hub id; a folder that is there has a reader of its own.
         config: configuration of the data set; None means its only one.
         revision: branch, tag or commit; None means main.
         meanings: what names of splits mean in the source.
@@ -262,7 +262,7 @@ def streamed_records(name: str, config: str, revision: str, meanings: SplitMeani
     The records hold `StreamedImage`s, which are read when needed: in order, that takes one more pass over the files.
 
     Args:
-        name: Hub id, or a folder in the layout of one.
+        name: Hub id; a folder that is there has a reader of its own.
         config: configuration of the data set; empty means its only one.
         revision: branch, tag or commit; empty means main.
         meanings: what names of splits mean in the source.
