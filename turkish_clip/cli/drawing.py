@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,11 @@ from turkish_clip.cli import output
 from turkish_clip.cli.arguments import Device, ImageModel, Json, Model, load
 from turkish_clip.errors import InputError
 from turkish_clip.terminal import INTERRUPTED
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from turkish_clip.generate import VQCanvas
 
 SIZE = re.compile(r"(\d{1,5})(?:[x×](\d{1,5}))?")
 
@@ -35,7 +40,25 @@ def draw(
             help="width and height in pixels, such as 224 or 320x240", show_default="what the image model reads"
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, max=100_000, help="steps of the optimisation")] = 200,
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            help="VQ-autoencoder whose codes are optimised: folder or Hub id", show_default="none, but Fourier space"
+        ),
+    ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(
+            help="decoder that makes the image of the words' vector at once: folder, or Hub id of an unCLIP pipeline",
+            show_default="none",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100_000, help="steps of the optimisation, or of a pipeline's scheduler", show_default="200"
+        ),
+    ] = None,
     crops: Annotated[
         int, typer.Option(min=1, max=1024, help="crops of the image that the image model sees in a step")
     ] = 16,
@@ -62,21 +85,45 @@ def draw(
 
     pixels = _size_of(size)
     check_targets(target, gif, strip)  # before the work
+    if decoder is not None:
+        given = {"--generator": generator, "--start": start, "--size": size, "--gif": gif, "--strip": strip}
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(
+                    f"expected --decoder without {name}, got both; a decoder makes its image at once: leave one out"
+                )
     beginning = None
     if start is not None:
         from turkish_clip.images import open_image
 
         beginning = open_image(start)
     encoder = load(model, image_model, device)
-    from turkish_clip.generate import DrawingOptions, wishes_of
-    from turkish_clip.generate import draw as draw_image
+    from turkish_clip.generate import wishes_of
 
     wishes = wishes_of(encoder, prompt, weight or (), avoid or ())
-    options = DrawingOptions(
-        steps=steps, crops=crops, seed=seed, every=(every or max(1, steps // 12)) if gif or strip else 0
-    )
-    with output.progress("drawing", quiet=json) as advance:
-        drawing = draw_image(encoder, wishes, options, size=pixels, start=beginning, progress=advance)
+    if decoder is not None:
+        from turkish_clip.generate import draw_decoded, load_decoder
+
+        weights = encoder.image_weights_sha256
+        loaded = load_decoder(decoder, device=device, steps=steps, image_weights_sha256=weights)
+        with output.progress("drawing", quiet=json) as advance:
+            drawing = draw_decoded(encoder, wishes, loaded, seed=seed, progress=advance)
+    else:
+        from turkish_clip.generate import DrawingOptions
+        from turkish_clip.generate import draw as draw_image
+
+        steps = steps or DrawingOptions.steps
+        options = DrawingOptions(
+            steps=steps, crops=crops, seed=seed, every=(every or max(1, steps // 12)) if gif or strip else 0
+        )
+        canvas = None
+        if generator is not None:
+            canvas = _vq_canvas(generator, pixels, seed, beginning, device)
+            pixels = beginning = None
+        with output.progress("drawing", quiet=json) as advance:
+            drawing = draw_image(
+                encoder, wishes, options, size=pixels, start=beginning, canvas=canvas, progress=advance
+            )
     write_drawing(drawing, target)
     write_way(drawing, gif, strip)
     output.show_drawing(drawing, target, json)
@@ -93,3 +140,17 @@ def _size_of(size: str | None) -> tuple[int, int] | None:
         raise InputError(f"expected a size such as 224 or 320x240, got {size!r}; write width x height in pixels")
     width = int(match[1])
     return int(match[2] or width), width
+
+
+def _vq_canvas(
+    source: str, size: tuple[int, int] | None, seed: int, start: Image.Image | None, device: str | None
+) -> VQCanvas:
+    """Returns a canvas on a VQ-autoencoder, at its own size unless another is given."""
+    import torch
+
+    from turkish_clip.generate import VQCanvas, load_autoencoder
+
+    model = load_autoencoder(source, device=device)
+    side = int(model.config["sample_size"])
+    height, width = size or (side, side)
+    return VQCanvas(model, height, width, torch.Generator().manual_seed(seed), start=start)
