@@ -1,4 +1,4 @@
-"""python -m training.drawing.decoder recipe.yaml: trains a small decoder from stored image embeddings to their images."""
+"""python -m training.drawing.decoder recipe.yaml: trains a small decoder from image embeddings to images."""
 
 from __future__ import annotations
 

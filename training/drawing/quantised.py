@@ -6,8 +6,9 @@ begin again at codes of the batch, as in Dhariwal et al., "Jukebox", 2020.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,7 @@ from torch import Tensor, nn
 from training.drawing.images import ImageRows
 from training.run.config import AutoencoderConfig
 from turkish_clip.atomic import atomic_folder
-from turkish_clip.generate.autoencoder import import_diffusers, load_autoencoder
-
-if TYPE_CHECKING:
-    from diffusers import VQModel
+from turkish_clip.generate.autoencoder import VQModel, import_diffusers, load_autoencoder
 
 RESTART_EVERY = 100  # steps after which entries that nothing chose begin again
 FIRST_IMAGES = 256  # whose codes the codebook begins with
@@ -32,6 +30,9 @@ class TrainedAutoencoder(nn.Module):
         model: a VQModel.
         commitment: weight of the distance between codes and their entries.
     """
+
+    chosen: Tensor
+    steps: Tensor
 
     def __init__(self, model: VQModel, commitment: float) -> None:
         super().__init__()
@@ -106,8 +107,6 @@ def save_autoencoder(model: VQModel, folder: Path, *, half: bool = False) -> Non
         folder: where it goes; the caller has checked that an earlier one may be replaced.
         half: write the weights in float16, for half the size.
     """
-    import copy
-
     saved = copy.deepcopy(model).half() if half else model
     with atomic_folder(folder, None) as partial:
         saved.save_pretrained(partial, safe_serialization=True)

@@ -116,7 +116,8 @@ def build_decoder(
     sha256 = weights_sha256(image_model)
     if manifest.weights_sha256 and sha256 != manifest.weights_sha256:
         raise EmbeddingsError(
-            f"expected the image model that made the embeddings ({manifest.image_model}), got other weights; embed again"
+            f"expected the image model that made the embeddings ({manifest.image_model}), got other weights; embed "
+            "again"
         )
     set_seed(config.seed)
     decoder = SmallDecoder(

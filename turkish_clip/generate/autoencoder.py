@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from turkish_clip.errors import InputError, not_imported, one_line
 
-if TYPE_CHECKING:
-    from diffusers import VQModel
-
+VQModel: TypeAlias = Any  # that of diffusers, which has no types
 CONFIG = "config.json"  # of a folder that VQModel saved
 
 
@@ -82,9 +80,8 @@ class VQCanvas:
 
     def image(self) -> Tensor:
         """Returns the image, (1, 3, height, width) float32 in 0 to 1, with its gradients."""
-        codes = self._codes
-        kept = torch.maximum(torch.minimum(codes, self._high), self._low)
-        codes = codes + (kept - codes).detach()  # a code beyond the codebook can still come back
+        kept = torch.maximum(torch.minimum(self._codes, self._high), self._low)
+        codes = self._codes + (kept - self._codes).detach()  # a code beyond the codebook can still come back
         decoded: Tensor = self._model.decode(codes).sample
         shown = (decoded.float() + 1) / 2
         return shown + (shown.clamp(0, 1) - shown).detach()
@@ -92,7 +89,7 @@ class VQCanvas:
 
 def step_of(model: VQModel) -> int:
     """Returns how many pixels of a side one code stands for."""
-    return 2 ** (len(model.config["block_out_channels"]) - 1)
+    return int(2 ** (len(model.config["block_out_channels"]) - 1))
 
 
 def load_autoencoder(source: str | Path, *, revision: str | None = None, device: str | None = None) -> VQModel:
@@ -120,7 +117,7 @@ def load_autoencoder(source: str | Path, *, revision: str | None = None, device:
             model: VQModel = diffusers.VQModel.from_pretrained(
                 str(source), revision=revision, use_safetensors=True, low_cpu_mem_usage=False, **options
             )
-        except Exception as error:  # diffusers, the Hub's client and safetensors each raise their own
+        except Exception as error:  # noqa: BLE001 - diffusers, the Hub's client and safetensors each raise their own
             reasons.append(one_line(error))
             continue
         return model.to(device or "cpu").float()

@@ -166,6 +166,9 @@ class SmallDecoder(nn.Module):
         record: its sizes.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, record: DecoderRecord) -> None:
         super().__init__()
         self.record = record
@@ -327,7 +330,7 @@ def load_decoder(
     record = read_record(DecoderRecord, folder / RECORD, "train it again", GeneratorError)
     if image_weights_sha256 and record.image_weights_sha256 != image_weights_sha256:
         raise GeneratorError(
-            f"expected a decoder for the vectors of this image model, got {printable(str(source))}, which is for one of "
+            f"expected a decoder for the vectors of this image model, got {printable(str(source))}, which is for "
             "other weights; name the image model that it was trained for with --image-model"
         )
     decoder = SmallDecoder(record)
