@@ -539,7 +539,7 @@ class DecoderConfig(EmbeddingsConfig):
     """Trains a small decoder from image vectors to images, on stored image embeddings."""
 
     channels: tuple[int, ...] = option(
-        (192, 128, 96, 64), "width of the feature maps, from 4 pixels on; each has twice the side of the one before"
+        (128, 96, 96, 64), "width of the feature maps, from 4 pixels on; each has twice the side of the one before"
     )
     tower_weight: float = option(
         0.1,
