@@ -568,6 +568,44 @@ class DecoderConfig(EmbeddingsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """Draws from words of the miniature world in several ways, and has a second small CLIP say what is drawn."""
+
+    run: str = option("", "run folder, which gets the drawings and judged.json; those that are there are kept")
+    model: str = option("", "text encoder or run that the words are encoded by")
+    image_model: str = option("", "Hub id or folder of the image model; empty: the one that the model names")
+    judge: str = option("", "folder of a small CLIP that was trained apart: other images, other seed")
+    generator: str = option("", "folder of a VQ-autoencoder; empty: nothing is drawn by one")
+    decoder: str = option("", "folder of a decoder; empty: nothing is drawn by one")
+    fourier: bool = option(True, "draw by a Fourier canvas, too")
+    vectors: tuple[str, ...] = option(
+        ("turkish", "english", "image"),
+        "whose vectors are drawn: of the Turkish text encoder, the image model's English tower, an image of the words",
+    )
+    prompts: int = option(100, "how many things and colours are drawn", low=1, high=162)
+    steps: int = option(200, "steps of the optimisation", low=1)
+    crops: int = option(16, "crops that the image model sees in a step", low=1)
+    device: str = option("auto", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
+    seed: int = option(0, "seed of the prompts and the drawings", low=0, high=MAX_SEED)
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        for name, example in (("run", "runs/drawn"), ("model", "runs/demo"), ("judge", "runs/mini-clip-2/model")):
+            if not getattr(self, name):
+                raise ConfigError(f"expected {name!r}, got nothing; add --{name} {example}")
+        unknown = [name for name in self.vectors if name not in ("turkish", "english", "image")]
+        if unknown or not self.vectors:
+            raise ConfigError(
+                f"expected 'vectors' out of turkish, english, image, got {unknown or 'none'}; choose among them"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishConfig(SourceConfig):
     """Writes a finished run as a folder for the Hub, checks it in an isolated process, and uploads it if asked."""
 
@@ -631,6 +669,7 @@ def read(config_type: type[Config], argv: list[str]) -> Config:
         PretrainConfig,
         AutoencoderConfig,
         DecoderConfig,
+        JudgeConfig,
         PublishConfig,
     )
     everything = {name: kind for command in commands for name, kind in get_type_hints(command).items()}
