@@ -35,6 +35,7 @@ from turkish_clip.cli.arguments import (
     taken_within,
 )
 from turkish_clip.errors import InputError, one_line
+from turkish_clip.language import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,7 +258,7 @@ def search(
         undated=undated,
     )
     tiles = output.tiles_of_hits(hits)
-    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"like {image}")
+    output.write_sheet(sheet, tiles, str(asked) if asked.texts else translated(f"like {image}"))
     if open_found:
         output.open_hits(hits, sheet if tiles else None, copy_to if copies else None)
     remember_model(images)
@@ -472,7 +473,7 @@ def duplicates(
     with output.progress("comparing", quiet=json or csv) as advance:
         found = images.duplicates(exact=exact, workers=workers, progress=advance)
     output.show_duplicates(found, index_command(folder, at, images.folders()), json, csv)
-    output.write_sheet(sheet, output.tiles_of_duplicates(found), "duplicates")
+    output.write_sheet(sheet, output.tiles_of_duplicates(found), translated("duplicates"))
     _leave(bool(found.unread))
 
 
