@@ -54,6 +54,18 @@ class _Spoken:
 class Group(_Spoken, TyperGroup):
     """The command turkish-clip."""
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Runs the command with its help, and that of its subcommands, in the language that was chosen.
+
+        Args:
+            args: as in typer.
+            options: as in typer.
+        """
+        if not is_english():
+            for command in (self, *self.commands.values()):
+                _translate_help(command)
+        return super().main(*args, **options)
+
 
 class Command(_Spoken, TyperCommand):
     """A subcommand of turkish-clip."""
@@ -97,20 +109,12 @@ class Command(_Spoken, TyperCommand):
         ]
 
 
-def in_language(group: Any) -> Any:
-    """Returns the command with its help, and that of its subcommands, in the language that was chosen.
-
-    Args:
-        group: as typer made it, which is changed.
-    """
-    if not is_english():
-        for command in (group, *group.commands.values()):
-            command.help = translated(inspect.cleandoc(command.help or ""))
-            for parameter in command.params:
-                parameter.help = translated(getattr(parameter, "help", None) or "")
-                if isinstance(parameter.show_default, str):
-                    parameter.show_default = translated(parameter.show_default)
-    return group
+def _translate_help(command: Any) -> None:
+    command.help = translated(inspect.cleandoc(command.help or ""))
+    for parameter in command.params:
+        parameter.help = translated(getattr(parameter, "help", None) or "")
+        if isinstance(parameter.show_default, str):
+            parameter.show_default = translated(parameter.show_default)
 
 
 def _shown(parameter: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from turkish_clip.cli import images, models, output
-from turkish_clip.cli.command import Command, Group, in_language
+from turkish_clip.cli.command import Command, Group
 from turkish_clip.errors import InputError, is_disk_full, one_line, printable
 from turkish_clip.language import of_environment, speak, taken_from, translated
 from turkish_clip.terminal import INTERRUPTED, lenient_output, log_to_stderr
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
             speak(language)
             argv = rest
         # Also of a module: `python -m` is no name that a shell can complete.
-        code = in_language(typer.main.get_command(app))(argv, standalone_mode=False, prog_name="turkish-clip")
+        code = app(argv, standalone_mode=False, prog_name="turkish-clip")
     except _Misused as error:
         message = translated(" ".join(error.format_message().split()).rstrip("."))  # type: ignore[attr-defined]
         extra = "unexpected extra argument" in str(getattr(error, "message", ""))
