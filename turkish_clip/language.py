@@ -131,7 +131,7 @@ class _Message:
     """An entry of the catalog."""
 
     english: str
-    turkish: str
+    other: str
 
     @cached_property
     def literals(self) -> list[str]:
@@ -152,30 +152,25 @@ class _Message:
         return re.compile("".join(parts), re.DOTALL)
 
 
-class _Turkish:
-    """The messages of the catalog, in the order in which they are tried: those with the most literal text first.
+class Phrases:
+    """Messages with their translations, in the order in which they are tried: those with the most literal text first.
 
     Those that begin with a placeholder come last: a line may be part of another one, and they would take the beginning
     of the other one for what the placeholder holds.
+
+    Args:
+        translations: message → translation.
+        nested: the placeholders that hold messages themselves.
     """
 
-    def __init__(self) -> None:
-        import gettext
-
-        class Entries(gettext.GNUTranslations):
-            """The catalog as gettext reads it; its public face answers for one message, and does not list them."""
-
-            def listed(self) -> Iterator[tuple[str, str]]:
-                return iter(self._catalog.items())  # type: ignore[attr-defined]
-
-        with (FOLDER / "tr" / "LC_MESSAGES" / f"{DOMAIN}.mo").open("rb") as file:
-            messages = [_Message(english, turkish) for english, turkish in Entries(file).listed() if english]
-        self._exact = {message.english: message.turkish for message in messages}
+    def __init__(self, translations: Mapping[str, str], nested: frozenset[str] = NESTED) -> None:
+        messages = [_Message(english, other) for english, other in translations.items()]
+        self._nested, self._exact = nested, dict(translations)
         forms = [message for message in messages if PLACEHOLDER.search(message.english)]
         self._forms = sorted(forms, key=lambda message: (message.english[0] == "{", -sum(map(len, message.literals))))
 
     def of(self, line: str, *, part: bool = False) -> str | None:
-        """Returns a line in Turkish; None if it is none of the messages.
+        """Returns a line in the other language; None if it is none of the messages.
 
         Args:
             line: in English.
@@ -191,7 +186,7 @@ class _Turkish:
         return found or self._of_form(line, part, last=True)
 
     def _of_form(self, line: str, part: bool, *, last: bool) -> str | None:
-        """Returns a line in Turkish by a message with placeholders.
+        """Returns a line in the other language by a message with placeholders.
 
         Args:
             line: in English.
@@ -203,11 +198,11 @@ class _Turkish:
                 continue
             if all(text in line for text in message.literals) and (found := message.pattern.fullmatch(line)):
                 held = found.groupdict()
-                if not last and any("; " in held[name] for name in held if _bare(name) not in NESTED):
+                if not last and any("; " in held[name] for name in held if _bare(name) not in self._nested):
                     continue
                 values = {name: self._value(name, value) for name, value in held.items()}
                 if message.letters or values != held:
-                    texts = PLACEHOLDER.split(message.turkish)
+                    texts = PLACEHOLDER.split(message.other)
                     return "".join(values[text] if place % 2 else text for place, text in enumerate(texts))
         return None
 
@@ -215,7 +210,7 @@ class _Turkish:
         if _bare(name) in LISTED:
             parts = re.split(f"({'|'.join(CONNECTIONS)})", value)
             return "".join(self.of(part, part=True) or part for part in parts)
-        return (self.of(value, part=True) or value) if _bare(name) in NESTED else value
+        return (self.of(value, part=True) or value) if _bare(name) in self._nested else value
 
 
 def _bare(name: str) -> str:
@@ -223,7 +218,21 @@ def _bare(name: str) -> str:
     return name.rstrip("0123456789")
 
 
-_turkish: _Turkish | None = None
+def _catalog() -> Phrases:
+    """Returns the Turkish catalog."""
+    import gettext
+
+    class Entries(gettext.GNUTranslations):
+        """The catalog as gettext reads it; its public face answers for one message, and does not list them."""
+
+        def listed(self) -> Iterator[tuple[str, str]]:
+            return iter(self._catalog.items())  # type: ignore[attr-defined]
+
+    with (FOLDER / "tr" / "LC_MESSAGES" / f"{DOMAIN}.mo").open("rb") as file:
+        return Phrases({english: turkish for english, turkish in Entries(file).listed() if english})
+
+
+_turkish: Phrases | None = None
 
 
 def speak(language: str) -> None:
@@ -243,7 +252,7 @@ def speak(language: str) -> None:
     gettext.bindtextdomain(DOMAIN, str(FOLDER))
     gettext.textdomain(DOMAIN)
     os.environ["LANGUAGE"] = language
-    _turkish = _turkish or _Turkish()
+    _turkish = _turkish or _catalog()
 
 
 def is_english() -> bool:
