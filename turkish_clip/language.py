@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from turkish_clip.errors import InputError
 
@@ -31,6 +32,7 @@ LISTED = frozenset(
 )  # placeholders that hold several things, joined by these words
 CONNECTIONS = (", and ", " and ", " or ")
 OWN = 8  # letters of a message that begins with a placeholder, from which on a line by itself can be told by them
+NUMBER = r"[-+\d.,]+"  # what a placeholder of the name "number" holds
 PLACEHOLDER = re.compile(r"\{([a-z_]\w*)\}")
 # Messages of typer and of this package that its source does not hold in one piece.
 FOREIGN = (
@@ -88,6 +90,17 @@ FOREIGN = (
     "[Errno {number}] {strerror}",
     "[Errno {number}] {strerror}: {path}",
 )
+
+
+def turkish_numbers(text: Any) -> str:
+    """Returns a text with the numbers in it written as Turkish writes them: a decimal comma, the percent sign in front.
+
+    >>> turkish_numbers("0.5 (0.25–0.75)"), turkish_numbers("12.5 – 20.0 %"), turkish_numbers("-0.1 to +0.2")
+    ('0,5 (0,25–0,75)', '%12,5 – 20,0', '-0,1 … +0,2')
+    """
+    text = re.sub(r"(?<=\d) to (?=[-+−\d])", " … ", str(text))
+    text = re.sub(r"(\d[\d.]*(?: – \d[\d.]*)?) ?%", r"%\1", text)
+    return re.sub(r"(?<=\d)\.(?=\d)", ",", text)
 
 
 def of_environment(environment: Mapping[str, str] = os.environ) -> str:
@@ -148,7 +161,10 @@ class _Message:
         """What the finished lines of this message look like; one of hardly any letters holds single words."""
         held = r"\S+|'.*?'" if 0 < self.letters < len("and") else ".*?"
         texts = PLACEHOLDER.split(self.english)
-        parts = (f"(?P<{text}>{held})" if place % 2 else re.escape(text) for place, text in enumerate(texts))
+        parts = (
+            f"(?P<{text}>{NUMBER if _bare(text) == 'number' else held})" if place % 2 else re.escape(text)
+            for place, text in enumerate(texts)
+        )
         return re.compile("".join(parts), re.DOTALL)
 
 
@@ -161,11 +177,14 @@ class Phrases:
     Args:
         translations: message → translation.
         nested: the placeholders that hold messages themselves.
+        shown: returns what another placeholder holds as it is to be read.
     """
 
-    def __init__(self, translations: Mapping[str, str], nested: frozenset[str] = NESTED) -> None:
+    def __init__(
+        self, translations: Mapping[str, str], nested: frozenset[str] = NESTED, shown: Callable[[str], str] = str
+    ) -> None:
         messages = [_Message(english, other) for english, other in translations.items()]
-        self._nested, self._exact = nested, dict(translations)
+        self._nested, self._shown, self._exact = nested, shown, dict(translations)
         forms = [message for message in messages if PLACEHOLDER.search(message.english)]
         self._forms = sorted(forms, key=lambda message: (message.english[0] == "{", -sum(map(len, message.literals))))
 
@@ -210,7 +229,7 @@ class Phrases:
         if _bare(name) in LISTED:
             parts = re.split(f"({'|'.join(CONNECTIONS)})", value)
             return "".join(self.of(part, part=True) or part for part in parts)
-        return (self.of(value, part=True) or value) if _bare(name) in self._nested else value
+        return (self.of(value, part=True) or value) if _bare(name) in self._nested else self._shown(value)
 
 
 def _bare(name: str) -> str:

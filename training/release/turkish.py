@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from training.evaluation.report import read_phrases
 from training.release.card import TEMPLATE, check_filled, environment_of, percent
-from turkish_clip.language import Phrases
+from turkish_clip.language import Phrases, turkish_numbers
 
 NAME = "README.tr.md"
 IMAGE = "donmuş görüntü modelinin açıklamanın resmine verdiği, uzunluğu 1'e getirilmiş gömme"
@@ -24,26 +24,7 @@ PHRASES = {
     "English text → image, teacher reference": "İngilizce metin → resim, öğretmen",
     "image → English text, teacher reference": "resim → İngilizce metin, öğretmen",
     "The miniature world ({name})": "Minyatür dünya ({name})",
-    "only {images} image: these figures say little": "yalnız {images} resim: bu sayılar pek bir şey söylemez",
-    "only {images} images: these figures say little": "yalnız {images} resim: bu sayılar pek bir şey söylemez",
     "{cores} cores ({processor})": "{cores} çekirdek ({processor})",
-    # corruptions
-    "typed without Turkish letters": "Türkçe harfler olmadan yazılmış",
-    "UPPER CASE": "BÜYÜK HARF",
-    "lower case": "küçük harf",
-    "decomposed letters (NFD)": "ayrışık harfler (NFD)",
-    "one typo in each caption": "her açıklamada bir yazım yanlışı",
-    "without the first word's ending that has one": "ek alan ilk sözcüğü eksiz",
-    "the second half first": "ikinci yarısı önde",
-    "keywords alone": "yalnız anahtar sözcükler",
-    "other words of the same meaning": "aynı anlamda başka sözler",
-    # probes of the miniature world and of made negatives
-    "position": "konum",
-    "fine": "ince ayrım",
-    "counting": "sayma",
-    "negation": "olumsuzluk",
-    "binding": "bağlama",
-    "relation": "ilişki",
     # architecture and backbone
     "{layers} → dense {width} → {dim} → normalise": "{layers} → yoğun {width} → {dim} → birim uzunluk",
     "{layers} → dense {width} → {dim} → normalise, beside {other}": (
@@ -123,28 +104,19 @@ PHRASES = {
 HOLD_PHRASES = frozenset("layers size model target loss rest".split())
 
 
-def comma(number: Any) -> str:
-    """Returns a text with the numbers in it written with a decimal comma.
-
-    >>> comma("0.5 (0.25–0.75)"), comma(1.5)
-    ('0,5 (0,25–0,75)', '1,5')
-    """
-    return re.sub(r"(?<=\d)\.(?=\d)", ",", str(number))
-
-
 def render_turkish(fields: dict[str, Any]) -> str:
     """Renders the card in Turkish, from the fields of the English one and without metadata, which that has.
 
     Raises:
         CardError: a field is empty.
     """
-    phrases = Phrases(PHRASES, HOLD_PHRASES)
+    phrases = Phrases({**read_phrases(), **PHRASES}, HOLD_PHRASES)
     templates = environment_of()
     for name in ("figure", "cells", "estimate", "recall", "difference", "row"):
         templates.filters[name] = _with_comma(templates.filters[name])
     templates.filters |= {
-        "comma": comma,
-        "percent": lambda measured: re.sub(r"^([\d,]+) %", r"%\1", comma(percent(measured))),
+        "comma": turkish_numbers,
+        "percent": lambda measured: turkish_numbers(percent(measured)),
         "turkish": lambda text: _in_turkish(phrases, text),
     }
     card = templates.get_template(f"{TEMPLATE.stem}.tr.md").render(fields)
@@ -153,7 +125,7 @@ def render_turkish(fields: dict[str, Any]) -> str:
 
 
 def _with_comma(shown: Any) -> Any:
-    return lambda *values: comma(shown(*values))
+    return lambda *values: turkish_numbers(shown(*values))
 
 
 def _in_turkish(phrases: Phrases, text: str) -> str:
