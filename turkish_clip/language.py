@@ -25,7 +25,7 @@ VARIABLES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")  # the first that is s
 # Placeholders that hold a message, by the name of the variable or function that fills them.
 NESTED = frozenset(
     "advice error fields files found got kind library message missing no_cutoff not_read_line of number_of "
-    "other_processor quoted quoted_parts reason removesuffix said sides strerror to_do unread what why".split()
+    "other_processor quoted quoted_parts reason removesuffix said same sides strerror to_do unread what why".split()
 )
 LISTED = frozenset(
     ["joined", "missing", "modalities", "languages", "built"]

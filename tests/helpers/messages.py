@@ -1,7 +1,8 @@
 """The messages that turkish-clip shows to people, read out of its source, and the Turkish catalog that answers them.
 
 `python tests/helpers/messages.py` brings the catalog up to date: new messages are added without a translation, those
-that no longer exist are removed, and the compiled catalog beside it is written.
+that no longer exist go to its end (`#~`) and are taken up again if they come back, and the compiled catalog beside it
+is written.
 """
 
 from __future__ import annotations
@@ -304,8 +305,10 @@ def update() -> list[str]:
     before = read()
     after = Catalog(locale="tr", domain=language.DOMAIN, header_comment=before.header_comment, fuzzy=False)
     for message, place in sorted(messages().items(), key=lambda item: (item[1], item[0])):
-        known = before.get(message)
+        known = before.get(message) or before.obsolete.pop(message, None)
         after.add(message, known.string if known else "", auto_comments=[place])
+    gone = {message.id: message for message in before if message.id and message.string and message.id not in after}
+    after.obsolete = {name: message for name, message in {**before.obsolete, **gone}.items() if name not in after}
     written, compiled = BytesIO(), BytesIO()
     write_po(written, after, width=None)
     CATALOG.write_bytes(HEAD.sub(b"", written.getvalue()))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import messages
 import pytest
@@ -67,6 +69,21 @@ def test_every_message_comes_back_translated_with_what_it_holds(catalog: dict[st
         if any(letter.isalpha() for letter in PLACEHOLDER.sub("", english)):
             assert language.translated(f"error: {filled(english)}") == f"hata: {filled(turkish)}"
             assert language.translated(filled(english)) in (filled(turkish), filled(english))
+
+
+def test_new_messages_are_named_and_those_that_come_back_keep_their_translation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "CATALOG", Path(shutil.copy(messages.CATALOG, tmp_path)))
+    known = {"print the version": "help", "a folder": "images.py"}
+    for said, missing in ((known, []), ({"a folder": "images.py", "a new one": "x.py"}, ["a new one"]), (known, [])):
+        monkeypatch.setattr(messages, "messages", lambda said=said: said)
+        assert messages.update() == missing
+        catalog = messages.read()
+        assert {message.id for message in catalog if message.id} == set(said)
+    assert catalog.get("print the version").string == "sürümü yaz"
+    with messages.CATALOG.with_suffix(".mo").open("rb") as file:
+        assert {message.id for message in read_mo(file) if message.id} == set(known)
 
 
 def test_the_forms_of_a_message_are_read_from_the_source() -> None:

@@ -76,7 +76,12 @@ class TurkishPage(HTMLParser):
         self._end_text()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Takes a tag with what of its attributes is shown."""
+        """Takes a tag with what of its attributes is shown.
+
+        Args:
+            tag: its name.
+            attrs: names and values of its attributes.
+        """
         self._end_text()
         if not self._inside and (tag in ("style", "script") or (dict(attrs).get("lang") == "tr" and tag not in VOID)):
             self._inside = tag
