@@ -1,16 +1,22 @@
-"""Draws boxes with lines of text over an image."""
+"""Draws boxes with their texts over an image, and writes it as a PNG or a self-contained HTML page."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
+from turkish_clip.atomic import atomic_write
+from turkish_clip.errors import printable
 from turkish_clip.images import ImageLike, open_image
-from turkish_clip.sheet import Font, drawable, turkish_font
-from turkish_clip.thumbnails import thumbnail
+from turkish_clip.ownership import GENERATOR, SOFTWARE
+from turkish_clip.sheet import Font, check_name, drawable, turkish_font
+from turkish_clip.thumbnails import data_uri, thumbnail
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +31,14 @@ DARK_COLOURS = frozenset({"#0072b2", "#d55e00", "#009e73"})  # on which white le
 LINE_OF_SIDE = 1 / 160  # width of a box's line, of the image's shorter side
 LETTER_OF_SIDE = 1 / 28  # height of letters, likewise
 LEAST_LETTER, MOST_LETTER = 12, 64  # pixels
+LEAST_SHOWN, MOST_SHOWN = (
+    320,
+    1600,
+)  # pixels of a written image's longer side: smaller ones are enlarged, larger reduced
+STYLE = (
+    "body{font:16px sans-serif;margin:16px;background:#fafafa;color:#222}"
+    "img{max-width:100%;height:auto}h1{font-size:20px;overflow-wrap:anywhere}li{margin:4px 0}"
+)
 
 
 def draw_boxes(image: ImageLike, boxes: Sequence[tuple[Box, str]], *, max_side: int | None = None) -> Image.Image:
@@ -56,6 +70,49 @@ def draw_boxes(image: ImageLike, boxes: Sequence[tuple[Box, str]], *, max_side: 
         if text:
             _write(canvas, drawable(text, font), (left, top), drawn.size, font, colour)
     return drawn
+
+
+def write_boxes(target: str | Path, image: ImageLike, boxes: Sequence[tuple[Box, str]], title: str) -> Path:
+    """Writes an image with boxes drawn over it, and returns the path.
+
+    Args:
+        target: the file, whose suffix, .png or .html, sets the format; missing folders above it are made. A page has
+            the texts of the boxes below the image, too.
+        image: as in `draw_boxes`.
+        boxes: as in `draw_boxes`.
+        title: the line at the top of a page.
+
+    Raises:
+        ImageError: the image does not open.
+        SheetError: the suffix is another one.
+        ForeignFileError: there is a file that is no such output.
+    """
+    path = check_name(target)
+    opened = open_image(image)
+    longest = max(opened.size)
+    side = LEAST_SHOWN if longest < LEAST_SHOWN else MOST_SHOWN if longest > MOST_SHOWN else None
+    drawn = draw_boxes(opened, boxes, max_side=side)
+    with atomic_write(path) as partial:
+        if path.suffix.lower() == ".png":
+            about = PngInfo()
+            about.add_text(*SOFTWARE)
+            drawn.save(partial, "PNG", pnginfo=about)
+        else:
+            partial.write_text(_page(drawn, [text for _, text in boxes if text], title), encoding="utf-8")
+    return path
+
+
+def _page(drawn: Image.Image, texts: Sequence[str], title: str) -> str:
+    name = html.escape(printable(title))
+    items = "".join(f"<li>{html.escape(printable(text))}</li>" for text in texts)
+    head = (
+        f'<!doctype html><html lang="tr"><meta charset="utf-8">{GENERATOR}'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+    )
+    return (
+        f"{head}<title>{name}</title><style>{STYLE}</style><h1>{name}</h1>"
+        f'<img src="{data_uri(drawn)}" alt="{name}"><ol>{items}</ol></html>\n'
+    )
 
 
 def _write(

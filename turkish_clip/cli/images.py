@@ -34,6 +34,7 @@ from turkish_clip.cli.arguments import (
     remember_model,
     taken_within,
 )
+from turkish_clip.cli.regions import boxes_of_hits, find_things, regions_of_hits
 from turkish_clip.errors import InputError, one_line
 
 if TYPE_CHECKING:
@@ -195,6 +196,12 @@ def search(
         bool,
         typer.Option("--by-cosine", help="order by cosine alone, also where the index corrects words for hubs"),
     ] = False,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions", help="also look where in each image the words are, and draw it in the sheet; takes a while"
+        ),
+    ] = False,
     copy_to: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="new or empty folder to copy the images found into")
     ] = None,
@@ -232,11 +239,12 @@ def search(
         image=image,
         image_weight=image_weight,
     )
+    if regions and not asked.wanted:
+        raise InputError("expected words to look for with --regions, got an image alone; add words, or leave it out")
     if copy_to is not None:
         check_copy_folder(copy_to)  # before the models are loaded
-    images = open_index(
-        folder, at, model, image_model, device, must_exist=True, cluster=cluster, words_only=image is None
-    )
+    words_only = image is None and not regions
+    images = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster, words_only=words_only)
     if copy_to is not None:
         check_copy_folder(copy_to, images.folders())
     answer = images.ask(asked, k, offset=offset, where=both(where, taken), corrected=not by_cosine)
@@ -245,6 +253,7 @@ def search(
         output.note(f"--only-fitting leaves nothing out: {answer.no_cutoff}")
     hits = [hit for hit in answer.hits if hit.fits is not False] if only_fitting else answer.hits
     copies = output.copy_hits(hits, copy_to)
+    where_in = regions_of_hits(images.encoder, answer.query.wanted, hits, quiet=json or csv) if regions else None
     output.show_answer(
         answer,
         hits,
@@ -255,9 +264,10 @@ def search(
         offset=offset,
         copies=copies,
         undated=undated,
+        regions=where_in,
     )
     tiles = output.tiles_of_hits(hits)
-    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"like {image}")
+    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"like {image}", boxes_of_hits(where_in))
     if open_found:
         output.open_hits(hits, sheet if tiles else None, copy_to if copies else None)
     remember_model(images)
@@ -287,6 +297,12 @@ def classify(
             show_default="built-in templates for photographs",
         ),
     ] = None,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions", help="find several things in one image, each with its place and label; takes a while"
+        ),
+    ] = False,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -300,7 +316,21 @@ def classify(
         raise InputError("expected --labels or --examples, got both; leave one out")
     if examples is not None and reject_below is not None:
         raise InputError("expected --reject-below with --labels, got it with --examples; leave it out")
+    if examples is not None and regions:
+        raise InputError("expected --regions with --labels, got it with --examples; leave one out")
     paths, skipped, passed_over = files_of(images)
+    if regions:
+        find_things(
+            paths,
+            labels or "",
+            template or [],
+            reject_below,
+            lambda: load(model, image_model, device),
+            output.reasons_of(skipped),
+            passed_over,
+            sheet,
+            json,
+        )
     known = None if examples is not None else known_images(paths, model, image_model, device, few_texts=False)
     classifier = classifier_of(
         labels,
