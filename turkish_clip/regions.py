@@ -46,6 +46,8 @@ AGAIN = 0.5  # of the sum of weights at the best region, which a further region 
 MOST_OF_A_LABEL = 3  # regions of one label in an image
 PRESENT = 1.0  # standard deviations above the text bank's mean, from which on an image may show a label somewhere
 MIN_PROBABILITY = 0.5  # among the labels, which a region has at least
+DETAIL = 2  # pixels of an image for each that its smallest windows need: more would change their vectors little
+ROUNDING = 1e-6  # pixels by which edges differ in floating point
 OVERLAP = 0.4  # intersection over union, from which on the less probable of two regions is left out
 
 
@@ -98,7 +100,7 @@ class Windows:
     @property
     def whole(self) -> NDArray[np.bool_]:
         """Which windows have the image's shorter side: (n,); of a square image one, the image itself."""
-        return np.asarray(self._sides >= min(self.size))
+        return np.asarray(self._sides >= min(self.size) - ROUNDING)
 
     @property
     def _sides(self) -> NDArray[np.float64]:
@@ -133,10 +135,22 @@ class Windows:
             best = best or float(votes[row, column])
             here = weights * down[:, row] * across[:, column]
             here /= here.sum()
-            left, top, right, bottom = (float(edge) for edge in here @ self.boxes)
-            box = (math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
-            yield Region(box, (float(columns[column]), float(rows[row])), float(scores[here > 0].max())), here
+            yield (
+                Region(
+                    _around(here @ self.boxes),
+                    (float(columns[column]), float(rows[row])),
+                    float(scores[here > 0].max()),
+                ),
+                here,
+            )
             weights = np.where(here > 0, 0.0, weights)
+
+
+def _around(box: NDArray[np.float64]) -> Box:
+    """Returns the smallest box of whole pixels around a box."""
+    left, top = (math.floor(float(edge) + ROUNDING) for edge in box[:2])
+    right, bottom = (math.ceil(float(edge) - ROUNDING) for edge in box[2:])
+    return left, top, right, bottom
 
 
 def _cells(starts: NDArray[np.float64], ends: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -204,10 +218,10 @@ def windows_of(encoder: TextSide, image: ImageLike, *, batch_size: int = 32) -> 
 
 
 def _reduced(image: Image.Image, side: int | None) -> Image.Image:
-    """Returns an image no larger than its smallest windows need to have the side that the image model takes."""
-    if side is None or min(image.size) * SIDES[-1] <= side:
+    """Returns an image no larger than DETAIL times what its smallest windows need for the side that the model takes."""
+    scale = 1.0 if side is None else DETAIL * side / (min(image.size) * SIDES[-1])
+    if scale >= 1:
         return image
-    scale = side / (min(image.size) * SIDES[-1])
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), reducing_gap=3)
 
 
