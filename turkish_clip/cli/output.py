@@ -244,7 +244,7 @@ def _note_fit(answer: Answer, hits: Sequence[Hit]) -> None:
     elif answer.fits is False and answer.hits:
         below = "; the images below are merely the nearest (--only-fitting leaves them out)" if hits else ""
         note(f"nothing fits {answer.query}{below}")
-    elif answer.no_cutoff and answer.query.image is None and hits:
+    elif answer.no_cutoff and not answer.query.images and hits:
         note(f"whether they fit is not known: {answer.no_cutoff}")
 
 

@@ -648,5 +648,5 @@ def test_a_shell_completes_commands_and_options() -> None:
         return done.stdout.split()
 
     assert completed("turkish-clip sea") == ["search"]
-    assert completed("turkish-clip search --no") == ["--not"]
+    assert completed("turkish-clip search --no") == ["--not", "--not-image"]
     assert {"--install-completion", "--show-completion"} <= set(completed("turkish-clip --"))
