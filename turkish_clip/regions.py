@@ -42,12 +42,13 @@ SIDES = (1.0, 0.75, 0.5, 0.375)  # of windows, in fractions of the image's short
 STEP = 1 / 3  # largest distance of neighbouring windows, in fractions of their side
 MOST_ALONG = 24  # windows of one size along a side, which bounds the work for a long strip
 SPREAD = 0.5  # of a window's weight: in standard deviations of the image's cosines with the text
-AGAIN = 0.5  # of the sum of weights at the best region, which a further region for the same text reaches at least
+AGAIN = 0.2  # of the sum of weights at the best region, which a further region for the same text reaches at least
 MOST_OF_A_LABEL = 3  # regions of one label in an image
 PRESENT = 1.0  # standard deviations above the text bank's mean, from which on an image may show a label somewhere
 MIN_PROBABILITY = 0.5  # among the labels, which a region has at least
 DETAIL = 2  # pixels of an image for each that its smallest windows need: more would change their vectors little
 ROUNDING = 1e-6  # pixels by which edges differ in floating point
+APART = 0.1  # intersection over union, below which a further region of a label is of others that are kept
 OVERLAP = 0.4  # intersection over union, from which on the less probable of two regions is left out
 
 
@@ -272,8 +273,8 @@ class ThingFinder:
 
     A label is looked for in an image that may show it: whose whole stands out for the label by PRESENT standard
     deviations among the texts of the text bank, or whose cosine with it is at least the classifier's `reject_below`,
-    where it has one. Its regions are kept if the label is the most probable there, and of two that overlap the more
-    probable one.
+    where it has one. Its best region is kept if the label is the most probable there, and of two that overlap the more
+    probable one; then its further regions, where nothing else is.
 
     Args:
         classifier: has the labels and the temperature; its encoder has an image side.
@@ -299,7 +300,7 @@ class ThingFinder:
             )
 
     def find(self, image: ImageLike) -> list[FoundThing]:
-        """Returns the things in an image, the most certain first.
+        """Returns the things in an image: of each label the best, the most certain first, then further ones.
 
         Args:
             image: a path, the bytes of a file, or a PIL image.
@@ -314,17 +315,21 @@ class ThingFinder:
         vectors = self._classifier.label_vectors
         scores = windows.vectors @ vectors.T
         whole = scores[windows.whole].max(axis=0)
-        found = []
+        best: list[tuple[float, FoundThing]] = []  # with the mean of the two cosines, by which equals are ordered
+        further: list[tuple[float, FoundThing]] = []
         for number in np.flatnonzero(self._may_show(windows, whole)):
-            for region, weights in windows._regions(scores[:, number], MOST_OF_A_LABEL):
+            for place, (region, weights) in enumerate(windows._regions(scores[:, number], MOST_OF_A_LABEL)):
                 together = (whole + weights @ scores) / 2
                 probability = float(softmax(together[None] / self._classifier.temperature)[0, number])
                 if probability >= MIN_PROBABILITY:
                     label = self._classifier.labels[number]
                     thing = FoundThing(region.box, region.point, region.score, label, probability)
-                    found.append((float(together[number]), thing))
-        found.sort(key=lambda pair: (-pair[1].probability, -pair[0]))
-        return without_overlap([thing for _, thing in found])
+                    (further if place else best).append((float(together[number]), thing))
+        kept = without_overlap(_surest_first(best))
+        labels = {thing.label for thing in kept}
+        return without_overlap(
+            [*kept, *(thing for thing in _surest_first(further) if thing.label in labels)], APART, len(kept)
+        )
 
     def _may_show(self, windows: Windows, whole: Vectors) -> NDArray[np.bool_]:
         """Returns which labels an image may show: (labels,).
@@ -340,15 +345,21 @@ class ThingFinder:
         return np.asarray(away) >= PRESENT
 
 
-def without_overlap(things: Sequence[FoundThing], overlap: float = OVERLAP) -> list[FoundThing]:
+def _surest_first(things: Sequence[tuple[float, FoundThing]]) -> list[FoundThing]:
+    """Returns things by falling probability, those of the same one by falling cosine."""
+    return [thing for _, thing in sorted(things, key=lambda pair: (-pair[1].probability, -pair[0]))]
+
+
+def without_overlap(things: Sequence[FoundThing], overlap: float = OVERLAP, sure: int = 0) -> list[FoundThing]:
     """Leaves out each thing whose box overlaps that of an earlier one that is kept (non-maximum suppression).
 
     Args:
         things: the best first.
         overlap: intersection over union from which on two boxes overlap.
+        sure: how many of the first are kept in any case.
     """
-    kept: list[FoundThing] = []
-    for thing in things:
+    kept = list(things[:sure])
+    for thing in things[sure:]:
         if all(intersection_over_union(thing.box, other.box) < overlap for other in kept):
             kept.append(thing)
     return kept

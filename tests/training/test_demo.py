@@ -146,5 +146,5 @@ def test_the_demos_run_is_a_model_to_use(tmp_path: Path) -> None:
     finder = ThingFinder(ZeroShotClassifier(encoder, TURKISH_LABELS))
     two = [one for one in seen if one.kind == "two"]
     found, chance = finds(two, [finder.find_in(one.windows) for one in two], TURKISH_NOUNS)
-    assert min(found.precision, found.recall) >= 0.77, found  # measured on all: 0.817, 0.846
+    assert min(found.precision, found.recall) >= 0.77, found  # measured on all: 0.818, 0.845
     assert max(chance.precision, chance.recall) <= 0.1

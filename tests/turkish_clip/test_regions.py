@@ -82,7 +82,7 @@ def test_small_windows_weigh_more_than_large_ones_of_the_same_cosine() -> None:
     assert region.box[2] <= 3
 
 
-def test_further_regions_are_as_good_as_half_the_first_and_elsewhere() -> None:
+def test_further_regions_are_elsewhere_and_not_much_worse_than_the_first() -> None:
     corners = [(0, 0, 2, 2), (8, 0, 10, 2), (0, 8, 2, 10), (8, 8, 10, 10)]
     windows, text = made((10, 10), corners, [0.5, 0.49, 0.0, 0.0])
     found = windows.best(text, k=4)
@@ -104,6 +104,7 @@ def test_the_less_certain_of_two_that_overlap_is_left_out() -> None:
     assert intersection_over_union(apart.box, touching.box) == pytest.approx(60 / 140)
     assert without_overlap([first, same, apart, touching]) == [first, apart]
     assert without_overlap([first, same, apart, touching], overlap=0.9) == [first, same, apart, touching]
+    assert without_overlap([first, same, apart, touching], overlap=0.1, sure=2) == [first, same]
 
 
 def test_a_large_image_and_a_rotated_one(encoder: DualEncoder, tmp_path: Path) -> None:
