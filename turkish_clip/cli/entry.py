@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from turkish_clip.cli import images, models, output
+from turkish_clip.cli import images, models, output, regions
 from turkish_clip.cli.command import Command, Group
 from turkish_clip.errors import InputError, is_disk_full, one_line, printable
 from turkish_clip.language import of_environment, speak, taken_from, translated
@@ -22,6 +22,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "index": images.index,
     "search": images.search,
     "classify": images.classify,
+    "locate": regions.locate,
     "compare": images.compare,
     "filter": images.filter_images,
     "duplicates": images.duplicates,
