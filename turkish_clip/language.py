@@ -279,6 +279,11 @@ def is_english() -> bool:
     return _turkish is None
 
 
-def translated(line: str) -> str:
-    """Returns a finished line in the language of the command; a line that is none of its messages, as it is."""
-    return line if _turkish is None else (_turkish.of(line) or line)
+def translated(line: str, *, part: bool = False) -> str:
+    """Returns a finished line in the language of the command; a line that is none of its messages, as it is.
+
+    Args:
+        line: in English.
+        part: whether it is known to be a message, however few words it has.
+    """
+    return line if _turkish is None else (_turkish.of(line, part=part) or line)

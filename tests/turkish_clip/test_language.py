@@ -127,6 +127,12 @@ def test_messages_in_messages(english: str, expected: str) -> None:
 
 
 @pytest.mark.usefixtures("turkish")
+def test_short_messages_are_told_from_data_by_who_prints_them() -> None:
+    assert translated("1,2 to 30,40") == "1,2 to 30,40"
+    assert translated("1,2 to 30,40", part=True) == "1,2 – 30,40"
+
+
+@pytest.mark.usefixtures("turkish")
 @pytest.mark.parametrize("name", ["none", "a folder", "an image", "read", "3 files", "a: no file", "resim; no file"])
 def test_paths_that_read_like_messages_stay(name: str) -> None:
     line = f"expected an indexed folder, got {name}, which is not there; check the path"

@@ -319,7 +319,7 @@ def _region_record(region: Region) -> dict[str, Any]:
 def region_text(region: Region) -> str:
     """Returns where a region is, as it is printed: left and top, then right and bottom, in pixels."""
     left, top, right, bottom = region.box
-    return translated(f"{left},{top} to {right},{bottom}")
+    return translated(f"{left},{top} to {right},{bottom}", part=True)
 
 
 def _note_undated(undated: int | None) -> None:
