@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.photo import Photo
     from turkish_clip.search.duplicates import DuplicateFile, Duplicates
+    from turkish_clip.search.files import SkippedFile
 
 log = logging.getLogger("turkish_clip")
 MAX_PIXELS = 50_000_000  # of an uploaded image
@@ -90,9 +91,7 @@ class Page:
             shown.append({**self._tile(path, image.photo, image.also_at), "month": month_text(image.when)})
         return {"photos": shown, "gone": gone, "more": len(images) > SHOWN, "next": start + SHOWN}
 
-    def search(
-        self, words: Any = "", without: Any = "", image: Any = "", offset: Any = 0
-    ) -> dict[str, Any]:
+    def search(self, words: Any = "", without: Any = "", image: Any = "", offset: Any = 0) -> dict[str, Any]:
         """Returns the best images for words, for an image, or for both, a page of them.
 
         Args:
@@ -129,7 +128,9 @@ class Page:
             raise RefusedError(BROKEN) from error
         of_image = not answer.query.texts
         shown, gone = [], 0
-        for place, (hit, path) in enumerate(zip(answer.hits[:SHOWN], index.inside_each(answer.hits[:SHOWN])), start + 1):
+        for place, (hit, path) in enumerate(
+            zip(answer.hits[:SHOWN], index.inside_each(answer.hits[:SHOWN])), start + 1
+        ):
             if path is None:
                 gone += 1
                 continue
@@ -171,7 +172,9 @@ class Page:
         """
         labels = _text(labels)
         if len(labels) > MAX_LABEL_LETTERS:
-            raise RefusedError(f"Etiketler için en çok {counted(MAX_LABEL_LETTERS)} harf yazın; {len(labels)} harf var.")
+            raise RefusedError(
+                f"Etiketler için en çok {counted(MAX_LABEL_LETTERS)} harf yazın; {len(labels)} harf var."
+            )
         try:
             chosen = parse_labels(",".join(labels.replace(";", ",").splitlines()))
         except InputError as error:
@@ -220,9 +223,7 @@ class Page:
             "notes": notes(self.encoder.cautions(lines)),
         }
 
-    def filter(
-        self, prompts: Any = "", contrast: Any = "", least: Any = 0.5, offset: Any = 0
-    ) -> dict[str, Any]:
+    def filter(self, prompts: Any = "", contrast: Any = "", least: Any = 0.5, offset: Any = 0) -> dict[str, Any]:
         """Returns images of the index that show something, the best first, a page of them.
 
         Args:
@@ -247,7 +248,7 @@ class Page:
             if flagged is None:
                 paths, vectors = index.vectors()
                 flags = zip(paths, asked.flag_vectors(vectors) if paths else [])
-                found = sorted(((flag.score, path, flag.probability) for path, flag in flags if flag.flagged), reverse=True)
+                found = sorted((-flag.score, path, flag.probability) for path, flag in flags if flag.flagged)
                 flagged = [(path, probability) for _, path, probability in found]
                 self._filtered.put(key, flagged, 1)
         except ImageIndexError as error:
@@ -258,7 +259,11 @@ class Page:
         part = flagged[start : start + SHOWN]
         hits = [Hit(path, 0.0) for path, _ in part]
         shown = [
-            {**self._tile(path, None), "fit": f"Olasılığı {percent(probability)}", "badge": percent(probability)}
+            {
+                **self._tile(path, None),
+                "fit": f"Olasılığı {percent(probability)}",
+                "badge": f"%{round(100 * probability)}",
+            }
             for (_, probability), path in zip(part, index.inside_each(hits))
             if path is not None
         ]
@@ -323,16 +328,17 @@ class Page:
             if not entry.is_symlink() and entry.is_dir() and not is_hidden(entry.name):
                 names.append(entry.name)
         indexed = [self._shown_folder(path) for path in self._index().folders()]
+        parts = folder.relative_to(self._root()).parts
         return {
-            "below": folder.relative_to(self._root()).as_posix() if folder != self._root() else "",
+            "below": "/".join(parts),
             "folders": sorted(filter(is_encodable, names), key=str.casefold),
             "indexed": indexed,
             "images": len(self._index()),
-            "skipped": [
-                {"path": self._shown_folder(file.path), "reason": file.reason}
-                for file in self._index().skipped()[:SKIPPED_SHOWN]
-            ],
+            "skipped": [] if parts else self._skipped(self._index().skipped()),
         }
+
+    def _skipped(self, files: Sequence[SkippedFile]) -> list[str]:
+        return [self._shown_folder(file.path) for file in files[:SKIPPED_SHOWN]]
 
     def folder_below(self, below: Any) -> Path:
         """Returns the folder that a path from the root names.
@@ -344,7 +350,12 @@ class Page:
         parts = [part for part in text.split("/") if part]
         wrong = any(part in (".", "..") or "\\" in part or "\0" in part or is_hidden(part) for part in parts)
         folder = root.joinpath(*([] if wrong else parts))
-        if wrong or not is_encodable(text) or not folder.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
+        if (
+            wrong
+            or not is_encodable(text)
+            or not folder.is_dir()
+            or not folder.resolve().is_relative_to(root.resolve())
+        ):
             raise RefusedError("Böyle bir klasör burada yok.")
         return folder
 
@@ -359,14 +370,11 @@ class Page:
 
         def work(progress: Progress) -> dict[str, Any]:
             added = index.add(folder, workers=1, decode_processes=0, progress=progress)
-            self._duplicates = None
+            self._duplicates, self._filtered = None, Kept(KEPT_FILTERS)
             names = ("added", "unchanged", "duplicates", "moved", "vanished", "images")
             return {
                 **{name: getattr(added, name) for name in names},
-                "skipped": [
-                    {"path": self._shown_folder(file.path), "reason": file.reason}
-                    for file in added.skipped[:SKIPPED_SHOWN]
-                ],
+                "skipped": self._skipped(added.skipped),
                 "skipped_count": len(added.skipped),
             }
 

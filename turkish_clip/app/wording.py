@@ -24,7 +24,7 @@ def number(value: float) -> str:
     >>> number(0.25)
     '0,250'
     """
-    return f"{value:.3f}".replace(".", ",")
+    return f"{value:.3f}".replace(".", ",").replace("-", "−")
 
 
 def percent(value: float) -> str:
@@ -119,10 +119,7 @@ def in_turkish(caution: Caution) -> str:
         rest = f" Okunmayan bölüm şöyle başlıyor: {parts}." if parts and len(caution.texts) == 1 else ""
         return f"Metin çok uzun, {caution.limit} belirteçten sonrası okunmuyor: {texts}.{rest}"
     if caution.kind == "miniature":
-        return (
-            "Bu bir deneme modeli: yalnız kendi küçük dünyasının çizimlerini tanır. Fotoğraflarda işe yaramaz, "
-            "bulduklarının bir anlamı olmaz."
-        )
+        return "Deneme modeli: yalnız kendi küçük dünyasının çizimlerini tanır, fotoğraflarda işe yaramaz."
     if caution.kind == "no Turkish":
         return "Bu modelin Türkçe metin kodlayıcısı yok: Türkçe sözlerle bulunanlar pek bir şey söylemez."
     return "Metin kodlayıcının hangi görüntü modeli için eğitildiği bilinmiyor: başkasıyla bulunanlar bir şey söylemez."

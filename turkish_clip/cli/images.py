@@ -258,7 +258,7 @@ def search(
         undated=undated,
     )
     tiles = output.tiles_of_hits(hits)
-    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"like {image}")
+    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"{image} gibi olanlar")
     if open_found:
         output.open_hits(hits, sheet if tiles else None, copy_to if copies else None)
     remember_model(images)
@@ -473,7 +473,7 @@ def duplicates(
     with output.progress("comparing", quiet=json or csv) as advance:
         found = images.duplicates(exact=exact, workers=workers, progress=advance)
     output.show_duplicates(found, index_command(folder, at, images.folders()), json, csv)
-    output.write_sheet(sheet, output.tiles_of_duplicates(found), "duplicates")
+    output.write_sheet(sheet, output.tiles_of_duplicates(found), "Tekrarlar")
     _leave(bool(found.unread))
 
 
@@ -481,7 +481,7 @@ def web_page(
     folder: Annotated[
         str | None,
         typer.Argument(
-            help="folder of images, which can be indexed on the page, or an index itself; without one there is no search"
+            help="folder of images, which the page can index, or an index itself; without one there is no search"
         ),
     ] = None,
     host: Annotated[

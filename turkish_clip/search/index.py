@@ -524,7 +524,9 @@ class ImageIndex:
     def inside_each(self, hits: Sequence[Hit | IndexedImage]) -> list[Path | None]:
         """Returns what `inside` does of each of some hits, in order."""
         folders = self._tables.folders_of([path for hit in hits for path in (hit.path, *hit.also_at)])
-        return [next((Path(p) for p in (hit.path, *hit.also_at) if _is_inside(p, folders.get(p))), None) for hit in hits]
+        return [
+            next((Path(p) for p in (hit.path, *hit.also_at) if _is_inside(p, folders.get(p))), None) for hit in hits
+        ]
 
     def _need_text_side(self, to_do: str) -> TextSide:
         if self._encoder is None:

@@ -24,8 +24,13 @@ export function icon(name) {
   return svg;
 }
 
-/** What the server refused, with a message for the reader. */
-export class Refused extends Error {}
+/** What the server refused, with a message for the reader; `passing` where asking again may help. */
+export class Refused extends Error {
+  constructor(message, passing) {
+    super(message);
+    this.passing = passing;
+  }
+}
 
 export async function ask(name, given = {}) {
   return answered(() => fetch(`ask/${name}`, {
@@ -51,9 +56,9 @@ async function answered(fetching) {
     answer = await fetching();
     value = await answer.json();
   } catch {
-    throw new Refused(UNREACHED);
+    throw new Refused(UNREACHED, true);
   }
-  if (!answer.ok) throw new Refused(value.message ?? UNREACHED);
+  if (!answer.ok) throw new Refused(value.message ?? UNREACHED, answer.status >= 500);
   return value;
 }
 
@@ -81,7 +86,8 @@ export function panel({ title, text, kind = "empty", action, onaction, symbol = 
 export function failed(error, again) {
   const text = error instanceof Refused ? error.message : "Beklenmeyen bir aksaklık oldu.";
   if (!(error instanceof Refused)) console.error(error);
-  return panel({ title: "Olmadı", text, kind: "error", action: again && "Yeniden dene", onaction: again });
+  const helps = again && error.passing !== false;
+  return panel({ title: "Olmadı", text, kind: "error", action: helps && "Yeniden dene", onaction: again });
 }
 
 export function skeleton(count = 8) {

@@ -43,7 +43,10 @@ function go(id, given = {}) {
 async function show() {
   const mine = ++turn;
   const current = () => mine === turn;
-  if (viewer.open) viewer.close();
+  if (viewer.open) {
+    viewer.close();
+    main.focus({ preventScroll: true });
+  }
   menu.hidden = true;
   const { id, given } = address();
   const section = id === "ara" ? null : available().find((one) => one.id === id) ?? available()[0];
@@ -147,13 +150,13 @@ function startBar() {
 
 function tile(photo, list) {
   const label = photo.fit ? `${photo.name}. ${photo.fit}` : photo.name;
-  const badge = photo.badge ?? (photo.fits === false ? "pek uymuyor" : null);
+  const badge = photo.badge ?? (photo.fits === false && photo.marked ? "pek uymuyor" : null);
   return h(
     "li",
     {},
     h(
       "button",
-      { class: "tile", type: "button", "aria-label": label, onclick: () => openViewer(list, list.indexOf(photo)) },
+      { class: "tile", type: "button", "data-id": photo.id, "aria-label": label, onclick: () => openViewer(list, list.indexOf(photo)) },
       h("img", { src: `thumbnail/${photo.id}`, alt: "", loading: "lazy", decoding: "async" }),
       badge ? h("span", { class: "badge", "aria-hidden": "true" }, badge) : null,
     ),
@@ -186,6 +189,7 @@ async function pages(place, current, load, { head = () => [], empty, byMonth = f
     gone += page.gone;
     if (!offset) place.replaceChildren(...head(page), body, more);
     const first = list.length;
+    for (const photo of page.photos) photo.marked = page.fits !== false;  // where none fits, that is said once
     add(page.photos);
     more.replaceChildren();
     if (page.more) {
@@ -199,7 +203,7 @@ async function pages(place, current, load, { head = () => [], empty, byMonth = f
             button.textContent = "Geliyor…";
             try {
               await step(page.next);
-              if (byMonth === false) body.querySelectorAll(".tile")[list.length > first ? first + page.photos.length : 0]?.focus();
+              if (current()) body.querySelectorAll(".tile")[first + page.photos.length]?.focus({ preventScroll: true });
             } catch (error) {
               if (current()) more.replaceChildren(failed(error, () => pages(place, current, load, { head, empty, byMonth, counted })));
             }
@@ -254,7 +258,8 @@ async function showNewest(current) {
 async function showSearch(given, current) {
   const asked = { words: given.get("soz") ?? "", without: given.get("haric") ?? "", image: given.get("resim") ?? "" };
   const parts = [asked.words && `“${asked.words}”`, asked.image && (asked.words ? "ve bu resme benzer" : "Bu resmin benzerleri")];
-  const heading = parts.filter(Boolean).join(" ") + (asked.without ? `, ${asked.without} hariç` : "");
+  const away = asked.without.split(",").map((part) => part.trim()).filter(Boolean).join(", ");
+  const heading = [parts.filter(Boolean).join(" "), away && `${away} hariç`].filter(Boolean).join(", ");
   const place = h("div", {});
   main.replaceChildren(title(`${asked.words || "Benzerler"} – Fotoğraflar`, heading || "Arama"), place);
   const head = (page) => {
@@ -269,10 +274,10 @@ async function showSearch(given, current) {
 
 // One image
 
-let open = { list: [], place: 0 };
+let open = { list: [], place: 0, turn: 0 };
 
 function openViewer(list, place) {
-  open = { list, place };
+  open = { list, place, turn };
   drawViewer();
   if (!viewer.open) viewer.showModal();
   viewer.querySelector(".close").focus();
@@ -305,8 +310,13 @@ function drawViewer() {
   image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < 200 && image.naturalHeight < 200));
   details.then((found) => {
     if (!found || open.list[open.place] !== photo) return;
-    loaded.then(() => found.copy || facts.append(row("Çözünürlük", `${image.naturalWidth} × ${image.naturalHeight}`)));
-    facts.append(...found.rows.map(([name, value]) => row(name, value)), row("Yol", photo.path));
+    const size = row("Çözünürlük", "");
+    size.hidden = true;
+    facts.append(size, ...found.rows.map(([name, value]) => row(name, value)), row("Yol", photo.path));
+    loaded.then(() => {
+      size.hidden = found.copy;
+      size.lastChild.textContent = `${image.naturalWidth} × ${image.naturalHeight}`;
+    });
   });
   const score = photo.score ? ` (benzerlik ${photo.score})` : "";
   const side = h(
@@ -338,7 +348,9 @@ function startViewer() {
     const by = from === null ? 0 : event.changedTouches[0].clientX - from;
     if (Math.abs(by) > 50) turnTo(by > 0 ? -1 : 1);
   });
-  viewer.addEventListener("close", () => document.querySelectorAll("#main .tile")[open.place]?.focus({ preventScroll: true }));
+  viewer.addEventListener("close", () => {
+    if (open.turn === turn) main.querySelector(`[data-id="${open.list[open.place].id}"]`)?.focus();
+  });
 }
 
 // Filter
@@ -369,6 +381,7 @@ function showFilter(current) {
       h("h2", {}, page.flagged ? `${page.flagged.toLocaleString("tr")} fotoğraf işaretlendi` : ""),
     ];
     const empty = panel({ title: "Hiçbiri işaretlenmedi", text: "Olasılığı düşürün ya da başka sözlerle deneyin.", symbol: "filter" });
+    place.scrollIntoView({ block: "nearest" });
     await pages(place, current, (offset) => ask("filter", { ...given, offset }), { head, empty });
   });
   main.replaceChildren(
@@ -421,7 +434,7 @@ function showJob(place, job, words, button) {
     place.replaceChildren(progress(job, words), stop);
     if (had) stop.focus();
   } else if (job.state === "failed") place.replaceChildren(panel({ title: "Olmadı", text: job.message, kind: "error" }));
-  else if (job.state === "stopped") place.replaceChildren(note("Durduruldu. Yeniden başlatırsanız kaldığı yerden sürer."));
+  else if (job.state === "stopped") place.replaceChildren(note(job.kind === "index" ? "Durduruldu. Yeniden başlatırsanız kaldığı yerden sürer." : "Durduruldu."));
   else place.replaceChildren();
 }
 
@@ -450,7 +463,7 @@ async function showGroups(place, result, current) {
           h("ul", {}, group.map((file) => {
             list.push(file);
             const badge = file.keep ? h("span", { class: "badge good" }, "saklanacak") : null;
-            const image = file.id ? h("button", { class: "tile", type: "button", "aria-label": `${file.name}. ${file.fit}`, onclick: () => openViewer(list, list.indexOf(file)) }, h("img", { src: `thumbnail/${file.id}`, alt: "", loading: "lazy" }), badge) : null;
+            const image = file.id ? h("button", { class: "tile", type: "button", "data-id": file.id, "aria-label": `${file.name}. ${file.fit}`, onclick: () => openViewer(list, list.indexOf(file)) }, h("img", { src: `thumbnail/${file.id}`, alt: "", loading: "lazy" }), badge) : null;
             return h("li", {}, image, h("p", {}, file.name), h("p", {}, file.folder), h("p", {}, `${file.size}, ${file.when}`), file.same ? h("p", {}, file.same) : null);
           })),
         ),
@@ -533,7 +546,7 @@ function indexed(result) {
 
 function skipped(files, heading) {
   if (!files.length) return [];
-  return [h("h2", {}, heading), h("ul", { class: "folders" }, files.map((file) => h("li", {}, h("p", {}, icon("warn"), h("span", {}, file.path)))))];
+  return [h("h2", {}, heading), h("ul", { class: "folders" }, files.map((file) => h("li", {}, h("p", {}, icon("warn"), h("span", {}, file)))))];
 }
 
 // Classify, compare, about
@@ -613,6 +626,7 @@ async function answerInto(place, current, waiting, load, draw) {
     const found = await load();
     if (!current()) return;
     place.replaceChildren(...draw(found));
+    place.scrollIntoView({ block: "nearest" });
     say("Sonuçlar hazır.");
   } catch (error) {
     if (current()) place.replaceChildren(failed(error, again));
