@@ -10,6 +10,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,13 @@ JSON = {"Content-Type": "application/json"}
 BYTES = {"Content-Type": "application/octet-stream"}
 
 
-def got(url: str, data: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+def got(url: str, data: bytes | None = None, **headers: str) -> tuple[int, Message, bytes]:
     """Status, headers and body of an answer."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
-            return answer.status, dict(answer.headers), answer.read()
+            return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
-        return error.code, dict(error.headers), error.read()
+        return error.code, error.headers, error.read()
 
 
 def ask(address: str, name: str, **given: Any) -> dict[str, Any]:
