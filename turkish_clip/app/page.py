@@ -14,6 +14,7 @@ import numpy as np
 from turkish_clip.app.jobs import Job, Jobs, Progress
 from turkish_clip.app.photos import Kept, Photos, shown_type
 from turkish_clip.app.wording import (
+    BROKEN,
     RefusedError,
     counted,
     date_text,
@@ -32,6 +33,7 @@ from turkish_clip.images import ImageError, open_image
 from turkish_clip.search.composition import Query, QueryError, weighted
 from turkish_clip.search.index import Hit, ImageIndex
 from turkish_clip.search.storage import ImageIndexError
+from turkish_clip.text import lower
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 
 if TYPE_CHECKING:
@@ -49,7 +51,6 @@ SHOWN_GROUPS = 12  # of duplicates
 MAX_OFFSET = 100_000
 KEPT_FILTERS = 4
 NO_INDEX = "Bu sayfa klasörsüz açıldı; aranacak fotoğraf yok."
-BROKEN = "Dizin okunamadı: boş ya da bozuk olabilir. Klasörü yeniden dizine alın."
 SKIPPED_SHOWN = 20
 
 
@@ -323,15 +324,17 @@ class Page:
             RefusedError: it is not below the root, or not there.
         """
         folder = self.folder_below(below)
-        names = []
-        for entry in os.scandir(folder):
-            if not entry.is_symlink() and entry.is_dir() and not is_hidden(entry.name):
-                names.append(entry.name)
+        try:
+            with os.scandir(folder) as entries:
+                below_it = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            raise RefusedError("Bu klasör açılamadı.") from error
+        names = [name for name in below_it if is_encodable(name) and not is_hidden(name)]
         indexed = [self._shown_folder(path) for path in self._index().folders()]
         parts = folder.relative_to(self._root()).parts
         return {
             "below": "/".join(parts),
-            "folders": sorted(filter(is_encodable, names), key=str.casefold),
+            "folders": sorted(names, key=lower),
             "indexed": indexed,
             "images": len(self._index()),
             "skipped": [] if parts else self._skipped(self._index().skipped()),

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from turkish_clip.app.jobs import Job
 from turkish_clip.app.photos import MAX_UPLOAD, shown_type, viewable
-from turkish_clip.app.wording import RefusedError
+from turkish_clip.app.wording import BROKEN, RefusedError
 from turkish_clip.errors import InputError, not_imported
 from turkish_clip.images import ImageError
 from turkish_clip.serving import AppError
@@ -163,6 +163,8 @@ class _Asks:
         return await self._answered(partial(answer, **given), self._asking)
 
     async def _answered(self, answer: Callable[[], Any], limiter: Any) -> Response:
+        from turkish_clip.search.storage import ImageIndexError
+
         try:
             return _json(await self._in_thread(answer, limiter))
         except RefusedError as error:
@@ -171,7 +173,7 @@ class _Asks:
             return _refusal(BUSY, 503)
         except InputError as error:
             log.warning("%s", error)
-            return _refusal(UNEXPECTED, 500)
+            return _refusal(BROKEN if isinstance(error, ImageIndexError) else UNEXPECTED, 500)
         except Exception:  # it may hold a path
             log.exception("request")
             return _refusal(UNEXPECTED, 500)

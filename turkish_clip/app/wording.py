@@ -13,6 +13,8 @@ MONTHS = "Ocak Şubat Mart Nisan Mayıs Haziran Temmuz Ağustos Eylül Ekim Kas�
 SAME_IMAGE = 0.9995  # cosine of two copies of one image
 NOT_READ = ("unknown", "empty")  # kinds of cautions of texts of which nothing is read
 
+BROKEN = "Dizin okunamadı: boş ya da bozuk olabilir. Klasörü yeniden dizine alın."
+
 
 class RefusedError(InputError):
     """What the page does not do; its text is for the page's reader, in Turkish."""

@@ -246,6 +246,21 @@ def test_a_folder_is_indexed_from_the_page_with_progress(own: Page) -> None:
     assert finished(own, "index")["result"]["images"] == 3
 
 
+def test_searches_go_on_while_a_folder_is_indexed(own: Page) -> None:
+    assert own.root is not None
+    for place in range(200):
+        paint(own.root / f"{place}.png", place)
+    own.add_folder("")
+    seen = set()
+    while (job := own.jobs.last("index")) is not None and job.state == "running":
+        seen.add(len(own.newest()["photos"]))
+        if own.state()["images"]:
+            assert own.search("ev")["photos"]
+    assert finished(own, "index")["state"] == "done"
+    assert len(own.newest()["photos"]) == SHOWN
+    assert own.newest(SHOWN)["more"]
+
+
 def test_one_job_at_a_time_and_it_stops(own: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(self: ImageIndex, *, progress: Any, **_: Any) -> None:
         for step in range(1000):
@@ -281,6 +296,18 @@ def test_no_path_leaves_the_folder(below: str, own: Page, tmp_path: Path) -> Non
     for ask in (own.folders, own.folder_below, own.add_folder):
         with pytest.raises(RefusedError, match="Böyle bir klasör burada yok"):
             ask(below)
+
+
+def test_a_damaged_index_is_said(own: Page) -> None:
+    assert own.root is not None
+    assert own.index is not None
+    paint(own.root / "a.png", 1)
+    own.index.add(own.root)
+    for path in (own.root / ".turkish-clip" / "images.lance" / "data").iterdir():
+        path.write_bytes(b"x")
+    for ask in (lambda: own.search("ev"), lambda: own.filter("ev")):
+        with pytest.raises(RefusedError, match="Dizin okunamadı"):
+            ask()
 
 
 def test_a_file_behind_a_link_out_of_the_folder_is_not_shown(own: Page, tmp_path: Path) -> None:
