@@ -523,7 +523,7 @@ async function showFolders(current) {
         : h("p", { class: "lead" }, "Burada alt klasör yok."),
       h("div", { class: "row" }, start),
       h("h2", {}, `Dizinde: ${found.images.toLocaleString("tr")} fotoğraf`),
-      found.indexed.length ? h("ul", { class: "folders" }, found.indexed.map((name) => h("li", {}, h("p", {}, icon("folder"), h("span", {}, name))))) : null,
+      found.indexed.length ? h("ul", { class: "folders" }, found.indexed.map((name) => h("li", {}, h("p", {}, icon("folder"), h("span", {}, name))))) : "",
       ...skipped(found.skipped, "Dizine alınamayan dosyalar"),
     );
   };
