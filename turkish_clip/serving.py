@@ -76,7 +76,7 @@ def check_address(host: str, port: int) -> None:
 def _why_not(host: str, port: int) -> OSError | None:
     """Returns the error of listening at an address; None if there is none."""
     if isinstance(_address(host.strip("[]")), ipaddress.IPv6Address):
-        error = _why_not(LOOPBACK, port)  # where Gradio looks whether a port is free, wherever it is to listen
+        error = _why_not(LOOPBACK, port)  # where a browser may look for localhost, and would find the other
         if error is not None and error.errno == errno.EADDRINUSE:
             return error
     try:

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 PHONE, DESK = (390, 844), (1280, 800)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 ENGLISH = re.compile(
-    r"\b(error|loading|processing|fullscreen|share|submit|clear|download|upload|search|remove|none|null|undefined|nan|object)\b", re.I
+    r"\b(error|loading|processing|fullscreen|share|submit|clear|download|upload|search|remove|none|null|undefined|nan|object)\b",
+    re.I,
 )
 HARMLESS = ("minor", "moderate")
 

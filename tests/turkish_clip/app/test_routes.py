@@ -51,7 +51,7 @@ def test_foreign_hosts_and_sites_are_refused(address: str) -> None:
 
 def test_the_page_names_no_other_host(address: str) -> None:
     names = {path.name for path in STATIC.iterdir()}
-    assert names == {"page.html", "page.css", "page.js", "dom.js", "icon.svg"}
+    assert names == {"page.html", "page.css", "page.js", "dom.js", "grid.js", "sections.js", "icon.svg"}
     for name in names:
         text = (STATIC / name).read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"(https?:)?//[\w.]+\.\w+|@import|integrity=", text), name

@@ -1,5 +1,8 @@
 // Makes elements, asks the page's own server, picks images, follows jobs.
 
+export const main = document.getElementById("main");
+/** What the server says that there is. */
+export const state = {};
 const SVG = "http://www.w3.org/2000/svg";
 export const UNREACHED = "Sayfaya yanıt gelmiyor. turkish-clip app komutu çalışıyor mu?";
 
@@ -22,6 +25,12 @@ export function icon(name) {
   use.setAttribute("href", `#${name}`);
   svg.append(use);
   return svg;
+}
+
+/** The heading of a section, which the window is named after, too. */
+export function title(text, heading = text) {
+  document.title = text;
+  return h("h1", {}, heading);
 }
 
 /** What the server refused, with a message for the reader; `passing` where asking again may help. */
