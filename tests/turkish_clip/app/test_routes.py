@@ -78,6 +78,27 @@ def test_images_are_shown_and_saved_by_their_names_alone(address: str, indexed: 
         assert got(address + other)[0] == 404
 
 
+def test_what_browsers_do_not_show_is_shown_as_a_copy(tmp_path: Path, encoder: DualEncoder) -> None:
+    from PIL import Image
+    from starlette.testclient import TestClient
+
+    Image.new("RGB", (60, 30), "red").save(tmp_path / "çok güzel.tif")
+    index = ImageIndex.open(tmp_path / ".turkish-clip", encoder)
+    index.add(tmp_path)
+    with TestClient(build_page(encoder, index, tmp_path)) as client:
+        name = client.post("/ask/newest", json={}).json()["photos"][0]["id"]
+        assert client.post("/ask/details", json={"name": name}).json()["copy"] is True
+        answer = client.get(f"/view/{name}")
+        assert (answer.headers["content-type"], answer.content[:2]) == ("image/jpeg", b"\xff\xd8")
+        answer = client.get(f"/original/{name}")
+        assert answer.content == (tmp_path / "çok güzel.tif").read_bytes()
+        assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''%C3%A7ok%20g%C3%BCzel.tif"
+        (tmp_path / "çok güzel.tif").write_bytes(b"x")
+        assert client.get(f"/view/{name}").json() == {"message": "Bu resim açılamadı."}
+        (tmp_path / "çok güzel.tif").unlink()
+        assert client.get(f"/original/{name}").json() == {"message": "Bu resim artık yerinde değil."}
+
+
 def test_an_upload_is_checked_and_found_again(address: str, indexed: Path) -> None:
     first = min(indexed.glob("*.png"))
     status, _, body = got(f"{address}/upload", first.read_bytes(), **BYTES)
