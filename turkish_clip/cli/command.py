@@ -20,6 +20,7 @@ EXAMPLES = {
     "index": "index FOLDER",
     "search": "search FOLDER 'kar'",
     "classify": "classify IMAGE --labels kedi,köpek",
+    "locate": "locate IMAGE 'kedi'",
     "compare": "compare IMAGE -t 'karda bir ev'",
     "filter": "filter FOLDER --prompt 'karda bir ev'",
     "duplicates": "duplicates FOLDER",

@@ -20,7 +20,9 @@ from turkish_clip.terminal import as_json as as_json_line
 if TYPE_CHECKING:
     from turkish_clip.filtering import Flag
     from turkish_clip.folders import LeftOut
+    from turkish_clip.images import ImageError
     from turkish_clip.onnx.export import Exported
+    from turkish_clip.regions import Box, FoundThing, Region
     from turkish_clip.search.duplicates import DuplicateFile, Duplicates
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.index import Answer, Hit
@@ -183,6 +185,7 @@ def show_answer(
     offset: int,
     copies: Mapping[str, str],
     undated: int | None = None,
+    regions: Mapping[str, Sequence[tuple[Region, str]]] | None = None,
 ) -> None:
     """Prints the images that a search found.
 
@@ -196,9 +199,10 @@ def show_answer(
         offset: number of the best images that were left out.
         copies: path of an image → that of its copy; empty where none was asked for.
         undated: number of images that were not looked at since they have no date; None where no date was asked for.
+        regions: path of an image → where the texts are in it; None where that was not asked for.
     """
     if as_json:
-        found = [_hit_record(hit) for hit in hits]
+        found = [{**_hit_record(hit), "regions": _regions_of(hit, regions)} for hit in hits]
         about = {"fits": answer.fits, "understood": answer.understood, "no_cutoff": answer.no_cutoff, "offset": offset}
         parts = [{"kind": part.kind, "value": str(part), "weight": part.weight} for part in answer.query.parts]
         rest = {"copies": dict(copies), "without_date": undated, "left_out": asdict(left_out)}
@@ -213,6 +217,8 @@ def show_answer(
     else:
         for hit in hits:
             _print_line(_line_of(hit, mark=answer.fits is True))
+            for region, text in (regions or {}).get(hit.path, ()):
+                _print_line(f"         {region_text(region)}  {text}")
     if not hits:
         note(_nothing_shown(answer, offset))
     gone = sum(not hit.is_there for hit in hits)
@@ -238,7 +244,7 @@ def _note_fit(answer: Answer, hits: Sequence[Hit]) -> None:
     elif answer.fits is False and answer.hits:
         below = "; the images below are merely the nearest (--only-fitting leaves them out)" if hits else ""
         note(f"nothing fits {answer.query}{below}")
-    elif answer.no_cutoff and answer.query.image is None and hits:
+    elif answer.no_cutoff and not answer.query.images and hits:
         note(f"whether they fit is not known: {answer.no_cutoff}")
 
 
@@ -292,6 +298,22 @@ def _hit_record(hit: Hit) -> dict[str, Any]:
     return {**record, **photo, "is_there": hit.is_there}
 
 
+def _regions_of(hit: Hit, regions: Mapping[str, Sequence[tuple[Region, str]]] | None) -> list[dict[str, Any]] | None:
+    if regions is None:
+        return None
+    return [{"text": text, **_region_record(region)} for region, text in regions.get(hit.path, ())]
+
+
+def _region_record(region: Region) -> dict[str, Any]:
+    return {"box": list(region.box), "point": list(region.point), "score": region.score}
+
+
+def region_text(region: Region) -> str:
+    """Returns where a region is, as it is printed: left and top, then right and bottom, in pixels."""
+    left, top, right, bottom = region.box
+    return f"{left},{top} to {right},{bottom}"
+
+
 def _note_undated(undated: int | None) -> None:
     if undated:
         note(f"{_number_of(undated, 'image')} without a date taken left out")
@@ -343,6 +365,69 @@ def show_classes(
             listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
             _print_line(f"{result.label or 'none of these':<24}{path}  ({listed})")
     _show_skipped([*unread, *skipped])
+
+
+def show_regions(path: Path, text: str, regions: Sequence[Region], fits: bool | None, as_json: bool) -> None:
+    """Prints where in an image a text is.
+
+    Args:
+        path: the image.
+        text: what was looked for.
+        regions: the best first.
+        fits: whether the image shows it at all; None where nothing tells.
+        as_json: print one JSON object instead of text.
+    """
+    if as_json:
+        found = [_region_record(region) for region in regions]
+        _print_json({"path": str(path), "text": text, "fits": fits, "regions": found})
+        return
+    if fits is False:
+        note(f"nothing in {path} fits '{text}'; below is merely what is nearest")
+    for region in regions:
+        _print_line(f"{region.score:7.3f}  {region_text(region)}")
+
+
+def show_things(
+    paths: Sequence[Path],
+    found: Sequence[Sequence[FoundThing] | ImageError],
+    skipped: Sequence[tuple[str, str]],
+    temperature: dict[str, Any],
+    as_json: bool,
+    left_out: LeftOut,
+) -> None:
+    """Prints the things in each image.
+
+    Args:
+        paths: the images.
+        found: what is in each, the most probable first, or why it did not open; in the same order.
+        skipped: as in `show_classes`.
+        temperature: as in `show_classes`.
+        as_json: as in `show_classes`.
+        left_out: as in `show_classes`.
+    """
+    errors = {str(path): str(of.reason) for path, of in zip(paths, found) if isinstance(of, Exception)}
+    things = {str(path): [] if isinstance(of, Exception) else of for path, of in zip(paths, found)}
+    unread = [*errors.items(), *skipped]
+    if as_json:
+        rows = [
+            {
+                "path": path,
+                "things": [
+                    {"label": thing.label, "probability": thing.probability, **_region_record(thing)} for thing in of
+                ],
+                "error": errors.get(path),
+            }
+            for path, of in things.items()
+        ]
+        _print_json({"images": rows, "skipped": _as_records(unread), "left_out": asdict(left_out), **temperature})
+        return
+    note_left_out(left_out)
+    for path, of in things.items():
+        for thing in of:
+            _print_line(f"{thing.label:<24}{path}  {region_text(thing)}  ({thing.probability:.1%})")
+        if not of and path not in errors:
+            _print_line(f"{'none of these':<24}{path}")
+    _show_skipped(unread)
 
 
 def _best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
@@ -603,21 +688,33 @@ def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
     print(as_lines(list(checks)))
 
 
-def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str]], title: str) -> None:
+def write_sheet(
+    target: Path | None,
+    tiles: Sequence[tuple[str, str]],
+    title: str,
+    boxes: Mapping[str, Sequence[tuple[Box, str]]] | None = None,
+) -> None:
     """Writes a contact sheet if one was asked for and there are images, and prints its path on stderr.
 
     Args:
         target: the file, named .png or .html, or None.
         tiles: paths of images with the lines below them.
         title: the line at the top.
+        boxes: path of an image → boxes with their texts, which are drawn over it.
     """
     if target is not None:
-        from turkish_clip.sheet import Tile, write_sheet
+        from turkish_clip.sheet import MOST, TILE, Tile, write_sheet
 
         if not tiles:
             note(f"nothing to show: no contact sheet {target}")
             return
-        note(f"contact sheet: {write_sheet(target, [Tile(Path(path), text) for path, text in tiles], title)}")
+        drawn = {}
+        if boxes:
+            from turkish_clip.boxes import draw_boxes
+
+            drawn = {path: draw_boxes(path, boxes[path], max_side=TILE) for path, _ in tiles[:MOST] if boxes.get(path)}
+        made = [Tile(Path(path), text, drawn.get(path)) for path, text in tiles]
+        note(f"contact sheet: {write_sheet(target, made, title)}")
 
 
 def to_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:

@@ -330,7 +330,7 @@ class ImageIndex:
 
     def _vectors_of_parts(self, query: Query) -> Vectors:
         """Returns the (parts, dim) float32 unit vectors of the parts of a query."""
-        vectors = [] if query.image is None else [self.vector_of(query.image)[None]]
+        vectors = [self.vector_of(image)[None] for image in query.images]
         if query.texts:  # one at a time: in int8, the others of a batch would change a text's vector
             side = self._need_text_side("search by words or images")
             vectors.insert(0, side.encode_texts(query.texts, batch_size=1, warn=False))
