@@ -30,6 +30,7 @@ from turkish_clip.errors import InputError, is_encodable
 from turkish_clip.filtering import CONTRAST, ImageFilter
 from turkish_clip.folders import is_hidden
 from turkish_clip.images import ImageError, open_image
+from turkish_clip.regions import shows, windows_of
 from turkish_clip.search.composition import Query, QueryError, weighted
 from turkish_clip.search.index import Hit, ImageIndex
 from turkish_clip.search.storage import ImageIndexError
@@ -160,6 +161,25 @@ class Page:
         changed = date_text(datetime.fromtimestamp(file.st_mtime))
         rows = [["Dosya boyutu", size_text(file.st_size)], ["Son değişiklik", changed]]
         return {"rows": rows, "copy": shown_type(path) is None}
+
+    def where(self, name: Any = "", words: Any = "") -> dict[str, Any]:
+        """Returns where in an image that was shown something is: the best region, in fractions of width and height.
+
+        Args:
+            name: of the image.
+            words: what is looked for.
+
+        Raises:
+            RefusedError: no words, or the image does not open.
+        """
+        text = _short(weighted(_text(words))[0])
+        if not text:
+            raise RefusedError("Neyin aranacağını yazın.")
+        windows = windows_of(self.encoder, self._opened(name))
+        vector = self.encoder.encode_texts([text], warn=False)[0]
+        (left, top, right, bottom), (width, height) = windows.best(vector)[0].box, windows.size
+        box = [left / width, top / height, (right - left) / width, (bottom - top) / height]
+        return {"box": box, "shows": shows(windows, vector, self.encoder.bank)}
 
     def classify(self, image: Any = "", labels: Any = "") -> dict[str, Any]:
         """Returns the labels of an image, the likeliest first, with probabilities.

@@ -129,6 +129,7 @@ class _Asks:
             "newest": page.newest,
             "search": page.search,
             "details": page.details,
+            "where": page.where,
             "classify": page.classify,
             "compare": page.compare,
             "filter": page.filter,

@@ -135,6 +135,14 @@ def test_every_section(seen: Seen, address: str, indexed: Path, encoder: DualEnc
     expect(viewer.get_by_text(best[0].path, exact=True)).to_be_visible()
     expect(viewer.get_by_text("Son değişiklik")).to_be_visible()
     expect(viewer.get_by_role("img", name=Path(best[0].path).name)).to_be_visible()
+    viewer.get_by_role("button", name="Nerede?").click()
+    frame = viewer.get_by_role("img", name="“kırmızı ev” burada")
+    expect(frame).to_be_visible()
+    outer, inner = page.locator(".stage").bounding_box(), frame.bounding_box()
+    assert outer is not None
+    assert inner is not None
+    assert outer["x"] <= inner["x"] + 3
+    assert inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 3
     seen.check("one image")
     with page.expect_download() as saved:
         viewer.get_by_role("link", name="İndir").click()

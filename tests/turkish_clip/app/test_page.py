@@ -143,6 +143,21 @@ def test_the_newest_come_first_by_month(own: Page) -> None:
     assert (own.newest()["gone"], len(own.newest()["photos"])) == (1, 3)
 
 
+def test_where_in_an_image_the_words_are(page: Page, encoder: DualEncoder) -> None:
+    from turkish_clip.regions import find_regions
+
+    photo = page.search("kırmızı ev")["photos"][0]
+    best = find_regions(encoder, Path(photo["path"]), "ev")[0].box
+    with Image.open(photo["path"]) as image:
+        width, height = image.size
+    box = page.where(photo["id"], "ev^2")["box"]
+    assert box == [best[0] / width, best[1] / height, (best[2] - best[0]) / width, (best[3] - best[1]) / height]
+    with pytest.raises(RefusedError, match="Neyin aranacağını yazın"):
+        page.where(photo["id"], " ")
+    with pytest.raises(RefusedError, match="artık yerinde değil"):
+        page.where("0" * 32, "ev")
+
+
 def test_labels_and_cosines(page: Page, indexed: Path) -> None:
     images = [page.photos.keep_upload(path.read_bytes()) for path in sorted(indexed.glob("*.png"))[:2]]
     labels = page.classify(images[0], "ev, kuş|köpek")["labels"]

@@ -1,6 +1,6 @@
 // Images in a grid, page by page, and one image in full.
 
-import { ask, failed, h, icon, main, panel, say, skeleton } from "./dom.js";
+import { ask, failed, h, icon, main, note, panel, say, skeleton } from "./dom.js";
 
 export const viewer = document.getElementById("viewer");
 
@@ -20,7 +20,7 @@ function tile(photo, list) {
 }
 
 /** Pages of images below `place`; `ask` gives a page from an offset on, `head` what stands above the first. */
-export async function pages(place, current, load, { head = () => [], empty, byMonth = false, counted = "fotoğraf" }) {
+export async function pages(place, current, load, { head = () => [], empty, byMonth = false, counted = "fotoğraf", words = "" }) {
   const list = [];
   const body = h("div", {});
   const more = h("div", { class: "more-row" });
@@ -45,7 +45,7 @@ export async function pages(place, current, load, { head = () => [], empty, byMo
     gone += page.gone;
     if (!offset) place.replaceChildren(...head(page), body, more);
     const first = list.length;
-    for (const photo of page.photos) photo.marked = page.fits !== false;  // where none fits, that is said once
+    for (const photo of page.photos) Object.assign(photo, { words, marked: page.fits !== false });  // where none fits, that is said once
     add(page.photos);
     more.replaceChildren();
     if (page.more) {
@@ -61,7 +61,7 @@ export async function pages(place, current, load, { head = () => [], empty, byMo
               await step(page.next);
               if (current()) body.querySelectorAll(".tile")[first + page.photos.length]?.focus({ preventScroll: true });
             } catch (error) {
-              if (current()) more.replaceChildren(failed(error, () => pages(place, current, load, { head, empty, byMonth, counted })));
+              if (current()) more.replaceChildren(failed(error, () => pages(place, current, load, { head, empty, byMonth, counted, words })));
             }
           },
         },
@@ -76,7 +76,7 @@ export async function pages(place, current, load, { head = () => [], empty, byMo
   try {
     await step(0);
   } catch (error) {
-    if (current()) place.replaceChildren(failed(error, () => pages(place, current, load, { head, empty, byMonth, counted })));
+    if (current()) place.replaceChildren(failed(error, () => pages(place, current, load, { head, empty, byMonth, counted, words })));
   }
 }
 
@@ -109,6 +109,9 @@ function turnTo(step) {
 function drawViewer() {
   const photo = open.list[open.place];
   const image = h("img", { src: `view/${photo.id}`, alt: photo.name });
+  const where = photo.words
+    ? h("button", { class: "button", type: "button", onclick: () => showWhere(photo, image, where) }, icon("place"), "Nerede?")
+    : null;
   const facts = h("dl", {}, row("Klasör", photo.folder), (photo.rows ?? []).map(([name, value]) => row(name, value)));
   const stage = h(
     "div",
@@ -143,10 +146,40 @@ function drawViewer() {
       { class: "row" },
       h("a", { class: "button primary", href: `#ara?resim=${photo.id}` }, icon("similar"), "Benzerleri"),
       h("a", { class: "button", href: `original/${photo.id}`, download: photo.name }, icon("download"), "İndir"),
+      where,
     ),
+    h("div", { id: "where", role: "status" }),
     facts,
   );
   viewer.replaceChildren(h("div", { class: "viewer" }, stage, side));
+}
+
+/** Frames where in an image the words of the search are. */
+async function showWhere(photo, image, button) {
+  const said = document.getElementById("where");
+  button.disabled = true;
+  said.replaceChildren(h("p", { class: "fit" }, "Bakılıyor…"));
+  try {
+    const { box, shows } = await ask("where", { name: photo.id, words: photo.words });
+    if (open.list[open.place] !== photo) return;
+    const frame = h("div", { class: "frame", role: "img", "aria-label": `“${photo.words}” burada` });
+    const place = () => {
+      const stage = image.parentElement.getBoundingClientRect();
+      const scale = Math.min(stage.width / image.naturalWidth, stage.height / image.naturalHeight);
+      const [width, height] = [image.naturalWidth * scale, image.naturalHeight * scale];
+      frame.style.left = `${(stage.width - width) / 2 + box[0] * width}px`;
+      frame.style.top = `${(stage.height - height) / 2 + box[1] * height}px`;
+      frame.style.width = `${box[2] * width}px`;
+      frame.style.height = `${box[3] * height}px`;
+    };
+    await image.decode().catch(() => {});
+    image.after(frame);
+    new ResizeObserver(place).observe(image.parentElement);
+    said.replaceChildren(h("p", { class: "fit" }, shows === false ? "Bu resimde pek görünmüyor; en çok benzeyen yer çerçevelendi." : "En uygun yer çerçevelendi."));
+  } catch (error) {
+    said.replaceChildren(note(error.message, "error"));
+    button.disabled = false;
+  }
 }
 
 const row = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));

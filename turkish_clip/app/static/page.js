@@ -181,7 +181,7 @@ async function showSearch(given, current) {
     }
     return [...said, ...state.notes.map((text) => note(text, "warning"))];
   };
-  await pages(place, current, (offset) => ask("search", { ...asked, offset }), { head, empty: panel({ title: "Bir şey bulunamadı", text: "Başka sözlerle deneyin.", symbol: "search" }), counted: "sonuç" });
+  await pages(place, current, (offset) => ask("search", { ...asked, offset }), { head, empty: panel({ title: "Bir şey bulunamadı", text: "Başka sözlerle deneyin.", symbol: "search" }), counted: "sonuç", words: asked.words });
 }
 
 // The beginning
