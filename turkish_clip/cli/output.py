@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SHOWN_SKIPPED = 20  # files listed as skipped; --json has all
 BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
-GONE = "  (not there now)"
+GONE, GONE_HERE = "  (not there now)", "  (artık yerinde değil)"
 UNFIT = "  (does not fit)"
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
 HIT_COLUMNS = ("path", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
@@ -321,7 +321,7 @@ def _note_undated(undated: int | None) -> None:
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
     """Returns the images of a contact sheet with the lines below them."""
-    return [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else GONE}") for hit in hits]
+    return [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else GONE_HERE}") for hit in hits]
 
 
 def show_classes(
@@ -484,12 +484,12 @@ def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str])
     """
     if len(texts) > COLUMNS:
         best = [(path, *max(zip(row, texts))) for path, row in scores.items()]
-        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "the best text for each image"
+        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "Her resme en uygun metin"
     tiles = [
         (path, f"{scores[path][column]:.3f}  {text}")
         for column, (path, text) in enumerate(zip(_best_images(scores), texts))
     ]
-    return tiles, "the best image for each text"
+    return tiles, "Her metne en uygun resim"
 
 
 def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> None:
@@ -580,7 +580,8 @@ def show_flags(
 def tiles_of_flags(flagged: Iterable[tuple[Path, Flag]]) -> list[tuple[str, str]]:
     """Returns the flagged images of a contact sheet with the lines below them."""
     return [
-        (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE}") for path, flag in flagged
+        (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE_HERE}")
+        for path, flag in flagged
     ]
 
 
@@ -626,7 +627,7 @@ def _file_record(file: DuplicateFile) -> dict[str, object]:
 def tiles_of_duplicates(found: Duplicates) -> list[tuple[str, str]]:
     """Returns the files of a contact sheet, group by group, with the lines below them."""
     return [
-        (file.path, f"{number}: {Path(file.path).name}, {file.bytes} bytes")
+        (file.path, f"{number}. grup: {Path(file.path).name}, {file.bytes} bayt")
         for number, group in enumerate(found.groups, 1)
         for file in group
     ]
