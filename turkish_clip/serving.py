@@ -202,6 +202,16 @@ def is_own_origin(origin: str, named: str, host: str, port: int) -> bool:
     return (found[1], of_page) == (where[1], of_host) or (is_own_host(place, host) and of_page == port)
 
 
+def is_for_this_machine(host: str) -> bool:
+    """Returns whether nothing but this machine reaches an address.
+
+    >>> [is_for_this_machine(host) for host in ("127.0.0.1", "[::1]", "localhost", "0.0.0.0", "192.168.1.5")]
+    [True, True, True, False, False]
+    """
+    address = _address(host.strip("[]"))
+    return host.lower() == "localhost" if address is None else address.is_loopback
+
+
 def is_own_host(named: str, host: str) -> bool:
     """Returns whether the host that a request names is this machine's, or the one that the page listens on.
 

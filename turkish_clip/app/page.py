@@ -62,11 +62,15 @@ class Page:
         encoder: from `load_dual_encoder`.
         index: the index to search, or None.
         root: the folder from which on folders can be indexed; None indexes none.
+        can_index: whether the page's readers may index them.
     """
 
-    def __init__(self, encoder: DualEncoder, index: ImageIndex | None, root: Path | None = None) -> None:
+    def __init__(
+        self, encoder: DualEncoder, index: ImageIndex | None, root: Path | None = None, *, can_index: bool = True
+    ) -> None:
         self.encoder, self.index = encoder, index
         self.root = None if root is None or index is None else Path(os.path.normpath(root.absolute()))
+        self.can_index = can_index and self.root is not None
         self.photos, self.jobs = Photos(), Jobs()
         self._filtered: Kept[list[tuple[str, float]]] = Kept(KEPT_FILTERS)
         self._duplicates: Duplicates | None = None
@@ -76,7 +80,7 @@ class Page:
         return {
             "images": None if self.index is None else len(self.index),
             "folder": "" if self.root is None else self.root.name or str(self.root),
-            "can_index": self.root is not None,
+            "can_index": self.can_index,
             "notes": notes(self.encoder.model_cautions),
             "contrast": ", ".join(CONTRAST),
         }
@@ -440,8 +444,8 @@ class Page:
         return self.index
 
     def _root(self) -> Path:
-        if self.root is None:
-            raise RefusedError("Bu sayfadan klasör eklenemez: sayfa bir klasörle açılmadı.")
+        if self.root is None or not self.can_index:
+            raise RefusedError("Bu sayfadan klasör eklenemez. Klasörler komut satırında dizine alınır.")
         return self.root
 
     def _tile(self, path: Path, photo: Photo | None, also_at: Sequence[str] = ()) -> dict[str, Any]:

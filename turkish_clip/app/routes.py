@@ -56,13 +56,16 @@ UNEXPECTED = "Beklenmeyen bir aksaklık oldu. Ayrıntısı komutun çıktısınd
 BUSY = "Şu anda çok fazla istek var. Birazdan yeniden deneyin."
 
 
-def build_page(encoder: DualEncoder, index: ImageIndex | None, root: Path | None = None) -> Any:
+def build_page(
+    encoder: DualEncoder, index: ImageIndex | None, root: Path | None = None, *, can_index: bool = True
+) -> Any:
     """Builds the page as an ASGI application.
 
     Args:
         encoder: from `load_dual_encoder`.
         index: the index that is searched; None leaves out what needs one.
         root: the folder from which on folders can be indexed on the page; None indexes none.
+        can_index: whether the page's readers may index them.
 
     Raises:
         AppError: Starlette is not installed, or can not be imported.
@@ -74,7 +77,7 @@ def build_page(encoder: DualEncoder, index: ImageIndex | None, root: Path | None
         raise AppError(not_imported(error, "Starlette", "app", "starlette")) from error
     from turkish_clip.app.page import Page
 
-    page = Page(encoder, index, root)
+    page = Page(encoder, index, root, can_index=can_index)
     asks = _Asks(page)
     routes = [Route(path, _static(*file)) for path, file in FILES.items()]
     for name in ("thumbnail", "view", "original"):

@@ -538,7 +538,7 @@ def web_page(
 ) -> None:
     """Serve a web page in Turkish for phone and desk: browse, search, filter, index and classify images."""
     from turkish_clip.app import build_page
-    from turkish_clip.serving import check_address, end_at_signals, serve
+    from turkish_clip.serving import check_address, end_at_signals, is_for_this_machine, serve
 
     end_at_signals()
     check_address(host, port)  # before the models are loaded
@@ -551,7 +551,8 @@ def web_page(
         check_index_place(root, at)
     images = open_index(folder or ".", at, model, image_model, device, must_exist=not is_new)
     output.note_not_indexed(images.left_out())
-    serve(build_page(images.encoder, images, root), host=host, port=port)
+    page = build_page(images.encoder, images, root, can_index=is_for_this_machine(host))  # others may look, no more
+    serve(page, host=host, port=port)
 
 
 def _leave(imperfect: bool) -> None:

@@ -379,3 +379,12 @@ def test_every_caution_is_said_in_turkish(caution: Caution) -> None:
 def test_how_well_an_image_fits_in_words() -> None:
     assert fit_text(True, 0.3, 1, of_image=False) == "Aradığınıza uyuyor"
     assert fit_text(None, 0.99, 2, of_image=True) == "Benzerlikte 2. sırada"
+
+
+def test_a_page_for_others_indexes_nothing(encoder: DualEncoder, indexed: Path) -> None:
+    page = Page(encoder, ImageIndex.open(indexed / ".turkish-clip", encoder), indexed, can_index=False)
+    assert page.state()["can_index"] is False
+    assert page.newest()["photos"]
+    for refused in (page.folders, page.add_folder):
+        with pytest.raises(RefusedError, match="Bu sayfadan klasör eklenemez"):
+            refused()
