@@ -18,6 +18,7 @@ from turkish_clip.errors import printable
 from turkish_clip.terminal import as_json as as_json_line
 
 if TYPE_CHECKING:
+    from turkish_clip.exports.folder import ExportedFolder
     from turkish_clip.filtering import Flag
     from turkish_clip.folders import LeftOut
     from turkish_clip.images import ImageError
@@ -656,19 +657,64 @@ def show_export(written: Exported, as_json: bool) -> None:
     """
     record = written.record
     if as_json:
-        figures = {name: getattr(written, name) for name in ("bytes", "golden_cosine", "golden_difference")}
-        _print_json({"folder": str(written.folder), **record, **figures})
+        figures = {name: asdict(found) for name, found in (("text", written.text), ("image", written.image)) if found}
+        _print_json({"folder": str(written.folder), **record, "bytes": written.bytes, **figures})
         return
-    length = f"up to {record['max_tokens']} tokens" if record["max_tokens"] else "any length"
-    _print_line(
-        f"{written.folder}: {record['model']} in {record['precision']}, {written.bytes / 1e6:.1f} MB; texts of "
-        f"{length} → unit vectors of {record['dim']}"
-    )
-    if record["image_model"] is None:
-        _print_line("its image model is not recorded; name it with --image-model")
+    size = f"{written.bytes / 1e6:.1f} MB"
+    if written.text is None:
+        shown = record["image_model"]["id"]
+        _print_line(
+            f"{written.folder}: {shown} in {record['precision']}, {size}; images → unit vectors of {record['dim']}"
+        )
     else:
-        _print_line(f"to be compared with the vectors of images by {record['image_model']['id']}")
-    _print_line(f"least cosine to the vectors of the model, on the golden sentences: {written.golden_cosine:.5f}")
+        length = f"up to {record['max_tokens']} tokens" if record["max_tokens"] else "any length"
+        what = f"texts of {length}{' and images' if written.image is not None else ''}"
+        _print_line(
+            f"{written.folder}: {record['model']} in {record['precision']}, {size}; {what} → unit vectors of "
+            f"{record['dim']}"
+        )
+        if record["image_model"] is None:
+            _print_line("its image model is not recorded; name it with --image-model")
+        elif written.image is None:
+            _print_line(f"to be compared with the vectors of images by {record['image_model']['id']}")
+    _show_parity(*(None if found is None else asdict(found) for found in (written.text, written.image)))
+
+
+def show_exported_folder(written: ExportedFolder, as_json: bool) -> None:
+    """Prints what an export for another program holds, and how it is read.
+
+    Args:
+        written: what `export_for` returned.
+        as_json: print one JSON object instead of text.
+    """
+    record = written.record
+    if as_json:
+        _print_json(written.as_json)
+        return
+    what = {"text": "texts", "image": "images", "both": "texts and images"}[record.sides]
+    _print_line(
+        f"{written.folder}: {record.model} for {record.kind} in {record.precision}, {written.bytes / 1e6:.1f} MB; "
+        f"{what} → vectors of {record.dim}"
+    )
+    _print_line(
+        {
+            "immich": f"put it into immich's model cache as clip/{record.name}, and name that model in its settings",
+            "fastembed": "add it by TextEmbedding.add_custom_model, with pooling=PoolingType.DISABLED",
+            "transformers": 'pipeline("zero-shot-image-classification", model=FOLDER), with a Turkish '
+            "hypothesis_template",
+        }[record.kind]
+    )
+    _show_parity(record.text, record.image)
+
+
+def _show_parity(text: dict[str, float] | None, image: dict[str, float] | None) -> None:
+    """Prints how near the vectors of an export are to those of its model."""
+    for found, what in ((text, "sentences"), (image, "images")):
+        if found:
+            _print_line(
+                f"least cosine to the vectors of the model, on the golden {what}: {found['cosine']:.5f}; largest "
+                f"difference of a component: {found['difference']:.1e}"
+            )
 
 
 def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
