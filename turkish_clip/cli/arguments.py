@@ -334,6 +334,13 @@ def has_index(folder: str) -> bool:
     return is_uri(uri) or holds_index(uri)
 
 
+def images_folder(folder: str) -> Path | None:
+    """Returns the folder of images that was named; None if an index was, or nothing that is there."""
+    from turkish_clip.search.storage import holds_index, is_uri
+
+    return None if is_uri(folder) or not Path(folder).is_dir() or holds_index(folder) else Path(folder)
+
+
 def classifier_of(
     labels: str | None,
     examples: Path | None,

@@ -16,7 +16,7 @@ NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
     "search": {"words or --image": ("query", "also", "image")},
     "classify": {"--labels or --examples": ("labels", "examples")},
     "compare": {"texts to compare with": ("text", "texts")},
-    "export": {"a model": ("model",), "a format": ("onnx",)},
+    "export": {"a model": ("model",), "a format": ("format",)},
 }
 EXAMPLES = {
     "index": "index FOLDER",
@@ -27,7 +27,7 @@ EXAMPLES = {
     "filter": "filter FOLDER --prompt 'karda bir ev'",
     "duplicates": "duplicates FOLDER",
     "verify": "verify FOLDER_OR_ID",
-    "export": "export FOLDER_OR_ID --onnx",
+    "export": "export FOLDER_OR_ID --format onnx",
 }
 
 

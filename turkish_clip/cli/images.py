@@ -24,6 +24,7 @@ from turkish_clip.cli.arguments import (
     classifier_of,
     files_of,
     has_index,
+    images_folder,
     index_command,
     keep_text_encoder,
     known_images,
@@ -278,8 +279,7 @@ def search(
         regions=where_in,
     )
     tiles = output.tiles_of_hits(hits)
-    title = str(asked) if asked.texts else translated(f"like {asked}")
-    output.write_sheet(sheet, tiles, title, boxes_of_hits(where_in))
+    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"{asked} gibi olanlar", boxes_of_hits(where_in))
     if open_found:
         output.open_hits(hits, sheet if tiles else None, copy_to if copies else None)
     remember_model(images)
@@ -514,13 +514,16 @@ def duplicates(
     with output.progress("comparing", quiet=json or csv) as advance:
         found = images.duplicates(exact=exact, workers=workers, progress=advance)
     output.show_duplicates(found, index_command(folder, at, images.folders()), json, csv)
-    output.write_sheet(sheet, output.tiles_of_duplicates(found), translated("duplicates"))
+    output.write_sheet(sheet, output.tiles_of_duplicates(found), "Tekrarlar")
     _leave(bool(found.unread))
 
 
 def web_page(
     folder: Annotated[
-        str | None, typer.Argument(help="indexed folder, or an index itself; without one there is no search")
+        str | None,
+        typer.Argument(
+            help="folder of images, which the page can index, or an index itself; without one there is no search"
+        ),
     ] = None,
     host: Annotated[
         str,
@@ -534,19 +537,23 @@ def web_page(
     image_model: ImageModel = None,
     device: Device = None,
 ) -> None:
-    """Serve a web page in Turkish to search, classify and compare images."""
+    """Serve a web page in Turkish for phone and desk: browse, search, filter, index and classify images."""
     from turkish_clip.app import build_page
-    from turkish_clip.serving import check_address, end_at_signals, serve
+    from turkish_clip.serving import check_address, end_at_signals, is_for_this_machine, serve
 
     end_at_signals()
     check_address(host, port)  # before the models are loaded
-    if folder is not None or at is not None:
-        images = open_index(folder or ".", at, model, image_model, device, must_exist=True)
-        encoder = images.encoder
-        output.note_not_indexed(images.left_out())
-    else:
-        images, encoder = None, load(model, image_model, device)
-    serve(build_page(encoder, images), host=host, port=port)
+    if folder is None and at is None:
+        serve(build_page(load(model, image_model, device), None), host=host, port=port)
+        return
+    root = images_folder(folder or ".")
+    is_new = at is None and root is not None and not has_index(str(root))
+    if is_new and root is not None:
+        check_index_place(root, at)
+    images = open_index(folder or ".", at, model, image_model, device, must_exist=not is_new)
+    output.note_not_indexed(images.left_out())
+    page = build_page(images.encoder, images, root, can_index=is_for_this_machine(host))  # others may look, no more
+    serve(page, host=host, port=port)
 
 
 def _leave(imperfect: bool) -> None:

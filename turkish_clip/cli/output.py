@@ -19,6 +19,7 @@ from turkish_clip.language import translated
 from turkish_clip.terminal import as_json as as_json_line
 
 if TYPE_CHECKING:
+    from turkish_clip.exports.folder import ExportedFolder
     from turkish_clip.filtering import Flag
     from turkish_clip.folders import LeftOut
     from turkish_clip.images import ImageError
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 SHOWN_SKIPPED = 20  # files listed as skipped; --json has all
 BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
-GONE = "  (not there now)"
+GONE, GONE_HERE = "  (not there now)", "  (artık yerinde değil)"
 UNFIT = "  (does not fit)"
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
 HIT_COLUMNS = ("path", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
@@ -329,9 +330,7 @@ def _note_undated(undated: int | None) -> None:
 
 def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
     """Returns the images of a contact sheet with the lines below them."""
-    return [
-        (hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else translated(GONE)}") for hit in hits
-    ]
+    return [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else GONE_HERE}") for hit in hits]
 
 
 def show_classes(
@@ -494,14 +493,12 @@ def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str])
     """
     if len(texts) > COLUMNS:
         best = [(path, *max(zip(row, texts))) for path, row in scores.items()]
-        return [(path, f"{score:.3f}  {text}") for path, score, text in best], translated(
-            "the best text for each image"
-        )
+        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "Her resme en uygun metin"
     tiles = [
         (path, f"{scores[path][column]:.3f}  {text}")
         for column, (path, text) in enumerate(zip(_best_images(scores), texts))
     ]
-    return tiles, translated("the best image for each text")
+    return tiles, "Her metne en uygun resim"
 
 
 def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> None:
@@ -593,7 +590,7 @@ def show_flags(
 def tiles_of_flags(flagged: Iterable[tuple[Path, Flag]]) -> list[tuple[str, str]]:
     """Returns the flagged images of a contact sheet with the lines below them."""
     return [
-        (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else translated(GONE)}")
+        (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE_HERE}")
         for path, flag in flagged
     ]
 
@@ -645,7 +642,7 @@ def _file_record(file: DuplicateFile) -> dict[str, object]:
 def tiles_of_duplicates(found: Duplicates) -> list[tuple[str, str]]:
     """Returns the files of a contact sheet, group by group, with the lines below them."""
     return [
-        (file.path, f"{number}: {Path(file.path).name}, {file.bytes} bytes")
+        (file.path, f"{number}. grup: {Path(file.path).name}, {file.bytes} bayt")
         for number, group in enumerate(found.groups, 1)
         for file in group
     ]
@@ -674,19 +671,62 @@ def show_export(written: Exported, as_json: bool) -> None:
     """
     record = written.record
     if as_json:
-        figures = {name: getattr(written, name) for name in ("bytes", "golden_cosine", "golden_difference")}
-        _print_json({"folder": str(written.folder), **record, **figures})
+        figures = {name: asdict(found) for name, found in (("text", written.text), ("image", written.image)) if found}
+        _print_json({"folder": str(written.folder), **record, "bytes": written.bytes, **figures})
         return
-    length = f"up to {record['max_tokens']} tokens" if record["max_tokens"] else "any length"
-    _say(
-        f"{written.folder}: {record['model']} in {record['precision']}, {written.bytes / 1e6:.1f} MB; texts of "
-        f"{length} → unit vectors of {record['dim']}"
-    )
-    if record["image_model"] is None:
-        _say("its image model is not recorded; name it with --image-model")
+    size = f"{written.bytes / 1e6:.1f} MB"
+    if written.text is None:
+        shown = record["image_model"]["id"]
+        _say(f"{written.folder}: {shown} in {record['precision']}, {size}; images → unit vectors of {record['dim']}")
     else:
-        _say(f"to be compared with the vectors of images by {record['image_model']['id']}")
-    _say(f"least cosine to the vectors of the model, on the golden sentences: {written.golden_cosine:.5f}")
+        length = f"up to {record['max_tokens']} tokens" if record["max_tokens"] else "any length"
+        what = f"texts of {length}{' and images' if written.image is not None else ''}"
+        _say(
+            f"{written.folder}: {record['model']} in {record['precision']}, {size}; {what} → unit vectors of "
+            f"{record['dim']}"
+        )
+        if record["image_model"] is None:
+            _say("its image model is not recorded; name it with --image-model")
+        elif written.image is None:
+            _say(f"to be compared with the vectors of images by {record['image_model']['id']}")
+    _show_parity(*(None if found is None else asdict(found) for found in (written.text, written.image)))
+
+
+def show_exported_folder(written: ExportedFolder, as_json: bool) -> None:
+    """Prints what an export for another program holds, and how it is read.
+
+    Args:
+        written: what `export_for` returned.
+        as_json: print one JSON object instead of text.
+    """
+    record = written.record
+    if as_json:
+        _print_json(written.as_json)
+        return
+    what = {"text": "texts", "image": "images", "both": "texts and images"}[record.sides]
+    _say(
+        f"{written.folder}: {record.model} for {record.kind} in {record.precision}, {written.bytes / 1e6:.1f} MB; "
+        f"{what} → vectors of {record.dim}"
+    )
+    _say(
+        {
+            "immich": f"put it into immich's model cache as clip/{record.name}, and name that model in its settings",
+            "fastembed": "add it by TextEmbedding.add_custom_model, with pooling=PoolingType.DISABLED",
+            "transformers": 'pipeline("zero-shot-image-classification", model=FOLDER), with a Turkish '
+            "hypothesis_template",
+        }[record.kind]
+    )
+    _show_parity(record.text, record.image)
+
+
+def _show_parity(text: dict[str, float] | None, image: dict[str, float] | None) -> None:
+    """Prints how near the vectors of an export are to those of its model."""
+    for found, what in ((text, "sentences"), (image, "images")):
+        if found:
+            _say(
+                f"least cosine to the vectors of the model, on the golden {what}: {found['cosine']:.5f}; largest "
+                f"difference of a component: {found['difference']:.1e}"
+            )
 
 
 def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:

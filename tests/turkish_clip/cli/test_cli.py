@@ -432,7 +432,7 @@ def test_files_that_are_gone_are_marked(indexed: Path, tmp_path: Path) -> None:
     assert found.exit_code == 0
     assert [line.split("  ")[-1] for line in found.stdout.splitlines() if lost.name in line] == ["(not there now)"]
     assert f"1 of them not there now; turkish-clip index {folder} removes what is gone" in found.stderr
-    assert (tmp_path / "found.html").read_text(encoding="utf-8").count("(not there now)") == 2  # alt and line
+    assert (tmp_path / "found.html").read_text(encoding="utf-8").count("(artık yerinde değil)") == 2  # alt and line
     hits = as_json("search", folder, "ev")[1]["hits"]
     assert [hit["path"] for hit in hits if not hit["is_there"]] == [str(lost)]
     arguments = ["filter", str(folder), "-p", "ev", "--threshold", "-1"]
@@ -440,7 +440,7 @@ def test_files_that_are_gone_are_marked(indexed: Path, tmp_path: Path) -> None:
     assert [line.split("  ")[-1] for line in found.stdout.splitlines() if lost.name in line] == ["(not there now)"]
     assert found.stdout.count("(not there now)") == 1
     assert f"1 of them not there now; turkish-clip index {folder} removes what is gone" in found.stderr
-    assert (tmp_path / "flagged.html").read_text(encoding="utf-8").count("(not there now)") == 2
+    assert (tmp_path / "flagged.html").read_text(encoding="utf-8").count("(artık yerinde değil)") == 2
     flagged = as_json(*arguments)[1]["flagged"]
     assert [row["path"] for row in flagged if not row["is_there"]] == [str(lost)]
 
