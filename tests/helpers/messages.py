@@ -42,7 +42,8 @@ PROSE = re.compile(r"[a-z]{2,}[,;:]? +(\W?[a-z]|\{)|\} [a-z]{2,}|[a-z]{2,}: \{")
 NOT_SHOWN = re.compile(
     r"turkish-clip index \{|^ --at|^turkish-clip \{|system volume|^(partly|no space|disk q)|^<|^body\{|^Invalid host|"
     r"^Foreign origin|^path, bytes|^\{number\}: \{name\}, |^taken \{|^and or not|^ok    \{|"
-    r"^bir fotoğraf|^[.]\w+ [.]|gibi olanlar|artık yerinde|^Her (metne|resme) en|^\{number\}[.] grup|^\{kind\} as \{name"
+    r"^bir fotoğraf|^[.]\w+ [.]|gibi olanlar|artık yerinde|^Her (metne|resme) en|"
+    r"^\{number\}[.] grup|^\{kind\} as \{name"
 )
 # Lines of the head that change with each day, or that nobody has filled.
 HEAD = re.compile(rb'"(Project-Id|Report|POT|PO-R|Last|Language-T|Plural|Generated).*\n')
@@ -105,7 +106,7 @@ def _help() -> Iterator[str]:
         yield inspect.cleandoc(command.help)
         for parameter in command.params:
             yield from filter(None, [parameter.help])
-            if isinstance(parameter.show_default, str) and re.search("[a-z]{2} [a-z]", parameter.show_default):
+            if isinstance(parameter.show_default, str) and re.search("(^| )[a-z]{2}", parameter.show_default):
                 yield parameter.show_default
     for needed in NEEDED.values():
         yield from needed

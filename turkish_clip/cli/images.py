@@ -37,7 +37,6 @@ from turkish_clip.cli.arguments import (
 )
 from turkish_clip.cli.regions import boxes_of_hits, find_things, regions_of_hits
 from turkish_clip.errors import InputError, one_line
-from turkish_clip.language import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
