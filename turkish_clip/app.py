@@ -155,10 +155,10 @@ class Page:
         except InputError as error:
             log.warning("search: %s", error)
             raise _refused("Arama yapılamadı: dizin boş ya da bozuk. Resimleri yeniden dizine alın.") from error
-        found = ((self.index.inside(hit), hit.score) for hit in hits)
+        found = ((self.index.inside(hit), hit) for hit in hits)
         shown = [
-            (thumbnail_or_grey(path, FOUND_SIDE), f"{number(score)} · {path.name}")
-            for path, score in found
+            (thumbnail_or_grey(path, FOUND_SIDE, hit.second), f"{number(hit.score)} · {path.name}")
+            for path, hit in found
             if path is not None
         ]
         return shown, notes(self.encoder.cautions([words] if words else []))

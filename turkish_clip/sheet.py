@@ -46,10 +46,11 @@ class SheetError(InputError):
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of a sheet and the line below it."""
+    """One image of a sheet and the line below it; of a video, the frame at a second."""
 
     path: Path
     text: str
+    second: float | None = None
 
 
 def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
@@ -103,7 +104,7 @@ def _png(tiles: Sequence[Tile], title: str) -> Image.Image:
     draw.text((MARGIN, MARGIN), drawable(title, font), fill="black", font=font)
     for number, tile in enumerate(tiles):
         left, top = MARGIN + number % COLUMNS * cell, 40 + number // COLUMNS * (cell + 2 * LINE)
-        image = thumbnail_or_grey(tile.path, TILE)
+        image = thumbnail_or_grey(tile.path, TILE, tile.second)
         sheet.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
         draw.text((left, top + TILE + 2), _cut(drawable(tile.text, font), draw, font), fill="black", font=font)
     return sheet
@@ -163,7 +164,7 @@ def _cut(text: str, draw: ImageDraw.ImageDraw, font: Font) -> str:
 def _html(tiles: Sequence[Tile], title: str) -> str:
     figures = []
     for tile in tiles:
-        source = data_uri(thumbnail_or_grey(tile.path, TILE))
+        source = data_uri(thumbnail_or_grey(tile.path, TILE, tile.second))
         text = html.escape(printable(tile.text))
         figures.append(f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>')
     title = html.escape(printable(title))

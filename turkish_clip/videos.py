@@ -196,7 +196,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
     with container:
         pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not pictures:
-            raise VideoError(name, "a video without pictures, sound alone" if container.streams.audio else DAMAGED_VIDEO)
+            raise VideoError(name, "sound without pictures" if container.streams.audio else DAMAGED_VIDEO)
         stream = pictures[0]
         if stream.codec_context is None:
             raise VideoError(name, "a video of a codec that is not read")
@@ -289,7 +289,7 @@ def _upright(frame: Any, min_side: int | None) -> Image.Image:
     factor = math.ceil(min_side * REDUCING_GAP) / min(width, height) if min_side else 1.0
     if factor < 1:
         size = {"width": max(1, round(width * factor)), "height": max(1, round(height * factor))}
-        image = frame.to_image(**size, interpolation="AREA")
+        image: Image.Image = frame.to_image(**size, interpolation="AREA")
     else:
         image = frame.to_image()
     turns = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}

@@ -74,6 +74,17 @@ def index(
             show_default="those that the index remembers",
         ),
     ] = None,
+    video_every: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=86_400,
+            metavar="SECONDS",
+            help="seconds from one frame of a video to the next (extra video), for videos that are read from now on; 0 "
+            "leaves videos out; the index remembers it",
+            show_default="what the index has, else 2",
+        ),
+    ] = None,
     text_encoder: Annotated[
         Literal["float32", "int8", "none"] | None,
         typer.Option(
@@ -111,6 +122,7 @@ def index(
         "decode_processes": decode_processes,
         "prune": prune,
         "exclude": exclude,
+        "video_every": video_every,
     }
 
     def update(**more: Any) -> UpdateSummary:
@@ -411,7 +423,7 @@ def filter_images(
     json: Json = False,
 ) -> None:
     """Flag images that show something. Nothing is moved or deleted; it can err, so look at the images."""
-    from turkish_clip.filtering import CONTRAST, ImageFilter, flagged_first
+    from turkish_clip.filtering import CONTRAST, ImageFilter, best_of_each, flagged_first
     from turkish_clip.search.dates import Taken
     from turkish_clip.search.files import SkippedFile
 
@@ -420,6 +432,7 @@ def filter_images(
     taken = Taken.parse(after, before)
     images, update, undated = None, "", None if taken is None else 0
     skipped: list[SkippedFile] = []
+    seconds: dict[str, float | None] = {}
     if at is not None or has_index(folder):
         images = open_index(folder, at, model, image_model, device, must_exist=True, words_only=True)
     elif not Path(folder).exists():
@@ -429,11 +442,13 @@ def filter_images(
         encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold, min_probability=min_probability
     )
     if images is not None:
-        names, vectors = images.vectors(None if taken is None else taken.condition)
+        names, at_seconds, vectors = images.vectors_with_seconds(None if taken is None else taken.condition)
         if not names and not len(images):
             raise images.no_images()
         undated = None if taken is None else images.without_date()
-        paths, flags, skipped = [Path(name) for name in names], image_filter.flag_vectors(vectors), images.skipped()
+        best = best_of_each(names, image_filter.flag_vectors(vectors))
+        paths, flags, skipped = [Path(names[n]) for n, _ in best], [flag for _, flag in best], images.skipped()
+        seconds = {names[n]: at_seconds[n] for n, _ in best}
         passed_over = images.left_out()
         update = index_command(folder, at, images.folders())
         output.note(f"{len(paths)} images as they were indexed; {update} adds what is new")
@@ -447,8 +462,8 @@ def filter_images(
                 flags.append(flag)
                 advance(len(flags), len(paths))
     image_filter.warn_of_none(flags)
-    output.show_flags(paths, flags, skipped, json, csv, passed_over, update, undated)
-    output.write_sheet(sheet, output.tiles_of_flags(flagged_first(paths, flags)), ", ".join(prompt))
+    output.show_flags(paths, flags, skipped, json, csv, passed_over, update, undated, seconds)
+    output.write_sheet(sheet, output.tiles_of_flags(flagged_first(paths, flags), seconds), ", ".join(prompt))
     if images is not None:
         remember_model(images)
     _leave(bool(skipped) or any(flag.error is not None for flag in flags))

@@ -34,10 +34,11 @@ BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE = "  (not there now)"
 UNFIT = "  (does not fit)"
+TileOf = tuple[str, str, float | None]  # of a contact sheet: path, the line below it, and the second of a video's frame
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
-HIT_COLUMNS = ("path", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
-DUPLICATE_COLUMNS = ("group", "path", "bytes", "modified", "taken", "same")
-FLAG_COLUMNS = ("path", "score", "probability", "prompt", "is_there")
+HIT_COLUMNS = ("path", "second", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
+DUPLICATE_COLUMNS = ("group", "path", "bytes", "modified", "taken", "same", "second")
+FLAG_COLUMNS = ("path", "second", "score", "probability", "prompt", "is_there")
 
 
 class _Warnings(logging.Handler):
@@ -138,7 +139,7 @@ def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_
     if added.checked is not None:
         _print_line(f"{added.checked} images checked, {len(added.mended)} of them mended")
         for path in added.mended:
-            note(f"  {path}: had the vector of another image")
+            note(f"  {path}: had vectors that are not its own")
         if added.checked < added.images:
             note(f"{_number_of(added.images - added.checked, 'image')} not checked: no file of them opens now")
     if not added.bank_texts:
@@ -227,7 +228,20 @@ def _line_of(hit: Hit, *, mark: bool) -> str:
     order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
     unfit = UNFIT if mark and hit.fits is False else ""
     day = f"  {hit.photo.taken:%Y-%m-%d}" if hit.photo.taken else ""
-    return f"{hit.score:7.3f}{order}  {hit.path}{copies}{day}{unfit}{'' if hit.is_there else GONE}"
+    return f"{hit.score:7.3f}{order}  {hit.path}{_at(hit.second)}{copies}{day}{unfit}{'' if hit.is_there else GONE}"
+
+
+def _at(second: float | None) -> str:
+    """Returns the time of a video's frame for people; empty for an image.
+
+    >>> _at(75.0), _at(3725.5), _at(None)
+    ('  at 1:15', '  at 1:02:05', '')
+    """
+    if second is None:
+        return ""
+    hours, rest = divmod(int(second), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"  at {hours}:{minutes:02}:{seconds:02}" if hours else f"  at {minutes}:{seconds:02}"
 
 
 def _note_fit(answer: Answer, hits: Sequence[Hit]) -> None:
@@ -297,9 +311,16 @@ def _note_undated(undated: int | None) -> None:
         note(f"{_number_of(undated, 'image')} without a date taken left out")
 
 
-def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
+def tiles_of_hits(hits: Sequence[Hit]) -> list[TileOf]:
     """Returns the images of a contact sheet with the lines below them."""
-    return [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else GONE}") for hit in hits]
+    return [
+        (
+            hit.path,
+            f"{hit.score:.3f}  {Path(hit.path).name}{_at(hit.second)}{'' if hit.is_there else GONE}",
+            hit.second,
+        )
+        for hit in hits
+    ]
 
 
 def show_classes(
@@ -445,6 +466,7 @@ def show_flags(
     left_out: LeftOut,
     update: str = "",
     undated: int | None = None,
+    seconds: Mapping[str, float | None] | None = None,
 ) -> None:
     """Prints the flagged images, the highest score first.
 
@@ -457,12 +479,16 @@ def show_flags(
         left_out: of the folder, now or when it was indexed.
         update: the command that updates the index; empty without one.
         undated: as in `show_answer`.
+        seconds: path of a video → second of its best frame.
     """
     from turkish_clip.filtering import flagged_first
+
+    at = seconds or {}
 
     rows: list[dict[str, object]] = [
         {
             "path": str(path),
+            "second": at.get(str(path)),
             "score": round(flag.score, 6),
             "probability": round(flag.probability, 6),
             "prompt": flag.prompt,
@@ -483,7 +509,8 @@ def show_flags(
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:
         for row in rows:
-            line = f"{row['score']:7.3f}  {row['path']}  ({row['prompt']} {row['probability']:.1%})"
+            shown = f"{row['path']}{_at(at.get(str(row['path'])))}"
+            line = f"{row['score']:7.3f}  {shown}  ({row['prompt']} {row['probability']:.1%})"
             _print_line(line if row["is_there"] else line + GONE)
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
     gone = sum(not row["is_there"] for row in rows)
@@ -492,10 +519,23 @@ def show_flags(
     _show_skipped(errors)
 
 
-def tiles_of_flags(flagged: Iterable[tuple[Path, Flag]]) -> list[tuple[str, str]]:
-    """Returns the flagged images of a contact sheet with the lines below them."""
+def tiles_of_flags(
+    flagged: Iterable[tuple[Path, Flag]], seconds: Mapping[str, float | None] | None = None
+) -> list[TileOf]:
+    """Returns the flagged images of a contact sheet with the lines below them.
+
+    Args:
+        flagged: the images.
+        seconds: as in `show_flags`.
+    """
+    at = seconds or {}
     return [
-        (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE}") for path, flag in flagged
+        (
+            str(path),
+            f"{flag.score:.2f}  {path.name}{_at(at.get(str(path)))}{'' if os.path.lexists(path) else GONE}",
+            at.get(str(path)),
+        )
+        for path, flag in flagged
     ]
 
 
@@ -525,7 +565,7 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
         files = sum(map(len, found.groups))
         note(
             f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
-            f"{_number_of(found.images, 'image')}; all but the first of each take {found.spare_bytes / 1e6:.1f} MB; "
+            f"{_number_of(found.images, 'image')}; all but the first of each take {_size(found.spare_bytes)}; "
             "nothing was moved or deleted"
         )
     if found.gone:
@@ -533,15 +573,27 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
     _show_skipped(reasons_of(found.unread))
 
 
+def _size(count: int) -> str:
+    """Returns a number of bytes for people.
+
+    >>> _size(0), _size(999), _size(20_480), _size(3_500_000), _size(7_200_000_000)
+    ('0 bytes', '999 bytes', '20.5 kB', '3.5 MB', '7.2 GB')
+    """
+    for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= least:
+            return f"{count / least:.1f} {unit}"
+    return f"{count} bytes"
+
+
 def _file_record(file: DuplicateFile) -> dict[str, object]:
     taken = None if file.taken is None else file.taken.isoformat()
     return {**asdict(file), "modified": file.modified.isoformat(), "taken": taken}
 
 
-def tiles_of_duplicates(found: Duplicates) -> list[tuple[str, str]]:
+def tiles_of_duplicates(found: Duplicates) -> list[TileOf]:
     """Returns the files of a contact sheet, group by group, with the lines below them."""
     return [
-        (file.path, f"{number}: {Path(file.path).name}, {file.bytes} bytes")
+        (file.path, f"{number}: {Path(file.path).name}, {file.bytes} bytes", file.second)
         for number, group in enumerate(found.groups, 1)
         for file in group
     ]
@@ -602,12 +654,12 @@ def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
     print(as_lines(list(checks)))
 
 
-def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str]], title: str) -> None:
+def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str] | TileOf], title: str) -> None:
     """Writes a contact sheet if one was asked for and there are images, and prints its path on stderr.
 
     Args:
         target: the file, named .png or .html, or None.
-        tiles: paths of images with the lines below them.
+        tiles: paths of images with the lines below them, and of videos with the seconds of frames.
         title: the line at the top.
     """
     if target is not None:
@@ -616,7 +668,7 @@ def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str]], title: st
         if not tiles:
             note(f"nothing to show: no contact sheet {target}")
             return
-        note(f"contact sheet: {write_sheet(target, [Tile(Path(path), text) for path, text in tiles], title)}")
+        note(f"contact sheet: {write_sheet(target, [Tile(Path(path), *rest) for path, *rest in tiles], title)}")
 
 
 def to_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:
