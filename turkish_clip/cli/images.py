@@ -46,8 +46,42 @@ FEW_TEXTS = 16  # with more, a text encoder is quicker that takes longer to open
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="folder of images with its subfolders")],
+    context: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(help="folder of images with its subfolders; with --from, the new folder of the index")
+    ],
     at: At = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="vectors that the image model has made already, searched without embedding again: a folder of "
+            "clip-retrieval, immich's database (pg_dump, or CSV), Parquet, a Lance table, or .npy with --names",
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="file of the images' names beside an .npy file: text, JSON, CSV or Parquet")
+    ] = None,
+    vectors_column: Annotated[
+        str | None, typer.Option(help="column of vectors in a table of --from", show_default="the only one")
+    ] = None,
+    names_column: Annotated[
+        str | None, typer.Option(help="column of paths or names in a table", show_default="the first with a usual name")
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="beginning of the paths of --from, and what it is on this machine: /usr/src/app/upload=/mnt/photos",
+        ),
+    ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe/--no-probe", help="embed a few images of --from, to see whether the image model made its vectors"
+        ),
+    ] = True,
     prune: Annotated[
         bool, typer.Option("--prune", help="remove images of other indexed folders if those folders no longer exist")
     ] = False,
@@ -106,6 +140,19 @@ def index(
     """Make an index of an image folder, or update it with what is new, changed or gone since the last time."""
     from turkish_clip.bank import check_enough
 
+    _check_given(context, source)
+    if source is not None:
+        _import(
+            folder,
+            source,
+            (vectors_column, names_column, names),
+            prefix,
+            probe,
+            (model, image_model, device),
+            text_encoder,
+            json,
+        )
+        return
     if watch:
         from turkish_clip.search.watch import check_watch
 
@@ -139,6 +186,55 @@ def index(
     else:
         added = first()
         _leave(bool(added.skipped) or not added.images)
+
+
+# Options of index that are for vectors of others alone, and those that are for a folder of images alone.
+OF_SOURCES = ("names", "vectors_column", "names_column", "prefix", "probe")
+OF_FOLDERS = ("at", "prune", "queries", "verify", "exclude", "video_every", "watch", "workers", "decode_processes")
+
+
+def _check_given(context: typer.Context, source: Path | None) -> None:
+    """Refuses options that would do nothing.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in OF_FOLDERS if source is not None else OF_SOURCES:
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE":
+            option = "--no-probe" if name == "probe" else f"--{name.replace('_', '-')}"
+            what = "a folder of images, got it with --from" if source is not None else "--from, got it without"
+            raise InputError(f"expected {option} with {what}; leave it out")
+
+
+def _import(
+    folder: Path,
+    source: Path,
+    columns: tuple[str | None, str | None, Path | None],
+    prefix: str | None,
+    probe: bool,
+    models: tuple[str | None, str | None, str | None],
+    text_encoder: Literal["float32", "int8", "none"] | None,
+    json: bool,
+) -> None:
+    """Makes an index of stored vectors, with the text encoder beside it."""
+    from turkish_clip.search.importing import check_new_place
+    from turkish_clip.search.index import ImageIndex
+    from turkish_clip.search.vector_sources import open_source
+
+    vectors_column, names_column, names = columns
+    if prefix is not None and "=" not in prefix:
+        raise InputError(f"expected --prefix OLD=NEW, got {prefix!r}; write both, with = between them")
+    old, _, new = (prefix or "").partition("=")
+    opened = open_source(source, vectors_column=vectors_column, names_column=names_column, names=names)
+    check_new_place(str(folder))  # before the models are loaded
+    encoder = load(*models)
+    with output.progress("reading", quiet=json) as advance:
+        made = ImageIndex.import_vectors(
+            opened, folder, encoder, prefix=None if prefix is None else (old, new), probe=probe, progress=advance
+        )
+    images = ImageIndex.open(folder, encoder)
+    output.show_imported(made, images.uri, keep_text_encoder(images, text_encoder), probe, json)
 
 
 def _watch(folder: Path, uri: str, first: Callable[[], Any], again: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from turkish_clip.onnx.export import Exported
     from turkish_clip.search.duplicates import DuplicateFile, Duplicates
     from turkish_clip.search.files import SkippedFile
+    from turkish_clip.search.importing import ImportSummary
     from turkish_clip.search.index import Answer, Hit
     from turkish_clip.search.text_encoder import KeptTextEncoder
     from turkish_clip.search.update import UpdateSummary
@@ -127,15 +128,13 @@ def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_
         as_json: print one JSON object instead of text.
     """
     if as_json:
-        beside = None if kept is None else {name: getattr(kept, name) for name in ("folder", "precision", "bytes")}
-        _print_json({**asdict(added), "text_encoder": beside, "index": uri})
+        _print_json({**asdict(added), "text_encoder": _kept_record(kept), "index": uri})
         return
     _print_line(
         f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
-    if kept is not None:
-        _print_line(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
+    _show_kept(kept)
     if added.checked is not None:
         _print_line(f"{added.checked} images checked, {len(added.mended)} of them mended")
         for path in added.mended:
@@ -152,6 +151,48 @@ def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_
     else:
         note_left_out(added.left_out)
     _show_skipped(reasons_of(added.skipped))
+
+
+def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, probe: bool, as_json: bool) -> None:
+    """Prints what was taken over from another program.
+
+    Args:
+        made: what `ImageIndex.import_vectors` returned.
+        uri: place of the index.
+        kept: the text encoder beside it; None without one.
+        probe: whether images were to be compared.
+        as_json: print one JSON object instead of text.
+    """
+    if as_json:
+        _print_json({**asdict(made), "text_encoder": _kept_record(kept), "index": uri})
+        return
+    _print_line(f"{_number_of(made.images, 'image')} from {made.source}, now in {uri}; no vector was computed anew")
+    _show_kept(kept)
+    if made.cosine is not None:
+        _print_line(
+            f"the same image model: median cosine {made.cosine:.4f} on {_number_of(made.probed, 'image')} embedded"
+        )
+    elif probe:
+        note("whether the image model made these vectors is not checked: none of its first images opens here")
+    if made.without_vector:
+        note(
+            f"{_number_of(made.without_vector, 'image')} left out: no name, or no vector, or one of zeros or not finite"
+        )
+    if made.repeated:
+        note(f"{_number_of(made.repeated, 'name')} left out that came before")
+    if made.not_here:
+        note(f"{_number_of(made.not_here, 'file')} not on this machine; --prefix OLD=NEW names other places")
+    if not made.bank_texts:
+        note("no correction of hubs: there is no text bank beside the model")
+
+
+def _kept_record(kept: KeptTextEncoder | None) -> dict[str, object] | None:
+    return None if kept is None else {name: getattr(kept, name) for name in ("folder", "precision", "bytes")}
+
+
+def _show_kept(kept: KeptTextEncoder | None) -> None:
+    if kept is not None:
+        _print_line(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
 
 
 def _show_skipped(skipped: Sequence[tuple[str, str]]) -> None:

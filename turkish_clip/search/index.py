@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
     from turkish_clip.reading import Caution
     from turkish_clip.search.duplicates import Duplicates
+    from turkish_clip.search.importing import ImportSummary
+    from turkish_clip.search.vector_sources import VectorSource
 
 log = logging.getLogger("turkish_clip")
 JUDGED = 10  # of the best images at least are judged, however few are asked for
@@ -133,6 +135,37 @@ class ImageIndex:
         if encoder is not None:
             _check_model(index.metadata, encoder, str(uri))
         return index
+
+    @staticmethod
+    def import_vectors(
+        source: VectorSource | str | Path,
+        uri: str | Path,
+        encoder: DualEncoder,
+        *,
+        prefix: tuple[str, str] | None = None,
+        probe: bool = True,
+        progress: Callable[[int, int], Any] | None = None,
+    ) -> ImportSummary:
+        """Makes an index of vectors that another program has stored, without embedding the images.
+
+        Args:
+            source: a file or folder, or what `turkish_clip.search.vector_sources.open_source` returns, which takes
+                names of columns and the like.
+            uri: of the index: a new or empty folder, or an address on object storage.
+            encoder: with the image model that made the vectors.
+            prefix: the beginning of names in the source, and what stands for it on this machine.
+            probe: embed some images that are on this machine, and compare their vectors.
+            progress: called with the number of images read so far, twice: how many there are is not known.
+
+        Raises:
+            InputError: the source can't be read, its vectors are of another model, or the index can't be written.
+        """
+        from turkish_clip.search.importing import import_vectors
+        from turkish_clip.search.vector_sources import VectorSource, open_source
+
+        opened = source if isinstance(source, VectorSource) else open_source(source)
+        options: dict[str, Any] = {"prefix": prefix, "probe": probe, "progress": progress}
+        return import_vectors(opened, str(uri), encoder, _metadata_of(encoder), **options)
 
     def opened_with(self, encoder: TextSide) -> ImageIndex:
         """Returns this index as `open` would with an encoder, without opening its tables again.

@@ -24,7 +24,7 @@ from turkish_clip.folders import holds_table_files_only
 from turkish_clip.metrics import hub_scores
 from turkish_clip.records import as_json, from_json
 from turkish_clip.search.correction import Correction, stored_width, widened
-from turkish_clip.search.files import Collection, File, examined
+from turkish_clip.search.files import UNSETTLED_NS, Collection, File, examined
 from turkish_clip.search.native import NativeTable, NativeTables
 from turkish_clip.search.query import (
     FOUND,
@@ -377,6 +377,21 @@ class ImageTables:
         self._detach(changed)
         if files:
             self._upsert(FILES, "path", [file.as_row() for file in files])
+
+    def append(self, rows: list[dict[str, Any]], files: list[File]) -> None:
+        """Adds images with their files, none of which may be there yet, more quickly than `write` does.
+
+        Args:
+            rows: as in `write`.
+            files: of the rows, in order. Their bytes were not read, so that an update of their folder reads them.
+        """
+        import pyarrow as pa
+
+        known = [replace(file, mtime_ns=UNSETTLED_NS, reason="").as_row() for file in files]
+        with storage_errors(self.uri, "write"):
+            for name, part in ((IMAGES, [_stored(row) for row in rows]), (FILES, known)):
+                table = self._table(name)
+                table.add(pa.Table.from_pylist(part, schema=table.schema))
 
     def date(self, touched: Sequence[File]) -> None:
         """Gives images the times of their files that have a new time and the old bytes."""
