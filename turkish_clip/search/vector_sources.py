@@ -520,8 +520,8 @@ def _of_immich(tables: Callable[[], Iterator[Table]], path: Path) -> Iterator[Ve
                     yield from _joined(assets, rows, columns.index("assetId"), columns.index("embedding"), path)
             if not found:
                 raise VectorSourceError(
-                    f"expected immich's table smart_search in {path}, with the columns assetId and embedding, got none; "
-                    "export it with its rows (pg_dump without --inserts)"
+                    f"expected immich's table smart_search in {path}, with the columns assetId and embedding, got "
+                    "none; export it with its rows (pg_dump without --inserts)"
                 )
         finally:
             assets.close()
