@@ -39,6 +39,7 @@ from turkish_clip.errors import InputError, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from turkish_clip.search.text_encoder import KeptTextEncoder
     from turkish_clip.search.update import UpdateSummary
     from turkish_clip.text_side import TextSide
 
@@ -176,16 +177,20 @@ def index(
         with output.progress("indexing", quiet=json) as advance:
             return images.add(folder, **options, **more, progress=advance)
 
-    def first() -> UpdateSummary:
-        added = update(queries=texts, verify=verify)
-        output.show_added(added, images.uri, keep_text_encoder(images, text_encoder), json)
-        return added
+    shown: list[UpdateSummary] = []  # the last
+
+    def show(added: UpdateSummary, kept: KeptTextEncoder | None) -> None:
+        output.show_added(added, images.uri, kept, json, before=shown[-1] if shown else None)
+        shown[:] = [added]
+
+    def first() -> None:
+        show(update(queries=texts, verify=verify), keep_text_encoder(images, text_encoder))
 
     if watch:
-        _watch(folder, images.uri, first, lambda: output.show_added(update(), images.uri, None, json))
+        _watch(folder, images.uri, first, lambda: show(update(), None))
     else:
-        added = first()
-        _leave(bool(added.skipped) or not added.images)
+        first()
+        _leave(bool(shown[-1].skipped) or not shown[-1].images)
 
 
 # Options of index that are for vectors of others alone, and those that are for a folder of images alone.
@@ -242,17 +247,25 @@ def _watch(folder: Path, uri: str, first: Callable[[], Any], again: Callable[[],
     from turkish_clip.search.storage import folder_of
     from turkish_clip.search.watch import changes
 
-    for changed in changes(folder, folder_of(uri)):
-        if not changed:  # from now on no change is missed
-            first()
-            output.note(f"watching {folder}; Ctrl-C ends it")
-            continue
-        try:
-            again()
-        except InputError as error:  # such as another process that writes; the next change tries again
-            if not folder.is_dir():
-                raise
-            output.note(f"error: {one_line(error, None)}")
+    waits = False
+    try:
+        for changed in changes(folder, folder_of(uri)):
+            waits = False
+            if not changed:  # from now on no change is missed
+                first()
+                output.note(f"watching {folder}; Ctrl-C ends it")
+            else:
+                try:
+                    again()
+                except InputError as error:  # such as another process that writes; the next change tries again
+                    if not folder.is_dir():
+                        raise
+                    output.note(f"error: {one_line(error, None)}")
+            waits = True
+    except KeyboardInterrupt:
+        if not waits:
+            raise
+        output.note(f"no longer watching {folder}; its index is up to date")
 
 
 def search(
@@ -527,12 +540,26 @@ def filter_images(
         raise InputError("expected --csv or --json, got both; leave one out")
     taken = Taken.parse(after, before)
     images, update, undated = None, "", None if taken is None else 0
-    skipped: list[SkippedFile] = []
+    paths, skipped = list[Path](), list[SkippedFile]()
     seconds: dict[str, float | None] = {}
-    if at is not None or has_index(folder):
-        images = open_index(folder, at, model, image_model, device, must_exist=True, words_only=True)
-    elif not Path(folder).exists():
+    indexed = at is not None or has_index(folder)
+    if not indexed and not Path(folder).exists():
         raise InputError(f"expected images or an index, got {folder}, which is not there; check the path")
+    if not indexed:
+        paths, skipped, passed_over = files_of([Path(folder)])
+        if taken is not None:
+            paths, undated = taken_within(paths, taken)
+    elif taken is not None:
+        dated = open_without_models(folder, at)
+        if len(dated) and not dated.vectors(taken.condition)[0]:  # the models have nothing to look at
+            left = dated.skipped(), json, csv, dated.left_out(), index_command(folder, at, dated.folders())
+            output.show_flags([], [], *left, dated.without_date())
+            _leave(bool(dated.skipped()))
+    if not indexed and not paths:
+        output.show_flags([], [], skipped, json, csv, passed_over, undated=undated)
+        _leave(bool(skipped))
+    if indexed:
+        images = open_index(folder, at, model, image_model, device, must_exist=True, words_only=True)
     encoder: TextSide = images.text_side if images is not None else load(model, image_model, device)
     image_filter = ImageFilter(
         encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold, min_probability=min_probability
@@ -549,9 +576,6 @@ def filter_images(
         update = index_command(folder, at, images.folders())
         output.note(f"{len(paths)} images as they were indexed; {update} adds what is new")
     else:
-        paths, skipped, passed_over = files_of([Path(folder)])
-        if taken is not None:
-            paths, undated = taken_within(paths, taken)
         flags = []
         with output.progress("looking", quiet=json or csv) as advance:
             for flag in image_filter.flag(paths, workers=workers, decode_processes=decode_processes):

@@ -118,7 +118,13 @@ def note_not_indexed(left_out: LeftOut) -> None:
         note(f"not in the index: {left_out.not_read_line()}")
 
 
-def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_json: bool) -> None:
+def show_added(
+    added: UpdateSummary,
+    uri: str,
+    kept: KeptTextEncoder | None,
+    as_json: bool,
+    before: UpdateSummary | None = None,
+) -> None:
     """Prints what an update of an index did.
 
     Args:
@@ -126,6 +132,7 @@ def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_
         uri: place of the index.
         kept: the text encoder beside it; None without one.
         as_json: print one JSON object instead of text.
+        before: the update before, of which this was printed: what was said then is not said again.
     """
     if as_json:
         _print_json({**asdict(added), "text_encoder": _kept_record(kept), "index": uri})
@@ -141,16 +148,18 @@ def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_
             note(f"  {path}: had vectors that are not its own")
         if added.checked < added.images:
             note(f"{_number_of(added.images - added.checked, 'image')} not checked: no file of them opens now")
-    if not added.bank_texts:
+    if not added.bank_texts and before is None:
         note("no correction of hubs: there is no text bank beside the model; --queries FILE gives texts in its place")
     for folder, count in added.missing.items():
-        note(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
+        if before is None or before.missing.get(folder) != count:
+            note(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
     if not added.images:
         found = added.left_out.instead_of_images()
         note(f"no images yet: {found or 'add some to the folder'}; then run the same command again")
-    else:
+    elif before is None or before.left_out != added.left_out:
         note_left_out(added.left_out)
-    _show_skipped(reasons_of(added.skipped))
+    said = [] if before is None else before.skipped
+    _show_skipped(reasons_of(file for file in added.skipped if file not in said))
 
 
 def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, probe: bool, as_json: bool) -> None:
@@ -286,10 +295,10 @@ def _at(second: float | None) -> str:
 
 
 def _note_fit(answer: Answer, hits: Sequence[Hit]) -> None:
-    """Prints on stderr in one line that the words are not understood, that nothing fits, or that nothing tells."""
-    wanted = ", ".join(f"'{part}'" for part in answer.query.wanted)
+    """Prints on stderr in one line that the images are no answer, that nothing fits, or that nothing tells."""
     if not answer.understood:
-        note(f"none of these words is understood: {wanted}" + ("; the images below are no answer" if hits else ""))
+        if hits:  # of the words it is said by a warning
+            note("the images below are no answer")
     elif answer.fits is False and answer.hits:
         below = "; the images below are merely the nearest (--only-fitting leaves them out)" if hits else ""
         note(f"nothing fits {answer.query}{below}")
@@ -603,12 +612,10 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
             for file in group:
                 same = f"  (same {file.same})" if file.same else ""
                 _print_line(f"{file.bytes:12}  {file.modified:%Y-%m-%d}  {file.path}{same}")
-        files = sum(map(len, found.groups))
-        note(
-            f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
-            f"{_number_of(found.images, 'image')}; all but the first of each take {_size(found.spare_bytes)}; "
-            "nothing was moved or deleted"
-        )
+        files, images = sum(map(len, found.groups)), _number_of(found.images, "image")
+        counted = f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among {images}"
+        spare = f"{counted}; all but the first of each take {_size(found.spare_bytes)}; nothing was moved or deleted"
+        note(spare if found.groups else f"no image is there twice among {images}")
     if found.gone:
         note(f"{_number_of(found.gone, 'indexed file')} not there now; {update} removes what is gone")
     _show_skipped(reasons_of(found.unread))
