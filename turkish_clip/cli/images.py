@@ -77,12 +77,13 @@ def index(
             help="beginning of the paths of --from, and what it is on this machine: /usr/src/app/upload=/mnt/photos",
         ),
     ] = None,
-    probe: Annotated[
+    no_probe: Annotated[
         bool,
         typer.Option(
-            "--probe/--no-probe", help="embed a few images of --from, to see whether the image model made its vectors"
+            "--no-probe",
+            help="embed no images of --from to see whether the image model is the one that made its vectors",
         ),
-    ] = True,
+    ] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="remove images of other indexed folders if those folders no longer exist")
     ] = False,
@@ -148,7 +149,7 @@ def index(
             source,
             (vectors_column, names_column, names),
             prefix,
-            probe,
+            not no_probe,
             (model, image_model, device),
             text_encoder,
             json,
@@ -194,7 +195,7 @@ def index(
 
 
 # Options of index that are for vectors of others alone, and those that are for a folder of images alone.
-OF_SOURCES = ("names", "vectors_column", "names_column", "prefix", "probe")
+OF_SOURCES = ("names", "vectors_column", "names_column", "prefix", "no_probe")
 OF_FOLDERS = ("at", "prune", "queries", "verify", "exclude", "video_every", "watch", "workers", "decode_processes")
 
 
@@ -207,7 +208,7 @@ def _check_given(context: typer.Context, source: Path | None) -> None:
     for name in OF_FOLDERS if source is not None else OF_SOURCES:
         given = context.get_parameter_source(name)
         if given is not None and given.name == "COMMANDLINE":
-            option = "--no-probe" if name == "probe" else f"--{name.replace('_', '-')}"
+            option = f"--{name.replace('_', '-')}"
             what = "a folder of images, got it with --from" if source is not None else "--from, got it without"
             raise InputError(f"expected {option} with {what}; leave it out")
 

@@ -511,7 +511,7 @@ def _of_immich(tables: Callable[[], Iterator[Table]], path: Path) -> Iterator[Ve
             if not found:
                 raise VectorSourceError(
                     f"expected immich's table asset in {path}, with the columns id and originalPath, got none; export "
-                    "it with its rows (pg_dump without --inserts)"
+                    "it with its rows, as COPY lines"
                 )
             found = False
             for name, columns, rows in tables():
@@ -521,7 +521,7 @@ def _of_immich(tables: Callable[[], Iterator[Table]], path: Path) -> Iterator[Ve
             if not found:
                 raise VectorSourceError(
                     f"expected immich's table smart_search in {path}, with the columns assetId and embedding, got "
-                    "none; export it with its rows (pg_dump without --inserts)"
+                    "none; export it with its rows, as COPY lines"
                 )
         finally:
             assets.close()
