@@ -81,7 +81,7 @@ def index(
         bool,
         typer.Option(
             "--no-probe",
-            help="embed no images of --from to see whether the image model is the one that made its vectors",
+            help="do not embed a few images of --from, by which vectors of another image model are found out",
         ),
     ] = False,
     prune: Annotated[
