@@ -120,7 +120,6 @@ def train(
     )
     checkpoint = last_checkpoint(run, args.max_steps)
     callbacks = [SetEpoch(pairs.augmentation.set_epoch), TrackStepState(step_state), SaveLog(run.folder / "log.jsonl")]
-    callbacks.append(SealCheckpoints())
     if isinstance(loss, FrozenImageLoss):
         callbacks.append(TrackProgress(loss, checkpoint))
     if config.patience and pairs.evaluator:
@@ -133,7 +132,8 @@ def train(
         evaluator=pairs.evaluator,
         callbacks=callbacks,
     )
-    with naming_lost_processes():
+    with naming_lost_processes(), SealCheckpoints() as sealing:
+        trainer.add_callback(sealing)
         with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
     history: list[dict[str, Any]] = trainer.state.log_history
     return history

@@ -57,9 +57,11 @@ def main(argv: list[str]) -> dict[str, Any]:
         train_dataset=batches,
         data_collator=batches.collate,
         compute_loss_func=ClipLoss(batches.label_vectors(), config.label_weight),
-        callbacks=[SetEpoch(batches.set_epoch), SaveLog(log_file), SealCheckpoints(), ClampLogitScale()],
+        callbacks=[SetEpoch(batches.set_epoch), SaveLog(log_file), ClampLogitScale()],
     )
-    with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
+    with SealCheckpoints() as sealing:
+        trainer.add_callback(sealing)
+        with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
 
     save_clip(model, processor, run.model, half=config.half)
     (run.folder / IMAGES).unlink()

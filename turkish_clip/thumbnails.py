@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -51,6 +53,24 @@ def thumbnail_or_grey(source: ImageLike, side: int, second: float | None = None)
         return thumbnail(source, side, second)
     except ImageError:
         return Image.new("RGB", (side, side), GREY)
+
+
+def link_to(file: str | Path, folder: Path) -> str:
+    """Returns the address of a file for a page in a folder: from there on, so that both can be moved together.
+
+    Args:
+        file: a path; it need not exist.
+        folder: of the page.
+
+    >>> link_to("/photos/a b.jpg", Path("/photos/sheets"))
+    '../a%20b.jpg'
+    """
+    path = Path(file).absolute()
+    try:
+        relative = os.path.relpath(path, folder.absolute())
+    except ValueError:  # on another disk of Windows
+        return path.as_uri()
+    return quote(Path(relative).as_posix().encode("utf-8", "surrogateescape"))
 
 
 def data_uri(image: Image.Image, kind: Literal["JPEG", "PNG"] = "JPEG") -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sentence_transformers.sentence_transformer.losses import MSELoss
 from transformers import BertConfig, BertModel
 
 from training.distillation.callbacks import SaveLog, SetEpoch, with_progress_bar
+from training.distillation.checkpoints import SealCheckpoints, seal
 from training.distillation.setup import training_arguments
 from training.mini.captions import turkish_caption
 from training.mini.scene import random_scene
@@ -220,3 +222,37 @@ def test_a_free_student_by_the_trainer_against_a_bare_loop(
         torch.set_num_threads(threads)
     what = f"a caption of a student that costs nothing, {processes} loader processes"
     assert report(what, "a bare loop", ours[1:], other[1:]) > 1 / 4
+
+
+class TimedSealing(SealCheckpoints):
+    """Keeps for how long each call of it stopped the training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_save(self, *given: Any, **more: Any) -> None:
+        self.seconds.append(seconds_of(lambda: super(TimedSealing, self).on_save(*given, **more)))
+
+
+def test_what_a_checkpoint_stops(captions: list[str], text_encoder_folder: Path, tmp_path: Path) -> None:
+    """The sums of a checkpoint's files are made in a thread; writing the files is the trainer's and stays."""
+    embeddings = torch.from_numpy(unit(torch.randn(IMAGES, 512).numpy()))
+
+    def look_up(batch: dict[str, Any]) -> dict[str, Any]:
+        return {"caption": batch["caption"], "label": list(embeddings[batch["image"]])}
+
+    rows = captions[: 4 * STEP_BATCH]
+    stopped, summed, steps = [], [], []
+    for number in range(ROUNDS + 1):
+        trainer = trainer_of(text_encoder_folder, look_up, rows, tmp_path / f"{number}", batch_size=STEP_BATCH)
+        trainer.args.save_strategy, trainer.args.save_steps, trainer.args.max_steps = "steps", 2, 4
+        with TimedSealing() as sealing:
+            trainer.add_callback(sealing)
+            steps.append(seconds_of(trainer.train) / 4)
+        stopped.append(sealing.seconds[0])
+        checkpoint = max((tmp_path / f"{number}").glob("checkpoint-*"))
+        summed.append(seconds_of(lambda checkpoint=checkpoint: seal(checkpoint)))
+        shutil.rmtree(tmp_path / f"{number}")
+    print(f"a step with its share of a checkpoint every 2: {min(steps):.2f} s")
+    assert report("sealing a BERT-base checkpoint, for the training", "summed in line", stopped[1:], summed[1:]) > 10

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -219,7 +220,10 @@ def test_an_interrupted_evaluation_is_given_again(
 
 def test_the_report_is_self_contained(results: dict[str, Any], run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+    assert not re.search(r"""src=["'](?!data:)""", page)
+    links = {unquote(link) for link in re.findall(r'href="([^"]*)"', page)}
+    assert len(links) >= 10  # to the images' own files, from the run's folder on
+    assert all((run / link).is_file() and not Path(link).is_absolute() for link in links)
     assert "<polyline" in page
     assert page.count("data:image/png;base64,") > 50
     assert f"{results['text_to_image']['recall_at_1']:.3f}" in page

@@ -10,10 +10,11 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import TrainerCallback
 
@@ -24,6 +25,9 @@ from turkish_clip.atomic import write_json
 from turkish_clip.errors import InputError, one_line, printable
 from turkish_clip.ownership import files_in
 from turkish_clip.records import as_json, read_record
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 log = logging.getLogger("training")
 SEAL, STATE = "sealed.json", "trainer_state.json"
@@ -42,8 +46,26 @@ class Seal:
 class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
     """Seals each checkpoint when all ranks have written their files, and only then removes an older one.
 
-    The trainer's own rotation goes by the times of folders, which a clock set back turns round, and would come before.
+    The files are summed in a thread, so that the device computes meanwhile; the next checkpoint waits for it. The
+    trainer's own rotation goes by the times of folders, which a clock set back turns round, and would come before.
+
+    As a context, it ends when the last checkpoint is sealed. An error of the thread is raised at the next checkpoint or
+    at the end.
     """
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="seal-checkpoints")
+        self.running: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        """Waits for the last checkpoint; an error of the training goes before one of the thread."""
+        self.thread.shutdown()
+        if error is None:
+            self._wait()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if world_size() > 1:
@@ -51,14 +73,32 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
 
             torch.distributed.barrier()  # each rank writes the state of its random numbers
         if state.is_world_process_zero:
+            self._wait()
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            sums = {name: sha256_of(checkpoint / name) for name in sorted(files_in(checkpoint) - {SEAL})}
-            write_json(checkpoint / SEAL, as_json(Seal(sums)), ours=True)
-            remove_older(checkpoint, state.best_model_checkpoint)
+            older = no_longer_needed(checkpoint, state.best_model_checkpoint)
+            self.running = self.thread.submit(seal, checkpoint, older)
+
+    def _wait(self) -> None:
+        if self.running is not None:
+            self.running.result()
+            self.running = None
 
 
-def remove_older(checkpoint: Path, best: str | None) -> None:
-    """Removes the checkpoints beside the newest one that are no longer needed.
+def seal(checkpoint: Path, older: Sequence[Path] = ()) -> None:
+    """Writes the sums of a checkpoint's files.
+
+    Args:
+        checkpoint: with all its files.
+        older: checkpoints that are removed when it is sealed.
+    """
+    sums = {name: sha256_of(checkpoint / name) for name in sorted(files_in(checkpoint) - {SEAL})}
+    write_json(checkpoint / SEAL, as_json(Seal(sums)), ours=True)
+    for path in older:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def no_longer_needed(checkpoint: Path, best: str | None) -> list[Path]:
+    """Returns the checkpoints beside the newest one that can go when it is sealed.
 
     Args:
         checkpoint: the newest.
@@ -67,13 +107,11 @@ def remove_older(checkpoint: Path, best: str | None) -> None:
     older = {int(match[1]): path for path in checkpoint.parent.iterdir() if (match := NAME.fullmatch(path.name))}
     older = {step: path for step, path in older.items() if path != checkpoint}
     if not older:
-        return
+        return []
     kept = older[max(older)] if best is None else older[min(older)]  # the best one is older than all that were worse
     if best is not None and Path(best).name != checkpoint.name:
         kept = checkpoint.parent / Path(best).name
-    for path in older.values():
-        if path != kept:
-            shutil.rmtree(path, ignore_errors=True)
+    return [path for path in older.values() if path != kept]
 
 
 def last_checkpoint(run: Run, max_steps: int) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -28,7 +30,10 @@ from training.embeddings.manifest import (
     is_intact,
     is_unit,
 )
+from turkish_clip.decoding import cores
 from turkish_clip.metrics import Vectors, unit
+
+MOST_READERS = 16  # each holds a shard
 
 
 @dataclass(frozen=True)
@@ -193,10 +198,30 @@ def read_embeddings(
             manifest.image_model,
             folder,
         )
-    ids = IdIndex(image_id for shard in manifest.shards for image_id in _checked_ids(folder, shard, manifest))
+    checked = _in_threads(lambda shard: _checked_ids(folder, shard, manifest), manifest.shards)
+    ids = IdIndex(chain.from_iterable(checked))
     listed = [sample.image_id for sample in read_skipped(folder / SKIPPED)]
     skipped = frozenset(image_id for image_id, row in zip(listed, ids.find(listed)) if row < 0)
     return ImageEmbeddings(folder, manifest, ids, skipped)
+
+
+def _in_threads(check: Callable[[Shard], list[str]], shards: Iterable[Shard]) -> Iterator[list[str]]:
+    """Yields what a check returns for each shard, in their order; as many as there are cores are read at a time.
+
+    Hashing, decoding and adding up leave Python's lock to other threads. The first error is raised in its place.
+    """
+    with ThreadPoolExecutor(workers := min(cores(), MOST_READERS)) as pool:
+        running: deque[Future[list[str]]] = deque()
+        try:
+            for shard in shards:
+                running.append(pool.submit(check, shard))
+                if len(running) > workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
 
 
 def _checked_ids(folder: Path, shard: Shard, manifest: Manifest) -> list[str]:

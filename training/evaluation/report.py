@@ -19,7 +19,7 @@ from training.run.config import EvaluateConfig
 from turkish_clip.atomic import write_text
 from turkish_clip.images import ImageError
 from turkish_clip.metrics import METRIC_LABELS
-from turkish_clip.thumbnails import GREY, data_uri, thumbnail
+from turkish_clip.thumbnails import GREY, data_uri, link_to, thumbnail
 
 if TYPE_CHECKING:
     from training.evaluation.retrieval import Split
@@ -73,7 +73,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         rows: the images of the split, in its order.
         split: their vectors and those of their captions.
     """
-    thumbnails = Thumbnails(rows)
+    thumbnails = Thumbnails(rows, config.folder)
     thumbnails.make(_shown_images(split, config.report_queries))
     path = config.folder / "report.html"
     fill_page(
@@ -96,10 +96,15 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
 
 
 class Thumbnails:
-    """The thumbnails of a split's images as data URIs, each made once."""
+    """The thumbnails of a split's images as data URIs, each made once.
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = rows
+    Args:
+        rows: the images.
+        folder: of the page that shows them.
+    """
+
+    def __init__(self, rows: Sequence[Row], folder: Path) -> None:
+        self.rows, self.folder = rows, folder
         self.made: dict[int, str] = {}
 
     def make(self, numbers: Iterable[int]) -> None:
@@ -111,6 +116,11 @@ class Thumbnails:
         if number not in self.made:
             self.made[number] = data_uri(self._thumbnail(self.rows[number]), "PNG")
         return self.made[number]
+
+    def link(self, number: int) -> str:
+        """Returns the address of an image's file; empty for an image that is no file."""
+        image = self.rows[number].image
+        return link_to(image, self.folder) if isinstance(image, (str, Path)) else ""
 
     def _thumbnail(self, row: Row) -> Image.Image:
         """Returns a grey square for an image that is not there, whose embedding was imported."""
@@ -205,7 +215,10 @@ def queries(split: Split, thumbnails: Thumbnails, count: int) -> list[dict[str, 
     for number in _spread(len(texts), count):
         scores = split.images @ split.texts[number]
         right = set(split.relevance.images_of[number])
-        found = [{"image": thumbnails[p], "score": float(scores[p]), "right": p in right} for p in _best(split, number)]
+        found = [
+            {"image": thumbnails[p], "link": thumbnails.link(p), "score": float(scores[p]), "right": p in right}
+            for p in _best(split, number)
+        ]
         shown.append({"text": texts[number], "found": found})
     return shown
 
@@ -223,7 +236,11 @@ def matrix(split: Split, thumbnails: Thumbnails) -> dict[str, Any]:
     low, high = float(cosines.min()), float(cosines.max())
     shades = (cosines - low) / max(high - low, 1e-9)
     lines = [
-        {"image": thumbnails[number], "cells": list(zip(cosines[row].tolist(), shades[row].tolist()))}
+        {
+            "image": thumbnails[number],
+            "link": thumbnails.link(number),
+            "cells": list(zip(cosines[row].tolist(), shades[row].tolist())),
+        }
         for row, number in enumerate(numbers)
     ]
     return {"captions": [split.relevance.texts[caption] for caption in captions], "rows": lines}

@@ -14,17 +14,18 @@ NEEDED: dict[str, dict[str, tuple[str, ...]]] = {
     "search": {"words or --image": ("query", "also", "image")},
     "classify": {"--labels or --examples": ("labels", "examples")},
     "compare": {"texts to compare with": ("text", "texts")},
-    "export": {"a model": ("model",), "a format": ("onnx",)},
+    "export": {"a model": ("model",), "a format": ("format",)},
 }
 EXAMPLES = {
     "index": "index FOLDER",
     "search": "search FOLDER 'kar'",
     "classify": "classify IMAGE --labels kedi,köpek",
+    "locate": "locate IMAGE 'kedi'",
     "compare": "compare IMAGE -t 'karda bir ev'",
     "filter": "filter FOLDER --prompt 'karda bir ev'",
     "duplicates": "duplicates FOLDER",
     "verify": "verify FOLDER_OR_ID",
-    "export": "export FOLDER_OR_ID --onnx",
+    "export": "export FOLDER_OR_ID --format onnx",
 }
 
 

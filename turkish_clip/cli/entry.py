@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from turkish_clip.cli import images, models, output
+from turkish_clip.cli import images, models, output, regions
 from turkish_clip.cli.command import Command
 from turkish_clip.errors import InputError, is_disk_full, one_line, printable
 from turkish_clip.terminal import INTERRUPTED, lenient_output, log_to_stderr
@@ -21,6 +21,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "index": images.index,
     "search": images.search,
     "classify": images.classify,
+    "locate": regions.locate,
     "compare": images.compare,
     "filter": images.filter_images,
     "duplicates": images.duplicates,

@@ -24,6 +24,7 @@ from turkish_clip.cli.arguments import (
     classifier_of,
     files_of,
     has_index,
+    images_folder,
     index_command,
     keep_text_encoder,
     known_images,
@@ -34,6 +35,7 @@ from turkish_clip.cli.arguments import (
     remember_model,
     taken_within,
 )
+from turkish_clip.cli.regions import boxes_of_hits, find_things, regions_of_hits
 from turkish_clip.errors import InputError, one_line
 
 if TYPE_CHECKING:
@@ -285,10 +287,17 @@ def search(
         list[str] | None, typer.Option("--not", metavar="TEXT", help="what to keep away; may be repeated")
     ] = None,
     image: Annotated[
-        Path | None, typer.Option(help="image file to find similar images to; with words, like it but as they say")
+        list[Path] | None,
+        typer.Option(
+            help="image file to find similar images to; may be repeated, and with words: like it but as they say"
+        ),
+    ] = None,
+    without_image: Annotated[
+        list[Path] | None,
+        typer.Option("--not-image", help="image file that the images are not to be like; may be repeated"),
     ] = None,
     image_weight: Annotated[
-        float | None, typer.Option(help="weight of the image beside words, which have 1", show_default="0.25")
+        float | None, typer.Option(help="weight of each image beside words, which have 1", show_default="0.25")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="number of images to find")] = 10,
     offset: Annotated[
@@ -317,6 +326,12 @@ def search(
         bool,
         typer.Option("--by-cosine", help="order by cosine alone, also where the index corrects words for hubs"),
     ] = False,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions", help="also look where in each image the words are, and draw it in the sheet; takes a while"
+        ),
+    ] = False,
     copy_to: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="new or empty folder to copy the images found into")
     ] = None,
@@ -341,32 +356,37 @@ def search(
 
     if csv and json:
         raise InputError("expected --csv or --json, got both; leave one out")
-    if image_weight is not None and image is None:
+    given_images = [*(image or []), *(without_image or [])]
+    if image_weight is not None and not given_images:
         raise InputError("expected --image beside --image-weight, got none; name the image, or leave the weight out")
-    if image is not None and not image.exists():
-        raise InputError(f"expected an image at {image}, got no file; check the path")
+    for path in given_images:
+        if not path.exists():
+            raise InputError(f"expected an image at {path}, got no file; check the path")
     taken = Taken.parse(after, before)
     words = " ".join(query or [])
     given = [words] if query else []
     asked = Query(
         *map(weighted, [*given, *(also or [])]),
         without=[*map(weighted, without or [])],
-        image=image,
+        images=image or [],
+        without_images=without_image or [],
         image_weight=image_weight,
     )
+    if regions and not asked.wanted:
+        raise InputError("expected words to look for with --regions, got an image alone; add words, or leave it out")
     if copy_to is not None:
         check_copy_folder(copy_to)  # before the models are loaded
-    images = open_index(
-        folder, at, model, image_model, device, must_exist=True, cluster=cluster, words_only=image is None
-    )
+    words_only = not given_images and not regions
+    images = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster, words_only=words_only)
     if copy_to is not None:
         check_copy_folder(copy_to, images.folders())
     answer = images.ask(asked, k, offset=offset, where=both(where, taken), corrected=not by_cosine)
     undated = None if taken is None else images.without_date(where)
-    if only_fitting and answer.fits is None and image is not None:  # without one, it is said anyway
+    if only_fitting and answer.fits is None and given_images:  # without one, it is said anyway
         output.note(f"--only-fitting leaves nothing out: {answer.no_cutoff}")
     hits = [hit for hit in answer.hits if hit.fits is not False] if only_fitting else answer.hits
     copies = output.copy_hits(hits, copy_to)
+    where_in = regions_of_hits(images.encoder, answer.query.wanted, hits, quiet=json or csv) if regions else None
     output.show_answer(
         answer,
         hits,
@@ -377,9 +397,10 @@ def search(
         offset=offset,
         copies=copies,
         undated=undated,
+        regions=where_in,
     )
     tiles = output.tiles_of_hits(hits)
-    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"like {image}")
+    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"{asked} gibi olanlar", boxes_of_hits(where_in))
     if open_found:
         output.open_hits(hits, sheet if tiles else None, copy_to if copies else None)
     remember_model(images)
@@ -409,6 +430,12 @@ def classify(
             show_default="built-in templates for photographs",
         ),
     ] = None,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions", help="find several things in one image, each with its place and label; takes a while"
+        ),
+    ] = False,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -422,7 +449,21 @@ def classify(
         raise InputError("expected --labels or --examples, got both; leave one out")
     if examples is not None and reject_below is not None:
         raise InputError("expected --reject-below with --labels, got it with --examples; leave it out")
+    if examples is not None and regions:
+        raise InputError("expected --regions with --labels, got it with --examples; leave one out")
     paths, skipped, passed_over = files_of(images)
+    if regions:
+        find_things(
+            paths,
+            labels or "",
+            template or [],
+            reject_below,
+            lambda: load(model, image_model, device),
+            output.reasons_of(skipped),
+            passed_over,
+            sheet,
+            json,
+        )
     known = None if examples is not None else known_images(paths, model, image_model, device, few_texts=False)
     classifier = classifier_of(
         labels,
@@ -608,13 +649,16 @@ def duplicates(
     with output.progress("comparing", quiet=json or csv) as advance:
         found = images.duplicates(exact=exact, workers=workers, progress=advance)
     output.show_duplicates(found, index_command(folder, at, images.folders()), json, csv)
-    output.write_sheet(sheet, output.tiles_of_duplicates(found), "duplicates")
+    output.write_sheet(sheet, output.tiles_of_duplicates(found), "Tekrarlar")
     _leave(bool(found.unread))
 
 
 def web_page(
     folder: Annotated[
-        str | None, typer.Argument(help="indexed folder, or an index itself; without one there is no search")
+        str | None,
+        typer.Argument(
+            help="folder of images, which the page can index, or an index itself; without one there is no search"
+        ),
     ] = None,
     host: Annotated[
         str,
@@ -628,19 +672,23 @@ def web_page(
     image_model: ImageModel = None,
     device: Device = None,
 ) -> None:
-    """Serve a web page in Turkish to search, classify and compare images."""
+    """Serve a web page in Turkish for phone and desk: browse, search, filter, index and classify images."""
     from turkish_clip.app import build_page
-    from turkish_clip.serving import check_address, end_at_signals, serve
+    from turkish_clip.serving import check_address, end_at_signals, is_for_this_machine, serve
 
     end_at_signals()
     check_address(host, port)  # before the models are loaded
-    if folder is not None or at is not None:
-        images = open_index(folder or ".", at, model, image_model, device, must_exist=True)
-        encoder = images.encoder
-        output.note_not_indexed(images.left_out())
-    else:
-        images, encoder = None, load(model, image_model, device)
-    serve(build_page(encoder, images), host=host, port=port)
+    if folder is None and at is None:
+        serve(build_page(load(model, image_model, device), None), host=host, port=port)
+        return
+    root = images_folder(folder or ".")
+    is_new = at is None and root is not None and not has_index(str(root))
+    if is_new and root is not None:
+        check_index_place(root, at)
+    images = open_index(folder or ".", at, model, image_model, device, must_exist=not is_new)
+    output.note_not_indexed(images.left_out())
+    page = build_page(images.encoder, images, root, can_index=is_for_this_machine(host))  # others may look, no more
+    serve(page, host=host, port=port)
 
 
 def _leave(imperfect: bool) -> None:

@@ -18,9 +18,12 @@ from turkish_clip.errors import printable
 from turkish_clip.terminal import as_json as as_json_line
 
 if TYPE_CHECKING:
+    from turkish_clip.exports.folder import ExportedFolder
     from turkish_clip.filtering import Flag
     from turkish_clip.folders import LeftOut
+    from turkish_clip.images import ImageError
     from turkish_clip.onnx.export import Exported
+    from turkish_clip.regions import Box, FoundThing, Region
     from turkish_clip.search.duplicates import DuplicateFile, Duplicates
     from turkish_clip.search.files import SkippedFile
     from turkish_clip.search.importing import ImportSummary
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 SHOWN_SKIPPED = 20  # files listed as skipped; --json has all
 BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
-GONE = "  (not there now)"
+GONE, GONE_HERE = "  (not there now)", "  (artık yerinde değil)"
 UNFIT = "  (does not fit)"
 TileOf = tuple[str, str, float | None]  # of a contact sheet: path, the line below it, and the second of a video's frame
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
@@ -234,6 +237,7 @@ def show_answer(
     offset: int,
     copies: Mapping[str, str],
     undated: int | None = None,
+    regions: Mapping[str, Sequence[tuple[Region, str]]] | None = None,
 ) -> None:
     """Prints the images that a search found.
 
@@ -247,9 +251,10 @@ def show_answer(
         offset: number of the best images that were left out.
         copies: path of an image → that of its copy; empty where none was asked for.
         undated: number of images that were not looked at since they have no date; None where no date was asked for.
+        regions: path of an image → where the texts are in it; None where that was not asked for.
     """
     if as_json:
-        found = [_hit_record(hit) for hit in hits]
+        found = [{**_hit_record(hit), "regions": _regions_of(hit, regions)} for hit in hits]
         about = {"fits": answer.fits, "understood": answer.understood, "no_cutoff": answer.no_cutoff, "offset": offset}
         parts = [{"kind": part.kind, "value": str(part), "weight": part.weight} for part in answer.query.parts]
         rest = {"copies": dict(copies), "without_date": undated, "left_out": asdict(left_out)}
@@ -264,6 +269,8 @@ def show_answer(
     else:
         for hit in hits:
             _print_line(_line_of(hit, mark=answer.fits is True))
+            for region, text in (regions or {}).get(hit.path, ()):
+                _print_line(f"         {region_text(region)}  {text}")
     if not hits:
         note(_nothing_shown(answer, offset))
     gone = sum(not hit.is_there for hit in hits)
@@ -302,7 +309,7 @@ def _note_fit(answer: Answer, hits: Sequence[Hit]) -> None:
     elif answer.fits is False and answer.hits:
         below = "; the images below are merely the nearest (--only-fitting leaves them out)" if hits else ""
         note(f"nothing fits {answer.query}{below}")
-    elif answer.no_cutoff and answer.query.image is None and hits:
+    elif answer.no_cutoff and not answer.query.images and hits:
         note(f"whether they fit is not known: {answer.no_cutoff}")
 
 
@@ -356,6 +363,22 @@ def _hit_record(hit: Hit) -> dict[str, Any]:
     return {**record, **photo, "is_there": hit.is_there}
 
 
+def _regions_of(hit: Hit, regions: Mapping[str, Sequence[tuple[Region, str]]] | None) -> list[dict[str, Any]] | None:
+    if regions is None:
+        return None
+    return [{"text": text, **_region_record(region)} for region, text in regions.get(hit.path, ())]
+
+
+def _region_record(region: Region) -> dict[str, Any]:
+    return {"box": list(region.box), "point": list(region.point), "score": region.score}
+
+
+def region_text(region: Region) -> str:
+    """Returns where a region is, as it is printed: left and top, then right and bottom, in pixels."""
+    left, top, right, bottom = region.box
+    return f"{left},{top} to {right},{bottom}"
+
+
 def _note_undated(undated: int | None) -> None:
     if undated:
         note(f"{_number_of(undated, 'image')} without a date taken left out")
@@ -366,7 +389,7 @@ def tiles_of_hits(hits: Sequence[Hit]) -> list[TileOf]:
     return [
         (
             hit.path,
-            f"{hit.score:.3f}  {Path(hit.path).name}{_at(hit.second)}{'' if hit.is_there else GONE}",
+            f"{hit.score:.3f}  {Path(hit.path).name}{_at(hit.second)}{'' if hit.is_there else GONE_HERE}",
             hit.second,
         )
         for hit in hits
@@ -414,6 +437,69 @@ def show_classes(
             listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
             _print_line(f"{result.label or 'none of these':<24}{path}  ({listed})")
     _show_skipped([*unread, *skipped])
+
+
+def show_regions(path: Path, text: str, regions: Sequence[Region], fits: bool | None, as_json: bool) -> None:
+    """Prints where in an image a text is.
+
+    Args:
+        path: the image.
+        text: what was looked for.
+        regions: the best first.
+        fits: whether the image shows it at all; None where nothing tells.
+        as_json: print one JSON object instead of text.
+    """
+    if as_json:
+        found = [_region_record(region) for region in regions]
+        _print_json({"path": str(path), "text": text, "fits": fits, "regions": found})
+        return
+    if fits is False:
+        note(f"nothing in {path} fits '{text}'; below is merely what is nearest")
+    for region in regions:
+        _print_line(f"{region.score:7.3f}  {region_text(region)}")
+
+
+def show_things(
+    paths: Sequence[Path],
+    found: Sequence[Sequence[FoundThing] | ImageError],
+    skipped: Sequence[tuple[str, str]],
+    temperature: dict[str, Any],
+    as_json: bool,
+    left_out: LeftOut,
+) -> None:
+    """Prints the things in each image.
+
+    Args:
+        paths: the images.
+        found: what is in each, the most probable first, or why it did not open; in the same order.
+        skipped: as in `show_classes`.
+        temperature: as in `show_classes`.
+        as_json: as in `show_classes`.
+        left_out: as in `show_classes`.
+    """
+    errors = {str(path): str(of.reason) for path, of in zip(paths, found) if isinstance(of, Exception)}
+    things = {str(path): [] if isinstance(of, Exception) else of for path, of in zip(paths, found)}
+    unread = [*errors.items(), *skipped]
+    if as_json:
+        rows = [
+            {
+                "path": path,
+                "things": [
+                    {"label": thing.label, "probability": thing.probability, **_region_record(thing)} for thing in of
+                ],
+                "error": errors.get(path),
+            }
+            for path, of in things.items()
+        ]
+        _print_json({"images": rows, "skipped": _as_records(unread), "left_out": asdict(left_out), **temperature})
+        return
+    note_left_out(left_out)
+    for path, of in things.items():
+        for thing in of:
+            _print_line(f"{thing.label:<24}{path}  {region_text(thing)}  ({thing.probability:.1%})")
+        if not of and path not in errors:
+            _print_line(f"{'none of these':<24}{path}")
+    _show_skipped(unread)
 
 
 def _best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
@@ -470,12 +556,12 @@ def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str])
     """
     if len(texts) > COLUMNS:
         best = [(path, *max(zip(row, texts))) for path, row in scores.items()]
-        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "the best text for each image"
+        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "Her resme en uygun metin"
     tiles = [
         (path, f"{scores[path][column]:.3f}  {text}")
         for column, (path, text) in enumerate(zip(_best_images(scores), texts))
     ]
-    return tiles, "the best image for each text"
+    return tiles, "Her metne en uygun resim"
 
 
 def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> None:
@@ -582,7 +668,7 @@ def tiles_of_flags(
     return [
         (
             str(path),
-            f"{flag.score:.2f}  {path.name}{_at(at.get(str(path)))}{'' if os.path.lexists(path) else GONE}",
+            f"{flag.score:.2f}  {path.name}{_at(at.get(str(path)))}{'' if os.path.lexists(path) else GONE_HERE}",
             at.get(str(path)),
         )
         for path, flag in flagged
@@ -641,7 +727,7 @@ def _file_record(file: DuplicateFile) -> dict[str, object]:
 def tiles_of_duplicates(found: Duplicates) -> list[TileOf]:
     """Returns the files of a contact sheet, group by group, with the lines below them."""
     return [
-        (file.path, f"{number}: {Path(file.path).name}, {file.bytes} bytes", file.second)
+        (file.path, f"{number}. grup: {Path(file.path).name}, {file.bytes} bayt", file.second)
         for number, group in enumerate(found.groups, 1)
         for file in group
     ]
@@ -670,19 +756,64 @@ def show_export(written: Exported, as_json: bool) -> None:
     """
     record = written.record
     if as_json:
-        figures = {name: getattr(written, name) for name in ("bytes", "golden_cosine", "golden_difference")}
-        _print_json({"folder": str(written.folder), **record, **figures})
+        figures = {name: asdict(found) for name, found in (("text", written.text), ("image", written.image)) if found}
+        _print_json({"folder": str(written.folder), **record, "bytes": written.bytes, **figures})
         return
-    length = f"up to {record['max_tokens']} tokens" if record["max_tokens"] else "any length"
-    _print_line(
-        f"{written.folder}: {record['model']} in {record['precision']}, {written.bytes / 1e6:.1f} MB; texts of "
-        f"{length} → unit vectors of {record['dim']}"
-    )
-    if record["image_model"] is None:
-        _print_line("its image model is not recorded; name it with --image-model")
+    size = f"{written.bytes / 1e6:.1f} MB"
+    if written.text is None:
+        shown = record["image_model"]["id"]
+        _print_line(
+            f"{written.folder}: {shown} in {record['precision']}, {size}; images → unit vectors of {record['dim']}"
+        )
     else:
-        _print_line(f"to be compared with the vectors of images by {record['image_model']['id']}")
-    _print_line(f"least cosine to the vectors of the model, on the golden sentences: {written.golden_cosine:.5f}")
+        length = f"up to {record['max_tokens']} tokens" if record["max_tokens"] else "any length"
+        what = f"texts of {length}{' and images' if written.image is not None else ''}"
+        _print_line(
+            f"{written.folder}: {record['model']} in {record['precision']}, {size}; {what} → unit vectors of "
+            f"{record['dim']}"
+        )
+        if record["image_model"] is None:
+            _print_line("its image model is not recorded; name it with --image-model")
+        elif written.image is None:
+            _print_line(f"to be compared with the vectors of images by {record['image_model']['id']}")
+    _show_parity(*(None if found is None else asdict(found) for found in (written.text, written.image)))
+
+
+def show_exported_folder(written: ExportedFolder, as_json: bool) -> None:
+    """Prints what an export for another program holds, and how it is read.
+
+    Args:
+        written: what `export_for` returned.
+        as_json: print one JSON object instead of text.
+    """
+    record = written.record
+    if as_json:
+        _print_json(written.as_json)
+        return
+    what = {"text": "texts", "image": "images", "both": "texts and images"}[record.sides]
+    _print_line(
+        f"{written.folder}: {record.model} for {record.kind} in {record.precision}, {written.bytes / 1e6:.1f} MB; "
+        f"{what} → vectors of {record.dim}"
+    )
+    _print_line(
+        {
+            "immich": f"put it into immich's model cache as clip/{record.name}, and name that model in its settings",
+            "fastembed": "add it by TextEmbedding.add_custom_model, with pooling=PoolingType.DISABLED",
+            "transformers": 'pipeline("zero-shot-image-classification", model=FOLDER), with a Turkish '
+            "hypothesis_template",
+        }[record.kind]
+    )
+    _show_parity(record.text, record.image)
+
+
+def _show_parity(text: dict[str, float] | None, image: dict[str, float] | None) -> None:
+    """Prints how near the vectors of an export are to those of its model."""
+    for found, what in ((text, "sentences"), (image, "images")):
+        if found:
+            _print_line(
+                f"least cosine to the vectors of the model, on the golden {what}: {found['cosine']:.5f}; largest "
+                f"difference of a component: {found['difference']:.1e}"
+            )
 
 
 def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
@@ -702,21 +833,33 @@ def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
     print(as_lines(list(checks)))
 
 
-def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str] | TileOf], title: str) -> None:
+def write_sheet(
+    target: Path | None,
+    tiles: Sequence[tuple[str, str] | TileOf],
+    title: str,
+    boxes: Mapping[str, Sequence[tuple[Box, str]]] | None = None,
+) -> None:
     """Writes a contact sheet if one was asked for and there are images, and prints its path on stderr.
 
     Args:
         target: the file, named .png or .html, or None.
         tiles: paths of images with the lines below them, and of videos with the seconds of frames.
         title: the line at the top.
+        boxes: path of an image → boxes with their texts, which are drawn over it.
     """
     if target is not None:
-        from turkish_clip.sheet import Tile, write_sheet
+        from turkish_clip.sheet import MOST, TILE, Tile, write_sheet
 
         if not tiles:
             note(f"nothing to show: no contact sheet {target}")
             return
-        note(f"contact sheet: {write_sheet(target, [Tile(Path(path), *rest) for path, *rest in tiles], title)}")
+        drawn = {}
+        if boxes:
+            from turkish_clip.boxes import draw_boxes
+
+            drawn = {path: draw_boxes(path, boxes[path], max_side=TILE) for path, *_ in tiles[:MOST] if boxes.get(path)}
+        made = [Tile(Path(path), text, drawn.get(path), *second) for path, text, *second in tiles]
+        note(f"contact sheet: {write_sheet(target, made, title)}")
 
 
 def to_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:

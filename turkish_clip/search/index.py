@@ -12,6 +12,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,23 @@ class Hit:
     def is_there(self) -> bool:
         """Whether the file exists now."""
         return os.path.lexists(self.path)
+
+
+@dataclass(frozen=True)
+class IndexedImage:
+    """One image of an index.
+
+    Attributes:
+        path: of the file.
+        also_at: paths of other files with the same bytes.
+        photo: when, where and with which camera it was taken, as far as the file says so.
+        when: when it was taken, or else its file was last changed.
+    """
+
+    path: str
+    also_at: list[str]
+    photo: Photo
+    when: datetime
 
 
 @dataclass(frozen=True)
@@ -351,7 +369,7 @@ class ImageIndex:
 
     def _vectors_of_parts(self, query: Query) -> Vectors:
         """Returns the (parts, dim) float32 unit vectors of the parts of a query."""
-        vectors = [] if query.image is None else [self.vector_of(query.image)[None]]
+        vectors = [self.vector_of(image)[None] for image in query.images]
         if query.texts:  # one at a time: in int8, the others of a batch would change a text's vector
             side = self._need_text_side("search by words or images")
             vectors.insert(0, side.encode_texts(query.texts, batch_size=1, warn=False))
@@ -542,14 +560,29 @@ class ImageIndex:
         """Returns the folders under which the indexed files were found, sorted."""
         return self._tables.folders()
 
+    def newest(self, k: int = 10, *, offset: int = 0) -> list[IndexedImage]:
+        """Returns the images taken last, or else whose files were changed last, the newest first.
+
+        Args:
+            k: number of images.
+            offset: number of the newest to leave out.
+
+        Raises:
+            ImageIndexError: the index can't be read.
+        """
+        rows = self._tables.newest(k, offset)
+        return [IndexedImage(row["path"], list(row["also_at"]), _photo_of(row), row["when"]) for row in rows]
+
     def inside(self, hit: Hit) -> Path | None:
         """Returns the first of a hit's files that exists and, links followed, is in its folder; None if none is."""
-        folders = self._tables.folders_of([hit.path, *hit.also_at])
-        for path in (hit.path, *hit.also_at):
-            real = Path(path).resolve()
-            if path in folders and real.is_file() and real.is_relative_to(Path(folders[path]).resolve()):
-                return Path(path)
-        return None
+        return self.inside_each([hit])[0]
+
+    def inside_each(self, hits: Sequence[Hit | IndexedImage]) -> list[Path | None]:
+        """Returns what `inside` does of each of some hits, in order."""
+        folders = self._tables.folders_of([path for hit in hits for path in (hit.path, *hit.also_at)])
+        return [
+            next((Path(p) for p in (hit.path, *hit.also_at) if _is_inside(p, folders.get(p))), None) for hit in hits
+        ]
 
     def _need_text_side(self, to_do: str) -> TextSide:
         if self._encoder is None:
@@ -593,6 +626,12 @@ def _check_model(metadata: IndexMetadata | None, encoder: TextSide, uri: str) ->
             f"weights in {encoder.image_name}: their vectors can't be compared; name that model, or index into another "
             "place"
         )
+
+
+def _is_inside(path: str, folder: str | None) -> bool:
+    """Returns whether a file exists and, links followed, is in a folder."""
+    real = Path(path).resolve()
+    return folder is not None and real.is_file() and real.is_relative_to(Path(folder).resolve())
 
 
 def _photo_of(row: dict[str, Any]) -> Photo:

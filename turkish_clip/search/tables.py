@@ -29,6 +29,7 @@ from turkish_clip.search.native import NativeTable, NativeTables
 from turkish_clip.search.query import (
     FOUND,
     METRIC,
+    PHOTO,
     ROWS_IN_PARTITION,
     NearestImages,
     nearest_on,
@@ -261,6 +262,27 @@ class ImageTables:
             return [], np.empty((0, self._dim()), np.float32)
         rows = table.select(list(columns)).to_pylist()
         return rows, np.ascontiguousarray(vectors_of(table)[:, : self._dim()])
+
+    def newest(self, k: int, offset: int) -> list[dict[str, Any]]:
+        """Returns the rows of the images taken last, or else changed last: FOUND, PHOTO and `when`; [] without a table.
+
+        Args:
+            k: number of rows.
+            offset: number of the newest to leave out.
+        """
+        dates = self._arrow(IMAGES, columns=["content", "taken", "modified"])
+        if not dates:
+            return []
+        taken, modified = (dates[name].cast("timestamp[us]").to_numpy() for name in ("taken", "modified"))
+        when = np.where(np.isnat(taken), modified, taken)
+        best = np.argsort(when, kind="stable")[::-1][offset : offset + k]
+        contents = dates["content"].take(best).to_pylist()
+        if not contents:
+            return []
+        rows = self._rows(IMAGES, f"content IN ({_quoted(contents)})", ["content", *FOUND, *PHOTO])
+        of_content = {row["content"]: row for row in rows}
+        found = zip(contents, when[best].tolist())
+        return [{**of_content[content], "when": date} for content, date in found if content in of_content]
 
     def vectors_of(self, contents: Sequence[str]) -> dict[str, Vectors]:
         """Returns the (dim,) float32 unit vectors of images by the hash of their bytes, of those that there are.

@@ -7,13 +7,16 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from training.distillation.checkpoints import SEAL, STATE, SealCheckpoints, last_checkpoint
+from training.distillation.checkpoints import SEAL, STATE, SealCheckpoints, last_checkpoint, seal
+from training.run.provenance import sha256_of
 from training.run.record import Run, RunError
 
 MAX_STEPS = 40
@@ -30,7 +33,8 @@ def save(folder: Path, step: int, best: int | None = None) -> Path:
         (checkpoint / name).parent.mkdir(exist_ok=True)
         (checkpoint / name).write_bytes(name.encode() + bytes([step]))
     now = SimpleNamespace(global_step=step, is_world_process_zero=True, best_model_checkpoint=best_path)
-    SealCheckpoints().on_save(SimpleNamespace(output_dir=str(folder)), now, None)
+    with SealCheckpoints() as sealing:
+        sealing.on_save(SimpleNamespace(output_dir=str(folder)), now, None)
     return checkpoint
 
 
@@ -40,10 +44,7 @@ def change_state(**values: Any) -> Callable[[Path], None]:
     def change(checkpoint: Path) -> None:
         path = checkpoint / STATE
         path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values), encoding="utf-8")
-        now = SimpleNamespace(
-            global_step=int(checkpoint.name[11:]), is_world_process_zero=True, best_model_checkpoint=None
-        )
-        SealCheckpoints().on_save(SimpleNamespace(output_dir=str(checkpoint.parent)), now, None)
+        seal(checkpoint)
 
     return change
 
@@ -125,6 +126,46 @@ def test_two_checkpoints_are_kept_whatever_the_clock_says(
         checkpoint = save(tmp_path, step, best)
         os.utime(checkpoint, (10**9 - number, 10**9 - number))  # each is older than the one before
     assert sorted(int(path.name[11:]) for path in tmp_path.iterdir()) == left
+
+
+def test_the_training_goes_on_while_a_checkpoint_is_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, True, {})
+    before = save(run.checkpoints, 10)
+    save(run.checkpoints, 20)
+    at_work, go_on = Event(), Event()
+
+    def slowly(path: Path) -> str:
+        at_work.set()
+        go_on.wait(20)
+        return sha256_of(path)
+
+    monkeypatch.setattr("training.distillation.checkpoints.sha256_of", slowly)
+    newest = run.checkpoints / "checkpoint-30"
+    shutil.copytree(run.checkpoints / "checkpoint-20", newest)
+    (newest / SEAL).unlink()
+    now = SimpleNamespace(global_step=30, is_world_process_zero=True, best_model_checkpoint=None)
+    with SealCheckpoints() as sealing:
+        sealing.on_save(SimpleNamespace(output_dir=str(run.checkpoints)), now, None)
+        assert at_work.wait(20)
+        (run.checkpoints / "checkpoint-40").mkdir()  # the trainer begins the next one
+        assert not (newest / SEAL).exists()
+        assert before.exists()  # as long as the newest can't be trusted
+        go_on.set()
+    assert (newest / SEAL).exists()
+    assert not before.exists()
+    assert (run.checkpoints / "checkpoint-40").exists()
+
+
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_a_checkpoint_that_can_not_be_sealed_stops_the_training(tmp_path: Path, at_the_end: bool) -> None:
+    sealing = SealCheckpoints()
+    (tmp_path / "checkpoint-10").mkdir()
+    (tmp_path / "checkpoint-10" / SEAL).mkdir()  # so that the seal can't be written
+    now = SimpleNamespace(global_step=10, is_world_process_zero=True, best_model_checkpoint=None)
+    sealing.on_save(SimpleNamespace(output_dir=str(tmp_path)), now, None)
+    save_again = partial(sealing.on_save, SimpleNamespace(output_dir=str(tmp_path)), now, None)
+    with pytest.raises(OSError, match=SEAL):
+        (partial(sealing.__exit__, None, None, None) if at_the_end else save_again)()
 
 
 @pytest.mark.parametrize("name", ["checkpoint-abc", "checkpoint-20-good", "checkpoint-020"])
