@@ -87,12 +87,14 @@ class IndexedImage:
         also_at: paths of other files with the same bytes.
         photo: when, where and with which camera it was taken, as far as the file says so.
         when: when it was taken, or else its file was last changed.
+        second: of a video, that of its first frame, else None.
     """
 
     path: str
     also_at: list[str]
     photo: Photo
     when: datetime
+    second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -571,7 +573,9 @@ class ImageIndex:
             ImageIndexError: the index can't be read.
         """
         rows = self._tables.newest(k, offset)
-        return [IndexedImage(row["path"], list(row["also_at"]), _photo_of(row), row["when"]) for row in rows]
+        return [
+            IndexedImage(row["path"], list(row["also_at"]), _photo_of(row), row["when"], row["second"]) for row in rows
+        ]
 
     def inside(self, hit: Hit) -> Path | None:
         """Returns the first of a hit's files that exists and, links followed, is in its folder; None if none is."""

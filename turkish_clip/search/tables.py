@@ -264,22 +264,24 @@ class ImageTables:
         return rows, np.ascontiguousarray(vectors_of(table)[:, : self._dim()])
 
     def newest(self, k: int, offset: int) -> list[dict[str, Any]]:
-        """Returns the rows of the images taken last, or else changed last: FOUND, PHOTO and `when`; [] without a table.
+        """Returns the rows of the images taken last, or else changed last: FOUND, PHOTO, `second`, `when`.
 
         Args:
             k: number of rows.
             offset: number of the newest to leave out.
         """
-        dates = self._arrow(IMAGES, columns=["content", "taken", "modified"])
+        dates = self._arrow(IMAGES, FIRST_FRAME, ["content", "taken", "modified"])
         if not dates:
             return []
         taken, modified = (dates[name].cast("timestamp[us]").to_numpy() for name in ("taken", "modified"))
         when = np.where(np.isnat(taken), modified, taken)
-        best = np.argsort(when, kind="stable")[::-1][offset : offset + k]
+        dated = np.flatnonzero(~np.isnat(when))  # of others neither is known: imported, and not on this machine
+        best = dated[np.argsort(when[dated], kind="stable")[::-1][offset : offset + k]]
         contents = dates["content"].take(best).to_pylist()
         if not contents:
             return []
-        rows = self._rows(IMAGES, f"content IN ({_quoted(contents)})", ["content", *FOUND, *PHOTO])
+        condition = f"{FIRST_FRAME} AND content IN ({_quoted(contents)})"
+        rows = self._rows(IMAGES, condition, ["content", "second", *FOUND, *PHOTO])
         of_content = {row["content"]: row for row in rows}
         found = zip(contents, when[best].tolist())
         return [{**of_content[content], "when": date} for content, date in found if content in of_content]
