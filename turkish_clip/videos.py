@@ -146,6 +146,20 @@ def frame_at(path: str | Path, second: float, *, min_side: int | None = None) ->
         return _upright(found, min_side)
 
 
+def still(path: str | Path, second: float | None) -> str | Path | Image.Image:
+    """Returns what opens as an image: of a video the frame at a second, of anything else the path itself.
+
+    Args:
+        path: of the file.
+        second: of the frame; None for no video.
+
+    Raises:
+        VideoError: as in `frames`.
+        UnreadableImageError: as in `frames`.
+    """
+    return path if second is None else frame_at(path, second)
+
+
 def video_photo(path: str | Path) -> Photo:
     """Returns when, where and with what a video was taken, by its metadata.
 

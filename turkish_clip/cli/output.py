@@ -856,8 +856,13 @@ def write_sheet(
         drawn = {}
         if boxes:
             from turkish_clip.boxes import draw_boxes
+            from turkish_clip.videos import still
 
-            drawn = {path: draw_boxes(path, boxes[path], max_side=TILE) for path, *_ in tiles[:MOST] if boxes.get(path)}
+            drawn = {
+                path: draw_boxes(still(path, (*second, None)[0]), boxes[path], max_side=TILE)
+                for path, _, *second in tiles[:MOST]
+                if boxes.get(path)
+            }
         made = [Tile(Path(path), text, drawn.get(path), *second) for path, text, *second in tiles]
         note(f"contact sheet: {write_sheet(target, made, title)}")
 

@@ -190,6 +190,15 @@ def test_commands_show_one_entry_with_its_second(filmed: ImageIndex, mixed: Path
     assert {row["second"] for row in rows if row["path"].endswith("png")} == {""}
 
 
+def test_regions_are_those_of_the_best_frame(filmed: ImageIndex, mixed: Path, tmp_path: Path) -> None:
+    where = ["--where", "path LIKE '%film.mp4'"]
+    found = run("search", mixed, "ev", *where, "--regions", "--sheet", tmp_path / "sheet.png", "--json")
+    [hit] = json.loads(found.stdout)["hits"]
+    left, top, right, bottom = hit["regions"][0]["box"]
+    assert 0 <= left < right <= 96
+    assert 0 <= top < bottom <= 64
+
+
 def test_a_video_that_was_encoded_again_is_a_duplicate(filmed: ImageIndex, mixed: Path) -> None:
     film(mixed / "again.webm", SHOWN, codec="libvpx", size=(144, 96))
     film(mixed / "half.mp4", [*SHOWN[:3], *map(patches, range(30, 33))])  # the first half alone is the same
