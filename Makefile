@@ -15,7 +15,7 @@ FOUND = $(shell $(PYTHON) .ci/interpreter.py "$(PYTHON)" 2>/dev/null)
 NONE = expected a Python interpreter, got none that runs as $(PYTHON); name another, as in PYTHON=python3.13
 check_python = $(if $(filter ok,$(FOUND)),,$(error $(if $(filter expected,$(firstword $(FOUND))),$(FOUND),$(NONE))))
 
-.PHONY: install check format test test-slow bench demo lowest consumers constraints clean
+.PHONY: install check format messages test test-slow bench demo lowest consumers constraints clean
 
 install: $(INSTALLED)
 
@@ -38,6 +38,9 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+messages: $(INSTALLED)  ## the Turkish catalog with what the source says now; what has no translation yet is named
+	$(RUN) tests/helpers/messages.py
 
 test: $(INSTALLED)  ## two processes of one thread each: half the time of one process of two
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow and not bench" -n 2 --dist loadfile

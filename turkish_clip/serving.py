@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 from turkish_clip.errors import InputError, not_imported, one_line
+from turkish_clip.language import translated
 
 LOOPBACK = "127.0.0.1"
 PORTS_TRIED = 100  # to name a free one where the wanted one is taken
@@ -119,7 +120,7 @@ def _listen(page: Any, host: str, port: int, line: str) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started and line:
-                print(line, flush=True)
+                print(translated(line), flush=True)
 
     config = uvicorn.Config(
         page,

@@ -51,6 +51,7 @@ OTHERS = {
     *COMPLETION,
     "help",
     "version",
+    "lang",
     "nproc-per-node",
     "standalone",
     "dist",

@@ -20,6 +20,7 @@ from turkish_clip.app.wording import BROKEN, RefusedError
 from turkish_clip.errors import InputError, not_imported
 from turkish_clip.images import ImageError
 from turkish_clip.serving import AppError
+from turkish_clip.strict_json import json_text
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -106,7 +107,7 @@ async def _not_found(request: Request, error: Exception) -> Response:
 def _json(value: Any, status: int = 200) -> Response:
     from starlette.responses import Response
 
-    body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    body = json_text(value).encode()
     return Response(body, status, {**HEADERS, **FRESH}, "application/json")
 
 

@@ -9,12 +9,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turkish_clip.errors import printable
+from turkish_clip.language import translated
 from turkish_clip.terminal import as_json as as_json_line
 
 if TYPE_CHECKING:
@@ -68,11 +69,17 @@ def collect_warnings() -> None:
 
 
 def note(text: str) -> None:
-    """Prints a note on stderr."""
-    print(printable(text), file=sys.stderr)
+    """Prints a note on stderr, in the language of the command."""
+    print(printable(translated(text)), file=sys.stderr)
+
+
+def _say(text: str) -> None:
+    """Prints a line for people, in the language of the command."""
+    print(printable(translated(text)))
 
 
 def _print_line(text: str) -> None:
+    """Prints a line of data."""
     print(printable(text))
 
 
@@ -100,7 +107,7 @@ def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(translated(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -140,13 +147,13 @@ def show_added(
     if as_json:
         _print_json({**asdict(added), "text_encoder": _kept_record(kept), "index": uri})
         return
-    _print_line(
+    _say(
         f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
     _show_kept(kept)
     if added.checked is not None:
-        _print_line(f"{added.checked} images checked, {len(added.mended)} of them mended")
+        _say(f"{added.checked} images checked, {len(added.mended)} of them mended")
         for path in added.mended:
             note(f"  {path}: had vectors that are not its own")
         if added.checked < added.images:
@@ -281,11 +288,13 @@ def show_answer(
 
 
 def _line_of(hit: Hit, *, mark: bool) -> str:
-    copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
+    more = len(hit.also_at)
+    copies = translated(f"  (+{more} {'copy' if more == 1 else 'copies'})") if more else ""
     order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
-    unfit = UNFIT if mark and hit.fits is False else ""
+    unfit = translated(UNFIT) if mark and hit.fits is False else ""
     day = f"  {hit.photo.taken:%Y-%m-%d}" if hit.photo.taken else ""
-    return f"{hit.score:7.3f}{order}  {hit.path}{_at(hit.second)}{copies}{day}{unfit}{'' if hit.is_there else GONE}"
+    gone = "" if hit.is_there else translated(GONE)
+    return f"{hit.score:7.3f}{order}  {hit.path}{_at(hit.second)}{copies}{day}{unfit}{gone}"
 
 
 def _at(second: float | None) -> str:
@@ -376,7 +385,7 @@ def _region_record(region: Region) -> dict[str, Any]:
 def region_text(region: Region) -> str:
     """Returns where a region is, as it is printed: left and top, then right and bottom, in pixels."""
     left, top, right, bottom = region.box
-    return f"{left},{top} to {right},{bottom}"
+    return translated(f"{left},{top} to {right},{bottom}", part=True)
 
 
 def _note_undated(undated: int | None) -> None:
@@ -435,7 +444,7 @@ def show_classes(
         if result.error is None:
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
             listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
-            _print_line(f"{result.label or 'none of these':<24}{path}  ({listed})")
+            _print_line(f"{result.label or translated('none of these'):<24}{path}  ({listed})")
     _show_skipped([*unread, *skipped])
 
 
@@ -498,7 +507,7 @@ def show_things(
         for thing in of:
             _print_line(f"{thing.label:<24}{path}  {region_text(thing)}  ({thing.probability:.1%})")
         if not of and path not in errors:
-            _print_line(f"{'none of these':<24}{path}")
+            _print_line(f"{translated('none of these'):<24}{path}")
     _show_skipped(unread)
 
 
@@ -577,8 +586,9 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
         [path, *(f"{score:.3f}" + (" ←" if path == winner else "") for score, winner in zip(row, best))]
         for path, row in scores.items()
     ]
+    heads = [translated("image"), *texts]
     if not sys.stdout.isatty():
-        for cells in (["image", *texts], *rows):
+        for cells in (heads, *rows):
             print("\t".join(map(printable, cells)))
         return
     from rich.console import Console
@@ -586,7 +596,7 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
     from rich.text import Text
 
     table = Table()
-    for heading in ("image", *texts):
+    for heading in heads:
         table.add_column(Text(printable(heading)), overflow="fold")
     for cells in rows:
         table.add_row(*(Text(printable(cell)) for cell in cells))
@@ -647,7 +657,7 @@ def show_flags(
         for row in rows:
             shown = f"{row['path']}{_at(at.get(str(row['path'])))}"
             line = f"{row['score']:7.3f}  {shown}  ({row['prompt']} {row['probability']:.1%})"
-            _print_line(line if row["is_there"] else line + GONE)
+            _print_line(line if row["is_there"] else line + translated(GONE))
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
     gone = sum(not row["is_there"] for row in rows)
     if gone:
@@ -694,9 +704,9 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
         print(to_csv(rows, DUPLICATE_COLUMNS), end="")
     else:
         for number, group in enumerate(found.groups):
-            _print_line("" if number else f"{'bytes':>12}  {'changed':<10}  the first of each group is the one to keep")
+            _print_line("" if number else _heading_of_groups())
             for file in group:
-                same = f"  (same {file.same})" if file.same else ""
+                same = translated(f"  (same {file.same})") if file.same else ""
                 _print_line(f"{file.bytes:12}  {file.modified:%Y-%m-%d}  {file.path}{same}")
         files, images = sum(map(len, found.groups)), _number_of(found.images, "image")
         counted = f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among {images}"
@@ -717,6 +727,11 @@ def _size(count: int) -> str:
         if count >= least:
             return f"{count / least:.1f} {unit}"
     return f"{count} bytes"
+
+
+def _heading_of_groups() -> str:
+    keep = translated("the first of each group is the one to keep")
+    return f"{translated('bytes'):>12}  {translated('changed'):<10}  {keep}"
 
 
 def _file_record(file: DuplicateFile) -> dict[str, object]:
@@ -744,7 +759,7 @@ def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:
         _print_json(metadata)
         return
     for name, value in metadata.items():
-        _print_line(f"{name.replace('_', ' '):<24}{value}")
+        _print_line(f"{translated(name.replace('_', ' ')):<24}{value}")
 
 
 def show_export(written: Exported, as_json: bool) -> None:
@@ -762,20 +777,18 @@ def show_export(written: Exported, as_json: bool) -> None:
     size = f"{written.bytes / 1e6:.1f} MB"
     if written.text is None:
         shown = record["image_model"]["id"]
-        _print_line(
-            f"{written.folder}: {shown} in {record['precision']}, {size}; images → unit vectors of {record['dim']}"
-        )
+        _say(f"{written.folder}: {shown} in {record['precision']}, {size}; images → unit vectors of {record['dim']}")
     else:
         length = f"up to {record['max_tokens']} tokens" if record["max_tokens"] else "any length"
         what = f"texts of {length}{' and images' if written.image is not None else ''}"
-        _print_line(
+        _say(
             f"{written.folder}: {record['model']} in {record['precision']}, {size}; {what} → unit vectors of "
             f"{record['dim']}"
         )
         if record["image_model"] is None:
-            _print_line("its image model is not recorded; name it with --image-model")
+            _say("its image model is not recorded; name it with --image-model")
         elif written.image is None:
-            _print_line(f"to be compared with the vectors of images by {record['image_model']['id']}")
+            _say(f"to be compared with the vectors of images by {record['image_model']['id']}")
     _show_parity(*(None if found is None else asdict(found) for found in (written.text, written.image)))
 
 
@@ -791,11 +804,11 @@ def show_exported_folder(written: ExportedFolder, as_json: bool) -> None:
         _print_json(written.as_json)
         return
     what = {"text": "texts", "image": "images", "both": "texts and images"}[record.sides]
-    _print_line(
+    _say(
         f"{written.folder}: {record.model} for {record.kind} in {record.precision}, {written.bytes / 1e6:.1f} MB; "
         f"{what} → vectors of {record.dim}"
     )
-    _print_line(
+    _say(
         {
             "immich": f"put it into immich's model cache as clip/{record.name}, and name that model in its settings",
             "fastembed": "add it by TextEmbedding.add_custom_model, with pooling=PoolingType.DISABLED",
@@ -810,7 +823,7 @@ def _show_parity(text: dict[str, float] | None, image: dict[str, float] | None) 
     """Prints how near the vectors of an export are to those of its model."""
     for found, what in ((text, "sentences"), (image, "images")):
         if found:
-            _print_line(
+            _say(
                 f"least cosine to the vectors of the model, on the golden {what}: {found['cosine']:.5f}; largest "
                 f"difference of a component: {found['difference']:.1e}"
             )
@@ -830,7 +843,8 @@ def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
         return
     from turkish_clip.verify import as_lines
 
-    print(as_lines(list(checks)))
+    said = [replace(check, name=translated(check.name), found=translated(check.found)) for check in checks]
+    print(as_lines(said))
 
 
 def write_sheet(

@@ -7,7 +7,6 @@ and special_tokens_map.json as well.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +30,7 @@ from turkish_clip.onnx.export import LEAST_COSINE
 from turkish_clip.onnx.graph import write_graph
 from turkish_clip.onnx.parity import Parity
 from turkish_clip.onnx.runtime import GRAPH, INPUTS, OUTPUT, TOKENIZER, open_graph
+from turkish_clip.strict_json import json_text
 from turkish_clip.verify import GOLDEN_TEXTS, TEXT_TOLERANCE
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def export_fastembed(encoder: DualEncoder, model: str, folder: Path, *, int8: bo
         write_tokenizer_files(text, query_prompt(encoder.text) or "", partial)
         tokenizer = Tokenizer.from_file(str(partial / TOKENIZER))
         pad = {"model_type": "turkish-clip", "pad_token_id": (tokenizer.padding or {}).get("pad_id", 0)}
-        (partial / CONFIG).write_text(json.dumps(pad, indent=2) + "\n", encoding="utf-8")
+        (partial / CONFIG).write_text(json_text(pad, indent=2) + "\n", encoding="utf-8")
         write_graph(text, partial / GRAPH, weights_sha256=encoder.text_weights_sha256, int8=int8)
         session = open_graph(partial / GRAPH, INPUTS, None, None)
         found = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +13,7 @@ from turkish_clip.encoder import query_prompt
 from turkish_clip.onnx.export import image_model_of, max_tokens_of, shown, size_of, text_modules, write_tokenizer
 from turkish_clip.onnx.runtime import OnnxError
 from turkish_clip.records import ImageModel, as_json, read_record
+from turkish_clip.strict_json import json_text
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -194,7 +194,7 @@ def write_tokenizer_files(text: SentenceTransformer, prompt: str, folder: Path) 
         **special,
     }
     for name, content in ((TOKENIZER_CONFIG, config), (SPECIAL_TOKENS, special)):
-        (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        (folder / name).write_text(json_text(content, indent=2) + "\n", encoding="utf-8")
     return config
 
 

@@ -8,7 +8,6 @@ padded to `context_length`. The server knows the width of each name, and refuses
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from turkish_clip.onnx.graph import write_graph
 from turkish_clip.onnx.image_export import check_images, own_image_vectors, preprocessing_of, write_tower
 from turkish_clip.onnx.parity import Parity
 from turkish_clip.onnx.runtime import GRAPH, INPUTS, PIXELS, TOKENIZER
+from turkish_clip.strict_json import json_text
 from turkish_clip.verify import GOLDEN_TEXTS, TEXT_TOLERANCE, golden_images
 
 if TYPE_CHECKING:
@@ -263,4 +263,4 @@ def _session(folder: Path) -> Any:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")

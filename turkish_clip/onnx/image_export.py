@@ -27,6 +27,7 @@ from turkish_clip.onnx.parity import Parity
 from turkish_clip.onnx.runtime import PIXELS, OnnxError, file_sha256
 from turkish_clip.preprocessing import FastPreprocessing
 from turkish_clip.records import ImageModel, write_record
+from turkish_clip.strict_json import json_text
 from turkish_clip.verify import golden_images
 
 if TYPE_CHECKING:
@@ -157,5 +158,5 @@ def write_preprocessor(encoder: DualEncoder, path: Path) -> None:
         OnnxError: it can't be told by such a file.
     """
     _, config = preprocessing_of(encoder)
-    write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_text(path, json_text(dict(sorted(config.items())), indent=2) + "\n")
     read_preprocessor(path)

@@ -162,7 +162,7 @@ class ImageTables:
         try:
             metadata = from_json(IndexMetadata, json.loads(stored))
             if not 1 <= metadata.dim <= MAX_DIM:
-                raise ValueError(f"vectors of {metadata.dim}"[:40] + f" numbers, not of 1 to {MAX_DIM}")
+                raise ValueError(f"vectors of {str(metadata.dim)[:30]} numbers, not of 1 to {MAX_DIM}")
             correction = schema and (schema.field("vector").metadata or {}).get(METADATA)
             return replace(metadata, correction=from_json(Correction, json.loads(correction)) if correction else None)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
