@@ -185,12 +185,10 @@ def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, p
     if as_json:
         _print_json({**asdict(made), "text_encoder": _kept_record(kept), "index": uri})
         return
-    _print_line(f"{_number_of(made.images, 'image')} from {made.source}, now in {uri}; no vector was computed anew")
+    _say(f"{_number_of(made.images, 'image')} from {made.source}, now in {uri}; no vector was computed anew")
     _show_kept(kept)
     if made.cosine is not None:
-        _print_line(
-            f"the same image model: median cosine {made.cosine:.4f} on {_number_of(made.probed, 'image')} embedded"
-        )
+        _say(f"the same image model: median cosine {made.cosine:.4f} on {_number_of(made.probed, 'image')} embedded")
     elif probe:
         note("whether the image model made these vectors is not checked: none of its first images opens here")
     if made.without_vector:
@@ -211,7 +209,7 @@ def _kept_record(kept: KeptTextEncoder | None) -> dict[str, object] | None:
 
 def _show_kept(kept: KeptTextEncoder | None) -> None:
     if kept is not None:
-        _print_line(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
+        _say(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
 
 
 def _show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
@@ -307,7 +305,8 @@ def _at(second: float | None) -> str:
         return ""
     hours, rest = divmod(int(second), 3600)
     minutes, seconds = divmod(rest, 60)
-    return f"  at {hours}:{minutes:02}:{seconds:02}" if hours else f"  at {minutes}:{seconds:02}"
+    time = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"  {translated('at', part=True)} {time}"
 
 
 def _note_fit(answer: Answer, hits: Sequence[Hit]) -> None:
