@@ -43,6 +43,7 @@ SHORT = {
     "Check": 0,
     "ImageError": 1,
     "VideoError": 1,
+    "VectorSource": 0,
 }
 SHORT |= {"UnreadableImageError": 1, "PermissionError": 1, "_need_encoder": 0, "_need_text_side": 0}
 PROSE = re.compile(r"[a-z]{2,}[,;:]? +(\W?[a-z]|\{)|\} [a-z]{2,}|[a-z]{2,}: \{")

@@ -185,7 +185,8 @@ def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, p
     if as_json:
         _print_json({**asdict(made), "text_encoder": _kept_record(kept), "index": uri})
         return
-    _say(f"{_number_of(made.images, 'image')} from {made.source}, now in {uri}; no vector was computed anew")
+    kind = made.source
+    _say(f"{_number_of(made.images, 'image')} from {kind}, now in {uri}; no vector was computed anew")
     _show_kept(kept)
     if made.cosine is not None:
         _say(f"the same image model: median cosine {made.cosine:.4f} on {_number_of(made.probed, 'image')} embedded")
@@ -707,10 +708,15 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
             for file in group:
                 same = translated(f"  (same {file.same})") if file.same else ""
                 _print_line(f"{file.bytes:12}  {file.modified:%Y-%m-%d}  {file.path}{same}")
-        files, images = sum(map(len, found.groups)), _number_of(found.images, "image")
-        counted = f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among {images}"
-        spare = f"{counted}; all but the first of each take {_size(found.spare_bytes)}; nothing was moved or deleted"
-        note(spare if found.groups else f"no image is there twice among {images}")
+        files = sum(map(len, found.groups))
+        if found.groups:
+            note(
+                f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
+                f"{_number_of(found.images, 'image')}; all but the first of each take {_size(found.spare_bytes)}; "
+                "nothing was moved or deleted"
+            )
+        else:
+            note(f"no image is there twice among {_number_of(found.images, 'image')}")
     if found.gone:
         note(f"{_number_of(found.gone, 'indexed file')} not there now; {update} removes what is gone")
     _show_skipped(reasons_of(found.unread))
