@@ -56,11 +56,13 @@ class Tile:
         path: the image.
         text: the line.
         drawn: what is shown in place of the image, such as it with boxes over it; None shows the image.
+        second: of a video, that of the frame that is shown.
     """
 
     path: Path
     text: str
     drawn: Image.Image | None = None
+    second: float | None = None
 
 
 def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
@@ -120,7 +122,7 @@ def _png(tiles: Sequence[Tile], title: str) -> Image.Image:
     for row, lines, height in zip(rows, texts, heights):
         for column, (tile, text) in enumerate(zip(row, lines)):
             left = MARGIN + column * cell
-            image = thumbnail_or_grey(tile.drawn or tile.path, TILE)
+            image = thumbnail_or_grey(tile.drawn or tile.path, TILE, tile.second)
             sheet.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
             _draw(draw, text, left, top + TILE + 2, font)
         top += height
@@ -191,7 +193,7 @@ def drawable(text: str, font: Font) -> str:
 def _html(tiles: Sequence[Tile], title: str, folder: Path) -> str:
     figures = []
     for tile in tiles:
-        source = data_uri(thumbnail_or_grey(tile.drawn or tile.path, TILE))
+        source = data_uri(thumbnail_or_grey(tile.drawn or tile.path, TILE, tile.second))
         text = html.escape(printable(tile.text))
         image = f'<a href="{html.escape(link_to(tile.path, folder))}"><img src="{source}" alt="{text}"></a>'
         figures.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")

@@ -33,9 +33,18 @@ WRAPPERS = set("one_line printable str repr quote first_line _shown shortened le
 SILENT = set(
     "getattr setattr hasattr open compile sub match search fullmatch split startswith endswith removesuffix "
     "removeprefix find_spec encode decode debug replace partition get strip _has_library rstrip lstrip AttributeError "
-    "TypeVar import_module isinstance pop getLogger KeyError add_argument NewType cast".split()
+    "TypeVar import_module isinstance pop execute executemany getLogger KeyError add_argument NewType cast".split()
 )
-SHORT = {"translated": 0, "progress": 0, "storage_errors": 1, "_unusable": 1, "Check": 0, "ImageError": 1}
+SHORT = {
+    "translated": 0,
+    "progress": 0,
+    "storage_errors": 1,
+    "_unusable": 1,
+    "Check": 0,
+    "ImageError": 1,
+    "VideoError": 1,
+    "VectorSource": 0,
+}
 SHORT |= {"UnreadableImageError": 1, "PermissionError": 1, "_need_encoder": 0, "_need_text_side": 0}
 PROSE = re.compile(r"[a-z]{2,}[,;:]? +(\W?[a-z]|\{)|\} [a-z]{2,}|[a-z]{2,}: \{")
 # Prose that nobody reads as such: settings, parts of SQL, texts to encode, HTML, what is typed.

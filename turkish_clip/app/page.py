@@ -25,9 +25,10 @@ from turkish_clip.app.wording import (
     percent,
     place_text,
     size_text,
+    time_text,
 )
 from turkish_clip.errors import InputError, is_encodable
-from turkish_clip.filtering import CONTRAST, ImageFilter
+from turkish_clip.filtering import CONTRAST, ImageFilter, best_of_each
 from turkish_clip.folders import is_hidden
 from turkish_clip.images import ImageError, open_image
 from turkish_clip.regions import shows, windows_of
@@ -35,6 +36,7 @@ from turkish_clip.search.composition import Query, QueryError, weighted
 from turkish_clip.search.index import Hit, ImageIndex
 from turkish_clip.search.storage import ImageIndexError
 from turkish_clip.text import lower
+from turkish_clip.videos import frame_at
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class Page:
         self.root = None if root is None or index is None else Path(os.path.normpath(root.absolute()))
         self.can_index = can_index and self.root is not None
         self.photos, self.jobs = Photos(), Jobs()
-        self._filtered: Kept[list[tuple[str, float]]] = Kept(KEPT_FILTERS)
+        self._filtered: Kept[list[tuple[str, float, float | None]]] = Kept(KEPT_FILTERS)
         self._duplicates: Duplicates | None = None
 
     def state(self) -> dict[str, Any]:
@@ -94,7 +96,9 @@ class Page:
             if path is None:
                 gone += 1
                 continue
-            shown.append({**self._tile(path, image.photo, image.also_at), "month": month_text(image.when)})
+            shown.append(
+                {**self._tile(path, image.photo, image.also_at, image.second), "month": month_text(image.when)}
+            )
         return {"photos": shown, "gone": gone, "more": len(images) > SHOWN, "next": start + SHOWN}
 
     def search(self, words: Any = "", without: Any = "", image: Any = "", offset: Any = 0) -> dict[str, Any]:
@@ -142,7 +146,7 @@ class Page:
                 continue
             fit = fit_text(hit.fits, hit.score, place, of_image=of_image)
             about = {"fits": hit.fits, "fit": fit, "score": number(hit.score)}
-            shown.append({**self._tile(path, hit.photo, hit.also_at), **about})
+            shown.append({**self._tile(path, hit.photo, hit.also_at, hit.second), **about})
         return {
             "photos": shown,
             "gone": gone,
@@ -271,10 +275,10 @@ class Page:
             key = repr((wanted, others, least, len(index)))
             flagged = self._filtered.get(key)
             if flagged is None:
-                paths, vectors = index.vectors()
-                flags = zip(paths, asked.flag_vectors(vectors) if paths else [])
-                found = sorted((-flag.score, path, flag.probability) for path, flag in flags if flag.flagged)
-                flagged = [(path, probability) for _, path, probability in found]
+                paths, seconds, vectors = index.vectors_with_seconds()
+                best = best_of_each(paths, asked.flag_vectors(vectors) if paths else [])
+                found = sorted((-flag.score, paths[at], flag.probability, at) for at, flag in best if flag.flagged)
+                flagged = [(path, probability, seconds[at]) for _, path, probability, at in found]
                 self._filtered.put(key, flagged, 1)
         except ImageIndexError as error:
             log.warning("filter: %s", error)
@@ -282,14 +286,14 @@ class Page:
         except InputError as error:
             raise RefusedError("Aranan ile karşıtı aynı olamaz; birini değiştirin.") from error
         part = flagged[start : start + SHOWN]
-        hits = [Hit(path, 0.0) for path, _ in part]
+        hits = [Hit(path, 0.0) for path, _, _ in part]
         shown = [
             {
-                **self._tile(path, None),
+                **self._tile(path, None, second=second),
                 "fit": f"Olasılığı {percent(probability)}",
                 "badge": f"%{round(100 * probability)}",
             }
-            for (_, probability), path in zip(part, index.inside_each(hits))
+            for (_, probability, second), path in zip(part, index.inside_each(hits))
             if path is not None
         ]
         return {
@@ -337,7 +341,11 @@ class Page:
         same = {"bytes": "birebir aynı dosya", "image": "aynı resmin başka bir kopyası"}.get(file.same, "")
         when = date_text(file.taken or file.modified)
         inside = self._index().inside_each([Hit(file.path, 0.0)])[0]
-        tile = self._tile(inside, None) if inside is not None else {"id": "", **self._names(Path(file.path))}
+        tile = (
+            self._tile(inside, None, second=file.second)
+            if inside is not None
+            else {"id": "", **self._names(Path(file.path))}
+        )
         fit = "Saklanacak olan: gruptakilerin en büyüğü" if keep else same
         return {**tile, "keep": keep, "same": same, "size": size_text(file.bytes), "when": when, "fit": fit}
 
@@ -448,9 +456,11 @@ class Page:
             raise RefusedError("Bu sayfadan klasör eklenemez. Klasörler komut satırında dizine alınır.")
         return self.root
 
-    def _tile(self, path: Path, photo: Photo | None, also_at: Sequence[str] = ()) -> dict[str, Any]:
-        """Returns what the page shows of an image."""
-        rows = []
+    def _tile(
+        self, path: Path, photo: Photo | None, also_at: Sequence[str] = (), second: float | None = None
+    ) -> dict[str, Any]:
+        """Returns what the page shows of an image, or of a frame of a video."""
+        rows = [] if second is None else [["Videoda", time_text(second)]]
         if photo is not None and photo.taken is not None:
             rows.append(["Çekildi", date_text(photo.taken)])
         if photo is not None and photo.camera:
@@ -460,7 +470,7 @@ class Page:
         others = [self._shown_folder(other) for other in also_at if other != str(path)]
         if others:
             rows.append(["Aynı dosya şurada da var", ", ".join(others)])
-        return {"id": self.photos.name(path), **self._names(path), "rows": rows}
+        return {"id": self.photos.name(path, second), **self._names(path), "rows": rows}
 
     def _names(self, path: Path) -> dict[str, str]:
         return {"name": _printable(path.name), "folder": self._shown_folder(path.parent), "path": _printable(str(path))}
@@ -478,7 +488,13 @@ class Page:
         found = self.photos.upload(name) if name.startswith("u") else self.photos.path(name)
         if found is None:
             raise RefusedError("Bu resim artık yerinde değil. Yeniden seçin.")
-        return found
+        second = self.photos.second(name)
+        if second is None or not isinstance(found, Path):
+            return found
+        try:
+            return frame_at(found, second)
+        except ImageError as error:
+            raise _unopened() from error
 
     def _opened(self, name: Any) -> Any:
         if not _text(name):

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from turkish_clip.images import open_image
 from turkish_clip.thumbnails import JPEG_QUALITY, thumbnail_or_grey
+from turkish_clip.videos import frame_at
 
 T = TypeVar("T")
 THUMBNAIL_SIDE, VIEW_SIDE = 480, 2560  # pixels
@@ -75,25 +76,34 @@ class Photos:
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
-        self._files: Kept[tuple[Path, Path]] = Kept(NAMED)
+        self._files: Kept[tuple[Path, Path, float | None]] = Kept(NAMED)
         self._thumbnails: Kept[bytes] = Kept(THUMBNAIL_BYTES)
         self._uploads: Kept[bytes] = Kept(UPLOAD_BYTES)
 
-    def name(self, path: Path) -> str:
-        """Returns the name of a file as it is now, under which it can be asked for."""
+    def name(self, path: Path, second: float | None = None) -> str:
+        """Returns the name of a file as it is now, under which it can be asked for.
+
+        Args:
+            path: of the file.
+            second: of the frame that is shown, if it is a video.
+        """
         real = path.resolve()
         try:
             changed = real.stat().st_mtime_ns
         except OSError:
             changed = 0
-        name = hmac.new(self._secret, f"{path}\0{changed}".encode(errors="surrogateescape"), hashlib.sha256)
-        self._files.put(name.hexdigest()[:32], (path, real), 1)
+        name = hmac.new(self._secret, f"{path}\0{changed}\0{second}".encode(errors="surrogateescape"), hashlib.sha256)
+        self._files.put(name.hexdigest()[:32], (path, real, second), 1)
         return name.hexdigest()[:32]
 
     def path(self, name: str) -> Path | None:
         """Returns the file of a name; None if there is none, or if it is behind another link now."""
-        path, real = self._files.get(name) or (None, None)
+        path, real, _ = self._files.get(name) or (None, None, None)
         return path if path is not None and path.is_file() and path.resolve() == real else None
+
+    def second(self, name: str) -> float | None:
+        """Returns the second of the frame that a name stands for; None for an image."""
+        return (self._files.get(name) or (None, None, None))[2]
 
     def thumbnail(self, name: str, path: Path) -> bytes:
         """Returns the thumbnail of a file as JPEG; a grey square if it does not open.
@@ -105,7 +115,7 @@ class Photos:
         kept = self._thumbnails.get(name)
         if kept is None:
             buffer = io.BytesIO()
-            thumbnail_or_grey(path, THUMBNAIL_SIDE).save(buffer, "JPEG", quality=JPEG_QUALITY)
+            thumbnail_or_grey(path, THUMBNAIL_SIDE, self.second(name)).save(buffer, "JPEG", quality=JPEG_QUALITY)
             kept = buffer.getvalue()
             self._thumbnails.put(name, kept, len(kept))
         return kept
@@ -126,13 +136,17 @@ def shown_type(path: Path) -> str | None:
     return SHOWN_BY_BROWSERS.get(path.suffix.lower())
 
 
-def viewable(path: Path) -> bytes:
+def viewable(path: Path, second: float | None = None) -> bytes:
     """Returns an image as JPEG, at most VIEW_SIDE pixels wide and high.
+
+    Args:
+        path: of the image.
+        second: of the frame, if it is a video.
 
     Raises:
         ImageError: the image does not open.
     """
-    image = open_image(path, min_side=VIEW_SIDE)
+    image = open_image(path, min_side=VIEW_SIDE) if second is None else frame_at(path, second, min_side=VIEW_SIDE)
     image.thumbnail((VIEW_SIDE, VIEW_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)

@@ -219,12 +219,13 @@ class _Asks:
 
     async def view(self, request: Request) -> Response:
         """Answers with the image itself, or a JPEG copy of one that browsers do not show."""
-        path = self._page.photos.path(request.path_params["name"])
+        name, photos = request.path_params["name"], self._page.photos
+        path, second = photos.path(name), photos.second(name)
         if path is not None and (kind := shown_type(path)) is not None:
             from starlette.responses import FileResponse
 
             return FileResponse(path, headers={**HEADERS, **KEEP}, media_type=kind)
-        return await self._image(path, lambda: viewable(path) if path else b"")
+        return await self._image(path, lambda: viewable(path, second) if path else b"")
 
     async def original(self, request: Request) -> Response:
         """Answers with the file itself, to be saved."""

@@ -47,6 +47,17 @@ def counted(value: int) -> str:
     return f"{value:,}".replace(",", ".")
 
 
+def time_text(second: float) -> str:
+    """Returns a second of a video as players show it.
+
+    >>> time_text(75.4), time_text(3725.0)
+    ('1:15', '1:02:05')
+    """
+    hours, rest = divmod(int(second), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
 def size_text(count: int) -> str:
     """Returns the size of a file.
 

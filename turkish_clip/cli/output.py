@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from turkish_clip.regions import Box, FoundThing, Region
     from turkish_clip.search.duplicates import DuplicateFile, Duplicates
     from turkish_clip.search.files import SkippedFile
+    from turkish_clip.search.importing import ImportSummary
     from turkish_clip.search.index import Answer, Hit
     from turkish_clip.search.text_encoder import KeptTextEncoder
     from turkish_clip.search.update import UpdateSummary
@@ -38,10 +39,11 @@ BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE, GONE_HERE = "  (not there now)", "  (artık yerinde değil)"
 UNFIT = "  (does not fit)"
+TileOf = tuple[str, str, float | None]  # of a contact sheet: path, the line below it, and the second of a video's frame
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
-HIT_COLUMNS = ("path", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
-DUPLICATE_COLUMNS = ("group", "path", "bytes", "modified", "taken", "same")
-FLAG_COLUMNS = ("path", "score", "probability", "prompt", "is_there")
+HIT_COLUMNS = ("path", "second", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
+DUPLICATE_COLUMNS = ("group", "path", "bytes", "modified", "taken", "same", "second")
+FLAG_COLUMNS = ("path", "second", "score", "probability", "prompt", "is_there")
 
 
 class _Warnings(logging.Handler):
@@ -126,7 +128,13 @@ def note_not_indexed(left_out: LeftOut) -> None:
         note(f"not in the index: {left_out.not_read_line()}")
 
 
-def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_json: bool) -> None:
+def show_added(
+    added: UpdateSummary,
+    uri: str,
+    kept: KeptTextEncoder | None,
+    as_json: bool,
+    before: UpdateSummary | None = None,
+) -> None:
     """Prints what an update of an index did.
 
     Args:
@@ -134,33 +142,75 @@ def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_
         uri: place of the index.
         kept: the text encoder beside it; None without one.
         as_json: print one JSON object instead of text.
+        before: the update before, of which this was printed: what was said then is not said again.
     """
     if as_json:
-        beside = None if kept is None else {name: getattr(kept, name) for name in ("folder", "precision", "bytes")}
-        _print_json({**asdict(added), "text_encoder": beside, "index": uri})
+        _print_json({**asdict(added), "text_encoder": _kept_record(kept), "index": uri})
         return
     _say(
         f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
-    if kept is not None:
-        _say(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
+    _show_kept(kept)
     if added.checked is not None:
         _say(f"{added.checked} images checked, {len(added.mended)} of them mended")
         for path in added.mended:
-            note(f"  {path}: had the vector of another image")
+            note(f"  {path}: had vectors that are not its own")
         if added.checked < added.images:
             note(f"{_number_of(added.images - added.checked, 'image')} not checked: no file of them opens now")
-    if not added.bank_texts:
+    if not added.bank_texts and before is None:
         note("no correction of hubs: there is no text bank beside the model; --queries FILE gives texts in its place")
     for folder, count in added.missing.items():
-        note(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
+        if before is None or before.missing.get(folder) != count:
+            note(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
     if not added.images:
         found = added.left_out.instead_of_images()
         note(f"no images yet: {found or 'add some to the folder'}; then run the same command again")
-    else:
+    elif before is None or before.left_out != added.left_out:
         note_left_out(added.left_out)
-    _show_skipped(reasons_of(added.skipped))
+    said = [] if before is None else before.skipped
+    _show_skipped(reasons_of(file for file in added.skipped if file not in said))
+
+
+def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, probe: bool, as_json: bool) -> None:
+    """Prints what was taken over from another program.
+
+    Args:
+        made: what `ImageIndex.import_vectors` returned.
+        uri: place of the index.
+        kept: the text encoder beside it; None without one.
+        probe: whether images were to be compared.
+        as_json: print one JSON object instead of text.
+    """
+    if as_json:
+        _print_json({**asdict(made), "text_encoder": _kept_record(kept), "index": uri})
+        return
+    kind = made.source
+    _say(f"{_number_of(made.images, 'image')} from {kind}, now in {uri}; no vector was computed anew")
+    _show_kept(kept)
+    if made.cosine is not None:
+        _say(f"the same image model: median cosine {made.cosine:.4f} on {_number_of(made.probed, 'image')} embedded")
+    elif probe:
+        note("whether the image model made these vectors is not checked: none of its first images opens here")
+    if made.without_vector:
+        note(
+            f"{_number_of(made.without_vector, 'image')} left out: no name, or no vector, or one of zeros or not finite"
+        )
+    if made.repeated:
+        note(f"{_number_of(made.repeated, 'name')} left out that came before")
+    if made.not_here:
+        note(f"{_number_of(made.not_here, 'file')} not on this machine; --prefix OLD=NEW names other places")
+    if not made.bank_texts:
+        note("no correction of hubs: there is no text bank beside the model")
+
+
+def _kept_record(kept: KeptTextEncoder | None) -> dict[str, object] | None:
+    return None if kept is None else {name: getattr(kept, name) for name in ("folder", "precision", "bytes")}
+
+
+def _show_kept(kept: KeptTextEncoder | None) -> None:
+    if kept is not None:
+        _say(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
 
 
 def _show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
@@ -242,14 +292,29 @@ def _line_of(hit: Hit, *, mark: bool) -> str:
     order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
     unfit = translated(UNFIT) if mark and hit.fits is False else ""
     day = f"  {hit.photo.taken:%Y-%m-%d}" if hit.photo.taken else ""
-    return f"{hit.score:7.3f}{order}  {hit.path}{copies}{day}{unfit}{'' if hit.is_there else translated(GONE)}"
+    gone = "" if hit.is_there else translated(GONE)
+    return f"{hit.score:7.3f}{order}  {hit.path}{_at(hit.second)}{copies}{day}{unfit}{gone}"
+
+
+def _at(second: float | None) -> str:
+    """Returns the time of a video's frame for people; empty for an image.
+
+    >>> _at(75.0), _at(3725.5), _at(None)
+    ('  at 1:15', '  at 1:02:05', '')
+    """
+    if second is None:
+        return ""
+    hours, rest = divmod(int(second), 3600)
+    minutes, seconds = divmod(rest, 60)
+    time = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"  {translated('at', part=True)} {time}"
 
 
 def _note_fit(answer: Answer, hits: Sequence[Hit]) -> None:
-    """Prints on stderr in one line that the words are not understood, that nothing fits, or that nothing tells."""
-    wanted = ", ".join(f"'{part}'" for part in answer.query.wanted)
+    """Prints on stderr in one line that the images are no answer, that nothing fits, or that nothing tells."""
     if not answer.understood:
-        note(f"none of these words is understood: {wanted}" + ("; the images below are no answer" if hits else ""))
+        if hits:  # of the words it is said by a warning
+            note("the images below are no answer")
     elif answer.fits is False and answer.hits:
         below = "; the images below are merely the nearest (--only-fitting leaves them out)" if hits else ""
         note(f"nothing fits {answer.query}{below}")
@@ -328,9 +393,16 @@ def _note_undated(undated: int | None) -> None:
         note(f"{_number_of(undated, 'image')} without a date taken left out")
 
 
-def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
+def tiles_of_hits(hits: Sequence[Hit]) -> list[TileOf]:
     """Returns the images of a contact sheet with the lines below them."""
-    return [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else GONE_HERE}") for hit in hits]
+    return [
+        (
+            hit.path,
+            f"{hit.score:.3f}  {Path(hit.path).name}{_at(hit.second)}{'' if hit.is_there else GONE_HERE}",
+            hit.second,
+        )
+        for hit in hits
+    ]
 
 
 def show_classes(
@@ -540,6 +612,7 @@ def show_flags(
     left_out: LeftOut,
     update: str = "",
     undated: int | None = None,
+    seconds: Mapping[str, float | None] | None = None,
 ) -> None:
     """Prints the flagged images, the highest score first.
 
@@ -552,12 +625,16 @@ def show_flags(
         left_out: of the folder, now or when it was indexed.
         update: the command that updates the index; empty without one.
         undated: as in `show_answer`.
+        seconds: path of a video → second of its best frame.
     """
     from turkish_clip.filtering import flagged_first
+
+    at = seconds or {}
 
     rows: list[dict[str, object]] = [
         {
             "path": str(path),
+            "second": at.get(str(path)),
             "score": round(flag.score, 6),
             "probability": round(flag.probability, 6),
             "prompt": flag.prompt,
@@ -578,7 +655,8 @@ def show_flags(
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:
         for row in rows:
-            line = f"{row['score']:7.3f}  {row['path']}  ({row['prompt']} {row['probability']:.1%})"
+            shown = f"{row['path']}{_at(at.get(str(row['path'])))}"
+            line = f"{row['score']:7.3f}  {shown}  ({row['prompt']} {row['probability']:.1%})"
             _print_line(line if row["is_there"] else line + translated(GONE))
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
     gone = sum(not row["is_there"] for row in rows)
@@ -587,10 +665,22 @@ def show_flags(
     _show_skipped(errors)
 
 
-def tiles_of_flags(flagged: Iterable[tuple[Path, Flag]]) -> list[tuple[str, str]]:
-    """Returns the flagged images of a contact sheet with the lines below them."""
+def tiles_of_flags(
+    flagged: Iterable[tuple[Path, Flag]], seconds: Mapping[str, float | None] | None = None
+) -> list[TileOf]:
+    """Returns the flagged images of a contact sheet with the lines below them.
+
+    Args:
+        flagged: the images.
+        seconds: as in `show_flags`.
+    """
+    at = seconds or {}
     return [
-        (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE_HERE}")
+        (
+            str(path),
+            f"{flag.score:.2f}  {path.name}{_at(at.get(str(path)))}{'' if os.path.lexists(path) else GONE_HERE}",
+            at.get(str(path)),
+        )
         for path, flag in flagged
     ]
 
@@ -619,14 +709,29 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
                 same = translated(f"  (same {file.same})") if file.same else ""
                 _print_line(f"{file.bytes:12}  {file.modified:%Y-%m-%d}  {file.path}{same}")
         files = sum(map(len, found.groups))
-        note(
-            f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
-            f"{_number_of(found.images, 'image')}; all but the first of each take {found.spare_bytes / 1e6:.1f} MB; "
-            "nothing was moved or deleted"
-        )
+        if found.groups:
+            note(
+                f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
+                f"{_number_of(found.images, 'image')}; all but the first of each take {_size(found.spare_bytes)}; "
+                "nothing was moved or deleted"
+            )
+        else:
+            note(f"no image is there twice among {_number_of(found.images, 'image')}")
     if found.gone:
         note(f"{_number_of(found.gone, 'indexed file')} not there now; {update} removes what is gone")
     _show_skipped(reasons_of(found.unread))
+
+
+def _size(count: int) -> str:
+    """Returns a number of bytes for people.
+
+    >>> _size(0), _size(999), _size(20_480), _size(3_500_000), _size(7_200_000_000)
+    ('0 bytes', '999 bytes', '20.5 kB', '3.5 MB', '7.2 GB')
+    """
+    for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= least:
+            return f"{count / least:.1f} {unit}"
+    return f"{count} bytes"
 
 
 def _heading_of_groups() -> str:
@@ -639,10 +744,10 @@ def _file_record(file: DuplicateFile) -> dict[str, object]:
     return {**asdict(file), "modified": file.modified.isoformat(), "taken": taken}
 
 
-def tiles_of_duplicates(found: Duplicates) -> list[tuple[str, str]]:
+def tiles_of_duplicates(found: Duplicates) -> list[TileOf]:
     """Returns the files of a contact sheet, group by group, with the lines below them."""
     return [
-        (file.path, f"{number}. grup: {Path(file.path).name}, {file.bytes} bayt")
+        (file.path, f"{number}. grup: {Path(file.path).name}, {file.bytes} bayt", file.second)
         for number, group in enumerate(found.groups, 1)
         for file in group
     ]
@@ -749,7 +854,7 @@ def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
 
 def write_sheet(
     target: Path | None,
-    tiles: Sequence[tuple[str, str]],
+    tiles: Sequence[tuple[str, str] | TileOf],
     title: str,
     boxes: Mapping[str, Sequence[tuple[Box, str]]] | None = None,
 ) -> None:
@@ -757,7 +862,7 @@ def write_sheet(
 
     Args:
         target: the file, named .png or .html, or None.
-        tiles: paths of images with the lines below them.
+        tiles: paths of images with the lines below them, and of videos with the seconds of frames.
         title: the line at the top.
         boxes: path of an image → boxes with their texts, which are drawn over it.
     """
@@ -770,9 +875,14 @@ def write_sheet(
         drawn = {}
         if boxes:
             from turkish_clip.boxes import draw_boxes
+            from turkish_clip.videos import still
 
-            drawn = {path: draw_boxes(path, boxes[path], max_side=TILE) for path, _ in tiles[:MOST] if boxes.get(path)}
-        made = [Tile(Path(path), text, drawn.get(path)) for path, text in tiles]
+            drawn = {
+                path: draw_boxes(still(path, (*second, None)[0]), boxes[path], max_side=TILE)
+                for path, _, *second in tiles[:MOST]
+                if boxes.get(path)
+            }
+        made = [Tile(Path(path), text, drawn.get(path), *second) for path, text, *second in tiles]
         note(f"contact sheet: {write_sheet(target, made, title)}")
 
 

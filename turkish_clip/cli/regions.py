@@ -74,6 +74,7 @@ def regions_of_hits(
     """
     from turkish_clip.images import ImageError
     from turkish_clip.regions import windows_of
+    from turkish_clip.videos import still
 
     texts = [str(part.value) for part in wanted]
     vectors = encoder.encode_texts(texts, warn=False)  # the search has warned
@@ -82,7 +83,7 @@ def regions_of_hits(
         for number, hit in enumerate(hits, 1):
             path = next((path for path in (hit.path, *hit.also_at) if Path(path).is_file()), hit.path)
             try:
-                windows = windows_of(encoder, path)
+                windows = windows_of(encoder, still(path, hit.second))
             except ImageError:
                 continue
             found[hit.path] = [(windows.best(vector)[0], text) for vector, text in zip(vectors, texts)]

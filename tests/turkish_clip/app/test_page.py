@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import time
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from films import film
+from photographs import patches
 from PIL import Image
 from samples import paint
 
 from turkish_clip.app.page import SHOWN, Page
+from turkish_clip.app.photos import viewable
 from turkish_clip.app.wording import RefusedError, fit_text, in_turkish, number
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.reading import Caution
@@ -388,3 +392,24 @@ def test_a_page_for_others_indexes_nothing(encoder: DualEncoder, indexed: Path) 
     for refused in (page.folders, page.add_folder):
         with pytest.raises(RefusedError, match="Bu sayfadan klasör eklenemez"):
             refused()
+
+
+def test_a_video_is_one_photo_with_its_best_frame(own: Page) -> None:
+    assert own.index is not None
+    film(own.root / "film.mp4", [patches(number) for number in range(4)])  # type: ignore[operator]
+    paint(own.root / "a.png", 1)  # type: ignore[operator]
+    own.index.add(own.root)  # type: ignore[arg-type]
+    [shown] = [photo for photo in own.search("ev")["photos"] if photo["name"] == "film.mp4"]
+    best = next(hit for hit in own.index.search("ev") if hit.path.endswith("film.mp4"))
+    assert shown["rows"][0] == ["Videoda", f"0:{best.second:02.0f}"]
+    path = own.photos.path(shown["id"])
+    assert path is not None
+    assert own.photos.second(shown["id"]) == best.second
+    frame = Image.open(io.BytesIO(own.photos.thumbnail(shown["id"], path)))
+    assert frame.getpixel((5, 5)) != (221, 221, 221)  # not the grey of what does not open
+    assert Image.open(io.BytesIO(viewable(path, best.second))).size == (96, 64)
+    similar = own.search(image=shown["id"])["photos"]
+    assert (similar[0]["name"], similar[0]["rows"][0]) == ("film.mp4", shown["rows"][0])
+    assert sorted(photo["name"] for photo in own.newest()["photos"]) == ["a.png", "film.mp4"]
+    flagged = own.filter("ev", least=0)
+    assert (flagged["flagged"], sorted(photo["name"] for photo in flagged["photos"])) == (2, ["a.png", "film.mp4"])
