@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["LANGUAGE"] = "en"  # wherever the tests run, commands speak English unless a test asks otherwise
 # The cache of the datasets library knows a local folder by its name alone if its README has configs
 # (findings/datasets-local-folder-answers-for-another.sh): a test would get the rows of one that ran days ago.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="datasets-")

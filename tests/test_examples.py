@@ -43,14 +43,19 @@ def test_search(
 ) -> None:
     (folder / "test" / "00000.png").write_text("merhaba", encoding="utf-8")
     argv = [folder, "mavi bir ev", "kırmızı ağaç", "--model", pair_folder, "-k", 3]
-    run(SEARCH, monkeypatch, *argv)
+    silenced = list[bool]()
+    monkeypatch.setattr("turkish_clip.verify.quiet", lambda: silenced.append(True))  # for the whole process
+    run(SEARCH, monkeypatch, *argv, "--sheet", "found.html")
     printed = capsys.readouterr().out
+    assert silenced == [True]
     assert "47 new, 0 as they were" in printed
     assert "00000.png: a file that is not an image" in printed
     assert printed.count(".png\n") == 6
     assert "kırmızı ağaç" in Path("found.html").read_text(encoding="utf-8")
+    Path("found.html").unlink()
     run(SEARCH, monkeypatch, *argv)
     assert "0 new, 47 as they were" in capsys.readouterr().out
+    assert not Path("found.html").exists()
 
 
 def test_search_without_a_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def test_contributing_names_what_is_there() -> None:
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("target", ["check", "test", "test-slow", "bench", "demo", "format", "lowest"])
+@pytest.mark.parametrize("target", ["check", "test", "test-slow", "bench", "demo", "format", "lowest", "consumers"])
 def test_each_target_sets_up_by_itself(target: str) -> None:
     assert f"\n{target}: $(INSTALLED)" in MAKEFILE
 

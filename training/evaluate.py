@@ -64,7 +64,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     config = read(EvaluateConfig, argv)
     hold(config.folder)
     check_same_splits(config)
-    check_outputs(config.folder, RESULTS, "report.html")
+    check_outputs(config.folder, RESULTS, "report.html", "report.tr.html")
     quiet_hosts()
     captions = read_captions(config, check_files=False)
     import_hosts()

@@ -86,8 +86,8 @@ def missing_library(library: str, extra: str) -> str:
 def not_imported(error: ImportError, library: str, extra: str, *modules: str) -> str:
     """Returns the message for a library that can't be imported: it is not installed, or it is and fails.
 
-    >>> not_imported(ImportError("no socksio"), "Gradio", "app", "gradio")
-    'expected Gradio, got an installed one that can not be imported (ImportError: no socksio); install what it asks for'
+    >>> not_imported(ImportError("no x"), "Starlette", "app", "starlette")
+    'expected Starlette, got an installed one that can not be imported (ImportError: no x); install what it asks for'
 
     Args:
         error: from its import.

@@ -172,3 +172,18 @@ def flagged_first(paths: Iterable[Path], flags: Iterable[Flag]) -> list[tuple[Pa
     """
     flagged = [(path, flag) for path, flag in zip(paths, flags) if flag.flagged]
     return sorted(flagged, key=lambda pair: (-pair[1].score, str(pair[0])))
+
+
+def best_of_each(names: Sequence[str], flags: Sequence[Flag]) -> list[tuple[int, Flag]]:
+    """Returns the best flag for each name, with its place: of a video's frames one that is flagged, if any is.
+
+    Args:
+        names: of files, a video's once for each frame.
+        flags: one for each name, in order.
+    """
+    best: dict[str, tuple[int, Flag]] = {}
+    for place, (name, flag) in enumerate(zip(names, flags)):
+        before = best.get(name)
+        if before is None or (flag.flagged, flag.score) > (before[1].flagged, before[1].score):
+            best[name] = place, flag
+    return list(best.values())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from turkish_clip.errors import printable
-from turkish_clip.images import LIBRARIES, has_library, readable_suffixes, unread_kind
+from turkish_clip.images import LIBRARIES, VIDEO, has_library, readable_suffixes, unread_kind
 
 # Files and folders of systems and disk stations, beside those with a dot in front; written in any case.
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"))
@@ -146,17 +146,20 @@ def conversion_advice(kinds: Iterable[str], *, with_libraries: bool = True) -> s
     >>> conversion_advice(["PSD", "SVG", "PDF"]), conversion_advice(["video"], with_libraries=False)
     ('convert PSD, SVG and PDF to JPEG or PNG', 'save stills of videos')
     """
-    images = [kind for kind in kinds if kind != "video"]
+    images = [kind for kind in kinds if kind != VIDEO]
     advice = [f"convert {_joined(images)} to JPEG or PNG"] if images else []
-    if "video" in kinds:
+    by_index = with_libraries and has_library(VIDEO)
+    if VIDEO in kinds and not by_index:
         advice.append("save stills of videos")
-    parts = [", and ".join(advice)]
+    parts = [", and ".join(advice)] if advice else []
     lacking = [kind for kind in kinds if kind in LIBRARIES and not has_library(kind)] if with_libraries else []
     if lacking:
         extras = ",".join(dict.fromkeys(LIBRARIES[kind][1] for kind in lacking))
         parts.append(f'or have {_joined(lacking)} read: pip install -e ".[{extras}]"')
-    if now := [kind for kind in kinds if has_library(kind)] if with_libraries else []:
+    if now := [kind for kind in images if has_library(kind)] if with_libraries else []:
         parts.append(f"{_joined(now)} can be read by now: index again")
+    if VIDEO in kinds and by_index:
+        parts.append("videos are searched in an index alone: turkish-clip index reads them by frames")
     return "; ".join(parts)
 
 
@@ -245,10 +248,18 @@ class FolderWalk:
         folder: the folder. Its own name may be hidden.
         exclude: patterns as in `Exclusions`.
         on_error: called with the error of each folder that can't be read.
+        videos: whether videos count as images, where the library that reads them is installed.
     """
 
-    def __init__(self, folder: Path, exclude: Sequence[str] = (), on_error: Callable[[OSError], None] | None = None):
-        self._folder, self._on_error = folder, on_error
+    def __init__(
+        self,
+        folder: Path,
+        exclude: Sequence[str] = (),
+        on_error: Callable[[OSError], None] | None = None,
+        *,
+        videos: bool = False,
+    ) -> None:
+        self._folder, self._on_error, self._videos = folder, on_error, videos
         self._exclusions = Exclusions(exclude)
         self._not_read, self._hidden, self._other = Counter[str](), Counter[str](), Counter[str]()
         self._excluded, self._links = Counter[str](dict.fromkeys(exclude, 0)), 0
@@ -266,7 +277,7 @@ class FolderWalk:
 
     def files(self) -> Iterator[Path]:
         """Yields the files whose suffix is that of an image that can be read; linked folders are not entered."""
-        readable = readable_suffixes()
+        readable = readable_suffixes(videos=self._videos)
         for parent, folders, names in os.walk(self._folder, onerror=self._on_error, followlinks=False):
             relative = os.path.relpath(parent, self._folder).replace(os.sep, "/")
             prefix = "" if relative == "." else f"{relative}/"

@@ -48,14 +48,15 @@ UNREAD_KINDS = {
 }
 KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in UNREAD_KINDS.items() for suffix in suffixes.split()}
 # Kinds that are read where a library is installed: the library, and the extra of this package that brings it.
-LIBRARIES = {"HEIC": ("pillow_heif", "photos"), "RAW": ("rawpy", "photos")}
+LIBRARIES = {"HEIC": ("pillow_heif", "photos"), "RAW": ("rawpy", "photos"), "video": ("av", "video")}
+VIDEO = "video"  # the kind that is read by frames (`turkish_clip.videos`), not as an image
 # The first bytes of files of kinds that are not read, which may have the suffix of one that is: a phone's "photo.jpg".
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 VIDEO_BRANDS = (b"qt  ", b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"M4V ", b"3gp4", b"3gp5")
 HEAD_BYTES = 16
 UNREADABLE, NO_FILE = "an unreadable file", "no file"  # reasons, of files whose content is unknown
 NO_MEMORY = "more than the memory holds now"
-DAMAGED = "a truncated or damaged image"
+DAMAGED, DAMAGED_VIDEO = "a truncated or damaged image", "a truncated or damaged video"
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 HIDDEN_ON_WHITE = 232  # grey level (0 to 255): a drawing with nothing darker can't be seen on white
 SEEN_ON_WHITE = 0.02  # share of what is visible, each pixel by its alpha, up to which a drawing counts as hidden
@@ -63,10 +64,15 @@ SEEN_ON_WHITE = 0.02  # share of what is visible, each pixel by its alpha, up to
 ImageLike = str | Path | bytes | Image.Image
 
 
-def readable_suffixes() -> frozenset[str]:
-    """Returns those of IMAGE_SUFFIXES whose format this build of Pillow reads, and those that LIBRARIES add."""
+def readable_suffixes(*, videos: bool = False) -> frozenset[str]:
+    """Returns those of IMAGE_SUFFIXES whose format this build of Pillow reads, and those that LIBRARIES add.
+
+    Args:
+        videos: whether those of videos count, where the library that reads them is installed.
+    """
     lacking = {suffix for suffix, (name, _) in OPTIONAL_FORMATS.items() if name not in _readable_formats()}
-    added = [suffix for kind in LIBRARIES if has_library(kind) for suffix in UNREAD_KINDS[kind].split()]
+    kinds = [kind for kind in LIBRARIES if has_library(kind) and (videos or kind != VIDEO)]
+    added = [suffix for kind in kinds for suffix in UNREAD_KINDS[kind].split()]
     return (IMAGE_SUFFIXES - lacking).union(added)
 
 
@@ -77,7 +83,7 @@ def has_library(kind: str) -> bool:
 
 
 def unread_kind(name: str, *, with_libraries: bool = True) -> str:
-    """Returns the kind of an image or video that is not read, by the suffix of its file; empty for all other files.
+    """Returns the kind of a file that is not read as an image, by its suffix; empty for all other files.
 
     Args:
         name: of the file.
@@ -90,7 +96,7 @@ def unread_kind(name: str, *, with_libraries: bool = True) -> str:
     if suffix in OPTIONAL_FORMATS and suffix not in readable_suffixes():
         return OPTIONAL_FORMATS[suffix][1]
     kind = KIND_OF_SUFFIX.get(suffix, "")
-    return "" if with_libraries and has_library(kind) else kind
+    return "" if with_libraries and kind != VIDEO and has_library(kind) else kind
 
 
 class ImageError(InputError):
@@ -246,7 +252,7 @@ def _reason_of(source: Path | str | bytes, name: str) -> str:
     if not kind and brand.startswith(b"avi") and "AVIF" not in _readable_formats():
         kind = "AVIF"
     kind = kind or ("PSD" if head.startswith(b"8BPS") else unread_kind(name, with_libraries=False)) or tiff
-    if has_library(kind):
+    if kind != VIDEO and has_library(kind):
         return DAMAGED
     if not kind:
         return "a file that is not an image"

@@ -51,7 +51,7 @@ class Photo:
         gps = _attempted(lambda: main.get_ifd(GPS_IFD)) or {}
         lat, lon = _attempted(lambda: _place(gps)) or (None, None)
         taken = _attempted(lambda: next(filter(None, (date_of(exif.get(tag)) for tag in DATE_TAGS)), None))
-        return cls(taken, lat, lon, _attempted(lambda: _camera(main.get(MAKE), main.get(MODEL))))
+        return cls(taken, lat, lon, _attempted(lambda: camera_of(main.get(MAKE), main.get(MODEL))))
 
 
 def _attempted(read: Callable[[], T]) -> T | None:
@@ -102,11 +102,15 @@ def _degrees(reference: Any, parts: Any, directions: str, limit: int) -> float |
     return sign * value if sign is not None and valid and math.isfinite(value) else None
 
 
-def _camera(make: Any, model: Any) -> str | None:
+def camera_of(make: Any, model: Any) -> str | None:
     """Returns the name of a camera; the maker is left out where the model begins with it, as many do.
 
-    >>> _camera("Canon", "Canon EOS 80D"), _camera("NIKON CORPORATION", "NIKON D90"), _camera("Apple", "iPhone 12")
-    ('Canon EOS 80D', 'NIKON D90', 'Apple iPhone 12')
+    Args:
+        make: the maker, as a file names it.
+        model: likewise.
+
+    >>> camera_of("Canon", "Canon EOS 80D"), camera_of("NIKON CORPORATION", "NIKON D90"), camera_of("Apple", "iPhone")
+    ('Canon EOS 80D', 'NIKON D90', 'Apple iPhone')
     """
     maker, name = _text(make), _text(model)
     begins = bool(maker) and name.lower().startswith(maker.split()[0].lower())

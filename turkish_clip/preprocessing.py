@@ -96,16 +96,11 @@ class FastPreprocessing:
         from turkish_clip.encoder import image_processor
 
         processor = image_processor(model)
-        size, crop = (getattr(processor, name, None) for name in ("size", "crop_size"))
-        shortest, resample = _side(size, "shortest_edge"), getattr(processor, "resample", None)
-        last = crop if getattr(processor, "do_center_crop", False) else size
-        width, height = (_side(last, name) or shortest for name in ("width", "height"))
-        if width is None or height is None or resample is None or width * height < LEVELS:
+        crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
+        geometry, resample = _geometry(getattr(processor, "size", None), crop), getattr(processor, "resample", None)
+        if geometry is None or resample is None:
             return None
-        if shortest is None and (_side(size, "width"), _side(size, "height")) != (width, height):
-            return None
-        if shortest is not None and (last is size or max(width, height) > shortest):
-            return None
+        shortest, (width, height) = geometry
         ramp = np.resize(np.arange(LEVELS, dtype=np.uint8), (height, width))
         features = dict(model.preprocess([Image.fromarray(ramp).convert("RGB")]))
         pixels = features.pop("pixel_values", None)
@@ -114,12 +109,40 @@ class FastPreprocessing:
         levels = pixels.numpy().reshape(3, -1)[:, :LEVELS].astype(np.float32)
         return cls(shortest, (width, height), Image.Resampling(int(resample)), levels, features)
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> FastPreprocessing | None:
+        """Builds the fast path by a preprocessor_config.json, without torch; returns None if it says something else.
+
+        Args:
+            config: the content of the file.
+        """
+        crop = config.get("crop_size") if config.get("do_center_crop") else None
+        geometry = _geometry(config.get("size"), crop)
+        try:
+            resample = Image.Resampling(int(config["resample"]))
+            mean, std = (np.asarray(config[name], np.float64).reshape(3, 1) for name in ("image_mean", "image_std"))
+            ramp = np.arange(LEVELS) * float(config["rescale_factor"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        steps = all(config.get(f"do_{step}") is True for step in ("resize", "rescale", "normalize"))
+        if geometry is None or not steps or not (std > 0).all():
+            return None
+        return cls(*geometry, resample, ((ramp - mean) / std).astype(np.float32), {})
+
     def __call__(self, images: Iterable[Image.Image]) -> dict[str, Any]:
         """Returns the features of RGB images: (n, 3, height, width) float32 pixel_values and the rest; {} for none."""
         import torch
 
         pixels = [self.pixels(image) for image in images]
         return self.features(torch.from_numpy(np.stack(pixels))) if pixels else {}
+
+    def pixel_values(self, images: Iterable[Image.Image]) -> NDArray[np.float32]:
+        """Returns the prepared pixels of RGB images, (n, 3, height, width), without torch unless torch resizes."""
+        found = [
+            np.stack([self.levels[channel][pixels[..., channel]] for channel in range(3)])
+            for pixels in map(self.pixels, images)
+        ]
+        return np.stack(found) if found else np.empty((0, 3, *self.size[::-1]), np.float32)
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """Returns an RGB image at the model's input size: (height, width, 3)."""
@@ -193,6 +216,27 @@ def _middle(image: Image.Image) -> Image.Image:
         return image
     left, top = (width - across) // 2, (height - down) // 2
     return image.crop((left, top, left + across, top + down))
+
+
+def _geometry(size: Any, crop: Any) -> tuple[int | None, tuple[int, int]] | None:
+    """Returns what the shorter side becomes, or None if both are set, and the width and height of every result.
+
+    Args:
+        size: of a processor.
+        crop: likewise, if it crops the middle.
+
+    Returns:
+        None if it can't be told, or is something else than a resize and a crop within it.
+    """
+    shortest, last = _side(size, "shortest_edge"), size if crop is None else crop
+    width, height = (_side(last, name) or shortest for name in ("width", "height"))
+    if width is None or height is None or width * height < LEVELS:
+        return None
+    if shortest is None and (_side(size, "width"), _side(size, "height")) != (width, height):
+        return None
+    if shortest is not None and (last is size or max(width, height) > shortest):
+        return None
+    return shortest, (width, height)
 
 
 def _side(size: Any, name: str) -> int | None:

@@ -52,27 +52,27 @@ class Caution:
 
     def __str__(self) -> str:
         """Returns the caution for people."""
-        one, texts, parts = len(self.texts) == 1, listed(self.texts), listed(self.parts)
+        one, quoted, quoted_parts = len(self.texts) == 1, listed(self.texts), listed(self.parts)
         if self.kind == "unknown":
-            return f"the text encoder knows no word of {texts}: {'its' if one else 'their'} scores mean nothing"
+            return f"the text encoder knows no word of {quoted}: {'its' if one else 'their'} scores mean nothing"
         if self.kind == "partly unknown":
-            return f"the text encoder does not know {parts} in {texts}: only the rest counts"
+            return f"the text encoder does not know {quoted_parts} in {quoted}: only the rest counts"
         if self.kind == "empty":
-            return f"{texts} {'has' if one else 'have'} nothing that the text encoder reads: scores mean nothing"
+            return f"{quoted} {'has' if one else 'have'} nothing that the text encoder reads: scores mean nothing"
         if self.kind == "cut":
-            rest = f", from {parts} on," if one and self.parts else ""
-            return f"{texts} {'is' if one else 'are'} cut at {self.limit} tokens: the rest{rest} is not read"
+            rest = f", from {quoted_parts} on," if one and self.parts else ""
+            return f"{quoted} {'is' if one else 'are'} cut at {self.limit} tokens: the rest{rest} is not read"
         if self.kind == "miniature":
             return (
-                f"the image model of {texts} is the demo's, which knows drawings of its toy world alone: "
+                f"the image model of {quoted} is the demo's, which knows drawings of its toy world alone: "
                 "scores of photographs mean nothing"
             )
         if self.kind == "no Turkish":
             return (
-                f"{texts} has no Turkish text encoder, and tears Turkish words into pieces: scores mean little; name a "
-                "text encoder that was trained for it with --model, and it with --image-model"
+                f"{quoted} has no Turkish text encoder, and tears Turkish words into pieces: scores mean little; name "
+                "a text encoder that was trained for it with --model, and it with --image-model"
             )
-        return f"{texts} does not say for which image model it was trained: for another one, scores mean nothing"
+        return f"{quoted} does not say for which image model it was trained: for another one, scores mean nothing"
 
 
 def listed(texts: Sequence[str], more: str = "and {} more") -> str:

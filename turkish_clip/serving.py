@@ -1,4 +1,4 @@
-"""Serves the web page: at an address that is free, behind no proxy, and to requests for this machine alone."""
+"""Serves the web page: at an address that is free, and to requests for this machine alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from turkish_clip.errors import InputError, one_line
+from turkish_clip.errors import InputError, not_imported, one_line
+from turkish_clip.language import translated
 
-NAMED_ENDPOINTS = re.compile(r"/(gradio_api/)?(call|run|api|monitoring)(/|$)")  # the page itself uses /queue alone
 LOOPBACK = "127.0.0.1"
-MAX_UPLOAD = "20mb"
-NO_PROXY = ("no_proxy", "NO_PROXY")
 PORTS_TRIED = 100  # to name a free one where the wanted one is taken
 
 
@@ -27,11 +23,11 @@ class AppError(InputError):
     """A page that can't be built or served."""
 
 
-def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = False) -> None:
+def serve(page: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = False) -> None:
     """Serves the page until interrupted.
 
     Args:
-        blocks: from `build_page`.
+        page: from `build_page`.
         host: the address to listen on: 127.0.0.1 or ::1 for this machine alone, 0.0.0.0 or :: for everyone who reaches
             it.
         port: the TCP port, 1 to 65535.
@@ -43,17 +39,14 @@ def serve(blocks: Any, *, host: str = LOOPBACK, port: int = 7860, quiet: bool = 
     end_at_signals()
     check_address(host, port)
     address = f"http://{_in_url(host)}:{port}"
+    line = "" if quiet else f"the page: {address} (Ctrl-C ends it)"
     try:
-        with without_proxy():
-            _launch(blocks, host, port)
+        _listen(OwnAddresses(page, host=host, port=port), host, port, line)
     except Exception as error:
         raise AppError(
             f"expected the page to answer at {address}, got {type(error).__name__}: {one_line(error)}; "
             "check --host and --port"
         ) from error
-    if not quiet:
-        print(f"the page: {address} (Ctrl-C ends it)", flush=True)
-    blocks.block_thread()
 
 
 def check_address(host: str, port: int) -> None:
@@ -84,7 +77,7 @@ def check_address(host: str, port: int) -> None:
 def _why_not(host: str, port: int) -> OSError | None:
     """Returns the error of listening at an address; None if there is none."""
     if isinstance(_address(host.strip("[]")), ipaddress.IPv6Address):
-        error = _why_not(LOOPBACK, port)  # where Gradio looks whether a port is free, wherever it is to listen
+        error = _why_not(LOOPBACK, port)  # where a browser may look for localhost, and would find the other
         if error is not None and error.errno == errno.EADDRINUSE:
             return error
     try:
@@ -101,7 +94,7 @@ def _why_not(host: str, port: int) -> OSError | None:
 
 
 def end_at_signals() -> None:
-    """Ends the process in order at SIGTERM, and at SIGHUP of a closed terminal: thumbnails and uploads are removed."""
+    """Ends the process in order at SIGTERM, and at SIGHUP of a closed terminal."""
     if threading.current_thread() is not threading.main_thread():
         return
     for name in ("SIGTERM", "SIGHUP"):
@@ -110,47 +103,41 @@ def end_at_signals() -> None:
             signal.signal(number, lambda *_: sys.exit(0))
 
 
-@contextmanager
-def without_proxy() -> Iterator[None]:
-    """Takes the proxies of the environment away for a while: Gradio asks its own page for an answer."""
-    before = {name: os.environ.get(name) for name in NO_PROXY}
-    os.environ.update(dict.fromkeys(NO_PROXY, "*"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 def _in_url(host: str) -> str:
     """Returns a host as an address has it: one of IPv6 in brackets, without which its colons would name a port."""
     address = _address(host.strip("[]"))
     return f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else host
 
 
-def _launch(blocks: Any, host: str, port: int) -> None:
-    from starlette.middleware import Middleware
+def _listen(page: Any, host: str, port: int, line: str) -> None:
+    """Answers requests until a signal ends it; prints a line once it does."""
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise AppError(not_imported(error, "uvicorn", "app", "uvicorn")) from error
 
-    blocks.queue(max_size=32, default_concurrency_limit=2).launch(
-        server_name=_in_url(host),
-        server_port=port,
-        share=False,
-        inbrowser=False,
-        quiet=True,  # else it advises to share the page publicly
-        prevent_thread_lock=True,
-        show_error=False,  # gr.Error is shown all the same; other errors may hold paths
-        max_file_size=MAX_UPLOAD,
-        allowed_paths=[],
-        footer_links=[],
-        app_kwargs={"middleware": [Middleware(OwnAddresses, host=host, port=port)]},
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started and line:
+                print(translated(line), flush=True)
+
+    config = uvicorn.Config(
+        page,
+        host=host.strip("[]"),
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # else a request could say by itself from where it comes
+        timeout_graceful_shutdown=1,
+        lifespan="off",
     )
+    Server(config).run()
 
 
 class OwnAddresses:
-    """Answers requests for the page's own hosts alone, and none for the endpoints that Gradio names by itself.
+    """Answers requests for the page's own hosts alone.
 
     A site elsewhere can let its name point at this machine (DNS rebinding), but not its requests name another host; and
     it can let a browser send requests to the page (to upload files), but not without naming itself as their origin.
@@ -182,8 +169,6 @@ class OwnAddresses:
         """Returns text and status of the answer to a request that is not for the page; None for one that is."""
         headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
         named = dict(headers).get(b"host", "")
-        if NAMED_ENDPOINTS.match(scope["path"]):
-            return "Not Found", 404
         if not is_own_host(named, self._host):
             return "Invalid host", 421
         origins = [value for name, value in headers if name == b"origin"]  # a request of a program has none
@@ -216,6 +201,16 @@ def is_own_origin(origin: str, named: str, host: str, port: int) -> bool:
         return False
     of_page, of_host = int(found[2] or usual), int(where[2] or usual)
     return (found[1], of_page) == (where[1], of_host) or (is_own_host(place, host) and of_page == port)
+
+
+def is_for_this_machine(host: str) -> bool:
+    """Returns whether nothing but this machine reaches an address.
+
+    >>> [is_for_this_machine(host) for host in ("127.0.0.1", "[::1]", "localhost", "0.0.0.0", "192.168.1.5")]
+    [True, True, True, False, False]
+    """
+    address = _address(host.strip("[]"))
+    return host.lower() == "localhost" if address is None else address.is_loopback
 
 
 def is_own_host(named: str, host: str) -> bool:

@@ -15,7 +15,7 @@ from turkish_clip.atomic import atomic_write
 from turkish_clip.errors import InputError, printable
 from turkish_clip.ownership import GENERATOR, SOFTWARE, check_replaceable
 from turkish_clip.text import ascii_fold
-from turkish_clip.thumbnails import data_uri, thumbnail_or_grey
+from turkish_clip.thumbnails import data_uri, link_to, thumbnail_or_grey
 
 TILE, MARGIN, LINE = 192, 12, 18  # pixels
 COLUMNS = 5
@@ -31,12 +31,16 @@ FONTS = (
     "Helvetica.ttc",
 )
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 MOST = 500  # images on a sheet: bounds its size
 STYLE = (
-    "body{font:14px sans-serif;margin:24px;background:#fafafa;color:#222}"
+    "body{font:16px/1.4 system-ui,sans-serif;margin:24px;background:#fafafa;color:#222}"
+    "h1{font-size:22px;overflow-wrap:anywhere}"
     "main{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:16px}"
-    "figure{margin:0;background:#fff;border:1px solid #ddd;border-radius:6px;padding:8px}"
-    "img{width:100%;height:180px;object-fit:contain}figcaption{overflow-wrap:anywhere;margin-top:6px}"
+    "figure{margin:0;background:#fff;border:1px solid #ddd;border-radius:8px;padding:8px}"
+    "a{display:block;color:inherit}img{width:100%;aspect-ratio:1;object-fit:contain;display:block}"
+    "figcaption{overflow-wrap:anywhere;margin-top:6px}"
+    "@media(max-width:600px){body{margin:12px}main{grid-template-columns:1fr 1fr;gap:8px}}"
 )
 
 
@@ -46,10 +50,19 @@ class SheetError(InputError):
 
 @dataclass(frozen=True)
 class Tile:
-    """One image of a sheet and the line below it."""
+    """One image of a sheet and the line below it.
+
+    Attributes:
+        path: the image.
+        text: the line.
+        drawn: what is shown in place of the image, such as it with boxes over it; None shows the image.
+        second: of a video, that of the frame that is shown.
+    """
 
     path: Path
     text: str
+    drawn: Image.Image | None = None
+    second: float | None = None
 
 
 def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
@@ -76,7 +89,7 @@ def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
             about.add_text(*SOFTWARE)
             _png(shown, title).save(partial, "PNG", pnginfo=about)
         else:
-            partial.write_text(_html(shown, title), encoding="utf-8")
+            partial.write_text(_html(shown, title, path.parent), encoding="utf-8")
     return path
 
 
@@ -95,18 +108,44 @@ def check_name(target: str | Path) -> Path:
 
 
 def _png(tiles: Sequence[Tile], title: str) -> Image.Image:
-    rows = -(-len(tiles) // COLUMNS)
     columns = min(COLUMNS, len(tiles))
     cell = TILE + MARGIN
-    sheet = Image.new("RGB", (max(columns * cell + MARGIN, 480), 40 + rows * (cell + 2 * LINE)), "white")
-    draw, font = ImageDraw.Draw(sheet), turkish_font()
-    draw.text((MARGIN, MARGIN), drawable(title, font), fill="black", font=font)
-    for number, tile in enumerate(tiles):
-        left, top = MARGIN + number % COLUMNS * cell, 40 + number // COLUMNS * (cell + 2 * LINE)
-        image = thumbnail_or_grey(tile.path, TILE)
-        sheet.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
-        draw.text((left, top + TILE + 2), _cut(drawable(tile.text, font), draw, font), fill="black", font=font)
+    width, font = max(columns * cell + MARGIN, 480), turkish_font()
+    head = _lines(drawable(title, font), font, width - 2 * MARGIN)
+    rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
+    texts = [[_lines(drawable(tile.text, font), font, TILE) for tile in row] for row in rows]
+    heights = [cell + LINE * (1 + max(map(len, lines))) for lines in texts]
+    top = 2 * MARGIN + LINE * len(head)
+    sheet = Image.new("RGB", (width, top + sum(heights)), "white")
+    draw = ImageDraw.Draw(sheet)
+    _draw(draw, head, MARGIN, MARGIN, font)
+    for row, lines, height in zip(rows, texts, heights):
+        for column, (tile, text) in enumerate(zip(row, lines)):
+            left = MARGIN + column * cell
+            image = thumbnail_or_grey(tile.drawn or tile.path, TILE, tile.second)
+            sheet.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
+            _draw(draw, text, left, top + TILE + 2, font)
+        top += height
     return sheet
+
+
+def _draw(draw: ImageDraw.ImageDraw, lines: Sequence[str], left: int, top: int, font: Font) -> None:
+    for number, line in enumerate(lines):
+        draw.text((left, top + number * LINE), line, fill="black", font=font)
+
+
+def _lines(text: str, font: Font, width: int) -> list[str]:
+    """Returns a text as lines of at most a width, broken at spaces where there are some, else at any letter."""
+    lines = []
+    while text:
+        end = len(text)
+        while end > 1 and font.getlength(text[:end]) > width:
+            end -= 1
+        if end < len(text) and (space := text.rfind(" ", 1, end + 1)) > 0:
+            end = space
+        lines.append(text[:end].strip())
+        text = text[end:].lstrip()
+    return lines or [""]
 
 
 @cache
@@ -151,21 +190,13 @@ def drawable(text: str, font: Font) -> str:
     return "".join("?" if letter in lacking else letter for letter in folded)
 
 
-def _cut(text: str, draw: ImageDraw.ImageDraw, font: Font) -> str:
-    """Returns a text with its end replaced by dots if it is wider than a tile."""
-    if draw.textlength(text, font=font) <= TILE:
-        return text
-    while text and draw.textlength(text + "...", font=font) > TILE:
-        text = text[:-1]
-    return text + "..."
-
-
-def _html(tiles: Sequence[Tile], title: str) -> str:
+def _html(tiles: Sequence[Tile], title: str, folder: Path) -> str:
     figures = []
     for tile in tiles:
-        source = data_uri(thumbnail_or_grey(tile.path, TILE))
+        source = data_uri(thumbnail_or_grey(tile.drawn or tile.path, TILE, tile.second))
         text = html.escape(printable(tile.text))
-        figures.append(f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>')
+        image = f'<a href="{html.escape(link_to(tile.path, folder))}"><img src="{source}" alt="{text}"></a>'
+        figures.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
     title = html.escape(printable(title))
-    head = f'<!doctype html><html lang="tr"><meta charset="utf-8">{GENERATOR}<title>{title}</title>'
+    head = f'<!doctype html><html lang="tr"><meta charset="utf-8">{VIEWPORT}{GENERATOR}<title>{title}</title>'
     return f"{head}<style>{STYLE}</style><h1>{title}</h1><main>{''.join(figures)}</main></html>\n"

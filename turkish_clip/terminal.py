@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -56,15 +57,29 @@ def as_json(value: Any) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """Formats log messages with control characters escaped, but for the ends of lines."""
+    """Formats log messages with control characters escaped, but for the ends of lines.
+
+    Args:
+        template: as logging takes it.
+        said: returns a message as it is to be read, in another language for example.
+    """
+
+    def __init__(self, template: str, said: Callable[[str], str] = str) -> None:
+        super().__init__(template)
+        self._said = said
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the host's name
         """Returns the message of a record."""
-        return "\n".join(map(printable, super().formatMessage(record).split("\n")))
+        return "\n".join(map(printable, self._said(super().formatMessage(record)).split("\n")))
 
 
-def log_to_stderr(level: int) -> None:
-    """Lets log messages from a level on go to stderr, as lines without their origin."""
+def log_to_stderr(level: int, said: Callable[[str], str] = str) -> None:
+    """Lets log messages from a level on go to stderr, as lines without their origin.
+
+    Args:
+        level: of logging.
+        said: as `LineFormatter` takes it.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter("%(message)s"))
+    handler.setFormatter(LineFormatter("%(message)s", said))
     logging.basicConfig(level=level, handlers=[handler])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -14,17 +17,23 @@ GREY = "#dddddd"
 JPEG_QUALITY = 85
 
 
-def thumbnail(source: ImageLike, side: int) -> Image.Image:
+def thumbnail(source: ImageLike, side: int, second: float | None = None) -> Image.Image:
     """Returns an image as RGB that fits into a square; one of at most half its side is enlarged by a whole factor.
 
     Args:
         source: a path, the bytes of a file, or a PIL image (which is not changed).
         side: of the square, in pixels.
+        second: of the frame, if the source is the path of a video.
 
     Raises:
         ImageError: the image does not open.
     """
-    image = open_image(source, min_side=side)
+    if second is not None and isinstance(source, (str, Path)):
+        from turkish_clip.videos import frame_at
+
+        image = frame_at(source, second, min_side=side)
+    else:
+        image = open_image(source, min_side=side)
     factor = side // max(image.size)
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
@@ -32,17 +41,36 @@ def thumbnail(source: ImageLike, side: int) -> Image.Image:
     return image
 
 
-def thumbnail_or_grey(source: ImageLike, side: int) -> Image.Image:
+def thumbnail_or_grey(source: ImageLike, side: int, second: float | None = None) -> Image.Image:
     """Returns the thumbnail of an image, or a grey square if the image does not open.
 
     Args:
         source: a path, the bytes of a file, or a PIL image (which is not changed).
         side: of the square, in pixels.
+        second: as in `thumbnail`.
     """
     try:
-        return thumbnail(source, side)
+        return thumbnail(source, side, second)
     except ImageError:
         return Image.new("RGB", (side, side), GREY)
+
+
+def link_to(file: str | Path, folder: Path) -> str:
+    """Returns the address of a file for a page in a folder: from there on, so that both can be moved together.
+
+    Args:
+        file: a path; it need not exist.
+        folder: of the page.
+
+    >>> link_to("/photos/a b.jpg", Path("/photos/sheets"))
+    '../a%20b.jpg'
+    """
+    path = Path(file).absolute()
+    try:
+        relative = os.path.relpath(path, folder.absolute())
+    except ValueError:  # on another disk of Windows
+        return path.as_uri()
+    return quote(Path(relative).as_posix().encode("utf-8", "surrogateescape"))
 
 
 def data_uri(image: Image.Image, kind: Literal["JPEG", "PNG"] = "JPEG") -> str:

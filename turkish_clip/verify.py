@@ -239,8 +239,8 @@ def _checks(
     try:
         record = _read_record(str(model), revision)
     except Exception as error:  # noqa: BLE001 - the Hub's client, the file system and JSON each raise their own
-        found = _unpublished(Path(model)) or f"a published model, got {_unread(str(model), error)}"
-        yield Check("record", False, f"expected {found}")
+        found = _unpublished(Path(model)) or f"expected a published model, got {_unread(str(model), error)}"
+        yield Check("record", False, found)
         return
     yield Check("record", True, f"{RECORD}: a {record.kind} model of {record.dim}-wide vectors")
     yield _check_versions(record)
@@ -314,7 +314,7 @@ def _unpublished(folder: Path) -> str:
     run = str(runs[0]) if runs else "RUN"
     built = [str(place / "publish" / name) for place in runs for name in KINDS if (place / "publish" / name).is_dir()]
     advice = f"verify {' or '.join(built)}" if built else f"publish it first: python -m training.publish {run} …"
-    return f"a published model, got {kind} in {folder}; {advice}"
+    return f"expected a published model, got {kind} in {folder}; {advice}"
 
 
 def find_record(model: str, revision: str | None) -> Path:

@@ -65,7 +65,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Enc
     }
     for name, int8 in (("ONNX float32", False), ("ONNX int8", True)):
         written = export_onnx(folder / "text", folder / name, int8=int8)
-        print(f"\n{name}: {written.bytes / 1e6:.0f} MB, least golden cosine {written.golden_cosine:.5f}")
+        print(f"\n{name}: {written.bytes / 1e6:.0f} MB, least golden cosine {written.text.cosine:.5f}")
         encoder = OnnxTextEncoder(written.folder, threads=THREADS)
         ways[name] = lambda texts, encoder=encoder: encoder.encode(texts, batch_size=BATCH_SIZE)  # type: ignore[misc]
     before = torch.get_num_threads()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from asking_the_world import composition_figures, cut_off_figures
 from linear_probe import colours_of, places_of, probe_accuracy
+from pointing_in_the_world import TURKISH_LABELS, TURKISH_NOUNS, finds, look, points
 
 from training import demo
 from training.embeddings.store import read_embeddings
@@ -18,6 +19,7 @@ from training.mini.words import COLOURS, OBJECTS
 from training.mini.world import scenes_of
 from turkish_clip.dual_encoder import load_dual_encoder
 from turkish_clip.few_shot import FewShotClassifier
+from turkish_clip.regions import ThingFinder
 from turkish_clip.search.index import ImageIndex
 from turkish_clip.zero_shot import ImageClassifier, ZeroShotClassifier
 
@@ -134,3 +136,15 @@ def test_the_demos_run_is_a_model_to_use(tmp_path: Path) -> None:
     without_an_object = figures.pop("--image --not ağaç")[0]  # what an image shows weighs less than what words name
     assert without_an_object >= 0.5
     assert min(found for found, _ in figures.values()) >= 0.8, figures  # by chance 0.2 or 0.25
+
+    seen = look(encoder, "test", 600, every=3)
+    for with_colour, least in ((False, 0.88), (True, 0.95)):  # measured on all 600: 0.924, 0.980
+        pointed = points(seen, encoder, TURKISH_NOUNS, with_colour=with_colour)
+        assert pointed.right["all"] >= least
+        assert pointed.right["two"] >= least
+        assert pointed.by_chance["all"] <= 0.2
+    finder = ThingFinder(ZeroShotClassifier(encoder, TURKISH_LABELS))
+    two = [one for one in seen if one.kind == "two"]
+    found, chance = finds(two, [finder.find_in(one.windows) for one in two], TURKISH_NOUNS)
+    assert min(found.precision, found.recall) >= 0.77, found  # measured on all: 0.818, 0.845
+    assert max(chance.precision, chance.recall) <= 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import html
 import json
 import math
 import re
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from training.embeddings.manifest import EmbeddingsError
 from training.embeddings.store import read_embeddings
 from training.evaluation import calibration
 from training.evaluation.corruptions import CORRUPTIONS
-from training.evaluation.report import THUMBNAIL
+from training.evaluation.report import THUMBNAIL, TurkishPage
 from training.evaluation.results import Corrupted, Results
 from training.evaluation.retrieval import Split, measure_robustness
 from training.run.command import run_command
@@ -66,6 +68,7 @@ def test_a_run_killed_at_ten_random_moments_ends_with_the_same_results(
     before = names(tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
     (tmp_path / "run" / "report.html").unlink()
+    (tmp_path / "run" / "report.tr.html").unlink()
     of_the_copy = [str(tmp_path / "run") if word == str(run) else word for word in argv]
     run_killed_at_random("training.evaluate", tmp_path / "run" / "results.json", of_the_copy)
     of_this_run = {"model", "wall_seconds"}
@@ -217,9 +220,45 @@ def test_an_interrupted_evaluation_is_given_again(
     }
 
 
+def check_that_both_reports_tell_the_same(folder: Path) -> None:
+    """Checks that report.tr.html has the tags, images and numbers of report.html, and no word of its English."""
+    english, turkish = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.html", "report.tr.html"))
+    assert '<a href="report.tr.html" hreflang="tr" lang="tr">Türkçe</a>' in english
+    assert '<a href="report.html" hreflang="en" lang="en">English</a>' in turkish
+    assert '<html lang="tr">' in turkish
+    for part in (r"</?\w+", 'src="[^"]*"', 'style="[^"]*"', 'points="[^"]*"', r'(?s)<\w+[^>]* lang="tr">[^<]*'):
+        found = [re.findall(part, page.partition("</h1>")[2].partition("</p>")[2]) for page in (english, turkish)]
+        assert found[0] == found[1]
+    texts = [re.findall(r">([^<]+)<", page.partition("</style>")[2]) for page in (english, turkish)]
+    numbers = [sorted(re.findall(r"\d+(?:[.,]\d+)?", html.unescape(" ".join(shown)))) for shown in texts]
+    assert [number.replace(",", ".") for number in numbers[1]] == numbers[0]
+    own = re.sub(r'(?s)<(\w+)[^>]* lang="tr">.*?</\1>', "", turkish.partition("</h1>")[2])
+    words = r"(?<!/)\b(the|of|and|images?|captions?|text|with|from|is|an|by|teacher|interval|chance)\b"
+    assert not [text for text in re.findall(r">([^<]+)<", own) if re.search(words, text)]
+
+
+def test_the_report_in_turkish_tells_the_same(results: dict[str, Any], run: Path) -> None:
+    check_that_both_reports_tell_the_same(run)
+    page = (run / "report.tr.html").read_text(encoding="utf-8")
+    assert "yalnız 10 resim: bu sayılar pek bir şey söylemez." in page
+    assert f"{results['text_to_image']['recall_at_1']:.3f}".replace(".", ",") in page
+    assert "rastlantı, rastgele sıra: metin → resim recall@1 0,100, recall@5 0,500, recall@10 1,000; resim" in page
+    assert "Türkçe metin kodlayıcı" in page
+
+
+def test_a_text_of_the_report_without_a_phrase_stays() -> None:
+    page = '<!doctype html><html lang="en"><p title="teacher reference">A &lt;b&gt; &#39;x&#39; 0.5</p>\n{}</html>'
+    turkish = "".join(TurkishPage(page.format("<td> -0.5 to +1.5</td><td>a set of 2 images</td>")).parts)
+    written = page.replace("teacher reference", "öğretmen").replace('lang="en"', 'lang="tr"')
+    assert turkish == written.format("<td> -0,5 … +1,5</td><td>a set of 2 images</td>")
+
+
 def test_the_report_is_self_contained(results: dict[str, Any], run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+    assert not re.search(r"""src=["'](?!data:)""", page)
+    links = {unquote(link) for link in re.findall(r'href="([^"]*)"', page)}
+    assert len(links) >= 10  # to the images' own files, from the run's folder on
+    assert all((run / link).is_file() and not Path(link).is_absolute() for link in links)
     assert "<polyline" in page
     assert page.count("data:image/png;base64,") > 50
     assert f"{results['text_to_image']['recall_at_1']:.3f}" in page
@@ -234,6 +273,7 @@ def test_the_report_tells_the_temperature_and_what_doubts_it(
     shutil.copytree(run, tmp_path / "run")
     found = evaluate.main([str(tmp_path / "run") if word == str(run) else word for word in argv])["temperature"]
     assert (found["value"], found["doubts"]) == (None if doubts else found["tried"], doubts)
+    check_that_both_reports_tell_the_same(tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert f"validation images ({found['tried']})" in page
     assert ("No temperature is stored with the model" in page) == bool(doubts)
@@ -340,6 +380,7 @@ def test_negatives_and_slices_are_measured_and_shown(
     assert re.search(r"  <b>yer +10 .*–$", table, re.MULTILINE)
     assert "over 20 templates" in table
     assert "slice çizim: 10 images" in table
+    check_that_both_reports_tell_the_same(copied)
     page = (copied / "report.html").read_text(encoding="utf-8")
     assert "<td>&lt;b&gt;yer</td>" in page
     assert f"<td>{negation['teacher']['value']:.3f} <span" in page
@@ -357,6 +398,7 @@ def test_what_was_not_measured_is_not_shown(argv: list[str], run: Path, captione
     shutil.copytree(run, copied)
     results = evaluate.main([*argv, "--captions", str(source), "--run", str(copied)])
     assert (results["probes"], results["slices"]) == ({}, {})
+    check_that_both_reports_tell_the_same(copied)
     page = (copied / "report.html").read_text(encoding="utf-8")
     assert "Probes:" not in page
     assert "Slices:" not in page

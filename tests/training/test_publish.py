@@ -116,6 +116,7 @@ def test_the_card_describes_the_objective_of_the_training(run: Path) -> None:
     change(run / "run.json", lambda record: record["config"].update(objective="contrastive", typo_probability=0.25))
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), Results.read(run))
+    check_that_both_cards_tell_the_same(config.output)
     card = (config.output / "README.md").read_text(encoding="utf-8")
     assert "Contrastive distillation: captions go in" in card
     assert "positives of a contrastive (InfoNCE) loss against in-batch negatives" in card
@@ -127,7 +128,36 @@ def card_of(run: Path) -> str:
     """Builds the folder of a run and returns its card."""
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), Results.read(run))
+    check_that_both_cards_tell_the_same(config.output)
     return (config.output / "README.md").read_text(encoding="utf-8")
+
+
+def check_that_both_cards_tell_the_same(folder: Path) -> None:
+    """Checks that the Turkish card has the numbers, links and code of the English one, and no decimal point."""
+    cards = [(folder / name).read_text(encoding="utf-8") for name in ("README.md", "README.tr.md")]
+    english, turkish = cards[0].split("---\n", 2)[2], cards[1]
+    blocks = re.compile("```.*?```", re.DOTALL)
+    assert blocks.findall(english) == blocks.findall(turkish)
+    proses = [blocks.sub("", card) for card in (english, turkish)]
+    code = [sorted(re.findall("`[^`]+`", prose)) for prose in proses]
+    assert code[0] == code[1]
+    links = [sorted(re.findall(r"\]\((https:[^)]+)\)", prose)) for prose in proses]
+    assert links[0] == links[1]
+    assert "[Türkçe](README.tr.md)" in proses[0]
+    assert "[English](README.md)" in proses[1]
+    bare = [re.sub(r"`[^`]+`|\]\([^)]*\)|[≥] \S+|\| (libraries|kitaplıklar) \|.*", "", prose) for prose in proses]
+    numbers = [re.findall(r"\d+(?:[.,]\d+)*(?:e-\d+)?", prose) for prose in bare]
+    assert sorted(number.replace(",", ".") for number in numbers[1]) == sorted(
+        number.replace(",", ".") for number in numbers[0]
+    )
+    assert not re.findall(r"(?<![\w-])\d+\.\d+\b(?! resminden)", bare[1])  # but in names of licences
+    words = r"\b(the|and|with|from|captions|trained|loss|mean|which|of)\b"
+    assert not [line for line in bare[1].splitlines() if re.search(words, line)]
+
+
+@pytest.mark.parametrize("kind", ["text", "paired"])
+def test_the_card_in_turkish_tells_the_same(built: dict[str, Path], kind: str) -> None:
+    check_that_both_cards_tell_the_same(built[kind])
 
 
 def test_the_card_tells_where_training_started_and_how_long_it_was(run: Path) -> None:
@@ -176,6 +206,7 @@ def test_the_card_tells_of_shorter_vectors_and_of_captions_without_images(run: P
     results = replace(results, widths={"8": figures})
     config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
     publish.build(config, publish.finished_run(run), results)
+    check_that_both_cards_tell_the_same(config.output)
     card = (config.output / "README.md").read_text(encoding="utf-8")
     assert "trained to serve at 8, 4 dimensions too: `truncate_dim=8`" in card
     assert f"0.987 at 8, {results.text_to_image.recall_at_10:.3f} at 16)" in card
@@ -197,13 +228,8 @@ def test_the_card_reproduces_from_imported_embeddings(run: Path) -> None:
 
 
 def test_the_card_shows_the_probes_that_were_measured_and_no_others(run: Path) -> None:
-    def card() -> str:
-        config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
-        publish.build(config, publish.finished_run(run), Results.read(run))
-        return (config.output / "README.md").read_text(encoding="utf-8")
-
     change(run / "results.json", lambda results: results.update(probes={}, slices={}))
-    unmeasured = card()
+    unmeasured = card_of(run)
     assert "### Probes" not in unmeasured
     assert "### Slices" not in unmeasured
     measured = {"pairs": 40, "images": 20, "chance": 0.5, "student": {"value": 0.6125, "ci95": [0.4875, 0.7375]}}
@@ -215,14 +241,14 @@ def test_the_card_shows_the_probes_that_were_measured_and_no_others(run: Path) -
         del results["prompts"]
 
     change(run / "results.json", add)
-    written = card()
+    written = card_of(run)
     assert "| renk/yer | 0.613 (0.487–0.738) | – | 0.5 | 40 |" in written
     assert "| sayı | 0.613 (0.487–0.738) | 0.700 | 0.5 | 40 |" in written
     assert "| text → image |" in written
     assert "| -0.250 |\n" in written
     assert "### Wording of labels" not in written
     change(run / "results.json", lambda results: results["probes"].pop("sayı"))
-    assert "| probe | Turkish text encoder | chance | pairs |\n|---|---|---|---|\n| renk/yer | 0.613" in card()
+    assert "| probe | Turkish text encoder | chance | pairs |\n|---|---|---|---|\n| renk/yer | 0.613" in card_of(run)
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ OTHERS = {
     *COMPLETION,
     "help",
     "version",
+    "lang",
     "nproc-per-node",
     "standalone",
     "dist",
@@ -250,6 +251,7 @@ def after_make_demo(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TURKISH_CLIP_MODEL", "")  # which the pages set; what was there comes back at the end
     monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
+    monkeypatch.setattr("turkish_clip.exports.immich.WIDTHS", {"XLM-Roberta-Large-Vit-B-32": 16})  # of the tiny models
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""Where the page is served: an address that is free, requests that name this machine, and no proxy between."""
+"""Where the page is served: an address that is free, and requests that name this machine and come from the page."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_foreign_origin_reaches_nothing(headers: list[tuple[bytes, bytes]], st
 
     for kind in ("http", "websocket"):
         sent.clear()
-        scope = {"type": kind, "method": "POST", "path": "/gradio_api/upload"}
+        scope = {"type": kind, "method": "POST", "path": "/upload"}
         scope["headers"] = [(b"host", b"127.0.0.1:7860"), *headers]  # type: ignore[assignment]
         asyncio.run(OwnAddresses(page, "127.0.0.1", 7860)(scope, None, send))
         if kind == "websocket" and status != 200:
@@ -169,25 +169,14 @@ def test_a_port_that_is_taken_at_either_kind_of_address_is_told(host: str, famil
         ("fotograflar.local", "http://fotograflar.local:7860"),
     ],
 )
-def test_an_address_of_ipv6_has_brackets(
-    host: str, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Blocks:
-        def queue(self, **_: object) -> Blocks:
-            return self
-
-        def launch(self, *, server_name: str, server_port: int, **_: object) -> None:
-            asked.append(f"http://{server_name}:{server_port}")
-
-        def block_thread(self) -> None:
-            pass
-
-    asked: list[str] = []
+def test_an_address_of_ipv6_has_brackets(host: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
     monkeypatch.setattr(serving, "check_address", lambda *_: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    serving.serve(Blocks(), host=host)
-    assert asked == [address]
-    assert f"the page: {address} (" in capsys.readouterr().out
+    monkeypatch.setattr(serving, "_listen", lambda page, host, port, line: lines.append(line))
+    serving.serve(None, host=host)
+    serving.serve(None, host=host, quiet=True)
+    assert lines == [f"the page: {address} (Ctrl-C ends it)", ""]
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7", "a" * 100])
@@ -202,14 +191,14 @@ def test_a_port_that_is_not_allowed_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         check_address("127.0.0.1", 80)
 
 
-@pytest.mark.parametrize("before", [{}, {"no_proxy": "example.com"}, {"NO_PROXY": "a", "no_proxy": "b"}])
-def test_proxies_are_away_for_a_while(before: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    import httpx
+def test_a_page_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no\nluck")
 
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {**before, "http_proxy": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}.items():
-        monkeypatch.setenv(name, value)
-    with serving.without_proxy():
-        assert not httpx.Client()._mounts  # with a socks proxy, it raises ImportError
-    assert {name: os.environ[name] for name in ("no_proxy", "NO_PROXY") if name in os.environ} == before
+    monkeypatch.setattr(serving, "check_address", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(serving, "_listen", fail)
+    with pytest.raises(
+        AppError, match="expected the page to answer at http://127.0.0.1:7860, got RuntimeError: no luck; "
+    ):
+        serving.serve(None)

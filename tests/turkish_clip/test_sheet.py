@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image, ImageFont
@@ -39,6 +41,7 @@ def test_names_are_no_markup_on_a_sheet(tmp_path: Path, name: str) -> None:
         "h1",
         "main",
         "figure",
+        "a",
         "img",
         "figcaption",
     } | {"doctype"}
@@ -58,3 +61,26 @@ def test_the_suffix_sets_the_format_and_long_sheets_are_cut(tmp_path: Path, monk
     assert "dört (3 / 4)" in page
     with pytest.raises(SheetError, match=r"expected a sheet named .png or .html, got out.jpg"):
         write_sheet(tmp_path / "out.jpg", tiles, "dört")
+
+
+def test_each_image_is_a_link_to_its_file(tmp_path: Path) -> None:
+    tiles = [Tile(paint(tmp_path / "fotoğraflar" / name, 1), name) for name in ("kış & 'yaz' #1.png", "100 %.png")]
+    page = write_sheet(tmp_path / "sayfalar" / "out.html", tiles, "iki").read_text(encoding="utf-8")
+    links = [unquote(unescape(link)) for link in re.findall(r'<a href="([^"]*)">', page)]
+    assert links == ["../fotoğraflar/kış & 'yaz' #1.png", "../fotoğraflar/100 %.png"]
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+    assert '<html lang="tr">' in page
+
+
+def test_a_name_is_never_cut(tmp_path: Path) -> None:
+    font = turkish_font()
+    name = f"0.300  {'çok uzun bir ad ' * 6}{'x' * 80}.png"
+    lines = sheet._lines(name, font, sheet.TILE)
+    assert "".join(lines).replace(" ", "") == name.replace(" ", "")
+    assert max(map(font.getlength, lines)) <= sheet.TILE
+    short, long = (
+        write_sheet(tmp_path / f"{number}.png", [Tile(paint(tmp_path / "a" / "0.png", 0), text)], "bir")
+        for number, text in enumerate(("a", name))
+    )
+    with Image.open(short) as one, Image.open(long) as other:
+        assert other.height - one.height == sheet.LINE * (len(lines) - 1)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape, unescape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
@@ -18,11 +22,19 @@ from training.evaluation.results import FEW_FOUND, few_images
 from training.run.config import EvaluateConfig
 from turkish_clip.atomic import write_text
 from turkish_clip.images import ImageError
+from turkish_clip.language import Phrases, turkish_numbers
 from turkish_clip.metrics import METRIC_LABELS
-from turkish_clip.thumbnails import GREY, data_uri, thumbnail
+from turkish_clip.thumbnails import GREY, data_uri, link_to, thumbnail
 
 if TYPE_CHECKING:
     from training.evaluation.retrieval import Split
+
+
+TEMPLATES = Path(__file__).with_name("templates")
+TURKISH = "report.tr.html"
+TO_TURKISH = f'<a href="{TURKISH}" hreflang="tr" lang="tr">Türkçe</a>'
+TO_ENGLISH = '<a href="report.html" hreflang="en" lang="en">English</a>'
+VOID = ("img", "meta", "br", "line", "rect", "circle", "polyline")
 
 
 def fill_page(path: Path, template: str, **fields: Any) -> None:
@@ -34,12 +46,91 @@ def fill_page(path: Path, template: str, **fields: Any) -> None:
         fields: what the template uses.
     """
     templates = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
     write_text(path, templates.get_template(template).render(fields))
+
+
+def read_phrases() -> dict[str, str]:
+    """Returns what the report says in English → in Turkish."""
+    phrases: dict[str, str] = yaml.safe_load((TEMPLATES / "report.tr.yaml").read_text(encoding="utf-8"))
+    return phrases
+
+
+class TurkishPage(HTMLParser):
+    """The report in Turkish: the texts between the tags of the English page are replaced, and nothing else.
+
+    What stands in an element with lang="tr" is Turkish already. A text that is no phrase of the report is data, or a
+    number.
+    """
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=False)
+        self.phrases = Phrases(read_phrases(), frozenset(["nested", "of"]), shown=_number)
+        self.parts: list[str] = []
+        self._text, self._inside = "", ""  # the text read so far; an element in which nothing is translated
+        self.feed(page.replace(TO_TURKISH, TO_ENGLISH))
+        self._end_text()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Takes a tag with what of its attributes is shown.
+
+        Args:
+            tag: its name.
+            attrs: names and values of its attributes.
+        """
+        self._end_text()
+        if not self._inside and (tag in ("style", "script") or (dict(attrs).get("lang") == "tr" and tag not in VOID)):
+            self._inside = tag
+        written = self.get_starttag_text() or ""
+        for name, value in attrs:
+            if name in ("title", "aria-label", "alt") and value:
+                written = written.replace(f'{name}="{escape(value)}"', f'{name}="{escape(self._said(value))}"')
+        self.parts.append(written.replace('<html lang="en">', '<html lang="tr">'))
+
+    handle_startendtag = handle_starttag
+
+    def handle_endtag(self, tag: str) -> None:
+        """Takes a closing tag."""
+        self._end_text()
+        self._inside = "" if self._inside == tag else self._inside
+        self.parts.append(f"</{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        """Takes a part of a text."""
+        self._text += data
+
+    def handle_entityref(self, name: str) -> None:
+        """Takes a character of a text that is written by its name."""
+        self._text += f"&{name};"
+
+    def handle_charref(self, name: str) -> None:
+        """Takes a character of a text that is written by its number."""
+        self._text += f"&#{name};"
+
+    def handle_decl(self, decl: str) -> None:
+        """Takes the line that says what the file is."""
+        self.parts.append(f"<!{decl}>")
+
+    def _end_text(self) -> None:
+        raw, self._text = self._text, ""
+        text = " ".join(unescape(raw).split())
+        said = text if self._inside or not text else self._said(text)
+        if said != text:
+            before, after = raw[: len(raw) - len(raw.lstrip())], raw[len(raw.rstrip()) :]
+            raw = f"{before}{escape(said, quote=False)}{after}"
+        self.parts.append(raw)
+
+    def _said(self, text: str) -> str:
+        return self.phrases.of(text, part=True) or _number(text)
+
+
+def _number(text: str) -> str:
+    """Returns numbers as Turkish writes them; a text with a word in it as it is."""
+    return text if re.search(r"[^\W\d]", re.sub(r"recall@|\bto\b", "", text)) else turkish_numbers(text)
 
 
 THUMBNAIL = 112  # pixels
@@ -65,7 +156,7 @@ class Bar:
 
 
 def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence[Row], split: Split) -> Path:
-    """Writes report.html into the run folder and returns its path.
+    """Writes report.html and, the same in Turkish, report.tr.html into the run folder; returns the path of the former.
 
     Args:
         config: gives the run folder and the number of queries to show.
@@ -73,7 +164,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         rows: the images of the split, in its order.
         split: their vectors and those of their captions.
     """
-    thumbnails = Thumbnails(rows)
+    thumbnails = Thumbnails(rows, config.folder)
     thumbnails.make(_shown_images(split, config.report_queries))
     path = config.folder / "report.html"
     fill_page(
@@ -92,14 +183,20 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         directions=DIRECTIONS,
         few_found=FEW_FOUND,
     )
+    write_text(path.with_name(TURKISH), "".join(TurkishPage(path.read_text(encoding="utf-8")).parts))
     return path
 
 
 class Thumbnails:
-    """The thumbnails of a split's images as data URIs, each made once."""
+    """The thumbnails of a split's images as data URIs, each made once.
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = rows
+    Args:
+        rows: the images.
+        folder: of the page that shows them.
+    """
+
+    def __init__(self, rows: Sequence[Row], folder: Path) -> None:
+        self.rows, self.folder = rows, folder
         self.made: dict[int, str] = {}
 
     def make(self, numbers: Iterable[int]) -> None:
@@ -111,6 +208,11 @@ class Thumbnails:
         if number not in self.made:
             self.made[number] = data_uri(self._thumbnail(self.rows[number]), "PNG")
         return self.made[number]
+
+    def link(self, number: int) -> str:
+        """Returns the address of an image's file; empty for an image that is no file."""
+        image = self.rows[number].image
+        return link_to(image, self.folder) if isinstance(image, (str, Path)) else ""
 
     def _thumbnail(self, row: Row) -> Image.Image:
         """Returns a grey square for an image that is not there, whose embedding was imported."""
@@ -205,7 +307,10 @@ def queries(split: Split, thumbnails: Thumbnails, count: int) -> list[dict[str, 
     for number in _spread(len(texts), count):
         scores = split.images @ split.texts[number]
         right = set(split.relevance.images_of[number])
-        found = [{"image": thumbnails[p], "score": float(scores[p]), "right": p in right} for p in _best(split, number)]
+        found = [
+            {"image": thumbnails[p], "link": thumbnails.link(p), "score": float(scores[p]), "right": p in right}
+            for p in _best(split, number)
+        ]
         shown.append({"text": texts[number], "found": found})
     return shown
 
@@ -223,7 +328,11 @@ def matrix(split: Split, thumbnails: Thumbnails) -> dict[str, Any]:
     low, high = float(cosines.min()), float(cosines.max())
     shades = (cosines - low) / max(high - low, 1e-9)
     lines = [
-        {"image": thumbnails[number], "cells": list(zip(cosines[row].tolist(), shades[row].tolist()))}
+        {
+            "image": thumbnails[number],
+            "link": thumbnails.link(number),
+            "cells": list(zip(cosines[row].tolist(), shades[row].tolist())),
+        }
         for row, number in enumerate(numbers)
     ]
     return {"captions": [split.relevance.texts[caption] for caption in captions], "rows": lines}

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 from training.mini.pictograms import DARK, DRAWINGS, LIGHT, STYLES, Paint, Pen
 from training.mini.words import COLOURS, FAMILIES, INVERSE, OBJECTS, PLACES, RELATIONS, SETTINGS
@@ -16,6 +16,21 @@ IMAGE_PIXELS = 64
 SUPERSAMPLING = 3  # drawn larger and shrunk, for smooth edges
 HELD_OUT_PERCENT = {"test": 12, "validation": 5}  # of all kinds of scenes
 FAMILY_OF = {object_class: family for family in FAMILIES for object_class in family}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One drawn object.
+
+    Attributes:
+        object_class: of OBJECTS.
+        colour: of COLOURS.
+        box: left, top, right and bottom of what is drawn of it, in pixels of the image; also of what another hides.
+    """
+
+    object_class: str
+    colour: str
+    box: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -154,6 +169,22 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
         scene: the scene to draw.
         rng: draws the jitter.
     """
+    return _drawn(scene, rng, None)
+
+
+def draw_with_things(scene: Scene, rng: random.Random) -> tuple[Image.Image, list[Thing]]:
+    """Draws what `draw_scene` draws, and returns it with the objects and where they are.
+
+    Args:
+        scene: the scene to draw.
+        rng: draws the jitter.
+    """
+    things: list[Thing] = []
+    return _drawn(scene, rng, things), things
+
+
+def _drawn(scene: Scene, rng: random.Random, things: list[Thing] | None) -> Image.Image:
+    """Draws a scene, and adds its objects to a list, if there is one."""
     side = IMAGE_PIXELS * SUPERSAMPLING
     setting, style = SETTINGS[scene.setting], STYLES[scene.style]
     image = Image.new("RGB", (side, side), shade(setting.sky, rng))
@@ -172,7 +203,12 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
             outline,
             style,
         )
+        before = None if things is None else image.copy()
         DRAWINGS[object_class](pen)
+        if things is not None and before is not None:
+            changed = ImageChops.difference(before, image).getbbox() or (0, 0, 0, 0)
+            left, top, right, bottom = (edge / SUPERSAMPLING for edge in changed)
+            things.append(Thing(object_class, colour, (left, top, right, bottom)))
     return image.resize((IMAGE_PIXELS, IMAGE_PIXELS), Image.Resampling.LANCZOS)
 
 

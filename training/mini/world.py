@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from PIL import Image
 
 from training.mini.captions import (
     english_caption,
@@ -15,7 +18,7 @@ from training.mini.captions import (
     turkish_caption,
 )
 from training.mini.negatives import colour_claims_of, false_caption, probes
-from training.mini.scene import Scene, changes, draw_scene, random_scene
+from training.mini.scene import Scene, Thing, changes, draw_scene, draw_with_things, random_scene
 from training.mini.words import INVERSE, OBJECTS
 from turkish_clip.atomic import atomic_folder
 from turkish_clip.strict_json import json_text
@@ -71,13 +74,31 @@ def write_world(folder: Path, size: WorldSize) -> Path:
         for split in ("train", "validation", "test"):
             (partial / split).mkdir()
             for number, scene in enumerate(scenes_of(split, getattr(size, split), size.seed)):
-                key, name = f"{size.seed} {split} {number}", f"{split}/{number:05d}.png"
+                key, name = _key(split, number, size.seed), f"{split}/{number:05d}.png"
                 draw_scene(scene, random.Random(key)).save(partial / name, compress_level=1)
                 row = _row(name, split, scene, random.Random(f"{key} captions"))
                 lines.append(json_text(row))
         (partial / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (partial / marker.name).write_text(json_text(described, ascii_only=True), encoding="utf-8")
     return folder
+
+
+def images_with_things(split: str, count: int, seed: int = 0) -> Iterator[tuple[Scene, Image.Image, list[Thing]]]:
+    """Yields the images of a split as `write_world` draws them, with their scenes and where their objects are.
+
+    Args:
+        split: train, validation or test.
+        count: images of the split; which ones validation and test have depends on it.
+        seed: of the world.
+    """
+    for number, scene in enumerate(scenes_of(split, count, seed)):
+        image, things = draw_with_things(scene, random.Random(_key(split, number, seed)))
+        yield scene, image, things
+
+
+def _key(split: str, number: int, seed: int) -> str:
+    """Returns what an image is drawn with."""
+    return f"{seed} {split} {number}"
 
 
 def scenes_of(split: str, count: int, seed: int) -> list[Scene]:

@@ -16,6 +16,8 @@ from training.evaluation.results import Results, measured_part, read_model_bank,
 from training.release.card import AboutModel, Named, card_fields, render, sources_of, trained_image_model
 from training.release.checks import is_tracked, others_have
 from training.release.isolated import run_isolated
+from training.release.turkish import NAME as TURKISH_NAME
+from training.release.turkish import render_turkish
 from training.run.config import PublishConfig
 from training.run.provenance import commit_of
 from training.run.record import CHECKOUT, RunError, RunRecord, locate_model
@@ -137,7 +139,9 @@ def build(config: PublishConfig, record: RunRecord, results: Results) -> None:
             write_bank(partial, bank)
         write_text(partial / RECORD, model_record.to_json())
         rows, text = benchmark_of(config.folder, results.weights_sha256, trained_for.weights_sha256)
-        write_text(partial / "README.md", render(card_fields(config, record, results, about, rows, text)))
+        fields = card_fields(config, record, results, about, rows, text)
+        write_text(partial / "README.md", render(fields))
+        write_text(partial / TURKISH_NAME, render_turkish(fields))
 
 
 def _load_image_model(config: PublishConfig, trained_for: ImageModel) -> SentenceTransformer:

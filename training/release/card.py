@@ -61,6 +61,13 @@ def render(fields: dict[str, Any]) -> str:
     Raises:
         CardError: a field is empty or invalid.
     """
+    card = environment_of().get_template(TEMPLATE.name).render(fields)
+    check(card, free_texts=[fields["limits"], *(item["license"] for item in fields["data"])])
+    return card
+
+
+def environment_of() -> Environment:
+    """Returns the templates of cards with the filters that write figures in them."""
     templates = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
         autoescape=False,  # noqa: S701 - Markdown; the Hub sanitises it. What goes into YAML is quoted by the filter
@@ -80,9 +87,7 @@ def render(fields: dict[str, Any]) -> str:
         "difference": lambda shift: estimate(shift, signed=True) if shift else "–",
         "row": lambda values: " / ".join("–" if value is None else f"{value:.3f}" for value in values),
     }
-    card = templates.get_template(TEMPLATE.name).render(fields)
-    check(card, free_texts=[fields["limits"], *(item["license"] for item in fields["data"])])
-    return card
+    return templates
 
 
 def check(card: str, free_texts: Sequence[str] = ()) -> None:
@@ -97,14 +102,7 @@ def check(card: str, free_texts: Sequence[str] = ()) -> None:
     """
     from huggingface_hub import ModelCard
 
-    filled = card
-    for text in free_texts:
-        filled = filled.replace(text, "…") if text else filled
-    for number, line in enumerate(filled.splitlines(), start=1):
-        if not line.startswith(TABLE_HEADS) and UNFILLED.search(line):
-            raise CardError(
-                f"expected a filled field, got {line.strip()[:120]!r} in line {number} of the card; fill it"
-            )
+    check_filled(card, free_texts)
     try:
         data = ModelCard(card).data
     except Exception as error:  # those of YAML and of the classes
@@ -115,6 +113,26 @@ def check(card: str, free_texts: Sequence[str] = ()) -> None:
         raise CardError(
             f"expected {', '.join(missing) or 'results'} in the card's metadata, got none; correct {TEMPLATE.name}"
         )
+
+
+def check_filled(card: str, free_texts: Sequence[str] = ()) -> None:
+    """Checks that a card has no empty field.
+
+    Args:
+        card: Markdown.
+        free_texts: as in `check`.
+
+    Raises:
+        CardError: a field is empty.
+    """
+    filled = card
+    for text in free_texts:
+        filled = filled.replace(text, "…") if text else filled
+    for number, line in enumerate(filled.splitlines(), start=1):
+        if not line.startswith(TABLE_HEADS) and UNFILLED.search(line):
+            raise CardError(
+                f"expected a filled field, got {line.strip()[:120]!r} in line {number} of the card; fill it"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _make_repository(client: HfApi, upload: Upload) -> None:
             f"expected {where} to be private, got a public repository of that name; make it private in its settings, "
             "or push to another name"
         )
-    files = set(_insist(lambda: client.list_repo_files(where), where)) - {".gitattributes", "README.md"}
+    files = set(_insist(lambda: client.list_repo_files(where), where)) - {".gitattributes", "README.md", "README.tr.md"}
     if files and RECORD not in files and not upload.create_pr:
         raise PushError(
             f"expected {where} to be empty or an earlier version of this model, got a repository with other files "

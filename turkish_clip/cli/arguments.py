@@ -334,6 +334,13 @@ def has_index(folder: str) -> bool:
     return is_uri(uri) or holds_index(uri)
 
 
+def images_folder(folder: str) -> Path | None:
+    """Returns the folder of images that was named; None if an index was, or nothing that is there."""
+    from turkish_clip.search.storage import holds_index, is_uri
+
+    return None if is_uri(folder) or not Path(folder).is_dir() or holds_index(folder) else Path(folder)
+
+
 def classifier_of(
     labels: str | None,
     examples: Path | None,
@@ -435,8 +442,8 @@ def lines_of(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _sheet_of(sheet: Path | None) -> Path | None:
-    """Returns the path of a contact sheet after checking its suffix, before the work that fills the sheet."""
+def picture_of(sheet: Path | None) -> Path | None:
+    """Returns the path of a contact sheet or a drawn image after checking its suffix, before the work that fills it."""
     if sheet is not None:
         from turkish_clip.sheet import check_name
 
@@ -466,7 +473,7 @@ Revision = Annotated[str | None, typer.Option(help="branch, tag or commit of the
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")]
 Sheet = Annotated[
     Path | None,
-    typer.Option(help="file for a contact sheet of the images, named .png or .html", callback=_sheet_of),
+    typer.Option(help="file for a contact sheet of the images, named .png or .html", callback=picture_of),
 ]
 At = Annotated[
     str | None,

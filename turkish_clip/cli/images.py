@@ -24,6 +24,7 @@ from turkish_clip.cli.arguments import (
     classifier_of,
     files_of,
     has_index,
+    images_folder,
     index_command,
     keep_text_encoder,
     known_images,
@@ -34,11 +35,13 @@ from turkish_clip.cli.arguments import (
     remember_model,
     taken_within,
 )
+from turkish_clip.cli.regions import boxes_of_hits, find_things, regions_of_hits
 from turkish_clip.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from turkish_clip.search.text_encoder import KeptTextEncoder
     from turkish_clip.search.update import UpdateSummary
     from turkish_clip.text_side import TextSide
 
@@ -46,8 +49,43 @@ FEW_TEXTS = 16  # with more, a text encoder is quicker that takes longer to open
 
 
 def index(
-    folder: Annotated[Path, typer.Argument(help="folder of images with its subfolders")],
+    context: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(help="folder of images with its subfolders; with --from, the new folder of the index")
+    ],
     at: At = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="vectors that the image model has made already, searched without embedding again: a folder of "
+            "clip-retrieval, immich's database (pg_dump, or CSV), Parquet, a Lance table, or .npy with --names",
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="file of the images' names beside an .npy file: text, JSON, CSV or Parquet")
+    ] = None,
+    vectors_column: Annotated[
+        str | None, typer.Option(help="column of vectors in a table of --from", show_default="the only one")
+    ] = None,
+    names_column: Annotated[
+        str | None, typer.Option(help="column of paths or names in a table", show_default="the first with a usual name")
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="beginning of the paths of --from, and what it is on this machine: /usr/src/app/upload=/mnt/photos",
+        ),
+    ] = None,
+    no_probe: Annotated[
+        bool,
+        typer.Option(
+            "--no-probe",
+            help="do not embed a few images of --from, by which vectors of another image model are found out",
+        ),
+    ] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="remove images of other indexed folders if those folders no longer exist")
     ] = False,
@@ -74,6 +112,17 @@ def index(
             show_default="those that the index remembers",
         ),
     ] = None,
+    video_every: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=86_400,
+            metavar="SECONDS",
+            help="seconds from one frame of a video to the next (extra video), for videos that are read from now on; 0 "
+            "leaves videos out; the index remembers it",
+            show_default="what the index has, else 2",
+        ),
+    ] = None,
     text_encoder: Annotated[
         Literal["float32", "int8", "none"] | None,
         typer.Option(
@@ -95,6 +144,19 @@ def index(
     """Make an index of an image folder, or update it with what is new, changed or gone since the last time."""
     from turkish_clip.bank import check_enough
 
+    _check_given(context, source)
+    if source is not None:
+        _import(
+            folder,
+            source,
+            (vectors_column, names_column, names),
+            prefix,
+            not no_probe,
+            (model, image_model, device),
+            text_encoder,
+            json,
+        )
+        return
     if watch:
         from turkish_clip.search.watch import check_watch
 
@@ -111,22 +173,76 @@ def index(
         "decode_processes": decode_processes,
         "prune": prune,
         "exclude": exclude,
+        "video_every": video_every,
     }
 
     def update(**more: Any) -> UpdateSummary:
         with output.progress("indexing", quiet=json) as advance:
             return images.add(folder, **options, **more, progress=advance)
 
-    def first() -> UpdateSummary:
-        added = update(queries=texts, verify=verify)
-        output.show_added(added, images.uri, keep_text_encoder(images, text_encoder), json)
-        return added
+    shown: list[UpdateSummary] = []  # the last
+
+    def show(added: UpdateSummary, kept: KeptTextEncoder | None) -> None:
+        output.show_added(added, images.uri, kept, json, before=shown[-1] if shown else None)
+        shown[:] = [added]
+
+    def first() -> None:
+        show(update(queries=texts, verify=verify), keep_text_encoder(images, text_encoder))
 
     if watch:
-        _watch(folder, images.uri, first, lambda: output.show_added(update(), images.uri, None, json))
+        _watch(folder, images.uri, first, lambda: show(update(), None))
     else:
-        added = first()
-        _leave(bool(added.skipped) or not added.images)
+        first()
+        _leave(bool(shown[-1].skipped) or not shown[-1].images)
+
+
+# Options of index that are for vectors of others alone, and those that are for a folder of images alone.
+OF_SOURCES = ("names", "vectors_column", "names_column", "prefix", "no_probe")
+OF_FOLDERS = ("at", "prune", "queries", "verify", "exclude", "video_every", "watch", "workers", "decode_processes")
+
+
+def _check_given(context: typer.Context, source: Path | None) -> None:
+    """Refuses options that would do nothing.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in OF_FOLDERS if source is not None else OF_SOURCES:
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            what = "a folder of images, got it with --from" if source is not None else "--from, got it without"
+            raise InputError(f"expected {option} with {what}; leave it out")
+
+
+def _import(
+    folder: Path,
+    source: Path,
+    columns: tuple[str | None, str | None, Path | None],
+    prefix: str | None,
+    probe: bool,
+    models: tuple[str | None, str | None, str | None],
+    text_encoder: Literal["float32", "int8", "none"] | None,
+    json: bool,
+) -> None:
+    """Makes an index of stored vectors, with the text encoder beside it."""
+    from turkish_clip.search.importing import check_new_place
+    from turkish_clip.search.index import ImageIndex
+    from turkish_clip.search.vector_sources import open_source
+
+    vectors_column, names_column, names = columns
+    if prefix is not None and "=" not in prefix:
+        raise InputError(f"expected --prefix OLD=NEW, got {prefix!r}; write both, with = between them")
+    old, _, new = (prefix or "").partition("=")
+    opened = open_source(source, vectors_column=vectors_column, names_column=names_column, names=names)
+    check_new_place(str(folder))  # before the models are loaded
+    encoder = load(*models)
+    with output.progress("reading", quiet=json) as advance:
+        made = ImageIndex.import_vectors(
+            opened, folder, encoder, prefix=None if prefix is None else (old, new), probe=probe, progress=advance
+        )
+    images = ImageIndex.open(folder, encoder)
+    output.show_imported(made, images.uri, keep_text_encoder(images, text_encoder), probe, json)
 
 
 def _watch(folder: Path, uri: str, first: Callable[[], Any], again: Callable[[], None]) -> None:
@@ -134,17 +250,25 @@ def _watch(folder: Path, uri: str, first: Callable[[], Any], again: Callable[[],
     from turkish_clip.search.storage import folder_of
     from turkish_clip.search.watch import changes
 
-    for changed in changes(folder, folder_of(uri)):
-        if not changed:  # from now on no change is missed
-            first()
-            output.note(f"watching {folder}; Ctrl-C ends it")
-            continue
-        try:
-            again()
-        except InputError as error:  # such as another process that writes; the next change tries again
-            if not folder.is_dir():
-                raise
-            output.note(f"error: {one_line(error, None)}")
+    waits = False
+    try:
+        for changed in changes(folder, folder_of(uri)):
+            waits = False
+            if not changed:  # from now on no change is missed
+                first()
+                output.note(f"watching {folder}; Ctrl-C ends it")
+            else:
+                try:
+                    again()
+                except InputError as error:  # such as another process that writes; the next change tries again
+                    if not folder.is_dir():
+                        raise
+                    output.note(f"error: {one_line(error, None)}")
+            waits = True
+    except KeyboardInterrupt:
+        if not waits:
+            raise
+        output.note(f"no longer watching {folder}; its index is up to date")
 
 
 def search(
@@ -163,10 +287,17 @@ def search(
         list[str] | None, typer.Option("--not", metavar="TEXT", help="what to keep away; may be repeated")
     ] = None,
     image: Annotated[
-        Path | None, typer.Option(help="image file to find similar images to; with words, like it but as they say")
+        list[Path] | None,
+        typer.Option(
+            help="image file to find similar images to; may be repeated, and with words: like it but as they say"
+        ),
+    ] = None,
+    without_image: Annotated[
+        list[Path] | None,
+        typer.Option("--not-image", help="image file that the images are not to be like; may be repeated"),
     ] = None,
     image_weight: Annotated[
-        float | None, typer.Option(help="weight of the image beside words, which have 1", show_default="0.25")
+        float | None, typer.Option(help="weight of each image beside words, which have 1", show_default="0.25")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=10_000, help="number of images to find")] = 10,
     offset: Annotated[
@@ -195,6 +326,12 @@ def search(
         bool,
         typer.Option("--by-cosine", help="order by cosine alone, also where the index corrects words for hubs"),
     ] = False,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions", help="also look where in each image the words are, and draw it in the sheet; takes a while"
+        ),
+    ] = False,
     copy_to: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="new or empty folder to copy the images found into")
     ] = None,
@@ -219,32 +356,37 @@ def search(
 
     if csv and json:
         raise InputError("expected --csv or --json, got both; leave one out")
-    if image_weight is not None and image is None:
+    given_images = [*(image or []), *(without_image or [])]
+    if image_weight is not None and not given_images:
         raise InputError("expected --image beside --image-weight, got none; name the image, or leave the weight out")
-    if image is not None and not image.exists():
-        raise InputError(f"expected an image at {image}, got no file; check the path")
+    for path in given_images:
+        if not path.exists():
+            raise InputError(f"expected an image at {path}, got no file; check the path")
     taken = Taken.parse(after, before)
     words = " ".join(query or [])
     given = [words] if query else []
     asked = Query(
         *map(weighted, [*given, *(also or [])]),
         without=[*map(weighted, without or [])],
-        image=image,
+        images=image or [],
+        without_images=without_image or [],
         image_weight=image_weight,
     )
+    if regions and not asked.wanted:
+        raise InputError("expected words to look for with --regions, got an image alone; add words, or leave it out")
     if copy_to is not None:
         check_copy_folder(copy_to)  # before the models are loaded
-    images = open_index(
-        folder, at, model, image_model, device, must_exist=True, cluster=cluster, words_only=image is None
-    )
+    words_only = not given_images and not regions
+    images = open_index(folder, at, model, image_model, device, must_exist=True, cluster=cluster, words_only=words_only)
     if copy_to is not None:
         check_copy_folder(copy_to, images.folders())
     answer = images.ask(asked, k, offset=offset, where=both(where, taken), corrected=not by_cosine)
     undated = None if taken is None else images.without_date(where)
-    if only_fitting and answer.fits is None and image is not None:  # without one, it is said anyway
+    if only_fitting and answer.fits is None and given_images:  # without one, it is said anyway
         output.note(f"--only-fitting leaves nothing out: {answer.no_cutoff}")
     hits = [hit for hit in answer.hits if hit.fits is not False] if only_fitting else answer.hits
     copies = output.copy_hits(hits, copy_to)
+    where_in = regions_of_hits(images.encoder, answer.query.wanted, hits, quiet=json or csv) if regions else None
     output.show_answer(
         answer,
         hits,
@@ -255,9 +397,10 @@ def search(
         offset=offset,
         copies=copies,
         undated=undated,
+        regions=where_in,
     )
     tiles = output.tiles_of_hits(hits)
-    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"like {image}")
+    output.write_sheet(sheet, tiles, str(asked) if asked.texts else f"{asked} gibi olanlar", boxes_of_hits(where_in))
     if open_found:
         output.open_hits(hits, sheet if tiles else None, copy_to if copies else None)
     remember_model(images)
@@ -287,6 +430,12 @@ def classify(
             show_default="built-in templates for photographs",
         ),
     ] = None,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions", help="find several things in one image, each with its place and label; takes a while"
+        ),
+    ] = False,
     model: Model = None,
     image_model: ImageModel = None,
     device: Device = None,
@@ -300,7 +449,21 @@ def classify(
         raise InputError("expected --labels or --examples, got both; leave one out")
     if examples is not None and reject_below is not None:
         raise InputError("expected --reject-below with --labels, got it with --examples; leave it out")
+    if examples is not None and regions:
+        raise InputError("expected --regions with --labels, got it with --examples; leave one out")
     paths, skipped, passed_over = files_of(images)
+    if regions:
+        find_things(
+            paths,
+            labels or "",
+            template or [],
+            reject_below,
+            lambda: load(model, image_model, device),
+            output.reasons_of(skipped),
+            passed_over,
+            sheet,
+            json,
+        )
     known = None if examples is not None else known_images(paths, model, image_model, device, few_texts=False)
     classifier = classifier_of(
         labels,
@@ -411,7 +574,7 @@ def filter_images(
     json: Json = False,
 ) -> None:
     """Flag images that show something. Nothing is moved or deleted; it can err, so look at the images."""
-    from turkish_clip.filtering import CONTRAST, ImageFilter, flagged_first
+    from turkish_clip.filtering import CONTRAST, ImageFilter, best_of_each, flagged_first
     from turkish_clip.search.dates import Taken
     from turkish_clip.search.files import SkippedFile
 
@@ -419,36 +582,50 @@ def filter_images(
         raise InputError("expected --csv or --json, got both; leave one out")
     taken = Taken.parse(after, before)
     images, update, undated = None, "", None if taken is None else 0
-    skipped: list[SkippedFile] = []
-    if at is not None or has_index(folder):
-        images = open_index(folder, at, model, image_model, device, must_exist=True, words_only=True)
-    elif not Path(folder).exists():
+    paths, skipped = list[Path](), list[SkippedFile]()
+    seconds: dict[str, float | None] = {}
+    indexed = at is not None or has_index(folder)
+    if not indexed and not Path(folder).exists():
         raise InputError(f"expected images or an index, got {folder}, which is not there; check the path")
+    if not indexed:
+        paths, skipped, passed_over = files_of([Path(folder)])
+        if taken is not None:
+            paths, undated = taken_within(paths, taken)
+    elif taken is not None:
+        dated = open_without_models(folder, at)
+        if len(dated) and not dated.vectors(taken.condition)[0]:  # the models have nothing to look at
+            left = dated.skipped(), json, csv, dated.left_out(), index_command(folder, at, dated.folders())
+            output.show_flags([], [], *left, dated.without_date())
+            _leave(bool(dated.skipped()))
+    if not indexed and not paths:
+        output.show_flags([], [], skipped, json, csv, passed_over, undated=undated)
+        _leave(bool(skipped))
+    if indexed:
+        images = open_index(folder, at, model, image_model, device, must_exist=True, words_only=True)
     encoder: TextSide = images.text_side if images is not None else load(model, image_model, device)
     image_filter = ImageFilter(
         encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold, min_probability=min_probability
     )
     if images is not None:
-        names, vectors = images.vectors(None if taken is None else taken.condition)
+        names, at_seconds, vectors = images.vectors_with_seconds(None if taken is None else taken.condition)
         if not names and not len(images):
             raise images.no_images()
         undated = None if taken is None else images.without_date()
-        paths, flags, skipped = [Path(name) for name in names], image_filter.flag_vectors(vectors), images.skipped()
+        best = best_of_each(names, image_filter.flag_vectors(vectors))
+        paths, flags, skipped = [Path(names[n]) for n, _ in best], [flag for _, flag in best], images.skipped()
+        seconds = {names[n]: at_seconds[n] for n, _ in best}
         passed_over = images.left_out()
         update = index_command(folder, at, images.folders())
         output.note(f"{len(paths)} images as they were indexed; {update} adds what is new")
     else:
-        paths, skipped, passed_over = files_of([Path(folder)])
-        if taken is not None:
-            paths, undated = taken_within(paths, taken)
         flags = []
         with output.progress("looking", quiet=json or csv) as advance:
             for flag in image_filter.flag(paths, workers=workers, decode_processes=decode_processes):
                 flags.append(flag)
                 advance(len(flags), len(paths))
     image_filter.warn_of_none(flags)
-    output.show_flags(paths, flags, skipped, json, csv, passed_over, update, undated)
-    output.write_sheet(sheet, output.tiles_of_flags(flagged_first(paths, flags)), ", ".join(prompt))
+    output.show_flags(paths, flags, skipped, json, csv, passed_over, update, undated, seconds)
+    output.write_sheet(sheet, output.tiles_of_flags(flagged_first(paths, flags), seconds), ", ".join(prompt))
     if images is not None:
         remember_model(images)
     _leave(bool(skipped) or any(flag.error is not None for flag in flags))
@@ -472,13 +649,16 @@ def duplicates(
     with output.progress("comparing", quiet=json or csv) as advance:
         found = images.duplicates(exact=exact, workers=workers, progress=advance)
     output.show_duplicates(found, index_command(folder, at, images.folders()), json, csv)
-    output.write_sheet(sheet, output.tiles_of_duplicates(found), "duplicates")
+    output.write_sheet(sheet, output.tiles_of_duplicates(found), "Tekrarlar")
     _leave(bool(found.unread))
 
 
 def web_page(
     folder: Annotated[
-        str | None, typer.Argument(help="indexed folder, or an index itself; without one there is no search")
+        str | None,
+        typer.Argument(
+            help="folder of images, which the page can index, or an index itself; without one there is no search"
+        ),
     ] = None,
     host: Annotated[
         str,
@@ -492,19 +672,23 @@ def web_page(
     image_model: ImageModel = None,
     device: Device = None,
 ) -> None:
-    """Serve a web page in Turkish to search, classify and compare images."""
+    """Serve a web page in Turkish for phone and desk: browse, search, filter, index and classify images."""
     from turkish_clip.app import build_page
-    from turkish_clip.serving import check_address, end_at_signals, serve
+    from turkish_clip.serving import check_address, end_at_signals, is_for_this_machine, serve
 
     end_at_signals()
     check_address(host, port)  # before the models are loaded
-    if folder is not None or at is not None:
-        images = open_index(folder or ".", at, model, image_model, device, must_exist=True)
-        encoder = images.encoder
-        output.note_not_indexed(images.left_out())
-    else:
-        images, encoder = None, load(model, image_model, device)
-    serve(build_page(encoder, images), host=host, port=port)
+    if folder is None and at is None:
+        serve(build_page(load(model, image_model, device), None), host=host, port=port)
+        return
+    root = images_folder(folder or ".")
+    is_new = at is None and root is not None and not has_index(str(root))
+    if is_new and root is not None:
+        check_index_place(root, at)
+    images = open_index(folder or ".", at, model, image_model, device, must_exist=not is_new)
+    output.note_not_indexed(images.left_out())
+    page = build_page(images.encoder, images, root, can_index=is_for_this_machine(host))  # others may look, no more
+    serve(page, host=host, port=port)
 
 
 def _leave(imperfect: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -61,27 +61,60 @@ def export(
         str | None,
         typer.Argument(help=MODEL_HELP, envvar=MODEL_VARIABLE),
     ] = None,
-    onnx: Annotated[
-        bool, typer.Option("--onnx", help="write an ONNX graph, which runs without torch; to be given")
-    ] = False,
+    format: Annotated[
+        Literal["onnx", "immich", "fastembed", "transformers"] | None,
+        typer.Option(help="who reads it: onnxruntime, immich's cache folder, fastembed, or transformers' own classes"),
+    ] = None,
+    side: Annotated[
+        Literal["text", "image", "both"] | None,
+        typer.Option(
+            help="which encoder to write",
+            show_default="both for immich and transformers, else text",
+        ),
+    ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="store weights in 8 bits: smaller and faster, with slightly other vectors")
     ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(help="for immich: the name of its model that this one takes the place of", show_default="fitting"),
+    ] = None,
     output_folder: Annotated[
         Path | None,
-        typer.Option("--output", help="folder to write", show_default="NAME-onnx[-int8], beside a folder NAME"),
+        typer.Option("--output", help="folder to write", show_default="NAME-FORMAT[-int8], beside a folder NAME"),
     ] = None,
     image_model: ImageModel = None,
     revision: Revision = None,
     json: Json = False,
 ) -> None:
-    """Write a text encoder for other programs: a graph from token ids to unit vectors, and its tokenizer."""
+    """Write a model for other programs: as ONNX graphs, or as immich, fastembed or transformers read it."""
     from turkish_clip.hosts import import_hosts
 
     import_hosts()
-    from turkish_clip.onnx.export import export_onnx
     from turkish_clip.verify import quiet
 
     quiet()
-    written = export_onnx(model, output_folder, int8=int8, image_model=image_model, revision=revision)
-    output.show_export(written, json)
+    if format is None or format == "onnx":
+        from turkish_clip.exports.folder import ExportError
+        from turkish_clip.onnx.export import export_onnx
+
+        if name:
+            raise ExportError("expected --name for immich alone, got it for onnx; leave it out")
+        onnx = export_onnx(
+            model, output_folder, side=side or "text", int8=int8, image_model=image_model, revision=revision
+        )
+        output.show_export(onnx, json)
+        return
+    from turkish_clip.exports.export import export_for
+
+    written = export_for(
+        format,
+        model,
+        output_folder,
+        side=side,
+        int8=int8,
+        name=name or "",
+        image_model=image_model,
+        revision=revision,
+    )
+    output.show_exported_folder(written, json)

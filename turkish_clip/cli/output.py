@@ -9,21 +9,26 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turkish_clip.errors import printable
+from turkish_clip.language import translated
 from turkish_clip.terminal import as_json as as_json_line
 
 if TYPE_CHECKING:
+    from turkish_clip.exports.folder import ExportedFolder
     from turkish_clip.filtering import Flag
     from turkish_clip.folders import LeftOut
     from turkish_clip.generate import Drawing
+    from turkish_clip.images import ImageError
     from turkish_clip.onnx.export import Exported
+    from turkish_clip.regions import Box, FoundThing, Region
     from turkish_clip.search.duplicates import DuplicateFile, Duplicates
     from turkish_clip.search.files import SkippedFile
+    from turkish_clip.search.importing import ImportSummary
     from turkish_clip.search.index import Answer, Hit
     from turkish_clip.search.text_encoder import KeptTextEncoder
     from turkish_clip.search.update import UpdateSummary
@@ -33,12 +38,13 @@ if TYPE_CHECKING:
 SHOWN_SKIPPED = 20  # files listed as skipped; --json has all
 BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
-GONE = "  (not there now)"
+GONE, GONE_HERE = "  (not there now)", "  (artık yerinde değil)"
 UNFIT = "  (does not fit)"
+TileOf = tuple[str, str, float | None]  # of a contact sheet: path, the line below it, and the second of a video's frame
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
-HIT_COLUMNS = ("path", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
-DUPLICATE_COLUMNS = ("group", "path", "bytes", "modified", "taken", "same")
-FLAG_COLUMNS = ("path", "score", "probability", "prompt", "is_there")
+HIT_COLUMNS = ("path", "second", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
+DUPLICATE_COLUMNS = ("group", "path", "bytes", "modified", "taken", "same", "second")
+FLAG_COLUMNS = ("path", "second", "score", "probability", "prompt", "is_there")
 
 
 class _Warnings(logging.Handler):
@@ -64,11 +70,17 @@ def collect_warnings() -> None:
 
 
 def note(text: str) -> None:
-    """Prints a note on stderr."""
-    print(printable(text), file=sys.stderr)
+    """Prints a note on stderr, in the language of the command."""
+    print(printable(translated(text)), file=sys.stderr)
+
+
+def _say(text: str) -> None:
+    """Prints a line for people, in the language of the command."""
+    print(printable(translated(text)))
 
 
 def _print_line(text: str) -> None:
+    """Prints a line of data."""
     print(printable(text))
 
 
@@ -96,7 +108,7 @@ def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(translated(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -117,7 +129,13 @@ def note_not_indexed(left_out: LeftOut) -> None:
         note(f"not in the index: {left_out.not_read_line()}")
 
 
-def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_json: bool) -> None:
+def show_added(
+    added: UpdateSummary,
+    uri: str,
+    kept: KeptTextEncoder | None,
+    as_json: bool,
+    before: UpdateSummary | None = None,
+) -> None:
     """Prints what an update of an index did.
 
     Args:
@@ -125,33 +143,75 @@ def show_added(added: UpdateSummary, uri: str, kept: KeptTextEncoder | None, as_
         uri: place of the index.
         kept: the text encoder beside it; None without one.
         as_json: print one JSON object instead of text.
+        before: the update before, of which this was printed: what was said then is not said again.
     """
     if as_json:
-        beside = None if kept is None else {name: getattr(kept, name) for name in ("folder", "precision", "bytes")}
-        _print_json({**asdict(added), "text_encoder": beside, "index": uri})
+        _print_json({**asdict(added), "text_encoder": _kept_record(kept), "index": uri})
         return
-    _print_line(
+    _say(
         f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
         f"{added.vanished} gone; {added.images} images in {uri}"
     )
-    if kept is not None:
-        _print_line(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
+    _show_kept(kept)
     if added.checked is not None:
-        _print_line(f"{added.checked} images checked, {len(added.mended)} of them mended")
+        _say(f"{added.checked} images checked, {len(added.mended)} of them mended")
         for path in added.mended:
-            note(f"  {path}: had the vector of another image")
+            note(f"  {path}: had vectors that are not its own")
         if added.checked < added.images:
             note(f"{_number_of(added.images - added.checked, 'image')} not checked: no file of them opens now")
-    if not added.bank_texts:
+    if not added.bank_texts and before is None:
         note("no correction of hubs: there is no text bank beside the model; --queries FILE gives texts in its place")
     for folder, count in added.missing.items():
-        note(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
+        if before is None or before.missing.get(folder) != count:
+            note(f"{_number_of(count, 'file')} of {folder} kept, which is not there now; --prune removes them")
     if not added.images:
         found = added.left_out.instead_of_images()
         note(f"no images yet: {found or 'add some to the folder'}; then run the same command again")
-    else:
+    elif before is None or before.left_out != added.left_out:
         note_left_out(added.left_out)
-    _show_skipped(reasons_of(added.skipped))
+    said = [] if before is None else before.skipped
+    _show_skipped(reasons_of(file for file in added.skipped if file not in said))
+
+
+def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, probe: bool, as_json: bool) -> None:
+    """Prints what was taken over from another program.
+
+    Args:
+        made: what `ImageIndex.import_vectors` returned.
+        uri: place of the index.
+        kept: the text encoder beside it; None without one.
+        probe: whether images were to be compared.
+        as_json: print one JSON object instead of text.
+    """
+    if as_json:
+        _print_json({**asdict(made), "text_encoder": _kept_record(kept), "index": uri})
+        return
+    kind = made.source
+    _say(f"{_number_of(made.images, 'image')} from {kind}, now in {uri}; no vector was computed anew")
+    _show_kept(kept)
+    if made.cosine is not None:
+        _say(f"the same image model: median cosine {made.cosine:.4f} on {_number_of(made.probed, 'image')} embedded")
+    elif probe:
+        note("whether the image model made these vectors is not checked: none of its first images opens here")
+    if made.without_vector:
+        note(
+            f"{_number_of(made.without_vector, 'image')} left out: no name, or no vector, or one of zeros or not finite"
+        )
+    if made.repeated:
+        note(f"{_number_of(made.repeated, 'name')} left out that came before")
+    if made.not_here:
+        note(f"{_number_of(made.not_here, 'file')} not on this machine; --prefix OLD=NEW names other places")
+    if not made.bank_texts:
+        note("no correction of hubs: there is no text bank beside the model")
+
+
+def _kept_record(kept: KeptTextEncoder | None) -> dict[str, object] | None:
+    return None if kept is None else {name: getattr(kept, name) for name in ("folder", "precision", "bytes")}
+
+
+def _show_kept(kept: KeptTextEncoder | None) -> None:
+    if kept is not None:
+        _say(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
 
 
 def _show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
@@ -184,6 +244,7 @@ def show_answer(
     offset: int,
     copies: Mapping[str, str],
     undated: int | None = None,
+    regions: Mapping[str, Sequence[tuple[Region, str]]] | None = None,
 ) -> None:
     """Prints the images that a search found.
 
@@ -197,9 +258,10 @@ def show_answer(
         offset: number of the best images that were left out.
         copies: path of an image → that of its copy; empty where none was asked for.
         undated: number of images that were not looked at since they have no date; None where no date was asked for.
+        regions: path of an image → where the texts are in it; None where that was not asked for.
     """
     if as_json:
-        found = [_hit_record(hit) for hit in hits]
+        found = [{**_hit_record(hit), "regions": _regions_of(hit, regions)} for hit in hits]
         about = {"fits": answer.fits, "understood": answer.understood, "no_cutoff": answer.no_cutoff, "offset": offset}
         parts = [{"kind": part.kind, "value": str(part), "weight": part.weight} for part in answer.query.parts]
         rest = {"copies": dict(copies), "without_date": undated, "left_out": asdict(left_out)}
@@ -214,6 +276,8 @@ def show_answer(
     else:
         for hit in hits:
             _print_line(_line_of(hit, mark=answer.fits is True))
+            for region, text in (regions or {}).get(hit.path, ()):
+                _print_line(f"         {region_text(region)}  {text}")
     if not hits:
         note(_nothing_shown(answer, offset))
     gone = sum(not hit.is_there for hit in hits)
@@ -224,22 +288,38 @@ def show_answer(
 
 
 def _line_of(hit: Hit, *, mark: bool) -> str:
-    copies = f"  (+{len(hit.also_at)} {'copy' if len(hit.also_at) == 1 else 'copies'})" if hit.also_at else ""
+    more = len(hit.also_at)
+    copies = translated(f"  (+{more} {'copy' if more == 1 else 'copies'})") if more else ""
     order = "" if hit.corrected is None else f" {hit.corrected:7.3f}"
-    unfit = UNFIT if mark and hit.fits is False else ""
+    unfit = translated(UNFIT) if mark and hit.fits is False else ""
     day = f"  {hit.photo.taken:%Y-%m-%d}" if hit.photo.taken else ""
-    return f"{hit.score:7.3f}{order}  {hit.path}{copies}{day}{unfit}{'' if hit.is_there else GONE}"
+    gone = "" if hit.is_there else translated(GONE)
+    return f"{hit.score:7.3f}{order}  {hit.path}{_at(hit.second)}{copies}{day}{unfit}{gone}"
+
+
+def _at(second: float | None) -> str:
+    """Returns the time of a video's frame for people; empty for an image.
+
+    >>> _at(75.0), _at(3725.5), _at(None)
+    ('  at 1:15', '  at 1:02:05', '')
+    """
+    if second is None:
+        return ""
+    hours, rest = divmod(int(second), 3600)
+    minutes, seconds = divmod(rest, 60)
+    time = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"  {translated('at', part=True)} {time}"
 
 
 def _note_fit(answer: Answer, hits: Sequence[Hit]) -> None:
-    """Prints on stderr in one line that the words are not understood, that nothing fits, or that nothing tells."""
-    wanted = ", ".join(f"'{part}'" for part in answer.query.wanted)
+    """Prints on stderr in one line that the images are no answer, that nothing fits, or that nothing tells."""
     if not answer.understood:
-        note(f"none of these words is understood: {wanted}" + ("; the images below are no answer" if hits else ""))
+        if hits:  # of the words it is said by a warning
+            note("the images below are no answer")
     elif answer.fits is False and answer.hits:
         below = "; the images below are merely the nearest (--only-fitting leaves them out)" if hits else ""
         note(f"nothing fits {answer.query}{below}")
-    elif answer.no_cutoff and answer.query.image is None and hits:
+    elif answer.no_cutoff and not answer.query.images and hits:
         note(f"whether they fit is not known: {answer.no_cutoff}")
 
 
@@ -293,14 +373,37 @@ def _hit_record(hit: Hit) -> dict[str, Any]:
     return {**record, **photo, "is_there": hit.is_there}
 
 
+def _regions_of(hit: Hit, regions: Mapping[str, Sequence[tuple[Region, str]]] | None) -> list[dict[str, Any]] | None:
+    if regions is None:
+        return None
+    return [{"text": text, **_region_record(region)} for region, text in regions.get(hit.path, ())]
+
+
+def _region_record(region: Region) -> dict[str, Any]:
+    return {"box": list(region.box), "point": list(region.point), "score": region.score}
+
+
+def region_text(region: Region) -> str:
+    """Returns where a region is, as it is printed: left and top, then right and bottom, in pixels."""
+    left, top, right, bottom = region.box
+    return translated(f"{left},{top} to {right},{bottom}", part=True)
+
+
 def _note_undated(undated: int | None) -> None:
     if undated:
         note(f"{_number_of(undated, 'image')} without a date taken left out")
 
 
-def tiles_of_hits(hits: Sequence[Hit]) -> list[tuple[str, str]]:
+def tiles_of_hits(hits: Sequence[Hit]) -> list[TileOf]:
     """Returns the images of a contact sheet with the lines below them."""
-    return [(hit.path, f"{hit.score:.3f}  {Path(hit.path).name}{'' if hit.is_there else GONE}") for hit in hits]
+    return [
+        (
+            hit.path,
+            f"{hit.score:.3f}  {Path(hit.path).name}{_at(hit.second)}{'' if hit.is_there else GONE_HERE}",
+            hit.second,
+        )
+        for hit in hits
+    ]
 
 
 def show_classes(
@@ -342,8 +445,71 @@ def show_classes(
         if result.error is None:
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
             listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
-            _print_line(f"{result.label or 'none of these':<24}{path}  ({listed})")
+            _print_line(f"{result.label or translated('none of these'):<24}{path}  ({listed})")
     _show_skipped([*unread, *skipped])
+
+
+def show_regions(path: Path, text: str, regions: Sequence[Region], fits: bool | None, as_json: bool) -> None:
+    """Prints where in an image a text is.
+
+    Args:
+        path: the image.
+        text: what was looked for.
+        regions: the best first.
+        fits: whether the image shows it at all; None where nothing tells.
+        as_json: print one JSON object instead of text.
+    """
+    if as_json:
+        found = [_region_record(region) for region in regions]
+        _print_json({"path": str(path), "text": text, "fits": fits, "regions": found})
+        return
+    if fits is False:
+        note(f"nothing in {path} fits '{text}'; below is merely what is nearest")
+    for region in regions:
+        _print_line(f"{region.score:7.3f}  {region_text(region)}")
+
+
+def show_things(
+    paths: Sequence[Path],
+    found: Sequence[Sequence[FoundThing] | ImageError],
+    skipped: Sequence[tuple[str, str]],
+    temperature: dict[str, Any],
+    as_json: bool,
+    left_out: LeftOut,
+) -> None:
+    """Prints the things in each image.
+
+    Args:
+        paths: the images.
+        found: what is in each, the most probable first, or why it did not open; in the same order.
+        skipped: as in `show_classes`.
+        temperature: as in `show_classes`.
+        as_json: as in `show_classes`.
+        left_out: as in `show_classes`.
+    """
+    errors = {str(path): str(of.reason) for path, of in zip(paths, found) if isinstance(of, Exception)}
+    things = {str(path): [] if isinstance(of, Exception) else of for path, of in zip(paths, found)}
+    unread = [*errors.items(), *skipped]
+    if as_json:
+        rows = [
+            {
+                "path": path,
+                "things": [
+                    {"label": thing.label, "probability": thing.probability, **_region_record(thing)} for thing in of
+                ],
+                "error": errors.get(path),
+            }
+            for path, of in things.items()
+        ]
+        _print_json({"images": rows, "skipped": _as_records(unread), "left_out": asdict(left_out), **temperature})
+        return
+    note_left_out(left_out)
+    for path, of in things.items():
+        for thing in of:
+            _print_line(f"{thing.label:<24}{path}  {region_text(thing)}  ({thing.probability:.1%})")
+        if not of and path not in errors:
+            _print_line(f"{translated('none of these'):<24}{path}")
+    _show_skipped(unread)
 
 
 def _best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
@@ -400,12 +566,12 @@ def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str])
     """
     if len(texts) > COLUMNS:
         best = [(path, *max(zip(row, texts))) for path, row in scores.items()]
-        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "the best text for each image"
+        return [(path, f"{score:.3f}  {text}") for path, score, text in best], "Her resme en uygun metin"
     tiles = [
         (path, f"{scores[path][column]:.3f}  {text}")
         for column, (path, text) in enumerate(zip(_best_images(scores), texts))
     ]
-    return tiles, "the best image for each text"
+    return tiles, "Her metne en uygun resim"
 
 
 def _print_best_texts(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> None:
@@ -421,8 +587,9 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
         [path, *(f"{score:.3f}" + (" ←" if path == winner else "") for score, winner in zip(row, best))]
         for path, row in scores.items()
     ]
+    heads = [translated("image"), *texts]
     if not sys.stdout.isatty():
-        for cells in (["image", *texts], *rows):
+        for cells in (heads, *rows):
             print("\t".join(map(printable, cells)))
         return
     from rich.console import Console
@@ -430,7 +597,7 @@ def _print_table(scores: Mapping[str, Sequence[float]], texts: Sequence[str], be
     from rich.text import Text
 
     table = Table()
-    for heading in ("image", *texts):
+    for heading in heads:
         table.add_column(Text(printable(heading)), overflow="fold")
     for cells in rows:
         table.add_row(*(Text(printable(cell)) for cell in cells))
@@ -446,6 +613,7 @@ def show_flags(
     left_out: LeftOut,
     update: str = "",
     undated: int | None = None,
+    seconds: Mapping[str, float | None] | None = None,
 ) -> None:
     """Prints the flagged images, the highest score first.
 
@@ -458,12 +626,16 @@ def show_flags(
         left_out: of the folder, now or when it was indexed.
         update: the command that updates the index; empty without one.
         undated: as in `show_answer`.
+        seconds: path of a video → second of its best frame.
     """
     from turkish_clip.filtering import flagged_first
+
+    at = seconds or {}
 
     rows: list[dict[str, object]] = [
         {
             "path": str(path),
+            "second": at.get(str(path)),
             "score": round(flag.score, 6),
             "probability": round(flag.probability, 6),
             "prompt": flag.prompt,
@@ -484,8 +656,9 @@ def show_flags(
         print(to_csv(rows, FLAG_COLUMNS), end="")
     else:
         for row in rows:
-            line = f"{row['score']:7.3f}  {row['path']}  ({row['prompt']} {row['probability']:.1%})"
-            _print_line(line if row["is_there"] else line + GONE)
+            shown = f"{row['path']}{_at(at.get(str(row['path'])))}"
+            line = f"{row['score']:7.3f}  {shown}  ({row['prompt']} {row['probability']:.1%})"
+            _print_line(line if row["is_there"] else line + translated(GONE))
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
     gone = sum(not row["is_there"] for row in rows)
     if gone:
@@ -493,10 +666,23 @@ def show_flags(
     _show_skipped(errors)
 
 
-def tiles_of_flags(flagged: Iterable[tuple[Path, Flag]]) -> list[tuple[str, str]]:
-    """Returns the flagged images of a contact sheet with the lines below them."""
+def tiles_of_flags(
+    flagged: Iterable[tuple[Path, Flag]], seconds: Mapping[str, float | None] | None = None
+) -> list[TileOf]:
+    """Returns the flagged images of a contact sheet with the lines below them.
+
+    Args:
+        flagged: the images.
+        seconds: as in `show_flags`.
+    """
+    at = seconds or {}
     return [
-        (str(path), f"{flag.score:.2f}  {path.name}{'' if os.path.lexists(path) else GONE}") for path, flag in flagged
+        (
+            str(path),
+            f"{flag.score:.2f}  {path.name}{_at(at.get(str(path)))}{'' if os.path.lexists(path) else GONE_HERE}",
+            at.get(str(path)),
+        )
+        for path, flag in flagged
     ]
 
 
@@ -545,19 +731,39 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
         print(to_csv(rows, DUPLICATE_COLUMNS), end="")
     else:
         for number, group in enumerate(found.groups):
-            _print_line("" if number else f"{'bytes':>12}  {'changed':<10}  the first of each group is the one to keep")
+            _print_line("" if number else _heading_of_groups())
             for file in group:
-                same = f"  (same {file.same})" if file.same else ""
+                same = translated(f"  (same {file.same})") if file.same else ""
                 _print_line(f"{file.bytes:12}  {file.modified:%Y-%m-%d}  {file.path}{same}")
         files = sum(map(len, found.groups))
-        note(
-            f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
-            f"{_number_of(found.images, 'image')}; all but the first of each take {found.spare_bytes / 1e6:.1f} MB; "
-            "nothing was moved or deleted"
-        )
+        if found.groups:
+            note(
+                f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
+                f"{_number_of(found.images, 'image')}; all but the first of each take {_size(found.spare_bytes)}; "
+                "nothing was moved or deleted"
+            )
+        else:
+            note(f"no image is there twice among {_number_of(found.images, 'image')}")
     if found.gone:
         note(f"{_number_of(found.gone, 'indexed file')} not there now; {update} removes what is gone")
     _show_skipped(reasons_of(found.unread))
+
+
+def _size(count: int) -> str:
+    """Returns a number of bytes for people.
+
+    >>> _size(0), _size(999), _size(20_480), _size(3_500_000), _size(7_200_000_000)
+    ('0 bytes', '999 bytes', '20.5 kB', '3.5 MB', '7.2 GB')
+    """
+    for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= least:
+            return f"{count / least:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _heading_of_groups() -> str:
+    keep = translated("the first of each group is the one to keep")
+    return f"{translated('bytes'):>12}  {translated('changed'):<10}  {keep}"
 
 
 def _file_record(file: DuplicateFile) -> dict[str, object]:
@@ -565,10 +771,10 @@ def _file_record(file: DuplicateFile) -> dict[str, object]:
     return {**asdict(file), "modified": file.modified.isoformat(), "taken": taken}
 
 
-def tiles_of_duplicates(found: Duplicates) -> list[tuple[str, str]]:
+def tiles_of_duplicates(found: Duplicates) -> list[TileOf]:
     """Returns the files of a contact sheet, group by group, with the lines below them."""
     return [
-        (file.path, f"{number}: {Path(file.path).name}, {file.bytes} bytes")
+        (file.path, f"{number}. grup: {Path(file.path).name}, {file.bytes} bayt", file.second)
         for number, group in enumerate(found.groups, 1)
         for file in group
     ]
@@ -585,7 +791,7 @@ def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:
         _print_json(metadata)
         return
     for name, value in metadata.items():
-        _print_line(f"{name.replace('_', ' '):<24}{value}")
+        _print_line(f"{translated(name.replace('_', ' ')):<24}{value}")
 
 
 def show_export(written: Exported, as_json: bool) -> None:
@@ -597,19 +803,62 @@ def show_export(written: Exported, as_json: bool) -> None:
     """
     record = written.record
     if as_json:
-        figures = {name: getattr(written, name) for name in ("bytes", "golden_cosine", "golden_difference")}
-        _print_json({"folder": str(written.folder), **record, **figures})
+        figures = {name: asdict(found) for name, found in (("text", written.text), ("image", written.image)) if found}
+        _print_json({"folder": str(written.folder), **record, "bytes": written.bytes, **figures})
         return
-    length = f"up to {record['max_tokens']} tokens" if record["max_tokens"] else "any length"
-    _print_line(
-        f"{written.folder}: {record['model']} in {record['precision']}, {written.bytes / 1e6:.1f} MB; texts of "
-        f"{length} → unit vectors of {record['dim']}"
-    )
-    if record["image_model"] is None:
-        _print_line("its image model is not recorded; name it with --image-model")
+    size = f"{written.bytes / 1e6:.1f} MB"
+    if written.text is None:
+        shown = record["image_model"]["id"]
+        _say(f"{written.folder}: {shown} in {record['precision']}, {size}; images → unit vectors of {record['dim']}")
     else:
-        _print_line(f"to be compared with the vectors of images by {record['image_model']['id']}")
-    _print_line(f"least cosine to the vectors of the model, on the golden sentences: {written.golden_cosine:.5f}")
+        length = f"up to {record['max_tokens']} tokens" if record["max_tokens"] else "any length"
+        what = f"texts of {length}{' and images' if written.image is not None else ''}"
+        _say(
+            f"{written.folder}: {record['model']} in {record['precision']}, {size}; {what} → unit vectors of "
+            f"{record['dim']}"
+        )
+        if record["image_model"] is None:
+            _say("its image model is not recorded; name it with --image-model")
+        elif written.image is None:
+            _say(f"to be compared with the vectors of images by {record['image_model']['id']}")
+    _show_parity(*(None if found is None else asdict(found) for found in (written.text, written.image)))
+
+
+def show_exported_folder(written: ExportedFolder, as_json: bool) -> None:
+    """Prints what an export for another program holds, and how it is read.
+
+    Args:
+        written: what `export_for` returned.
+        as_json: print one JSON object instead of text.
+    """
+    record = written.record
+    if as_json:
+        _print_json(written.as_json)
+        return
+    what = {"text": "texts", "image": "images", "both": "texts and images"}[record.sides]
+    _say(
+        f"{written.folder}: {record.model} for {record.kind} in {record.precision}, {written.bytes / 1e6:.1f} MB; "
+        f"{what} → vectors of {record.dim}"
+    )
+    _say(
+        {
+            "immich": f"put it into immich's model cache as clip/{record.name}, and name that model in its settings",
+            "fastembed": "add it by TextEmbedding.add_custom_model, with pooling=PoolingType.DISABLED",
+            "transformers": 'pipeline("zero-shot-image-classification", model=FOLDER), with a Turkish '
+            "hypothesis_template",
+        }[record.kind]
+    )
+    _show_parity(record.text, record.image)
+
+
+def _show_parity(text: dict[str, float] | None, image: dict[str, float] | None) -> None:
+    """Prints how near the vectors of an export are to those of its model."""
+    for found, what in ((text, "sentences"), (image, "images")):
+        if found:
+            _say(
+                f"least cosine to the vectors of the model, on the golden {what}: {found['cosine']:.5f}; largest "
+                f"difference of a component: {found['difference']:.1e}"
+            )
 
 
 def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
@@ -626,24 +875,42 @@ def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
         return
     from turkish_clip.verify import as_lines
 
-    print(as_lines(list(checks)))
+    said = [replace(check, name=translated(check.name), found=translated(check.found)) for check in checks]
+    print(as_lines(said))
 
 
-def write_sheet(target: Path | None, tiles: Sequence[tuple[str, str]], title: str) -> None:
+def write_sheet(
+    target: Path | None,
+    tiles: Sequence[tuple[str, str] | TileOf],
+    title: str,
+    boxes: Mapping[str, Sequence[tuple[Box, str]]] | None = None,
+) -> None:
     """Writes a contact sheet if one was asked for and there are images, and prints its path on stderr.
 
     Args:
         target: the file, named .png or .html, or None.
-        tiles: paths of images with the lines below them.
+        tiles: paths of images with the lines below them, and of videos with the seconds of frames.
         title: the line at the top.
+        boxes: path of an image → boxes with their texts, which are drawn over it.
     """
     if target is not None:
-        from turkish_clip.sheet import Tile, write_sheet
+        from turkish_clip.sheet import MOST, TILE, Tile, write_sheet
 
         if not tiles:
             note(f"nothing to show: no contact sheet {target}")
             return
-        note(f"contact sheet: {write_sheet(target, [Tile(Path(path), text) for path, text in tiles], title)}")
+        drawn = {}
+        if boxes:
+            from turkish_clip.boxes import draw_boxes
+            from turkish_clip.videos import still
+
+            drawn = {
+                path: draw_boxes(still(path, (*second, None)[0]), boxes[path], max_side=TILE)
+                for path, _, *second in tiles[:MOST]
+                if boxes.get(path)
+            }
+        made = [Tile(Path(path), text, drawn.get(path), *second) for path, text, *second in tiles]
+        note(f"contact sheet: {write_sheet(target, made, title)}")
 
 
 def to_csv(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 from dataclasses import asdict, dataclass, replace
@@ -17,11 +18,14 @@ from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from turkish_clip.atomic import atomic_folder, write_json
-from turkish_clip.dual_encoder import DualEncoder, image_side_of, weights_sha256
+from turkish_clip.dual_encoder import DualEncoder, image_side_of, load_dual_encoder, weights_sha256
 from turkish_clip.encoder import bare_tokenizer, load_model, prompt_of, query_prompt
 from turkish_clip.errors import missing_library
 from turkish_clip.metrics import Vectors, unit
 from turkish_clip.onnx.graph import write_graph
+from turkish_clip.onnx.image_export import write_images
+from turkish_clip.onnx.image_runtime import IMAGE_GRAPH, IMAGE_RECORD, PREPROCESSOR, OnnxImageRecord
+from turkish_clip.onnx.parity import Parity
 from turkish_clip.onnx.runtime import (
     FORMAT,
     GRAPH,
@@ -31,7 +35,6 @@ from turkish_clip.onnx.runtime import (
     OnnxRecord,
     OnnxTextEncoder,
     file_sha256,
-    is_export,
 )
 from turkish_clip.ownership import check_replaceable_folder
 from turkish_clip.records import ImageModel, read_record
@@ -39,81 +42,123 @@ from turkish_clip.resolve import IMAGE_MODEL_VARIABLE, ModelSpec, resolve_models
 from turkish_clip.verify import GOLDEN_TEXTS, TEXT_TOLERANCE, encode_each
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")  # that writing needs
-FILES = re.compile(rf"{re.escape(GRAPH)}(\.data)?|{re.escape(TOKENIZER)}|{re.escape(RECORD)}")  # of an export
+NAMES = (GRAPH, f"{GRAPH}.data", TOKENIZER, RECORD, IMAGE_GRAPH, f"{IMAGE_GRAPH}.data", PREPROCESSOR, IMAGE_RECORD)
+FILES = re.compile("|".join(map(re.escape, NAMES)))  # of an export
 LEAST_COSINE = 0.95  # between golden vectors of an int8 graph and of its model; small BERTs reach 0.999 and more
+
+
+SHOWN_SIDES = {"text": "texts", "image": "images", "both": "both sides"}
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A finished export, compared with its model on the golden sentences.
+    """A finished export, compared with its model on the golden sentences and images.
 
     Attributes:
-        record: the content of turkish_clip_onnx.json.
+        record: the content of its JSON record; of both sides that of the text side.
         bytes: size of all files together.
-        golden_cosine: least cosine between a vector of the graph and the model's.
-        golden_difference: largest absolute difference of a component.
+        text: how near its vectors of texts are to the model's; None if it has none.
+        image: likewise for images.
     """
 
     folder: Path
     record: dict[str, Any]
     bytes: int
-    golden_cosine: float
-    golden_difference: float
+    text: Parity | None = None
+    image: Parity | None = None
 
 
 def export_onnx(
     model: str | Path | None = None,
     folder: str | Path | None = None,
     *,
+    side: str = "text",
     int8: bool = False,
     image_model: str | Path | None = None,
     revision: str | None = None,
 ) -> Exported:
-    """Exports a text encoder, or the text side of an image-text pair, atomically.
+    """Exports a text encoder, its image model or both, or those of an image-text pair, atomically.
 
     Args:
         model: Hub id or folder of either, or the folder of a training run; None takes TURKISH_CLIP_MODEL.
-        folder: where to write; an older export of the same precision there is replaced. None takes `_default_folder`.
+        folder: where to write; an older export of the same sides and precision there is replaced. None takes
+            `default_folder`.
+        side: "text", "image" or "both".
         int8: store layers and embedding tables in 8 bits: a quarter of the size, and faster on processors.
         image_model: Hub id or folder of the image model, where the model does not name it.
         revision: branch, tag or commit of the model on the Hub.
 
     Raises:
-        OnnxError: a library is missing, the model has no text side that can be exported, or its graph gives other
-            vectors, or the folder holds an export of the other precision.
+        OnnxError: a library is missing, the model has no such side that can be exported, or its graph gives other
+            vectors, or the folder holds an export of other sides or another precision.
         ForeignFileError: the folder holds something else.
         ModelError: the model can't be loaded.
         NoModelError: no model is named.
         UnreachableError: the model is no folder, and the Hub does not answer.
     """
+    check_libraries()
+    spec = resolve_models(model, image_model, revision)
+    name = str(model or spec.text)
+    target = Path(folder) if folder else default_folder(name, "onnx-int8" if int8 else "onnx")
+    marker = IMAGE_RECORD if side == "image" else RECORD
+    check_replaceable_folder(target, marker, FILES)
+    _check_same_kind(target, side, "int8" if int8 else "float32")
+    if side == "text":
+        whole, encoder = load_model(spec.text, revision=spec.revision, device="cpu"), None
+    else:
+        encoder = load_dual_encoder(model, image_model, revision=revision, device="cpu")
+        whole = encoder.text
+
+    image = None
+    with atomic_folder(target, marker, FILES) as partial:
+        if encoder is not None:
+            image = write_images(encoder, partial, image_model_of(encoder), int8=int8)
+        if side == "image":
+            record: dict[str, Any] = json.loads((partial / IMAGE_RECORD).read_text(encoding="utf-8"))
+            return Exported(target, record, size_of(partial), image=image)
+        text = text_modules(whole, spec.text, prompt_of(whole))
+        explicit = bool(image_model or os.environ.get(IMAGE_MODEL_VARIABLE))
+        record = {
+            "format": FORMAT,
+            "model": shown(name),
+            "revision": spec.revision,
+            "precision": "int8" if int8 else "float32",
+            **about(text),
+            "prompt": prompt_of(whole),
+            "image_model": _image_model_of(whole, spec, explicit=explicit)
+            if encoder is None
+            else asdict(image_model_of(encoder)),
+        }
+        if spec.record is not None and spec.record.temperature is not None:
+            record["temperature"] = spec.record.temperature
+        written = _write(text, partial, record, unit(encode_each(whole, GOLDEN_TEXTS)))
+    return replace(written, folder=target, image=image)
+
+
+def check_libraries() -> None:
+    """Checks that the libraries are there that writing needs.
+
+    Raises:
+        OnnxError: one is missing.
+    """
     for library in LIBRARIES:
         if find_spec(library) is None:
             raise OnnxError(missing_library(library, "onnx"))
-    spec = resolve_models(model, image_model, revision)
-    target = Path(folder) if folder else _default_folder(str(model or spec.text), int8=int8)
-    check_replaceable_folder(target, RECORD, FILES)
-    precision = "int8" if int8 else "float32"
-    _check_same_kind(target, precision)
 
-    whole = load_model(spec.text, revision=spec.revision, device="cpu")
-    text = _text_side(whole, spec.text, prompt_of(whole))
-    explicit = bool(image_model or os.environ.get(IMAGE_MODEL_VARIABLE))
-    record = {
-        "format": FORMAT,
-        "model": _shown(str(model or spec.text)),
-        "revision": spec.revision,
-        "precision": precision,
-        **about(text),
-        "prompt": prompt_of(whole),
-        "image_model": _image_model_of(whole, spec, explicit=explicit),
-    }
-    if spec.record is not None and spec.record.temperature is not None:
-        record["temperature"] = spec.record.temperature
 
-    own = unit(encode_each(whole, GOLDEN_TEXTS))
-    with atomic_folder(target, RECORD, FILES) as partial:
-        written = _write(text, partial, record, own)
-    return replace(written, folder=target)
+def image_model_of(encoder: DualEncoder) -> ImageModel:
+    """Returns what the records of an export say of the image model of a loaded dual encoder."""
+    named = encoder.spec.record.image_model if encoder.spec.record is not None else {}
+    name = (
+        encoder.image_name
+        if encoder.image is not encoder.text
+        else encoder.spec.image or named.get("id") or encoder.image_name
+    )
+    revision = encoder.spec.image_revision or named.get("revision") or ""
+    if not encoder.image.supports("image"):  # a text encoder alone
+        is_named = name == named.get("id")
+        return ImageModel(shown(name), revision, (named.get("weights_sha256") or "") if is_named else "")
+    return ImageModel(shown(name), revision, encoder.image_weights_sha256)
 
 
 def export_loaded(encoder: DualEncoder, folder: Path, *, int8: bool = False) -> Exported:
@@ -129,10 +174,10 @@ def export_loaded(encoder: DualEncoder, folder: Path, *, int8: bool = False) -> 
         ForeignFileError: the folder holds something else.
     """
     prompt = query_prompt(encoder.text) or ""
-    text = _text_side(encoder.text, encoder.text_name, prompt)
+    text = text_modules(encoder.text, encoder.text_name, prompt)
     record = {
         "format": FORMAT,
-        "model": _shown(encoder.text_name),
+        "model": shown(encoder.text_name),
         "revision": encoder.spec.revision,
         "precision": "int8" if int8 else "float32",
         **about(text),
@@ -165,43 +210,65 @@ def _write(
     write_tokenizer(text, folder / TOKENIZER)
     record = {**record, "tokenizer_sha256": file_sha256(folder / TOKENIZER)}
     write_json(folder / RECORD, record)
-    cosine, difference = compare(own, folder)
-    _check_same(cosine, difference, int8=int8)
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    return Exported(folder, record, size, cosine, difference)
+    parity = compare(own, folder)
+    parity.check("sentences", int8=int8, cosine=LEAST_COSINE, tolerance=TEXT_TOLERANCE)
+    return Exported(folder, record, size_of(folder), text=parity)
 
 
-def _check_same_kind(target: Path, precision: str) -> None:
-    """Checks that an export does not replace one of another precision, which programs may count on.
+def size_of(folder: Path) -> int:
+    """Returns the bytes of all files in a folder together."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _check_same_kind(target: Path, side: str, precision: str) -> None:
+    """Checks that an export does not replace one of other sides or another precision, which programs may count on.
 
     Raises:
         OnnxError: it would.
     """
-    if not is_export(target):
+    kinds: dict[str, tuple[Any, str]] = {"text": (OnnxRecord, RECORD), "image": (OnnxImageRecord, IMAGE_RECORD)}
+    there = {name: record for name, record in kinds.items() if (target / record[1]).is_file()}
+    if not there:
         return
-    try:
-        found = read_record(OnnxRecord, target / RECORD, "", OnnxError).precision
-    except OnnxError:
-        return  # damaged, or of an older format
-    if found != precision:
+    found_side = "both" if len(there) == len(kinds) else next(iter(there))
+    if found_side != side:
         raise OnnxError(
-            f"expected a new folder or an earlier export in {precision}, got {target}, which holds one in {found}; "
-            "name another with --output, or remove that one"
+            f"expected a new folder or an earlier export of {SHOWN_SIDES[side]}, got {target}, which holds one of "
+            f"{SHOWN_SIDES[found_side]}; name another with --output, or remove that one"
         )
+    for kind, record in there.values():
+        try:
+            found = str(read_record(kind, target / record, "", OnnxError).precision)
+        except OnnxError:
+            continue  # damaged, or of an older format
+        if found != precision:
+            raise OnnxError(
+                f"expected a new folder or an earlier export in {precision}, got {target}, which holds one in {found}; "
+                "name another with --output, or remove that one"
+            )
 
 
-def _default_folder(model: str, *, int8: bool) -> Path:
-    """Returns NAME-onnx or NAME-onnx-int8, beside the folder NAME; of a Hub id in the working directory."""
-    ending = "-onnx-int8" if int8 else "-onnx"
+def default_folder(model: str, ending: str) -> Path:
+    """Returns NAME-ENDING, beside the folder NAME; of a Hub id in the working directory.
+
+    Args:
+        model: Hub id or folder.
+        ending: of the name, such as onnx.
+    """
     path = Path(model)
     if not path.is_dir():
-        return Path(path.name + ending)
+        return Path(f"{path.name}-{ending}")
     path = path if path.name not in ("", "..") else path.resolve()
-    return path.with_name(path.name + ending)
+    return path.with_name(f"{path.name}-{ending}")
 
 
-def _text_side(model: SentenceTransformer, name: str, prompt: str) -> SentenceTransformer:
+def text_modules(model: SentenceTransformer, name: str, prompt: str) -> SentenceTransformer:
     """Returns the modules for texts as a model in float32 that ends with normalisation.
+
+    Args:
+        model: a text encoder or a pair.
+        name: its Hub id or folder, for the message.
+        prompt: what is put before each text.
 
     Raises:
         OnnxError: the first one is no text model, or its pooling leaves out the prompt.
@@ -231,12 +298,12 @@ def about(text: SentenceTransformer) -> dict[str, Any]:
     return {
         "weights_sha256": weights_sha256(text),
         "dim": int(text.encode("a").shape[-1]),
-        "max_tokens": _max_tokens_of(text),
+        "max_tokens": max_tokens_of(text),
         "normalised": True,
     }
 
 
-def _max_tokens_of(text: SentenceTransformer) -> int:
+def max_tokens_of(text: SentenceTransformer) -> int:
     """Returns the number of tokens at which texts are cut: the limit of the model, or else its number of positions.
 
     A static model, which has neither, cuts none: 0.
@@ -262,10 +329,10 @@ def _image_model_of(model: SentenceTransformer, spec: ModelSpec, *, explicit: bo
 
 def _image_model(name: str, revision: str | None, weights: str | None) -> dict[str, str]:
     """Returns the record of an image model, with empty texts for what is not known."""
-    return asdict(ImageModel(_shown(name), revision or "", weights or ""))
+    return asdict(ImageModel(shown(name), revision or "", weights or ""))
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """Returns a Hub id as it is, and of a folder only its name (RUN/model in a training run), without its path."""
     if not Path(name).is_dir():
         return name
@@ -295,37 +362,18 @@ def write_tokenizer(text: SentenceTransformer, path: Path) -> None:
     if inner is None:
         raise OnnxError(f"expected a fast tokenizer, got {type(fast).__name__}; convert it to tokenizer.json")
     tokenizer = Tokenizer.from_str(inner.to_str())
-    tokenizer.enable_truncation(_max_tokens_of(text), direction=fast.truncation_side)
+    tokenizer.enable_truncation(max_tokens_of(text), direction=fast.truncation_side)
     tokenizer.enable_padding(
         direction=fast.padding_side, pad_id=fast.pad_token_id, pad_type_id=0, pad_token=fast.pad_token
     )
     tokenizer.save(str(path))
 
 
-def compare(own: Vectors, folder: Path) -> tuple[float, float]:
-    """Returns the least cosine and the largest difference of a component between golden vectors of model and export.
+def compare(own: Vectors, folder: Path) -> Parity:
+    """Compares the golden vectors of a model with those of its export.
 
     Args:
         own: the model's unit vectors of the golden sentences.
         folder: the export.
     """
-    exported = OnnxTextEncoder(folder).encode(GOLDEN_TEXTS, warn=False)
-    return float((own * exported).sum(axis=1).min()), float(np.abs(own - exported).max())
-
-
-def _check_same(cosine: float, difference: float, *, int8: bool) -> None:
-    """Checks that a graph gives the vectors of its model.
-
-    Raises:
-        OnnxError: they differ by more than is allowed, or are no numbers.
-    """
-    if int8 and not cosine >= LEAST_COSINE:
-        raise OnnxError(
-            f"expected int8 vectors with a cosine of at least {LEAST_COSINE} to the model's own, got {cosine:.3f} on "
-            "the golden sentences; nothing was written: export it without --int8"
-        )
-    if not int8 and not difference <= TEXT_TOLERANCE:
-        raise OnnxError(
-            f"expected the model's own vectors from its graph, got components that differ by {difference:.1e} on the "
-            "golden sentences; nothing was written: this architecture can't be exported"
-        )
+    return Parity.of(own, OnnxTextEncoder(folder).encode(GOLDEN_TEXTS, warn=False))

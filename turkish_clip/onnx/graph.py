@@ -1,10 +1,10 @@
-"""The ONNX graph of a text encoder: traced from its modules by torch.onnx, with weights in float32 or int8."""
+"""The ONNX graphs of a text encoder and of an image tower: traced by torch.onnx, with weights in float32 or int8."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from turkish_clip.onnx.runtime import GRAPH, INPUTS, OUTPUT, WEIGHTS, OnnxError
+from turkish_clip.onnx.runtime import INPUTS, OUTPUT, PIXELS, WEIGHTS, OnnxError
 from turkish_clip.verify import GOLDEN_TEXTS, first_line
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 OPSET = 20  # the first with Gelu as one operator; onnxruntime reads it from 1.17 on
 LARGEST_FILE = 1_900_000_000  # bytes; a protobuf holds less than 2 GiB, so larger weights go into a file beside it
 SMALLEST_TABLE = 100_000  # entries from which on an embedding table is stored in int8
+Adapt = Callable[["onnx.GraphProto"], None]
 
 
 class _MeanOfTokens(torch.nn.Module):
@@ -56,8 +57,30 @@ class _Graph(torch.nn.Module):
         return vectors
 
 
+class _ImageGraph(torch.nn.Module):
+    """The modules of an image tower, in sequence, and normalisation, as a function of pixels."""
+
+    def __init__(self, modules: Iterable[torch.nn.Module]) -> None:
+        super().__init__()
+        self.steps = torch.nn.ModuleList(modules)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Returns the (n, dim) float32 unit vectors of (n, 3, height, width) float32 prepared pixels."""
+        features: dict[str, Any] = {PIXELS: pixel_values, "modality": "image"}
+        for step in self.steps:
+            features = step(features)
+        vectors: torch.Tensor = torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
+        return vectors
+
+
 def write_graph(
-    text: SentenceTransformer, path: Path, *, weights_sha256: str, int8: bool, mapped: bool = False
+    text: SentenceTransformer,
+    path: Path,
+    *,
+    weights_sha256: str,
+    int8: bool,
+    mapped: bool = False,
+    adapt: Adapt | None = None,
 ) -> None:
     """Writes a graph from int64 token ids and mask, (n, length) of any size, to (n, dim) float32 unit vectors.
 
@@ -68,45 +91,103 @@ def write_graph(
         int8: store layers and large embedding tables in 8 bits.
         mapped: put weights in float32 into a second file whatever their size: onnxruntime maps it into memory, where it
             would copy what is in the graph.
+        adapt: changes the traced graph in place, for programs that give it other inputs.
 
     Raises:
         OnnxError: torch, onnx or onnxruntime can't express the model.
         OSError: the file can't be written.
     """
-    import onnx
+    advice = "use a BERT, ELECTRA or DistilBERT with mean pooling, which are known to work"
+    with _as_onnx_error(advice):
+        _write(_traced(text), path, weights_sha256=weights_sha256, int8=int8, mapped=mapped, adapt=adapt)
 
+
+def write_image_graph(
+    modules: Iterable[torch.nn.Module],
+    pixels: torch.Tensor,
+    path: Path,
+    *,
+    weights_sha256: str,
+    int8: bool,
+    adapt: Adapt | None = None,
+) -> None:
+    """Writes a graph from (n, 3, height, width) float32 prepared pixels to (n, dim) float32 unit vectors.
+
+    Args:
+        modules: of the image tower, in sequence, in float32 on the CPU.
+        pixels: prepared pixels of two images or more, which the graph is traced with.
+        path: as in `write_graph`.
+        weights_sha256: of the image tower, kept in the graph.
+        int8: store layers in 8 bits.
+        adapt: as in `write_graph`.
+
+    Raises:
+        OnnxError: torch, onnx or onnxruntime can't express the model.
+        OSError: the file can't be written.
+    """
+    with _as_onnx_error("use a CLIP or a SigLIP, which are known to work"):
+        graph = _exported(_ImageGraph(modules), {PIXELS: pixels}, {0: "batch"})
+        _write(graph, path, weights_sha256=weights_sha256, int8=int8, adapt=adapt)
+
+
+@contextmanager
+def _as_onnx_error(advice: str) -> Iterator[None]:
+    """Runs a block without what the libraries log, and raises what they raise as an OnnxError that ends with advice."""
     try:
         with _quiet():
-            graph = _traced(text)
-            graph.metadata_props.add(key=WEIGHTS, value=weights_sha256)
-            if int8:
-                _store_tables_in_int8(graph)
-                _store_layers_in_int8(graph, path)
-            else:
-                apart = mapped or sum(weights.nbytes for weights in text.parameters()) > LARGEST_FILE
-                onnx.save_model(graph, path, save_as_external_data=apart, location=f"{GRAPH}.data")
+            yield
     except OSError:
         raise
     except Exception as error:  # each of the three libraries raises its own types
-        raise OnnxError(
-            f"expected a model that torch.onnx can write, got {first_line(error)}; use a BERT, ELECTRA or DistilBERT "
-            "with mean pooling, which are known to work"
-        ) from error
+        raise OnnxError(f"expected a model that torch.onnx can write, got {first_line(error)}; {advice}") from error
+
+
+def _write(
+    graph: onnx.ModelProto,
+    path: Path,
+    *,
+    weights_sha256: str,
+    int8: bool,
+    mapped: bool = False,
+    adapt: Adapt | None = None,
+) -> None:
+    """Adapts a traced graph, and writes it in float32 or int8."""
+    import onnx
+
+    if adapt is not None:
+        adapt(graph.graph)
+    graph.metadata_props.add(key=WEIGHTS, value=weights_sha256)
+    if int8:
+        _store_tables_in_int8(graph)
+        _store_layers_in_int8(graph, path)
+        return
+    apart = mapped or sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > LARGEST_FILE
+    onnx.save_model(graph, path, save_as_external_data=apart, location=f"{path.name}.data")
 
 
 def _traced(text: SentenceTransformer) -> onnx.ModelProto:
-    """Traces the graph in float32, for any batch size and length, without paths of this machine."""
+    """Traces the graph of a text encoder in float32, for any batch size and length."""
     if isinstance(text[0], StaticEmbedding):
         features = {name: torch.ones(2, 3, dtype=torch.int64) for name in INPUTS}
     else:
         features = text.preprocess(list(GOLDEN_TEXTS[:2]))
-    axes = {0: "batch", 1: "length"}
+    return _exported(_Graph(text), {name: features[name] for name in INPUTS}, {0: "batch", 1: "length"})
+
+
+def _exported(module: torch.nn.Module, inputs: dict[str, torch.Tensor], axes: dict[int, str]) -> onnx.ModelProto:
+    """Traces a module in float32, without paths of this machine.
+
+    Args:
+        module: a function of the inputs.
+        inputs: by name, in the order in which the module takes them.
+        axes: the axes of every input that may have any size, and their names.
+    """
     program: Any = torch.onnx.export(
-        _Graph(text).eval(),
-        tuple(features[name] for name in INPUTS),
-        input_names=list(INPUTS),
+        module.eval(),
+        tuple(inputs.values()),
+        input_names=list(inputs),
         output_names=[OUTPUT],
-        dynamic_shapes={name: axes for name in INPUTS},
+        dynamic_shapes={name: axes for name in inputs},
         opset_version=OPSET,
         dynamo=True,
         verbose=False,

@@ -23,7 +23,7 @@ log = logging.getLogger("turkish_clip")
 GRAPH, TOKENIZER, RECORD = "model.onnx", "tokenizer.json", "turkish_clip_onnx.json"
 FORMAT = 3  # 1 had no prompt, 2 did not tie graph and tokenizer to the record
 WEIGHTS = "turkish_clip.weights_sha256"  # in the metadata of the graph, as in the record
-INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
+INPUTS, PIXELS, OUTPUT = ("input_ids", "attention_mask"), "pixel_values", "sentence_embedding"
 PRECISIONS = ("float32", "int8")
 CPU = "CPUExecutionProvider"
 NOT_PACKED = "session.disable_prepacking"  # weights are not copied in the order in which the processor reads fastest
@@ -123,14 +123,12 @@ class OnnxTextEncoder:
         self.temperature = record.temperature
         self._tokenizer = _open_tokenizer(self.folder / TOKENIZER)
         if file_sha256(self.folder / TOKENIZER) != record.tokenizer_sha256:
-            raise self._of_another(TOKENIZER)
+            raise of_another(TOKENIZER, self.folder, RECORD)
         self._reader = TextReader(
             self._tokenizer, record.max_tokens or None, record.prompt, cuts_right=_cuts_right(self._tokenizer)
         )
-        self._session = _open_graph(self.folder / GRAPH, threads, providers, for_few_texts=for_few_texts)
-        if self._session.get_modelmeta().custom_metadata_map.get(WEIGHTS) != record.weights_sha256:
-            raise self._of_another(GRAPH)
-        self._check_width(self._session.get_outputs()[0].shape[-1])
+        self._session = open_graph(self.folder / GRAPH, INPUTS, threads, providers, for_few_texts=for_few_texts)
+        check_graph(self._session, self.folder, GRAPH, RECORD, record.weights_sha256, record.dim)
 
     def cautions(self, texts: Iterable[str]) -> list[Caution]:
         """Returns what is not read of texts: unknown words, and what is beyond the limit; at most one of each kind."""
@@ -172,26 +170,13 @@ class OnnxTextEncoder:
             vectors[places] = self._run([texts[place] for place in places])
         return vectors
 
-    def _of_another(self, name: str) -> OnnxError:
-        return OnnxError(
-            f"expected {name} of the same export as {RECORD} in {self.folder}, got that of another one; export again"
-        )
-
-    def _check_width(self, found: Any) -> None:
-        """Raises an OnnxError if the graph's width, where it is a number, is not the record's."""
-        if isinstance(found, int) and found != self.dim:
-            raise OnnxError(
-                f"expected vectors of {self.dim} numbers, as {self.folder / RECORD} says, got {found} from {GRAPH}; "
-                "export again"
-            )
-
     def _run(self, texts: list[str]) -> NDArray[np.float32]:
         """Returns the (n, dim) float32 unit vectors of one batch."""
         encodings = self._tokenizer.encode_batch([self.prompt + text for text in texts])
         ids = np.array([encoding.ids for encoding in encodings], np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
         vectors: NDArray[np.float32] = self._session.run([OUTPUT], dict(zip(INPUTS, (ids, mask))))[0]
-        self._check_width(vectors.shape[1])
+        check_width(vectors.shape[1], self.folder, GRAPH, RECORD, self.dim)
         return vectors
 
 
@@ -213,11 +198,12 @@ def _read_record(folder: Path) -> OnnxRecord:
     """
     if not folder.is_dir():
         raise OnnxError(
-            f"expected a folder, got {folder}, which is not one; write it: turkish-clip export MODEL --onnx"
+            f"expected a folder, got {folder}, which is not one; write it: turkish-clip export MODEL --format onnx"
         )
     if not is_export(folder):
         raise OnnxError(
-            f"expected {RECORD} in {folder}, got none: it is not an export; write one: turkish-clip export MODEL --onnx"
+            f"expected {RECORD} in {folder}, got none: it is no export of a text encoder; write one: turkish-clip "
+            "export MODEL --format onnx"
         )
     return read_record(OnnxRecord, folder / RECORD, "export again", OnnxError)
 
@@ -230,14 +216,34 @@ def _open_tokenizer(path: Path) -> Any:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
-        raise _damaged("a tokenizer", path, error) from error
+        raise damaged("a tokenizer", path, error) from error
 
 
 def _cuts_right(tokenizer: Any) -> bool:
     return bool((tokenizer.truncation or {}).get("direction", "right") == "right")
 
 
-def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None, *, for_few_texts: bool) -> Any:
+def open_graph(
+    path: Path,
+    inputs: tuple[str, ...],
+    threads: int | None,
+    providers: Sequence[str] | None,
+    *,
+    for_few_texts: bool = False,
+) -> Any:
+    """Returns the session of a graph that gives vectors.
+
+    Args:
+        path: the file.
+        inputs: names of its inputs.
+        threads: as in `OnnxTextEncoder`.
+        providers: as in `OnnxTextEncoder`.
+        for_few_texts: as in `OnnxTextEncoder`.
+
+    Raises:
+        OnnxError: onnxruntime is not installed or has not such a provider, `threads` is below 1, or the file is damaged
+            or another graph.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -258,16 +264,73 @@ def _open_graph(path: Path, threads: int | None, providers: Sequence[str] | None
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:  # the only common base of onnxruntime's errors
-        raise _damaged("a graph", path, error) from error
+        raise damaged("a graph", path, error) from error
     names = {value.name for value in session.get_inputs()}, {value.name for value in session.get_outputs()}
-    if names != (set(INPUTS), {OUTPUT}):
+    if names != (set(inputs), {OUTPUT}):
         raise OnnxError(
-            f"expected a graph from {', '.join(INPUTS)} to {OUTPUT} in {path}, got one from "
+            f"expected a graph from {', '.join(inputs)} to {OUTPUT} in {path}, got one from "
             f"{', '.join(sorted(names[0]))} to {', '.join(sorted(names[1]))}; export again"
         )
     return session
 
 
-def _damaged(expected: str, path: Path, error: Exception) -> OnnxError:
-    """Returns the error for a file of an export that can't be read."""
+def check_graph(session: Any, folder: Path, graph: str, record: str, weights_sha256: str, dim: int) -> None:
+    """Checks that a graph is that of a record.
+
+    Args:
+        session: of the graph.
+        folder: the export.
+        graph: name of its file.
+        record: name of the record's file.
+        weights_sha256: as the record has it.
+        dim: as the record has it.
+
+    Raises:
+        OnnxError: it is that of another export, or of another width.
+    """
+    if session.get_modelmeta().custom_metadata_map.get(WEIGHTS) != weights_sha256:
+        raise of_another(graph, folder, record)
+    check_width(session.get_outputs()[0].shape[-1], folder, graph, record, dim)
+
+
+def check_width(found: Any, folder: Path, graph: str, record: str, dim: int) -> None:
+    """Checks that the width of a graph's vectors, where it is a number, is that of a record.
+
+    Args:
+        found: the width, or the name of one that is not fixed.
+        folder: the export.
+        graph: name of its file.
+        record: name of the record's file.
+        dim: as the record has it.
+
+    Raises:
+        OnnxError: it is another one.
+    """
+    if isinstance(found, int) and found != dim:
+        raise OnnxError(
+            f"expected vectors of {dim} numbers, as {folder / record} says, got {found} from {graph}; export again"
+        )
+
+
+def of_another(name: str, folder: Path, record: str) -> OnnxError:
+    """Returns the error for a file that is not of the export that a record describes.
+
+    Args:
+        name: the file.
+        folder: the export.
+        record: name of the record's file.
+    """
+    return OnnxError(
+        f"expected {name} of the same export as {record} in {folder}, got that of another one; export again"
+    )
+
+
+def damaged(expected: str, path: Path, error: Exception) -> OnnxError:
+    """Returns the error for a file of an export that can't be read.
+
+    Args:
+        expected: what it should hold.
+        path: the file.
+        error: from reading it.
+    """
     return OnnxError(f"expected {expected} in {path}, got {type(error).__name__}: {one_line(error)}; export again")

@@ -1,4 +1,4 @@
-"""Queries of several parts: texts, an image, and texts to keep away, each with a weight.
+"""Queries of several parts: texts and images to look for, and those to keep away, each with a weight.
 
 They become one vector, the weighted sum of the parts' unit vectors, so that an index of any size finds them as it finds
 one text. Projections, probabilities and the least of the scores put the right image first no oftener on minimal sets
@@ -27,7 +27,9 @@ IMAGE_WEIGHT = 0.25
 MAX_WEIGHT = 1000.0
 LEAST_NORM = 0.01  # of a sum; a shorter one has no direction
 WEIGHTED = re.compile(r"(?P<text>.*)\^(?P<weight>[^\s^]+)\s*", re.DOTALL)
-Kind = Literal["text", "without", "image"]
+Kind = Literal["text", "without", "image", "without image"]
+KEPT_AWAY: tuple[Kind, ...] = ("without", "without image")
+OF_IMAGES: tuple[Kind, ...] = ("image", "without image")
 
 
 class QueryError(InputError):
@@ -39,7 +41,8 @@ class Part:
     """One part of a query.
 
     Attributes:
-        kind: "text" is looked for, "without" kept away; "image" is what results are to be like.
+        kind: "text" is looked for, "without" kept away; "image" is what results are to be like, "without image" what
+            they are to be unlike.
         value: the text (a str), or the image: a path, bytes of a file or a PIL image.
         weight: above 0.
     """
@@ -50,7 +53,7 @@ class Part:
 
     def __str__(self) -> str:
         """Returns the part for people."""
-        if self.kind == "image":
+        if self.kind in OF_IMAGES:
             return str(self.value) if isinstance(self.value, (str, Path)) else "an image"
         return str(self.value)
 
@@ -62,7 +65,7 @@ class Query:
     araba + gece - kırmızı
 
     Attributes:
-        parts: texts in the order given, then what is kept away, then the image.
+        parts: texts in the order given, then texts that are kept away, then images, then images that are kept away.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class Query:
         without: Sequence[str | tuple[str, float]] = (),
         image: ImageLike | None = None,
         image_weight: float | None = None,
+        images: Sequence[ImageLike] = (),
+        without_images: Sequence[ImageLike] = (),
     ) -> None:
         """Checks the parts.
 
@@ -78,26 +83,31 @@ class Query:
             texts: what the images are to show, all of it together; with a weight as (text, weight), else of weight 1.
             without: what they are not to show, likewise.
             image: what they are to be like.
-            image_weight: of the image beside texts; None takes 0.25.
+            image_weight: of each image; None takes 0.25 beside texts, and 1 without any.
+            images: what they are to be like as well.
+            without_images: what they are not to be like.
 
         Raises:
             QueryError: nothing to look for, an empty text, or a weight that is not above 0.
         """
-        if not texts and image is None:
-            got = f"only what is kept away, {_shown(without[0])}" if without else "nothing"
+        alike = [*([] if image is None else [image]), *images]
+        if not texts and not alike:
+            away = [*map(_shown, without), *(str(Part("without image", value, 1.0)) for value in without_images)]
+            got = f"only what is kept away, {away[0]}" if away else "nothing"
             raise QueryError(f"expected words or an image to look for, got {got}; add words")
         alone = not texts and not without
         weight = (1.0 if alone else IMAGE_WEIGHT) if image_weight is None else image_weight
         self.parts = [
             *(_part("text", text) for text in texts),
             *(_part("without", text) for text in without),
-            *([] if image is None else [Part("image", image, _checked(weight, "the image"))]),
+            *(Part("image", value, _checked(weight, "the image")) for value in alike),
+            *(Part("without image", value, _checked(weight, "the image")) for value in without_images),
         ]
 
     @property
     def texts(self) -> list[str]:
         """All texts, those that are kept away included."""
-        return [part.value for part in self.parts if part.kind != "image"]
+        return [part.value for part in self.parts if part.kind not in OF_IMAGES]
 
     @property
     def wanted(self) -> list[Part]:
@@ -105,13 +115,13 @@ class Query:
         return [part for part in self.parts if part.kind == "text"]
 
     @property
-    def image(self) -> ImageLike | None:
-        """The image, if there is one."""
-        return next((part.value for part in self.parts if part.kind == "image"), None)
+    def images(self) -> list[ImageLike]:
+        """All images, those that are kept away included."""
+        return [part.value for part in self.parts if part.kind in OF_IMAGES]
 
     def __str__(self) -> str:
         """Returns the query for people, on one line."""
-        shown = [(" - " if part.kind == "without" else " + ") + printable(str(part)) for part in self.parts]
+        shown = [(" - " if part.kind in KEPT_AWAY else " + ") + printable(str(part)) for part in self.parts]
         return "".join(shown).removeprefix(" + ").removeprefix(" ")
 
 
@@ -165,9 +175,10 @@ def composed(query: Query, vectors: Vectors) -> Composed:
     if len(query.parts) == 1:
         of_text = query.parts[0].kind == "text"
         return Composed(vectors[0], float(of_text), vectors[0] if of_text else None, vectors[:0], not of_text)
-    signs = np.array([-1 if part.kind == "without" else 1 for part in query.parts], np.float32)
+    signs = np.array([-1 if part.kind in KEPT_AWAY else 1 for part in query.parts], np.float32)
     weights = signs * np.array([part.weight for part in query.parts], np.float32)
     kinds = np.array([part.kind for part in query.parts])
+    of_images = np.isin(kinds, OF_IMAGES)
     total = weights @ vectors
     norm = float(np.linalg.norm(total))
     if norm < LEAST_NORM * float(np.abs(weights).sum()):
@@ -179,10 +190,10 @@ def composed(query: Query, vectors: Vectors) -> Composed:
     length = float(np.linalg.norm(of_texts))
     return Composed(
         np.asarray(total / norm, np.float32),
-        float(weights[kinds != "image"].sum()) / norm,
+        float(weights[~of_images].sum()) / norm,
         np.asarray(of_texts / length, np.float32) if length > 0 else None,
         np.asarray(vectors[kinds == "without"]),
-        "image" in kinds,
+        bool(of_images.any()),
     )
 
 

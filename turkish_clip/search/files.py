@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 from turkish_clip.errors import InputError
 from turkish_clip.folders import FolderWalk, LeftOut, is_hidden
 from turkish_clip.images import NO_FILE, NO_MEMORY, UNREADABLE
+from turkish_clip.videos import EVERY, is_video
 
 READ_BYTES = 1 << 20  # hashed at a time
 LATEST_NS = (1 << 63) - 1  # the year 2262, the latest that 64 bits hold; disks report later times of some files
 UNSETTLED_NS = -LATEST_NS - 1  # in place of a time that can't tell whether the file has changed since
 COARSEST_NS = 2 * 10**9  # the coarsest times of file systems (FAT): a later change may leave the time as it is
-MAX_BYTES = 1 << 30  # larger files are skipped unread
+MAX_BYTES = 1 << 30  # larger files are skipped unread, but for videos
 
 
 class CollectionError(InputError):
@@ -88,12 +89,14 @@ class Collection:
     Attributes:
         exclude: patterns of files that are left out, as in `turkish_clip.folders.Exclusions`.
         left_out: folder → what was left out of it when it was last indexed.
+        video_every: seconds from one frame of a video to the next; 0 leaves videos out.
     """
 
-    FORMAT: ClassVar[int] = 1
+    FORMAT: ClassVar[int] = 2  # 1 had no videos
 
     exclude: list[str] = field(default_factory=list)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
+    video_every: float = EVERY
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,13 @@ class Scan:
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
-def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File], exclude: Sequence[str] = ()) -> Scan:
+def scan(
+    images: str | Path | Sequence[str | Path],
+    known: Mapping[str, File],
+    exclude: Sequence[str] = (),
+    *,
+    videos: bool = False,
+) -> Scan:
     """Compares a folder, or a list of files, with the known files.
 
     In a folder, hidden files, files of other kinds and those that `exclude` names are left out and counted, links out
@@ -127,6 +136,7 @@ def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File], e
         images: a folder, read with its subfolders, or paths of files.
         known: the files that the index knows, by path.
         exclude: patterns of files in the folder, as in `turkish_clip.folders.Exclusions`.
+        videos: whether the folder's videos are read, too, where the library for them is installed.
 
     Raises:
         CollectionError: the folder does not exist, or is without images although it was indexed: not mounted?
@@ -135,7 +145,7 @@ def scan(images: str | Path | Sequence[str | Path], known: Mapping[str, File], e
         folder = Path(collection_folder(images))
         if not folder.is_dir():
             raise CollectionError(f"expected a folder of images, got {images}, which is not one; check the path")
-        paths, skipped, inaccessible, left_out = _walk(folder, exclude)
+        paths, skipped, inaccessible, left_out = _walk(folder, exclude, videos)
         vanished = _vanished(folder, paths, inaccessible, known)
     else:
         paths, skipped, vanished, left_out = dict[str, str](), list[SkippedFile](), list[str](), LeftOut()
@@ -210,7 +220,7 @@ def hashed(files: Sequence[File], workers: int) -> tuple[list[File], list[File]]
 def _hash(file: File) -> File:
     if file.size == 0:
         return file.skipped("an empty file")
-    if file.size > MAX_BYTES:
+    if file.size > MAX_BYTES and not is_video(file.path):
         return file.skipped("more than 1 GB")
     digest = hashlib.sha256()
     try:
@@ -222,7 +232,9 @@ def _hash(file: File) -> File:
     return replace(file, content=digest.hexdigest())
 
 
-def _walk(folder: Path, exclude: Sequence[str]) -> tuple[dict[str, str], list[SkippedFile], list[str], LeftOut]:
+def _walk(
+    folder: Path, exclude: Sequence[str], videos: bool
+) -> tuple[dict[str, str], list[SkippedFile], list[str], LeftOut]:
     """Walks a folder.
 
     Returns:
@@ -238,7 +250,7 @@ def _walk(folder: Path, exclude: Sequence[str]) -> tuple[dict[str, str], list[Sk
         inaccessible.append(name)
         skipped.append(SkippedFile(_printable(name), f"a folder that can't be entered ({error.strerror})"))
 
-    walk = FolderWalk(folder, exclude, on_error)
+    walk = FolderWalk(folder, exclude, on_error, videos=videos)
     for path in walk.files():
         if _printable(str(path)) != str(path):
             skipped.append(SkippedFile(_printable(str(path)), "a name that is not UTF-8"))

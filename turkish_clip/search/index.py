@@ -12,6 +12,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from turkish_clip.cluster import SearchCluster
     from turkish_clip.reading import Caution
     from turkish_clip.search.duplicates import Duplicates
+    from turkish_clip.search.importing import ImportSummary
+    from turkish_clip.search.vector_sources import VectorSource
 
 log = logging.getLogger("turkish_clip")
 JUDGED = 10  # of the best images at least are judged, however few are asked for
@@ -58,6 +61,7 @@ class Hit:
         photo: when, where and with which camera it was taken, as far as the file says so.
         fits: whether the image fits the words that are looked for, and none of those that are kept away; None where
             nothing tells, as in `Answer`.
+        second: of a video, that of its best frame, from which everything else here is; None for an image.
     """
 
     path: str
@@ -66,11 +70,31 @@ class Hit:
     corrected: float | None = None
     photo: Photo = field(default_factory=Photo)
     fits: bool | None = None
+    second: float | None = None
 
     @property
     def is_there(self) -> bool:
         """Whether the file exists now."""
         return os.path.lexists(self.path)
+
+
+@dataclass(frozen=True)
+class IndexedImage:
+    """One image of an index.
+
+    Attributes:
+        path: of the file.
+        also_at: paths of other files with the same bytes.
+        photo: when, where and with which camera it was taken, as far as the file says so.
+        when: when it was taken, or else its file was last changed.
+        second: of a video, that of its first frame, else None.
+    """
+
+    path: str
+    also_at: list[str]
+    photo: Photo
+    when: datetime
+    second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +156,37 @@ class ImageIndex:
             _check_model(index.metadata, encoder, str(uri))
         return index
 
+    @staticmethod
+    def import_vectors(
+        source: VectorSource | str | Path,
+        uri: str | Path,
+        encoder: DualEncoder,
+        *,
+        prefix: tuple[str, str] | None = None,
+        probe: bool = True,
+        progress: Callable[[int, int], Any] | None = None,
+    ) -> ImportSummary:
+        """Makes an index of vectors that another program has stored, without embedding the images.
+
+        Args:
+            source: a file or folder, or what `turkish_clip.search.vector_sources.open_source` returns, which takes
+                names of columns and the like.
+            uri: of the index: a new or empty folder, or an address on object storage.
+            encoder: with the image model that made the vectors.
+            prefix: the beginning of names in the source, and what stands for it on this machine.
+            probe: embed some images that are on this machine, and compare their vectors.
+            progress: called with the number of images read so far, twice: how many there are is not known.
+
+        Raises:
+            InputError: the source can't be read, its vectors are of another model, or the index can't be written.
+        """
+        from turkish_clip.search.importing import import_vectors
+        from turkish_clip.search.vector_sources import VectorSource, open_source
+
+        opened = source if isinstance(source, VectorSource) else open_source(source)
+        options: dict[str, Any] = {"prefix": prefix, "probe": probe, "progress": progress}
+        return import_vectors(opened, str(uri), encoder, _metadata_of(encoder), **options)
+
     def opened_with(self, encoder: TextSide) -> ImageIndex:
         """Returns this index as `open` would with an encoder, without opening its tables again.
 
@@ -157,7 +212,7 @@ class ImageIndex:
         return self._need_text_side("search by words")
 
     def __len__(self) -> int:
-        """Returns the number of distinct images."""
+        """Returns the number of distinct images; a video is one."""
         return self._tables.count()
 
     def add(
@@ -171,6 +226,7 @@ class ImageIndex:
         queries: Iterable[str] | None = None,
         verify: bool = False,
         exclude: Sequence[str] | None = None,
+        video_every: float | None = None,
         progress: Callable[[int, int], Any] | None = None,
     ) -> UpdateSummary:
         """Brings the index up to date with a folder, or with a list of files.
@@ -192,6 +248,8 @@ class ImageIndex:
                 vector of another one.
             exclude: patterns of files and folders to leave out, in place of those that the index remembers, as in
                 `turkish_clip.folders.Exclusions`; [] leaves out none, None keeps those that it remembers.
+            video_every: seconds from one frame of a video to the next, in place of those that the index remembers, for
+                videos that are read from now on; 0 leaves videos out, None keeps what it remembers.
             progress: called at the start and after each batch with the number of files done and of all files.
 
         Raises:
@@ -213,7 +271,7 @@ class ImageIndex:
             bank = given or self._bank(encoder)
             with encoder.image_decoder(workers, decode_processes) as decoder:
                 updater = IndexUpdater(
-                    self._tables, encoder, batch_size, workers, prune, bank, verify, exclude, decoder
+                    self._tables, encoder, batch_size, workers, prune, bank, verify, exclude, video_every, decoder
                 )
                 return updater.add(images, progress)
 
@@ -268,7 +326,7 @@ class ImageIndex:
             query: words (a str), an image (a Path, bytes or a PIL image), or a `Query` of several parts.
             k: number of images, at least 1.
             offset: number of the best images to leave out: those of the pages before.
-            where: a condition in SQL over path, bytes, modified, taken, lat, lon and camera, such as
+            where: a condition in SQL over path, bytes, modified, taken, lat, lon, camera and second, such as
                 "path LIKE '%/2024/%' AND bytes > 100000"; paths are spelt as the file system spells them (on some disks
                 of macOS not NFC), and of files with the same bytes, path is the first one's and also_at the others'.
                 `turkish_clip.search.dates` has that of a span of dates. None searches all images.
@@ -304,6 +362,7 @@ class ImageIndex:
                 row["cosine"] - weight * row["hub_score"] if weight else None,
                 _photo_of(row),
                 None if fits is None else bool(fits[place]),
+                row["second"],
             )
             for place, row in enumerate(rows)
         ]
@@ -312,7 +371,7 @@ class ImageIndex:
 
     def _vectors_of_parts(self, query: Query) -> Vectors:
         """Returns the (parts, dim) float32 unit vectors of the parts of a query."""
-        vectors = [] if query.image is None else [self.vector_of(query.image)[None]]
+        vectors = [self.vector_of(image)[None] for image in query.images]
         if query.texts:  # one at a time: in int8, the others of a batch would change a text's vector
             side = self._need_text_side("search by words or images")
             vectors.insert(0, side.encode_texts(query.texts, batch_size=1, warn=False))
@@ -390,7 +449,10 @@ class ImageIndex:
         if len(vector) != dim:
             raise ImageIndexError(f"expected a vector of {dim} numbers, as in {self.uri}, got {len(vector)}")
         rows = self._rows(vector, k, where, exact)
-        return [Hit(row["path"], row["cosine"], list(row["also_at"]), photo=_photo_of(row)) for row in rows]
+        return [
+            Hit(row["path"], row["cosine"], list(row["also_at"]), photo=_photo_of(row), second=row["second"])
+            for row in rows
+        ]
 
     def _rows(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0, offset: int = 0
@@ -408,6 +470,20 @@ class ImageIndex:
 
     def vectors(self, where: str | None = None) -> tuple[list[str], Vectors]:
         """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors.
+
+        The path of a video stands there once for each of its frames; `vectors_with_seconds` tells which.
+
+        Args:
+            where: a condition as in `search`; None takes all.
+
+        Raises:
+            ImageIndexError: the condition is not understood.
+        """
+        paths, _, vectors = self._tables.vectors(where)
+        return paths, vectors
+
+    def vectors_with_seconds(self, where: str | None = None) -> tuple[list[str], list[float | None], Vectors]:
+        """Returns what `vectors` does, with the second of each frame of a video; None for images.
 
         Args:
             where: a condition as in `search`; None takes all.
@@ -429,7 +505,7 @@ class ImageIndex:
         return self._tables.count("taken IS NULL" if where is None else f"{one_condition(where)} AND taken IS NULL")
 
     def vectors_of(self, paths: Sequence[str | Path]) -> Vectors | None:
-        """Returns the (n, dim) float32 unit vectors of n files; None if one of them is not indexed as it is now."""
+        """Returns the (n, dim) float32 unit vectors of n images; None if one is a video or not indexed as it is now."""
         files = [os.path.normpath(Path(path).absolute()) for path in paths]
         known = self._tables.files(sorted(set(files)))
         if len(scan(files, known).unchanged) < len(set(files)):
@@ -486,14 +562,31 @@ class ImageIndex:
         """Returns the folders under which the indexed files were found, sorted."""
         return self._tables.folders()
 
+    def newest(self, k: int = 10, *, offset: int = 0) -> list[IndexedImage]:
+        """Returns the images taken last, or else whose files were changed last, the newest first.
+
+        Args:
+            k: number of images.
+            offset: number of the newest to leave out.
+
+        Raises:
+            ImageIndexError: the index can't be read.
+        """
+        rows = self._tables.newest(k, offset)
+        return [
+            IndexedImage(row["path"], list(row["also_at"]), _photo_of(row), row["when"], row["second"]) for row in rows
+        ]
+
     def inside(self, hit: Hit) -> Path | None:
         """Returns the first of a hit's files that exists and, links followed, is in its folder; None if none is."""
-        folders = self._tables.folders_of([hit.path, *hit.also_at])
-        for path in (hit.path, *hit.also_at):
-            real = Path(path).resolve()
-            if path in folders and real.is_file() and real.is_relative_to(Path(folders[path]).resolve()):
-                return Path(path)
-        return None
+        return self.inside_each([hit])[0]
+
+    def inside_each(self, hits: Sequence[Hit | IndexedImage]) -> list[Path | None]:
+        """Returns what `inside` does of each of some hits, in order."""
+        folders = self._tables.folders_of([path for hit in hits for path in (hit.path, *hit.also_at)])
+        return [
+            next((Path(p) for p in (hit.path, *hit.also_at) if _is_inside(p, folders.get(p))), None) for hit in hits
+        ]
 
     def _need_text_side(self, to_do: str) -> TextSide:
         if self._encoder is None:
@@ -537,6 +630,12 @@ def _check_model(metadata: IndexMetadata | None, encoder: TextSide, uri: str) ->
             f"weights in {encoder.image_name}: their vectors can't be compared; name that model, or index into another "
             "place"
         )
+
+
+def _is_inside(path: str, folder: str | None) -> bool:
+    """Returns whether a file exists and, links followed, is in a folder."""
+    real = Path(path).resolve()
+    return folder is not None and real.is_file() and real.is_relative_to(Path(folder).resolve())
 
 
 def _photo_of(row: dict[str, Any]) -> Photo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +24,11 @@ CANDIDATES, REFINE = 20, 2
 # million images, a quarter of the partitions misses 0.28, half of them 0.04.
 PROBES, PARTITIONS_PER_PROBE = 20, 2
 ALL_PROBES = 1_000_000  # more than there are partitions
+MORE_FRAMES = 8  # times the rows are looked at where too many are frames of the same videos
 FOUND = ["path", "also_at"]  # the columns of a result
+ENTRY = ["content", "second"]  # the hash of the file, one for all frames of a video; the second of a frame, else NULL
 PHOTO = ["taken", "lat", "lon", "camera"]  # those of it that `turkish_clip.photo.Photo` fills
-COLUMNS = [*FOUND, *PHOTO, "vector", "_distance"]  # those of a candidate
+COLUMNS = [*FOUND, *ENTRY, *PHOTO, "vector", "_distance"]  # those of a candidate
 
 
 class NearestImages:
@@ -44,7 +47,9 @@ class NearestImages:
     def find(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest scores: FOUND, PHOTO, cosine, hub_score and vector; [] without a table.
+        """Returns the rows of the k largest scores: FOUND, ENTRY, PHOTO, cosine, hub_score and vector; [] without any.
+
+        Of the frames of one video, there is the best one alone.
 
         Args:
             vector: (dim,) float32.
@@ -56,10 +61,9 @@ class NearestImages:
         query, every = widened_query(vector, weight), bool(exact or where)
         # Of the few rows that meet a condition, the probed partitions might hold too few; for the others, LanceDB's own
         # re-ranking reads the vectors first and the other columns afterwards, which takes longer.
-        limit = k if every else k * _refine_factor(k)
         find = self._find if self._native is None else self._find_native
-        found = find(query, limit, where, every)
-        return [] if found is None else _reranked(found, vector, k, weight)
+        limit = k if every else k * _refine_factor(k)
+        return _best_entries(lambda limit: find(query, limit, where, every), limit, vector, k, weight)
 
     def _find_native(self, query: Vectors, limit: int, where: str | None, every: bool) -> Any:
         with storage_errors(self._uri, "read"):
@@ -113,9 +117,12 @@ def nearest_on(
         where: a condition in SQL; None searches all rows.
         weight: of an image's hub score, which is taken off its cosine.
     """
-    query: dict[str, Any] = {"column": "vector", "q": widened_query(vector, weight), "k": k, "metric": METRIC}
+    query: dict[str, Any] = {"column": "vector", "q": widened_query(vector, weight), "metric": METRIC}
     query |= {"refine_factor": _refine_factor(k), "nprobes": ALL_PROBES if where else _probes(table.count_rows())}
-    return _reranked(cluster.nearest(table.to_lance(), query, [*FOUND, *PHOTO, "vector"], where), vector, k, weight)
+    columns, dataset = [*FOUND, *ENTRY, *PHOTO, "vector"], table.to_lance()
+    return _best_entries(
+        lambda limit: cluster.nearest(dataset, {**query, "k": limit}, columns, where), k, vector, k, weight
+    )
 
 
 def vectors_of(rows: Any) -> Vectors:
@@ -134,15 +141,39 @@ def _matrix_of(lists: Any) -> Vectors:
     return np.asarray(flat[start : start + len(lists) * width].reshape(-1, width))
 
 
+def _best_entries(
+    find: Callable[[int], Any], limit: int, vector: Vectors, k: int, weight: float
+) -> list[dict[str, Any]]:
+    """Returns the k best entries, looking at more rows where videos have many frames among the best.
+
+    Args:
+        find: returns a pyarrow Table of up to so many of the nearest rows; None without a table.
+        limit: of the rows that are looked at first.
+        vector: as in `_reranked`.
+        k: as in `_reranked`.
+        weight: as in `_reranked`.
+    """
+    while True:
+        rows = find(limit)
+        found = [] if rows is None else _reranked(rows, vector, k, weight)
+        if rows is None or len(found) == k or len(rows) < limit:
+            return found
+        limit *= MORE_FRAMES
+
+
 def _reranked(rows: Any, vector: Vectors, k: int, weight: float) -> list[dict[str, Any]]:
-    """Returns the k candidates of the largest exact scores, the largest first."""
+    """Returns the k entries of the largest exact scores, the largest first: images, and the best frames of videos."""
     if not len(rows):
         return []
     stored, dim = vectors_of(rows), len(vector)
     cosines, hub_scores = stored[:, :dim] @ unit(vector[None])[0], stored[:, dim]
-    names = [*FOUND, *PHOTO]
+    names = [*FOUND, *ENTRY, *PHOTO]
     columns = [rows[name].to_pylist() for name in names]
-    best = np.argsort(weight * hub_scores - cosines, kind="stable")[:k].tolist()
+    ordered = np.argsort(weight * hub_scores - cosines, kind="stable").tolist()
+    contents, of_entry = columns[names.index("content")], dict[str, int]()
+    for place in ordered:
+        of_entry.setdefault(contents[place], place)
+    best = list(of_entry.values())[:k]
     return [
         {
             **{name: column[place] for name, column in zip(names, columns)},

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -22,11 +24,12 @@ from turkish_clip.folders import holds_table_files_only
 from turkish_clip.metrics import hub_scores
 from turkish_clip.records import as_json, from_json
 from turkish_clip.search.correction import Correction, stored_width, widened
-from turkish_clip.search.files import Collection, File, examined
+from turkish_clip.search.files import UNSETTLED_NS, Collection, File, examined
 from turkish_clip.search.native import NativeTable, NativeTables
 from turkish_clip.search.query import (
     FOUND,
     METRIC,
+    PHOTO,
     ROWS_IN_PARTITION,
     NearestImages,
     nearest_on,
@@ -68,6 +71,7 @@ DELTAS = 8  # above this many vector indices, one for each addition, queries get
 MAX_DIM = 65_536  # of the vectors of an index
 KEPT_VERSIONS = timedelta(hours=1)  # how long older versions of a table stay, for processes that still read them
 PATHS_AT_ONCE = 512  # in one SQL condition
+STILL, FIRST_FRAME = "second IS NULL", "frame = 0"  # conditions: rows of images, and one row of each image and video
 CORRECTED_AT_ONCE = 4096  # rows whose hub scores are written in one transaction
 
 
@@ -87,8 +91,9 @@ class IndexMetadata:
         correction: of hubs; None if there is none now. It changes with the text encoder, so it is stored apart.
     """
 
-    # 1 had partitions by dot product, 2 a table "pictures", 3 no hub scores, 4 no image processor, 5 no dates
-    FORMAT: ClassVar[int] = 6
+    # 1 had partitions by dot product, 2 a table "pictures", 3 no hub scores, 4 no image processor, 5 no dates, 6 no
+    # videos
+    FORMAT: ClassVar[int] = 7
 
     model: str
     revision: str
@@ -157,7 +162,7 @@ class ImageTables:
         try:
             metadata = from_json(IndexMetadata, json.loads(stored))
             if not 1 <= metadata.dim <= MAX_DIM:
-                raise ValueError(f"vectors of {metadata.dim}"[:40] + f" numbers, not of 1 to {MAX_DIM}")
+                raise ValueError(f"vectors of {str(metadata.dim)[:30]} numbers, not of 1 to {MAX_DIM}")
             correction = schema and (schema.field("vector").metadata or {}).get(METADATA)
             return replace(metadata, correction=from_json(Correction, json.loads(correction)) if correction else None)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -193,7 +198,7 @@ class ImageTables:
             self._table(FILES).update_field_metadata({"path": "path", "metadata": {METADATA.decode(): value}})
 
     def count(self, where: str | None = None) -> int:
-        """Returns the number of distinct images.
+        """Returns the number of distinct images; a video is one.
 
         Args:
             where: a condition in SQL; None counts all.
@@ -201,10 +206,16 @@ class ImageTables:
         Raises:
             ImageIndexError: the condition is not understood.
         """
-        condition = None if where is None else one_condition(where)
+        condition = FIRST_FRAME if where is None else f"{one_condition(where)} AND {FIRST_FRAME}"
         table = self._readable(IMAGES)
         with query_errors(self.uri, where):
             return 0 if table is None else int(table.count_rows(condition))
+
+    def _count_rows(self) -> int:
+        """Returns the number of rows of images, each frame of a video being one."""
+        table = self._table(IMAGES)
+        with storage_errors(self.uri, "read"):
+            return 0 if table is None else int(table.count_rows())
 
     def files(self, paths: Sequence[str] | None = None) -> dict[str, File]:
         """Returns every file that was read, or those of some paths, by path."""
@@ -221,11 +232,14 @@ class ImageTables:
         """Returns the path of every file that was read."""
         return [path for (path,) in self._columns(FILES, "path")]
 
-    def vectors(self, where: str | None = None) -> tuple[list[str], Vectors]:
-        """Returns the paths of all n indexed files and their (n, dim) float32 unit vectors.
+    def vectors(self, where: str | None = None) -> tuple[list[str], list[float | None], Vectors]:
+        """Returns the paths of all n indexed files, seconds and (n, dim) float32 unit vectors; of videos, all frames.
 
         Args:
             where: a condition in SQL; None takes all.
+
+        Returns:
+            The paths, the second of each frame of a video (None for images), and the vectors, in the same order.
 
         Raises:
             ImageIndexError: the condition is not understood.
@@ -233,26 +247,53 @@ class ImageTables:
         condition = None if where is None else one_condition(where)
         table = self._readable(IMAGES)
         with query_errors(self.uri, where):
-            rows = None if table is None else _read(table, condition, [*FOUND, "vector"])
+            rows = None if table is None else _read(table, condition, [*FOUND, "second", "vector"])
         if not rows:
-            return [], np.empty((0, self._dim()), np.float32)
-        copies = [len(others) for others in rows["also_at"].to_pylist()]
+            return [], [], np.empty((0, self._dim()), np.float32)
         paths = [[path, *others] for path, others in zip(rows["path"].to_pylist(), rows["also_at"].to_pylist())]
-        vectors = vectors_of(rows)[:, : self._dim()]
-        return [path for each in paths for path in each], np.repeat(vectors, np.asarray(copies) + 1, axis=0)
+        seconds = [[second] * len(each) for second, each in zip(rows["second"].to_pylist(), paths)]
+        vectors = np.repeat(vectors_of(rows)[:, : self._dim()], [len(each) for each in paths], axis=0)
+        return list(chain.from_iterable(paths)), list(chain.from_iterable(seconds)), vectors
 
     def rows_with_vectors(self, columns: Sequence[str]) -> tuple[list[dict[str, Any]], Vectors]:
-        """Returns columns of all n images and their (n, dim) float32 unit vectors, in the same order."""
+        """Returns columns of all n rows of images and their (n, dim) float32 unit vectors, in the same order."""
         table = self._arrow(IMAGES, columns=[*columns, "vector"])
         if not table:
             return [], np.empty((0, self._dim()), np.float32)
         rows = table.select(list(columns)).to_pylist()
         return rows, np.ascontiguousarray(vectors_of(table)[:, : self._dim()])
 
+    def newest(self, k: int, offset: int) -> list[dict[str, Any]]:
+        """Returns the rows of the images taken last, or else changed last: FOUND, PHOTO, `second`, `when`.
+
+        Args:
+            k: number of rows.
+            offset: number of the newest to leave out.
+        """
+        dates = self._arrow(IMAGES, FIRST_FRAME, ["content", "taken", "modified"])
+        if not dates:
+            return []
+        taken, modified = (dates[name].cast("timestamp[us]").to_numpy() for name in ("taken", "modified"))
+        when = np.where(np.isnat(taken), modified, taken)
+        dated = np.flatnonzero(~np.isnat(when))  # of others neither is known: imported, and not on this machine
+        best = dated[np.argsort(when[dated], kind="stable")[::-1][offset : offset + k]]
+        contents = dates["content"].take(best).to_pylist()
+        if not contents:
+            return []
+        condition = f"{FIRST_FRAME} AND content IN ({_quoted(contents)})"
+        rows = self._rows(IMAGES, condition, ["content", "second", *FOUND, *PHOTO])
+        of_content = {row["content"]: row for row in rows}
+        found = zip(contents, when[best].tolist())
+        return [{**of_content[content], "when": date} for content, date in found if content in of_content]
+
     def vectors_of(self, contents: Sequence[str]) -> dict[str, Vectors]:
-        """Returns the (dim,) float32 unit vectors of images by the hash of their bytes, of those that there are."""
+        """Returns the (dim,) float32 unit vectors of images by the hash of their bytes, of those that there are.
+
+        Videos, which have one for each frame, are not among them.
+        """
         few = len(contents) <= PATHS_AT_ONCE
-        rows = self._arrow(IMAGES, f"content IN ({_quoted(contents)})" if few else None, ["content", "vector"])
+        condition = f"{STILL} AND content IN ({_quoted(contents)})" if few else STILL
+        rows = self._arrow(IMAGES, condition, ["content", "vector"])
         if not rows or not contents:
             return {}
         return dict(zip(rows["content"].to_pylist(), vectors_of(rows)[:, : self._dim()]))
@@ -260,7 +301,7 @@ class ImageTables:
     def nearest(
         self, vector: Vectors, k: int, where: str | None, exact: bool, weight: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Returns the rows of the k largest scores: FOUND, PHOTO, cosine, hub_score and vector; [] without a table.
+        """Returns the rows of the k largest scores, as `NearestImages.find` does.
 
         Args:
             vector: (dim,) float32.
@@ -310,7 +351,10 @@ class ImageTables:
 
         images = pa.schema(
             [
+                ("key", pa.string()),
                 ("content", pa.string()),
+                ("frame", pa.int32()),
+                ("second", pa.float64()),
                 ("path", pa.string()),
                 ("also_at", pa.list_(pa.string())),
                 ("bytes", pa.int64()),
@@ -344,18 +388,34 @@ class ImageTables:
         After a kill in between, the files are read again; `repair` removes the paths of files that are gone by then.
 
         Args:
-            rows: new images, as rows of the table, but with `vector` of (dim,) and, if there is a bank, `hub_score`.
+            rows: new images, and all frames of new videos, as rows of the table, but with `vector` of (dim,) and, if
+                there is a bank, `hub_score`; without `key`, `frame` and `second` a row is of an image.
             copies: files with the bytes of images that exist, or of those in `rows`.
             files: every file that was read, as it is now.
             changed: files whose bytes have changed, as they were before: their paths leave the images of those bytes.
         """
         if rows:
-            self._upsert(IMAGES, "content", [_stored(row) for row in rows])
+            self._upsert(IMAGES, "key", [_stored(row) for row in rows])
         if copies:
             self._add_copies(copies)
         self._detach(changed)
         if files:
             self._upsert(FILES, "path", [file.as_row() for file in files])
+
+    def append(self, rows: list[dict[str, Any]], files: list[File]) -> None:
+        """Adds images with their files, none of which may be there yet, more quickly than `write` does.
+
+        Args:
+            rows: as in `write`.
+            files: of the rows, in order. Their bytes were not read, so that an update of their folder reads them.
+        """
+        import pyarrow as pa
+
+        known = [replace(file, mtime_ns=UNSETTLED_NS, reason="").as_row() for file in files]
+        with storage_errors(self.uri, "write"):
+            for name, part in ((IMAGES, [_stored(row) for row in rows]), (FILES, known)):
+                table = self._table(name)
+                table.add(pa.Table.from_pylist(part, schema=table.schema))
 
     def date(self, touched: Sequence[File]) -> None:
         """Gives images the times of their files that have a new time and the old bytes."""
@@ -371,7 +431,7 @@ class ImageTables:
         ]
         if old:
             rows = self._rows(IMAGES, f"content IN ({_quoted(old)})")
-            self._upsert(IMAGES, "content", [{**row, "modified": time_of[row["path"]]} for row in rows])
+            self._upsert(IMAGES, "key", [{**row, "modified": time_of[row["path"]]} for row in rows])
 
     def bank(self) -> TextBank | None:
         """Returns the text bank of which the hub scores are; None if there is none."""
@@ -390,11 +450,11 @@ class ImageTables:
             return
         self._set_correction(images, None)
         self._write_bank(bank)
-        for contents in chunks([content for (content,) in self._columns(IMAGES, "content")], CORRECTED_AT_ONCE):
-            rows = self._arrow(IMAGES, f"content IN ({_quoted(contents)})")
+        for keys in chunks([key for (key,) in self._columns(IMAGES, "key")], CORRECTED_AT_ONCE):
+            rows = self._arrow(IMAGES, f"key IN ({_quoted(keys)})")
             vectors = np.ascontiguousarray(vectors_of(rows)[:, : metadata.dim])
             stored = _as_column(widened(vectors, hub_scores(vectors, bank.unit_vectors)))
-            self._merge(IMAGES, "content", rows.set_column(rows.schema.get_field_index("vector"), "vector", stored))
+            self._merge(IMAGES, "key", rows.set_column(rows.schema.get_field_index("vector"), "vector", stored))
         self._set_correction(images, wanted)
         if self.count():
             self.optimize()  # the rows written anew are in no partition
@@ -419,11 +479,29 @@ class ImageTables:
         return metadata.dim if (metadata := self.metadata()) else 0
 
     def images(self, count: int) -> Iterator[list[dict[str, Any]]]:
-        """Yields the rows of all images, `count` at a time, with `vector` of (dim,) as in `write`."""
-        dim = self._dim()
-        for contents in chunks([content for (content,) in self._columns(IMAGES, "content")], count):
-            rows = self._rows(IMAGES, f"content IN ({_quoted(contents)})")
-            yield [{**row, "vector": np.asarray(row["vector"][:dim], np.float32)} for row in rows]
+        """Yields the rows of all images but videos, `count` at a time, with `vector` of (dim,) as in `write`."""
+        for keys in chunks([key for (key,) in self._columns(IMAGES, "key", condition=STILL)], count):
+            yield self._with_vectors(f"key IN ({_quoted(keys)})")
+
+    def videos(self) -> Iterator[list[dict[str, Any]]]:
+        """Yields the rows of the frames of each video, in order, with `vector` of (dim,) as in `write`."""
+        for (content,) in self._columns(IMAGES, "content", condition=f"NOT ({STILL}) AND {FIRST_FRAME}"):
+            yield sorted(self._with_vectors(f"content = {_quoted([content])}"), key=itemgetter("frame"))
+
+    def replace_frames(self, content: str, rows: list[dict[str, Any]]) -> None:
+        """Gives a video other frames than it has.
+
+        Args:
+            content: hash of its file.
+            rows: as in `write`.
+        """
+        keys = _quoted(row["key"] for row in rows)
+        self.write(rows, [], [])
+        self._delete(IMAGES, f"content = {_quoted([content])} AND key NOT IN ({keys})")
+
+    def _with_vectors(self, condition: str) -> list[dict[str, Any]]:
+        dim, rows = self._dim(), self._rows(IMAGES, condition)
+        return [{**row, "vector": np.asarray(row["vector"][:dim], np.float32)} for row in rows]
 
     def contents(self, contents: list[str]) -> set[str]:
         """Returns those of some hashes of which there is an image."""
@@ -461,9 +539,9 @@ class ImageTables:
             else:
                 orphaned.append(row["content"])
         if kept:
-            self._upsert(IMAGES, "content", kept)
+            self._upsert(IMAGES, "key", kept)
         if orphaned:
-            self._delete(IMAGES, f"content IN ({_quoted(orphaned)})")
+            self._delete(IMAGES, f"content IN ({_quoted(dict.fromkeys(orphaned))})")
 
     def remove_orphans(self, known: Mapping[str, File]) -> list[str]:
         """Removes the files whose image does not exist, so that they are read again; returns their paths."""
@@ -486,7 +564,7 @@ class ImageTables:
 
     def optimize(self) -> None:
         """Joins small data files; partitions the vectors once there are many, and from then on adds new rows."""
-        table, files, rows = self._table(IMAGES), self._table(FILES), self.count()
+        table, files, rows = self._table(IMAGES), self._table(FILES), self._count_rows()
         with storage_errors(self.uri, "optimize"):
             if rows < ROWS_FOR_INDEX or self._partitioned(table, rows):
                 table.optimize(cleanup_older_than=KEPT_VERSIONS)
@@ -541,7 +619,7 @@ class ImageTables:
             if new:  # the first path is shown, so files that exist come first: a folder may have been moved
                 changed.append(_first(row, sorted([*known, *new], key=lambda path: not Path(path).exists())))
         if changed:
-            self._upsert(IMAGES, "content", changed)
+            self._upsert(IMAGES, "key", changed)
 
     def _upsert(self, name: str, key: str, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
@@ -563,9 +641,9 @@ class ImageTables:
         rows = self._arrow(name, condition, columns)
         return [] if rows is None else list(rows.to_pylist())
 
-    def _columns(self, name: str, *columns: str) -> Iterator[tuple[Any, ...]]:
-        """Yields some columns of all rows; none without a table."""
-        rows = self._arrow(name, columns=list(columns))
+    def _columns(self, name: str, *columns: str, condition: str | None = None) -> Iterator[tuple[Any, ...]]:
+        """Yields some columns of all rows, or of those that meet a condition; none without a table."""
+        rows = self._arrow(name, condition, list(columns))
         return iter(()) if rows is None else zip(*(rows[column].to_pylist() for column in columns))
 
     def _arrow(self, name: str, condition: str | None = None, columns: list[str] | None = None) -> Any:
@@ -644,7 +722,8 @@ def _stored(row: dict[str, Any]) -> dict[str, Any]:
     """Returns the table's row of an image."""
     scores = np.array([row.get("hub_score", 0)], np.float32)
     vector = widened(np.asarray(row["vector"], np.float32)[None], scores)[0]
-    return {**{name: value for name, value in row.items() if name != "hub_score"}, "vector": vector}
+    of_image = {"key": row["content"], "frame": 0, "second": None}
+    return {**of_image, **{name: value for name, value in row.items() if name != "hub_score"}, "vector": vector}
 
 
 def _first(row: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from turkish_clip.bank import TextBank
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.embed import EmbeddedBatch, ImageDecoder
 from turkish_clip.folders import LeftOut
-from turkish_clip.images import ImageError
+from turkish_clip.images import VIDEO, ImageError, has_library
 from turkish_clip.metrics import hub_scores
 from turkish_clip.photo import Photo
 from turkish_clip.search.files import (
@@ -33,9 +33,11 @@ from turkish_clip.search.files import (
     scan,
 )
 from turkish_clip.search.tables import ImageTables, chunks
+from turkish_clip.videos import EVERY, frames, is_video, video_photo
 
 log = logging.getLogger("turkish_clip")
 ROWS_PER_WRITE = 512  # files per transaction: a kill loses at most these
+VIDEOS_PER_WRITE = 4  # each has many rows, which are in memory until they are written
 ATTEMPTS = 3  # to read a file whose bytes change between hashing and embedding
 CHANGING = "a file that changes while it is read"
 SAME_IMAGE = 0.999  # least cosine of a stored vector to that of its image: other dtypes and libraries give 0.9999
@@ -86,7 +88,7 @@ class _Progress:
 
 @dataclass(frozen=True)
 class IndexUpdater:
-    """Updates the tables of an index; batch_size, workers, prune, verify and exclude are as in `ImageIndex.add`.
+    """Updates the tables of an index; the options are as in `ImageIndex.add`.
 
     `bank` gives the images their hub scores; None leaves the index without a correction. `decoder` opens the images.
     """
@@ -99,6 +101,7 @@ class IndexUpdater:
     bank: TextBank | None = None
     verify: bool = False
     exclude: Sequence[str] | None = None
+    video_every: float | None = None
     decoder: ImageDecoder | None = None
 
     def add(
@@ -125,7 +128,9 @@ class IndexUpdater:
             if dropped := [pattern for pattern in collection.exclude if pattern not in patterns]:
                 log.warning("%s: no longer left out: %s", self.tables.uri, ", ".join(map(repr, dropped)))
             collection = replace(collection, exclude=patterns)
-        found = scan(images, known, collection.exclude)
+        collection = self._with_video_every(collection)
+        every = collection.video_every
+        found = scan(images, known, collection.exclude, videos=every > 0)
         if self.verify:
             pending = [*found.pending, *(replace(known[path], content="") for path in found.unchanged)]
             found = replace(found, pending=sorted(pending, key=lambda file: file.path), unchanged=[])
@@ -133,15 +138,17 @@ class IndexUpdater:
         total = done + len(found.pending)
         tell = progress or (lambda done, total: None)
         tell(done, total)
-        for files in chunks(found.pending, ROWS_PER_WRITE):
-            self._add_batch(files, known, so_far, each=partial(_tell_more, tell, done, total))
+        stills = [file for file in found.pending if not is_video(file.path)]
+        videos = [file for file in found.pending if is_video(file.path)]
+        for files in chain(chunks(stills, ROWS_PER_WRITE), chunks(videos, VIDEOS_PER_WRITE)):
+            self._add_batch(files, known, so_far, every, each=partial(_tell_more, tell, done, total))
             done += len(files)
             tell(done, total)
         gone = [*found.vanished, *self._moved_away(found, known, so_far)]
         moved = sum((Counter(so_far.copied) & Counter(known[path].content for path in gone)).values())
         vanished = self.tables.remove(gone) - moved  # after adding, so that renamed files are not embedded again
         self.tables.repair()
-        checked, mended = self._mend() if self.verify else (None, [])
+        checked, mended = self._mend(every) if self.verify else (None, [])
         self.tables.optimize()
         self._remember(collection, images, found.left_out)
         missing = Counter(known[path].folder for path in set(found.missing).difference(gone))
@@ -174,6 +181,7 @@ class IndexUpdater:
         files: list[File],
         known: dict[str, File],
         so_far: _Progress,
+        every: float,
         attempts: int = ATTEMPTS,
         each: Callable[[int], Any] | None = None,
     ) -> None:
@@ -182,7 +190,7 @@ class IndexUpdater:
         read, unread = hashed(files, self.workers)
         touched = [file for file in read if _content(known, file) == file.content]  # only the time is new
         new, copies = self._split([file for file in read if _content(known, file) != file.content])
-        rows, indexed, unopened = embedded(new, self.encoder, self.batch_size, self.decoder, each)
+        rows, indexed, unopened = embedded(new, self.encoder, self.batch_size, self.decoder, each, every)
         check_there([*unread, *unopened])
         rows = self._with_hub_scores(rows)
         changing = {file.content for file in unopened if file.reason == CHANGING} if attempts > 1 else set()
@@ -199,14 +207,14 @@ class IndexUpdater:
         changed = [known[file.path] for file in others if _content(known, file)]
         self.tables.write(rows, copies, [file.settled(begun) for file in (*touched, *others)], changed)
         self.tables.date(touched)
-        so_far.added += len(rows)
+        so_far.added += len(indexed)
         so_far.unchanged += len(touched)
         so_far.copied += [copy.content for copy in copies]
         so_far.skipped += [SkippedFile(file.path, file.reason) for file in (*unread, *unopened)]
         if again:
             files = [examined(file.path, file.folder) for file in again]
             so_far.skipped += [SkippedFile(file.path, file.reason) for file in files if file.reason]
-            self._add_batch([file for file in files if not file.reason], known, so_far, attempts - 1)
+            self._add_batch([file for file in files if not file.reason], known, so_far, every, attempts - 1)
 
     def _with_hub_scores(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self.bank is None or not rows:
@@ -214,7 +222,19 @@ class IndexUpdater:
         scores = hub_scores(np.stack([row["vector"] for row in rows]), self.bank.unit_vectors)
         return [{**row, "hub_score": score} for row, score in zip(rows, scores)]
 
-    def _mend(self) -> tuple[int, list[str]]:
+    def _with_video_every(self, collection: Collection) -> Collection:
+        """Returns what the index remembers with the seconds between frames that were asked for, if any were."""
+        if self.video_every is None or self.video_every == collection.video_every:
+            return collection
+        if self.video_every > 0 and not self.verify and next(self.tables.videos(), None) is not None:
+            log.warning(
+                "%s: videos that are indexed keep their frames, one every %g seconds; --verify reads them again",
+                self.tables.uri,
+                collection.video_every,
+            )
+        return replace(collection, video_every=self.video_every)
+
+    def _mend(self, every: float) -> tuple[int, list[str]]:
         """Embeds every image again and gives it its own vector where another is stored.
 
         Returns:
@@ -239,6 +259,18 @@ class IndexUpdater:
                 ]
             self.tables.write(self._with_hub_scores([_without(row, "tried") for row in wrong]), [], [])
             mended += [row["path"] for row in wrong]
+        for stored in self.tables.videos():
+            first = stored[0]
+            paths = (path for path in (first["path"], *first["also_at"]) if Path(path).is_file())
+            files, _ = hashed([examined(path, "") for path in islice(paths, 1)], self.workers)
+            files = [file for file in files if file.content == first["content"]]
+            rows, opened, _ = embedded(files, self.encoder, self.batch_size, self.decoder, every=every)
+            checked += len(opened)
+            if opened and not _same_frames(stored, rows):
+                kept = {name: first[name] for name in ("path", "also_at", "modified")}
+                rows = self._with_hub_scores([{**row, **kept} for row in rows])
+                self.tables.replace_frames(first["content"], rows)
+                mended.append(first["path"])
         return checked, mended
 
     def _split(self, files: list[File]) -> tuple[list[File], list[File]]:
@@ -282,18 +314,23 @@ def embedded(
     batch_size: int,
     decoder: ImageDecoder | None = None,
     each: Callable[[int], Any] | None = None,
+    every: float = EVERY,
 ) -> tuple[list[dict[str, Any]], list[File], list[File]]:
     """Embeds files; returns the table rows of those that opened, these files, and the others with the reason.
 
-    What is embedded is what was hashed: a file whose bytes are no longer those of its `content` is not opened.
+    What is embedded is what was hashed: a file whose bytes are no longer those of its `content` is not opened. A video
+    has a row for each of its frames; it is read in parts, and must have kept its size and time meanwhile.
 
     Args:
-        files: one for each image.
+        files: one for each image or video.
         encoder: whose image model embeds them.
         batch_size: images embedded at a time.
         decoder: as in `DualEncoder.embed_images`.
         each: called with the number of files done after each batch.
+        every: seconds from one frame of a video to the next.
     """
+    by_frames = [file for file in files if _is_by_frames(file)]
+    files = [file for file in files if not _is_by_frames(file)]
     rows: list[dict[str, Any]] = []
     opened: list[File] = []
     unopened: list[File] = []
@@ -311,7 +348,61 @@ def embedded(
         about = {"bytes": file.size, "modified": file.modified, **asdict(photo)}
         rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
         opened.append(file)
+    for number, file in enumerate(by_frames, len(files)):
+        if each is not None:
+            each(number)
+        try:
+            found_frames = list(_frames_of(file, encoder, batch_size, decoder, every))
+        except ImageError as error:
+            unopened.append(file.skipped(error.reason))
+            continue
+        now = examined(file.path, file.folder)
+        if (now.size, now.mtime_ns) != (file.size, file.mtime_ns):
+            unopened.append(file.skipped(CHANGING))
+            continue
+        rows += found_frames
+        opened.append(file)
     return rows, opened, unopened
+
+
+def _is_by_frames(file: File) -> bool:
+    """Returns whether a file is read by frames; without the library for it, a video is an image that does not open."""
+    return is_video(file.path) and has_library(VIDEO)
+
+
+def _frames_of(
+    file: File, encoder: DualEncoder, batch_size: int, decoder: ImageDecoder | None, every: float
+) -> Iterator[dict[str, Any]]:
+    """Yields the table rows of the frames of a video.
+
+    Raises:
+        ImageError: it does not open.
+    """
+    from turkish_clip.encoder import image_side  # imports torch
+
+    about = {"content": file.content, "path": file.path, "also_at": [], "bytes": file.size, "modified": file.modified}
+    about |= asdict(video_photo(file.path))
+    seconds: list[float] = []
+
+    def images() -> Iterator[Any]:
+        for frame in frames(file.path, every, distinct=True, min_side=image_side(encoder.image)):
+            seconds.append(frame.second)
+            yield frame.image
+
+    batches = encoder.embed_images(images(), batch_size=batch_size, decoder=decoder)
+    for number, (vector, _, _) in enumerate(chain.from_iterable(map(_results, batches))):
+        if isinstance(vector, ImageError):
+            raise vector
+        row = {"key": f"{file.content}:{number}", "frame": number, "second": seconds[number], "vector": vector}
+        yield {**about, **row}
+
+
+def _same_frames(stored: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> bool:
+    """Returns whether the stored frames of a video are those that it has, with their vectors."""
+    return len(stored) == len(rows) and all(
+        before["second"] == now["second"] and float(np.dot(before["vector"], now["vector"])) >= SAME_IMAGE
+        for before, now in zip(stored, rows)
+    )
 
 
 def _results(batch: EmbeddedBatch) -> Iterator[tuple[Any, bytes, Photo]]:

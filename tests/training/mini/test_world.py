@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from training.mini.captions import (
     english_caption,
@@ -20,10 +22,10 @@ from training.mini.captions import (
 )
 from training.mini.negatives import probes
 from training.mini.pictograms import STYLES
-from training.mini.scene import FAMILY_OF, Scene, changes, draw_scene, random_scene
+from training.mini.scene import FAMILY_OF, IMAGE_PIXELS, Scene, changes, draw_scene, draw_with_things, random_scene
 from training.mini.turkish import Noun
 from training.mini.words import COLOURS, INVERSE, OBJECTS, RELATIONS, SETTINGS
-from training.mini.world import SMALL_CLIP, WorldSize, tags, write_world
+from training.mini.world import SMALL_CLIP, WorldSize, images_with_things, tags, write_world
 from training.run.provenance import sha256_of
 
 # Written by hand from the rules of Turkish, not by the program.
@@ -367,3 +369,42 @@ def test_the_committed_small_clip_reaches_the_results_of_its_card(tmp_path: Path
             assert measured[direction][metric] == pytest.approx(card["test"][direction][metric], abs=0.003)
     readme = (SMALL_CLIP / "README.md").read_text(encoding="utf-8")
     assert f"{card['test']['text_to_image']['recall_at_1']:.4f}" in readme
+
+
+def test_the_places_of_things_change_no_image(tmp_path: Path) -> None:
+    size = WorldSize(train=3, validation=4, test=20)
+    folder = write_world(tmp_path / "world", size)
+    for split in ("train", "test"):
+        images = list(images_with_things(split, getattr(size, split)))
+        assert len(images) == getattr(size, split)
+        for number, (scene, image, things) in enumerate(images):
+            with Image.open(folder / split / f"{number:05d}.png") as written:
+                assert written.tobytes() == image.tobytes()
+            assert len(things) == (scene.count if scene.second is None else 2)
+            assert {(thing.object_class, thing.colour) for thing in things} == {scene.first, scene.second} - {None}
+
+
+def test_a_thing_is_inside_its_box_and_nothing_of_it_outside() -> None:
+    scene = Scene(("ball", "red"), None, "", 1, "small", "day", "left")
+    image, (ball,) = draw_with_things(scene, random.Random(5))
+    empty, _ = draw_with_things(replace(scene, place="right"), random.Random(5))  # the same ground, the ball elsewhere
+    left, top, right, bottom = ball.box
+    assert 0 <= left < right <= IMAGE_PIXELS / 2
+    assert right - left == pytest.approx(bottom - top, abs=1)  # it is round
+    drawn = np.asarray(image, np.int16)
+    reds = (drawn[..., 0] > 180) & (drawn[..., 1] < 90)
+    rows, columns = np.nonzero(reds)
+    assert left <= columns.min() <= left + 4
+    assert right - 5 <= columns.max() <= right
+    assert top <= rows.min() <= top + 4
+    assert bottom - 5 <= rows.max() <= bottom
+    changed = np.abs(drawn - np.asarray(empty, np.int16)).sum(axis=2)[:, : IMAGE_PIXELS // 2] > 30
+    assert not changed[:, int(right) + 2 :].any()
+
+
+def test_things_are_where_the_relation_says() -> None:
+    for relation, axis, sign in (("above", 1, -1), ("below", 1, 1), ("left", 0, -1), ("right", 0, 1)):
+        scene = Scene(("car", "red"), ("moon", "blue"), relation, 1, "", "sea")
+        _, things = draw_with_things(scene, random.Random(relation))
+        centre = {thing.object_class: (thing.box[axis] + thing.box[axis + 2]) / 2 for thing in things}
+        assert sign * (centre["car"] - centre["moon"]) > 15

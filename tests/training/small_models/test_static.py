@@ -24,6 +24,8 @@ from training.run.recipe import ConfigError
 from training.small_models import static
 from turkish_clip import build_text_encoder, load_dual_encoder, pair, save_text_encoder
 from turkish_clip.encoder import ModelError, bare_tokenizer, load_model
+from turkish_clip.exports.export import export_for
+from turkish_clip.exports.folder import ExportError
 from turkish_clip.onnx.export import export_onnx
 from turkish_clip.onnx.runtime import OnnxTextEncoder
 from turkish_clip.verify import verify
@@ -119,6 +121,16 @@ def test_its_onnx_graph_gives_the_same_vectors(run: Path, tmp_path: Path, int8: 
     own = load_model(run / "model", device="cpu").encode(CAPTIONS)
     assert exported.encode(CAPTIONS, warn=False) == pytest.approx(own, abs=0.05 if int8 else 1e-5)
     assert not exported.cautions(["kırmızı ev " * 300])
+
+
+def test_other_programs_get_it_too(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turkish_clip.exports.immich.WIDTHS", {"ViT-B-32__openai": 16})
+    for program in ("fastembed", "immich"):
+        found = export_for(program, run, tmp_path / program, side="text").record.text
+        assert found is not None
+        assert found["difference"] < 1e-5
+    with pytest.raises(ExportError, match="whose mean one more layer computes, got .*, a StaticEmbedding; publish"):
+        export_for("transformers", run, tmp_path / "transformers")
 
 
 def test_the_card_of_a_static_model_claims_no_bert(run: Path, options: list[str], tiny_bert: Path) -> None:

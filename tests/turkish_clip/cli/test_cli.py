@@ -59,6 +59,68 @@ def test_index_and_search(tmp_path: Path, indexed: Path) -> None:
     assert (tmp_path / "out.html").is_file()
 
 
+def test_locate(indexed: Path, tmp_path: Path) -> None:
+    image = sorted(indexed.glob("*.png"))[0]
+    code, found = as_json("locate", image, "kırmızı", "ev", "-k", 3)
+    assert code == 0
+    assert (found["path"], found["text"], found["fits"]) == (str(image), "kırmızı ev", None)  # no text bank: not known
+    assert 1 <= len(found["regions"]) <= 3
+    for region in found["regions"]:
+        left, top, right, bottom = region["box"]
+        assert 0 <= left <= region["point"][0] <= right <= 64
+        assert 0 <= top <= region["point"][1] <= bottom <= 64
+        assert -1 <= region["score"] <= 1
+    code, text = run("locate", image, "kırmızı ev", "-o", tmp_path / "out.html")
+    left, top, right, bottom = found["regions"][0]["box"]
+    assert (code, text) == (0, f"{found['regions'][0]['score']:7.3f}  {left},{top} to {right},{bottom}\n")
+    assert "kırmızı ev" in (tmp_path / "out.html").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="expected words to look for, got an empty text; write what the image shows"):
+        run("locate", image, " ")
+    with pytest.raises(InputError, match=r"none.png"):
+        run("locate", tmp_path / "none.png", "ev")
+    with pytest.raises(InputError, match=r"expected QUERY, got none; write: turkish-clip locate IMAGE 'kedi'"):
+        run("locate", image)
+
+
+def test_regions_of_a_search(indexed: Path, tmp_path: Path) -> None:
+    assert as_json("search", indexed, "ev", "-k", 2)[1]["hits"][0]["regions"] is None
+    argv = ["search", indexed, "kırmızı ev", "--and", "kuş", "-k", 2, "--regions", "--sheet", tmp_path / "out.png"]
+    code, found = as_json(*argv)
+    assert code == 0
+    for hit in found["hits"]:
+        assert [region["text"] for region in hit["regions"]] == ["kırmızı ev", "kuş"]
+        assert all(len(region["box"]) == 4 for region in hit["regions"])
+    with Image.open(tmp_path / "out.png") as sheet:
+        assert any(colour == (240, 228, 66) for _, colour in sheet.convert("RGB").getcolors(1 << 20))
+    lines = run(*argv)[1].splitlines()
+    assert len(lines) == 6
+    assert re.fullmatch(r"         \d+,\d+ to \d+,\d+  kırmızı ev", lines[1])
+    with pytest.raises(InputError, match="expected words to look for with --regions, got an image alone"):
+        run("search", indexed, "--image", sorted(indexed.glob("*.png"))[0], "--regions")
+
+
+def test_things_in_images(indexed: Path, tmp_path: Path) -> None:
+    images = [*sorted(indexed.glob("*.png"))[:2], tmp_path / "bad.png"]
+    images[2].write_text("x", encoding="utf-8")
+    argv = ["classify", *images, "--labels", "ev,ağaç,kuş", "--regions"]
+    code, found = as_json(*argv, "--reject-below", -1, "--sheet", tmp_path / "out.html")
+    assert code == 1
+    assert [image["path"] for image in found["images"]] == [str(path) for path in images]
+    for image in found["images"][:2]:
+        assert image["things"]
+        assert {thing["label"] for thing in image["things"]} <= {"ev", "ağaç", "kuş"}
+        assert all(0.5 <= thing["probability"] <= 1 and len(thing["box"]) == 4 for thing in image["things"])
+    assert found["images"][2]["error"] == found["skipped"][0]["reason"] == "a file that is not an image"
+    assert found["temperature"] == 0.01
+    assert (tmp_path / "out.html").read_text(encoding="utf-8").count("<figure>") == 2
+    code, text = run(*argv, "--reject-below", 1)
+    assert (code, text.count("none of these")) == (1, 2)
+    with pytest.raises(InputError, match="expected a model with a text bank"):
+        run(*argv)
+    with pytest.raises(InputError, match="expected --regions with --labels, got it with --examples; leave one out"):
+        run("classify", images[0], "--examples", indexed, "--regions")
+
+
 def test_hubs_are_corrected_by_a_file_of_queries(indexed: Path, tmp_path: Path) -> None:
     found = CliRunner().invoke(entry.app, ["index", str(indexed), "--at", str(tmp_path / "index")])
     assert "no correction of hubs: there is no text bank beside the model; --queries FILE" in found.stderr
@@ -133,7 +195,7 @@ def test_compare_and_filter_and_info(indexed: Path, tmp_path: Path) -> None:
         code, found = as_json("filter", folder, "-p", "ev", "--min-probability", 0)
         assert (code, len(found["flagged"])) == (0, 10 if folder == indexed else 1)
     assert run("filter", indexed, "-p", "ev", "--threshold", -1, "--csv")[1].startswith(
-        "path,score,probability,prompt,is_there\n"
+        "path,second,score,probability,prompt,is_there\n"
     )
     code, metadata = as_json("info")
     assert (metadata["dim"], metadata["temperature_is_fitted"]) == (16, False)
@@ -370,7 +432,7 @@ def test_files_that_are_gone_are_marked(indexed: Path, tmp_path: Path) -> None:
     assert found.exit_code == 0
     assert [line.split("  ")[-1] for line in found.stdout.splitlines() if lost.name in line] == ["(not there now)"]
     assert f"1 of them not there now; turkish-clip index {folder} removes what is gone" in found.stderr
-    assert (tmp_path / "found.html").read_text(encoding="utf-8").count("(not there now)") == 2  # alt and line
+    assert (tmp_path / "found.html").read_text(encoding="utf-8").count("(artık yerinde değil)") == 2  # alt and line
     hits = as_json("search", folder, "ev")[1]["hits"]
     assert [hit["path"] for hit in hits if not hit["is_there"]] == [str(lost)]
     arguments = ["filter", str(folder), "-p", "ev", "--threshold", "-1"]
@@ -378,7 +440,7 @@ def test_files_that_are_gone_are_marked(indexed: Path, tmp_path: Path) -> None:
     assert [line.split("  ")[-1] for line in found.stdout.splitlines() if lost.name in line] == ["(not there now)"]
     assert found.stdout.count("(not there now)") == 1
     assert f"1 of them not there now; turkish-clip index {folder} removes what is gone" in found.stderr
-    assert (tmp_path / "flagged.html").read_text(encoding="utf-8").count("(not there now)") == 2
+    assert (tmp_path / "flagged.html").read_text(encoding="utf-8").count("(artık yerinde değil)") == 2
     flagged = as_json(*arguments)[1]["flagged"]
     assert [row["path"] for row in flagged if not row["is_there"]] == [str(lost)]
 
@@ -545,7 +607,7 @@ def test_an_answer_says_in_one_line_whether_anything_fits(
     assert (len(shown), notes) == (2, [f"nothing fits ev + kuş - ağaç; {below}"])
     assert said(*with_bank, "ev", "--only-fitting") == ([], ["nothing fits ev", "no image shown: none of these fits"])
     _, notes = said(*with_bank, "xyzw")
-    assert notes == ["none of these words is understood: 'xyzw'; the images below are no answer"]
+    assert notes == ["the images below are no answer"]
     found = as_json("search", *with_bank, "ev", "--not", "kuş^0.5", "-k", 1)[1]
     assert (found["query"], found["fits"], found["understood"], found["no_cutoff"]) == ("ev - kuş", False, True, "")
     assert found["parts"] == [
@@ -572,8 +634,8 @@ def test_pages_csv_and_copies(indexed: Path, tmp_path: Path, monkeypatch: pytest
     run("search", indexed, "ev", "-k", 2, "--open")
     assert opened[1:] == [Path(whole[0]["path"])]
     rows = run("search", indexed, "ev", "-k", 2, "--csv")[1].splitlines()
-    assert rows[0] == "path,score,corrected,fits,also_at,taken,lat,lon,camera,is_there"
-    assert rows[1] == f"{whole[0]['path']},{whole[0]['score']},,,,,,,,True"
+    assert rows[0] == "path,second,score,corrected,fits,also_at,taken,lat,lon,camera,is_there"
+    assert rows[1] == f"{whole[0]['path']},,{whole[0]['score']},,,,,,,,True"
     beyond = CliRunner().invoke(entry.app, ["search", str(indexed), "ev", "--offset", "600"])
     assert (beyond.exit_code, beyond.stdout) == (0, "")
     assert notes_of(beyond.stderr) == ["no image beyond place 600"]
@@ -586,5 +648,5 @@ def test_a_shell_completes_commands_and_options() -> None:
         return done.stdout.split()
 
     assert completed("turkish-clip sea") == ["search"]
-    assert completed("turkish-clip search --no") == ["--not"]
+    assert completed("turkish-clip search --no") == ["--not", "--not-image"]
     assert {"--install-completion", "--show-completion"} <= set(completed("turkish-clip --"))

@@ -17,7 +17,7 @@ from turkish_clip.few_shot import ExampleError, examples_in
 
 NOT_READ = (
     "3 files of kinds that are not read: HEIC 2, video 1; convert HEIC to JPEG or PNG, and save stills of videos; or "
-    'have HEIC read: pip install -e ".[photos]"'
+    'have HEIC and video read: pip install -e ".[photos,video]"'
 )
 HIDDEN = "2 files hidden or of a system, left out: ._* 1, @eaDir 1"
 COMMANDS = (["classify", "--labels", "ev,kuş"], ["compare", "-t", "ev"], ["filter", "-p", "ev"])

@@ -31,6 +31,8 @@ from turkish_clip.metrics import Relevance, Vectors, unit
 from turkish_clip.onnx import export as onnx_export
 from turkish_clip.onnx import graph as onnx_graph
 from turkish_clip.onnx.export import export_onnx
+from turkish_clip.onnx.image_runtime import OnnxImageEncoder
+from turkish_clip.onnx.parity import Parity
 from turkish_clip.onnx.runtime import GRAPH, RECORD, TOKENIZER, WEIGHTS, OnnxError, OnnxTextEncoder
 from turkish_clip.ownership import ForeignFileError
 from turkish_clip.records import ImageModel
@@ -113,18 +115,21 @@ def test_int8_retrieves_as_well_as_float32(tmp_path: Path) -> None:
     relevance = Relevance.from_captions([row["captions"] for row in rows])
     images = read_embeddings(tmp_path / "run" / "embeddings").unit_rows([row["image_id"] for row in rows])
 
-    def recall_at_10(texts: Vectors) -> float:
+    def recall_at_10(texts: Vectors, images: Vectors = images) -> float:
         return relevance.text_to_image(texts, images).recall_at_10
 
     plain = recall_at_10(load_model(tmp_path / "run" / "model", device="cpu").encode(relevance.texts))
+    paths = [tmp_path / "world" / row["file_name"] for row in rows]
     found = {}
     for int8 in (False, True):
-        written = export_onnx(tmp_path / "run", tmp_path / f"onnx-{int8}", int8=int8)
-        found[int8] = recall_at_10(OnnxTextEncoder(written.folder).encode(relevance.texts))
-    print(f"recall@10: plain {plain:.4f}, ONNX float32 {found[False]:.4f}, int8 {found[True]:.4f}")
+        folder = export_onnx(tmp_path / "run", tmp_path / f"onnx-{int8}", side="both", int8=int8).folder
+        texts = OnnxTextEncoder(folder).encode(relevance.texts)
+        found[int8] = recall_at_10(texts), recall_at_10(texts, OnnxImageEncoder(folder).encode(paths))
+    print(f"recall@10: {plain:.4f}; ONNX texts, and images as well: float32 {found[False]}, int8 {found[True]}")
     assert 0.5 < plain < 0.995  # neither so low nor so high that a loss would not show
-    assert found[False] == pytest.approx(plain, abs=1e-9)
-    assert found[True] == pytest.approx(plain, abs=0.005)
+    assert found[False][0] == pytest.approx(plain, abs=1e-9)
+    assert found[False][1] == pytest.approx(plain, abs=0.002)  # the stored vectors of images are rounded
+    assert found[True] == pytest.approx((plain, plain), abs=0.005)
 
 
 def test_exports_of_one_model_are_equal_and_hold_no_path(text_folder: Path, exported: Path) -> None:
@@ -201,7 +206,7 @@ def test_only_a_given_image_model_is_recorded(text_folder: Path, exported: Path,
 def test_a_kill_leaves_nothing_or_the_old_export(
     text_folder: Path, exported: Path, tmp_path: Path, target: str
 ) -> None:
-    argv = ["export", str(text_folder), "--onnx", "--output", str(tmp_path / "onnx")]
+    argv = ["export", str(text_folder), "--format", "onnx", "--output", str(tmp_path / "onnx")]
     run_killed("turkish_clip.cli", target, 1, argv)
     assert not (tmp_path / "onnx").exists()
     shutil.copytree(exported, tmp_path / "onnx")
@@ -228,7 +233,7 @@ def test_an_export_of_another_precision_is_not_replaced(
 
 @pytest.mark.slow
 def test_after_ten_random_kills_the_vectors_are_the_same(text_folder: Path, exported: Path, tmp_path: Path) -> None:
-    argv = ["export", str(text_folder), "--onnx", "--output", str(tmp_path / "onnx")]
+    argv = ["export", str(text_folder), "--format", "onnx", "--output", str(tmp_path / "onnx")]
     run_killed_at_random("turkish_clip.cli", tmp_path / "onnx", argv)
     left = {path.name for path in tmp_path.iterdir()}
     assert all(name == "onnx" or TEMPORARY.fullmatch(name) for name in left)
@@ -257,7 +262,7 @@ def test_a_full_disk_leaves_the_old_export(
     monkeypatch.setattr(onnx, "save_model", full)
     monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
     with pytest.raises(SystemExit) as exit_:
-        entry.main(["export", str(text_folder), "--onnx", "--output", str(tmp_path / "onnx")])
+        entry.main(["export", str(text_folder), "--format", "onnx", "--output", str(tmp_path / "onnx")])
     assert exit_.value.code == 2
     assert "error: expected free disk space, got a full disk ([Errno 28]" in capsys.readouterr().err
     assert OnnxTextEncoder(tmp_path / "onnx").dim == 16
@@ -279,7 +284,8 @@ def test_a_prompt_is_exported(tiny_bert: Path, tmp_path: Path) -> None:
     save_text_encoder(model, tmp_path / "model")
     done = export_onnx(tmp_path / "model", tmp_path / "onnx")
     assert done.record["prompt"] == "bir kuş: "
-    assert done.golden_difference < 1e-5
+    assert done.text is not None
+    assert done.text.difference < 1e-5
     exported = OnnxTextEncoder(tmp_path / "onnx")
     long = " ".join(["ev"] * 60)
     assert np.allclose(exported.encode(["kırmızı ev", long]), model.encode(["kırmızı ev", long]), atol=1e-5)
@@ -329,7 +335,7 @@ def test_a_graph_with_other_vectors_is_not_written(
     found: tuple[float, float],
     message: str,
 ) -> None:
-    monkeypatch.setattr(onnx_export, "compare", lambda *_: found)
+    monkeypatch.setattr(onnx_export, "compare", lambda *_: Parity(*found))
     monkeypatch.setattr(onnx_export, "write_graph", lambda *_, **__: None)
     with pytest.raises(OnnxError, match=message):
         export_onnx(text_folder, tmp_path / "onnx", int8=int8)
@@ -341,25 +347,25 @@ def test_the_command(text_folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     shutil.copytree(text_folder, tmp_path / "mine")
     with pytest.raises(SystemExit) as exit_:
-        entry.main(["export", "mine", "--onnx", "--int8", "--json"])
+        entry.main(["export", "mine", "--format", "onnx", "--int8", "--json"])
     printed = json.loads(capfd.readouterr().out)  # one object and nothing else: torch prints unless it is silenced
     assert exit_.value.code == 0
     assert (printed["folder"], printed["precision"], printed["image_model"]) == ("mine-onnx-int8", "int8", None)
-    assert printed["golden_cosine"] > 0.99
+    assert printed["text"]["cosine"] > 0.99
     assert printed["bytes"] == sum(path.stat().st_size for path in (tmp_path / "mine-onnx-int8").iterdir())
     with pytest.raises(SystemExit):
-        entry.main(["export", "mine", "--onnx", "--image-model", "clip-ViT-B-32"])
+        entry.main(["export", "mine", "--format", "onnx", "--image-model", "clip-ViT-B-32"])
     text = capfd.readouterr().out
     assert "mine-onnx: mine in float32" in text
     assert "vectors of images by clip-ViT-B-32" in text
     for argv, message in (
-        (["export", "mine"], "expected a format, got none; write: turkish-clip export FOLDER_OR_ID --onnx"),
-        (["export", "--onnx"], "expected a model, got none"),
+        (["export", "mine"], "expected a format, got none; write: turkish-clip export FOLDER_OR_ID --format onnx"),
+        (["export", "--format", "onnx"], "expected a model, got none"),
         (["export"], "expected a model, and a format, got none of these"),
-        (["export", "mine-onnx", "--onnx"], "expected a model, got mine-onnx, an ONNX export"),
+        (["export", "mine-onnx", "--format", "onnx"], "expected a model, got mine-onnx, an ONNX export"),
         (["info", "--model", "mine-onnx"], "expected a model, got mine-onnx, an ONNX export"),
-        (["export", "missing/model", "--onnx"], "expected a model, got missing/model, which is no folder in"),
-        (["export", "mine", "--onnx", "--output", "."], "expected a new folder or an earlier output"),
+        (["export", "missing/model", "--format", "onnx"], "expected a model, got missing/model, which is no folder in"),
+        (["export", "mine", "--format", "onnx", "--output", "."], "expected a new folder or an earlier output"),
     ):
         with pytest.raises(SystemExit) as exit_:
             entry.main(argv)

@@ -112,7 +112,7 @@ def test_damaged_or_other_folders(exported: Path, tmp_path: Path) -> None:
     older, torn = json.dumps({**record, "format": 2}).encode(), json.dumps({"format": 3}).encode()
     cases: list[tuple[Path, str]] = [
         (tmp_path / "none", "expected a folder, got .*none, which is not one; write it: turkish-clip export"),
-        (tmp_path / "empty", f"expected {RECORD} in .*empty, got none: it is not an export"),
+        (tmp_path / "empty", f"expected {RECORD} in .*empty, got none: it is no export of a text encoder"),
         (
             damaged(exported, tmp_path / "1", RECORD, b"{"),
             f"expected {RECORD} of format 3 in .*1, got Expecting property name .*; export again",

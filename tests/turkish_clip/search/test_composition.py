@@ -29,6 +29,22 @@ def test_the_vector_is_the_weighted_sum() -> None:
     assert not found.has_image
 
 
+def test_several_images_and_images_to_keep_away() -> None:
+    query = Query("ev", without=["kuş"], image="a.png", images=["b.png"], without_images=["c.png"])
+    assert [part.kind for part in query.parts] == ["text", "without", "image", "image", "without image"]
+    assert (query.texts, query.images) == (["ev", "kuş"], ["a.png", "b.png", "c.png"])
+    assert str(query) == "ev - kuş + a.png + b.png - c.png"
+    found = composed(Query(images=["a.png", "b.png"], without_images=["c.png"]), np.stack([EAST, UP, NORTH]))
+    expected = (EAST + UP - NORTH) / np.sqrt(3)  # each of weight 1 where there are no words
+    assert found.vector == pytest.approx(expected)
+    assert (found.hub_weight, found.wanted, found.has_image) == (0.0, None, True)
+    beside = composed(Query("ev", without_images=["c.png"]), np.stack([EAST, NORTH]))
+    assert beside.vector == pytest.approx((EAST - 0.25 * NORTH) / np.sqrt(1 + 0.25**2))
+    assert beside.hub_weight == pytest.approx(1 / np.sqrt(1 + 0.25**2))
+    with pytest.raises(QueryError, match="expected words or an image to look for, got only what is kept away, c.png"):
+        Query(without_images=["c.png"])
+
+
 def test_an_image_counts_for_a_quarter_beside_words_and_not_for_hubs() -> None:
     found = composed(Query(("araba", 2), image="x.png"), np.stack([EAST, UP]))
     norm = (4 + 1 / 16) ** 0.5

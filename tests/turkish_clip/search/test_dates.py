@@ -49,6 +49,21 @@ def run(command: str, *argv: object) -> Result:
     return result
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_filter_of_a_span_without_images_loads_no_model(
+    indexed: bool, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if indexed:
+        assert run("index", photos).exit_code == 0
+    for loading in ("load", "open_index"):
+        monkeypatch.setattr(f"turkish_clip.cli.images.{loading}", lambda *args, **options: pytest.fail("loaded"))
+    found = run("filter", photos, "-p", "ev", "--after", "2030", "--json")
+    assert found.exit_code == 0
+    looked_at = json.loads(found.stdout)
+    assert (looked_at["images"], looked_at["flagged"], looked_at["without_date"]) == (0, [], 2)
+    assert "2 images without a date taken left out" in run("filter", photos, "-p", "ev", "--after", "2030").stderr
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

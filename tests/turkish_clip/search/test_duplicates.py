@@ -149,7 +149,7 @@ def test_the_command(copied: Path, encoder: DualEncoder, tmp_path: Path) -> None
     shown = run(copied, "--sheet", tmp_path / "sheet.html")
     assert shown.exit_code == 0
     assert (
-        "2 groups of 5 files among 5 images; all but the first of each take 0.0 MB; nothing was moved or deleted"
+        "2 groups of 5 files among 5 images; all but the first of each take 19.0 kB; nothing was moved or deleted"
         in (shown.stderr)
     )
     assert shown.stdout.count("(same image)") == 2
@@ -157,7 +157,7 @@ def test_the_command(copied: Path, encoder: DualEncoder, tmp_path: Path) -> None
     as_json = json.loads(run(copied, "--json").stdout)
     assert (as_json["images"], as_json["gone"], as_json["skipped"]) == (5, 0, [])
     assert [file["same"] for file in as_json["groups"][0]] in (["", "bytes", "image"], ["", "image"])
-    assert as_json["groups"][0][0].keys() == {"path", "bytes", "modified", "taken", "same"}
+    assert as_json["groups"][0][0].keys() == {"path", "bytes", "modified", "taken", "same", "second"}
     rows = list(csv.DictReader(io.StringIO(run(copied, "--csv", "--exact").stdout)))
     assert [(row["group"], row["same"]) for row in rows] == [("1", ""), ("1", "bytes")]
     (copied / "b.png").write_bytes(b"x")

@@ -170,7 +170,7 @@ def test_a_condition_is_one_and_nothing_of_it_is_dropped(indexed: Path) -> None:
     for where in CONDITIONS:
         with pytest.raises(
             ImageIndexError,
-            match="expected (one|a) condition over path, bytes, .*, camera, got ",
+            match="expected (one|a) condition over path, bytes, .*, camera, second, got ",
         ):
             index.search_vector(np.ones(16), where=where)
     quoted = "path LIKE '%;%' OR path = ') -- it''s /*' OR (bytes > 0 AND path LIKE '%.png')"
@@ -486,5 +486,5 @@ def test_an_index_of_an_older_format_is_refused(tmp_path: Path, encoder: DualEnc
         False,
     ]
     for ask in (lambda index: index.search("ev"), lambda index: index.add(photos)):
-        with pytest.raises(ImageIndexError, match=r"expected an index of format 6 in .*; delete it and index again"):
+        with pytest.raises(ImageIndexError, match=r"expected an index of format 7 in .*; delete it and index again"):
             ask(ImageIndex.open(tmp_path / "old", encoder))

@@ -84,6 +84,51 @@ def test_the_command_indexes_again(
     assert "error: expected the 2 indexed images in" in result.stderr
 
 
+def test_ctrl_c_ends_the_waiting_and_interrupts_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from turkish_clip.cli import images
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def changes(folder: Path, index: Path | None) -> Iterator[int]:
+        yield 0
+        interrupted()
+
+    monkeypatch.setattr("turkish_clip.search.watch.changes", changes)
+    images._watch(tmp_path, str(tmp_path), lambda: None, lambda: None)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"watching {tmp_path}; Ctrl-C ends it", f"no longer watching {tmp_path}; its index is up to date"]
+    with pytest.raises(KeyboardInterrupt):
+        images._watch(tmp_path, str(tmp_path), interrupted, lambda: None)
+
+
+def test_what_was_said_is_not_said_again(tmp_path: Path, pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
+    monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))
+    monkeypatch.setattr("turkish_clip.search.watch.check_watch", lambda: None)
+    folder = tmp_path / "photos"
+    paint(folder / "0.png", 0)
+    (folder / "bad.png").write_bytes(b"x")
+    (folder / "a.psd").write_bytes(b"x")
+
+    def changes(watched: Path, index: Path) -> Iterator[int]:
+        yield 0
+        paint(folder / "1.png", 1)
+        yield 1
+        (folder / "worse.png").write_bytes(b"x")
+        (folder / "b.psd").write_bytes(b"x")
+        yield 2
+
+    monkeypatch.setattr("turkish_clip.search.watch.changes", changes)
+    said = CliRunner().invoke(entry.app, ["index", str(folder), "--watch", "--model", str(pair_folder)]).stderr
+    assert said.count("bad.png") == 1
+    assert said.count("worse.png") == 1
+    assert said.count("no correction of hubs") == 1
+    assert (said.count("PSD 1"), said.count("PSD 2")) == (1, 1)
+
+
 def test_a_folder_that_is_gone_ends_the_watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from turkish_clip.cli import images
 

@@ -1,0 +1,311 @@
+"""Reads videos by single frames, with PyAV (FFmpeg's libraries, extra `video`): upright RGB images with their seconds.
+
+One frame is in memory at a time. Where a file has an index of its key frames, what lies between two samples is skipped.
+Only containers of one file are opened, and nothing but that file is read: FFmpeg's playlists could name others, or
+addresses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from turkish_clip.errors import missing_library, one_line
+from turkish_clip.images import (
+    DAMAGED_VIDEO,
+    KIND_OF_SUFFIX,
+    MAX_PIXELS,
+    NO_FILE,
+    REDUCING_GAP,
+    UNREADABLE,
+    VIDEO,
+    ImageError,
+    UnreadableImageError,
+    has_library,
+)
+from turkish_clip.photo import FIRST_YEAR, LAST_YEAR, Photo, camera_of, date_of
+
+log = logging.getLogger("turkish_clip")
+EVERY = 2.0  # seconds from one frame to the next, by default
+MOST = 20_000  # frames of one video; a longer one is sampled less often
+SMALL = 16  # side in pixels of the copies by which frames are told apart
+SAME = 4.0  # mean difference of two copies, of 255 levels, below which one of the frames is left out
+SLACK = 1.5  # seconds that a video may end before the time that it says
+FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,dv,h264,hevc,gif,obu,ivf,r3d,wtv,rm"
+OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+# Keys of a container's metadata: of QuickTime, in local time with its zone, then of all others, in UTC.
+DATES = ("com.apple.quicktime.creationdate", "creation_time", "date")
+PLACES = ("com.apple.quicktime.location.ISO6709", "location")
+MAKES, MODELS = ("com.apple.quicktime.make", "make"), ("com.apple.quicktime.model", "model")
+PLACE = re.compile(r"([+-]\d{2}(?:\.\d+)?)([+-]\d{3}(?:\.\d+)?)")  # degrees. Source: ISO 6709, annex H
+NO_YEAR = 1970  # and before: the beginning of a container's or a system's time stands for none
+
+
+class VideoError(ImageError):
+    """A video that does not open, or of which no frame does."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.args = (f"expected a video at {name}, got {reason}; play it to see whether it is whole",)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a video.
+
+    Attributes:
+        second: from the first frame on.
+        image: upright, of mode "RGB".
+    """
+
+    second: float
+    image: Image.Image
+
+
+def is_video(name: str | Path) -> bool:
+    """Returns whether a file is a video by its suffix.
+
+    >>> is_video("a.MOV"), is_video("a.gif")
+    (True, False)
+    """
+    return KIND_OF_SUFFIX.get(Path(name).suffix.lower()) == VIDEO
+
+
+def frames(
+    path: str | Path, every: float = EVERY, *, distinct: bool = False, min_side: int | None = None
+) -> Iterator[Frame]:
+    """Yields frames of a video, the first one and then one for each span of time that has one.
+
+    Of a video that is damaged or ends too early, what can be read is yielded, and a warning says so.
+
+    Args:
+        path: of the file.
+        every: seconds of a span, above 0; a video of more than `MOST` spans has longer ones.
+        distinct: leave out what hardly differs from the frame before that was not left out.
+        min_side: as in `turkish_clip.images.open_image`: larger frames are reduced, with both sides at least
+            REDUCING_GAP times this.
+
+    Raises:
+        VideoError: the file is empty, is no video, has sound alone, or no frame of it can be read.
+        UnreadableImageError: it is missing or unreadable.
+    """
+    if not every > 0:
+        raise VideoError(str(path), f"one frame every {every:g} seconds asked for, which must be above 0")
+    with _opened(path) as (container, stream):
+        length = _length(container, stream)
+        step = max(every, length / MOST)
+        kept: Any = None
+        last = -1.0
+        for second, frame in _sampled(_Reader(container, stream, str(path)), step):
+            last = second
+            image = _upright(frame, min_side)
+            if distinct:
+                small = np.asarray(image.resize((SMALL, SMALL), Image.Resampling.BOX), np.int16)
+                if kept is not None and np.abs(small - kept).mean() < SAME:
+                    continue
+                kept = small
+            yield Frame(second, image)
+        if last < 0:
+            raise VideoError(str(path), DAMAGED_VIDEO)
+        if length - last > step + SLACK:
+            log.warning("%s: %s, read up to second %.0f of %.0f", path, DAMAGED_VIDEO, last, length)
+
+
+def frame_at(path: str | Path, second: float, *, min_side: int | None = None) -> Image.Image:
+    """Returns the frame of a video at a second, or the last one before its end.
+
+    Args:
+        path: of the file.
+        second: from the first frame on, as `frames` gives it.
+        min_side: as in `frames`.
+
+    Raises:
+        VideoError: as in `frames`.
+        UnreadableImageError: as in `frames`.
+    """
+    with _opened(path) as (container, stream):
+        reader = _Reader(container, stream, str(path))
+        found = None
+        for at, frame in reader.frames():
+            found = frame
+            if at >= second - 1e-3:
+                break
+            reader.skip_to(second)
+        if found is None:
+            raise VideoError(str(path), DAMAGED_VIDEO)
+        return _upright(found, min_side)
+
+
+def still(path: str | Path, second: float | None) -> str | Path | Image.Image:
+    """Returns what opens as an image: of a video the frame at a second, of anything else the path itself.
+
+    Args:
+        path: of the file.
+        second: of the frame; None for no video.
+
+    Raises:
+        VideoError: as in `frames`.
+        UnreadableImageError: as in `frames`.
+    """
+    return path if second is None else frame_at(path, second)
+
+
+def video_photo(path: str | Path) -> Photo:
+    """Returns when, where and with what a video was taken, by its metadata.
+
+    Telephones of Apple write the local time, most others that of UTC alone, which is taken as it is.
+
+    Raises:
+        VideoError: as in `frames`.
+        UnreadableImageError: as in `frames`.
+    """
+    with _opened(path) as (container, stream):
+        about = {**stream.metadata, **container.metadata}
+
+    def first(keys: tuple[str, ...]) -> str:
+        return next((str(about[key]) for key in keys if about.get(key)), "")
+
+    taken = date_of(first(DATES))
+    if taken is not None and not max(FIRST_YEAR, NO_YEAR) < taken.year <= LAST_YEAR:
+        taken = None
+    lat = lon = None
+    if place := PLACE.match(first(PLACES)):
+        lat, lon = (float(part) for part in place.groups())
+        if abs(lat) > 90 or abs(lon) > 180 or lat == lon == 0:
+            lat = lon = None
+    return Photo(taken, lat, lon, camera_of(first(MAKES), first(MODELS)))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """Yields the container and the stream of pictures of a video."""
+    name = str(path)
+    try:
+        size = Path(path).stat().st_size
+        with Path(path).open("rb"):
+            pass
+    except OSError as error:
+        reason = NO_FILE if isinstance(error, FileNotFoundError) else f"{UNREADABLE} ({error.strerror})"
+        raise UnreadableImageError(name, reason) from error
+    if size == 0:
+        raise VideoError(name, "an empty file")
+    if not has_library(VIDEO):
+        raise VideoError(name, missing_library("PyAV", "video"))
+    import av
+
+    try:
+        container = av.open(str(Path(path).absolute()), container_options=dict(OPTIONS), metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        raise VideoError(name, DAMAGED_VIDEO) from error
+    with container:
+        pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not pictures:
+            raise VideoError(name, "sound without pictures" if container.streams.audio else DAMAGED_VIDEO)
+        stream = pictures[0]
+        if stream.codec_context is None:
+            raise VideoError(name, "a video of a codec that is not read")
+        if stream.width * stream.height > MAX_PIXELS:
+            raise VideoError(name, f"more than {MAX_PIXELS} pixels")
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+class _Reader:
+    """Decodes a stream in order, and jumps over what is not needed where the file says where its key frames are."""
+
+    def __init__(self, container: Any, stream: Any, name: str) -> None:
+        self._container, self._stream, self._name = container, stream, name
+        self._start: float | None = None
+        self._jump: int | None = None
+        self._dts = 0  # of the packet that was read last
+        self._landed = -1  # the key frame that was jumped to last
+
+    def frames(self) -> Iterator[tuple[float, Any]]:
+        """Yields the second of each frame with the frame; what can't be decoded is left out."""
+        import av
+
+        number = 0
+        rate = float(self._stream.average_rate or 25)
+        packets = self._packets()
+        while (packet := next(packets, None)) is not None:
+            try:
+                decoded = packet.decode()
+            except (av.error.FFmpegError, ValueError) as error:
+                log.debug("%s: %s", self._name, one_line(error))
+                continue
+            for frame in decoded:
+                at = number / rate if frame.time is None else float(frame.time)
+                number += 1
+                if self._start is None:
+                    self._start = at
+                yield max(0.0, at - self._start), frame
+                if self._jump is not None:
+                    break
+            if self._jump is not None:
+                place, self._jump = self._jump, None
+                with contextlib.suppress(av.error.FFmpegError):
+                    self._container.seek(place, stream=self._stream, backward=True)
+                    packets = self._packets()
+
+    def skip_to(self, second: float) -> None:
+        """Lets the next frame be the key frame nearest before a second, if that lies ahead."""
+        entries, base = self._stream.index_entries, self._stream.time_base
+        if self._start is None or base is None or len(entries) < 2:
+            return
+        wanted = round((self._start + second) / base)
+        place = entries.search_timestamp(wanted)
+        if place >= 0 and entries[place].timestamp > max(self._dts, self._landed):
+            self._jump, self._landed = wanted, entries[place].timestamp  # decoding times may lie before those shown
+
+    def _packets(self) -> Iterator[Any]:
+        import av
+
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.dts is not None:
+                    self._dts = packet.dts
+                yield packet
+        except (av.error.FFmpegError, OSError) as error:  # the file ends too early
+            log.debug("%s: %s", self._name, one_line(error))
+
+
+def _sampled(reader: _Reader, step: float) -> Iterator[tuple[float, Any]]:
+    """Yields the first frame of each span of `step` seconds."""
+    due = 0.0
+    for second, frame in reader.frames():
+        if second < due - 1e-6:
+            continue
+        due = (math.floor(second / step + 1e-6) + 1) * step
+        reader.skip_to(due)
+        yield second, frame
+
+
+def _length(container: Any, stream: Any) -> float:
+    """Returns how many seconds a video says it has; 0 if it does not."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / 1e6
+
+
+def _upright(frame: Any, min_side: int | None) -> Image.Image:
+    """Returns a frame as people see it: turned as its metadata says."""
+    width, height = frame.width, frame.height
+    factor = math.ceil(min_side * REDUCING_GAP) / min(width, height) if min_side else 1.0
+    if factor < 1:
+        size = {"width": max(1, round(width * factor)), "height": max(1, round(height * factor))}
+        image: Image.Image = frame.to_image(**size, interpolation="AREA")
+    else:
+        image = frame.to_image()
+    turns = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+    turn = turns.get(round(frame.rotation) % 360)
+    return image if turn is None else image.transpose(turn)
