@@ -18,7 +18,18 @@ COMMANDS = {path.stem for path in (ROOT / "training").glob("*.py")} - {"__init__
 CALLERS = {"demo", "ablate"}  # commands that call the main of others
 LEAVES = {"text", "metrics", "errors", "verify"}  # library modules that import none of the others
 # Each layer imports from those before it and from itself; the commands, beside these packages, from all of them.
-LAYERS = ("mini", "run", "data", "embeddings", "small_models", "pairs", "distillation", "drawing", "evaluation", "release")
+LAYERS = (
+    "mini",
+    "run",
+    "data",
+    "embeddings",
+    "small_models",
+    "pairs",
+    "distillation",
+    "drawing",
+    "evaluation",
+    "release",
+)
 HOOKS = re.compile("on_(train|epoch|step|substep|log|evaluate|save)")  # of the trainer's callbacks
 LIBRARY_LAYERS = ("search", "app", "cli")  # above the library's other modules
 

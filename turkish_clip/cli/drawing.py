@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turkish_clip.cli import output
-from turkish_clip.cli.arguments import Device, ImageModel, Json, Model, load
+from turkish_clip.cli.arguments import Decoder, Device, Generator, ImageModel, Json, Model, load
 from turkish_clip.errors import InputError
 from turkish_clip.terminal import INTERRUPTED
 
@@ -40,19 +40,8 @@ def draw(
             help="width and height in pixels, such as 224 or 320x240", show_default="what the image model reads"
         ),
     ] = None,
-    generator: Annotated[
-        str | None,
-        typer.Option(
-            help="VQ-autoencoder whose codes are optimised: folder or Hub id", show_default="none, but Fourier space"
-        ),
-    ] = None,
-    decoder: Annotated[
-        str | None,
-        typer.Option(
-            help="decoder that makes the image of the words' vector at once: folder, or Hub id of an unCLIP pipeline",
-            show_default="none",
-        ),
-    ] = None,
+    generator: Generator = None,
+    decoder: Decoder = None,
     steps: Annotated[
         int | None,
         typer.Option(

@@ -102,6 +102,7 @@ def draw(
     start: Image.Image | None = None,
     canvas: Canvas | None = None,
     progress: Callable[[int, int], object] | None = None,
+    frame: Callable[[Image.Image], object] | None = None,
 ) -> Drawing:
     """Draws an image that the image model takes for what the wishes say.
 
@@ -118,6 +119,7 @@ def draw(
         start: an image to begin with.
         canvas: what is optimised; None takes a `FourierCanvas`.
         progress: called after each step with the number of steps done and to do.
+        frame: called with each image of the way that `options.every` keeps.
 
     Returns:
         The drawing. After Ctrl-C, or where the numbers are no longer finite, it is the best so far, and `stopped`.
@@ -140,7 +142,8 @@ def draw(
         dim = tower(canvas.image()).shape[1]
     if wanted.shape[1] != dim:
         raise DrawingError(f"expected vectors of the image model's width {dim}, got {wanted.shape[1]}; name its own")
-    return _optimise(tower, canvas, wanted, weights, [wish.text for wish in wishes], options, random, progress)
+    texts = [wish.text for wish in wishes]
+    return _optimise(tower, canvas, wanted, weights, texts, options, random, progress, frame)
 
 
 def _optimise(
@@ -152,6 +155,7 @@ def _optimise(
     options: DrawingOptions,
     random: torch.Generator,
     progress: Callable[[int, int], object] | None,
+    frame: Callable[[Image.Image], object] | None,
 ) -> Drawing:
     begun = time.monotonic()
     parameters = canvas.parameters()
@@ -173,6 +177,8 @@ def _optimise(
                 least, best = smooth, image.detach().clone()
             if options.every and step % options.every == 0:
                 frames.append(as_image(image))
+                if frame is not None:
+                    frame(frames[-1])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
