@@ -164,7 +164,15 @@ def _ways(config: JudgeConfig, encoder: DualEncoder, device: str) -> Iterator[tu
     """Yields the name of each way to draw, and what draws a vector with a seed."""
     import torch
 
-    from turkish_clip.generate import DrawingOptions, VQCanvas, Wish, draw, load_autoencoder, load_decoder
+    from turkish_clip.generate import (
+        DrawingOptions,
+        VQCanvas,
+        Wish,
+        draw,
+        draw_decoded,
+        load_autoencoder,
+        load_decoder,
+    )
     from turkish_clip.generate.decoder import as_image_vectors
 
     def optimised(vector: Vectors, seed: int, **more: Any) -> Image.Image:
@@ -177,7 +185,11 @@ def _ways(config: JudgeConfig, encoder: DualEncoder, device: str) -> Iterator[tu
         def decoded(vector: Vectors, seed: int) -> Image.Image:
             return decoder.images(as_image_vectors(vector[None], decoder, encoder.bank), seed=seed)[0]
 
+        def decoded_and_optimised(vector: Vectors, seed: int) -> Image.Image:
+            return draw_decoded(encoder, [Wish("", vector, 1.0)], decoder, seed=seed).image
+
         yield "decoder", decoded
+        yield "decoder, optimised", decoded_and_optimised
     if config.generator:
         model = load_autoencoder(config.generator, device=device)
         side = int(model.config["sample_size"])

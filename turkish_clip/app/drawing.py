@@ -81,7 +81,7 @@ class Drawer:
         wishes = wishes_of(self._encoder, [words], avoid=avoid)
         by = self._load()
         if self._by.decoder:
-            drawing = draw_decoded(self._encoder, wishes, by, seed=seed, progress=progress)
+            drawing = draw_decoded(self._encoder, wishes, by, seed=seed, every=5, progress=progress, frame=frame)
         else:
             options = DrawingOptions(steps=STEPS, every=STEPS // FRAMES, seed=seed)
             drawing = draw(

@@ -45,7 +45,10 @@ def draw(
     steps: Annotated[
         int | None,
         typer.Option(
-            min=1, max=100_000, help="steps of the optimisation, or of a pipeline's scheduler", show_default="200"
+            min=0,
+            max=100_000,
+            help="steps of the optimisation, or of a pipeline's scheduler; 0: a small decoder's first image",
+            show_default="200; 60 after a small decoder",
         ),
     ] = None,
     crops: Annotated[
@@ -75,7 +78,7 @@ def draw(
     pixels = _size_of(size)
     check_targets(target, gif, strip)  # before the work
     if decoder is not None:
-        given = {"--generator": generator, "--start": start, "--size": size, "--gif": gif, "--strip": strip}
+        given = {"--generator": generator, "--start": start, "--size": size}
         for name, value in given.items():
             if value is not None:
                 raise InputError(
@@ -92,11 +95,14 @@ def draw(
     wishes = wishes_of(encoder, prompt, weight or (), avoid or ())
     if decoder is not None:
         from turkish_clip.generate import draw_decoded, load_decoder
+        from turkish_clip.generate.decoder import DECODED_STEPS
 
         weights = encoder.image_weights_sha256
-        loaded = load_decoder(decoder, device=device, steps=steps, image_weights_sha256=weights)
+        loaded = load_decoder(decoder, device=device, steps=steps or None, image_weights_sha256=weights)
+        steps = DECODED_STEPS if steps is None else steps
+        frames = (every or max(1, steps // 12)) if gif or strip else 0
         with output.progress("drawing", quiet=json) as advance:
-            drawing = draw_decoded(encoder, wishes, loaded, seed=seed, progress=advance)
+            drawing = draw_decoded(encoder, wishes, loaded, steps=steps, seed=seed, every=frames, progress=advance)
     else:
         from turkish_clip.generate import DrawingOptions
         from turkish_clip.generate import draw as draw_image

@@ -4,7 +4,14 @@ decoder makes an image of the words' vector.
 
 from turkish_clip.generate.autoencoder import GeneratorError, VQCanvas, load_autoencoder
 from turkish_clip.generate.canvas import Canvas, FourierCanvas
-from turkish_clip.generate.decoder import SmallDecoder, UnclipDecoder, VectorDecoder, draw_decoded, load_decoder
+from turkish_clip.generate.decoder import (
+    SmallDecoder,
+    UnclipDecoder,
+    VectorCanvas,
+    VectorDecoder,
+    draw_decoded,
+    load_decoder,
+)
 from turkish_clip.generate.optimise import Drawing, DrawingError, DrawingOptions, draw
 from turkish_clip.generate.prompts import Wish, wishes_of
 
@@ -18,6 +25,7 @@ __all__ = [
     "SmallDecoder",
     "UnclipDecoder",
     "VQCanvas",
+    "VectorCanvas",
     "VectorDecoder",
     "Wish",
     "draw",

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from turkish_clip.errors import one_line, printable
 from turkish_clip.generate.autoencoder import GeneratorError, import_diffusers
-from turkish_clip.generate.optimise import Drawing
+from turkish_clip.generate.optimise import Drawing, DrawingOptions, draw
 from turkish_clip.generate.tower import as_image
 from turkish_clip.records import read_record
 
@@ -37,6 +37,7 @@ PIPELINE = "model_index.json"  # of a pipeline that diffusers saved
 FIRST_SIDE = 4  # pixels of the first feature maps
 GROUPS = 8  # of group normalisation
 SMALLEST_DEVIATION = 1e-6
+DECODED_STEPS, LEARNING_RATE, CROPS = 60, 0.1, 8  # of the optimisation of a small decoder's vector
 Progress = Callable[[int, int], object]
 
 
@@ -216,6 +217,35 @@ class SmallDecoder(nn.Module):
         return shown
 
 
+class VectorCanvas:
+    """An image as the vector that a small decoder makes it of: what a text leaves open, such as the place, is settled.
+
+    A text's vector is the mean of all images that it is true of, and its image is theirs.
+
+    Args:
+        decoder: its weights are frozen.
+        vector: (dim,) to begin with.
+    """
+
+    def __init__(self, decoder: SmallDecoder, vector: Vectors) -> None:
+        self._decoder = decoder.eval().requires_grad_(False)
+        self._vector = nn.Parameter(torch.from_numpy(vector[None].copy()).to(decoder.mean.device))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self._decoder.record.side, self._decoder.record.side
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Returns the vector, (1, dim)."""
+        return [self._vector]
+
+    def image(self) -> Tensor:
+        """Returns the image, (1, 3, side, side) float32 in 0 to 1, with its gradients."""
+        image: Tensor = self._decoder(self._vector)
+        return image
+
+
 class UnclipDecoder:
     """An unCLIP pipeline of diffusers: Stable unCLIP, or the image variations of Karlo.
 
@@ -378,17 +408,25 @@ def draw_decoded(
     wishes: Sequence[Wish],
     decoder: VectorDecoder,
     *,
+    steps: int = DECODED_STEPS,
     seed: int = 0,
+    every: int = 0,
     progress: Progress | None = None,
+    frame: Callable[[Image.Image], object] | None = None,
 ) -> Drawing:
     """Draws an image by a decoder, from the weighted mean of the wishes' vectors.
+
+    Of a small decoder, the vector is then moved until the image model sees the wishes, as `draw` does it.
 
     Args:
         encoder: of the wishes; its image side judges the image.
         wishes: from `wishes_of`.
         decoder: from `load_decoder`.
-        seed: of what the decoder draws at random.
-        progress: called with the number of images done and to do.
+        steps: of the optimisation after a small decoder; 0 leaves its first image.
+        seed: of what the decoder or the optimisation draws at random.
+        every: a frame is kept each so many steps; 0 keeps none.
+        progress: called with the number of steps, or images, done and to do.
+        frame: called with each image of the way that `every` keeps.
 
     Raises:
         GeneratorError: the widths don't fit, or the decoder gives what is no image.
@@ -398,7 +436,12 @@ def draw_decoded(
 
     begun = time.monotonic()
     mixed = unit(np.sum([wish.weight * wish.vector for wish in wishes], axis=0)[None])
-    (image,) = decoder.images(as_image_vectors(mixed, decoder, encoder.bank), seed=seed, progress=progress)
+    vectors = as_image_vectors(mixed, decoder, encoder.bank)
+    if steps and isinstance(decoder, SmallDecoder):
+        options = DrawingOptions(steps=steps, learning_rate=LEARNING_RATE, crops=CROPS, every=every, seed=seed)
+        canvas = VectorCanvas(decoder, vectors[0])
+        return draw(encoder, wishes, options, canvas=canvas, progress=progress, frame=frame)
+    (image,) = decoder.images(vectors, seed=seed, progress=progress)
     (embedded,) = encoder.embed_images([image])
     cosines = (embedded.vectors @ np.stack([wish.vector for wish in wishes]).T)[0].tolist()
     scores = dict(zip([wish.text for wish in wishes], cosines))

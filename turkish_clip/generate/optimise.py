@@ -40,6 +40,7 @@ class DrawingOptions:
         learning_rate: of Adam, at its highest.
         crops: of the image in each step, each with other noise.
         smallest_crop: side of the smallest crop, as a fraction of the image's.
+        smoothness: weight of the mean absolute difference of neighbouring pixels, so that areas are of one colour.
         noise: standard deviation of the noise on each pixel of a crop; images of noise alone please a tower otherwise.
         every: a frame is kept each so many steps; 0 keeps none.
         seed: of the canvas and the crops.
@@ -49,6 +50,7 @@ class DrawingOptions:
     learning_rate: float = 0.05
     crops: int = 16
     smallest_crop: float = 0.6
+    smoothness: float = 0.0
     noise: float = 0.05
     every: int = 0
     seed: int = 0
@@ -64,6 +66,7 @@ class DrawingOptions:
             ("crops", self.crops, 1, 1024),
             ("learning rate", self.learning_rate, 1e-6, 10),
             ("smallest crop", self.smallest_crop, 0.05, 1),
+            ("smoothness", self.smoothness, 0, 1000),
             ("noise", self.noise, 0, 1),
             ("every", self.every, 0, 100_000),
         )
@@ -168,6 +171,8 @@ def _optimise(
             image = canvas.image()
             vectors = tower(crops_of(image, options, tower.side, random))
             loss = (great_circle(vectors, wanted) * weights).sum(dim=1).mean()
+            if options.smoothness:
+                loss = loss + options.smoothness * variation(image)
             value = float(loss.detach())
             if not math.isfinite(value):
                 stopped = f"the loss is {value} in step {step + 1}; a smaller learning rate may help"
@@ -198,6 +203,15 @@ def _optimise(
     return Drawing(
         shown, dict(zip(texts, cosines)), done, stopped, [*frames, shown] if frames else [], time.monotonic() - begun
     )
+
+
+def variation(image: Tensor) -> Tensor:
+    """Returns the mean absolute difference of neighbouring pixels of a (1, 3, height, width) image.
+
+    Source: Rudin, Osher and Fatemi, "Nonlinear total variation based noise removal algorithms", 1992.
+    """
+    down, right = image[:, :, 1:] - image[:, :, :-1], image[:, :, :, 1:] - image[:, :, :, :-1]
+    return down.abs().mean() + right.abs().mean()
 
 
 def great_circle(vectors: Tensor, wanted: Tensor) -> Tensor:

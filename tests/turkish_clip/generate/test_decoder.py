@@ -84,12 +84,27 @@ def test_moments() -> None:
 
 def test_drawn_by_a_decoder(encoder: DualEncoder) -> None:
     decoder = small(dim=encoder.dim)
-    drawing = draw_decoded(encoder, wishes_of(encoder, ["kırmızı bir ev"], avoid=["mavi"]), decoder)
+    drawing = draw_decoded(encoder, wishes_of(encoder, ["kırmızı bir ev"], avoid=["mavi"]), decoder, steps=0)
     (batch,) = encoder.embed_images([drawing.image])
     expected = (batch.vectors @ encoder.encode_texts(["kırmızı bir ev", "mavi"]).T)[0]
     assert drawing.scores == pytest.approx(dict(zip(["kırmızı bir ev", "mavi"], expected.tolist())), abs=1e-5)
     with pytest.raises(GeneratorError, match="16 wide, as the text encoder's, got one of 7"):
         draw_decoded(encoder, wishes_of(encoder, ["ev"]), small(dim=7))
+
+
+def test_what_a_small_decoder_drew_is_optimised(encoder: DualEncoder) -> None:
+    decoder = small(dim=encoder.dim)
+    with torch.no_grad():
+        decoder.pixels.weight *= 30  # so that its images are more than grey
+    weights = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+    wishes, shown = wishes_of(encoder, ["kırmızı bir ev"]), []
+    first = draw_decoded(encoder, wishes, decoder, steps=0)
+    last = draw_decoded(encoder, wishes, decoder, steps=60, every=20, frame=shown.append)
+    assert last.steps == 60
+    assert last.scores["kırmızı bir ev"] > first.scores["kırmızı bir ev"] + 0.01
+    assert len(shown) == 3
+    assert shown[0].tobytes() == first.image.tobytes()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in decoder.state_dict().items())
 
 
 def damaged(name: str, **values: Any) -> Any:
