@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SMALLEST, LARGEST = 16, 2048  # pixels of a side
 SMOOTHING = 0.9  # of the loss by which the best step is told: crops differ from step to step
+SMOOTHNESS = 10.0  # of a canvas in Fourier space
 MOST_DEGREES = 10.0  # by which a crop is turned
 FIRST_BEST = 0.2  # fraction of the steps before which no image is kept as the best
 
@@ -40,17 +41,18 @@ class DrawingOptions:
         learning_rate: of Adam, at its highest.
         crops: of the image in each step, each with other noise.
         smallest_crop: side of the smallest crop, as a fraction of the image's.
-        smoothness: weight of the mean absolute difference of neighbouring pixels, so that areas are of one colour.
+        smoothness: weight of the mean absolute difference of neighbouring pixels, so that areas are of one colour; None
+            takes 10 for a canvas in Fourier space, and 0 for others, which know what images look like.
         noise: standard deviation of the noise on each pixel of a crop; images of noise alone please a tower otherwise.
         every: a frame is kept each so many steps; 0 keeps none.
         seed: of the canvas and the crops.
     """
 
     steps: int = 200
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     crops: int = 16
     smallest_crop: float = 0.6
-    smoothness: float = 0.0
+    smoothness: float | None = None
     noise: float = 0.05
     every: int = 0
     seed: int = 0
@@ -66,7 +68,7 @@ class DrawingOptions:
             ("crops", self.crops, 1, 1024),
             ("learning rate", self.learning_rate, 1e-6, 10),
             ("smallest crop", self.smallest_crop, 0.05, 1),
-            ("smoothness", self.smoothness, 0, 1000),
+            ("smoothness", self.smoothness or 0, 0, 1000),
             ("noise", self.noise, 0, 1),
             ("every", self.every, 0, 100_000),
         )
@@ -161,6 +163,9 @@ def _optimise(
     frame: Callable[[Image.Image], object] | None,
 ) -> Drawing:
     begun = time.monotonic()
+    smoothness = options.smoothness
+    if smoothness is None:
+        smoothness = SMOOTHNESS if isinstance(canvas, FourierCanvas) else 0.0
     parameters = canvas.parameters()
     optimizer = torch.optim.Adam(parameters, lr=options.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps, options.learning_rate / 10)
@@ -171,8 +176,8 @@ def _optimise(
             image = canvas.image()
             vectors = tower(crops_of(image, options, tower.side, random))
             loss = (great_circle(vectors, wanted) * weights).sum(dim=1).mean()
-            if options.smoothness:
-                loss = loss + options.smoothness * variation(image)
+            if smoothness:
+                loss = loss + smoothness * variation(image)
             value = float(loss.detach())
             if not math.isfinite(value):
                 stopped = f"the loss is {value} in step {step + 1}; a smaller learning rate may help"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.generate import DrawingError, DrawingOptions, FourierCanvas, Wish, draw, wishes_of
-from turkish_clip.generate.optimise import crops_of, great_circle
+from turkish_clip.generate.optimise import crops_of, great_circle, variation
 from turkish_clip.generate.prompts import PromptError
 from turkish_clip.generate.tower import DifferentiableTower
 
@@ -146,3 +146,18 @@ def test_crops_are_never_mirrored() -> None:
     ramp = torch.linspace(0, 1, 32)[None, None, None, :].expand(1, 3, 32, 32)
     crops = crops_of(ramp, DrawingOptions(crops=32, noise=0), (32, 32), torch.Generator().manual_seed(1))
     assert bool((crops[..., 20:].mean((1, 2, 3)) > crops[..., :12].mean((1, 2, 3))).all())
+
+
+def test_the_variation_of_an_image() -> None:
+    """Of 2 × 2 pixels 0, 1, 0, 0: differences 0 and 1 downwards, 1 and 0 to the right."""
+    image = torch.tensor([[0.0, 1.0], [0.0, 0.0]]).expand(1, 3, 2, 2)
+    assert float(variation(image)) == pytest.approx(0.5 + 0.5)
+
+
+def test_a_smooth_image_varies_less(encoder: DualEncoder) -> None:
+    wishes = wishes_of(encoder, ["kırmızı bir ev"])
+    rough, smooth = (
+        draw(encoder, wishes, DrawingOptions(steps=20, crops=2, smoothness=weight)).image for weight in (0, 10)
+    )
+    varied = [np.abs(np.diff(np.asarray(image, np.float32), axis=0)).mean() for image in (rough, smooth)]
+    assert varied[1] < varied[0] / 2
