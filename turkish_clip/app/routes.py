@@ -159,7 +159,7 @@ class _Asks:
         body = await _body(request, MAX_JSON)
         try:
             given = json.loads(body) if body is not None else None
-        except ValueError:
+        except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict):
             return _refusal("İstek anlaşılmadı.", 400 if body is not None else 413)

@@ -196,6 +196,8 @@ def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, p
         note(
             f"{_number_of(made.without_vector, 'image')} left out: no name, or no vector, or one of zeros or not finite"
         )
+    if made.without_image:
+        note(f"{_number_of(made.without_image, 'vector')} left out: their images are deleted, or in the bin")
     if made.repeated:
         note(f"{_number_of(made.repeated, 'name')} left out that came before")
     if made.not_here:
