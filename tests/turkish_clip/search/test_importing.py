@@ -296,7 +296,8 @@ def damaged_sources(folder: Path, known: Known) -> list[tuple[Path, dict[str, An
     (folder / "folder.sql").mkdir()
     (folder / "quote.csv").write_text('path,embedding\na.png,"[1,2]"\n"b.png,[1,2]\n')
     table = parquet(folder / "bits.parquet", path=names * 500, v=lists(np.concatenate([vectors] * 500)))
-    table.write_bytes(table.read_bytes()[:1000] + bytes(range(256)) * 40 + table.read_bytes()[11_240:])
+    content = table.read_bytes()
+    table.write_bytes(content[:1000] + bytes(byte ^ 0x5A for byte in content[1000:-9000]) + content[-9000:])
     beside = {"names": listed}
     rows = immich_csv(folder / "rows", names, known.texts())
     (rows / "smart_search.csv").write_text(f'assetId,embedding\n{asset_id(0)},"[1,2]"\n{asset_id(1)}\n')
