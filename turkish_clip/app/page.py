@@ -34,7 +34,7 @@ from turkish_clip.images import ImageError, open_image
 from turkish_clip.regions import shows, windows_of
 from turkish_clip.search.composition import Query, QueryError, weighted
 from turkish_clip.search.index import Hit, ImageIndex
-from turkish_clip.search.storage import ImageIndexError
+from turkish_clip.search.storage import ImageIndexError, folder_of, holds_index
 from turkish_clip.text import lower
 from turkish_clip.videos import frame_at
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
@@ -86,6 +86,18 @@ class Page:
             "notes": notes(self.encoder.model_cautions),
             "contrast": ", ".join(CONTRAST),
         }
+
+    def reopen(self) -> bool:
+        """Opens the index again, which may have been deleted and made anew meanwhile; returns whether there is one."""
+        folder = None if self.index is None else folder_of(self.index.uri)
+        if self.index is None or folder is None or not holds_index(folder):
+            return False
+        try:
+            self.index = ImageIndex.open(self.index.uri, self.encoder)
+        except ImageIndexError:
+            return False
+        self._duplicates, self._filtered = None, Kept(KEPT_FILTERS)
+        return True
 
     def newest(self, offset: Any = 0) -> dict[str, Any]:
         """Returns images of the index, the newest first."""
