@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from turkish_clip.atomic import temporary_folder
 from turkish_clip.errors import InputError, is_disk_full, one_line, printable
 from turkish_clip.photo import date_of
 
@@ -541,8 +542,8 @@ def _of_immich(tables: Callable[[], Iterator[Table]], path: Path) -> Iterator[Ve
 
     Source: immich-app/immich, server/src/schema/tables/{asset,smart-search}.table.ts, versions 1.135.3 and 2.2.2.
     """
-    with tempfile.TemporaryDirectory(prefix="turkish-clip-") as folder:
-        assets = sqlite3.connect(str(Path(folder) / "assets.db"), isolation_level=None)
+    with temporary_folder() as folder:
+        assets = sqlite3.connect(str(folder / "assets.db"), isolation_level=None)
         try:
             assets.execute("PRAGMA journal_mode = OFF")
             assets.execute("CREATE TABLE asset (id TEXT PRIMARY KEY, path TEXT, taken TEXT) WITHOUT ROWID")
