@@ -169,7 +169,7 @@ def show_added(
     elif before is None or before.left_out != added.left_out:
         note_left_out(added.left_out)
     said = [] if before is None else before.skipped
-    _show_skipped(reasons_of(file for file in added.skipped if file not in said))
+    show_skipped(reasons_of(file for file in added.skipped if file not in said))
 
 
 def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, probe: bool, as_json: bool) -> None:
@@ -215,7 +215,7 @@ def _show_kept(kept: KeptTextEncoder | None) -> None:
         _say(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
 
 
-def _show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+def show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     """Prints paths that could not be read with their reasons on stderr, the first of many."""
     if skipped:
         note(f"{_number_of(len(skipped), 'file')} could not be read:")
@@ -447,7 +447,7 @@ def show_classes(
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
             listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
             _print_line(f"{result.label or translated('none of these'):<24}{path}  ({listed})")
-    _show_skipped([*unread, *skipped])
+    show_skipped([*unread, *skipped])
 
 
 def show_regions(path: Path, text: str, regions: Sequence[Region], fits: bool | None, as_json: bool) -> None:
@@ -510,7 +510,7 @@ def show_things(
             _print_line(f"{thing.label:<24}{path}  {region_text(thing)}  ({thing.probability:.1%})")
         if not of and path not in errors:
             _print_line(f"{translated('none of these'):<24}{path}")
-    _show_skipped(unread)
+    show_skipped(unread)
 
 
 def _best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
@@ -555,7 +555,7 @@ def show_scores(
         _print_best_texts(scores, texts)
     else:
         _print_table(scores, texts, best)
-    _show_skipped(list(errors.items()))
+    show_skipped(list(errors.items()))
 
 
 def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> tuple[list[tuple[str, str]], str]:
@@ -664,7 +664,7 @@ def show_flags(
     gone = sum(not row["is_there"] for row in rows)
     if gone:
         note(f"{gone} of them not there now" + (f"; {update} removes what is gone" if update else ""))
-    _show_skipped(errors)
+    show_skipped(errors)
 
 
 def tiles_of_flags(
@@ -721,7 +721,7 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
             note(f"no image is there twice among {_number_of(found.images, 'image')}")
     if found.gone:
         note(f"{_number_of(found.gone, 'indexed file')} not there now; {update} removes what is gone")
-    _show_skipped(reasons_of(found.unread))
+    show_skipped(reasons_of(found.unread))
 
 
 def _size(count: int) -> str:

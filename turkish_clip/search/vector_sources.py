@@ -96,8 +96,7 @@ class VectorSource:
             if isinstance(error, InputError) or is_disk_full(error):
                 raise
             raise VectorSourceError(
-                f"expected {self.kind} that can be read to the end in {self.path}, got {one_line(error)}; export it "
-                "again"
+                f"expected vectors that can be read to the end in {self.path}, got {one_line(error)}; export them again"
             ) from error
         except sqlite3.Error as error:
             raise VectorSourceError(
