@@ -138,8 +138,9 @@ def _located(source: VectorSource, prefix: tuple[str, str] | None) -> Callable[[
 
 def _file_of(name: str, prefix: tuple[str, str] | None, source: Path) -> File:
     """Returns the file of a name as an index has it, with the hash of its name; with `reason` if it is not here."""
+    name = name.encode("utf-8", "backslashreplace").decode("utf-8")  # JSON can hold halves of letters
     path = prefix[1] + name.removeprefix(prefix[0]) if prefix is not None and name.startswith(prefix[0]) else name
-    content = hashlib.sha256(f"name:{path}".encode("utf-8", "surrogatepass")).hexdigest()
+    content = hashlib.sha256(f"name:{path}".encode("utf-8", "surrogateescape")).hexdigest()
     if path and "://" not in path and "\0" not in path:
         here = os.path.normpath(Path(path).absolute())
         file = examined(here, str(Path(here).parent))

@@ -424,7 +424,7 @@ def _of_text(path: Path, vectors: str | None, names: str | None) -> Iterator[Vec
         by_tabs = "\t" in first and not first.startswith('"')
         lines = _chained(first, file)
         rows: Iterator[Any] = map(_unescaped, lines) if by_tabs else csv.reader(lines, strict=True)
-        fields = next(rows, [])  # a field in quotes may have several lines
+        fields: list[str | None] = next(rows, [])  # a field in quotes may have several lines
         headless = [place for place, field in enumerate(fields) if (field or "").startswith("[")]
         if headless:
             others = [place for place, field in enumerate(fields) if place not in headless]

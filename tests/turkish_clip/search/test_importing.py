@@ -346,6 +346,16 @@ def test_what_of_a_source_is_left_out_is_counted(known: Known, tmp_path: Path, e
     assert ImageIndex.open(tmp_path / "short", encoder).vectors()[0] == ["a\n1.png"]
 
 
+def test_names_that_no_file_can_have_are_kept_as_names(known: Known, tmp_path: Path, encoder: DualEncoder) -> None:
+    names = ["\ud800.png", "a\0.png", "x" * 5000 + ".png", "a\nb.png", "../" * 40 + "etc/x.png", "http://x/y.png"]
+    np.save(tmp_path / "v.npy", known.vectors)
+    (tmp_path / "names.json").write_text(json.dumps(names), encoding="utf-8")
+    source = open_source(tmp_path / "v.npy", names=tmp_path / "names.json")
+    made = ImageIndex.import_vectors(source, tmp_path / "new", encoder)
+    assert (made.images, made.not_here) == (6, 6)
+    assert sorted(ImageIndex.open(tmp_path / "new", encoder).vectors()[0]) == sorted(["\\ud800.png", *names[1:]])
+
+
 def test_a_name_in_a_source_makes_no_file_but_an_image_one_of_the_index(
     known: Known, tmp_path: Path, encoder: DualEncoder
 ) -> None:
