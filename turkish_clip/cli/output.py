@@ -337,9 +337,10 @@ def copy_hits(hits: Sequence[Hit], folder: Path | None) -> dict[str, str]:
         hits: in order.
         folder: new or empty; None copies nothing.
     """
+    from turkish_clip.folders import is_there
     from turkish_clip.found import copy_images
 
-    there = {hit.path: path for hit in hits for path in (hit.path, *hit.also_at)[::-1] if Path(path).is_file()}
+    there = {hit.path: path for hit in hits for path in (hit.path, *hit.also_at)[::-1] if is_there(path)}
     if folder is None or not there:
         if folder is not None:
             note(f"nothing to copy: no folder {folder}")

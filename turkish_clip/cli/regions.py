@@ -72,6 +72,7 @@ def regions_of_hits(
         hits: in order.
         quiet: show no progress.
     """
+    from turkish_clip.folders import is_there
     from turkish_clip.images import ImageError
     from turkish_clip.regions import windows_of
     from turkish_clip.videos import still
@@ -82,7 +83,7 @@ def regions_of_hits(
     unopened: list[tuple[str, str]] = []
     with output.progress("looking", quiet=quiet) as advance:
         for number, hit in enumerate(hits, 1):
-            path = next((path for path in (hit.path, *hit.also_at) if Path(path).is_file()), hit.path)
+            path = next((path for path in (hit.path, *hit.also_at) if is_there(path)), hit.path)
             try:
                 windows = windows_of(encoder, still(path, hit.second))
             except ImageError as error:

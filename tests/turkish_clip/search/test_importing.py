@@ -353,7 +353,12 @@ def test_names_that_no_file_can_have_are_kept_as_names(known: Known, tmp_path: P
     source = open_source(tmp_path / "v.npy", names=tmp_path / "names.json")
     made = ImageIndex.import_vectors(source, tmp_path / "new", encoder)
     assert (made.images, made.not_here) == (6, 6)
-    assert sorted(ImageIndex.open(tmp_path / "new", encoder).vectors()[0]) == sorted(["\\ud800.png", *names[1:]])
+    index = ImageIndex.open(tmp_path / "new", encoder)
+    assert sorted(index.vectors()[0]) == sorted(["\\ud800.png", *names[1:]])
+    assert index.inside_each(index.search("ev", k=6)) == [None] * 6
+    assert run("search", tmp_path / "new", "ev", "--sheet", tmp_path / "out.html").exit_code == 0
+    assert run("search", tmp_path / "new", "ev", "--regions").exit_code == 0
+    assert run("duplicates", tmp_path / "new").exit_code == 0
 
 
 def test_a_name_in_a_source_makes_no_file_but_an_image_one_of_the_index(
