@@ -1,6 +1,7 @@
 """The entry point of turkish-clip. Each subcommand imports what it needs when it runs, so that --help is fast.
 
-Exit codes: 0 done; 1 done, but a check failed or some images could not be read; 2 bad input; 130 interrupted; 143 ended by SIGTERM.
+Exit codes: 0 done; 1 done, but a check failed or some images could not be read; 2 bad input; 130 interrupted; 143 ended
+by SIGTERM.
 """
 
 from __future__ import annotations
