@@ -34,7 +34,7 @@ from turkish_clip.images import ImageError, open_image
 from turkish_clip.regions import shows, windows_of
 from turkish_clip.search.composition import Query, QueryError, weighted
 from turkish_clip.search.index import Hit, ImageIndex
-from turkish_clip.search.storage import ImageIndexError
+from turkish_clip.search.storage import ImageIndexError, folder_of, holds_index
 from turkish_clip.text import lower
 from turkish_clip.videos import frame_at
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
@@ -87,6 +87,18 @@ class Page:
             "contrast": ", ".join(CONTRAST),
         }
 
+    def reopen(self) -> bool:
+        """Opens the index again, which may have been deleted and made anew meanwhile; returns whether there is one."""
+        folder = None if self.index is None else folder_of(self.index.uri)
+        if self.index is None or folder is None or not holds_index(folder):
+            return False
+        try:
+            self.index = ImageIndex.open(self.index.uri, self.encoder)
+        except ImageIndexError:
+            return False
+        self._duplicates, self._filtered = None, Kept(KEPT_FILTERS)
+        return True
+
     def newest(self, offset: Any = 0) -> dict[str, Any]:
         """Returns images of the index, the newest first."""
         index, start = self._index(), _offset(offset)
@@ -115,7 +127,7 @@ class Page:
         """
         index, start = self._index(), _offset(offset)
         text = _short(_text(words))
-        unwanted = [_short(part) for part in _text(without).split(",") if part.strip()]
+        unwanted = _phrases(without)
         like = None if not _text(image) else self._image(image)
         if not text and like is None:
             raise RefusedError(
@@ -157,9 +169,9 @@ class Page:
             "next": start + SHOWN,
         }
 
-    def details(self, name: str) -> dict[str, Any] | None:
+    def details(self, name: Any = "") -> dict[str, Any] | None:
         """Returns what is told of one image that was shown; None if there is no such image."""
-        path = self.photos.path(name)
+        path = self.photos.path(_text(name))
         if path is None:
             return None
         try:
@@ -385,14 +397,13 @@ class Page:
         parts = [part for part in text.split("/") if part]
         wrong = any(part in (".", "..") or "\\" in part or "\0" in part or is_hidden(part) for part in parts)
         folder = root.joinpath(*([] if wrong else parts))
-        if (
-            wrong
-            or not is_encodable(text)
-            or not folder.is_dir()
-            or not folder.resolve().is_relative_to(root.resolve())
-        ):
-            raise RefusedError("Böyle bir klasör burada yok.")
-        return folder
+        try:
+            there = not wrong and is_encodable(text) and folder.is_dir()
+            if there and folder.resolve().is_relative_to(root.resolve()):
+                return folder
+        except OSError:  # such as of a name that is too long
+            pass
+        raise RefusedError("Böyle bir klasör burada yok.")
 
     def add_folder(self, below: Any = "") -> Job:
         """Starts to index a folder, given by its path from the root.

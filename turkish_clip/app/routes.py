@@ -159,7 +159,7 @@ class _Asks:
         body = await _body(request, MAX_JSON)
         try:
             given = json.loads(body) if body is not None else None
-        except ValueError:
+        except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict):
             return _refusal("İstek anlaşılmadı.", 400 if body is not None else 413)
@@ -167,7 +167,19 @@ class _Asks:
             inspect.signature(answer).bind(**given)
         except TypeError:  # a key that there is not
             return _refusal("İstek anlaşılmadı.")
-        return await self._answered(partial(answer, **given), self._asking)
+        return await self._answered(partial(self._of_index, partial(answer, **given)), self._asking)
+
+    def _of_index(self, answer: Callable[[], Any]) -> Any:
+        """Returns an answer; where the index was made anew since the page was opened, that of the new one."""
+        from turkish_clip.search.storage import ImageIndexError
+
+        try:
+            return answer()
+        except InputError as error:
+            unread = any(isinstance(one, ImageIndexError) for one in (error, error.__cause__))
+            if not unread or not self._page.reopen():
+                raise
+        return answer()
 
     async def _answered(self, answer: Callable[[], Any], limiter: Any) -> Response:
         from turkish_clip.search.storage import ImageIndexError

@@ -169,7 +169,7 @@ def show_added(
     elif before is None or before.left_out != added.left_out:
         note_left_out(added.left_out)
     said = [] if before is None else before.skipped
-    _show_skipped(reasons_of(file for file in added.skipped if file not in said))
+    show_skipped(reasons_of(file for file in added.skipped if file not in said))
 
 
 def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, probe: bool, as_json: bool) -> None:
@@ -196,6 +196,8 @@ def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, p
         note(
             f"{_number_of(made.without_vector, 'image')} left out: no name, or no vector, or one of zeros or not finite"
         )
+    if made.without_image:
+        note(f"{_number_of(made.without_image, 'vector')} left out: their images are deleted, or in the bin")
     if made.repeated:
         note(f"{_number_of(made.repeated, 'name')} left out that came before")
     if made.not_here:
@@ -213,7 +215,7 @@ def _show_kept(kept: KeptTextEncoder | None) -> None:
         _say(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
 
 
-def _show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+def show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     """Prints paths that could not be read with their reasons on stderr, the first of many."""
     if skipped:
         note(f"{_number_of(len(skipped), 'file')} could not be read:")
@@ -335,9 +337,10 @@ def copy_hits(hits: Sequence[Hit], folder: Path | None) -> dict[str, str]:
         hits: in order.
         folder: new or empty; None copies nothing.
     """
+    from turkish_clip.folders import is_there
     from turkish_clip.found import copy_images
 
-    there = {hit.path: path for hit in hits for path in (hit.path, *hit.also_at)[::-1] if Path(path).is_file()}
+    there = {hit.path: path for hit in hits for path in (hit.path, *hit.also_at)[::-1] if is_there(path)}
     if folder is None or not there:
         if folder is not None:
             note(f"nothing to copy: no folder {folder}")
@@ -445,7 +448,7 @@ def show_classes(
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
             listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
             _print_line(f"{result.label or translated('none of these'):<24}{path}  ({listed})")
-    _show_skipped([*unread, *skipped])
+    show_skipped([*unread, *skipped])
 
 
 def show_regions(path: Path, text: str, regions: Sequence[Region], fits: bool | None, as_json: bool) -> None:
@@ -508,7 +511,7 @@ def show_things(
             _print_line(f"{thing.label:<24}{path}  {region_text(thing)}  ({thing.probability:.1%})")
         if not of and path not in errors:
             _print_line(f"{translated('none of these'):<24}{path}")
-    _show_skipped(unread)
+    show_skipped(unread)
 
 
 def _best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
@@ -553,7 +556,7 @@ def show_scores(
         _print_best_texts(scores, texts)
     else:
         _print_table(scores, texts, best)
-    _show_skipped(list(errors.items()))
+    show_skipped(list(errors.items()))
 
 
 def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> tuple[list[tuple[str, str]], str]:
@@ -662,7 +665,7 @@ def show_flags(
     gone = sum(not row["is_there"] for row in rows)
     if gone:
         note(f"{gone} of them not there now" + (f"; {update} removes what is gone" if update else ""))
-    _show_skipped(errors)
+    show_skipped(errors)
 
 
 def tiles_of_flags(
@@ -719,7 +722,7 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
             note(f"no image is there twice among {_number_of(found.images, 'image')}")
     if found.gone:
         note(f"{_number_of(found.gone, 'indexed file')} not there now; {update} removes what is gone")
-    _show_skipped(reasons_of(found.unread))
+    show_skipped(reasons_of(found.unread))
 
 
 def _size(count: int) -> str:

@@ -72,6 +72,7 @@ def regions_of_hits(
         hits: in order.
         quiet: show no progress.
     """
+    from turkish_clip.folders import is_there
     from turkish_clip.images import ImageError
     from turkish_clip.regions import windows_of
     from turkish_clip.videos import still
@@ -79,15 +80,18 @@ def regions_of_hits(
     texts = [str(part.value) for part in wanted]
     vectors = encoder.encode_texts(texts, warn=False)  # the search has warned
     found: dict[str, list[tuple[Region, str]]] = {}
+    unopened: list[tuple[str, str]] = []
     with output.progress("looking", quiet=quiet) as advance:
         for number, hit in enumerate(hits, 1):
-            path = next((path for path in (hit.path, *hit.also_at) if Path(path).is_file()), hit.path)
+            path = next((path for path in (hit.path, *hit.also_at) if is_there(path)), hit.path)
             try:
                 windows = windows_of(encoder, still(path, hit.second))
-            except ImageError:
+            except ImageError as error:
+                unopened.append((hit.path, error.reason))
                 continue
             found[hit.path] = [(windows.best(vector)[0], text) for vector, text in zip(vectors, texts)]
             advance(number, len(hits))
+    output.show_skipped(unopened)
     return found
 
 

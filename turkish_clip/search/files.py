@@ -200,8 +200,8 @@ def examined(path: str, folder: str) -> File:
     """
     try:
         stat = Path(path).stat()
-    except OSError as error:
-        return File(path, folder, 0, 0, reason=f"{UNREADABLE} ({error.strerror})")
+    except (OSError, ValueError) as error:  # of a name with NUL
+        return File(path, folder, 0, 0, reason=f"{UNREADABLE} ({getattr(error, 'strerror', error)})")
     return File(path, folder, stat.st_size, min(max(stat.st_mtime_ns, -LATEST_NS), LATEST_NS))
 
 

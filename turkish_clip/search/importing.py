@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from turkish_clip.atomic import atomic_folder
 from turkish_clip.errors import InputError, printable
+from turkish_clip.images import IMAGE_SUFFIXES, KIND_OF_SUFFIX
 from turkish_clip.metrics import hub_scores, unit
 from turkish_clip.search.files import File, examined
 from turkish_clip.search.storage import check_place, folder_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("turkish_clip")
 PROBES = 8  # images that are embedded to compare
 LOOKED_THROUGH = 100_000  # names among which they are looked for
+SHOWN_SUFFIXES = IMAGE_SUFFIXES | KIND_OF_SUFFIX.keys()  # a name of another file, such as a key, is of no image here
 SAME_MODEL = 0.99  # least median cosine; half precision gives 0.9999, a preview in place of the original a little less
 
 
@@ -45,6 +47,7 @@ class ImportSummary:
         source: what it is, for people.
         images: in the index now.
         repeated: names that were there before, left out.
+        without_image: vectors whose images the source itself has no more, or in its bin, left out.
         without_vector: images without a vector, or with one of zeros or of numbers that are not finite, left out.
         not_here: images in the index whose files are not on this machine.
         probed: images that were embedded and compared.
@@ -55,6 +58,7 @@ class ImportSummary:
     source: str
     images: int
     repeated: int
+    without_image: int
     without_vector: int
     not_here: int
     probed: int
@@ -134,12 +138,13 @@ def _located(source: VectorSource, prefix: tuple[str, str] | None) -> Callable[[
 
 def _file_of(name: str, prefix: tuple[str, str] | None, source: Path) -> File:
     """Returns the file of a name as an index has it, with the hash of its name; with `reason` if it is not here."""
+    name = name.encode("utf-8", "backslashreplace").decode("utf-8")  # JSON can hold halves of letters
     path = prefix[1] + name.removeprefix(prefix[0]) if prefix is not None and name.startswith(prefix[0]) else name
-    content = hashlib.sha256(f"name:{path}".encode("utf-8", "surrogatepass")).hexdigest()
+    content = hashlib.sha256(f"name:{path}".encode("utf-8", "surrogateescape")).hexdigest()
     if path and "://" not in path and "\0" not in path:
         here = os.path.normpath(Path(path).absolute())
         file = examined(here, str(Path(here).parent))
-        if not file.reason and Path(here).is_file():
+        if not file.reason and Path(here).is_file() and Path(here).suffix.lower() in SHOWN_SUFFIXES:
             return replace(file, content=content)
     return File(path, str(source.absolute()), 0, 0, content, "not here")
 
@@ -195,9 +200,10 @@ def _written(
     tables.create(metadata)
     if bank is not None:
         tables.correct(bank)
-    seen, repeated, without, not_here, read = _Seen(), 0, 0, 0, 0
+    seen, repeated, gone, without, not_here, read = _Seen(), 0, 0, 0, 0, 0
     for part in located():
         _check_width(part.batch, encoder, source)
+        gone += part.batch.without_image
         usable = _is_usable(part.batch.vectors) & np.array([bool(file.path) for file in part.files], bool)
         without += int((~usable).sum())
         kept = [place for place in np.flatnonzero(usable).tolist() if seen.is_new(part.files[place].content)]
@@ -219,7 +225,7 @@ def _written(
         )
     tables.optimize()
     texts = 0 if bank is None else len(bank.vectors)
-    return ImportSummary(source.kind, tables.count(), repeated, without, not_here, *compared, texts)
+    return ImportSummary(source.kind, tables.count(), repeated, gone, without, not_here, *compared, texts)
 
 
 def _rows(files: list[File], vectors: Vectors, scores: Vectors, taken: list[Any]) -> list[dict[str, Any]]:

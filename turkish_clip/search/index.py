@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from turkish_clip.bank import TextBank
 from turkish_clip.cutoff import Cutoff
 from turkish_clip.dual_encoder import DualEncoder, with_image_side
-from turkish_clip.folders import LeftOut
+from turkish_clip.folders import LeftOut, is_there
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.photo import Photo
@@ -634,8 +634,10 @@ def _check_model(metadata: IndexMetadata | None, encoder: TextSide, uri: str) ->
 
 def _is_inside(path: str, folder: str | None) -> bool:
     """Returns whether a file exists and, links followed, is in a folder."""
+    if folder is None or not is_there(path):
+        return False
     real = Path(path).resolve()
-    return folder is not None and real.is_file() and real.is_relative_to(Path(folder).resolve())
+    return real.is_relative_to(Path(folder).resolve())
 
 
 def _photo_of(row: dict[str, Any]) -> Photo:

@@ -17,7 +17,7 @@ import numpy as np
 from turkish_clip.bank import TextBank
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.embed import EmbeddedBatch, ImageDecoder
-from turkish_clip.folders import LeftOut
+from turkish_clip.folders import LeftOut, is_there
 from turkish_clip.images import VIDEO, ImageError, has_library
 from turkish_clip.metrics import hub_scores
 from turkish_clip.photo import Photo
@@ -261,7 +261,7 @@ class IndexUpdater:
             mended += [row["path"] for row in wrong]
         for stored in self.tables.videos():
             first = stored[0]
-            paths = (path for path in (first["path"], *first["also_at"]) if Path(path).is_file())
+            paths = (path for path in (first["path"], *first["also_at"]) if is_there(path))
             files, _ = hashed([examined(path, "") for path in islice(paths, 1)], self.workers)
             files = [file for file in files if file.content == first["content"]]
             rows, opened, _ = embedded(files, self.encoder, self.batch_size, self.decoder, every=every)
