@@ -39,6 +39,7 @@ BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE, GONE_HERE = "  (not there now)", "  (artık yerinde değil)"
 UNFIT = "  (does not fit)"
+SAME = {"bytes": "  (identical file)", "image": "  (copy or near copy)"}  # by `DuplicateFile.same`
 TileOf = tuple[str, str, float | None]  # of a contact sheet: path, the line below it, and the second of a video's frame
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
 HIT_COLUMNS = ("path", "second", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
@@ -686,7 +687,7 @@ def tiles_of_flags(
 
 
 def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool) -> None:
-    """Prints groups of files with one image, the one to keep first.
+    """Prints groups of copies and near copies, the one to keep first.
 
     Args:
         found: what `ImageIndex.duplicates` returned.
@@ -706,13 +707,13 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
         for number, group in enumerate(found.groups):
             _print_line("" if number else _heading_of_groups())
             for file in group:
-                same = translated(f"  (same {file.same})") if file.same else ""
+                same = translated(SAME[file.same]) if file.same else ""
                 _print_line(f"{file.bytes:12}  {file.modified:%Y-%m-%d}  {file.path}{same}")
         files = sum(map(len, found.groups))
         if found.groups:
             note(
                 f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
-                f"{_number_of(found.images, 'image')}; all but the first of each take {_size(found.spare_bytes)}; "
+                f"{_number_of(found.images, 'image')}, copies or near copies; all but the first of each take {_size(found.spare_bytes)}; "
                 "nothing was moved or deleted"
             )
         else:
