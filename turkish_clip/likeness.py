@@ -3,9 +3,9 @@
 Two small copies are laid over each other, by the scale and shift of each axis under which they differ least
 (Gauss-Newton, from coarse to fine), and compared where both are. What is left of a copy is spread thin; what two
 images differ in, be it one small thing, stands in one place. Where both are large enough, pairs that pass are compared
-once more, finer: a smile and a frown cancel out in the larger places. Source: B. Lucas and T. Kanade, "An Iterative Image
-Registration Technique with an Application to Stereo Vision", 1981, section 4. The limits are measured, on copies and on
-the most similar other images of two collections (tests/turkish_clip/search/test_duplicates.py).
+once more, finer: a smile and a frown cancel out in the larger places. Source: B. Lucas and T. Kanade, "An Iterative
+Image Registration Technique with an Application to Stereo Vision", 1981, section 4. The limits are measured, on
+copies and on the most similar other images of two collections (tests/turkish_clip/search/test_duplicates.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.float32]  # (n, rows, 3 colours, columns), 0 to 1: in this order each axis takes one product
 SIDE = 96  # of the small copies
-LARGE = 2 * SIDE  # pixels of the shorter side from which on an image is compared finely: JPEG stores half as many colours
+LARGE = (
+    2 * SIDE
+)  # pixels of the shorter side from which on an image is compared finely: JPEG stores half as many colours
 BLURRED = ((4, 0.15), (8, 0.2))  # side → root mean square from which on a pair is no near duplicate, as they are
 LEVELS = (12, 24, 48)  # sides at which they are laid over each other, and at the last of which they are compared
 AT_ONCE = 64  # pairs: their copies stay in the processor's cache

@@ -174,9 +174,9 @@ def test_the_command(copied: Path, encoder: DualEncoder, tmp_path: Path) -> None
     shown = run(copied, "--sheet", tmp_path / "sheet.html")
     assert shown.exit_code == 0
     assert (
-        "2 groups of 5 files among 5 images, copies or near copies; all but the first of each take 19.0 kB; nothing was moved or deleted"
-        in (shown.stderr)
-    )
+        "2 groups of 5 files among 5 images, copies or near copies; all but the first of each take 19.0 kB; nothing "
+        "was moved or deleted"
+    ) in shown.stderr
     assert shown.stdout.count("(copy or near copy)") == 2
     assert shown.stdout.count("(identical file)") == 1
     assert (tmp_path / "sheet.html").is_file()
