@@ -102,6 +102,8 @@ FOREIGN = (
     "Is a directory",
     "Not a directory",
     "File exists",
+    "No space left on device",
+    "{strerror}: {path}",
     "[Errno {number}] {strerror}",
     "[Errno {number}] {strerror}: {path}",
 )

@@ -115,9 +115,9 @@ def test_another_language_is_refused(capsys: pytest.CaptureFixture[str]) -> None
         ("1 file could not be read:", "1 dosya okunamadı:"),
         ("2 images copied to a folder", "2 resim şuraya kopyalandı: a folder"),
         (
-            "error: expected to read and write files, got [Errno 13] Permission denied: 'no file'; check the path, its "
+            "error: expected to read and write files, got Permission denied: 'no file'; check the path, its "
             "permissions and the disk",
-            "hata: dosya okuyup yazmak bekleniyordu, şu geldi: [Errno 13] izin yok: 'no file'; yolu, izinlerini ve "
+            "hata: dosya okuyup yazmak bekleniyordu, şu geldi: izin yok: 'no file'; yolu, izinlerini ve "
             "diski denetleyin",
         ),
     ],

@@ -453,7 +453,8 @@ def lines_of(file: Path) -> list[str]:
     try:
         lines = read_whole(file).splitlines()
     except (OSError, UnicodeError) as error:
-        raise InputError(f"expected a file of texts in UTF-8, one a line, got {file}: {error}; check it") from error
+        reason = one_line(error)
+        raise InputError(f"expected a file of texts in UTF-8, one a line, got {file}: {reason}; check it") from error
     return [line.strip() for line in lines if line.strip()]
 
 

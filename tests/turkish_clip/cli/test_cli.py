@@ -371,7 +371,7 @@ def test_a_full_disk_is_told_as_by_the_training_commands(
         entry.main([])
     assert exit_.value.code == 2
     told = capsys.readouterr().err
-    assert "expected free disk space, got a full disk ([Errno 28]" in told
+    assert "expected free disk space, got a full disk (No space left" in told
     assert told.endswith("free some and run it again\n")
 
 

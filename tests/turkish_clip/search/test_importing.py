@@ -153,7 +153,7 @@ def test_images_that_are_elsewhere_stay_and_can_be_searched(known: Known, tmp_pa
     made = run("index", tmp_path / "new", "--from", dump)
     assert made.exit_code == 0
     assert "5 images from a database dump of immich" in made.stdout
-    assert "5 files not on this machine; --prefix OLD=NEW" in made.stderr
+    assert f"none of 5 files is on this machine, the first being {known.names[0]}; give the same" in made.stderr
     assert "is not checked: none of its first images opens here" in made.stderr
     hits = json.loads(run("search", tmp_path / "new", "ev", "--json").stdout)["hits"]
     assert {hit["path"] for hit in hits} == set(known.names) - {known.names[1]}
@@ -241,8 +241,8 @@ def bad_sources(folder: Path, known: Known) -> list[tuple[Path, dict[str, Any], 
     nameless = parquet(folder / "nameless.parquet", p=names, q=names, a=lists(vectors))
     return [
         (folder / "gone", {}, "expected stored vectors at .*gone, got nothing there"),
-        (folder / "v.npy", {}, r"expected a file of names \(--names\) for an .npy file alone, got none"),
-        (two, {"names": folder / "few.txt"}, r"for an .npy file alone, got one for two.parquet"),
+        (folder / "v.npy", {}, "expected the images' names beside v.npy, got none; add --names FILE: one name"),
+        (two, {"names": folder / "few.txt"}, "--names beside an .npy file alone, got it with two.parquet"),
         (folder / "v.npy", {"names": folder / "few.txt"}, "a name for each of the 6 vectors in .*, got 4 in .*few.txt"),
         (
             folder / "v.npy",
