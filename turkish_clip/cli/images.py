@@ -497,7 +497,7 @@ def classify(
         for path, result in zip(paths, found)
         if result.error is None
     ]
-    output.write_sheet(sheet, tiles, output.title_of_labels(classifier.labels))
+    output.write_sheet(sheet, tiles, output.title_of_labels(found))
     _leave(bool(left_out) or any(result.error is not None for result in found))
 
 

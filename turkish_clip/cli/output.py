@@ -465,9 +465,15 @@ def show_classes(
     _show_skipped([*unread, *skipped])
 
 
-def title_of_labels(labels: Sequence[str]) -> str:
-    """Returns the title of a sheet of classified images."""
-    return f"Etiketlere göre: {', '.join(labels)}"
+def title_of_labels(found: Sequence[Classification], labels: Sequence[str] = ()) -> str:
+    """Returns the title of a sheet of classified images.
+
+    Args:
+        found: what images were classified as, whose labels are named.
+        labels: those instead.
+    """
+    every = labels or next((list(result.probabilities) for result in found if result.probabilities), [])
+    return f"Etiketlere göre: {', '.join(every)}"
 
 
 def show_regions(path: Path, text: str, regions: Sequence[Region], fits: bool | None, as_json: bool) -> None:

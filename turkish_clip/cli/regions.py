@@ -150,5 +150,5 @@ def find_things(
     boxes = {
         path: [(thing.box, f"{thing.label} {thing.probability:.2f}") for thing in things] for path, things in of.items()
     }
-    output.write_sheet(sheet, tiles, output.title_of_labels(classifier.labels), boxes)
+    output.write_sheet(sheet, tiles, output.title_of_labels([], classifier.labels), boxes)
     raise typer.Exit(1 if skipped or len(of) < len(found) else 0)

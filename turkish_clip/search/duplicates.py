@@ -202,7 +202,7 @@ class _SmallCopies:
         self._open_all(np.unique(pairs).tolist())
         same = np.asarray(self._is_there[pairs].all(axis=1))
         first, second = (np.asarray(self._copies[pairs[same, side]]) for side in (0, 1))
-        same[same] = near_duplicates(first, second, self._is_large[pairs[same]].all(axis=1))
+        same[same] = near_duplicates(first, second, np.asarray(self._is_large[pairs[same]].all(axis=1)))
         return same
 
     def _open_all(self, places: list[int]) -> None:

@@ -17,6 +17,7 @@ from vector_files import clip_retrieval, immich_csv, immich_dump, pgvector
 
 from turkish_clip.cli import entry
 from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.errors import InputError
 from turkish_clip.metrics import Vectors
 from turkish_clip.search.importing import ImportVectorsError
 from turkish_clip.search.index import ImageIndex
@@ -162,6 +163,30 @@ def test_images_that_are_elsewhere_stay_and_can_be_searched(known: Known, tmp_pa
     assert datetime.fromisoformat(hits[0]["taken"]).year == 2025
     again = json.loads(run("index", tmp_path / "json", "--from", dump, "--no-probe", "--json").stdout)
     assert (again["images"], again["not_here"], again["probed"], again["cosine"]) == (5, 5, 0, None)
+
+
+def test_an_import_is_made_again_from_the_same_source_alone(known: Known, photos: Path, tmp_path: Path) -> None:
+    dump, new = immich_dump(tmp_path / "immich.sql", known.names, known.texts()), tmp_path / "new"
+    run("index", new, "--from", dump)
+    advice = f"make it again: turkish-clip index {new} --from {dump} --prefix OLD=NEW"
+    found = run("search", new, "ev")
+    assert f"of them not there now; the index was made of {dump}; if they lie elsewhere here, {advice}" in found.stderr
+    run("index", new, "--from", dump, "--prefix", f"{HERE}={photos}")
+    found = run("search", new, "ev")
+    assert "not there now" not in found.stderr
+    assert str(photos) in found.stdout
+    other = parquet(tmp_path / "other.parquet", path=known.names, vector=lists(known.vectors))
+    with pytest.raises(InputError, match=f"got {new}, an index made of {dump}; name another, or delete that folder"):
+        run("index", new, "--from", other)
+    assert run("index", photos, "--at", new).exit_code == 0
+    with pytest.raises(InputError, match=f"to which {photos} was added since; name another, or delete that folder"):
+        run("index", new, "--from", dump)
+
+
+def test_a_file_without_vectors_names_what_is_read(tmp_path: Path, known: Known) -> None:
+    (tmp_path / "metin.txt").write_text("kar\nev\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"a folder of clip-retrieval, .*\.npy with --names, .* got .*metin.txt"):
+        run("index", tmp_path / "new", "--from", tmp_path / "metin.txt")
 
 
 def test_vectors_without_a_direction_and_repeated_names_are_left_out(
