@@ -85,6 +85,7 @@ class Page:
             "can_index": self.can_index,
             "notes": notes(self.encoder.model_cautions),
             "contrast": ", ".join(CONTRAST),
+            "imported": self.index is not None and bool(self.index.imported()),
         }
 
     def reopen(self) -> bool:
@@ -350,7 +351,7 @@ class Page:
         return {"groups": shown, "more": start + SHOWN_GROUPS < len(groups), "next": start + SHOWN_GROUPS}
 
     def _duplicate(self, file: DuplicateFile, keep: bool) -> dict[str, Any]:
-        same = {"bytes": "birebir aynı dosya", "image": "aynı resmin başka bir kopyası"}.get(file.same, "")
+        same = {"bytes": "birebir aynı dosya", "image": "kopyası ya da çok benzeri"}.get(file.same, "")
         when = date_text(file.taken or file.modified)
         inside = self._index().inside_each([Hit(file.path, 0.0)])[0]
         tile = (
@@ -417,7 +418,7 @@ class Page:
         def work(progress: Progress) -> dict[str, Any]:
             added = index.add(folder, workers=1, decode_processes=0, progress=progress)
             self._duplicates, self._filtered = None, Kept(KEPT_FILTERS)
-            names = ("added", "unchanged", "duplicates", "moved", "vanished", "images")
+            names = ("added", "unchanged", "duplicates", "moved", "vanished", "excluded", "images")
             return {
                 **{name: getattr(added, name) for name in names},
                 "skipped": self._skipped(added.skipped),

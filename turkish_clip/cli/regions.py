@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turkish_clip.cli import output
-from turkish_clip.cli.arguments import Device, ImageModel, Json, Model, classifier_of, load, picture_of
+from turkish_clip.cli.arguments import Device, ImageModel, Json, Model, classifier_of, drawing_of, load
 from turkish_clip.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def locate(
             "--output",
             "-o",
             help="file for the image with the regions drawn over it, named .png or .html",
-            callback=picture_of,
+            callback=drawing_of,
         ),
     ] = None,
     model: Model = None,
@@ -154,5 +154,5 @@ def find_things(
     boxes = {
         path: [(thing.box, f"{thing.label} {thing.probability:.2f}") for thing in things] for path, things in of.items()
     }
-    output.write_sheet(sheet, tiles, labels, boxes)
+    output.write_sheet(sheet, tiles, output.title_of_labels([], classifier.labels), boxes)
     raise typer.Exit(1 if skipped or len(of) < len(found) else 0)

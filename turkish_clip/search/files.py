@@ -90,13 +90,15 @@ class Collection:
         exclude: patterns of files that are left out, as in `turkish_clip.folders.Exclusions`.
         left_out: folder → what was left out of it when it was last indexed.
         video_every: seconds from one frame of a video to the next; 0 leaves videos out.
+        imported: absolute path of the stored vectors that the index was made of; empty without such.
     """
 
-    FORMAT: ClassVar[int] = 2  # 1 had no videos
+    FORMAT: ClassVar[int] = 3  # 1 had no videos, 2 did not tell what is imported
 
     exclude: list[str] = field(default_factory=list)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     video_every: float = EVERY
+    imported: str = ""
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,8 @@ class ImageIndex:
         Args:
             source: a file or folder, or what `turkish_clip.search.vector_sources.open_source` returns, which takes
                 names of columns and the like.
-            uri: of the index: a new or empty folder, or an address on object storage.
+            uri: of the index: a new or empty folder, that of an earlier import of the same source, which is replaced,
+                or an address on object storage.
             encoder: with the image model that made the vectors.
             prefix: the beginning of names in the source, and what stands for it on this machine.
             probe: embed some images that are on this machine, and compare their vectors.
@@ -346,7 +347,8 @@ class ImageIndex:
         found = composed(asked, self._vectors_of_parts(asked))
         cautions = encoder.cautions(asked.texts) if asked.texts else []
         log_cautions(cautions)
-        weight = self._weight(metadata, encoder) * found.hub_weight if corrected and asked.texts else 0.0
+        full = self._weight(metadata, encoder) if corrected and asked.texts else 0.0
+        weight = full * found.hub_weight
         if offset < 0:
             raise ImageIndexError(f"expected a place to begin at, got offset = {offset}; give 0 or more")
         rows = self._rows(found.vector, k, where, exact, weight, max(offset, JUDGED - k))
@@ -359,7 +361,7 @@ class ImageIndex:
                 row["path"],
                 row["cosine"],
                 list(row["also_at"]),
-                row["cosine"] - weight * row["hub_score"] if weight else None,
+                row["cosine"] - weight * row["hub_score"] if full else None,
                 _photo_of(row),
                 None if fits is None else bool(fits[place]),
                 row["second"],
@@ -557,6 +559,10 @@ class ImageIndex:
     def excluded(self) -> list[str]:
         """Returns the patterns of files that the index leaves out, as `add` takes them."""
         return self._tables.collection().exclude
+
+    def imported(self) -> str:
+        """Returns the path of the stored vectors that the index was made of; empty without such."""
+        return self._tables.collection().imported
 
     def folders(self) -> list[str]:
         """Returns the folders under which the indexed files were found, sorted."""

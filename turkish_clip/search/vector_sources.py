@@ -130,8 +130,11 @@ def open_source(
     if suffix == ".gz":
         suffix = Path(source.stem).suffix.lower()
     if (names is not None) != (suffix == ".npy"):
-        got = "none for an .npy file" if names is None else f"one for {source.name}"
-        raise VectorSourceError(f"expected a file of names (--names) for an .npy file alone, got {got}")
+        if names is None:
+            raise VectorSourceError(
+                f"expected the images' names beside {source.name}, got none; add --names FILE: one name a line"
+            )
+        raise VectorSourceError(f"expected --names beside an .npy file alone, got it with {source.name}; leave it out")
     columns = _Columns(source, vectors_column, names_column)
     if suffix == ".npy" and names is not None:
         listed = Path(names)
@@ -149,9 +152,13 @@ def open_source(
         return VectorSource("a database dump of immich", source, lambda: _of_immich(lambda: _dumped(source), source))
     if source.is_file() and suffix in TEXTS:
         return VectorSource("a table of text", source, lambda: _of_text(source, vectors_column, names_column))
-    raise VectorSourceError(
-        "expected a folder of clip-retrieval, a dump or CSV of immich, Parquet, a Lance table or .npy with --names, "
-        f"got {source}; see turkish-clip index --help"
+    raise _unknown(source)
+
+
+def _unknown(source: Path) -> VectorSourceError:
+    return VectorSourceError(
+        "expected a folder of clip-retrieval, a dump or CSV of immich, Parquet, a Lance table, .npy with --names, or "
+        f"lines of a path and a vector such as [0.1,0.2], got {source}; see turkish-clip index --help"
     )
 
 
@@ -437,9 +444,13 @@ def _of_text(path: Path, vectors: str | None, names: str | None) -> Iterator[Vec
             rows = _chained(fields, rows)
         else:
             header = [field or "" for field in fields]
-            at_name = header.index(_name_column(path, header, names))
             ahead: Any = next(rows, None)
-            held = [header[p] for p, field in enumerate(ahead or []) if (field or "").startswith(("[", "{"))]
+            held = [
+                header[p] for p, field in enumerate((ahead or [])[: len(header)]) if (field or "")[:1] in ("[", "{")
+            ]
+            if vectors is None and not held:
+                raise _unknown(path)
+            at_name = header.index(_name_column(path, header, names))
             if (vectors is None and len(held) != 1) or (vectors is not None and vectors not in header):
                 raise VectorSourceError(
                     f"expected one column of vectors such as [0.1,0.2] in {path}, got {_listed(held)}; name it with "

@@ -166,6 +166,8 @@ def test_classify_by_words_and_by_examples(indexed: Path, tmp_path: Path) -> Non
     assert code == 0
     assert len(found["images"]) == 10
     assert set(found["images"][0]["probabilities"]) == {"ev", "kuş"}
+    run("classify", indexed, "--labels", "ev|ağaç, kuş", "--sheet", tmp_path / "sheet.html")
+    assert "<h1>Etiketlere göre: ev, kuş</h1>" in (tmp_path / "sheet.html").read_text(encoding="utf-8")
     code, found = as_json("classify", tmp_path / "none.png", next(indexed.glob("*.png")), "--labels", "ev|ağaç, kuş")
     assert code == 1
     assert found["skipped"] == [{"path": str(tmp_path / "none.png"), "reason": "no file"}]

@@ -17,6 +17,7 @@ from vector_files import asset_id, clip_retrieval, immich_csv, immich_dump, pgve
 
 from turkish_clip.cli import entry
 from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.errors import InputError
 from turkish_clip.metrics import Vectors
 from turkish_clip.search.composition import Query
 from turkish_clip.search.importing import ImportVectorsError
@@ -154,7 +155,7 @@ def test_images_that_are_elsewhere_stay_and_can_be_searched(known: Known, tmp_pa
     made = run("index", tmp_path / "new", "--from", dump)
     assert made.exit_code == 0
     assert "5 images from a database dump of immich" in made.stdout
-    assert "5 files not on this machine; --prefix OLD=NEW" in made.stderr
+    assert f"none of 5 files is on this machine, the first being {known.names[0]}; give the same" in made.stderr
     assert "is not checked: none of its first images opens here" in made.stderr
     hits = json.loads(run("search", tmp_path / "new", "ev", "--json").stdout)["hits"]
     assert {hit["path"] for hit in hits} == set(known.names) - {known.names[1]}
@@ -163,6 +164,30 @@ def test_images_that_are_elsewhere_stay_and_can_be_searched(known: Known, tmp_pa
     assert datetime.fromisoformat(hits[0]["taken"]).year == 2025
     again = json.loads(run("index", tmp_path / "json", "--from", dump, "--no-probe", "--json").stdout)
     assert (again["images"], again["not_here"], again["probed"], again["cosine"]) == (5, 5, 0, None)
+
+
+def test_an_import_is_made_again_from_the_same_source_alone(known: Known, photos: Path, tmp_path: Path) -> None:
+    dump, new = immich_dump(tmp_path / "immich.sql", known.names, known.texts()), tmp_path / "new"
+    run("index", new, "--from", dump)
+    advice = f"make it again: turkish-clip index {new} --from {dump} --prefix OLD=NEW"
+    found = run("search", new, "ev")
+    assert f"of them not there now; the index was made of {dump}; if they lie elsewhere here, {advice}" in found.stderr
+    run("index", new, "--from", dump, "--prefix", f"{HERE}={photos}")
+    found = run("search", new, "ev")
+    assert "not there now" not in found.stderr
+    assert str(photos) in found.stdout
+    other = parquet(tmp_path / "other.parquet", path=known.names, vector=lists(known.vectors))
+    with pytest.raises(InputError, match=f"got {new}, an index made of {dump}; name another, or delete that folder"):
+        run("index", new, "--from", other)
+    assert run("index", photos, "--at", new).exit_code == 0
+    with pytest.raises(InputError, match=f"to which {photos} was added since; name another, or delete that folder"):
+        run("index", new, "--from", dump)
+
+
+def test_a_file_without_vectors_names_what_is_read(tmp_path: Path, known: Known) -> None:
+    (tmp_path / "metin.txt").write_text("kar\nev\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"a folder of clip-retrieval, .*\.npy with --names, .* got .*metin.txt"):
+        run("index", tmp_path / "new", "--from", tmp_path / "metin.txt")
 
 
 def test_vectors_without_a_direction_and_repeated_names_are_left_out(
@@ -242,8 +267,8 @@ def bad_sources(folder: Path, known: Known) -> list[tuple[Path, dict[str, Any], 
     nameless = parquet(folder / "nameless.parquet", p=names, q=names, a=lists(vectors))
     return [
         (folder / "gone", {}, "expected stored vectors at .*gone, got nothing there"),
-        (folder / "v.npy", {}, r"expected a file of names \(--names\) for an .npy file alone, got none"),
-        (two, {"names": folder / "few.txt"}, r"for an .npy file alone, got one for two.parquet"),
+        (folder / "v.npy", {}, "expected the images' names beside v.npy, got none; add --names FILE: one name"),
+        (two, {"names": folder / "few.txt"}, "--names beside an .npy file alone, got it with two.parquet"),
         (folder / "v.npy", {"names": folder / "few.txt"}, "a name for each of the 6 vectors in .*, got 4 in .*few.txt"),
         (
             folder / "v.npy",

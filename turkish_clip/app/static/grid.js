@@ -1,6 +1,6 @@
 // Images in a grid, page by page, and one image in full.
 
-import { ask, failed, h, icon, main, note, panel, say, skeleton } from "./dom.js";
+import { ask, failed, h, icon, main, note, panel, say, skeleton, state } from "./dom.js";
 
 export const viewer = document.getElementById("viewer");
 
@@ -69,7 +69,7 @@ export async function pages(place, current, load, { head = () => [], empty, byMo
       );
       more.append(button);
     }
-    if (!list.length && !page.more) place.append(gone ? panel(GONE) : empty);
+    if (!list.length && !page.more) place.append(gone ? panel(state.imported ? AWAY : GONE) : empty);
     else if (gone) more.append(h("p", { class: "lead" }, ` ${gone} dosya artık yerinde değil.`));
     say(list.length ? `${list.length} ${counted} gösteriliyor.` : "Bir şey bulunamadı.");
   };
@@ -83,6 +83,12 @@ export async function pages(place, current, load, { head = () => [], empty, byMo
 const GONE = {
   title: "Dosyalar yerinde değil",
   text: "Bulunan fotoğrafların dosyaları taşınmış ya da silinmiş. Klasörü yeniden dizine alın.",
+  symbol: "folder",
+};
+
+const AWAY = {
+  title: "Dosyalar yerinde değil",
+  text: "Bu dizin başka bir programın vektörlerinden yapılmış, ama dosyaların adları bu makinedeki yerlerini göstermiyor. Dizini aynı komutla, --prefix ESKİ=YENİ ekleyerek yeniden yapın.",
   symbol: "folder",
 };
 

@@ -188,7 +188,7 @@ export async function showFolders(current) {
 
 function indexed(result) {
   const changes = [
-    [result.added, "yeni"], [result.duplicates, "aynı içerikli kopya"], [result.moved, "taşınmış"], [result.vanished, "artık olmayan"],
+    [result.added, "yeni"], [result.duplicates, "aynı içerikli kopya"], [result.moved, "taşınmış"], [result.vanished, "artık olmayan"], [result.excluded, "dışarıda bırakılan"],
   ].filter(([count]) => count).map(([count, what]) => `${count.toLocaleString("tr")} ${what}`);
   const text = changes.length ? `Bitti: ${changes.join(", ")}.` : "Bitti: değişen bir şey yok.";
   return [note(text), ...(result.skipped_count ? [note(`${result.skipped_count} dosya okunamadı.`, "warning")] : [])];
