@@ -56,9 +56,9 @@ export async function showDuplicates(current) {
     form,
     place,
   );
-  const watch = async () => {
+  const watch = async (asked = false) => {
     try {
-      const job = await follow("duplicates", (one) => showJob(place, one, "Karşılaştırılıyor", start), current);
+      const job = await follow("duplicates", (one) => showJob(place, one, "Karşılaştırılıyor", start, asked), current);
       if (job?.state === "done") await showGroups(place, job.result, current);
     } catch (error) {
       if (current()) complain(place, error);
@@ -69,7 +69,7 @@ export async function showDuplicates(current) {
     event.preventDefault();
     try {
       await ask("find-duplicates", { exact: exact.checked });
-      await watch();
+      await watch(true);
       if (current()) reveal(place);
     } catch (error) {
       if (current()) complain(place, error);
@@ -78,13 +78,14 @@ export async function showDuplicates(current) {
   await watch();
 }
 
-function showJob(place, job, words, button) {
+function showJob(place, job, words, button, asked) {
   button.disabled = job.state === "running";
   if (job.state === "running") {
     const stop = h("button", { class: "button", type: "button", disabled: job.stopping, onclick: () => ask("stop", { kind: job.kind }) }, job.stopping ? "Duruyor…" : "Durdur");
     const had = place.contains(document.activeElement);
     place.replaceChildren(progress(job, words), stop);
     if (had) stop.focus();
+    if (asked && !job.done) reveal(place);
   } else if (job.state === "failed") place.replaceChildren(panel({ title: "Olmadı", text: job.message, kind: "error" }));
   else if (job.state === "stopped") place.replaceChildren(note(job.kind === "index" ? "Durduruldu. Yeniden başlatırsanız kaldığı yerden sürer." : "Durduruldu."));
   else place.replaceChildren();
@@ -133,10 +134,10 @@ export async function showFolders(current) {
   const work = h("div", {});
   let below = "";
   main.replaceChildren(title("Klasörler"), h("p", { class: "lead" }, `“${state.folder}” ve altındaki klasörler dizine alınabilir. Fotoğraflara dokunulmaz; yalnız yeni ve değişmiş olanlar okunur.`), work, place);
-  const start = h("button", { class: "button primary", type: "button", id: "add-folder" }, icon("folder"), h("span", {}));
-  const watch = async () => {
+  const start = h("button", { class: "button primary", type: "button", id: "add-folder" }, icon("folder"));
+  const watch = async (asked = false) => {
     try {
-      const job = await follow("index", (one) => showJob(work, one, "Dizine alınıyor", start), current);
+      const job = await follow("index", (one) => showJob(work, one, "Dizine alınıyor", start, asked), current);
       if (job?.state === "done") {
         work.replaceChildren(...indexed(job.result));
         say("Dizine alındı.");
@@ -153,9 +154,7 @@ export async function showFolders(current) {
   start.addEventListener("click", async () => {
     try {
       await ask("add-folder", { below });
-      work.replaceChildren(note("Dizine alınıyor…"));
-      reveal(work);
-      await watch();
+      await watch(true);
       if (current()) reveal(work);
     } catch (error) {
       if (current()) complain(work, error);
@@ -170,10 +169,9 @@ export async function showFolders(current) {
       place_ ? icon("right") : null,
       h("button", { type: "button", "aria-current": place_ === parts.length ? "true" : null, onclick: () => draw(parts.slice(0, place_).join("/")) }, h("span", {}, name)),
     ]);
-    start.lastChild.textContent = parts.length
-      ? `“${parts.at(-1)}” ${found.inside ? "dizinde; güncelle" : "klasörünü dizine al"}`
-      : found.inside ? "Dizini güncelle" : "Klasörü dizine al";
-    start.title = parts.at(-1) ?? "";
+    const verb = parts.length ? (found.inside ? "dizinde; güncelle" : "klasörünü dizine al") : found.inside ? "Dizini güncelle" : "Klasörü dizine al";
+    const name = parts.length ? [h("span", { class: "name", title: parts.at(-1) }, `“${parts.at(-1)}”`), " "] : [];
+    start.replaceChildren(icon("folder"), ...name, h("span", { class: "verb" }, verb));
     place.replaceChildren(
       h("nav", { class: "crumbs", "aria-label": "Klasör yolu" }, crumbs),
       found.folders.length
