@@ -122,6 +122,15 @@ def in_sight(page: Page, selector: str) -> bool:
     )
 
 
+def until(page: Page, expression: str) -> None:
+    """Waits for something to hold in the page, whose policy lets no text be a script."""
+    for _ in range(100):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(expression)
+
+
 def answered(page: Page, name: str, status: int = 200, **value: Any) -> None:
     """Lets the page's server answer with something."""
 
@@ -426,7 +435,7 @@ def test_every_section_begins_at_its_top(seen: Seen, address: str) -> None:
     page = seen.page
     page.goto(address)
     page.wait_for_selector("main .tile")
-    for section in (*SECTIONS, "hakkinda"):
+    for section in SECTIONS:
         page.evaluate("document.querySelector('main').style.minHeight = '3000px'; window.scrollTo(0, 1e5)")
         assert page.evaluate("scrollY") > 500
         page.evaluate("hash => (location.hash = hash)", section)
@@ -434,8 +443,7 @@ def test_every_section_begins_at_its_top(seen: Seen, address: str) -> None:
             page.evaluate("document.querySelector('#nav a').click()")  # the section that is shown already
         page.wait_for_timeout(100)
         page.wait_for_load_state("networkidle")
-        if section not in (SECTIONS[-1],):
-            assert page.evaluate("scrollY") == 0, section
+        assert page.evaluate("scrollY") == 0, section
     page.evaluate("window.scrollTo(0, 1e5)")
     page.go_back()
     page.wait_for_load_state("networkidle")
@@ -451,7 +459,6 @@ def test_errors_of_forms_are_in_sight(seen: Seen, address: str) -> None:
         page.get_by_role("button", name=button, exact=True).click()
         page.wait_for_selector("[role=alert]")
         assert in_sight(page, "[role=alert]"), section
-        assert page.locator(f"#{page.locator('main .primary').get_attribute('id')}").bounding_box() is not None
     answered(page, "find-duplicates", 400, message="Bir iş sürüyor.")
     answered(page, "add-folder", 400, message="Bir iş sürüyor.")
     for section, button in (("tekrarlar", "#find-duplicates"), ("klasorler", "#add-folder")):
@@ -559,15 +566,15 @@ def test_videos_and_files_that_browsers_do_not_show(
         expect(page.get_by_role("link", name="Videoyu indir")).to_be_visible()
         page.get_by_role("button", name="Oynat").click()
         expect(page.locator(".stage video")).to_be_visible()
-        page.wait_for_function("document.querySelector('.stage video').videoWidth === 96")
+        until(page, "document.querySelector('.stage video').videoWidth === 96")
         seen.check("a video is played")
         page.keyboard.press("Escape")
 
         page.goto(f"{url}/#siniflandir")
         page.locator("main input[type=file]").set_input_files(tmp_path / "a.tif")
-        page.wait_for_function("document.querySelector('.picked img')?.naturalWidth === 300")
+        until(page, "document.querySelector('.picked img')?.naturalWidth === 300")
         page.locator("#image-file").set_input_files(tmp_path / "a.tif")
-        page.wait_for_function("document.querySelector('#chip img')?.naturalWidth === 300")
+        until(page, "document.querySelector('#chip img')?.naturalWidth === 300")
         page.reload()  # the browser's own copy is gone
-        page.wait_for_function("document.querySelector('#chip img')?.naturalWidth === 300")
+        until(page, "document.querySelector('#chip img')?.naturalWidth === 300")
         seen.check("an upload that the browser does not show")
