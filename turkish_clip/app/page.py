@@ -349,7 +349,15 @@ class Page:
         )
         fit = "Saklanacak olan: gruptakilerin en büyüğü" if keep else same
         near = file.same == "image"
-        return {**tile, "keep": keep, "near": near, "same": same, "size": size_text(file.bytes), "when": when, "fit": fit}
+        return {
+            **tile,
+            "keep": keep,
+            "near": near,
+            "same": same,
+            "size": size_text(file.bytes),
+            "when": when,
+            "fit": fit,
+        }
 
     def folders(self, below: Any = "") -> dict[str, Any]:
         """Returns the folders below one, by their path from the root.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from browsing import ARGUMENTS, CHROMIUM, NO_CHROMIUM, broken_words
 from PIL import Image
 from samples import paint
 
@@ -24,11 +23,9 @@ from turkish_clip.search.index import ImageIndex
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: set CHROMIUM to its path")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 PHONE, TABLET, LANDSCAPE, DESK = (390, 844), (768, 1024), (844, 390), (1280, 800)
 WIDTHS = (320, 360, 390, 480, 600, 699, 700, 768, 780, 844, 860, 867, 900, 999, 1000, 1280, 1600)
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 ENGLISH = re.compile(
     r"\b(error|loading|processing|fullscreen|share|submit|clear|download|upload|search|remove|none|null|undefined|nan|object)\b",
     re.I,
@@ -515,16 +512,7 @@ def test_scores_keep_words_whole_and_scroll_in_their_box(seen: Seen, address: st
     page.get_by_label("Metinler").fill("\n".join(texts * 4))
     page.get_by_role("button", name="Karşılaştır").click()
     expect(page.locator("#scores")).to_be_visible()
-    broken = page.eval_on_selector_all(
-        "#scores th span",
-        """all => all.filter(one => [...one.textContent.matchAll(/\\S+/g)].some(({0: word, index}) => {
-            const range = document.createRange();
-            range.setStart(one.firstChild, index);
-            range.setEnd(one.firstChild, index + word.length);
-            return range.getClientRects().length > 1;
-        })).map(one => one.textContent)""",
-    )
-    assert not broken
+    assert not broken_words(page, "#scores th")
     expect(page.get_by_text("Tabloyu yana kaydırın")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= seen.width
     page.get_by_label("Metinler").fill("ev")
