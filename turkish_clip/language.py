@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +296,16 @@ def speak(language: str) -> None:
     gettext.textdomain(DOMAIN)
     os.environ["LANGUAGE"] = language
     _turkish = _turkish or _catalog()
+
+
+@cache
+def _of_page() -> Phrases:
+    return _catalog()
+
+
+def in_turkish(line: str) -> str | None:
+    """Returns a message, or a part of one, in Turkish, whatever the command speaks; None if it is none."""
+    return _of_page().of(line, part=True)
 
 
 def is_english() -> bool:

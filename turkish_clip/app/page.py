@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from turkish_clip.app.jobs import Job, Jobs, Progress
-from turkish_clip.app.photos import Kept, Photos, shown_type
+from turkish_clip.app.photos import Kept, Photos, played_type, shown_type
 from turkish_clip.app.wording import (
     BROKEN,
     RefusedError,
@@ -24,6 +24,7 @@ from turkish_clip.app.wording import (
     number,
     percent,
     place_text,
+    reason_text,
     size_text,
     time_text,
 )
@@ -351,7 +352,7 @@ class Page:
         return {"groups": shown, "more": start + SHOWN_GROUPS < len(groups), "next": start + SHOWN_GROUPS}
 
     def _duplicate(self, file: DuplicateFile, keep: bool) -> dict[str, Any]:
-        same = {"bytes": "birebir aynı dosya", "image": "kopyası ya da çok benzeri"}.get(file.same, "")
+        same = {"bytes": "birebir aynı dosya", "image": "benzer; başka bir resim de olabilir"}.get(file.same, "")
         when = date_text(file.taken or file.modified)
         inside = self._index().inside_each([Hit(file.path, 0.0)])[0]
         tile = (
@@ -360,7 +361,16 @@ class Page:
             else {"id": "", **self._names(Path(file.path))}
         )
         fit = "Saklanacak olan: gruptakilerin en büyüğü" if keep else same
-        return {**tile, "keep": keep, "same": same, "size": size_text(file.bytes), "when": when, "fit": fit}
+        near = file.same == "image"
+        return {
+            **tile,
+            "keep": keep,
+            "near": near,
+            "same": same,
+            "size": size_text(file.bytes),
+            "when": when,
+            "fit": fit,
+        }
 
     def folders(self, below: Any = "") -> dict[str, Any]:
         """Returns the folders below one, by their path from the root.
@@ -375,18 +385,24 @@ class Page:
         except OSError as error:
             raise RefusedError("Bu klasör açılamadı.") from error
         names = [name for name in below_it if is_encodable(name) and not is_hidden(name)]
-        indexed = [self._shown_folder(path) for path in self._index().folders()]
+        indexed = self._index().folders()
         parts = folder.relative_to(self._root()).parts
+        skipped = [] if parts else self._index().skipped()
         return {
             "below": "/".join(parts),
-            "folders": sorted(names, key=lower),
-            "indexed": indexed,
+            "inside": _is_inside(folder, indexed),
+            "folders": [
+                {"name": name, "inside": _is_inside(folder / name, indexed)} for name in sorted(names, key=lower)
+            ],
+            "indexed": [self._shown_folder(path) for path in indexed],
             "images": len(self._index()),
-            "skipped": [] if parts else self._skipped(self._index().skipped()),
+            "skipped": self._skipped(skipped),
+            "skipped_count": len(skipped),
         }
 
-    def _skipped(self, files: Sequence[SkippedFile]) -> list[str]:
-        return [self._shown_folder(file.path) for file in files[:SKIPPED_SHOWN]]
+    def _skipped(self, files: Sequence[SkippedFile]) -> list[list[str]]:
+        """Returns path and reason of files that are not indexed, as they are shown."""
+        return [[self._shown_folder(file.path), reason_text(file.reason)] for file in files[:SKIPPED_SHOWN]]
 
     def folder_below(self, below: Any) -> Path:
         """Returns the folder that a path from the root names.
@@ -472,7 +488,10 @@ class Page:
         self, path: Path, photo: Photo | None, also_at: Sequence[str] = (), second: float | None = None
     ) -> dict[str, Any]:
         """Returns what the page shows of an image, or of a frame of a video."""
-        rows = [] if second is None else [["Videoda", time_text(second)]]
+        rows, video = [], {}
+        if second is not None:
+            rows.append(["Videoda", time_text(second)])
+            video = {"time": time_text(second), "second": second, "plays": played_type(path)}
         if photo is not None and photo.taken is not None:
             rows.append(["Çekildi", date_text(photo.taken)])
         if photo is not None and photo.camera:
@@ -482,7 +501,7 @@ class Page:
         others = [self._shown_folder(other) for other in also_at if other != str(path)]
         if others:
             rows.append(["Aynı dosya şurada da var", ", ".join(others)])
-        return {"id": self.photos.name(path, second), **self._names(path), "rows": rows}
+        return {"id": self.photos.name(path, second), **self._names(path), "rows": rows, **video}
 
     def _names(self, path: Path) -> dict[str, str]:
         return {"name": _printable(path.name), "folder": self._shown_folder(path.parent), "path": _printable(str(path))}
@@ -537,6 +556,11 @@ def _why_not_indexed(error: InputError) -> str:
     if "without images" in text or "no images" in text:
         return "Klasörde hiç resim yok; bir disk takılı değil mi?"
     return "Klasör dizine alınamadı. Ayrıntısı komutun çıktısında."
+
+
+def _is_inside(folder: Path, indexed: Sequence[str]) -> bool:
+    """Returns whether a folder is an indexed one, or below one."""
+    return any(folder.is_relative_to(one) for one in indexed)
 
 
 def _text(value: Any) -> str:

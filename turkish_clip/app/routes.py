@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from turkish_clip.app.jobs import Job
-from turkish_clip.app.photos import MAX_UPLOAD, shown_type, viewable
+from turkish_clip.app.photos import MAX_UPLOAD, played_type, preview, shown_type, viewable
 from turkish_clip.app.wording import BROKEN, RefusedError
 from turkish_clip.errors import InputError, not_imported
 from turkish_clip.images import ImageError
@@ -46,7 +46,8 @@ ASKING, OPENING = 2, 2  # requests that use the models, and that open images, at
 MOST_WAITING = 200
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "media-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -81,7 +82,7 @@ def build_page(
     page = Page(encoder, index, root, can_index=can_index)
     asks = _Asks(page)
     routes = [Route(path, _static(*file)) for path, file in FILES.items()]
-    for name in ("thumbnail", "view", "original"):
+    for name in ("thumbnail", "view", "video", "original", "preview"):
         routes.append(Route(f"/{name}/{{name}}", getattr(asks, name)))
     routes.append(Route("/upload", asks.upload, methods=["POST"]))
     for name, answer in asks.answers.items():
@@ -239,6 +240,21 @@ class _Asks:
             return FileResponse(path, headers={**HEADERS, **KEEP}, media_type=kind)
         return await self._image(path, lambda: viewable(path, second) if path else b"")
 
+    async def video(self, request: Request) -> Response:
+        """Answers with a video that browsers may play, or with the part of it that they ask for."""
+        path = self._page.photos.path(request.path_params["name"])
+        kind = played_type(path) if path is not None else None
+        if path is None or kind is None:
+            return _refusal("Bu video artık yerinde değil.", 404)
+        from starlette.responses import FileResponse
+
+        return FileResponse(path, headers={**HEADERS, **KEEP}, media_type=kind)
+
+    async def preview(self, request: Request) -> Response:
+        """Answers with a small JPEG copy of an upload."""
+        data = self._page.photos.upload(request.path_params["name"])
+        return await self._image(data, lambda: preview(data) if data else b"")
+
     async def original(self, request: Request) -> Response:
         """Answers with the file itself, to be saved."""
         path = self._page.photos.path(request.path_params["name"])
@@ -250,7 +266,7 @@ class _Asks:
         disposition = {"Content-Disposition": f"attachment; filename*=utf-8''{name}"}
         return FileResponse(path, headers={**HEADERS, **KEEP, **disposition}, media_type="application/octet-stream")
 
-    async def _image(self, path: Path | None, data: Callable[[], bytes]) -> Response:
+    async def _image(self, path: Path | bytes | None, data: Callable[[], bytes]) -> Response:
         from starlette.responses import Response
 
         if path is None:

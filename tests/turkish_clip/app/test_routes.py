@@ -101,6 +101,39 @@ def test_what_browsers_do_not_show_is_shown_as_a_copy(tmp_path: Path, encoder: D
         assert client.get(f"/original/{name}").json() == {"message": "Bu resim artık yerinde değil."}
 
 
+def test_a_video_is_answered_in_the_parts_that_are_asked_for(tmp_path: Path, encoder: DualEncoder) -> None:
+    from films import film
+    from photographs import patches
+    from starlette.testclient import TestClient
+
+    path = film(tmp_path / "film.mp4", [patches(0)])
+    index = ImageIndex.open(tmp_path / ".turkish-clip", encoder)
+    index.add(tmp_path)
+    with TestClient(build_page(encoder, index, tmp_path)) as client:
+        name = client.post("/ask/newest", json={}).json()["photos"][0]["id"]
+        answer = client.get(f"/video/{name}", headers={"Range": "bytes=10-29"})
+        assert (answer.status_code, answer.content) == (206, path.read_bytes()[10:30])
+        assert (answer.headers["content-type"], answer.headers["accept-ranges"]) == ("video/mp4", "bytes")
+        assert client.get(f"/view/{name}").headers["content-type"] == "image/jpeg"
+        path.unlink()
+        assert client.get(f"/video/{name}").status_code == 404
+
+
+def test_an_upload_is_shown_as_a_small_jpeg(address: str, indexed: Path, tmp_path: Path) -> None:
+    import io
+
+    from PIL import Image
+
+    Image.new("RGB", (1200, 600), "red").save(tmp_path / "a.tif")
+    name = json.loads(got(f"{address}/upload", (tmp_path / "a.tif").read_bytes(), **BYTES)[2])["id"]
+    status, headers, body = got(f"{address}/preview/{name}")
+    assert (status, headers["Content-Type"], Image.open(io.BytesIO(body)).size) == (200, "image/jpeg", (480, 240))
+    photo = ask(address, "newest")["photos"][0]["id"]
+    for other in ("u" + "0" * 31, photo, "..%2fpasswd"):  # a photo of the folder is no upload, and is no video
+        assert got(f"{address}/preview/{other}")[0] == 404
+    assert got(f"{address}/video/{photo}")[0] == 404
+
+
 def test_an_upload_is_checked_and_found_again(address: str, indexed: Path) -> None:
     first = min(indexed.glob("*.png"))
     status, _, body = got(f"{address}/upload", first.read_bytes(), **BYTES)
