@@ -312,7 +312,8 @@ def test_searches_go_on_while_a_folder_is_indexed(own: Page) -> None:
     while (job := own.jobs.last("index")) is not None and job.state == "running":
         seen.add(len(own.newest()["photos"]))
         if own.state()["images"]:
-            assert own.search("ev")["photos"]
+            answer = own.search("ev")  # an image is written a moment before its file's row, and has no file till then
+            assert answer["photos"] or answer["gone"]
     assert finished(own, "index")["state"] == "done"
     assert len(own.newest()["photos"]) == SHOWN
     assert own.newest(SHOWN)["more"]
