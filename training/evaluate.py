@@ -178,7 +178,8 @@ def _show(results: dict[str, Any], config: EvaluateConfig) -> None:
     if config.json:
         print_result(results, as_json=True)
     else:
-        print(f"{table(results)}\n\n{config.folder / 'results.json'}\n{config.folder / 'report.html'}")
+        written = (config.folder / name for name in (RESULTS, "report.html", "report.tr.html"))
+        print(f"{table(results)}\n", *written, sep="\n")
 
 
 def table(results: dict[str, Any]) -> str:

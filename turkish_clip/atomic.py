@@ -16,6 +16,7 @@ import re
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ SHOWN_NAME = 40  # letters of the name that a temporary name begins with: names 
 READABLE = 0o644
 EXCHANGE = 2  # renameat2's flag on Linux, and renamex_np's on macOS, to swap two paths
 HERE = -100  # AT_FDCWD
+unfinished: set[Path] = set()  # temporary files and folders of this process that are there now
 
 
 @contextmanager
@@ -54,12 +56,14 @@ def atomic_write(path: Path, *, ours: bool = False) -> Iterator[Path]:
         _remove_leftovers(target)
         partial = _temporary(target, PARTIAL)
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        unfinished.add(partial)
         try:
             yield partial
             _sync(partial)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
+            unfinished.discard(partial)
 
 
 @contextmanager
@@ -83,6 +87,7 @@ def atomic_folder(path: Path, marker: str | None, may_hold: re.Pattern[str] | No
         _remove_leftovers(target)
         partial = _temporary(target, PARTIAL)
         partial.mkdir()
+        unfinished.add(partial)
         try:
             yield partial
             for file in partial.rglob("*"):
@@ -92,6 +97,28 @@ def atomic_folder(path: Path, marker: str | None, may_hold: re.Pattern[str] | No
             _replace_folder(partial, target, may_hold)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            unfinished.discard(partial)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yields a new folder for temporary files, where the system has such, and removes it."""
+    folder = Path(tempfile.mkdtemp(prefix="turkish-clip-"))
+    unfinished.add(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.discard(folder)
+
+
+def remove_unfinished() -> None:
+    """Removes the temporary files and folders of this process, for one that ends without its `finally` blocks."""
+    for path in list(unfinished):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from turkish_clip.atomic import atomic_write
 from turkish_clip.errors import printable
 from turkish_clip.images import ImageLike, open_image
-from turkish_clip.ownership import GENERATOR, SOFTWARE
+from turkish_clip.ownership import DRAWING, GENERATOR, KIND, SOFTWARE, kind_in_page
 from turkish_clip.sheet import Font, check_name, drawable, turkish_font
 from turkish_clip.thumbnails import data_uri, thumbnail
 
@@ -36,8 +36,9 @@ LEAST_SHOWN, MOST_SHOWN = (
     1600,
 )  # pixels of a written image's longer side: smaller ones are enlarged, larger reduced
 STYLE = (
-    "body{font:16px sans-serif;margin:16px;background:#fafafa;color:#222}"
-    "img{max-width:100%;height:auto}h1{font-size:20px;overflow-wrap:anywhere}li{margin:4px 0}"
+    ":root{color-scheme:light dark}body{font:16px sans-serif;margin:16px;background:#fafafa;color:#222}"
+    "img{max-width:100%;height:auto}h1{font-size:20px;overflow-wrap:break-word}li{margin:4px 0}"
+    "@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}}"
 )
 
 
@@ -87,7 +88,7 @@ def write_boxes(target: str | Path, image: ImageLike, boxes: Sequence[tuple[Box,
         SheetError: the suffix is another one.
         ForeignFileError: there is a file that is no such output.
     """
-    path = check_name(target)
+    path = check_name(target, DRAWING)
     opened = open_image(image)
     longest = max(opened.size)
     side = LEAST_SHOWN if longest < LEAST_SHOWN else MOST_SHOWN if longest > MOST_SHOWN else None
@@ -96,6 +97,7 @@ def write_boxes(target: str | Path, image: ImageLike, boxes: Sequence[tuple[Box,
         if path.suffix.lower() == ".png":
             about = PngInfo()
             about.add_text(*SOFTWARE)
+            about.add_text(KIND, DRAWING)
             drawn.save(partial, "PNG", pnginfo=about)
         else:
             partial.write_text(_page(drawn, [text for _, text in boxes if text], title), encoding="utf-8")
@@ -106,7 +108,7 @@ def _page(drawn: Image.Image, texts: Sequence[str], title: str) -> str:
     name = html.escape(printable(title))
     items = "".join(f"<li>{html.escape(printable(text))}</li>" for text in texts)
     head = (
-        f'<!doctype html><html lang="tr"><meta charset="utf-8">{GENERATOR}'
+        f'<!doctype html><html lang="tr"><meta charset="utf-8">{GENERATOR}{kind_in_page(DRAWING)}'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
     )
     return (

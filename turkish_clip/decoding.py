@@ -320,7 +320,8 @@ def _serve(connection: Connection, pixels: NDArray[np.uint8], side: int | None, 
     end = connection.fileno()
     os.closerange(3, end)  # files, sockets and pipes of the process that this one is a copy of
     os.closerange(end + 1, LAST_FILE)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for name in {"SIGTERM", "SIGHUP"}.intersection(dir(signal)):  # what the command has to remove is not here
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     gc.freeze()  # a collection would write to all memory that is still shared
     prepare.in_one_thread()
     while True:

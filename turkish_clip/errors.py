@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 import unicodedata
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories: controls, marks of direction, halves of pairs, line separators
 DISK_FULL_WORDS = ("no space left", "disk quota", "file write failed", "enforce fail at inline_container")
+NUMBERED = re.compile(r"\[Errno -?\d+\] ")
 KEPT = "\u200c\u200d\xad"  # joiners, as in emoji, and the soft hyphen: invisible and harmless
 
 
@@ -18,13 +20,13 @@ class InputError(ValueError):
 
 
 def one_line(error: BaseException, limit: int | None = 200) -> str:
-    """Returns the message of an error on one line.
+    """Returns the message of an error on one line, without the number that Python puts before those of the system.
 
     Args:
         error: any exception.
         limit: the result is cut at this many characters; None gives all.
     """
-    return printable(" ".join(str(error).split()))[:limit]
+    return printable(NUMBERED.sub("", " ".join(str(error).split())))[:limit]
 
 
 def printable(text: str) -> str:

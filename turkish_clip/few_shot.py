@@ -210,7 +210,8 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
             examples[nfc(label.name)] = sorted(walk.files())
             left_out.append(walk.left_out)
     if len(examples) < 2:
-        raise ExampleError(f"expected at least two subfolders with images in {folder}, got {list(examples)}; add some")
+        named = ", ".join(map(repr, examples)) if examples else "none"
+        raise ExampleError(f"expected at least two subfolders with images in {folder}, got {named}; add some")
     for (name, images), part in zip(examples.items(), left_out):
         if not images:
             found = part.instead_of_images()
@@ -246,7 +247,8 @@ def _embedded(
 ) -> tuple[Vectors, NDArray[np.int64], tuple[ImageError, ...]]:
     """Returns the (n, dim) vectors of the examples that open, the numbers of their labels, and the others' errors."""
     if len(examples) < 2:
-        raise ExampleError(f"expected examples of at least two labels, got {list(examples)}; add another")
+        named = ", ".join(map(repr, examples)) if examples else "none"
+        raise ExampleError(f"expected examples of at least two labels, got {named}; add another")
     images = [image for of_label in examples.values() for image in of_label]
     numbers = np.repeat(np.arange(len(examples)), [len(of_label) for of_label in examples.values()])
     results: list[Any] = list(map_in_order(encoder.embed_images(images), list, lambda error: error))

@@ -196,6 +196,18 @@ def is_hidden(path: str) -> bool:
     )
 
 
+def is_there(path: str | Path) -> bool:
+    r"""Returns whether a file exists; not one of a name that no file can have, which vectors of others may come with.
+
+    >>> is_there(__file__), is_there("a" * 5000), is_there("a\0")
+    (True, False, False)
+    """
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def is_table(folder: str | Path) -> bool:
     """Returns whether a folder is a LanceDB table: it has the ending of one, and files, all of them of LanceDB's kinds.
 

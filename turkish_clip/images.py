@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import math
+import stat
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -276,14 +277,15 @@ def _readable_formats() -> tuple[str, ...]:
 
 
 def _file_size(path: Path) -> int:
-    if path.is_dir():
-        raise ImageError(str(path), "a folder")
     try:
-        return path.stat().st_size
+        found = path.stat()
     except OSError as error:
         raise _unread(str(path), error) from error
     except ValueError as error:  # a NUL in it
         raise ImageError(str(path), "no name of a file") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise ImageError(str(path), "a folder")
+    return found.st_size
 
 
 def _read(path: Path) -> bytes:

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ FOLDER = Path(__file__).parent / "locale"
 VARIABLES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set counts, as gettext has it
 # Placeholders that hold a message, by the name of the variable or function that fills them.
 NESTED = frozenset(
-    "advice error fields files found got kind library message missing no_cutoff not_read_line of number_of "
-    "other_processor quoted quoted_parts reason removesuffix said same sides strerror to_do unread what why".split()
+    "advice error fields files found got kind library made_of message missing named no_cutoff not_read_line of "
+    "number_of other_processor quoted quoted_parts reason removesuffix said same sides strerror to_do unread what "
+    "why".split()
 )
 LISTED = frozenset(
     ["joined", "missing", "modalities", "languages", "built"]
@@ -42,6 +43,17 @@ FOREIGN = (
     "convert {joined} to JPEG or PNG, and save stills of videos",
     "temperature",
     "temperature is fitted",
+    "yes",
+    "no",
+    "ok",
+    "FAIL",
+    "both sides",
+    "sheet",
+    "drawing",
+    "{kind} ({sides}, {precision})",
+    "{kind} as {name} ({sides}, {precision})",
+    "'utf-8' codec can't decode byte {byte} in position {number}: {detail}",
+    "'utf-8' codec can't decode bytes in position {place}: {detail}",
     "texts",
     "images",
     "sentences",
@@ -90,6 +102,8 @@ FOREIGN = (
     "Is a directory",
     "Not a directory",
     "File exists",
+    "No space left on device",
+    "{strerror}: {path}",
     "[Errno {number}] {strerror}",
     "[Errno {number}] {strerror}: {path}",
 )
@@ -137,9 +151,9 @@ def taken_from(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
             language = next(words, "")
         else:
             rest.append(word)
-    if language is not None and language not in LANGUAGES:
+    if language is not None and language.lower() not in LANGUAGES:
         raise InputError(f"expected a language, {' or '.join(LANGUAGES)}, got {language!r}; name one of these")
-    return language, [*rest, *arguments[end:]]
+    return language and language.lower(), [*rest, *arguments[end:]]
 
 
 @dataclass(frozen=True)
@@ -230,9 +244,16 @@ class Phrases:
 
     def _value(self, name: str, value: str) -> str:
         if _bare(name) in LISTED:
-            parts = re.split(f"({'|'.join(CONNECTIONS)})", value)
-            return "".join(self.of(part, part=True) or part for part in parts)
+            return self._listed(value)
         return (self.of(value, part=True) or value) if _bare(name) in self._nested else self._shown(value)
+
+    def _listed(self, value: str) -> str:
+        """Returns several things in the other language; one whose own name has an "or" in it stays whole."""
+        for connection in () if value in self._exact else CONNECTIONS:
+            if connection in value:
+                first, _, rest = value.partition(connection)
+                return self._listed(first) + self._exact.get(connection, connection) + self._listed(rest)
+        return self.of(value, part=True) or value
 
 
 def _bare(name: str) -> str:
@@ -275,6 +296,16 @@ def speak(language: str) -> None:
     gettext.textdomain(DOMAIN)
     os.environ["LANGUAGE"] = language
     _turkish = _turkish or _catalog()
+
+
+@cache
+def _of_page() -> Phrases:
+    return _catalog()
+
+
+def in_turkish(line: str) -> str | None:
+    """Returns a message, or a part of one, in Turkish, whatever the command speaks; None if it is none."""
+    return _of_page().of(line, part=True)
 
 
 def is_english() -> bool:

@@ -17,6 +17,8 @@ from turkish_clip.errors import InputError, printable
 MARK = "turkish-clip"
 GENERATOR = f'<meta name="generator" content="{MARK}">'  # in the head of a page
 SOFTWARE = ("Software", MARK)  # key and text of a PNG's chunk
+KIND = "turkish-clip-kind"  # what tells outputs of one suffix apart: SHEET or DRAWING, as GENERATOR and SOFTWARE stand
+SHEET, DRAWING = "sheet", "drawing"
 COMMENT = f"# {MARK}: "  # begins a YAML file
 WRITER = {"writer": MARK}  # in the metadata of safetensors
 HEAD_BYTES = 4096
@@ -44,8 +46,17 @@ class ForeignFileError(InputError):
     """An output that would replace a file or a folder that this project did not write."""
 
 
-def check_replaceable(path: Path) -> None:
+def kind_in_page(kind: str) -> str:
+    """Returns what stands in the head of a page, beside GENERATOR, to tell its kind."""
+    return f'<meta name="{KIND}" content="{kind}">'
+
+
+def check_replaceable(path: Path, kind: str = "") -> None:
     """Checks that a path is free, or holds a file that this project wrote or that is empty.
+
+    Args:
+        path: of the output.
+        kind: SHEET or DRAWING, which a page or PNG that is there must be, too; empty: any.
 
     Raises:
         ForeignFileError: it holds something else.
@@ -53,13 +64,22 @@ def check_replaceable(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
-        raise ForeignFileError(f"expected a name for a file, got {printable(str(path))}, {kind}; name another")
+        found = "a folder" if path.is_dir() else "no regular file"
+        raise ForeignFileError(f"expected a name for a file, got {printable(str(path))}, {found}; name another")
     if not is_ours(path):
         raise ForeignFileError(
             f"expected a new name or an earlier output of the same kind, got {printable(str(path))}, which "
             "turkish-clip did not write; name another, or move that file away"
         )
+    if kind and path.stat().st_size and not any(mark in _head(path) for mark in _kind_marks(kind)):
+        raise ForeignFileError(
+            f"expected a new name or an earlier {kind}, got {printable(str(path))}, which is another output of "
+            "turkish-clip; name another, or move that file away"
+        )
+
+
+def _kind_marks(kind: str) -> tuple[bytes, bytes]:
+    return kind_in_page(kind).encode(), b"tEXt" + f"{KIND}\0{kind}".encode()
 
 
 def check_replaceable_folder(path: Path, marker: str | None, may_hold: re.Pattern[str] | None = None) -> None:

@@ -11,6 +11,7 @@ last layer's values (MaskCLIP, Zhou et al. 2022, section 3.2); the figures are i
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from turkish_clip.text_side import TextSide
     from turkish_clip.zero_shot import ZeroShotClassifier
 
+log = logging.getLogger("turkish_clip")
 Box = tuple[int, int, int, int]
 
 # The numbers were chosen on the miniature world's validation images (training/LOG.md).
@@ -210,6 +212,12 @@ def windows_of(encoder: TextSide, image: ImageLike, *, batch_size: int = 32) -> 
 
     both = with_image_side(encoder, "look for regions")
     opened = open_image(image)
+    if max(opened.size) > MOST_ALONG * min(opened.size):
+        log.warning(
+            "an image of %d × %d pixels is so long that parts of it are not looked at; cut it into pieces",
+            opened.width,
+            opened.height,
+        )
     boxes = boxes_of(*opened.size)
     small = _reduced(opened, image_side(both.image))
     scale = min(small.size) / min(opened.size)

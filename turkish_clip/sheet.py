@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from turkish_clip.atomic import atomic_write
 from turkish_clip.errors import InputError, printable
-from turkish_clip.ownership import GENERATOR, SOFTWARE, check_replaceable
+from turkish_clip.ownership import GENERATOR, KIND, SHEET, SOFTWARE, check_replaceable, kind_in_page
 from turkish_clip.text import ascii_fold
 from turkish_clip.thumbnails import data_uri, link_to, thumbnail_or_grey
 
@@ -32,15 +32,18 @@ FONTS = (
 )
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+BREAKS = "-_./"  # in names of files; behind these a line may be broken
 MOST = 500  # images on a sheet: bounds its size
 STYLE = (
+    ":root{color-scheme:light dark}"
     "body{font:16px/1.4 system-ui,sans-serif;margin:24px;background:#fafafa;color:#222}"
-    "h1{font-size:22px;overflow-wrap:anywhere}"
+    "h1{font-size:22px;overflow-wrap:break-word}"
     "main{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:16px}"
-    "figure{margin:0;background:#fff;border:1px solid #ddd;border-radius:8px;padding:8px}"
+    "figure{margin:0;min-width:0;background:#fff;border:1px solid #ddd;border-radius:8px;padding:8px}"
     "a{display:block;color:inherit}img{width:100%;aspect-ratio:1;object-fit:contain;display:block}"
-    "figcaption{overflow-wrap:anywhere;margin-top:6px}"
-    "@media(max-width:600px){body{margin:12px}main{grid-template-columns:1fr 1fr;gap:8px}}"
+    "figcaption{overflow-wrap:break-word;margin-top:6px}"
+    "@media(max-width:600px){body{margin:12px}main{grid-template-columns:repeat(2,minmax(0,1fr));gap:8px}}"
+    "@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}figure{background:#222;border-color:#444}}"
 )
 
 
@@ -87,23 +90,28 @@ def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
         if path.suffix.lower() == ".png":
             about = PngInfo()
             about.add_text(*SOFTWARE)
+            about.add_text(KIND, SHEET)
             _png(shown, title).save(partial, "PNG", pnginfo=about)
         else:
             partial.write_text(_html(shown, title, path.parent), encoding="utf-8")
     return path
 
 
-def check_name(target: str | Path) -> Path:
-    """Returns the path of a sheet after checking its suffix, and that nothing of others is there.
+def check_name(target: str | Path, kind: str = SHEET) -> Path:
+    """Returns the path of a sheet after checking its suffix, and that nothing else is there.
+
+    Args:
+        target: the file.
+        kind: what it is to be, as `check_replaceable` takes it.
 
     Raises:
         SheetError: it is neither .png nor .html.
-        ForeignFileError: there is a file that is no contact sheet.
+        ForeignFileError: there is a file that is nothing of that kind.
     """
     path = Path(target)
     if path.suffix.lower() not in (".png", ".html"):
         raise SheetError(f"expected a sheet named .png or .html, got {path.name}; name it so")
-    check_replaceable(path)
+    check_replaceable(path, kind)
     return path
 
 
@@ -135,7 +143,7 @@ def _draw(draw: ImageDraw.ImageDraw, lines: Sequence[str], left: int, top: int, 
 
 
 def _lines(text: str, font: Font, width: int) -> list[str]:
-    """Returns a text as lines of at most a width, broken at spaces where there are some, else at any letter."""
+    """Returns a text as lines of at most a width, broken at spaces, behind a sign of BREAKS, or at any letter."""
     lines = []
     while text:
         end = len(text)
@@ -143,6 +151,8 @@ def _lines(text: str, font: Font, width: int) -> list[str]:
             end -= 1
         if end < len(text) and (space := text.rfind(" ", 1, end + 1)) > 0:
             end = space
+        elif end < len(text) and (sign := max(text.rfind(sign, 1, end) for sign in BREAKS)) > 0:
+            end = sign + 1
         lines.append(text[:end].strip())
         text = text[end:].lstrip()
     return lines or [""]
@@ -195,8 +205,10 @@ def _html(tiles: Sequence[Tile], title: str, folder: Path) -> str:
     for tile in tiles:
         source = data_uri(thumbnail_or_grey(tile.drawn or tile.path, TILE, tile.second))
         text = html.escape(printable(tile.text))
+        broken = "".join(f"{letter}<wbr>" if letter in BREAKS else letter for letter in text)
         image = f'<a href="{html.escape(link_to(tile.path, folder))}"><img src="{source}" alt="{text}"></a>'
-        figures.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
+        figures.append(f"<figure>{image}<figcaption>{broken}</figcaption></figure>")
     title = html.escape(printable(title))
-    head = f'<!doctype html><html lang="tr"><meta charset="utf-8">{VIEWPORT}{GENERATOR}<title>{title}</title>'
+    about = f'<meta charset="utf-8">{VIEWPORT}{GENERATOR}{kind_in_page(SHEET)}'
+    head = f'<!doctype html><html lang="tr">{about}<title>{title}</title>'
     return f"{head}<style>{STYLE}</style><h1>{title}</h1><main>{''.join(figures)}</main></html>\n"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from turkish_clip.atomic import remove_unfinished
 from turkish_clip.errors import printable
 from turkish_clip.strict_json import json_text
 
@@ -31,12 +32,41 @@ def end_at_once_while_importing() -> None:
 
 
 def _interrupted(_: int, frame: FrameType | None) -> None:
+    if _imports(frame):
+        os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + AGAIN)
+        remove_unfinished()
+        os._exit(INTERRUPTED)
+    raise KeyboardInterrupt
+
+
+def end_in_order() -> None:
+    """Makes SIGTERM, and SIGHUP of a closed terminal, end the process as Ctrl-C does: temporary files go with it.
+
+    A second signal ends it at once, as both do without this.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup leaves it ignored
+            signal.signal(number, _ended)
+
+
+def _ended(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    if _imports(frame):
+        remove_unfinished()
+        os._exit(128 + number)  # as a shell counts the end by a signal
+    raise SystemExit(128 + number)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Returns whether a module is being imported."""
     while frame is not None:
         if frame.f_code.co_filename.startswith(IMPORTING):
-            os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + AGAIN)
-            os._exit(INTERRUPTED)
+            return True
         frame = frame.f_back
-    raise KeyboardInterrupt
+    return False
 
 
 def lenient_output() -> None:

@@ -551,9 +551,16 @@ def quiet() -> None:
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it logs each try
 
 
-def as_lines(checks: list[Check]) -> str:
-    """Returns the checks as text, one per line."""
-    lines = (f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<16}{check.found}" for check in checks)
+def as_lines(checks: list[Check], passed: str = "ok", failed: str = "FAIL") -> str:
+    """Returns the checks as text, one per line.
+
+    Args:
+        checks: in order.
+        passed: the word in front of one that passed.
+        failed: the word in front of another.
+    """
+    width = max(len(passed), len(failed))
+    lines = (f"{passed if check.passed else failed:<{width}}  {check.name:<16}{check.found}" for check in checks)
     return "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
 
 

@@ -41,6 +41,7 @@ MOST = 20_000  # frames of one video; a longer one is sampled less often
 SMALL = 16  # side in pixels of the copies by which frames are told apart
 SAME = 4.0  # mean difference of two copies, of 255 levels, below which one of the frames is left out
 SLACK = 1.5  # seconds that a video may end before the time that it says
+RESTART = 1.0  # seconds back, from which on the time begins anew: recordings that were put together, or a clock's end
 FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,dv,h264,hevc,gif,obu,ivf,r3d,wtv,rm"
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 # Keys of a container's metadata: of QuickTime, in local time with its zone, then of all others, in UTC.
@@ -103,10 +104,11 @@ def frames(
         raise VideoError(str(path), f"one frame every {every:g} seconds asked for, which must be above 0")
     with _opened(path) as (container, stream):
         length = _length(container, stream)
-        step = max(every, length / MOST)
+        step = max(every, (length if length <= MOST * every else min(length, _measured(path))) / MOST)
         kept: Any = None
         last = -1.0
-        for second, frame in _sampled(_Reader(container, stream, str(path)), step):
+        reader = _Reader(container, stream, str(path))
+        for second, frame in _sampled(reader, step):
             last = second
             image = _upright(frame, min_side)
             if distinct:
@@ -117,7 +119,7 @@ def frames(
             yield Frame(second, image)
         if last < 0:
             raise VideoError(str(path), DAMAGED_VIDEO)
-        if length - last > step + SLACK:
+        if reader.broken or length - last > step + SLACK:
             log.warning("%s: %s, read up to second %.0f of %.0f", path, DAMAGED_VIDEO, last, length)
 
 
@@ -229,14 +231,16 @@ class _Reader:
         self._jump: int | None = None
         self._dts = 0  # of the packet that was read last
         self._landed = -1  # the key frame that was jumped to last
+        self._before = 0.0  # seconds of recordings before the one that is read
+        self.broken = False  # whether reading ended before the file
 
     def frames(self) -> Iterator[tuple[float, Any]]:
         """Yields the second of each frame with the frame; what can't be decoded is left out."""
         import av
 
-        number = 0
+        number, last = 0, 0.0
         rate = float(self._stream.average_rate or 25)
-        packets = self._packets()
+        packets = self.packets()
         while (packet := next(packets, None)) is not None:
             try:
                 decoded = packet.decode()
@@ -248,26 +252,30 @@ class _Reader:
                 number += 1
                 if self._start is None:
                     self._start = at
-                yield max(0.0, at - self._start), frame
+                if last - at > RESTART and self._jump is None and self._landed < 0:
+                    self._before += last + 1 / rate - at
+                last = at
+                yield max(0.0, at - self._start + self._before), frame
                 if self._jump is not None:
                     break
             if self._jump is not None:
                 place, self._jump = self._jump, None
                 with contextlib.suppress(av.error.FFmpegError):
                     self._container.seek(place, stream=self._stream, backward=True)
-                    packets = self._packets()
+                    packets = self.packets()
 
     def skip_to(self, second: float) -> None:
         """Lets the next frame be the key frame nearest before a second, if that lies ahead."""
         entries, base = self._stream.index_entries, self._stream.time_base
-        if self._start is None or base is None or len(entries) < 2:
+        if self._start is None or base is None or self._before or len(entries) < 2:
             return
         wanted = round((self._start + second) / base)
         place = entries.search_timestamp(wanted)
         if place >= 0 and entries[place].timestamp > max(self._dts, self._landed):
             self._jump, self._landed = wanted, entries[place].timestamp  # decoding times may lie before those shown
 
-    def _packets(self) -> Iterator[Any]:
+    def packets(self) -> Iterator[Any]:
+        """Yields what is to be decoded, up to the end or to where the file is broken."""
         import av
 
         try:
@@ -275,7 +283,8 @@ class _Reader:
                 if packet.dts is not None:
                     self._dts = packet.dts
                 yield packet
-        except (av.error.FFmpegError, OSError) as error:  # the file ends too early
+        except (av.error.FFmpegError, OSError, IndexError) as error:  # it ends too early, or another stream begins
+            self.broken = True
             log.debug("%s: %s", self._name, one_line(error))
 
 
@@ -294,7 +303,18 @@ def _length(container: Any, stream: Any) -> float:
     """Returns how many seconds a video says it has; 0 if it does not."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return (container.duration or 0) / 1e6
+    start = (stream.start_time or 0) * stream.time_base if stream.time_base else 0  # which Matroska counts in
+    return max(0.0, (container.duration or 0) / 1e6 - max(0.0, float(start)))
+
+
+def _measured(path: str | Path) -> float:
+    """Returns how many seconds of a video there are, by reading it without decoding it."""
+    with _opened(path) as (container, stream):
+        first, last = math.inf, -math.inf
+        for packet in _Reader(container, stream, str(path)).packets():
+            if packet.pts is not None:
+                first, last = min(first, packet.pts), max(last, packet.pts)
+        return max(0.0, (last - first) * float(stream.time_base or 0))
 
 
 def _upright(frame: Any, min_side: int | None) -> Image.Image:

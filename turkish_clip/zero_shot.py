@@ -239,7 +239,8 @@ def _synonyms(labels: Sequence[str] | Mapping[str, Sequence[str]]) -> Iterable[t
             raise LabelError(f"expected a list of synonyms for {label!r}, got the text {words!r}; put it into a list")
         synonyms[nfc(label)] = [nfc(word) for word in words if word.strip()] or [nfc(label)]
     if len(synonyms) < 2 or len(synonyms) < len(labels):
-        raise LabelError(f"expected at least two different labels, got {list(labels)!r:.200}; add or change some")
+        got = ", ".join(map(repr, labels))[:200] if len(labels) else "none"
+        raise LabelError(f"expected at least two different labels, got {got}; add or change some")
     if not all(label.strip() for label in synonyms):
         raise LabelError("expected labels with letters, got an empty one; remove it")
     label_of: dict[str, str] = {}

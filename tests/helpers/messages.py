@@ -27,7 +27,7 @@ from turkish_clip import language
 
 PACKAGE = Path(language.__file__).parent
 CATALOG = language.FOLDER / "tr" / "LC_MESSAGES" / f"{language.DOMAIN}.po"
-IN_TURKISH = ("app", "templates")  # modules and folders that hold no English for people
+IN_TURKISH = ("app",)  # folders that hold no English for people
 WRAPPERS = set("one_line printable str repr quote first_line _shown shortened len sorted list Path".split())
 # Calls whose texts are names, patterns or SQL.
 SILENT = set(
@@ -50,9 +50,9 @@ PROSE = re.compile(r"[a-z]{2,}[,;:]? +(\W?[a-z]|\{)|\} [a-z]{2,}|[a-z]{2,}: \{")
 # Prose that nobody reads as such: settings, parts of SQL, texts to encode, HTML, what is typed.
 NOT_SHOWN = re.compile(
     r"turkish-clip index \{|^ --at|^turkish-clip \{|system volume|^(partly|no space|disk q)|^<|^body\{|^Invalid host|"
-    r"^Foreign origin|^path, bytes|^\{number\}: \{name\}, |^taken \{|^and or not|^ok    \{|"
+    r"^Foreign origin|^path, also_at|^\{number\}: \{name\}, |^taken \{|^and or not|^ok    \{|"
     r"^bir fotoğraf|^[.]\w+ [.]|gibi olanlar|artık yerinde|^Her (metne|resme) en|"
-    r"^\{number\}[.] grup|^\{kind\} as \{name"
+    r"^\{number\}[.] grup|^Etiketlere göre"
 )
 # Lines of the head that change with each day, or that nobody has filled.
 HEAD = re.compile(rb'"(Project-Id|Report|POT|PO-R|Last|Language-T|Plural|Generated).*\n')

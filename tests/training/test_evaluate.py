@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from browsing import ARGUMENTS, CHROMIUM, NO_CHROMIUM, broken_words
 from PIL import Image
 from random_kills import run_killed_at_random
 
@@ -251,6 +252,34 @@ def test_a_text_of_the_report_without_a_phrase_stays() -> None:
     turkish = "".join(TurkishPage(page.format("<td> -0.5 to +1.5</td><td>a set of 2 images</td>")).parts)
     written = page.replace("teacher reference", "öğretmen").replace('lang="en"', 'lang="tr"')
     assert turkish == written.format("<td> -0,5 … +1,5</td><td>a set of 2 images</td>")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
+def test_the_report_can_be_read_on_a_phone(results: dict[str, Any], run: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        for name, hint in (("report.html", "scroll sideways →"), ("report.tr.html", "yana kaydırın →")):
+            page.goto((run / name).as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") == 390
+            assert not broken_words(page, "td, th, h2, h3, p:not(.small)")
+            tables = page.locator(".scroll").evaluate_all(
+                """all => all.map(one => {
+                    const {display, content} = getComputedStyle(one, "::before");
+                    return [one.scrollWidth > one.clientWidth, display === "none" ? "" : content];
+                })"""
+            )
+            assert [True, f'"{hint}"'] in tables
+            assert all((said == f'"{hint}"') == wider for wider, said in tables)
+            assert page.locator("table").count() == len(tables)
+            frames = page.locator("figure img").evaluate_all(
+                "all => all.map(one => (one.width - 6) / (one.height - 6) - one.naturalWidth / one.naturalHeight)"
+            )
+            assert frames
+            assert max(map(abs, frames)) < 0.05
+        browser.close()
 
 
 def test_the_report_is_self_contained(results: dict[str, Any], run: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,20 @@ import typer
 
 from turkish_clip import language
 from turkish_clip.cli import main, output
+from turkish_clip.cli.arguments import lines_of
 from turkish_clip.cli.entry import SUBCOMMANDS, app
+from turkish_clip.errors import InputError, one_line
+from turkish_clip.few_shot import examples_in
 from turkish_clip.language import of_environment, speak, taken_from, translated
 from turkish_clip.reading import Caution
+from turkish_clip.search.composition import Query, weighted
+from turkish_clip.search.dates import Taken
+from turkish_clip.search.storage import one_condition
+from turkish_clip.search.vector_sources import open_source
+from turkish_clip.sheet import check_name
 from turkish_clip.terminal import LineFormatter
+from turkish_clip.verify import Check
+from turkish_clip.zero_shot import parse_labels, prompts_of
 
 NO_INDEX = "dizine alınmış bir klasör bekleniyordu, {} geldi, böyle bir klasör yok; yolu denetleyin"
 
@@ -115,15 +126,72 @@ def test_another_language_is_refused(capsys: pytest.CaptureFixture[str]) -> None
         ("1 file could not be read:", "1 dosya okunamadı:"),
         ("2 images copied to a folder", "2 resim şuraya kopyalandı: a folder"),
         (
-            "error: expected to read and write files, got [Errno 13] Permission denied: 'no file'; check the path, its "
+            "error: expected to read and write files, got Permission denied: 'no file'; check the path, its "
             "permissions and the disk",
-            "hata: dosya okuyup yazmak bekleniyordu, şu geldi: [Errno 13] izin yok: 'no file'; yolu, izinlerini ve "
+            "hata: dosya okuyup yazmak bekleniyordu, şu geldi: izin yok: 'no file'; yolu, izinlerini ve "
             "diski denetleyin",
         ),
     ],
 )
 def test_messages_in_messages(english: str, expected: str) -> None:
     assert translated(english) == expected
+
+
+def broken_texts(file: Path) -> None:
+    file.write_bytes(b"\xe7i\xe7ek")
+    lines_of(file)
+
+
+RAISED: list[Callable[[Path], object]] = [
+    lambda folder: prompts_of(["kedi", "ev"], ["resim"]),
+    lambda folder: prompts_of(["kedi", "ev"], ["{}'nin resmi"]),
+    lambda folder: prompts_of([], ["{}"]),
+    lambda folder: prompts_of(["kedi"], ["{}"]),
+    lambda folder: prompts_of({"kedi": ["at"], "ev": ["at"]}, ["{}"]),
+    lambda folder: parse_labels("kedi; ev"),
+    lambda folder: parse_labels("kedi, kedi"),
+    lambda folder: weighted("kedi^x"),
+    lambda folder: weighted("kedi^-2"),
+    lambda folder: Query(without=["kedi"]),
+    lambda folder: Taken.parse("dün", None),
+    lambda folder: one_condition("renk = 'mavi'"),
+    lambda folder: lines_of(folder / "yok.txt"),
+    lambda folder: lines_of(folder),
+    lambda folder: broken_texts(folder / "metin.txt"),
+    lambda folder: open_source(folder / "yok.npy"),
+    lambda folder: open_source(folder),
+    lambda folder: check_name(folder / "a.jpg"),
+    lambda folder: examples_in(folder),
+    lambda folder: taken_from(["--lang", "de"]),
+]
+
+
+@pytest.mark.usefixtures("turkish")
+@pytest.mark.parametrize("number", range(len(RAISED)))
+def test_errors_as_they_are_raised_are_wholly_turkish(number: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as raised:
+        RAISED[number](tmp_path)
+    said = translated(f"error: {one_line(raised.value, None)}")
+    english = re.findall(r"\b(?:expected|got|error|none|or|and|the|No such|Is a|codec|Errno)\b|\[\]|\['", said)
+    assert not english, said
+
+
+@pytest.mark.parametrize("typed", ["TR", "Tr", "tr"])
+def test_the_language_is_named_in_any_case(typed: str) -> None:
+    assert taken_from(["info", "--lang", typed]) == ("tr", ["info"])
+    assert taken_from([f"--lang={typed}"]) == ("tr", [])
+
+
+@pytest.mark.usefixtures("turkish")
+def test_values_and_marks_are_words(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show_metadata({"temperature_is_fitted": False, "dim": 3}, False)
+    output.show_checks("m", [Check("files", True, "x"), Check("record", False, "y")], False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[:2]] == ["hayır", "3"]
+    assert [line.split()[0] for line in lines[2:]] == ["tamam", "HATA"]
+    assert translated("error: expected words or --image, got none; write: turkish-clip search FOLDER 'kar'").startswith(
+        "hata: sözler ya da --image bekleniyordu"
+    )
 
 
 @pytest.mark.usefixtures("turkish")

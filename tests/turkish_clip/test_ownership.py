@@ -13,6 +13,7 @@ from samples import paint
 
 from turkish_clip import atomic
 from turkish_clip.atomic import atomic_folder, atomic_write, write_json, write_text
+from turkish_clip.boxes import write_boxes
 from turkish_clip.ownership import COMMENT, GENERATOR, ForeignFileError, is_ours
 from turkish_clip.sheet import Tile, check_name, write_sheet
 
@@ -199,3 +200,18 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
         write_json(tmp_path / "a.json", {"format": 2, "seed": 0})
         assert one.is_file()
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"format": 1, "seed": 0}'
+
+
+@pytest.mark.parametrize("suffix", ["png", "html"])
+def test_a_sheet_and_a_drawing_do_not_replace_each_other(suffix: str, tmp_path: Path) -> None:
+    image = paint(tmp_path / "a.png", 1)
+    sheet, drawing = tmp_path / f"sheet.{suffix}", tmp_path / f"drawing.{suffix}"
+    for _ in range(2):  # each replaces one of its kind
+        write_sheet(sheet, [Tile(image, "a")], "a")
+        write_boxes(drawing, image, [((0, 0, 9, 9), "a")], "a")
+    before = drawing.read_bytes()
+    with pytest.raises(ForeignFileError, match="an earlier sheet, got .*, which is another output of turkish-clip"):
+        write_sheet(drawing, [Tile(image, "a")], "a")
+    with pytest.raises(ForeignFileError, match="an earlier drawing, got"):
+        write_boxes(sheet, image, [], "a")
+    assert drawing.read_bytes() == before

@@ -82,6 +82,15 @@ def test_small_windows_weigh_more_than_large_ones_of_the_same_cosine() -> None:
     assert region.box[2] <= 3
 
 
+def test_an_image_that_is_too_long_to_be_looked_at_in_whole_is_said(
+    encoder: DualEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    find_regions(encoder, Image.new("RGB", (24 * 5, 5)), "ev")
+    assert not caplog.records
+    find_regions(encoder, Image.new("RGB", (5, 24 * 5 + 1)), "ev")
+    assert "an image of 5 × 121 pixels is so long that parts of it are not looked at" in caplog.text
+
+
 def test_further_regions_are_elsewhere_and_not_much_worse_than_the_first() -> None:
     corners = [(0, 0, 2, 2), (8, 0, 10, 2), (0, 8, 2, 10), (8, 8, 10, 10)]
     windows, text = made((10, 10), corners, [0.5, 0.49, 0.0, 0.0])

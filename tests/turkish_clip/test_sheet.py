@@ -44,6 +44,7 @@ def test_names_are_no_markup_on_a_sheet(tmp_path: Path, name: str) -> None:
         "a",
         "img",
         "figcaption",
+        "wbr",
     } | {"doctype"}
     assert len([tag for tag, _ in tags if tag == "img"]) == 1
     assert all(
@@ -84,3 +85,11 @@ def test_a_name_is_never_cut(tmp_path: Path) -> None:
     )
     with Image.open(short) as one, Image.open(long) as other:
         assert other.height - one.height == sheet.LINE * (len(lines) - 1)
+
+
+def test_a_sheet_follows_the_dark_and_breaks_names_at_their_signs(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
+    page = write_sheet(tmp_path / "s.html", [Tile(tmp_path / "a.png", "kar_ev-1.png")], "x").read_text(encoding="utf-8")
+    assert "prefers-color-scheme:dark" in page
+    assert "overflow-wrap:anywhere" not in page
+    assert "kar_<wbr>ev-<wbr>1.<wbr>png</figcaption>" in page

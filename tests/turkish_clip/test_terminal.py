@@ -47,6 +47,49 @@ def test_ctrl_c_while_importing_ends_at_once_without_a_traceback(command: list[s
     assert process.returncode == 130
 
 
+WRITES = """
+import sys, time
+from pathlib import Path
+from turkish_clip.atomic import atomic_folder, atomic_write, temporary_folder
+from turkish_clip.terminal import end_at_once_while_importing, end_in_order
+
+end_at_once_while_importing()
+end_in_order()
+here = Path(sys.argv[1])
+with atomic_folder(here / "folder", None) as folder, atomic_write(here / "file"), temporary_folder() as other:
+    (folder / "a").touch()
+    (other / "b").touch()
+    if sys.argv[2] == "importing":
+        import slow
+    (here / "flag").touch()
+    for _ in range(600):
+        time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("state", ["running", "importing"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_end_by_a_signal_leaves_no_temporary_file(number: signal.Signals, state: str, tmp_path: Path) -> None:
+    here, temporary = tmp_path / "here", tmp_path / "tmp"
+    here.mkdir()
+    temporary.mkdir()
+    (tmp_path / "slow.py").write_text(SLOW.format(flag=str(here / "flag")), encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary)}
+    argv = [sys.executable, "-c", WRITES, str(here), state]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment)
+    while not (here / "flag").exists():
+        assert process.poll() is None
+    assert len(list(here.iterdir())) == 3
+    assert len(list(temporary.iterdir())) == 1
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    raised = number is signal.SIGINT and state == "running"  # as KeyboardInterrupt, which Python ends with the signal
+    assert process.returncode == (-number if raised else 128 + number)
+    assert [file.name for file in here.iterdir()] == ["flag"]
+    assert not list(temporary.iterdir())
+
+
 EVIL = "/a/\x1b[2J\x1b]0;x\x07\r\n=cmd\u202egnp.exe\x9b31m" + os.fsdecode(b"\xe7") + ".png"
 
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
+import struct
 import sys
+from collections.abc import Iterator
 from datetime import datetime
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from films import film, sound, turned
@@ -103,6 +110,75 @@ def test_a_damaged_video_gives_what_can_be_read_and_a_line(tmp_path: Path, caplo
     assert all(shows(frame.image, STILLS[number % 5]) for number, frame in enumerate(found))
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"{path}: a truncated or damaged video, read up to second {found[-1].second:.0f} of 40")
+
+
+def test_recordings_that_were_put_together_are_read_to_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = [
+        film(tmp_path / f"{number}.ts", stills, codec="mpeg2video")
+        for number, stills in enumerate((STILLS, STILLS[:2]))
+    ]
+    path = tmp_path / "a.ts"  # a stream whose time begins anew
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    found = list(frames(path))
+    assert [round(frame.second) for frame in found] == [0, 2, 4, 6, 8, 10, 12]
+    assert all(shows(frame.image, STILLS[number % 5]) for number, frame in enumerate(found))
+    assert shows(frame_at(path, found[6].second), STILLS[1])
+    assert not caplog.records
+
+
+def test_a_length_that_a_video_does_not_have_leaves_out_no_frame(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = film(tmp_path / "a.mkv", STILLS)
+    data = bytearray(path.read_bytes())
+    place = data.index(bytes([0x44, 0x89, 0x88])) + 3  # of Duration, in milliseconds. Source: RFC 9559, 5.1.2.10
+    for milliseconds, lines in ((1e12, 1), (math.nan, 0)):
+        struct.pack_into(">d", data, place, milliseconds)
+        path.write_bytes(bytes(data))
+        caplog.clear()
+        assert [round(frame.second) for frame in frames(path)] == [0, 2, 4, 6, 8]
+        assert [record.getMessage().endswith("up to second 8 of 1000000000") for record in caplog.records] == [
+            True
+        ] * lines
+
+
+def test_a_video_that_starts_late_is_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(40):
+            frame = av.VideoFrame.from_image(STILLS[0].convert("RGB").resize((96, 64)))
+            frame.pts, frame.time_base = 30_000 + number, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert [frame.second for frame in frames(path)] == [0, 2]
+    assert not caplog.records
+
+
+def test_another_stream_in_the_middle_ends_what_is_read_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "a.ts", STILLS, codec="mpeg2video")
+    demux = videos._Reader.packets
+
+    class Broken:  # as PyAV's container is where a stream comes that was not there at the beginning
+        def __init__(self, container: Any) -> None:
+            self._container = container
+
+        def demux(self, stream: Any) -> Iterator[Any]:
+            yield from islice(self._container.demux(stream), 45)
+            raise IndexError("list index out of range")
+
+    def packets(reader: Any) -> Iterator[Any]:
+        reader._container = Broken(reader._container)
+        return demux(reader)
+
+    monkeypatch.setattr(videos._Reader, "packets", packets)
+    assert [round(frame.second) for frame in frames(path)] == [0, 2, 4]
+    assert "a truncated or damaged video, read up to second 4 of 10" in caplog.text
 
 
 def test_what_is_no_video_says_what_it_is(tmp_path: Path) -> None:

@@ -106,9 +106,13 @@ def no_longer_needed(checkpoint: Path, best: str | None) -> list[Path]:
     """
     older = {int(match[1]): path for path in checkpoint.parent.iterdir() if (match := NAME.fullmatch(path.name))}
     older = {step: path for step, path in older.items() if path != checkpoint}
-    if not older:
-        return []
-    kept = older[max(older)] if best is None else older[min(older)]  # the best one is older than all that were worse
+    newest = int(checkpoint.name.rpartition("-")[2])
+    whole = [
+        step for step in older if step < newest
+    ]  # those of later steps were damaged, else it had gone on from them
+    if not whole:
+        return list(older.values())
+    kept = older[max(whole)] if best is None else older[min(whole)]  # the best one is older than all that were worse
     if best is not None and Path(best).name != checkpoint.name:
         kept = checkpoint.parent / Path(best).name
     return [path for path in older.values() if path != kept]

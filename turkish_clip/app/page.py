@@ -13,7 +13,7 @@ import numpy as np
 
 from turkish_clip.app.drawing import Drawer, DrawnBy, as_png
 from turkish_clip.app.jobs import Job, Jobs, Progress
-from turkish_clip.app.photos import Kept, Photos, shown_type
+from turkish_clip.app.photos import Kept, Photos, played_type, shown_type
 from turkish_clip.app.wording import (
     BROKEN,
     RefusedError,
@@ -25,6 +25,7 @@ from turkish_clip.app.wording import (
     number,
     percent,
     place_text,
+    reason_text,
     size_text,
     time_text,
 )
@@ -35,7 +36,7 @@ from turkish_clip.images import ImageError, open_image
 from turkish_clip.regions import shows, windows_of
 from turkish_clip.search.composition import Query, QueryError, weighted
 from turkish_clip.search.index import Hit, ImageIndex
-from turkish_clip.search.storage import ImageIndexError
+from turkish_clip.search.storage import ImageIndexError, folder_of, holds_index
 from turkish_clip.text import lower
 from turkish_clip.videos import frame_at
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
@@ -96,7 +97,20 @@ class Page:
             "can_index": self.can_index,
             "notes": notes(self.encoder.model_cautions),
             "contrast": ", ".join(CONTRAST),
+            "imported": self.index is not None and bool(self.index.imported()),
         }
+
+    def reopen(self) -> bool:
+        """Opens the index again, which may have been deleted and made anew meanwhile; returns whether there is one."""
+        folder = None if self.index is None else folder_of(self.index.uri)
+        if self.index is None or folder is None or not holds_index(folder):
+            return False
+        try:
+            self.index = ImageIndex.open(self.index.uri, self.encoder)
+        except ImageIndexError:
+            return False
+        self._duplicates, self._filtered = None, Kept(KEPT_FILTERS)
+        return True
 
     def newest(self, offset: Any = 0) -> dict[str, Any]:
         """Returns images of the index, the newest first."""
@@ -126,7 +140,7 @@ class Page:
         """
         index, start = self._index(), _offset(offset)
         text = _short(_text(words))
-        unwanted = [_short(part) for part in _text(without).split(",") if part.strip()]
+        unwanted = _phrases(without)
         like = None if not _text(image) else self._image(image)
         if not text and like is None:
             raise RefusedError(
@@ -168,9 +182,9 @@ class Page:
             "next": start + SHOWN,
         }
 
-    def details(self, name: str) -> dict[str, Any] | None:
+    def details(self, name: Any = "") -> dict[str, Any] | None:
         """Returns what is told of one image that was shown; None if there is no such image."""
-        path = self.photos.path(name)
+        path = self.photos.path(_text(name))
         if path is None:
             return None
         try:
@@ -349,7 +363,7 @@ class Page:
         return {"groups": shown, "more": start + SHOWN_GROUPS < len(groups), "next": start + SHOWN_GROUPS}
 
     def _duplicate(self, file: DuplicateFile, keep: bool) -> dict[str, Any]:
-        same = {"bytes": "birebir aynı dosya", "image": "aynı resmin başka bir kopyası"}.get(file.same, "")
+        same = {"bytes": "birebir aynı dosya", "image": "benzer; başka bir resim de olabilir"}.get(file.same, "")
         when = date_text(file.taken or file.modified)
         inside = self._index().inside_each([Hit(file.path, 0.0)])[0]
         tile = (
@@ -358,7 +372,16 @@ class Page:
             else {"id": "", **self._names(Path(file.path))}
         )
         fit = "Saklanacak olan: gruptakilerin en büyüğü" if keep else same
-        return {**tile, "keep": keep, "same": same, "size": size_text(file.bytes), "when": when, "fit": fit}
+        near = file.same == "image"
+        return {
+            **tile,
+            "keep": keep,
+            "near": near,
+            "same": same,
+            "size": size_text(file.bytes),
+            "when": when,
+            "fit": fit,
+        }
 
     def folders(self, below: Any = "") -> dict[str, Any]:
         """Returns the folders below one, by their path from the root.
@@ -373,18 +396,24 @@ class Page:
         except OSError as error:
             raise RefusedError("Bu klasör açılamadı.") from error
         names = [name for name in below_it if is_encodable(name) and not is_hidden(name)]
-        indexed = [self._shown_folder(path) for path in self._index().folders()]
+        indexed = self._index().folders()
         parts = folder.relative_to(self._root()).parts
+        skipped = [] if parts else self._index().skipped()
         return {
             "below": "/".join(parts),
-            "folders": sorted(names, key=lower),
-            "indexed": indexed,
+            "inside": _is_inside(folder, indexed),
+            "folders": [
+                {"name": name, "inside": _is_inside(folder / name, indexed)} for name in sorted(names, key=lower)
+            ],
+            "indexed": [self._shown_folder(path) for path in indexed],
             "images": len(self._index()),
-            "skipped": [] if parts else self._skipped(self._index().skipped()),
+            "skipped": self._skipped(skipped),
+            "skipped_count": len(skipped),
         }
 
-    def _skipped(self, files: Sequence[SkippedFile]) -> list[str]:
-        return [self._shown_folder(file.path) for file in files[:SKIPPED_SHOWN]]
+    def _skipped(self, files: Sequence[SkippedFile]) -> list[list[str]]:
+        """Returns path and reason of files that are not indexed, as they are shown."""
+        return [[self._shown_folder(file.path), reason_text(file.reason)] for file in files[:SKIPPED_SHOWN]]
 
     def folder_below(self, below: Any) -> Path:
         """Returns the folder that a path from the root names.
@@ -396,14 +425,13 @@ class Page:
         parts = [part for part in text.split("/") if part]
         wrong = any(part in (".", "..") or "\\" in part or "\0" in part or is_hidden(part) for part in parts)
         folder = root.joinpath(*([] if wrong else parts))
-        if (
-            wrong
-            or not is_encodable(text)
-            or not folder.is_dir()
-            or not folder.resolve().is_relative_to(root.resolve())
-        ):
-            raise RefusedError("Böyle bir klasör burada yok.")
-        return folder
+        try:
+            there = not wrong and is_encodable(text) and folder.is_dir()
+            if there and folder.resolve().is_relative_to(root.resolve()):
+                return folder
+        except OSError:  # such as of a name that is too long
+            pass
+        raise RefusedError("Böyle bir klasör burada yok.")
 
     def add_folder(self, below: Any = "") -> Job:
         """Starts to index a folder, given by its path from the root.
@@ -417,7 +445,7 @@ class Page:
         def work(progress: Progress) -> dict[str, Any]:
             added = index.add(folder, workers=1, decode_processes=0, progress=progress)
             self._duplicates, self._filtered = None, Kept(KEPT_FILTERS)
-            names = ("added", "unchanged", "duplicates", "moved", "vanished", "images")
+            names = ("added", "unchanged", "duplicates", "moved", "vanished", "excluded", "images")
             return {
                 **{name: getattr(added, name) for name in names},
                 "skipped": self._skipped(added.skipped),
@@ -499,7 +527,10 @@ class Page:
         self, path: Path, photo: Photo | None, also_at: Sequence[str] = (), second: float | None = None
     ) -> dict[str, Any]:
         """Returns what the page shows of an image, or of a frame of a video."""
-        rows = [] if second is None else [["Videoda", time_text(second)]]
+        rows, video = [], {}
+        if second is not None:
+            rows.append(["Videoda", time_text(second)])
+            video = {"time": time_text(second), "second": second, "plays": played_type(path)}
         if photo is not None and photo.taken is not None:
             rows.append(["Çekildi", date_text(photo.taken)])
         if photo is not None and photo.camera:
@@ -509,7 +540,7 @@ class Page:
         others = [self._shown_folder(other) for other in also_at if other != str(path)]
         if others:
             rows.append(["Aynı dosya şurada da var", ", ".join(others)])
-        return {"id": self.photos.name(path, second), **self._names(path), "rows": rows}
+        return {"id": self.photos.name(path, second), **self._names(path), "rows": rows, **video}
 
     def _names(self, path: Path) -> dict[str, str]:
         return {"name": _printable(path.name), "folder": self._shown_folder(path.parent), "path": _printable(str(path))}
@@ -564,6 +595,11 @@ def _why_not_indexed(error: InputError) -> str:
     if "without images" in text or "no images" in text:
         return "Klasörde hiç resim yok; bir disk takılı değil mi?"
     return "Klasör dizine alınamadı. Ayrıntısı komutun çıktısında."
+
+
+def _is_inside(folder: Path, indexed: Sequence[str]) -> bool:
+    """Returns whether a folder is an indexed one, or below one."""
+    return any(folder.is_relative_to(one) for one in indexed)
 
 
 def _text(value: Any) -> str:

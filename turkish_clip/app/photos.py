@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from turkish_clip.images import open_image
-from turkish_clip.thumbnails import JPEG_QUALITY, thumbnail_or_grey
+from turkish_clip.thumbnails import JPEG_QUALITY, thumbnail, thumbnail_or_grey
 from turkish_clip.videos import frame_at
 
 T = TypeVar("T")
@@ -31,6 +31,13 @@ SHOWN_BY_BROWSERS = {
     ".gif": "image/gif",
     ".avif": "image/avif",
     ".bmp": "image/bmp",
+}
+# What browsers may play themselves: the page asks its browser, and offers the file where it does not.
+PLAYED_BY_BROWSERS = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/quicktime",
+    ".webm": "video/webm",
 }
 
 
@@ -145,6 +152,22 @@ class Photos:
 def shown_type(path: Path) -> str | None:
     """Returns the media type of a file that browsers show themselves; None for one that they need a copy of."""
     return SHOWN_BY_BROWSERS.get(path.suffix.lower())
+
+
+def played_type(path: Path) -> str | None:
+    """Returns the media type of a video that browsers may play themselves; None for any other file."""
+    return PLAYED_BY_BROWSERS.get(path.suffix.lower())
+
+
+def preview(data: bytes) -> bytes:
+    """Returns a small JPEG copy of an upload, for browsers that do not show a file of its kind.
+
+    Raises:
+        ImageError: the image does not open.
+    """
+    buffer = io.BytesIO()
+    thumbnail(data, THUMBNAIL_SIDE).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
 
 
 def viewable(path: Path, second: float | None = None) -> bytes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from turkish_clip.app.jobs import Job
-from turkish_clip.app.photos import MAX_UPLOAD, shown_type, viewable
+from turkish_clip.app.photos import MAX_UPLOAD, played_type, preview, shown_type, viewable
 from turkish_clip.app.wording import BROKEN, RefusedError
 from turkish_clip.errors import InputError, not_imported
 from turkish_clip.images import ImageError
@@ -47,7 +47,8 @@ ASKING, OPENING = 2, 2  # requests that use the models, and that open images, at
 MOST_WAITING = 200
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "media-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -88,7 +89,7 @@ def build_page(
     page = Page(encoder, index, root, can_index=can_index, drawn_by=drawn_by)
     asks = _Asks(page)
     routes = [Route(path, _static(*file)) for path, file in FILES.items()]
-    for name in ("thumbnail", "view", "original"):
+    for name in ("thumbnail", "view", "video", "original", "preview"):
         routes.append(Route(f"/{name}/{{name}}", getattr(asks, name)))
     routes.append(Route("/drawn/{name}", asks.drawn))
     routes.append(Route("/upload", asks.upload, methods=["POST"]))
@@ -168,7 +169,7 @@ class _Asks:
         body = await _body(request, MAX_JSON)
         try:
             given = json.loads(body) if body is not None else None
-        except ValueError:
+        except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict):
             return _refusal("İstek anlaşılmadı.", 400 if body is not None else 413)
@@ -176,7 +177,19 @@ class _Asks:
             inspect.signature(answer).bind(**given)
         except TypeError:  # a key that there is not
             return _refusal("İstek anlaşılmadı.")
-        return await self._answered(partial(answer, **given), self._asking)
+        return await self._answered(partial(self._of_index, partial(answer, **given)), self._asking)
+
+    def _of_index(self, answer: Callable[[], Any]) -> Any:
+        """Returns an answer; where the index was made anew since the page was opened, that of the new one."""
+        from turkish_clip.search.storage import ImageIndexError
+
+        try:
+            return answer()
+        except InputError as error:
+            unread = any(isinstance(one, ImageIndexError) for one in (error, error.__cause__))
+            if not unread or not self._page.reopen():
+                raise
+        return answer()
 
     async def _answered(self, answer: Callable[[], Any], limiter: Any) -> Response:
         from turkish_clip.search.storage import ImageIndexError
@@ -245,6 +258,21 @@ class _Asks:
             return _refusal("Bu resim artık yok. Yeniden çizin.", 404)
         return Response(data, 200, {**HEADERS, **KEEP}, "image/png")
 
+    async def video(self, request: Request) -> Response:
+        """Answers with a video that browsers may play, or with the part of it that they ask for."""
+        path = self._page.photos.path(request.path_params["name"])
+        kind = played_type(path) if path is not None else None
+        if path is None or kind is None:
+            return _refusal("Bu video artık yerinde değil.", 404)
+        from starlette.responses import FileResponse
+
+        return FileResponse(path, headers={**HEADERS, **KEEP}, media_type=kind)
+
+    async def preview(self, request: Request) -> Response:
+        """Answers with a small JPEG copy of an upload."""
+        data = self._page.photos.upload(request.path_params["name"])
+        return await self._image(data, lambda: preview(data) if data else b"")
+
     async def original(self, request: Request) -> Response:
         """Answers with the file itself, to be saved."""
         path = self._page.photos.path(request.path_params["name"])
@@ -256,7 +284,7 @@ class _Asks:
         disposition = {"Content-Disposition": f"attachment; filename*=utf-8''{name}"}
         return FileResponse(path, headers={**HEADERS, **KEEP, **disposition}, media_type="application/octet-stream")
 
-    async def _image(self, path: Path | None, data: Callable[[], bytes]) -> Response:
+    async def _image(self, path: Path | bytes | None, data: Callable[[], bytes]) -> Response:
         from starlette.responses import Response
 
         if path is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from turkish_clip import language
 from turkish_clip.errors import InputError
 from turkish_clip.photo import Photo
 from turkish_clip.reading import Caution, listed
@@ -136,6 +137,19 @@ def in_turkish(caution: Caution) -> str:
     if caution.kind == "no Turkish":
         return "Bu modelin Türkçe metin kodlayıcısı yok: Türkçe sözlerle bulunanlar pek bir şey söylemez."
     return "Metin kodlayıcının hangi görüntü modeli için eğitildiği bilinmiyor: başkasıyla bulunanlar bir şey söylemez."
+
+
+def reason_text(reason: str) -> str:
+    """Returns why a file is not indexed.
+
+    >>> reason_text("an empty file"), reason_text("an unreadable file (Permission denied)")
+    ('boş bir dosya', 'okunamayan bir dosya (izin yok)')
+    """
+    head, found, detail = reason.removesuffix(")").partition(" (")
+    if said := language.in_turkish(reason):
+        return said
+    said, why = language.in_turkish(head) or "okunamadı", language.in_turkish(detail) if found else None
+    return f"{said} ({why})" if why else said
 
 
 def notes(cautions: Iterable[Caution]) -> list[str]:

@@ -7,9 +7,10 @@ __all__ = ["main"]
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command, as `turkish_clip.cli.entry.main` does, which is imported here so that Ctrl-C can end that."""
-    from turkish_clip.terminal import end_at_once_while_importing
+    from turkish_clip.terminal import end_at_once_while_importing, end_in_order
 
     end_at_once_while_importing()
+    end_in_order()
     from turkish_clip.cli.entry import main as run
 
     run(argv)

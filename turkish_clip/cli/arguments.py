@@ -309,6 +309,21 @@ def _index_of(folder: str) -> str:
     return str(Path(folder) / INDEX_FOLDER) if images else folder
 
 
+def stale_advice(images: ImageIndex, folder: Path | str, at: str | None) -> str:
+    """Returns what to do about indexed files that are not there now.
+
+    Args:
+        images: the index.
+        folder: as in `index_command`.
+        at: as in `index_command`.
+    """
+    imported = images.imported()
+    if not imported:
+        return f"{index_command(folder, at, images.folders())} removes what is gone"
+    again = shlex.join(["turkish-clip", "index", images.uri, "--from", imported])
+    return f"the index was made of {imported}; if they lie elsewhere here, make it again: {again} --prefix OLD=NEW"
+
+
 def index_command(folder: Path | str, at: str | None, indexed: Sequence[str] = ()) -> str:
     """Returns the command, to be typed, that makes or updates the index that a command was given.
 
@@ -409,7 +424,7 @@ def files_of(images: list[Path]) -> tuple[list[Path], list[SkippedFile], LeftOut
 
 
 def taken_within(paths: Sequence[Path], taken: Taken) -> tuple[list[Path], int]:
-    """Returns those of some files that were taken in a span of time or do not open, and how many others have no date.
+    """Returns those of some files that were taken in a span of time, and how many have no date or do not open.
 
     Args:
         paths: of images.
@@ -421,8 +436,8 @@ def taken_within(paths: Sequence[Path], taken: Taken) -> tuple[list[Path], int]:
     for path in paths:
         try:
             date = photo_of(path).taken
-        except ImageError:
-            kept.append(path)  # whoever opens it, says why it does not open
+        except ImageError:  # nothing says that it is of that time
+            undated += 1
             continue
         undated += date is None
         kept += [path] * taken.holds(date)
@@ -438,17 +453,28 @@ def lines_of(file: Path) -> list[str]:
     try:
         lines = read_whole(file).splitlines()
     except (OSError, UnicodeError) as error:
-        raise InputError(f"expected a file of texts in UTF-8, one a line, got {file}: {error}; check it") from error
+        reason = one_line(error)
+        raise InputError(f"expected a file of texts in UTF-8, one a line, got {file}: {reason}; check it") from error
     return [line.strip() for line in lines if line.strip()]
 
 
-def picture_of(sheet: Path | None) -> Path | None:
-    """Returns the path of a contact sheet or a drawn image after checking its suffix, before the work that fills it."""
+def sheet_of(sheet: Path | None) -> Path | None:
+    """Returns the path of a contact sheet after checking its suffix, before the work that fills it."""
     if sheet is not None:
         from turkish_clip.sheet import check_name
 
         check_name(sheet)
     return sheet
+
+
+def drawing_of(drawn: Path | None) -> Path | None:
+    """Returns the path of a drawn image after checking its suffix, before the work that fills it."""
+    if drawn is not None:
+        from turkish_clip.ownership import DRAWING
+        from turkish_clip.sheet import check_name
+
+        check_name(drawn, DRAWING)
+    return drawn
 
 
 Model = Annotated[
@@ -486,7 +512,7 @@ Decoder = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")]
 Sheet = Annotated[
     Path | None,
-    typer.Option(help="file for a contact sheet of the images, named .png or .html", callback=picture_of),
+    typer.Option(help="file for a contact sheet of the images, named .png or .html", callback=sheet_of),
 ]
 At = Annotated[
     str | None,

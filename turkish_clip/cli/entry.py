@@ -1,6 +1,7 @@
 """The entry point of turkish-clip. Each subcommand imports what it needs when it runs, so that --help is fast.
 
-Exit codes: 0 done; 1 done, but a check failed or some images could not be read; 2 bad input; 130 interrupted.
+Exit codes: 0 done; 1 done, but a check failed or some images could not be read; 2 bad input; 130 interrupted; 143 ended
+by SIGTERM.
 """
 
 from __future__ import annotations
@@ -83,10 +84,12 @@ def main(argv: list[str] | None = None) -> None:
     except typer.Abort:
         _fail("expected whole files, got one that ends too early; check the disk, and run the command again")
     except OSError as error:
-        if is_disk_full(error):
-            _fail(f"expected free disk space, got a full disk ({one_line(error)}); free some and run it again")
+        _fail_if_full(error)
         reason = one_line(error, None)
         _fail(f"expected to read and write files, got {reason}; check the path, its permissions and the disk")
+    except Exception as error:  # of writers that have types of their own, such as that of safetensors
+        _fail_if_full(error)
+        raise
     if code == INTERRUPTED:
         print(translated("interrupted; give the same command again to go on"), file=sys.stderr)
     raise SystemExit(code or 0)
@@ -95,6 +98,12 @@ def main(argv: list[str] | None = None) -> None:
 def _path_of(misused: Exception) -> str:
     """Returns the subcommand that was called wrongly, as it was typed."""
     return getattr(getattr(misused, "ctx", None), "command_path", "turkish-clip")
+
+
+def _fail_if_full(error: Exception) -> None:
+    """Ends the command if an error means a full disk."""
+    if is_disk_full(error):
+        _fail(f"expected free disk space, got a full disk ({one_line(error)}); free some and run it again")
 
 
 def _fail(message: str) -> NoReturn:

@@ -35,6 +35,7 @@ from turkish_clip.cli.arguments import (
     open_index,
     open_without_models,
     remember_model,
+    stale_advice,
     taken_within,
 )
 from turkish_clip.cli.regions import boxes_of_hits, find_things, regions_of_hits
@@ -237,14 +238,14 @@ def _import(
         raise InputError(f"expected --prefix OLD=NEW, got {prefix!r}; write both, with = between them")
     old, _, new = (prefix or "").partition("=")
     opened = open_source(source, vectors_column=vectors_column, names_column=names_column, names=names)
-    check_new_place(str(folder))  # before the models are loaded
+    check_new_place(str(folder), opened)  # before the models are loaded
     encoder = load(*models)
     with output.progress("reading", quiet=json) as advance:
         made = ImageIndex.import_vectors(
             opened, folder, encoder, prefix=None if prefix is None else (old, new), probe=probe, progress=advance
         )
     images = ImageIndex.open(folder, encoder)
-    output.show_imported(made, images.uri, keep_text_encoder(images, text_encoder), probe, json)
+    output.show_imported(made, images.uri, keep_text_encoder(images, text_encoder), probe, prefix is not None, json)
 
 
 def _watch(folder: Path, uri: str, first: Callable[[], Any], again: Callable[[], None]) -> None:
@@ -311,8 +312,8 @@ def search(
     where: Annotated[
         str | None,
         typer.Option(
-            help="SQL condition over path, bytes, modified, taken, lat, lon and camera: \"camera LIKE '%Canon%'\" or "
-            "\"modified > timestamp '2026-01-31'\""
+            help="SQL condition over path, also_at, bytes, modified, taken, lat, lon and camera: "
+            "\"camera LIKE '%Canon%'\" or \"modified > timestamp '2026-01-31'\""
         ),
     ] = None,
     after: After = None,
@@ -326,7 +327,11 @@ def search(
     ] = None,
     by_cosine: Annotated[
         bool,
-        typer.Option("--by-cosine", help="order by cosine alone, also where the index corrects words for hubs"),
+        typer.Option(
+            "--by-cosine",
+            help="order by cosine alone, and print no second score; else an index that corrects words for hubs prints "
+            "the score that the images are ordered by behind the cosine, of every query with words",
+        ),
     ] = False,
     regions: Annotated[
         bool,
@@ -392,7 +397,7 @@ def search(
     output.show_answer(
         answer,
         hits,
-        lambda: index_command(folder, at, images.folders()),
+        lambda: stale_advice(images, folder, at),
         images.left_out(),
         as_json=json,
         as_csv=csv,
@@ -494,7 +499,7 @@ def classify(
         for path, result in zip(paths, found)
         if result.error is None
     ]
-    output.write_sheet(sheet, tiles, labels or str(examples))
+    output.write_sheet(sheet, tiles, output.title_of_labels(found))
     _leave(bool(left_out) or any(result.error is not None for result in found))
 
 
@@ -593,12 +598,12 @@ def filter_images(
         paths, skipped, passed_over = files_of([Path(folder)])
         if taken is not None:
             paths, undated = taken_within(paths, taken)
+            skipped, undated = [], undated + len(skipped)
     elif taken is not None:
         dated = open_without_models(folder, at)
         if len(dated) and not dated.vectors(taken.condition)[0]:  # the models have nothing to look at
-            left = dated.skipped(), json, csv, dated.left_out(), index_command(folder, at, dated.folders())
-            output.show_flags([], [], *left, dated.without_date())
-            _leave(bool(dated.skipped()))
+            output.show_flags([], [], [], json, csv, dated.left_out(), undated=dated.without_date())
+            _leave(False)
     if not indexed and not paths:
         output.show_flags([], [], skipped, json, csv, passed_over, undated=undated)
         _leave(bool(skipped))
@@ -614,11 +619,16 @@ def filter_images(
             raise images.no_images()
         undated = None if taken is None else images.without_date()
         best = best_of_each(names, image_filter.flag_vectors(vectors))
-        paths, flags, skipped = [Path(names[n]) for n, _ in best], [flag for _, flag in best], images.skipped()
+        paths, flags = [Path(names[n]) for n, _ in best], [flag for _, flag in best]
+        skipped = images.skipped() if taken is None else []  # of those nothing says that they are of that time
         seconds = {names[n]: at_seconds[n] for n, _ in best}
         passed_over = images.left_out()
-        update = index_command(folder, at, images.folders())
-        output.note(f"{len(paths)} images as they were indexed; {update} adds what is new")
+        update = stale_advice(images, folder, at)
+        if images.imported():
+            output.note(f"{len(paths)} images as they were taken over from {images.imported()}")
+        else:
+            new = index_command(folder, at, images.folders())
+            output.note(f"{len(paths)} images as they were indexed; {new} adds what is new")
     else:
         flags = []
         with output.progress("looking", quiet=json or csv) as advance:
@@ -650,7 +660,7 @@ def duplicates(
     images = open_without_models(folder, at)
     with output.progress("comparing", quiet=json or csv) as advance:
         found = images.duplicates(exact=exact, workers=workers, progress=advance)
-    output.show_duplicates(found, index_command(folder, at, images.folders()), json, csv)
+    output.show_duplicates(found, stale_advice(images, folder, at), json, csv)
     output.write_sheet(sheet, output.tiles_of_duplicates(found), "Tekrarlar")
     _leave(bool(found.unread))
 

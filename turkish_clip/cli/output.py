@@ -40,6 +40,7 @@ BEST = 3  # labels or texts shown for an image
 COLUMNS = 8  # texts in a table; of more, the best are listed for each image
 GONE, GONE_HERE = "  (not there now)", "  (artık yerinde değil)"
 UNFIT = "  (does not fit)"
+IDENTICAL, NEAR = "  (identical file)", "  (copy or near copy)"
 TileOf = tuple[str, str, float | None]  # of a contact sheet: path, the line below it, and the second of a video's frame
 FORMULA = tuple("=+-@|%＝＋－＠")  # begin a formula in one spreadsheet or another
 HIT_COLUMNS = ("path", "second", "score", "corrected", "fits", "also_at", "taken", "lat", "lon", "camera", "is_there")
@@ -150,7 +151,8 @@ def show_added(
         return
     _say(
         f"{added.added} added, {added.unchanged} unchanged, {added.duplicates} duplicates, {added.moved} moved, "
-        f"{added.vanished} gone; {added.images} images in {uri}"
+        f"{added.vanished} gone{f', {added.excluded} excluded' if added.excluded else ''}; "
+        f"{added.images} images in {uri}"
     )
     _show_kept(kept)
     if added.checked is not None:
@@ -170,10 +172,12 @@ def show_added(
     elif before is None or before.left_out != added.left_out:
         note_left_out(added.left_out)
     said = [] if before is None else before.skipped
-    _show_skipped(reasons_of(file for file in added.skipped if file not in said))
+    show_skipped(reasons_of(file for file in added.skipped if file not in said))
 
 
-def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, probe: bool, as_json: bool) -> None:
+def show_imported(
+    made: ImportSummary, uri: str, kept: KeptTextEncoder | None, probe: bool, has_prefix: bool, as_json: bool
+) -> None:
     """Prints what was taken over from another program.
 
     Args:
@@ -181,6 +185,7 @@ def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, p
         uri: place of the index.
         kept: the text encoder beside it; None without one.
         probe: whether images were to be compared.
+        has_prefix: whether a prefix of the paths was replaced.
         as_json: print one JSON object instead of text.
     """
     if as_json:
@@ -197,10 +202,22 @@ def show_imported(made: ImportSummary, uri: str, kept: KeptTextEncoder | None, p
         note(
             f"{_number_of(made.without_vector, 'image')} left out: no name, or no vector, or one of zeros or not finite"
         )
+    if made.without_image:
+        note(f"{_number_of(made.without_image, 'vector')} left out: their images are deleted, or in the bin")
     if made.repeated:
         note(f"{_number_of(made.repeated, 'name')} left out that came before")
-    if made.not_here:
-        note(f"{_number_of(made.not_here, 'file')} not on this machine; --prefix OLD=NEW names other places")
+    if made.not_here == made.images:
+        tried = ", also with --prefix" if has_prefix else ""
+        note(
+            f"none of {_number_of(made.images, 'file')} is on this machine{tried}, the first being {made.example}; "
+            "give the same command with --prefix OLD=NEW, the beginning of these paths and what it is here: it "
+            "replaces this index"
+        )
+    elif made.not_here:
+        note(
+            f"{_number_of(made.not_here, 'file')} not on this machine, the first being {made.example}; the same "
+            "command with --prefix OLD=NEW names other places"
+        )
     if not made.bank_texts:
         note("no correction of hubs: there is no text bank beside the model")
 
@@ -214,7 +231,7 @@ def _show_kept(kept: KeptTextEncoder | None) -> None:
         _say(f"text encoder in {kept.precision} for quick searches beside it, {kept.bytes / 1e6:.1f} MB")
 
 
-def _show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
+def show_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     """Prints paths that could not be read with their reasons on stderr, the first of many."""
     if skipped:
         note(f"{_number_of(len(skipped), 'file')} could not be read:")
@@ -251,7 +268,7 @@ def show_answer(
     Args:
         answer: what the index answered.
         hits: those of its images that are to be shown, the best first.
-        update: returns the command that updates the index.
+        update: returns what to do about files that are not there now.
         left_out: of the folders, when they were indexed.
         as_json: print one JSON object instead of text.
         as_csv: print CSV instead of text.
@@ -282,7 +299,8 @@ def show_answer(
         note(_nothing_shown(answer, offset))
     gone = sum(not hit.is_there for hit in hits)
     if gone:
-        note(f"{gone} of them not there now; {update()} removes what is gone")
+        advice = update()
+        note(f"{gone} of them not there now; {advice}")
     if copies:
         note(f"{_number_of(len(copies), 'image')} copied to {Path(next(iter(copies.values()))).parent}")
 
@@ -336,15 +354,17 @@ def copy_hits(hits: Sequence[Hit], folder: Path | None) -> dict[str, str]:
         hits: in order.
         folder: new or empty; None copies nothing.
     """
+    from turkish_clip.folders import is_there
     from turkish_clip.found import copy_images
 
-    there = {hit.path: path for hit in hits for path in (hit.path, *hit.also_at)[::-1] if Path(path).is_file()}
+    there = {hit.path: path for hit in hits for path in (hit.path, *hit.also_at)[::-1] if is_there(path)}
     if folder is None or not there:
         if folder is not None:
             note(f"nothing to copy: no folder {folder}")
         return {}
     names = copy_images([Path(path) for path in there.values()], folder)
-    return {path: str(folder.absolute() / name) for path, name in zip(there, names)}
+    target = os.path.normpath(folder.absolute())
+    return {path: str(Path(target) / name) for path, name in zip(there, names)}
 
 
 def open_hits(hits: Sequence[Hit], sheet: Path | None, copies: Path | None) -> None:
@@ -446,7 +466,18 @@ def show_classes(
             best = sorted(result.probabilities.items(), key=lambda item: -item[1])[:BEST]
             listed = ", ".join(f"{label} {probability:.1%}" for label, probability in best)
             _print_line(f"{result.label or translated('none of these'):<24}{path}  ({listed})")
-    _show_skipped([*unread, *skipped])
+    show_skipped([*unread, *skipped])
+
+
+def title_of_labels(found: Sequence[Classification], labels: Sequence[str] = ()) -> str:
+    """Returns the title of a sheet of classified images.
+
+    Args:
+        found: what images were classified as, whose labels are named.
+        labels: those instead.
+    """
+    every = labels or next((list(result.probabilities) for result in found if result.probabilities), [])
+    return f"Etiketlere göre: {', '.join(every)}"
 
 
 def show_regions(path: Path, text: str, regions: Sequence[Region], fits: bool | None, as_json: bool) -> None:
@@ -509,7 +540,7 @@ def show_things(
             _print_line(f"{thing.label:<24}{path}  {region_text(thing)}  ({thing.probability:.1%})")
         if not of and path not in errors:
             _print_line(f"{translated('none of these'):<24}{path}")
-    _show_skipped(unread)
+    show_skipped(unread)
 
 
 def _best_images(scores: Mapping[str, Sequence[float]]) -> list[str]:
@@ -554,7 +585,7 @@ def show_scores(
         _print_best_texts(scores, texts)
     else:
         _print_table(scores, texts, best)
-    _show_skipped(list(errors.items()))
+    show_skipped(list(errors.items()))
 
 
 def tiles_of_scores(scores: Mapping[str, Sequence[float]], texts: Sequence[str]) -> tuple[list[tuple[str, str]], str]:
@@ -611,7 +642,7 @@ def show_flags(
     as_json: bool,
     as_csv: bool,
     left_out: LeftOut,
-    update: str = "",
+    advice: str = "",
     undated: int | None = None,
     seconds: Mapping[str, float | None] | None = None,
 ) -> None:
@@ -624,7 +655,7 @@ def show_flags(
         as_json: print one JSON object instead of text.
         as_csv: print CSV instead of text.
         left_out: of the folder, now or when it was indexed.
-        update: the command that updates the index; empty without one.
+        advice: what to do about files that are not there now; empty without an index.
         undated: as in `show_answer`.
         seconds: path of a video → second of its best frame.
     """
@@ -662,8 +693,8 @@ def show_flags(
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
     gone = sum(not row["is_there"] for row in rows)
     if gone:
-        note(f"{gone} of them not there now" + (f"; {update} removes what is gone" if update else ""))
-    _show_skipped(errors)
+        note(f"{gone} of them not there now; {advice}" if advice else f"{gone} of them not there now")
+    show_skipped(errors)
 
 
 def tiles_of_flags(
@@ -712,12 +743,12 @@ def show_drawing(drawing: Drawing, target: Path, as_json: bool) -> None:
         note(f"stopped early, and the best so far was kept: {drawing.stopped}")
 
 
-def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool) -> None:
-    """Prints groups of files with one image, the one to keep first.
+def show_duplicates(found: Duplicates, advice: str, as_json: bool, as_csv: bool) -> None:
+    """Prints groups of copies and near copies, the one to keep first.
 
     Args:
         found: what `ImageIndex.duplicates` returned.
-        update: the command that updates the index.
+        advice: what to do about files that are not there now.
         as_json: print one JSON object instead of text.
         as_csv: print CSV instead of text, a row for each file.
     """
@@ -733,20 +764,20 @@ def show_duplicates(found: Duplicates, update: str, as_json: bool, as_csv: bool)
         for number, group in enumerate(found.groups):
             _print_line("" if number else _heading_of_groups())
             for file in group:
-                same = translated(f"  (same {file.same})") if file.same else ""
+                same = translated(IDENTICAL if file.same == "bytes" else NEAR) if file.same else ""
                 _print_line(f"{file.bytes:12}  {file.modified:%Y-%m-%d}  {file.path}{same}")
         files = sum(map(len, found.groups))
         if found.groups:
             note(
                 f"{_number_of(len(found.groups), 'group')} of {_number_of(files, 'file')} among "
-                f"{_number_of(found.images, 'image')}; all but the first of each take {_size(found.spare_bytes)}; "
-                "nothing was moved or deleted"
+                f"{_number_of(found.images, 'image')}, copies or near copies; all but the first of each take "
+                f"{_size(found.spare_bytes)}; nothing was moved or deleted"
             )
         else:
             note(f"no image is there twice among {_number_of(found.images, 'image')}")
     if found.gone:
-        note(f"{_number_of(found.gone, 'indexed file')} not there now; {update} removes what is gone")
-    _show_skipped(reasons_of(found.unread))
+        note(f"{_number_of(found.gone, 'indexed file')} not there now; {advice}")
+    show_skipped(reasons_of(found.unread))
 
 
 def _size(count: int) -> str:
@@ -791,7 +822,8 @@ def show_metadata(metadata: dict[str, Any], as_json: bool) -> None:
         _print_json(metadata)
         return
     for name, value in metadata.items():
-        _print_line(f"{translated(name.replace('_', ' ')):<24}{value}")
+        shown = translated("yes" if value else "no") if isinstance(value, bool) else value
+        _print_line(f"{translated(name.replace('_', ' ')):<24}{shown}")
 
 
 def show_export(written: Exported, as_json: bool) -> None:
@@ -876,7 +908,7 @@ def show_checks(model: str, checks: Sequence[Check], as_json: bool) -> None:
     from turkish_clip.verify import as_lines
 
     said = [replace(check, name=translated(check.name), found=translated(check.found)) for check in checks]
-    print(as_lines(said))
+    print(as_lines(said, translated("ok"), translated("FAIL")))
 
 
 def write_sheet(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turkish_clip.cli import output
-from turkish_clip.cli.arguments import Device, ImageModel, Json, Model, classifier_of, load, picture_of
+from turkish_clip.cli.arguments import Device, ImageModel, Json, Model, classifier_of, drawing_of, load
 from turkish_clip.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def locate(
             "--output",
             "-o",
             help="file for the image with the regions drawn over it, named .png or .html",
-            callback=picture_of,
+            callback=drawing_of,
         ),
     ] = None,
     model: Model = None,
@@ -72,6 +72,7 @@ def regions_of_hits(
         hits: in order.
         quiet: show no progress.
     """
+    from turkish_clip.folders import is_there
     from turkish_clip.images import ImageError
     from turkish_clip.regions import windows_of
     from turkish_clip.videos import still
@@ -79,15 +80,18 @@ def regions_of_hits(
     texts = [str(part.value) for part in wanted]
     vectors = encoder.encode_texts(texts, warn=False)  # the search has warned
     found: dict[str, list[tuple[Region, str]]] = {}
+    unopened: list[tuple[str, str]] = []
     with output.progress("looking", quiet=quiet) as advance:
         for number, hit in enumerate(hits, 1):
-            path = next((path for path in (hit.path, *hit.also_at) if Path(path).is_file()), hit.path)
+            path = next((path for path in (hit.path, *hit.also_at) if is_there(path)), hit.path)
             try:
                 windows = windows_of(encoder, still(path, hit.second))
-            except ImageError:
+            except ImageError as error:
+                unopened.append((hit.path, error.reason))
                 continue
             found[hit.path] = [(windows.best(vector)[0], text) for vector, text in zip(vectors, texts)]
             advance(number, len(hits))
+    output.show_skipped(unopened)
     return found
 
 
@@ -150,5 +154,5 @@ def find_things(
     boxes = {
         path: [(thing.box, f"{thing.label} {thing.probability:.2f}") for thing in things] for path, things in of.items()
     }
-    output.write_sheet(sheet, tiles, labels, boxes)
+    output.write_sheet(sheet, tiles, output.title_of_labels([], classifier.labels), boxes)
     raise typer.Exit(1 if skipped or len(of) < len(found) else 0)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from turkish_clip.atomic import atomic_folder, write_json
 from turkish_clip.encoder import query_prompt
-from turkish_clip.onnx.export import image_model_of, max_tokens_of, shown, size_of, text_modules, write_tokenizer
+from turkish_clip.onnx.export import (
+    SHOWN_SIDES,
+    image_model_of,
+    max_tokens_of,
+    shown,
+    size_of,
+    text_modules,
+    write_tokenizer,
+)
 from turkish_clip.onnx.runtime import OnnxError
 from turkish_clip.records import ImageModel, as_json, read_record
 from turkish_clip.strict_json import json_text
@@ -220,4 +228,5 @@ def _check_same_kind(record: ExportRecord, target: Path) -> None:
 
 def _said(record: ExportRecord) -> str:
     named = f" as {record.name}" if record.name else ""
-    return f"{record.kind}{named} ({record.sides}, {record.precision})"
+    sides = SHOWN_SIDES[record.sides]
+    return f"{record.kind}{named} ({sides}, {record.precision})"

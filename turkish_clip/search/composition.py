@@ -132,13 +132,16 @@ def weighted(text: str) -> tuple[str, float]:
     (('gece', 0.5), ('gece', 0.5), ('gece', 1.0))
 
     Raises:
-        QueryError: the weight is not above 0.
+        QueryError: the weight is no number, or not above 0.
     """
     found = WEIGHTED.fullmatch(text)
     try:
         weight = float(found["weight"].replace(",", ".")) if found else 1.0
-    except ValueError:
-        return text, 1.0
+    except ValueError as error:
+        raise QueryError(
+            f"expected a number after ^, the weight of the words before it, got {text!r:.80}; write 'gece^0.5', or "
+            "leave the ^ out"
+        ) from error
     return (found["text"] if found else text), _checked(weight, repr(text))
 
 

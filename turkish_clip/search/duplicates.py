@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turkish_clip.images import ImageError, open_image
-from turkish_clip.likeness import SIDE, near_duplicates, small_copy
+from turkish_clip.likeness import LARGE, SIDE, near_duplicates, small_copy
 from turkish_clip.search.files import SkippedFile, examined
 from turkish_clip.videos import frame_at
 
@@ -183,7 +183,7 @@ def similar_pairs(vectors: Vectors, entries: NDArray[np.int64] | None = None) ->
 
 
 class _SmallCopies:
-    """Small copies of images, each opened when it is first needed; they lie in a temporary file, 7 kB each.
+    """Small copies of images, each opened when it is first needed; they lie in a temporary file, 28 kB each.
 
     Args:
         places: path, and of a frame of a video its second, else None.
@@ -192,7 +192,7 @@ class _SmallCopies:
 
     def __init__(self, places: Sequence[tuple[str, float | None]], workers: int) -> None:
         self._places, self._workers = places, workers
-        self._is_there = np.zeros(len(places), bool)
+        self._is_there, self._is_large = np.zeros(len(places), bool), np.zeros(len(places), bool)
         with TemporaryFile() as file:  # which stays as long as it is mapped
             self._copies = np.memmap(file, np.uint8, "w+", shape=(max(1, len(places)), SIDE, 3, SIDE))
         self.unread: dict[int, SkippedFile] = {}
@@ -202,7 +202,7 @@ class _SmallCopies:
         self._open_all(np.unique(pairs).tolist())
         same = np.asarray(self._is_there[pairs].all(axis=1))
         first, second = (np.asarray(self._copies[pairs[same, side]]) for side in (0, 1))
-        same[same] = near_duplicates(first, second)
+        same[same] = near_duplicates(first, second, np.asarray(self._is_large[pairs[same]].all(axis=1)))
         return same
 
     def _open_all(self, places: list[int]) -> None:
@@ -212,14 +212,15 @@ class _SmallCopies:
                 if isinstance(copy, ImageError):
                     self.unread[place] = SkippedFile(self._places[place][0], copy.reason)
                 else:
-                    self._copies[place], self._is_there[place] = copy, True
+                    self._copies[place], self._is_large[place] = copy
+                    self._is_there[place] = True
 
-    def _open(self, place: int) -> NDArray[np.uint8] | ImageError:
+    def _open(self, place: int) -> tuple[NDArray[np.uint8], bool] | ImageError:
+        """Returns the small copy of an image or a frame, and whether it is large."""
         path, second = self._places[place]
         try:
-            if second is not None:
-                return small_copy(frame_at(path, second, min_side=SIDE))
-            return small_copy(open_image(path, min_side=SIDE))
+            image = open_image(path, min_side=LARGE) if second is None else frame_at(path, second, min_side=LARGE)
+            return small_copy(image), min(image.size) >= LARGE
         except ImageError as error:
             return error
 

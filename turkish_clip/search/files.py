@@ -90,13 +90,15 @@ class Collection:
         exclude: patterns of files that are left out, as in `turkish_clip.folders.Exclusions`.
         left_out: folder → what was left out of it when it was last indexed.
         video_every: seconds from one frame of a video to the next; 0 leaves videos out.
+        imported: absolute path of the stored vectors that the index was made of; empty without such.
     """
 
-    FORMAT: ClassVar[int] = 2  # 1 had no videos
+    FORMAT: ClassVar[int] = 3  # 1 had no videos, 2 did not tell what is imported
 
     exclude: list[str] = field(default_factory=list)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     video_every: float = EVERY
+    imported: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,8 +202,8 @@ def examined(path: str, folder: str) -> File:
     """
     try:
         stat = Path(path).stat()
-    except OSError as error:
-        return File(path, folder, 0, 0, reason=f"{UNREADABLE} ({error.strerror})")
+    except (OSError, ValueError) as error:  # of a name with NUL
+        return File(path, folder, 0, 0, reason=f"{UNREADABLE} ({getattr(error, 'strerror', error)})")
     return File(path, folder, stat.st_size, min(max(stat.st_mtime_ns, -LATEST_NS), LATEST_NS))
 
 

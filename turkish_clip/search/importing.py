@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from turkish_clip.atomic import atomic_folder
 from turkish_clip.errors import InputError, printable
+from turkish_clip.images import IMAGE_SUFFIXES, KIND_OF_SUFFIX
 from turkish_clip.metrics import hub_scores, unit
-from turkish_clip.search.files import File, examined
-from turkish_clip.search.storage import check_place, folder_of
+from turkish_clip.search.files import Collection, File, examined
+from turkish_clip.search.storage import check_place, folder_of, holds_index
 from turkish_clip.search.tables import ImageTables, IndexMetadata
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("turkish_clip")
 PROBES = 8  # images that are embedded to compare
 LOOKED_THROUGH = 100_000  # names among which they are looked for
+SHOWN_SUFFIXES = IMAGE_SUFFIXES | KIND_OF_SUFFIX.keys()  # a name of another file, such as a key, is of no image here
 SAME_MODEL = 0.99  # least median cosine; half precision gives 0.9999, a preview in place of the original a little less
 
 
@@ -45,8 +47,10 @@ class ImportSummary:
         source: what it is, for people.
         images: in the index now.
         repeated: names that were there before, left out.
+        without_image: vectors whose images the source itself has no more, or in its bin, left out.
         without_vector: images without a vector, or with one of zeros or of numbers that are not finite, left out.
         not_here: images in the index whose files are not on this machine.
+        example: the path of one of these, as the index has it; empty without one.
         probed: images that were embedded and compared.
         cosine: the median cosine of their own vectors with those of the source; None where none was compared.
         bank_texts: as in `UpdateSummary`.
@@ -55,8 +59,10 @@ class ImportSummary:
     source: str
     images: int
     repeated: int
+    without_image: int
     without_vector: int
     not_here: int
+    example: str
     probed: int
     cosine: float | None
     bank_texts: int
@@ -76,7 +82,8 @@ def import_vectors(
 
     Args:
         source: of the vectors.
-        place: a new or empty folder, or an address on object storage; in a folder it is made whole or not at all.
+        place: a new or empty folder, the index of an earlier import of the same source, which is replaced, or an
+            address on object storage; in a folder it is made whole or not at all.
         encoder: with the image model that made them, by which they are checked, and with the text bank.
         metadata: of the index.
         prefix: the beginning of names in the source, and what stands for it on this machine.
@@ -89,25 +96,46 @@ def import_vectors(
         ImageIndexError: the index can't be written.
     """
     located, folder = _located(source, prefix), folder_of(place)
-    check_new_place(place)
+    check_new_place(place, source)
     probed, cosine = _compared(located, encoder, source) if probe else (0, None)
     with ExitStack() as stack:
         target = place if folder is None else str(stack.enter_context(atomic_folder(folder, None)))
         tables = ImageTables.connect(target)
         if tables.metadata() is not None:
-            raise ImportVectorsError(f"expected a new place for the index, got one in {place}; name another")
+            raise ImportVectorsError(
+                f"expected a new place for the index, got one in {place}; delete all that is there, or name another"
+            )
         return _written(tables, located, encoder, metadata, source, (probed, cosine), progress)
 
 
-def check_new_place(place: str) -> None:
-    """Checks that an index can be made at a place where there is none; object storage is not asked.
+def check_new_place(place: str, source: VectorSource) -> None:
+    """Checks that an index can be made at a place: there is none, or one of the same source alone.
+
+    Object storage is not asked.
+
+    Args:
+        place: as in `import_vectors`.
+        source: as in `import_vectors`.
 
     Raises:
         ImportVectorsError: there is something.
         ImageIndexError: it can't be written.
     """
     folder = folder_of(place)
-    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder is not None and holds_index(folder):
+        before = ImageTables.connect(place).collection()
+        if before.imported != str(source.path.absolute()):
+            made_of = before.imported or "a folder of images"
+            raise ImportVectorsError(
+                f"expected a new folder for the index, got {folder}, an index made of {made_of}; name another, or "
+                "delete that folder first"
+            )
+        if before.left_out:  # each folder that was added stands there
+            raise ImportVectorsError(
+                f"expected a new folder for the index, got {folder}, to which {', '.join(before.left_out)} was added "
+                "since; name another, or delete that folder first"
+            )
+    elif folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ImportVectorsError(
             f"expected a new or empty folder for the index, got {folder}, which holds something; name another"
         )
@@ -134,12 +162,13 @@ def _located(source: VectorSource, prefix: tuple[str, str] | None) -> Callable[[
 
 def _file_of(name: str, prefix: tuple[str, str] | None, source: Path) -> File:
     """Returns the file of a name as an index has it, with the hash of its name; with `reason` if it is not here."""
+    name = name.encode("utf-8", "backslashreplace").decode("utf-8")  # JSON can hold halves of letters
     path = prefix[1] + name.removeprefix(prefix[0]) if prefix is not None and name.startswith(prefix[0]) else name
-    content = hashlib.sha256(f"name:{path}".encode("utf-8", "surrogatepass")).hexdigest()
+    content = hashlib.sha256(f"name:{path}".encode("utf-8", "surrogateescape")).hexdigest()
     if path and "://" not in path and "\0" not in path:
         here = os.path.normpath(Path(path).absolute())
         file = examined(here, str(Path(here).parent))
-        if not file.reason and Path(here).is_file():
+        if not file.reason and Path(here).is_file() and Path(here).suffix.lower() in SHOWN_SUFFIXES:
             return replace(file, content=content)
     return File(path, str(source.absolute()), 0, 0, content, "not here")
 
@@ -195,9 +224,10 @@ def _written(
     tables.create(metadata)
     if bank is not None:
         tables.correct(bank)
-    seen, repeated, without, not_here, read = _Seen(), 0, 0, 0, 0
+    seen, repeated, gone, without, not_here, read, example = _Seen(), 0, 0, 0, 0, 0, ""
     for part in located():
         _check_width(part.batch, encoder, source)
+        gone += part.batch.without_image
         usable = _is_usable(part.batch.vectors) & np.array([bool(file.path) for file in part.files], bool)
         without += int((~usable).sum())
         kept = [place for place in np.flatnonzero(usable).tolist() if seen.is_new(part.files[place].content)]
@@ -207,7 +237,8 @@ def _written(
             vectors = unit(part.batch.vectors[kept].astype(np.float64))
             scores = hub_scores(vectors, bank.unit_vectors) if bank is not None else np.zeros(len(kept), np.float32)
             tables.append(_rows(files, vectors, scores, [part.batch.taken[place] for place in kept]), files)
-            not_here += sum(bool(file.reason) for file in files)
+            away = [file.path for file in files if file.reason]
+            not_here, example = not_here + len(away), example or next(iter(away), "")
         seen.settle()
         read += len(part.files)
         if progress is not None:
@@ -218,8 +249,9 @@ def _written(
             + (f" but {without} of zeros or without numbers" if without else "")
         )
     tables.optimize()
+    tables.remember(Collection(imported=str(source.path.absolute())))
     texts = 0 if bank is None else len(bank.vectors)
-    return ImportSummary(source.kind, tables.count(), repeated, without, not_here, *compared, texts)
+    return ImportSummary(source.kind, tables.count(), repeated, gone, without, not_here, example, *compared, texts)
 
 
 def _rows(files: list[File], vectors: Vectors, scores: Vectors, taken: list[Any]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from turkish_clip.bank import TextBank
 from turkish_clip.cutoff import Cutoff
 from turkish_clip.dual_encoder import DualEncoder, with_image_side
-from turkish_clip.folders import LeftOut
+from turkish_clip.folders import LeftOut, is_there
 from turkish_clip.images import ImageLike
 from turkish_clip.metrics import Vectors
 from turkish_clip.photo import Photo
@@ -171,7 +171,8 @@ class ImageIndex:
         Args:
             source: a file or folder, or what `turkish_clip.search.vector_sources.open_source` returns, which takes
                 names of columns and the like.
-            uri: of the index: a new or empty folder, or an address on object storage.
+            uri: of the index: a new or empty folder, that of an earlier import of the same source, which is replaced,
+                or an address on object storage.
             encoder: with the image model that made the vectors.
             prefix: the beginning of names in the source, and what stands for it on this machine.
             probe: embed some images that are on this machine, and compare their vectors.
@@ -346,7 +347,8 @@ class ImageIndex:
         found = composed(asked, self._vectors_of_parts(asked))
         cautions = encoder.cautions(asked.texts) if asked.texts else []
         log_cautions(cautions)
-        weight = self._weight(metadata, encoder) * found.hub_weight if corrected and asked.texts else 0.0
+        full = self._weight(metadata, encoder) if corrected and asked.texts else 0.0
+        weight = full * found.hub_weight
         if offset < 0:
             raise ImageIndexError(f"expected a place to begin at, got offset = {offset}; give 0 or more")
         rows = self._rows(found.vector, k, where, exact, weight, max(offset, JUDGED - k))
@@ -359,7 +361,7 @@ class ImageIndex:
                 row["path"],
                 row["cosine"],
                 list(row["also_at"]),
-                row["cosine"] - weight * row["hub_score"] if weight else None,
+                row["cosine"] - weight * row["hub_score"] if full else None,
                 _photo_of(row),
                 None if fits is None else bool(fits[place]),
                 row["second"],
@@ -558,6 +560,10 @@ class ImageIndex:
         """Returns the patterns of files that the index leaves out, as `add` takes them."""
         return self._tables.collection().exclude
 
+    def imported(self) -> str:
+        """Returns the path of the stored vectors that the index was made of; empty without such."""
+        return self._tables.collection().imported
+
     def folders(self) -> list[str]:
         """Returns the folders under which the indexed files were found, sorted."""
         return self._tables.folders()
@@ -634,8 +640,10 @@ def _check_model(metadata: IndexMetadata | None, encoder: TextSide, uri: str) ->
 
 def _is_inside(path: str, folder: str | None) -> bool:
     """Returns whether a file exists and, links followed, is in a folder."""
+    if folder is None or not is_there(path):
+        return False
     real = Path(path).resolve()
-    return folder is not None and real.is_file() and real.is_relative_to(Path(folder).resolve())
+    return real.is_relative_to(Path(folder).resolve())
 
 
 def _photo_of(row: dict[str, Any]) -> Photo:

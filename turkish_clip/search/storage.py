@@ -18,9 +18,9 @@ LOCK = "writing.lock"  # held by the process that writes; the system frees it wh
 TABLE_SUFFIX = ".lance"  # of the folder of a LanceDB table
 # The tables of an index, and bytes in their manifests that those of others lack: a key of their metadata, or a column.
 MARKS = {"images": b"turkish_clip", "files": b"mtime_ns", "bank": b"turkish_clip", "pictures": b"turkish_clip"}
-COLUMNS = "path, bytes, modified, taken, lat, lon, camera, second"  # what a condition may name
+COLUMNS = "path, also_at, bytes, modified, taken, lat, lon, camera, second"  # what a condition may name
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # the errors of file systems without locks
-NAMES = {*COLUMNS.split(", "), "also_at"}  # the last: the paths of copies
+NAMES = frozenset(COLUMNS.split(", "))
 # The words of SQL that a condition may hold, and its functions; others reach what an index keeps for itself.
 WORDS = frozenset(
     "and or not in like ilike between is null true false escape case when then else end cast as distinct from "

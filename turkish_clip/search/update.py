@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from turkish_clip.bank import TextBank
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.embed import EmbeddedBatch, ImageDecoder
-from turkish_clip.folders import LeftOut
+from turkish_clip.folders import LeftOut, is_there
 from turkish_clip.images import VIDEO, ImageError, has_library
 from turkish_clip.metrics import hub_scores
 from turkish_clip.photo import Photo
@@ -53,6 +54,7 @@ class UpdateSummary:
         duplicates: new or changed files, with the bytes of another file that still exists.
         moved: new or changed files, with the bytes of a file that is gone.
         vanished: files that are gone and were removed, without the moved ones.
+        excluded: files that are there, but left out by a rule now, and were removed.
         images: the number of distinct images in the index afterwards.
         skipped: files that could not be indexed, with the reason, in order of path.
         missing: for each indexed folder that does not exist now, how many of its files the index keeps.
@@ -67,6 +69,7 @@ class UpdateSummary:
     duplicates: int
     moved: int
     vanished: int
+    excluded: int
     images: int
     skipped: list[SkippedFile]
     missing: dict[str, int]
@@ -131,6 +134,9 @@ class IndexUpdater:
         collection = self._with_video_every(collection)
         every = collection.video_every
         found = scan(images, known, collection.exclude, videos=every > 0)
+        if collection.imported:  # names that were taken over are kept, whether there are files of them here or not
+            kept = [path for path in found.missing if known[path].folder != collection.imported]
+            found = replace(found, missing=kept)
         if self.verify:
             pending = [*found.pending, *(replace(known[path], content="") for path in found.unchanged)]
             found = replace(found, pending=sorted(pending, key=lambda file: file.path), unchanged=[])
@@ -144,9 +150,14 @@ class IndexUpdater:
             self._add_batch(files, known, so_far, every, each=partial(_tell_more, tell, done, total))
             done += len(files)
             tell(done, total)
+        excluded = {path for path in found.vanished if os.path.lexists(path)}
         gone = [*found.vanished, *self._moved_away(found, known, so_far)]
-        moved = sum((Counter(so_far.copied) & Counter(known[path].content for path in gone)).values())
-        vanished = self.tables.remove(gone) - moved  # after adding, so that renamed files are not embedded again
+        moved = sum(
+            (Counter(so_far.copied) & Counter(known[path].content for path in gone if path not in excluded)).values()
+        )
+        vanished = (
+            self.tables.remove(gone) - moved - len(excluded)
+        )  # after adding, so that renamed files are not embedded again
         self.tables.repair()
         checked, mended = self._mend(every) if self.verify else (None, [])
         self.tables.optimize()
@@ -158,6 +169,7 @@ class IndexUpdater:
             len(so_far.copied) - moved,
             moved,
             vanished,
+            len(excluded),
             self.tables.count(),
             sorted(so_far.skipped, key=lambda skipped_file: skipped_file.path),
             dict(missing),
@@ -261,7 +273,7 @@ class IndexUpdater:
             mended += [row["path"] for row in wrong]
         for stored in self.tables.videos():
             first = stored[0]
-            paths = (path for path in (first["path"], *first["also_at"]) if Path(path).is_file())
+            paths = (path for path in (first["path"], *first["also_at"]) if is_there(path))
             files, _ = hashed([examined(path, "") for path in islice(paths, 1)], self.workers)
             files = [file for file in files if file.content == first["content"]]
             rows, opened, _ = embedded(files, self.encoder, self.batch_size, self.decoder, every=every)

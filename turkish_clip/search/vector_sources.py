@@ -14,9 +14,11 @@ import json
 import re
 import sqlite3
 import tempfile
+import tokenize
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -25,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turkish_clip.errors import InputError, one_line, printable
+from turkish_clip.atomic import temporary_folder
+from turkish_clip.errors import InputError, is_disk_full, one_line, printable
 from turkish_clip.photo import date_of
 
 ROWS = 2048  # read at a time
@@ -41,6 +44,9 @@ END = r"\."  # the line behind a table's rows
 ARCHIVE = b"PGDMP"  # begins what pg_dump writes in its own format
 FIELD_LIMIT = 1 << 24  # letters of one field of CSV
 TEXTS = (".csv", ".tsv", ".txt", ".copy")
+# What the readers of numpy, gzip, CSV, JSON and Arrow raise for damaged files, beside what they document.
+DAMAGED = (ValueError, OSError, EOFError, OverflowError, RecursionError, SyntaxError, NotImplementedError)
+DAMAGED_PARTS = (tokenize.TokenError, zlib.error, csv.Error)
 
 
 class VectorSourceError(InputError):
@@ -55,11 +61,13 @@ class VectorBatch:
         names: of the images, as the source has them.
         vectors: (n, width) float32, as they are stored; a row of NaN where a name has none.
         taken: when each was taken, in local time, where the source says so.
+        without_image: further vectors of the source that are left out, since it has no image of them, or in its bin.
     """
 
     names: list[str]
     vectors: NDArray[np.float32]
     taken: list[datetime | None]
+    without_image: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,12 +77,32 @@ class VectorSource:
     Attributes:
         kind: what it is, for people.
         path: of the file or folder.
-        batches: begins to read it, from the start each time.
+        read: begins to read it, from the start each time; `batches` is for others.
     """
 
     kind: str
     path: Path
-    batches: Callable[[], Iterator[VectorBatch]]
+    read: Callable[[], Iterator[VectorBatch]]
+
+    def batches(self) -> Iterator[VectorBatch]:
+        """Yields the batches, from the start each time.
+
+        Raises:
+            VectorSourceError: the source can't be read; also where that shows in the middle of it.
+        """
+        try:
+            yield from self.read()
+        except (*DAMAGED, *DAMAGED_PARTS) as error:
+            if isinstance(error, InputError) or is_disk_full(error):
+                raise
+            raise VectorSourceError(
+                f"expected vectors that can be read to the end in {self.path}, got {one_line(error)}; export them again"
+            ) from error
+        except sqlite3.Error as error:
+            raise VectorSourceError(
+                f"expected room for the paths of the images in {tempfile.gettempdir()}, got {one_line(error)}; free "
+                "some, or name another folder with TMPDIR"
+            ) from error
 
 
 def open_source(
@@ -102,8 +130,11 @@ def open_source(
     if suffix == ".gz":
         suffix = Path(source.stem).suffix.lower()
     if (names is not None) != (suffix == ".npy"):
-        got = "none for an .npy file" if names is None else f"one for {source.name}"
-        raise VectorSourceError(f"expected a file of names (--names) for an .npy file alone, got {got}")
+        if names is None:
+            raise VectorSourceError(
+                f"expected the images' names beside {source.name}, got none; add --names FILE: one name a line"
+            )
+        raise VectorSourceError(f"expected --names beside an .npy file alone, got it with {source.name}; leave it out")
     columns = _Columns(source, vectors_column, names_column)
     if suffix == ".npy" and names is not None:
         listed = Path(names)
@@ -121,9 +152,13 @@ def open_source(
         return VectorSource("a database dump of immich", source, lambda: _of_immich(lambda: _dumped(source), source))
     if source.is_file() and suffix in TEXTS:
         return VectorSource("a table of text", source, lambda: _of_text(source, vectors_column, names_column))
-    raise VectorSourceError(
-        "expected a folder of clip-retrieval, a dump or CSV of immich, Parquet, a Lance table or .npy with --names, "
-        f"got {source}; see turkish-clip index --help"
+    raise _unknown(source)
+
+
+def _unknown(source: Path) -> VectorSourceError:
+    return VectorSourceError(
+        "expected a folder of clip-retrieval, a dump or CSV of immich, Parquet, a Lance table, .npy with --names, or "
+        f"lines of a path and a vector such as [0.1,0.2], got {source}; see turkish-clip index --help"
     )
 
 
@@ -133,7 +168,7 @@ def open_source(
 def _array(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (*DAMAGED, *DAMAGED_PARTS) as error:
         raise VectorSourceError(f"expected vectors in {path}, got {one_line(error)}; write it again") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
         shape = getattr(array, "shape", "an archive")
@@ -152,7 +187,8 @@ def _beside(path: Path, names: Iterator[str], of_names: Path) -> Iterator[Vector
     """
     array = _array(path)
     for start in range(0, len(array), ROWS):
-        vectors = np.asarray(array[start : start + ROWS], np.float32)
+        with np.errstate(over="ignore"):  # infinite ones are left out, and counted
+            vectors = np.asarray(array[start : start + ROWS], np.float32)
         some = list(islice(names, len(vectors)))
         if len(some) < len(vectors):
             raise _unequal(path, len(array), of_names, start + len(some))
@@ -207,7 +243,7 @@ def _names_in(path: Path, column: str | None) -> Iterator[str]:
     elif suffix == ".json":
         try:
             listed = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise VectorSourceError(f"expected a JSON list in {path}, got {one_line(error)}; write one") from error
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
             raise VectorSourceError(f"expected a JSON list of names in {path}, got something else; write one")
@@ -295,7 +331,8 @@ def _matrix(column: Any, path: Path) -> NDArray[np.float32]:
     there = np.asarray(lists.is_valid())
     matrix = np.full((len(lists), (widths or [0])[0]), np.nan, np.float32)
     if there.any():
-        matrix[there] = np.asarray(rows.flatten(), np.float32).reshape(len(rows), -1)
+        with np.errstate(over="ignore"):
+            matrix[there] = np.asarray(rows.flatten(), np.float32).reshape(len(rows), -1)
     return matrix
 
 
@@ -366,7 +403,8 @@ def _numbers(text: str | None, path: Path) -> NDArray[np.float32] | None:
     if not text or not text.strip("[]{} \t"):
         return None
     try:
-        return np.array(text.strip("[]{} \t").split(","), np.float32)
+        with np.errstate(over="ignore"):
+            return np.array(text.strip("[]{} \t").split(","), np.float32)
     except ValueError as error:
         raise VectorSourceError(
             f"expected a vector such as [0.1,0.2] in {path}, got {text!r:.60}; export it again"
@@ -391,9 +429,10 @@ def _of_text(path: Path, vectors: str | None, names: str | None) -> Iterator[Vec
     with _text_of(path) as file:
         first = file.readline()
         by_tabs = "\t" in first and not first.startswith('"')
-        fields = _unescaped(first) if by_tabs else next(csv.reader([first]), [])
+        lines = _chained(first, file)
+        rows: Iterator[Any] = map(_unescaped, lines) if by_tabs else csv.reader(lines, strict=True)
+        fields: list[str | None] = next(rows, [])  # a field in quotes may have several lines
         headless = [place for place, field in enumerate(fields) if (field or "").startswith("[")]
-        rows: Iterator[Any] = map(_unescaped, file) if by_tabs else csv.reader(file)
         if headless:
             others = [place for place, field in enumerate(fields) if place not in headless]
             paths = [place for place in others if re.search(r"[/\\.]", fields[place] or "")]
@@ -405,9 +444,13 @@ def _of_text(path: Path, vectors: str | None, names: str | None) -> Iterator[Vec
             rows = _chained(fields, rows)
         else:
             header = [field or "" for field in fields]
-            at_name = header.index(_name_column(path, header, names))
             ahead: Any = next(rows, None)
-            held = [header[p] for p, field in enumerate(ahead or []) if (field or "").startswith(("[", "{"))]
+            held = [
+                header[p] for p, field in enumerate((ahead or [])[: len(header)]) if (field or "")[:1] in ("[", "{")
+            ]
+            if vectors is None and not held:
+                raise _unknown(path)
+            at_name = header.index(_name_column(path, header, names))
             if (vectors is None and len(held) != 1) or (vectors is not None and vectors not in header):
                 raise VectorSourceError(
                     f"expected one column of vectors such as [0.1,0.2] in {path}, got {_listed(held)}; name it with "
@@ -415,10 +458,14 @@ def _of_text(path: Path, vectors: str | None, names: str | None) -> Iterator[Vec
                 )
             at_vector = header.index(vectors or held[0])
             rows = _chained(ahead, rows)
-        least = max(at_name, at_vector) + 1
-        read = ((row[at_name] or "", row[at_vector], None) for row in rows if len(row) >= least)
+        read = ((_field(row, at_name) or "", _field(row, at_vector), None) for row in rows if row and row != [END])
         while some := list(islice(read, ROWS)):
             yield _batch(some, path)
+
+
+def _field(row: Sequence[str | None], place: int) -> str | None:
+    """Returns a field of a row; None if the row is too short, which counts as an image without a vector."""
+    return row[place] if place < len(row) else None
 
 
 def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
@@ -450,11 +497,11 @@ Table = tuple[str, list[str], Iterator[Sequence[str | None]]]  # its name, its c
 
 def _check_dump(path: Path) -> None:
     opener: Any = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        try:
+    try:
+        with opener(path, "rb") as file:
             head = file.read(len(ARCHIVE))
-        except (OSError, EOFError) as error:
-            raise VectorSourceError(f"expected a dump in {path}, got {one_line(error)}; export it again") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise VectorSourceError(f"expected a dump in {path}, got {one_line(error)}; export it again") from error
     if head == ARCHIVE:
         raise VectorSourceError(
             f"expected a plain dump, got pg_dump's own format in {path}; make it plain: pg_restore -f immich.sql {path}"
@@ -468,11 +515,21 @@ def _dumped(path: Path) -> Iterator[Table]:
             found = COPY.match(line) if line.startswith("COPY ") else None
             if found is not None:
                 columns = [name.strip().strip('"') for name in found["columns"].split(",")]
-                yield (
-                    found["table"],
-                    columns,
-                    map(_unescaped, iter(lambda: file.readline().rstrip("\r\n") or r"\.", r"\.")),
-                )
+                yield found["table"], columns, _copied(file, found["table"], path)
+
+
+def _copied(file: Any, table: str, path: Path) -> Iterator[list[str | None]]:
+    """Yields the rows of a table of a dump.
+
+    Raises:
+        VectorSourceError: the dump ends before the table does.
+    """
+    while (line := file.readline()).rstrip("\r\n") != END:
+        if not line.endswith("\n"):
+            raise VectorSourceError(
+                f"expected a whole dump in {path}, got one that ends within the table {table}; copy or export it again"
+            )
+        yield _unescaped(line)
 
 
 def _immich_csv(folder: Path, tables: Sequence[str]) -> Path | None:
@@ -486,7 +543,7 @@ def _csv_tables(folder: Path) -> Iterator[Table]:
         path = _immich_csv(folder, names)
         if path is not None:
             with _text_of(path) as file:
-                rows = csv.reader(file)
+                rows = csv.reader(file, strict=True)
                 yield names[0], next(rows, []), rows
 
 
@@ -495,13 +552,13 @@ def _of_immich(tables: Callable[[], Iterator[Table]], path: Path) -> Iterator[Ve
 
     Source: immich-app/immich, server/src/schema/tables/{asset,smart-search}.table.ts, versions 1.135.3 and 2.2.2.
     """
-    with tempfile.TemporaryDirectory(prefix="turkish-clip-") as folder:
-        assets = sqlite3.connect(str(Path(folder) / "assets.db"), isolation_level=None)
+    with temporary_folder() as folder:
+        assets = sqlite3.connect(str(folder / "assets.db"), isolation_level=None)
         try:
             assets.execute("PRAGMA journal_mode = OFF")
             assets.execute("CREATE TABLE asset (id TEXT PRIMARY KEY, path TEXT, taken TEXT) WITHOUT ROWID")
             found = False
-            for name, columns, rows in tables():
+            for name, columns, rows in _whole(tables(), path):
                 if name in IMAGES_TABLES and "originalPath" in columns:
                     found = True
                     at = [columns.index(column) if column in columns else None for column in ("id", "originalPath")]
@@ -514,7 +571,7 @@ def _of_immich(tables: Callable[[], Iterator[Table]], path: Path) -> Iterator[Ve
                     "it with its rows, as COPY lines"
                 )
             found = False
-            for name, columns, rows in tables():
+            for name, columns, rows in _whole(tables(), path):
                 if name == VECTORS_TABLE and {"assetId", "embedding"} <= set(columns):
                     found = True
                     yield from _joined(assets, rows, columns.index("assetId"), columns.index("embedding"), path)
@@ -525,6 +582,22 @@ def _of_immich(tables: Callable[[], Iterator[Table]], path: Path) -> Iterator[Ve
                 )
         finally:
             assets.close()
+
+
+def _whole(tables: Iterator[Table], path: Path) -> Iterator[Table]:
+    """Yields tables of which a row with too few fields is an error."""
+
+    def rows_of(name: str, columns: list[str], rows: Iterator[Sequence[str | None]]) -> Iterator[Sequence[str | None]]:
+        for number, row in enumerate(rows, 1):
+            if len(row) < len(columns):
+                raise VectorSourceError(
+                    f"expected {len(columns)} fields in row {number} of immich's table {name} in {path}, got "
+                    f"{len(row)}; export it again"
+                )
+            yield row
+
+    for name, columns, rows in tables:
+        yield name, columns, rows_of(name, columns, rows)
 
 
 def _store(
@@ -539,7 +612,7 @@ def _store(
     kept = (
         (row[place], row[path], None if date is None else row[date])
         for row in rows
-        if len(row) > max(place, path) and row[path] and (gone is None or not row[gone])
+        if row[path] and (gone is None or not row[gone])
     )
     while some := list(islice(kept, ROWS)):
         assets.execute("BEGIN")
@@ -551,8 +624,8 @@ def _joined(
     assets: sqlite3.Connection, rows: Iterator[Sequence[str | None]], at: int, embedding: int, path: Path
 ) -> Iterator[VectorBatch]:
     """Yields vectors with the paths and dates of their assets; those of assets that are gone are left out."""
-    whole = (row for row in rows if len(row) > max(at, embedding))
-    while some := list(islice(whole, ROWS // 4)):
+    without = 0
+    while some := list(islice(rows, ROWS // 4)):
         marks = ",".join("?" * len(some))
         known = assets.execute(
             f"SELECT id, path, taken FROM asset WHERE id IN ({marks})",  # noqa: S608 - question marks alone
@@ -560,5 +633,10 @@ def _joined(
         )
         of = {id_: (name, date_of(taken)) for id_, name, taken in known}
         found = [(of[row[at]], row[embedding]) for row in some if row[at] in of]
+        without += len(some) - len(found)
         if found:
-            yield _batch([(name, text, taken) for (name, taken), text in found], path)
+            batch = _batch([(name, text, taken) for (name, taken), text in found], path)
+            yield replace(batch, without_image=without)
+            without = 0
+    if without:
+        yield VectorBatch([], np.empty((0, 0), np.float32), [], without)

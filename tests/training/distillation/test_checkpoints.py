@@ -128,6 +128,20 @@ def test_two_checkpoints_are_kept_whatever_the_clock_says(
     assert sorted(int(path.name[11:]) for path in tmp_path.iterdir()) == left
 
 
+def test_a_checkpoint_of_a_later_step_is_none_to_fall_back_on(tmp_path: Path) -> None:
+    """It was damaged, so that the training went on from one before it."""
+    run = Run(tmp_path, True, {})
+    for step in (10, 20):
+        save(run.checkpoints, step)
+    (run.checkpoints / "checkpoint-20" / "optimizer.pt").write_bytes(b"x")
+    (run.checkpoints / "checkpoint-30").mkdir()  # not written to its end
+    assert last_checkpoint(run, MAX_STEPS) == str(run.checkpoints / "checkpoint-10")
+    save(run.checkpoints, 15)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["checkpoint-10", "checkpoint-15"]
+    save(run.checkpoints, 20)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["checkpoint-15", "checkpoint-20"]
+
+
 def test_the_training_goes_on_while_a_checkpoint_is_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, True, {})
     before = save(run.checkpoints, 10)

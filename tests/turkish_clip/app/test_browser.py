@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from browsing import ARGUMENTS, CHROMIUM, NO_CHROMIUM, broken_words
 from PIL import Image
 from samples import paint
 
@@ -24,10 +23,9 @@ from turkish_clip.search.index import ImageIndex
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: set CHROMIUM to its path")
-PHONE, DESK = (390, 844), (1280, 800)
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
+PHONE, TABLET, LANDSCAPE, DESK = (390, 844), (768, 1024), (844, 390), (1280, 800)
+WIDTHS = (320, 360, 390, 480, 600, 699, 700, 768, 780, 844, 860, 867, 900, 999, 1000, 1280, 1600)
 ENGLISH = re.compile(
     r"\b(error|loading|processing|fullscreen|share|submit|clear|download|upload|search|remove|none|null|undefined|nan|object)\b",
     re.I,
@@ -98,6 +96,36 @@ def seen(request: pytest.FixtureRequest) -> Iterator[Seen]:
         browser.close()
         assert shown.hosts <= {"127.0.0.1", "blob", "data"}
         assert not shown.errors
+
+
+def on(*windows: tuple[int, int]) -> pytest.MarkDecorator:
+    """Windows of these sizes for a test."""
+    return pytest.mark.parametrize(
+        "seen", [(size, "light") for size in windows], ids=lambda one: f"{one[0][0]}x{one[0][1]}", indirect=True
+    )
+
+
+def in_sight(page: Page, selector: str) -> bool:
+    """Returns whether all of an element is in the window, and nothing lies over its middle."""
+    return bool(
+        page.eval_on_selector(
+            selector,
+            """one => {
+                const {left, top, right, bottom} = one.getBoundingClientRect();
+                const above = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+                return left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight && one.contains(above);
+            }""",
+        )
+    )
+
+
+def until(page: Page, expression: str) -> None:
+    """Waits for something to hold in the page, whose policy lets no text be a script."""
+    for _ in range(100):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(expression)
 
 
 def answered(page: Page, name: str, status: int = 200, **value: Any) -> None:
@@ -324,7 +352,7 @@ def test_a_folder_is_indexed_on_the_page(
         page.get_by_role("button", name="Klasörü dizine al").click()
         expect(page.get_by_text("Bitti: 4 yeni.")).to_be_visible(timeout=30_000)
         page.get_by_role("button", name="yaz 2024").click()
-        expect(page.get_by_role("button", name="“yaz 2024” klasörünü dizine al")).to_be_visible()
+        expect(page.get_by_role("button", name="“yaz 2024” dizinde; güncelle")).to_be_visible()
         seen.check("indexed")
 
         running = {
@@ -366,3 +394,183 @@ def test_without_a_folder_there_is_no_search(seen: Seen, address: str) -> None:
     expect(page.get_by_label("Ne arıyorsunuz?")).to_be_hidden()
     expect(page.locator("#nav a")).to_have_text(["Sınıflandır", "Karşılaştır", "Çiz", "Hakkında"])
     seen.check("no index")
+
+
+SECTIONS = ("fotograflar", "ara?soz=ev", "filtre", "tekrarlar", "klasorler", "siniflandir", "karsilastir", "hakkinda")
+NOTE = "Deneme modeli: fotoğraflarda işe yaramaz."
+
+
+@on(DESK)
+def test_the_page_fits_windows_of_every_width(seen: Seen, address: str) -> None:
+    page = seen.page
+    for section in SECTIONS:
+        page.goto(f"{address}/#{section}")
+        page.wait_for_selector("h1")
+        page.wait_for_load_state("networkidle")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (section, width)
+            assert in_sight(page, "#go"), (section, width)
+            cut = page.eval_on_selector_all(
+                "#nav a span", "all => all.filter(e => e.offsetParent && e.scrollWidth > e.parentElement.clientWidth)"
+            )
+            assert not cut, (section, width)
+
+
+@on(DESK)
+def test_bar_notices_forms_and_images_share_their_edges(seen: Seen, address: str) -> None:
+    page = seen.page
+    state = {"images": 10, "folder": "x", "can_index": True, "notes": [NOTE], "contrast": ""}
+    answered(page, "state", **state)
+    for width in (1280, 1600):
+        page.set_viewport_size({"width": width, "height": 800})
+        edges = set()
+        for section, selector in (("fotograflar", ".grid"), ("filtre", "form.form"), ("siniflandir", "form.form")):
+            page.goto(f"{address}/#{section}")
+            page.wait_for_selector(f"main {selector}")
+            for one in ("#bar", "main .note", f"main {selector}"):
+                box = page.locator(one).first.bounding_box()
+                assert box is not None
+                edges.add((round(box["x"]), round(box["x"] + box["width"])))
+        assert len(edges) == 1
+
+
+@on(PHONE, LANDSCAPE)
+def test_every_section_begins_at_its_top(seen: Seen, address: str) -> None:
+    page = seen.page
+    page.goto(address)
+    page.wait_for_selector("main .tile")
+    for section in SECTIONS:
+        page.evaluate("document.querySelector('main').style.minHeight = '3000px'; window.scrollTo(0, 1e5)")
+        assert page.evaluate("scrollY") > 500
+        page.evaluate("hash => (location.hash = hash)", section)
+        if section == SECTIONS[0]:
+            page.evaluate("document.querySelector('#nav a').click()")  # the section that is shown already
+        page.wait_for_timeout(100)
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("scrollY") == 0, section
+    page.evaluate("window.scrollTo(0, 1e5)")
+    page.go_back()
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("scrollY") == 0
+
+
+@on(PHONE, TABLET, LANDSCAPE)
+def test_errors_of_forms_are_in_sight(seen: Seen, address: str) -> None:
+    page = seen.page
+    page.goto(address)
+    for section, button in (("filtre", "İşaretle"), ("siniflandir", "Sınıflandır"), ("karsilastir", "Karşılaştır")):
+        page.goto(f"{address}/#{section}")
+        page.get_by_role("button", name=button, exact=True).click()
+        page.wait_for_selector("[role=alert]")
+        assert in_sight(page, "[role=alert]"), section
+    answered(page, "find-duplicates", 400, message="Bir iş sürüyor.")
+    answered(page, "add-folder", 400, message="Bir iş sürüyor.")
+    for section, button in (("tekrarlar", "#find-duplicates"), ("klasorler", "#add-folder")):
+        page.goto(f"{address}/#{section}")
+        page.locator(button).click()
+        page.wait_for_selector("[role=alert]")
+        assert in_sight(page, "[role=alert]"), section
+
+
+@on(PHONE)
+def test_every_section_that_uses_the_model_says_what_it_is(seen: Seen, address: str) -> None:
+    from playwright.sync_api import expect
+
+    page = seen.page
+    answered(page, "state", images=10, folder="x", can_index=True, notes=[NOTE], contrast="")
+    page.goto(address)
+    for section in SECTIONS:
+        page.goto(f"{address}/#{section}")
+        if section not in ("tekrarlar", "klasorler"):
+            expect(page.get_by_text(NOTE)).to_be_visible()
+
+
+@on(PHONE, TABLET, LANDSCAPE)
+def test_one_image_is_shown_large_with_its_facts_beside_or_below(seen: Seen, address: str) -> None:
+    page = seen.page
+    page.goto(f"{address}/#ara?soz={'kırmızı ev ' * 40}")
+    page.locator("main .tile").first.click()
+    page.wait_for_load_state("networkidle")
+    stage, facts = page.locator(".stage").bounding_box(), page.locator(".facts").bounding_box()
+    assert stage is not None
+    assert facts is not None
+    if seen.width == 844:
+        assert (stage["height"], facts["height"]) == (390, 390)
+        assert stage["width"] >= 0.6 * 844
+        assert facts["x"] == stage["width"]
+    else:
+        assert stage["width"] == seen.width
+        assert facts["y"] == stage["height"] >= 300
+    assert page.evaluate("getComputedStyle(document.querySelector('.facts')).overflowY") == "auto"
+    page.keyboard.press("Escape")
+    heading = page.locator("h1").bounding_box()
+    assert heading is not None
+    assert heading["height"] <= 3 * 1.3 * 24  # a long query is cut after three lines
+
+
+@on(PHONE, TABLET)
+def test_scores_keep_words_whole_and_scroll_in_their_box(seen: Seen, address: str, indexed: Path) -> None:
+    from playwright.sync_api import expect
+
+    page, texts = seen.page, ["karşılaştırılamayacaklardan bir ev", "gece", "kırmızı bir ev"]
+    page.goto(f"{address}/#karsilastir")
+    page.locator("main input[type=file]").set_input_files(sorted(indexed.glob("*.png"))[:2])
+    expect(page.locator(".picked img")).to_have_count(2)
+    page.get_by_label("Metinler").fill("\n".join(texts * 4))
+    page.get_by_role("button", name="Karşılaştır").click()
+    expect(page.locator("#scores")).to_be_visible()
+    assert not broken_words(page, "#scores th")
+    expect(page.get_by_text("Tabloyu yana kaydırın")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= seen.width
+    page.get_by_label("Metinler").fill("ev")
+    page.get_by_role("button", name="Karşılaştır").click()
+    expect(page.locator("#scores th[scope=col]")).to_have_count(1)
+    expect(page.get_by_text("Tabloyu yana kaydırın")).to_be_hidden()
+
+
+@on(PHONE, DESK)
+def test_videos_and_files_that_browsers_do_not_show(
+    seen: Seen, serve_folder: Callable[[Path], AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    from films import film
+    from photographs import patches
+    from playwright.sync_api import expect
+
+    folder = tmp_path / "fotoğraflar"
+    long = "anneannemin yazlığında geçirdiğimiz o çok uzun ve sıcak yaz tatilinden kalan bütün fotoğraflar " * 2
+    film(folder / long.strip() / "film.webm", [patches(number) for number in range(3)], codec="libvpx")
+    (folder / "bozuk.png").write_bytes(b"x")
+    Image.new("RGB", (300, 200), "red").save(tmp_path / "a.tif")
+    page = seen.page
+    with serve_folder(folder) as url:
+        page.goto(f"{url}/#klasorler")
+        page.get_by_role("button", name="Klasörü dizine al").click()
+        expect(page.get_by_text("Bitti: 1 yeni.")).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("listitem").filter(has_text="bozuk.png")).to_contain_text("resim olmayan bir dosya")
+        expect(page.get_by_role("button", name=long.strip())).to_contain_text("dizinde")
+        page.get_by_role("button", name=long.strip()).click()
+        expect(page.locator("#add-folder .verb")).to_have_text("dizinde; güncelle")
+        assert in_sight(page, "#add-folder .verb")
+        seen.check("a long name")
+
+        page.goto(url)
+        tile = page.get_by_role("button", name="film.webm. Video, 0:")
+        expect(tile.locator(".badge.time")).to_have_text(re.compile("^0:0[0-6]$"))
+        seen.check("a video's mark")
+        tile.click()
+        expect(page.get_by_role("link", name="Videoyu indir")).to_be_visible()
+        page.get_by_role("button", name="Oynat").click()
+        expect(page.locator(".stage video")).to_be_visible()
+        until(page, "document.querySelector('.stage video').videoWidth === 96")
+        seen.check("a video is played")
+        page.keyboard.press("Escape")
+
+        page.goto(f"{url}/#siniflandir")
+        page.locator("main input[type=file]").set_input_files(tmp_path / "a.tif")
+        until(page, "document.querySelector('.picked img')?.naturalWidth === 300")
+        page.locator("#image-file").set_input_files(tmp_path / "a.tif")
+        until(page, "document.querySelector('#chip img')?.naturalWidth === 300")
+        page.reload()  # the browser's own copy is gone
+        until(page, "document.querySelector('#chip img')?.naturalWidth === 300")
+        seen.check("an upload that the browser does not show")

@@ -20,7 +20,7 @@ from samples import paint
 from turkish_clip.app.drawing import DrawnBy
 from turkish_clip.app.page import SHOWN, Page
 from turkish_clip.app.photos import viewable
-from turkish_clip.app.wording import RefusedError, fit_text, in_turkish, number
+from turkish_clip.app.wording import RefusedError, fit_text, in_turkish, number, reason_text
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.errors import InputError
 from turkish_clip.reading import Caution
@@ -249,19 +249,57 @@ def test_duplicates_are_found_in_a_job(own: Page, indexed: Path) -> None:
     assert own.duplicates(12) == {"groups": [], "more": False, "next": 24}
 
 
+def test_near_copies_are_said_to_be_alike_not_the_same(own: Page) -> None:
+    assert own.root is not None
+    assert own.index is not None
+    image = Image.open(paint(own.root / "a.png", 2)).resize((400, 400))
+    image.save(own.root / "büyük.png")
+    image.resize((200, 200)).save(own.root / "küçük.png")
+    (own.root / "a.png").unlink()
+    own.index.add(own.root)
+    own.find_duplicates()
+    finished(own, "duplicates")
+    [group] = own.duplicates()["groups"]
+    assert [(file["keep"], file["near"]) for file in group] == [(True, False), (False, True)]
+    assert group[1]["same"] == "benzer; başka bir resim de olabilir"
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("a truncated or damaged image", "eksik ya da bozuk bir resim"),
+        ("an unreadable file (Permission denied)", "okunamayan bir dosya (izin yok)"),
+        ("an unreadable file (Input/output error)", "okunamayan bir dosya"),
+        ("a folder that can't be entered (Permission denied)", "girilemeyen bir klasör (izin yok)"),
+        ("a file of a kind that is not read (HEIC)", "okunmayan türden bir dosya (HEIC)"),
+        ("what nobody has translated", "okunamadı"),
+    ],
+)
+def test_why_a_file_is_not_indexed_is_said_in_turkish(reason: str, said: str) -> None:
+    assert reason_text(reason) == said
+
+
 def test_a_folder_is_indexed_from_the_page_with_progress(own: Page) -> None:
     assert own.root is not None
     for place in range(3):
         paint(own.root / "yaz" / f"{place}.png", place)
     (own.root / "yaz" / "bozuk.png").write_bytes(b"x")
-    assert own.folders()["folders"] == ["yaz"]
+    (own.root / "yaz" / "deniz").mkdir()
+    (own.root / "yazı").mkdir()
+    apart = [{"name": "yaz", "inside": False}, {"name": "yazı", "inside": False}]
+    assert own.folders()["folders"] == apart
     own.add_folder("yaz")
     job = finished(own, "index")
     assert (job["state"], job["done"], job["total"]) == ("done", 4, 4)
     assert (job["result"]["added"], job["result"]["skipped_count"]) == (3, 1)
-    assert job["result"]["skipped"] == ["fotoğraflar/yaz/bozuk.png"]
+    assert job["result"]["skipped"] == [["fotoğraflar/yaz/bozuk.png", "resim olmayan bir dosya"]]
     assert own.state()["images"] == 3
     assert own.folders()["indexed"] == ["fotoğraflar/yaz"]
+    assert own.folders()["folders"] == [{"name": "yaz", "inside": True}, apart[1]]  # not what begins with its name
+    assert (own.folders()["inside"], own.folders()["skipped_count"]) == (False, 1)
+    assert own.folders()["skipped"] == [["fotoğraflar/yaz/bozuk.png", "resim olmayan bir dosya"]]
+    assert own.folders("yaz")["folders"] == [{"name": "deniz", "inside": True}]
+    assert (own.folders("yaz")["inside"], own.folders("yaz/deniz")["inside"]) == (True, True)
     assert own.search("ev")["photos"][0]["folder"] == "fotoğraflar/yaz"
     own.add_folder("")
     assert finished(own, "index")["result"]["images"] == 3
@@ -276,7 +314,8 @@ def test_searches_go_on_while_a_folder_is_indexed(own: Page) -> None:
     while (job := own.jobs.last("index")) is not None and job.state == "running":
         seen.add(len(own.newest()["photos"]))
         if own.state()["images"]:
-            assert own.search("ev")["photos"]
+            answer = own.search("ev")  # an image is written a moment before its file's row, and has no file till then
+            assert answer["photos"] or answer["gone"]
     assert finished(own, "index")["state"] == "done"
     assert len(own.newest()["photos"]) == SHOWN
     assert own.newest(SHOWN)["more"]
@@ -347,7 +386,7 @@ def test_no_path_leaves_the_folder(below: str, own: Page, tmp_path: Path) -> Non
     (own.root / ".gizli").mkdir()
     (own.root / "yaz").mkdir()
     (own.root / "bağ").symlink_to(outside)
-    assert own.folders("")["folders"] == ["yaz"]
+    assert [one["name"] for one in own.folders("")["folders"]] == ["yaz"]
     for ask in (own.folders, own.folder_below, own.add_folder):
         with pytest.raises(RefusedError, match="Böyle bir klasör burada yok"):
             ask(below)
@@ -438,6 +477,8 @@ def test_a_video_is_one_photo_with_its_best_frame(own: Page) -> None:
     [shown] = [photo for photo in own.search("ev")["photos"] if photo["name"] == "film.mp4"]
     best = next(hit for hit in own.index.search("ev") if hit.path.endswith("film.mp4"))
     assert shown["rows"][0] == ["Videoda", f"0:{best.second:02.0f}"]
+    assert (shown["time"], shown["second"], shown["plays"]) == (shown["rows"][0][1], best.second, "video/mp4")
+    assert not {"time", "plays"} & set(next(photo for photo in own.search("ev")["photos"] if photo["name"] == "a.png"))
     path = own.photos.path(shown["id"])
     assert path is not None
     assert own.photos.second(shown["id"]) == best.second

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samples import paint
 
 from turkish_clip.app import build_page
 from turkish_clip.app.photos import MAX_UPLOAD
@@ -100,6 +102,39 @@ def test_what_browsers_do_not_show_is_shown_as_a_copy(tmp_path: Path, encoder: D
         assert client.get(f"/original/{name}").json() == {"message": "Bu resim artık yerinde değil."}
 
 
+def test_a_video_is_answered_in_the_parts_that_are_asked_for(tmp_path: Path, encoder: DualEncoder) -> None:
+    from films import film
+    from photographs import patches
+    from starlette.testclient import TestClient
+
+    path = film(tmp_path / "film.mp4", [patches(0)])
+    index = ImageIndex.open(tmp_path / ".turkish-clip", encoder)
+    index.add(tmp_path)
+    with TestClient(build_page(encoder, index, tmp_path)) as client:
+        name = client.post("/ask/newest", json={}).json()["photos"][0]["id"]
+        answer = client.get(f"/video/{name}", headers={"Range": "bytes=10-29"})
+        assert (answer.status_code, answer.content) == (206, path.read_bytes()[10:30])
+        assert (answer.headers["content-type"], answer.headers["accept-ranges"]) == ("video/mp4", "bytes")
+        assert client.get(f"/view/{name}").headers["content-type"] == "image/jpeg"
+        path.unlink()
+        assert client.get(f"/video/{name}").status_code == 404
+
+
+def test_an_upload_is_shown_as_a_small_jpeg(address: str, indexed: Path, tmp_path: Path) -> None:
+    import io
+
+    from PIL import Image
+
+    Image.new("RGB", (1200, 600), "red").save(tmp_path / "a.tif")
+    name = json.loads(got(f"{address}/upload", (tmp_path / "a.tif").read_bytes(), **BYTES)[2])["id"]
+    status, headers, body = got(f"{address}/preview/{name}")
+    assert (status, headers["Content-Type"], Image.open(io.BytesIO(body)).size) == (200, "image/jpeg", (480, 240))
+    photo = ask(address, "newest")["photos"][0]["id"]
+    for other in ("u" + "0" * 31, photo, "..%2fpasswd"):  # a photo of the folder is no upload, and is no video
+        assert got(f"{address}/preview/{other}")[0] == 404
+    assert got(f"{address}/video/{photo}")[0] == 404
+
+
 def test_an_upload_is_checked_and_found_again(address: str, indexed: Path) -> None:
     first = min(indexed.glob("*.png"))
     status, _, body = got(f"{address}/upload", first.read_bytes(), **BYTES)
@@ -130,6 +165,7 @@ def test_an_image_of_too_many_pixels_is_refused(address: str, tmp_path: Path) ->
     [
         (b"{}", {"Content-Type": "text/plain"}, 415),  # as a form of another site could send it
         (b"[]", JSON, 400),
+        (b"[" * 50_000, JSON, 400),
         (b"{", JSON, 400),
         (b"\xff", JSON, 400),
         (b'{"self": 1}', JSON, 400),
@@ -143,6 +179,51 @@ def test_requests_that_the_page_does_not_make(body: bytes, headers: dict[str, st
     assert json.loads(answer)["message"] == "İstek anlaşılmadı."
     assert got(f"{address}/ask/search")[0] == 404  # GET
     assert got(f"{address}/ask/__init__", b"{}", **JSON)[0] == 404
+
+
+def test_keys_of_any_kind_get_an_answer_in_words(address: str) -> None:
+    keys = {
+        "search": ["words", "without", "image", "offset"],
+        "details": ["name"],
+        "where": ["name", "words"],
+        "classify": ["image", "labels"],
+        "compare": ["images", "texts"],
+        "filter": ["prompts", "contrast", "least", "offset"],
+        "folders": ["below"],
+        "job": ["kind"],
+    }
+    odd = [None, True, -1, 10**30, "", [], {}, ["a"], [[]], {"a": 1}, "\ud800", "\0", "a" * 600, "../../etc/passwd"]
+    for name, of in keys.items():
+        for key in of:
+            for value in odd:
+                status, _, _ = got(f"{address}/ask/{name}", json.dumps({key: value}).encode(), **JSON)
+                assert status in (200, 400), (name, key, value)
+
+
+def test_words_to_keep_away_are_not_without_number(address: str) -> None:
+    found = ask(address, "search", words="ev", without=",".join(map(str, range(31))))
+    assert (found["status"], found["message"]) == (400, "En çok 30 söz yazın; 31 tane var.")
+    assert ask(address, "search", words="ev", without=",".join(map(str, range(30))))["status"] in (200, 400)
+
+
+def test_an_index_that_was_deleted_and_made_again_is_read(tmp_path: Path, encoder: DualEncoder) -> None:
+    from starlette.testclient import TestClient
+
+    for number in range(3):
+        paint(tmp_path / f"{number}.png", number)
+    place = tmp_path / ".turkish-clip"
+    index = ImageIndex.open(place, encoder)
+    index.add(tmp_path)
+    page = TestClient(build_page(encoder, index, tmp_path))
+    assert len(page.post("/ask/newest", json={}).json()["photos"]) == 3
+    shutil.rmtree(place)
+    for name in ("newest", "state", "search"):
+        answer = page.post(f"/ask/{name}", json={"words": "ev"} if name == "search" else {})
+        assert "Dizin okunamadı" in answer.json()["message"]
+    (tmp_path / "0.png").unlink()
+    ImageIndex.open(place, encoder).add(tmp_path)
+    assert len(page.post("/ask/search", json={"words": "ev"}).json()["photos"]) == 2
+    assert len(page.post("/ask/newest", json={}).json()["photos"]) == 2
 
 
 def test_fifty_requests_at_once_are_answered(address: str) -> None:

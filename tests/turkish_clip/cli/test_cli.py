@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 from turkish_clip.cli import arguments, entry, models
@@ -80,6 +81,17 @@ def test_locate(indexed: Path, tmp_path: Path) -> None:
         run("locate", tmp_path / "none.png", "ev")
     with pytest.raises(InputError, match=r"expected QUERY, got none; write: turkish-clip locate IMAGE 'kedi'"):
         run("locate", image)
+
+
+def test_an_image_that_a_search_can_not_look_into_is_said(indexed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(indexed, folder, ignore=shutil.ignore_patterns(".turkish-clip"))
+    run("index", folder)
+    broken = as_json("search", folder, "ev", "-k", 1)[1]["hits"][0]["path"]
+    Path(broken).write_bytes(b"x")
+    found = CliRunner().invoke(entry.app, ["search", str(folder), "ev", "-k", "2", "--regions"])
+    assert found.exit_code == 0
+    assert f"1 file could not be read:\n  {broken}: a file that is not an image" in found.stderr
 
 
 def test_regions_of_a_search(indexed: Path, tmp_path: Path) -> None:
@@ -154,6 +166,8 @@ def test_classify_by_words_and_by_examples(indexed: Path, tmp_path: Path) -> Non
     assert code == 0
     assert len(found["images"]) == 10
     assert set(found["images"][0]["probabilities"]) == {"ev", "kuş"}
+    run("classify", indexed, "--labels", "ev|ağaç, kuş", "--sheet", tmp_path / "sheet.html")
+    assert "<h1>Etiketlere göre: ev, kuş</h1>" in (tmp_path / "sheet.html").read_text(encoding="utf-8")
     code, found = as_json("classify", tmp_path / "none.png", next(indexed.glob("*.png")), "--labels", "ev|ağaç, kuş")
     assert code == 1
     assert found["skipped"] == [{"path": str(tmp_path / "none.png"), "reason": "no file"}]
@@ -360,18 +374,25 @@ def test_ctrl_c_prints_how_to_go_on(
     assert "interrupted; give the same command again to go on" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device", "s.png"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
 def test_a_full_disk_is_told_as_by_the_training_commands(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device", "s.png")
+        raise error
 
     monkeypatch.setattr(entry, "app", full)
     with pytest.raises(SystemExit) as exit_:
         entry.main([])
     assert exit_.value.code == 2
     told = capsys.readouterr().err
-    assert "expected free disk space, got a full disk ([Errno 28]" in told
+    assert "expected free disk space, got a full disk (" in told
     assert told.endswith("free some and run it again\n")
 
 

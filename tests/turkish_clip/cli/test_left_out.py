@@ -100,7 +100,7 @@ def test_patterns_are_remembered_replaced_and_forgotten(
     paint(photos / "thumbs" / "t.png", 9)
     assert as_json("index", photos)["images"] == 4
     added = as_json("index", photos, "--exclude", "thumbs", "--exclude", "0.*")
-    assert (added["images"], added["vanished"]) == (2, 2)
+    assert (added["images"], added["vanished"], added["excluded"]) == (2, 0, 2)
     assert added["left_out"]["excluded"] == {"0.*": 1, "thumbs": 1}
     added = run("index", photos)
     assert added.stdout.startswith("0 added, 2 unchanged")

@@ -67,7 +67,7 @@ def test_one_part_is_its_own_vector_whatever_its_weight() -> None:
         ("gece", ("gece", 1)),
         ("gece^0.5", ("gece", 0.5)),
         ("iki ev^2 ", ("iki ev", 2)),
-        ("x^y", ("x^y", 1)),
+        ("x ^ y", ("x ^ y", 1)),
         ("a^2^3", ("a^2", 3)),
     ],
 )
@@ -79,6 +79,10 @@ def test_a_weight_is_a_number_after_the_text(typed: str, read: tuple[str, float]
     ("ask", "message"),
     [
         (lambda: weighted("ev^nan"), r"expected a weight above 0, up to 1000, got nan for 'ev\^nan'; give another"),
+        (
+            lambda: weighted("ev^y"),
+            r"a number after \^, the weight of .*, got 'ev\^y'; write 'gece\^0.5'",
+        ),
         (lambda: weighted("ev^-1"), r"got -1 for 'ev\^-1'; keep it away instead"),
         (lambda: weighted("ev^0"), "got 0 for"),
         (lambda: weighted("ev^inf"), "got inf for"),

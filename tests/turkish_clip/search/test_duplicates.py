@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from copies import KINDS, write_copies, write_copy
 from photographs import patches
-from PIL import Image
+from PIL import Image, ImageDraw
 from samples import paint
 from typer.testing import CliRunner, Result
 
 from turkish_clip.cli import entry
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.images import open_image
-from turkish_clip.likeness import near_duplicates, small_copy
+from turkish_clip.likeness import LARGE, SIDE, near_duplicates, small_copy
 from turkish_clip.search import duplicates
 from turkish_clip.search.duplicates import similar_pairs
 from turkish_clip.search.index import ImageIndex
@@ -47,7 +47,20 @@ def scene(seed: int, thing: tuple[int, int, int] = (200, 30, 30), at: tuple[int,
 
 
 def is_same(first: Image.Image, second: Image.Image) -> bool:
-    return bool(near_duplicates(small_copy(first)[None], small_copy(second)[None])[0])
+    large = np.array([min(*first.size, *second.size) >= LARGE])
+    return bool(near_duplicates(small_copy(first)[None], small_copy(second)[None], large)[0])
+
+
+def face(mouth: tuple[int, int]) -> Image.Image:
+    """A drawn face of 512 pixels; the mouth is an arc from one angle to another."""
+    drawn = Image.new("RGB", (512, 512), "white")
+    canvas = ImageDraw.Draw(drawn)
+    canvas.ellipse((20, 20, 492, 492), fill="#ffcc22")
+    for left in (150, 310):
+        canvas.ellipse((left, 170, left + 50, 240), fill="#664400")
+    middle = 250 if mouth[0] == 30 else 410
+    canvas.arc((160, middle - 90, 352, middle + 90), *mouth, fill="#664400", width=16)
+    return drawn
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,6 +71,17 @@ def test_every_kind_of_copy_is_the_same_picture(kind: str, tmp_path: Path) -> No
         copy = open_image(write_copy(tmp_path / f"{seed}.png", kind, tmp_path, rng))
         assert is_same(scene(seed), copy)
         assert is_same(copy, scene(seed))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_smile_is_no_copy_of_a_frown_but_of_itself(kind: str, tmp_path: Path) -> None:
+    smile, frown = face((30, 150)), face((210, 330))
+    smile.save(tmp_path / "smile.png")
+    copy = open_image(write_copy(tmp_path / "smile.png", kind, tmp_path, random.Random(2)))
+    assert is_same(smile, copy)
+    assert not is_same(frown, copy)
+    pair = small_copy(smile)[None], small_copy(frown)[None]
+    assert near_duplicates(*pair, np.array([False]))[0]  # which the coarser comparison alone can't tell
 
 
 @pytest.mark.parametrize(
@@ -84,7 +108,8 @@ def test_dark_pictures_are_compared_by_what_they_show() -> None:
     assert not is_same(*dark)
     assert is_same(dark[0], dark[0].resize((90, 90)))
     assert is_same(Image.new("RGB", (64, 64), "white"), Image.new("RGB", (32, 48), "white"))
-    assert len(near_duplicates(np.empty((0, 48, 3, 48), np.uint8), np.empty((0, 48, 3, 48), np.uint8))) == 0
+    none = np.empty((0, SIDE, 3, SIDE), np.uint8)
+    assert len(near_duplicates(none, none)) == 0
 
 
 def test_pairs_are_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,10 +174,11 @@ def test_the_command(copied: Path, encoder: DualEncoder, tmp_path: Path) -> None
     shown = run(copied, "--sheet", tmp_path / "sheet.html")
     assert shown.exit_code == 0
     assert (
-        "2 groups of 5 files among 5 images; all but the first of each take 19.0 kB; nothing was moved or deleted"
-        in (shown.stderr)
-    )
-    assert shown.stdout.count("(same image)") == 2
+        "2 groups of 5 files among 5 images, copies or near copies; all but the first of each take 19.0 kB; nothing "
+        "was moved or deleted"
+    ) in shown.stderr
+    assert shown.stdout.count("(copy or near copy)") == 2
+    assert shown.stdout.count("(identical file)") == 1
     assert (tmp_path / "sheet.html").is_file()
     as_json = json.loads(run(copied, "--json").stdout)
     assert (as_json["images"], as_json["gone"], as_json["skipped"]) == (5, 0, [])

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
-from vector_files import clip_retrieval, immich_csv, immich_dump, pgvector
+from vector_files import asset_id, clip_retrieval, immich_csv, immich_dump, pgvector
 
 from turkish_clip.cli import entry
 from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.errors import InputError
 from turkish_clip.metrics import Vectors
+from turkish_clip.search.composition import Query
 from turkish_clip.search.importing import ImportVectorsError
 from turkish_clip.search.index import ImageIndex
 from turkish_clip.search.vector_sources import VectorSourceError, open_source
@@ -153,7 +155,7 @@ def test_images_that_are_elsewhere_stay_and_can_be_searched(known: Known, tmp_pa
     made = run("index", tmp_path / "new", "--from", dump)
     assert made.exit_code == 0
     assert "5 images from a database dump of immich" in made.stdout
-    assert "5 files not on this machine; --prefix OLD=NEW" in made.stderr
+    assert f"none of 5 files is on this machine, the first being {known.names[0]}; give the same" in made.stderr
     assert "is not checked: none of its first images opens here" in made.stderr
     hits = json.loads(run("search", tmp_path / "new", "ev", "--json").stdout)["hits"]
     assert {hit["path"] for hit in hits} == set(known.names) - {known.names[1]}
@@ -162,6 +164,30 @@ def test_images_that_are_elsewhere_stay_and_can_be_searched(known: Known, tmp_pa
     assert datetime.fromisoformat(hits[0]["taken"]).year == 2025
     again = json.loads(run("index", tmp_path / "json", "--from", dump, "--no-probe", "--json").stdout)
     assert (again["images"], again["not_here"], again["probed"], again["cosine"]) == (5, 5, 0, None)
+
+
+def test_an_import_is_made_again_from_the_same_source_alone(known: Known, photos: Path, tmp_path: Path) -> None:
+    dump, new = immich_dump(tmp_path / "immich.sql", known.names, known.texts()), tmp_path / "new"
+    run("index", new, "--from", dump)
+    advice = f"make it again: turkish-clip index {new} --from {dump} --prefix OLD=NEW"
+    found = run("search", new, "ev")
+    assert f"of them not there now; the index was made of {dump}; if they lie elsewhere here, {advice}" in found.stderr
+    run("index", new, "--from", dump, "--prefix", f"{HERE}={photos}")
+    found = run("search", new, "ev")
+    assert "not there now" not in found.stderr
+    assert str(photos) in found.stdout
+    other = parquet(tmp_path / "other.parquet", path=known.names, vector=lists(known.vectors))
+    with pytest.raises(InputError, match=f"got {new}, an index made of {dump}; name another, or delete that folder"):
+        run("index", new, "--from", other)
+    assert run("index", photos, "--at", new).exit_code == 0
+    with pytest.raises(InputError, match=f"to which {photos} was added since; name another, or delete that folder"):
+        run("index", new, "--from", dump)
+
+
+def test_a_file_without_vectors_names_what_is_read(tmp_path: Path, known: Known) -> None:
+    (tmp_path / "metin.txt").write_text("kar\nev\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"a folder of clip-retrieval, .*\.npy with --names, .* got .*metin.txt"):
+        run("index", tmp_path / "new", "--from", tmp_path / "metin.txt")
 
 
 def test_vectors_without_a_direction_and_repeated_names_are_left_out(
@@ -241,8 +267,8 @@ def bad_sources(folder: Path, known: Known) -> list[tuple[Path, dict[str, Any], 
     nameless = parquet(folder / "nameless.parquet", p=names, q=names, a=lists(vectors))
     return [
         (folder / "gone", {}, "expected stored vectors at .*gone, got nothing there"),
-        (folder / "v.npy", {}, r"expected a file of names \(--names\) for an .npy file alone, got none"),
-        (two, {"names": folder / "few.txt"}, r"for an .npy file alone, got one for two.parquet"),
+        (folder / "v.npy", {}, "expected the images' names beside v.npy, got none; add --names FILE: one name"),
+        (two, {"names": folder / "few.txt"}, "--names beside an .npy file alone, got it with two.parquet"),
         (folder / "v.npy", {"names": folder / "few.txt"}, "a name for each of the 6 vectors in .*, got 4 in .*few.txt"),
         (
             folder / "v.npy",
@@ -265,6 +291,113 @@ def test_each_source_that_cannot_be_read_says_why(known: Known, tmp_path: Path) 
     for path, options, message in bad_sources(tmp_path, known):
         with pytest.raises(VectorSourceError, match=message):
             list(open_source(path, **options).batches())
+
+
+def numpy_header(file: Path, text: str) -> Path:
+    """An .npy file that says of itself what no array has."""
+    file.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + b"x" * 64)
+    return file
+
+
+def damaged_sources(folder: Path, known: Known) -> list[tuple[Path, dict[str, Any], str]]:
+    """Sources that end too early, or hold what their format does not allow, as in `bad_sources`."""
+    names, vectors = known.names, known.vectors
+    listed = folder / "names.txt"
+    listed.write_text("\n".join(names), encoding="utf-8")
+    (folder / "deep.json").write_text("[" * 200_000)
+    np.save(folder / "v.npy", vectors)
+    np.save(folder / "object.npy", np.array([[print]], object), allow_pickle=True)
+    size = "{'descr':'<f4','fortran_order':False,'shape':(%s,512)}"
+    whole = immich_dump(folder / "whole.sql", names, known.texts()).read_text(encoding="utf-8")
+    ends = {
+        "vectors": whole.rindex("\n00000000"),
+        "assets": whole.index("\n00000000", whole.index("COPY public.assets")),
+    }
+    for part, end in ends.items():
+        (folder / f"{part}.sql").write_text(whole[: end + 1], encoding="utf-8")
+    packed = immich_dump(folder / "long.sql.gz", names * 500, known.texts() * 500).read_bytes()
+    (folder / "cut.sql.gz").write_bytes(packed[: len(packed) // 2])
+    (folder / "bits.sql.gz").write_bytes(packed[:3000] + bytes(100) + packed[3100:])
+    (folder / "folder.sql").mkdir()
+    (folder / "quote.csv").write_text('path,embedding\na.png,"[1,2]"\n"b.png,[1,2]\n')
+    table = parquet(folder / "bits.parquet", path=names * 500, v=lists(np.concatenate([vectors] * 500)))
+    content = table.read_bytes()
+    table.write_bytes(content[:1000] + bytes(byte ^ 0x5A for byte in content[1000:-9000]) + content[-9000:])
+    beside = {"names": listed}
+    rows = immich_csv(folder / "rows", names, known.texts())
+    (rows / "smart_search.csv").write_text(f'assetId,embedding\n{asset_id(0)},"[1,2]"\n{asset_id(1)}\n')
+    return [
+        (rows, {}, "expected 2 fields in row 2 of immich's table smart_search in .*rows, got 1; export it again"),
+        (folder / "object.npy", beside, "expected vectors in .*object.npy, got .*Python objects"),
+        (
+            numpy_header(folder / "huge.npy", size % ("9" * 30)),
+            beside,
+            "expected vectors in .*huge.npy, got .*too large",
+        ),
+        (numpy_header(folder / "long.npy", size % "99999999999"), beside, "expected vectors in .*, got mmap length"),
+        (numpy_header(folder / "open.npy", "{'shape':((((1,"), beside, "expected vectors in .*open.npy, got"),
+        (
+            folder / "v.npy",
+            {"names": folder / "deep.json"},
+            "expected a JSON list in .*deep.json, got maximum recursion",
+        ),
+        (folder / "vectors.sql", {}, "expected a whole dump in .*, got one that ends within the table smart_search; "),
+        (folder / "assets.sql", {}, "expected a whole dump in .*, got one that ends within the table assets; "),
+        (folder / "cut.sql.gz", {}, "expected vectors that can be read to the end in .*, got Compr"),
+        (folder / "bits.sql.gz", {}, "expected .* in .*bits.sql.gz, got .*; export (it|them) again"),
+        (folder / "folder.sql", {}, r"expected a dump in .*folder.sql, got Is a directory"),
+        (folder / "quote.csv", {}, "expected text in UTF-8 in .*quote.csv, got unexpected end of data"),
+        (table, {}, "expected vectors that can be read to the end in .*bits.parquet, got"),
+    ]
+
+
+def test_each_damaged_source_says_so_and_no_part_of_it_is_taken_for_the_whole(known: Known, tmp_path: Path) -> None:
+    for path, options, message in damaged_sources(tmp_path, known):
+        with pytest.raises(VectorSourceError, match=message):
+            list(open_source(path, **options).batches())
+
+
+def test_what_of_a_source_is_left_out_is_counted(known: Known, tmp_path: Path, encoder: DualEncoder) -> None:
+    texts = known.texts()
+    dump = immich_dump(tmp_path / "i.sql", known.paths, [*texts, texts[0]], deleted=[1, 2])  # a vector without image
+    made = ImageIndex.import_vectors(open_source(dump), tmp_path / "new", encoder)
+    assert (made.images, made.without_image, made.without_vector) == (4, 3, 0)
+    said = run("index", tmp_path / "cli", "--from", dump)
+    assert "3 vectors left out: their images are deleted, or in the bin" in said.stderr
+    short = tmp_path / "short.csv"
+    short.write_text(f'path,embedding\n"a\n1.png","{texts[0]}"\n\nb.png\n', encoding="utf-8")
+    made = ImageIndex.import_vectors(open_source(short), tmp_path / "short", encoder, probe=False)
+    assert (made.images, made.without_vector) == (1, 1)
+    assert ImageIndex.open(tmp_path / "short", encoder).vectors()[0] == ["a\n1.png"]
+
+
+def test_names_that_no_file_can_have_are_kept_as_names(known: Known, tmp_path: Path, encoder: DualEncoder) -> None:
+    names = ["\ud800.png", "a\0.png", "x" * 5000 + ".png", "a\nb.png", "../" * 40 + "etc/x.png", "http://x/y.png"]
+    np.save(tmp_path / "v.npy", known.vectors)
+    (tmp_path / "names.json").write_text(json.dumps(names), encoding="utf-8")
+    source = open_source(tmp_path / "v.npy", names=tmp_path / "names.json")
+    made = ImageIndex.import_vectors(source, tmp_path / "new", encoder)
+    assert (made.images, made.not_here) == (6, 6)
+    index = ImageIndex.open(tmp_path / "new", encoder)
+    assert sorted(index.vectors()[0]) == sorted(["\\ud800.png", *names[1:]])
+    assert index.inside_each(index.search("ev", k=6)) == [None] * 6
+    assert run("search", tmp_path / "new", "ev", "--sheet", tmp_path / "out.html").exit_code == 0
+    assert run("search", tmp_path / "new", "ev", "--regions").exit_code == 0
+    assert run("duplicates", tmp_path / "new").exit_code == 0
+
+
+def test_a_name_in_a_source_makes_no_file_but_an_image_one_of_the_index(
+    known: Known, tmp_path: Path, encoder: DualEncoder
+) -> None:
+    (tmp_path / "id_rsa").write_text("secret")
+    source = parquet(
+        tmp_path / "t.parquet", path=[str(tmp_path / "id_rsa"), known.paths[1]], v=lists(known.vectors[:2])
+    )
+    made = ImageIndex.import_vectors(source, tmp_path / "new", encoder)
+    assert (made.images, made.not_here) == (2, 1)
+    index = ImageIndex.open(tmp_path / "new", encoder)
+    shown = index.inside_each(index.search(Query(image=Path(known.paths[1])), k=2))
+    assert [path and path.name for path in shown] == [Path(known.paths[1]).name, None]
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_a_condition_is_one_and_nothing_of_it_is_dropped(indexed: Path) -> None:
     for where in CONDITIONS:
         with pytest.raises(
             ImageIndexError,
-            match="expected (one|a) condition over path, bytes, .*, camera, second, got ",
+            match="expected (one|a) condition over path, also_at, bytes, .*, camera, second, got ",
         ):
             index.search_vector(np.ones(16), where=where)
     quoted = "path LIKE '%;%' OR path = ') -- it''s /*' OR (bytes > 0 AND path LIKE '%.png')"

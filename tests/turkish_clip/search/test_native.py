@@ -70,7 +70,7 @@ def test_the_same_is_read_without_the_package(index: ImageIndex, encoder: DualEn
     known, found, vectors, loaded = read(Path(index.uri), "native")
     assert loaded == []
     assert [known, found, vectors] == read(Path(index.uri), "package")[:3]
-    assert "expected a condition over path, bytes" in found
+    assert "expected a condition over path, also_at, bytes" in found
 
 
 def test_it_sees_what_others_write_and_writes_itself(index: ImageIndex, photos: Path) -> None:

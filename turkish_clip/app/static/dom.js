@@ -4,6 +4,7 @@ export const main = document.getElementById("main");
 /** What the server says that there is. */
 export const state = {};
 const SVG = "http://www.w3.org/2000/svg";
+export const IMAGES = "image/*,.heic,.heif"; // what is offered to be chosen
 export const UNREACHED = "Sayfaya yanıt gelmiyor. turkish-clip app komutu çalışıyor mu?";
 
 /** An element: h("p", {class: "note", onclick: f}, "text", child). */
@@ -30,7 +31,7 @@ export function icon(name) {
 /** The heading of a section, which the window is named after, too. */
 export function title(text, heading = text) {
   document.title = text;
-  return h("h1", {}, heading);
+  return h("h1", { title: heading.length > 100 ? heading : null }, heading); // a long one is cut
 }
 
 /** What the server refused, with a message for the reader; `passing` where asking again may help. */
@@ -80,6 +81,34 @@ export function note(text, kind = "info") {
   return h("p", { class: `note ${kind}` }, icon(kind === "info" ? "info" : "warn"), h("span", {}, text));
 }
 
+/** What is to be said of the model, in every section that uses it. */
+export function modelNotes() {
+  return (state.notes ?? []).map((text) => note(text, "warning"));
+}
+
+/** Brings into view what came below or above it, clear of the bars. */
+export function reveal(element) {
+  element?.scrollIntoView({ block: "nearest" });
+}
+
+/** An upload as an image: the file itself, or the server's copy where the browser does not show files of its kind. */
+export function picture({ id, url, name }) {
+  const image = h("img", { src: url ?? `preview/${id}`, alt: name });
+  if (url) image.addEventListener("error", () => (image.src = `preview/${id}`), { once: true });
+  return image;
+}
+
+/** A table that scrolls in its own box, with a hint while it is wider than that. */
+export function scrollable(table, label) {
+  const box = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
+  const hint = h("p", { class: "hint", hidden: true }, "Tabloyu yana kaydırın", icon("right"));
+  const look = () => (hint.hidden = box.scrollWidth <= box.clientWidth + 1);
+  const sizes = new ResizeObserver(look);
+  sizes.observe(box);
+  sizes.observe(table);
+  return h("div", {}, hint, box);
+}
+
 /** A state in place of content: empty, or an error with a way on. */
 export function panel({ title, text, kind = "empty", action, onaction, symbol = "photos" }) {
   return h(
@@ -90,6 +119,18 @@ export function panel({ title, text, kind = "empty", action, onaction, symbol = 
     text ? h("p", {}, text) : null,
     action ? h("button", { class: "button", type: "button", onclick: onaction }, action) : null,
   );
+}
+
+/** Says beside a form what went wrong, in view and to people who listen; with a button where trying again may help. */
+export function complain(place, error, again) {
+  const text = error instanceof Refused ? error.message : "Beklenmeyen bir aksaklık oldu.";
+  if (!(error instanceof Refused)) console.error(error);
+  const said = note(text, "error");
+  const helps = again && error.passing !== false;
+  const button = helps ? h("button", { class: "button", type: "button", onclick: again }, "Yeniden dene") : null;
+  const box = h("div", { class: "complaint", role: "alert" }, said, button);
+  place.replaceChildren(box);
+  reveal(box);
 }
 
 export function failed(error, again) {
@@ -128,7 +169,7 @@ export async function follow(kind, show, shown) {
 /** A place to choose images, or to drop them; `value` holds what was uploaded. */
 export function picker({ label, multiple = false, most = 1 }) {
   const value = [];
-  const input = h("input", { type: "file", accept: "image/*", multiple, hidden: true });
+  const input = h("input", { type: "file", accept: IMAGES, multiple, hidden: true });
   const shown = h("ul", { class: "picked", "aria-label": "Seçilen resimler" });
   const message = h("div", { role: "status" });
   const button = h(
@@ -144,7 +185,7 @@ export function picker({ label, multiple = false, most = 1 }) {
         h(
           "li",
           {},
-          h("img", { src: one.url, alt: one.name }),
+          picture(one),
           h(
             "button",
             {

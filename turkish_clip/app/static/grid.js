@@ -1,11 +1,11 @@
 // Images in a grid, page by page, and one image in full.
 
-import { ask, failed, h, icon, main, note, panel, say, skeleton } from "./dom.js";
+import { ask, complain, failed, h, icon, main, note, panel, reveal, say, skeleton, state } from "./dom.js";
 
 export const viewer = document.getElementById("viewer");
 
 function tile(photo, list) {
-  const label = photo.fit ? `${photo.name}. ${photo.fit}` : photo.name;
+  const label = [photo.name, photo.time && `Video, ${photo.time}`, photo.fit].filter(Boolean).join(". ");
   const badge = photo.badge ?? (photo.fits === false && photo.marked ? "pek uymuyor" : null);
   return h(
     "li",
@@ -15,16 +15,23 @@ function tile(photo, list) {
       { class: "tile", type: "button", "data-id": photo.id, "aria-label": label, onclick: () => openViewer(list, list.indexOf(photo)) },
       h("img", { src: `thumbnail/${photo.id}`, alt: "", loading: "lazy", decoding: "async" }),
       badge ? h("span", { class: "badge", "aria-hidden": "true" }, badge) : null,
+      timeMark(photo),
     ),
   );
 }
 
+/** The mark of a video with the time of the frame that is shown. */
+export function timeMark(photo) {
+  return photo.time ? h("span", { class: "badge time", "aria-hidden": "true" }, icon("play"), photo.time) : null;
+}
+
 /** Pages of images below `place`; `ask` gives a page from an offset on, `head` what stands above the first. */
-export async function pages(place, current, load, { head = () => [], empty, byMonth = false, counted = "fotoğraf", words = "" }) {
+export async function pages(place, current, load, { head = () => [], empty, byMonth = false, counted = "fotoğraf", words = "", form = false }) {
   const list = [];
   const body = h("div", {});
   const more = h("div", { class: "more-row" });
   place.replaceChildren(skeleton());
+  if (form) reveal(place);
   say("Fotoğraflar geliyor…");
   let gone = 0;
   const add = (photos) => {
@@ -39,6 +46,7 @@ export async function pages(place, current, load, { head = () => [], empty, byMo
       grid.append(tile(photo, list));
     }
   };
+  const again = () => pages(place, current, load, { head, empty, byMonth, counted, words, form });
   const step = async (offset) => {
     const page = await load(offset);
     if (!current()) return;
@@ -61,7 +69,7 @@ export async function pages(place, current, load, { head = () => [], empty, byMo
               await step(page.next);
               if (current()) body.querySelectorAll(".tile")[first + page.photos.length]?.focus({ preventScroll: true });
             } catch (error) {
-              if (current()) more.replaceChildren(failed(error, () => pages(place, current, load, { head, empty, byMonth, counted, words })));
+              if (current()) more.replaceChildren(failed(error, again));
             }
           },
         },
@@ -69,20 +77,28 @@ export async function pages(place, current, load, { head = () => [], empty, byMo
       );
       more.append(button);
     }
-    if (!list.length && !page.more) place.append(gone ? panel(GONE) : empty);
+    if (!list.length && !page.more) place.append(gone ? panel(state.imported ? AWAY : GONE) : empty);
     else if (gone) more.append(h("p", { class: "lead" }, ` ${gone} dosya artık yerinde değil.`));
     say(list.length ? `${list.length} ${counted} gösteriliyor.` : "Bir şey bulunamadı.");
   };
   try {
     await step(0);
   } catch (error) {
-    if (current()) place.replaceChildren(failed(error, () => pages(place, current, load, { head, empty, byMonth, counted, words })));
+    if (!current()) return;
+    if (form) complain(place, error, again);
+    else place.replaceChildren(failed(error, again));
   }
 }
 
 const GONE = {
   title: "Dosyalar yerinde değil",
   text: "Bulunan fotoğrafların dosyaları taşınmış ya da silinmiş. Klasörü yeniden dizine alın.",
+  symbol: "folder",
+};
+
+const AWAY = {
+  title: "Dosyalar yerinde değil",
+  text: "Bu dizin başka bir programın vektörlerinden yapılmış, ama dosyaların adları bu makinedeki yerlerini göstermiyor. Dizini aynı komutla, --prefix ESKİ=YENİ ekleyerek yeniden yapın.",
   symbol: "folder",
 };
 
@@ -145,13 +161,32 @@ function drawViewer() {
       "div",
       { class: "row" },
       h("a", { class: "button primary", href: `#ara?resim=${photo.id}` }, icon("similar"), "Benzerleri"),
-      h("a", { class: "button", href: `original/${photo.id}`, download: photo.name }, icon("download"), "İndir"),
+      play(photo, image),
+      h("a", { class: "button", href: `original/${photo.id}`, download: photo.name }, icon("download"), photo.time ? "Videoyu indir" : "İndir"),
       where,
     ),
     h("div", { id: "where", role: "status" }),
     facts,
   );
   viewer.replaceChildren(h("div", { class: "viewer" }, stage, side));
+}
+
+/** A button that plays a video in place of its frame, from the frame's second on, where the browser may play it. */
+function play(photo, image) {
+  if (!photo.plays || !document.createElement("video").canPlayType(photo.plays)) return null;
+  const button = h("button", { class: "button", type: "button", id: "play" }, icon("play"), "Oynat");
+  button.addEventListener("click", () => {
+    const film = h("video", { src: `video/${photo.id}#t=${photo.second}`, controls: true, playsinline: true, autoplay: true, "aria-label": photo.name });
+    button.disabled = true;
+    film.addEventListener("error", () => {
+      film.replaceWith(image);
+      document.getElementById("where")?.replaceChildren(note("Tarayıcınız bu videoyu oynatamıyor; indirip açabilirsiniz.", "warning"));
+    });
+    image.parentElement.querySelector(".frame")?.remove();
+    image.replaceWith(film);
+    film.focus();
+  });
+  return button;
 }
 
 /** Frames where in an image the words of the search are. */
@@ -173,6 +208,7 @@ async function showWhere(photo, image, button) {
       frame.style.height = `${box[3] * height}px`;
     };
     await image.decode().catch(() => {});
+    if (!image.parentElement) return; // the video is played
     image.after(frame);
     new ResizeObserver(place).observe(image.parentElement);
     said.replaceChildren(h("p", { class: "fit" }, shows === false ? "Bu resimde pek görünmüyor; en çok benzeyen yer çerçevelendi." : "En uygun yer çerçevelendi."));
@@ -187,6 +223,7 @@ const row = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value))
 export function startViewer() {
   let from = null;
   viewer.addEventListener("keydown", (event) => {
+    if (event.target.closest("video")) return; // its own controls
     if (event.key === "ArrowLeft") turnTo(-1);
     if (event.key === "ArrowRight") turnTo(1);
   });

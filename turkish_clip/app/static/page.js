@@ -1,6 +1,6 @@
 // The sections of the page; what is shown follows the address after "#", so that going back works.
 
-import { ask, dropping, failed, h, icon, main, note, panel, say, skeleton, state, title, upload } from "./dom.js";
+import { IMAGES, ask, dropping, failed, h, icon, main, modelNotes, note, panel, picture, say, skeleton, state, title, upload } from "./dom.js";
 import { pages, startViewer, viewer } from "./grid.js";
 import { showAbout, showClassify, showCompare, showDraw, showDuplicates, showFilter, showFolders } from "./sections.js";
 
@@ -63,9 +63,9 @@ async function show() {
     else more.removeAttribute("aria-current");
   }
   fillBar(id === "ara" ? given : new URLSearchParams());
-  window.scrollTo(0, 0);
   if (id === "ara") showSearch(given, current);
   else section.show(current);
+  window.scrollTo(0, 0); // after the section stands there: what was taller before may have been scrolled
 }
 
 // The bar
@@ -80,7 +80,10 @@ function fillBar(given) {
 function setImage(name) {
   chip.hidden = !name;
   chip.dataset.name = name ?? "";
-  if (name) chip.querySelector("img").src = images.get(name) ?? `thumbnail/${name}`;
+  if (!name) return;
+  const uploaded = name.startsWith("u");
+  const image = uploaded ? picture({ id: name, url: images.get(name), name: "" }) : h("img", { src: `thumbnail/${name}`, alt: "" });
+  chip.querySelector("img").replaceWith(image);
 }
 
 function openWithout(open) {
@@ -99,12 +102,14 @@ async function takeImage(files) {
   } catch (error) {
     turn++;
     main.replaceChildren(title("Olmadı", "Resimle arama"), failed(error));
+    window.scrollTo(0, 0);
   }
   bar.removeAttribute("aria-busy");
 }
 
 function startBar() {
   const file = document.getElementById("image-file");
+  file.accept = IMAGES;
   bar.hidden = state.images === null;
   bar.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -164,7 +169,7 @@ function emptyIndex() {
 
 async function showNewest(current) {
   const place = h("div", {});
-  main.replaceChildren(title("Fotoğraflar"), ...state.notes.map((text) => note(text, "warning")), place);
+  main.replaceChildren(title("Fotoğraflar"), ...modelNotes(), place);
   await pages(place, current, (offset) => ask("newest", { offset }), { empty: emptyIndex(), byMonth: true });
 }
 
@@ -180,7 +185,7 @@ async function showSearch(given, current) {
     if (page.understood && page.fits === false) {
       said.unshift(note("Aradığınıza uyan bir fotoğraf bulunamadı. Aşağıdakiler yalnızca en yakınları.", "warning"));
     }
-    return [...said, ...state.notes.map((text) => note(text, "warning"))];
+    return [...said, ...modelNotes()];
   };
   await pages(place, current, (offset) => ask("search", { ...asked, offset }), { head, empty: panel({ title: "Bir şey bulunamadı", text: "Başka sözlerle deneyin.", symbol: "search" }), counted: "sonuç", words: asked.words });
 }
@@ -224,6 +229,13 @@ async function start() {
   startBar();
   startViewer();
   window.addEventListener("hashchange", show);
+  history.scrollRestoration = "manual"; // every section begins at its top
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("#nav a, #menu a, .brand");
+    if (!link || link.hash !== location.hash) return;
+    event.preventDefault();
+    show(); // the same address again: nothing would change
+  });
   show();
 }
 

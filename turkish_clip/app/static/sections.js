@@ -1,7 +1,7 @@
 // The sections beside the photographs: filter, duplicates, folders, classify, compare, about.
 
-import { ask, failed, follow, h, icon, main, note, panel, picker, progress, say, state, title } from "./dom.js";
-import { openViewer, pages } from "./grid.js";
+import { ask, complain, failed, follow, h, icon, main, modelNotes, note, panel, picker, picture, progress, reveal, say, scrollable, state, title } from "./dom.js";
+import { openViewer, pages, timeMark } from "./grid.js";
 
 // Filter
 
@@ -21,7 +21,7 @@ export function showFilter(current) {
     field("Neler işaretlensin?", prompts, "Her satıra bir söz"),
     field("Neyle karıştırılmasın?", contrast, "Boş bırakılırsa: her türlü başka fotoğraf"),
     h("label", { class: "field" }, h("span", {}, "En az olasılık: ", shown), least),
-    h("div", { class: "row" }, h("button", { class: "button primary", id: "run-filter" }, icon("filter"), "İşaretle")),
+    h("div", { class: "row end" }, h("button", { class: "button primary", id: "run-filter" }, icon("filter"), "İşaretle")),
   );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -31,12 +31,12 @@ export function showFilter(current) {
       h("h2", {}, page.flagged ? `${page.flagged.toLocaleString("tr")} fotoğraf işaretlendi` : ""),
     ];
     const empty = panel({ title: "Hiçbiri işaretlenmedi", text: "Olasılığı düşürün ya da başka sözlerle deneyin.", symbol: "filter" });
-    place.scrollIntoView({ block: "nearest" });
-    await pages(place, current, (offset) => ask("filter", { ...given, offset }), { head, empty });
+    await pages(place, current, (offset) => ask("filter", { ...given, offset }), { head, empty, form: true });
   });
   main.replaceChildren(
     title("Filtre"),
     h("p", { class: "lead" }, "Bütün fotoğraflara bakar ve sözlerinize uyanları işaretler. Hiçbir dosya taşınmaz, silinmez; yanılabilir, sonuçları gözden geçirin."),
+    ...modelNotes(),
     form,
     place,
   );
@@ -51,16 +51,17 @@ export async function showDuplicates(current) {
   const form = h("form", { class: "form" }, h("label", { class: "check" }, exact, "Yalnız birebir aynı dosyalar"), h("div", { class: "row" }, start));
   main.replaceChildren(
     title("Tekrarlar"),
-    h("p", { class: "lead" }, "Aynı fotoğrafın kopyalarını bulur: birebir aynı dosyaları, küçültülmüş, kırpılmış ya da yeniden kaydedilmişleri. Hiçbir şey silinmez."),
+    h("p", { class: "lead" }, "Birebir aynı dosyaları ve birbirine çok benzeyen fotoğrafları bulur: küçültülmüş, kırpılmış ya da yeniden kaydedilmiş kopyalar. Hiçbir şey silinmez."),
+    note("Benzer olanlar ayrı resimler olabilir: art arda çekilmiş iki fotoğraf ya da benzer iki çizim de kopya sanılabilir. Silmeden önce ikisine de bakın.", "warning"),
     form,
     place,
   );
-  const watch = async () => {
+  const watch = async (asked = false) => {
     try {
-      const job = await follow("duplicates", (one) => showJob(place, one, "Karşılaştırılıyor", start), current);
+      const job = await follow("duplicates", (one) => showJob(place, one, "Karşılaştırılıyor", start, asked), current);
       if (job?.state === "done") await showGroups(place, job.result, current);
     } catch (error) {
-      if (current()) place.replaceChildren(failed(error));
+      if (current()) complain(place, error);
     }
     start.disabled = false;
   };
@@ -68,21 +69,23 @@ export async function showDuplicates(current) {
     event.preventDefault();
     try {
       await ask("find-duplicates", { exact: exact.checked });
-      await watch();
+      await watch(true);
+      if (current()) reveal(place);
     } catch (error) {
-      if (current()) place.replaceChildren(failed(error));
+      if (current()) complain(place, error);
     }
   });
   await watch();
 }
 
-function showJob(place, job, words, button) {
+function showJob(place, job, words, button, asked) {
   button.disabled = job.state === "running";
   if (job.state === "running") {
     const stop = h("button", { class: "button", type: "button", disabled: job.stopping, onclick: () => ask("stop", { kind: job.kind }) }, job.stopping ? "Duruyor…" : "Durdur");
     const had = place.contains(document.activeElement);
     place.replaceChildren(progress(job, words), stop);
     if (had) stop.focus();
+    if (asked && !job.done) reveal(place);
   } else if (job.state === "failed") place.replaceChildren(panel({ title: "Olmadı", text: job.message, kind: "error" }));
   else if (job.state === "stopped") place.replaceChildren(note(job.kind === "index" ? "Durduruldu. Yeniden başlatırsanız kaldığı yerden sürer." : "Durduruldu."));
   else place.replaceChildren();
@@ -90,7 +93,7 @@ function showJob(place, job, words, button) {
 
 async function showGroups(place, result, current) {
   if (!result.groups) {
-    place.replaceChildren(panel({ title: "Tekrar yok", text: `${result.images.toLocaleString("tr")} fotoğrafın hepsi birbirinden farklı.`, symbol: "check" }));
+    place.replaceChildren(panel({ title: "Tekrar yok", text: `${result.images.toLocaleString("tr")} fotoğraf arasında kopya ya da çok benzer olan bulunamadı.`, symbol: "check" }));
     say("Tekrar yok.");
     return;
   }
@@ -112,8 +115,8 @@ async function showGroups(place, result, current) {
           h("h2", {}, `${++number}. grup`),
           h("ul", {}, group.map((file) => {
             list.push(file);
-            const badge = file.keep ? h("span", { class: "badge good" }, "saklanacak") : null;
-            const image = file.id ? h("button", { class: "tile", type: "button", "data-id": file.id, "aria-label": `${file.name}. ${file.fit}`, onclick: () => openViewer(list, list.indexOf(file)) }, h("img", { src: `thumbnail/${file.id}`, alt: "", loading: "lazy" }), badge) : null;
+            const badge = file.keep ? h("span", { class: "badge good" }, "saklanacak") : file.near ? h("span", { class: "badge near" }, "benzer") : null;
+            const image = file.id ? h("button", { class: "tile", type: "button", "data-id": file.id, "aria-label": `${file.name}. ${file.fit}`, onclick: () => openViewer(list, list.indexOf(file)) }, h("img", { src: `thumbnail/${file.id}`, alt: "", loading: "lazy" }), badge, timeMark(file)) : null;
             return h("li", {}, image, h("p", {}, file.name), h("p", {}, file.folder), h("p", {}, `${file.size}, ${file.when}`), file.same ? h("p", {}, file.same) : null);
           })),
         ),
@@ -131,10 +134,10 @@ export async function showFolders(current) {
   const work = h("div", {});
   let below = "";
   main.replaceChildren(title("Klasörler"), h("p", { class: "lead" }, `“${state.folder}” ve altındaki klasörler dizine alınabilir. Fotoğraflara dokunulmaz; yalnız yeni ve değişmiş olanlar okunur.`), work, place);
-  const start = h("button", { class: "button primary", type: "button", id: "add-folder" }, icon("folder"), "");
-  const watch = async () => {
+  const start = h("button", { class: "button primary", type: "button", id: "add-folder" }, icon("folder"));
+  const watch = async (asked = false) => {
     try {
-      const job = await follow("index", (one) => showJob(work, one, "Dizine alınıyor", start), current);
+      const job = await follow("index", (one) => showJob(work, one, "Dizine alınıyor", start, asked), current);
       if (job?.state === "done") {
         work.replaceChildren(...indexed(job.result));
         say("Dizine alındı.");
@@ -144,16 +147,17 @@ export async function showFolders(current) {
         if (current()) await draw(below);
       }
     } catch (error) {
-      if (current()) work.replaceChildren(failed(error));
+      if (current()) complain(work, error);
     }
     start.disabled = false;
   };
   start.addEventListener("click", async () => {
     try {
       await ask("add-folder", { below });
-      await watch();
+      await watch(true);
+      if (current()) reveal(work);
     } catch (error) {
-      if (current()) work.replaceChildren(failed(error));
+      if (current()) complain(work, error);
     }
   });
   const draw = async (folder) => {
@@ -163,18 +167,20 @@ export async function showFolders(current) {
     const parts = below ? below.split("/") : [];
     const crumbs = [state.folder, ...parts].map((name, place_) => [
       place_ ? icon("right") : null,
-      h("button", { type: "button", "aria-current": place_ === parts.length ? "true" : null, onclick: () => draw(parts.slice(0, place_).join("/")) }, name),
+      h("button", { type: "button", "aria-current": place_ === parts.length ? "true" : null, onclick: () => draw(parts.slice(0, place_).join("/")) }, h("span", {}, name)),
     ]);
-    start.lastChild.textContent = parts.length ? `“${parts.at(-1)}” klasörünü dizine al` : found.images ? "Dizini güncelle" : "Klasörü dizine al";
+    const verb = parts.length ? (found.inside ? "dizinde; güncelle" : "klasörünü dizine al") : found.inside ? "Dizini güncelle" : "Klasörü dizine al";
+    const name = parts.length ? [h("span", { class: "name", title: parts.at(-1) }, `“${parts.at(-1)}”`), " "] : [];
+    start.replaceChildren(icon("folder"), ...name, h("span", { class: "verb" }, verb));
     place.replaceChildren(
       h("nav", { class: "crumbs", "aria-label": "Klasör yolu" }, crumbs),
       found.folders.length
-        ? h("ul", { class: "folders" }, found.folders.map((name) => h("li", {}, h("button", { type: "button", onclick: () => draw([...parts, name].join("/")) }, icon("folder"), h("span", {}, name), icon("right")))))
+        ? h("ul", { class: "folders" }, found.folders.map(({ name, inside }) => h("li", {}, h("button", { type: "button", onclick: () => draw([...parts, name].join("/")) }, icon("folder"), h("span", {}, name), inside ? h("small", {}, "dizinde") : null, icon("right")))))
         : h("p", { class: "lead" }, "Burada alt klasör yok."),
       h("div", { class: "row" }, start),
       h("h2", {}, `Dizinde: ${found.images.toLocaleString("tr")} fotoğraf`),
       found.indexed.length ? h("ul", { class: "folders" }, found.indexed.map((name) => h("li", {}, h("p", {}, icon("folder"), h("span", {}, name))))) : "",
-      ...skipped(found.skipped, "Dizine alınamayan dosyalar"),
+      ...skipped(found.skipped, found.skipped_count),
     );
   };
   place.replaceChildren(h("p", { class: "lead" }, "Klasörlere bakılıyor…"));
@@ -188,15 +194,20 @@ export async function showFolders(current) {
 
 function indexed(result) {
   const changes = [
-    [result.added, "yeni"], [result.duplicates, "aynı içerikli kopya"], [result.moved, "taşınmış"], [result.vanished, "artık olmayan"],
+    [result.added, "yeni"], [result.duplicates, "aynı içerikli kopya"], [result.moved, "taşınmış"], [result.vanished, "artık olmayan"], [result.excluded, "dışarıda bırakılan"],
   ].filter(([count]) => count).map(([count, what]) => `${count.toLocaleString("tr")} ${what}`);
   const text = changes.length ? `Bitti: ${changes.join(", ")}.` : "Bitti: değişen bir şey yok.";
   return [note(text), ...(result.skipped_count ? [note(`${result.skipped_count} dosya okunamadı.`, "warning")] : [])];
 }
 
-function skipped(files, heading) {
+function skipped(files, count) {
   if (!files.length) return [];
-  return [h("h2", {}, heading), h("ul", { class: "folders" }, files.map((file) => h("li", {}, h("p", {}, icon("warn"), h("span", {}, file)))))];
+  const rest = count - files.length;
+  return [
+    h("h2", {}, "Dizine alınamayan dosyalar"),
+    h("ul", { class: "folders" }, files.map(([file, why]) => h("li", {}, h("p", {}, icon("warn"), h("span", {}, file, h("small", {}, why)))))),
+    rest > 0 ? h("p", { class: "lead" }, `Ve ${rest.toLocaleString("tr")} dosya daha.`) : "",
+  ];
 }
 
 // Classify, compare, about
@@ -208,10 +219,10 @@ export function showClassify(current) {
   const place = h("div", {});
   const form = h(
     "form",
-    { class: "form", "aria-label": "Sınıflandır" },
+    { class: "form two", "aria-label": "Sınıflandır" },
     image.element,
     field("Etiketler", labels, "Virgülle ya da ayrı satırlara; eş anlamlılar arasına | koyun"),
-    h("div", { class: "row" }, h("button", { class: "button primary", id: "classify" }, icon("tag"), "Sınıflandır")),
+    h("div", { class: "row wide" }, h("button", { class: "button primary", id: "classify" }, icon("tag"), "Sınıflandır")),
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -225,7 +236,7 @@ export function showClassify(current) {
       })),
     ]);
   });
-  main.replaceChildren(title("Sınıflandır"), h("p", { class: "lead" }, "Bir resme etiketlerinizden hangisinin en çok yakıştığını söyler. Hiçbiri uymasa da olasılıkların toplamı %100'dür."), form, place);
+  main.replaceChildren(title("Sınıflandır"), h("p", { class: "lead" }, "Bir resme etiketlerinizden hangisinin en çok yakıştığını söyler. Hiçbiri uymasa da olasılıkların toplamı %100'dür."), ...modelNotes(), form, place);
 }
 
 export function showCompare(current) {
@@ -234,10 +245,10 @@ export function showCompare(current) {
   const place = h("div", {});
   const form = h(
     "form",
-    { class: "form", "aria-label": "Karşılaştır" },
+    { class: "form two", "aria-label": "Karşılaştır" },
     chosen.element,
     field("Metinler", texts, "Her satıra bir tane, en çok 30"),
-    h("div", { class: "row" }, h("button", { class: "button primary", id: "compare" }, icon("table"), "Karşılaştır")),
+    h("div", { class: "row wide" }, h("button", { class: "button primary", id: "compare" }, icon("table"), "Karşılaştır")),
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -246,14 +257,14 @@ export function showCompare(current) {
       ...found.notes.map((text) => note(text, "warning")),
       h("h2", {}, "Benzerlik puanları"),
       h("p", { class: "lead" }, "★ her metne en yakın resim. Puanlar kosinüs benzerliğidir, olasılık değildir."),
-      h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Benzerlik puanları" }, h(
+      scrollable(h(
         "table",
         { id: "scores" },
-        h("thead", {}, h("tr", {}, h("td", {}), found.texts.map((text) => h("th", { scope: "col" }, text)))),
+        h("thead", {}, h("tr", {}, h("td", {}), found.texts.map((text) => h("th", { scope: "col" }, h("span", {}, text))))),
         h("tbody", {}, found.scores.map((scores, place_) => h(
           "tr",
           {},
-          h("th", { scope: "row" }, h("img", { src: shown[place_].url, alt: shown[place_].name })),
+          h("th", { scope: "row" }, picture(shown[place_])),
           scores.map((score, column) => {
             const cell = h("td", {}, found.best[column] === place_ ? `${score} ★` : score);
             const shade = found.shades[place_][column];
@@ -262,10 +273,10 @@ export function showCompare(current) {
             return cell;
           }),
         ))),
-      )),
+      ), "Benzerlik puanları"),
     ]);
   });
-  main.replaceChildren(title("Karşılaştır"), h("p", { class: "lead" }, "Resimlerle metinleri karşılaştırır: her metne hangi resim en yakın?"), form, place);
+  main.replaceChildren(title("Karşılaştır"), h("p", { class: "lead" }, "Resimlerle metinleri karşılaştırır: her metne hangi resim en yakın?"), ...modelNotes(), form, place);
 }
 
 export async function showDraw(current) {
@@ -341,18 +352,31 @@ async function answerInto(place, current, waiting, load, draw) {
     const found = await load();
     if (!current()) return;
     place.replaceChildren(...draw(found));
-    place.scrollIntoView({ block: "nearest" });
+    reveal(place);
     say("Sonuçlar hazır.");
   } catch (error) {
-    if (current()) place.replaceChildren(failed(error, again));
+    if (current()) complain(place, error, again);
   }
 }
 
 export async function showAbout(current) {
   const place = h("div", {});
-  main.replaceChildren(title("Hakkında"), ...state.notes.map((text) => note(text, "warning")), place);
-  await answerInto(place, current, "Bilgiler geliyor…", () => ask("about"), (rows) => [
+  main.replaceChildren(title("Hakkında"), ...modelNotes(), place);
+  place.replaceChildren(h("p", { class: "lead" }, "Bilgiler geliyor…"));
+  const load = async () => {
+    try {
+      const rows = await ask("about");
+      if (current()) place.replaceChildren(...told(rows));
+    } catch (error) {
+      if (current()) place.replaceChildren(failed(error, load));
+    }
+  };
+  await load();
+}
+
+function told(rows) {
+  return [
     h("div", { class: "about" }, h("dl", {}, rows.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))),
     h("p", { class: "lead" }, "Puanlar kosinüs benzerliğidir, olasılık değildir; sözle aramada her söze yakın düşen resimler geriye alınabilir. Bir filtre ya da sınıflandırıcı yanılabilir: sonuçları gözden geçirmeden kullanmayın. Fotoğraflar bu makineden çıkmaz."),
-  ]);
+  ];
 }
