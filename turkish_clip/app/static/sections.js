@@ -312,15 +312,15 @@ export async function showDraw(current) {
       done ? h("div", { class: "row" }, h("a", { class: "button", href: address, download: "cizim.png" }, icon("download"), "İndir"), h("button", { class: "button", type: "button", onclick: () => form.requestSubmit() }, "Başka türlü çiz")) : "",
     );
   };
-  const watch = async () => {
+  const watch = async (asked = false) => {
     try {
       const job = await follow("draw", (one) => {
-        showJob(work, one, "Çiziliyor", start);
+        showJob(work, one, "Çiziliyor", start, asked);
         if (one.state) draw(one.result, one.state === "done");
       }, current);
       if (job?.state === "done") say("Çizim hazır.");
     } catch (error) {
-      if (current()) work.replaceChildren(failed(error));
+      if (current()) complain(work, error);
     }
     start.disabled = false;
   };
@@ -329,14 +329,16 @@ export async function showDraw(current) {
     try {
       place.replaceChildren();
       await ask("draw", { words: words.value, without: without.value, seed: seed++ });
-      await watch();
+      await watch(true);
+      if (current()) reveal(place);
     } catch (error) {
-      if (current()) work.replaceChildren(failed(error));
+      if (current()) complain(work, error);
     }
   });
   main.replaceChildren(
     title("Çiz"),
     h("p", { class: "lead" }, "Sözlerinizden bir resim yapar: görüntü modeli sözleri gördüğünü söyleyene kadar resmi değiştirir. Model yanılabilir; resim sözleri her zaman göstermez."),
+    ...modelNotes(),
     form,
     work,
     place,
