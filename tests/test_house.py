@@ -18,7 +18,18 @@ COMMANDS = {path.stem for path in (ROOT / "training").glob("*.py")} - {"__init__
 CALLERS = {"demo", "ablate"}  # commands that call the main of others
 LEAVES = {"text", "metrics", "errors", "verify"}  # library modules that import none of the others
 # Each layer imports from those before it and from itself; the commands, beside these packages, from all of them.
-LAYERS = ("mini", "run", "data", "embeddings", "small_models", "pairs", "distillation", "evaluation", "release")
+LAYERS = (
+    "mini",
+    "run",
+    "data",
+    "embeddings",
+    "small_models",
+    "pairs",
+    "distillation",
+    "drawing",
+    "evaluation",
+    "release",
+)
 HOOKS = re.compile("on_(train|epoch|step|substep|log|evaluate|save)")  # of the trainer's callbacks
 LIBRARY_LAYERS = ("search", "app", "cli")  # above the library's other modules
 
@@ -103,7 +114,7 @@ def public_functions(node: ast.AST) -> Iterator[ast.FunctionDef]:
 
 @pytest.mark.parametrize("path", [*LIBRARY, *TRAINING], ids=module_of)
 def test_two_parameters_or_more_are_documented(path: Path) -> None:
-    if path.parent.name == "cli" and path.stem in ("entry", "images", "models", "regions"):
+    if path.parent.name == "cli" and path.stem in ("entry", "images", "models", "regions", "drawing"):
         return  # typer's options have their own texts
     for function in public_functions(ast.parse(path.read_text(encoding="utf-8"))):
         parameters = {argument.arg for argument in function.args.args + function.args.kwonlyargs} - {"self", "cls"}

@@ -1,7 +1,7 @@
 """Tells what this project wrote from what others did: an output never replaces a file or a folder of somebody else.
 
 Each kind of file that is written shows by its content where it comes from: `GENERATOR` in HTML, `SOFTWARE` in PNG,
-known fields in JSON and JSON lines, and the metadata of Parquet and safetensors.
+a comment in GIF, known fields in JSON and JSON lines, and the metadata of Parquet and safetensors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LINES = (  # the fields of a line of skipped.jsonl, leaked.jsonl and log.jsonl
     frozenset({"step", "epoch"}),
 )
 FIELDS = (  # of a JSON file, one of which it has all
-    frozenset({"of", "results"}),  # cell.json
+    frozenset({"of", "results"}),  # cell.json, judged.json
     frozenset({"dataset", "rows", "image_model"}),  # ablation.json
     frozenset({"format", "config", "inputs"}),  # run.json
     frozenset({"format", "text_to_image", "image_to_text"}),  # results.json
@@ -168,6 +168,7 @@ def _is_tensors(path: Path) -> bool:
 
 KINDS: dict[str, Callable[[Path], bool]] = {
     ".html": lambda path: GENERATOR.encode() in _head(path),
+    ".gif": lambda path: b"\x21\xfe" + bytes([len(MARK)]) + MARK.encode() in _head(path),
     ".png": lambda path: b"tEXt" + "\0".join(SOFTWARE).encode() in _head(path),
     ".yaml": lambda path: _head(path).startswith(COMMENT.encode()),
     ".json": _is_record,

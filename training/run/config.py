@@ -501,6 +501,111 @@ class PretrainConfig(SourceConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig(SourceConfig):
+    """Trains a small VQ-autoencoder on images, through whose codes `turkish-clip draw` draws."""
+
+    image_size: int = option(64, "side of an image in pixels, a multiple of 8", low=16, high=512)
+    channels: tuple[int, ...] = option(
+        (16, 32, 64, 80), "width of the feature maps, from the image on; each has half the side of the one before"
+    )
+    codes: int = option(256, "entries in the codebook", low=2, high=65_536)
+    code_width: int = option(8, "width of an entry", low=1, high=512)
+    commitment: float = option(1.0, "weight of the distance between codes and their entries", low=0)
+    epochs: float = option(8.0, "passes over the training images", low=0.001)
+    batch_size: int = option(64, "images per optimizer step", low=1)
+    learning_rate: float = option(2e-3, "peak learning rate of AdamW, cosine decay to zero", low=0)
+    evaluations: int = option(4, "checkpoints over the run", low=1)
+    bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
+    half: bool = option(False, "save the weights in float16, at half the size; they load as float32")
+    device: str = option("auto", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
+    seed: int = option(0, "seed of the weights and the order", low=0, high=MAX_SEED)
+    resume: bool = option(False, "continue from the last checkpoint of the run")
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        step = 2 ** (len(self.channels) - 1)
+        if not self.channels or any(width < 8 or width % 8 for width in self.channels):
+            raise ConfigError(f"expected 'channels' as multiples of 8, got {self.channels}; change them")
+        if self.image_size % step:
+            raise ConfigError(
+                f"expected 'image_size' to be a multiple of {step}, as {len(self.channels)} channels have it, got "
+                f"{self.image_size}; change one"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(EmbeddingsConfig):
+    """Trains a small decoder from image vectors to images, on stored image embeddings."""
+
+    channels: tuple[int, ...] = option(
+        (128, 96, 96, 64), "width of the feature maps, from 4 pixels on; each has twice the side of the one before"
+    )
+    tower_weight: float = option(
+        0.1,
+        "weight of the cosine between the vector and that of the decoded image, beside the pixels' difference",
+        low=0,
+    )
+    noise: float = option(0.3, "length of the noise on a unit vector, at the most; texts are not quite images", low=0)
+    epochs: float = option(16.0, "passes over the training images", low=0.001)
+    batch_size: int = option(64, "images per optimizer step", low=1)
+    learning_rate: float = option(2e-3, "peak learning rate of AdamW, cosine decay to zero", low=0)
+    evaluations: int = option(4, "checkpoints over the run", low=1)
+    bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
+    half: bool = option(False, "save the weights in float16, at half the size; they load as float32")
+    seed: int = option(0, "seed of the weights, the order and the noise", low=0, high=MAX_SEED)
+    resume: bool = option(False, "continue from the last checkpoint of the run")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= len(self.channels) <= 8 or any(width < 8 or width % 8 for width in self.channels):
+            raise ConfigError(f"expected 'channels' as 1 to 8 multiples of 8, got {self.channels}; change them")
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        return int(4 * 2 ** len(self.channels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """Draws from words of the miniature world in several ways, and has a second small CLIP say what is drawn."""
+
+    run: str = option("", "run folder, which gets the drawings and judged.json; those that are there are kept")
+    model: str = option("", "text encoder or run that the words are encoded by")
+    image_model: str = option("", "Hub id or folder of the image model; empty: the one that the model names")
+    judge: str = option("", "folder of a small CLIP that was trained apart: other images, other seed")
+    generator: str = option("", "folder of a VQ-autoencoder; empty: nothing is drawn by one")
+    decoder: str = option("", "folder of a decoder; empty: nothing is drawn by one")
+    fourier: bool = option(True, "draw by a Fourier canvas, too")
+    vectors: tuple[str, ...] = option(
+        ("turkish", "english", "image"),
+        "whose vectors are drawn: of the Turkish text encoder, the image model's English tower, an image of the words",
+    )
+    prompts: int = option(100, "how many things and colours are drawn", low=1, high=162)
+    steps: int = option(200, "steps of the optimisation", low=1)
+    crops: int = option(16, "crops that the image model sees in a step", low=1)
+    device: str = option("auto", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
+    seed: int = option(0, "seed of the prompts and the drawings", low=0, high=MAX_SEED)
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        for name, example in (("run", "runs/drawn"), ("model", "runs/demo"), ("judge", "runs/mini-clip-2/model")):
+            if not getattr(self, name):
+                raise ConfigError(f"expected {name!r}, got nothing; add --{name} {example}")
+        unknown = [name for name in self.vectors if name not in ("turkish", "english", "image")]
+        if unknown or not self.vectors:
+            raise ConfigError(
+                f"expected 'vectors' out of turkish, english, image, got {unknown or 'none'}; choose among them"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishConfig(SourceConfig):
     """Writes a finished run as a folder for the Hub, checks it in an isolated process, and uploads it if asked."""
 
@@ -556,6 +661,16 @@ def read(config_type: type[Config], argv: list[str]) -> Config:
         config_type: the command's configuration.
         argv: the command line without the program.
     """
-    commands = (EmbedConfig, ImportConfig, DistillConfig, EvaluateConfig, PretrainConfig, PublishConfig)
+    commands = (
+        EmbedConfig,
+        ImportConfig,
+        DistillConfig,
+        EvaluateConfig,
+        PretrainConfig,
+        AutoencoderConfig,
+        DecoderConfig,
+        JudgeConfig,
+        PublishConfig,
+    )
     everything = {name: kind for command in commands for name, kind in get_type_hints(command).items()}
     return read_config(config_type, argv, known_elsewhere=everything)

@@ -1,4 +1,4 @@
-"""What takes longer than a request: indexing and looking for duplicates, one at a time, in a thread with progress."""
+"""What takes longer than a request: indexing, finding duplicates, drawing; one at a time, in a thread with progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from turkish_clip.errors import InputError
 
 log = logging.getLogger("turkish_clip")
 Progress = Callable[[int, int], None]
-Kind = Literal["index", "duplicates"]
+Kind = Literal["index", "duplicates", "draw"]
 
 
 class _StoppedError(Exception):
@@ -68,6 +68,16 @@ class Jobs:
     def last(self, kind: str) -> Job | None:
         """Returns the last job of a kind, if there was one."""
         return self._last.get(kind)
+
+    def note(self, kind: str, result: dict[str, Any]) -> None:
+        """Notes what a running job has so far.
+
+        Args:
+            kind: of the job.
+            result: that is shown until it ends.
+        """
+        if (job := self._last.get(kind)) is not None:
+            job.result = result
 
     def start(self, kind: Kind, work: Callable[[Progress], dict[str, Any]], failed: Callable[[InputError], str]) -> Job:
         """Starts a job.

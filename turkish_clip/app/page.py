@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from turkish_clip.app.drawing import Drawer, DrawnBy, as_png
 from turkish_clip.app.jobs import Job, Jobs, Progress
 from turkish_clip.app.photos import Kept, Photos, played_type, shown_type
 from turkish_clip.app.wording import (
@@ -41,6 +42,8 @@ from turkish_clip.videos import frame_at
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.photo import Photo
     from turkish_clip.search.duplicates import DuplicateFile, Duplicates
@@ -66,15 +69,23 @@ class Page:
         index: the index to search, or None.
         root: the folder from which on folders can be indexed; None indexes none.
         can_index: whether the page's readers may index them.
+        drawn_by: what images are drawn by from words.
     """
 
     def __init__(
-        self, encoder: DualEncoder, index: ImageIndex | None, root: Path | None = None, *, can_index: bool = True
+        self,
+        encoder: DualEncoder,
+        index: ImageIndex | None,
+        root: Path | None = None,
+        *,
+        can_index: bool = True,
+        drawn_by: DrawnBy | None = None,
     ) -> None:
         self.encoder, self.index = encoder, index
         self.root = None if root is None or index is None else Path(os.path.normpath(root.absolute()))
         self.can_index = can_index and self.root is not None
         self.photos, self.jobs = Photos(), Jobs()
+        self._drawer = Drawer(encoder, drawn_by or DrawnBy())
         self._filtered: Kept[list[tuple[str, float, float | None]]] = Kept(KEPT_FILTERS)
         self._duplicates: Duplicates | None = None
 
@@ -442,6 +453,34 @@ class Page:
             }
 
         return self.jobs.start("index", work, _why_not_indexed)
+
+    def draw(self, words: Any = "", without: Any = "", seed: Any = 0) -> Job:
+        """Starts to draw an image from words; what it looks like so far is in the job's result.
+
+        Args:
+            words: what it is to show.
+            without: what it is not to show, separated by commas.
+            seed: another one gives another image.
+
+        Raises:
+            RefusedError: no words, too long a text, or another job runs.
+        """
+        text = _short(_text(words))
+        unwanted = [_short(part) for part in _text(without).split(",") if part.strip()]
+        if not text:
+            raise RefusedError("Ne çizileceğini yazın.")
+        number_of_seed = seed if isinstance(seed, int) and 0 <= seed < 2**31 else 0
+
+        def work(progress: Progress) -> dict[str, Any]:
+            def frame(image: Image.Image) -> None:
+                name = self.photos.keep_drawing(as_png(image))
+                self.jobs.note("draw", {"image": name, "words": text})
+
+            image, score = self._drawer.draw(text, unwanted, number_of_seed, progress=progress, frame=frame)
+            name = self.photos.keep_drawing(as_png(image))
+            return {"image": name, "words": text, "score": number(score), "notes": notes(self.encoder.cautions([text]))}
+
+        return self.jobs.start("draw", work, lambda error: "Çizilemedi. Ayrıntısı komutun çıktısında.")
 
     def about(self) -> list[list[str]]:
         """Returns what is known of the models, what was measured of them, and of the index, row by row."""

@@ -129,13 +129,24 @@ class Photos:
 
     def keep_upload(self, data: bytes) -> str:
         """Keeps the bytes of an image that was uploaded, in memory alone; returns its name."""
-        name = "u" + hashlib.sha256(self._secret + data).hexdigest()[:31]
+        return self._keep("u", data)
+
+    def keep_drawing(self, data: bytes) -> str:
+        """Keeps the PNG of a drawing, in memory alone; returns its name."""
+        return self._keep("d", data)
+
+    def _keep(self, kind: str, data: bytes) -> str:
+        name = kind + hashlib.sha256(self._secret + data).hexdigest()[:31]
         self._uploads.put(name, data, len(data))
         return name
 
     def upload(self, name: str) -> bytes | None:
         """Returns the bytes of an upload; None if they are not kept any more."""
-        return self._uploads.get(name)
+        return self._uploads.get(name) if name.startswith("u") else None
+
+    def drawing(self, name: str) -> bytes | None:
+        """Returns the PNG of a drawing; None if it is not kept any more."""
+        return self._uploads.get(name) if name.startswith("d") else None
 
 
 def shown_type(path: Path) -> str | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from turkish_clip.app.drawing import DrawnBy
     from turkish_clip.app.page import Page
     from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.search.index import ImageIndex
@@ -59,7 +60,12 @@ BUSY = "Şu anda çok fazla istek var. Birazdan yeniden deneyin."
 
 
 def build_page(
-    encoder: DualEncoder, index: ImageIndex | None, root: Path | None = None, *, can_index: bool = True
+    encoder: DualEncoder,
+    index: ImageIndex | None,
+    root: Path | None = None,
+    *,
+    can_index: bool = True,
+    drawn_by: DrawnBy | None = None,
 ) -> Any:
     """Builds the page as an ASGI application.
 
@@ -68,6 +74,7 @@ def build_page(
         index: the index that is searched; None leaves out what needs one.
         root: the folder from which on folders can be indexed on the page; None indexes none.
         can_index: whether the page's readers may index them.
+        drawn_by: what images are drawn by from words; None: a canvas in Fourier space.
 
     Raises:
         AppError: Starlette is not installed, or can not be imported.
@@ -79,11 +86,12 @@ def build_page(
         raise AppError(not_imported(error, "Starlette", "app", "starlette")) from error
     from turkish_clip.app.page import Page
 
-    page = Page(encoder, index, root, can_index=can_index)
+    page = Page(encoder, index, root, can_index=can_index, drawn_by=drawn_by)
     asks = _Asks(page)
     routes = [Route(path, _static(*file)) for path, file in FILES.items()]
     for name in ("thumbnail", "view", "video", "original", "preview"):
         routes.append(Route(f"/{name}/{{name}}", getattr(asks, name)))
+    routes.append(Route("/drawn/{name}", asks.drawn))
     routes.append(Route("/upload", asks.upload, methods=["POST"]))
     for name, answer in asks.answers.items():
         routes.append(Route(f"/ask/{name}", partial(asks.ask, answer), methods=["POST"]))
@@ -142,6 +150,7 @@ class _Asks:
             "duplicates": page.duplicates,
             "folders": page.folders,
             "add-folder": lambda below="": page.add_folder(below).as_json(),
+            "draw": lambda words="", without="", seed=0: page.draw(words, without, seed).as_json(),
             "job": lambda kind="": _of_job(page.jobs.last(str(kind))),
             "stop": self._stop,
             "about": page.about,
@@ -239,6 +248,15 @@ class _Asks:
 
             return FileResponse(path, headers={**HEADERS, **KEEP}, media_type=kind)
         return await self._image(path, lambda: viewable(path, second) if path else b"")
+
+    async def drawn(self, request: Request) -> Response:
+        """Answers with an image that was drawn, as PNG."""
+        from starlette.responses import Response
+
+        data = self._page.photos.drawing(request.path_params["name"])
+        if data is None:
+            return _refusal("Bu resim artık yok. Yeniden çizin.", 404)
+        return Response(data, 200, {**HEADERS, **KEEP}, "image/png")
 
     async def video(self, request: Request) -> Response:
         """Answers with a video that browsers may play, or with the part of it that they ask for."""

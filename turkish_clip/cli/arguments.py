@@ -496,6 +496,19 @@ Device = Annotated[
     ),
 ]
 Revision = Annotated[str | None, typer.Option(help="branch, tag or commit of the model on the Hub")]
+Generator = Annotated[
+    str | None,
+    typer.Option(
+        help="VQ-autoencoder whose codes are optimised: folder or Hub id", show_default="none, but Fourier space"
+    ),
+]
+Decoder = Annotated[
+    str | None,
+    typer.Option(
+        help="decoder that makes the image of the words' vector at once: folder, or Hub id of an unCLIP pipeline",
+        show_default="none",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")]
 Sheet = Annotated[
     Path | None,

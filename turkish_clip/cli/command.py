@@ -26,6 +26,7 @@ EXAMPLES = {
     "compare": "compare IMAGE -t 'karda bir ev'",
     "filter": "filter FOLDER --prompt 'karda bir ev'",
     "duplicates": "duplicates FOLDER",
+    "draw": "draw 'gece mavi bir balık' --output balik.png",
     "verify": "verify FOLDER_OR_ID",
     "export": "export FOLDER_OR_ID --format onnx",
 }

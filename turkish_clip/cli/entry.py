@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from turkish_clip.cli import images, models, output, regions
+from turkish_clip.cli import drawing, images, models, output, regions
 from turkish_clip.cli.command import Command, Group
 from turkish_clip.errors import InputError, is_disk_full, one_line, printable
 from turkish_clip.language import of_environment, speak, taken_from, translated
@@ -27,6 +27,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "compare": images.compare,
     "filter": images.filter_images,
     "duplicates": images.duplicates,
+    "draw": drawing.draw,
     "app": images.web_page,
     "info": models.info,
     "verify": models.verify,

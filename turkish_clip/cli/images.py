@@ -13,7 +13,9 @@ from turkish_clip.cli.arguments import (
     At,
     Before,
     DecodeProcesses,
+    Decoder,
     Device,
+    Generator,
     ImageModel,
     Images,
     Json,
@@ -677,6 +679,8 @@ def web_page(
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port to listen on")] = 7860,
+    generator: Generator = None,
+    decoder: Decoder = None,
     at: At = None,
     model: Model = None,
     image_model: ImageModel = None,
@@ -684,12 +688,14 @@ def web_page(
 ) -> None:
     """Serve a web page in Turkish for phone and desk: browse, search, filter, index and classify images."""
     from turkish_clip.app import build_page
+    from turkish_clip.app.drawing import DrawnBy
     from turkish_clip.serving import check_address, end_at_signals, is_for_this_machine, serve
 
     end_at_signals()
     check_address(host, port)  # before the models are loaded
+    drawn_by = DrawnBy(generator, decoder)
     if folder is None and at is None:
-        serve(build_page(load(model, image_model, device), None), host=host, port=port)
+        serve(build_page(load(model, image_model, device), None, drawn_by=drawn_by), host=host, port=port)
         return
     root = images_folder(folder or ".")
     is_new = at is None and root is not None and not has_index(str(root))
@@ -697,7 +703,8 @@ def web_page(
         check_index_place(root, at)
     images = open_index(folder or ".", at, model, image_model, device, must_exist=not is_new)
     output.note_not_indexed(images.left_out())
-    page = build_page(images.encoder, images, root, can_index=is_for_this_machine(host))  # others may look, no more
+    can_index = is_for_this_machine(host)  # others may look, no more
+    page = build_page(images.encoder, images, root, can_index=can_index, drawn_by=drawn_by)
     serve(page, host=host, port=port)
 
 

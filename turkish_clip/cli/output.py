@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from turkish_clip.exports.folder import ExportedFolder
     from turkish_clip.filtering import Flag
     from turkish_clip.folders import LeftOut
+    from turkish_clip.generate import Drawing
     from turkish_clip.images import ImageError
     from turkish_clip.onnx.export import Exported
     from turkish_clip.regions import Box, FoundThing, Region
@@ -714,6 +715,32 @@ def tiles_of_flags(
         )
         for path, flag in flagged
     ]
+
+
+def show_drawing(drawing: Drawing, target: Path, as_json: bool) -> None:
+    """Prints where an image was drawn to, and its cosines with the words.
+
+    Args:
+        drawing: what was drawn.
+        target: its file.
+        as_json: print one JSON object instead of text.
+    """
+    if as_json:
+        _print_json(
+            {
+                "path": str(target),
+                "scores": drawing.scores,
+                "steps": drawing.steps,
+                "stopped": drawing.stopped,
+                "seconds": round(drawing.seconds, 3),
+            }
+        )
+        return
+    for text, score in drawing.scores.items():
+        _print_line(f"{score:7.3f}  {text}")
+    _print_line(f"{target}: {drawing.steps} steps, {drawing.seconds:.1f} seconds")
+    if drawing.stopped:
+        note(f"stopped early, and the best so far was kept: {drawing.stopped}")
 
 
 def show_duplicates(found: Duplicates, advice: str, as_json: bool, as_csv: bool) -> None:

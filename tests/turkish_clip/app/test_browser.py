@@ -240,6 +240,14 @@ def test_every_section(seen: Seen, address: str, indexed: Path, encoder: DualEnc
     expect(page.locator("#scores").get_by_text("★")).to_have_count(2)
     seen.check("compared")
 
+    go_on(seen, "Çiz")
+    page.get_by_label("Ne çizilsin?").fill("kırmızı bir <b>ev</b>")
+    page.get_by_label("Ne görünmesin?").fill("gece")
+    page.get_by_role("button", name="Çiz", exact=True).click()
+    expect(page.get_by_role("img", name="Çizim: kırmızı bir <b>ev</b>")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("link", name="İndir")).to_be_visible()
+    seen.check("drawn")
+
     go_on(seen, "Hakkında")
     expect(page.get_by_text("Görüntü modeli")).to_be_visible()
     seen.check("about")
@@ -384,7 +392,7 @@ def test_without_a_folder_there_is_no_search(seen: Seen, address: str) -> None:
     page.goto(address)
     expect(page.get_by_role("heading", name="Sınıflandır")).to_be_visible()
     expect(page.get_by_label("Ne arıyorsunuz?")).to_be_hidden()
-    expect(page.locator("#nav a")).to_have_text(["Sınıflandır", "Karşılaştır", "Hakkında"])
+    expect(page.locator("#nav a")).to_have_text(["Sınıflandır", "Karşılaştır", "Çiz", "Hakkında"])
     seen.check("no index")
 
 

@@ -17,10 +17,12 @@ from photographs import patches
 from PIL import Image
 from samples import paint
 
+from turkish_clip.app.drawing import DrawnBy
 from turkish_clip.app.page import SHOWN, Page
 from turkish_clip.app.photos import viewable
 from turkish_clip.app.wording import RefusedError, fit_text, in_turkish, number, reason_text
 from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.errors import InputError
 from turkish_clip.reading import Caution
 from turkish_clip.search.index import ImageIndex
 
@@ -331,6 +333,40 @@ def test_one_job_at_a_time_and_it_stops(own: Page, monkeypatch: pytest.MonkeyPat
         own.add_folder("")
     job.stopping = True
     assert finished(own, "duplicates")["state"] == "stopped"
+
+
+def test_an_image_is_drawn_in_a_job(own: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turkish_clip.app.drawing.STEPS", 40)
+    own.draw("kırmızı bir ev", "mavi, ", 3)
+    job = finished(own, "draw")
+    assert (job["state"], job["done"], job["total"]) == ("done", 40, 40)
+    assert job["result"]["words"] == "kırmızı bir ev"
+    data = own.photos.drawing(job["result"]["image"])
+    assert data is not None
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.size) == ("PNG", (32, 32))
+    with pytest.raises(RefusedError, match="Ne çizileceğini yazın"):
+        own.draw("  ")
+
+
+def test_a_drawing_that_is_stopped_keeps_what_it_has(own: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turkish_clip.app.drawing.STEPS", 100_000)
+    job = own.draw("kırmızı bir ev")
+    while job.done < 5:
+        time.sleep(0.02)
+    job.stopping = True
+    stopped = finished(own, "draw")
+    assert stopped["state"] == "stopped"
+    assert own.photos.drawing(stopped["result"]["image"]) is not None
+
+
+def test_a_drawing_by_what_is_not_there_is_said(encoder: DualEncoder, tmp_path: Path) -> None:
+    page = Page(encoder, None, drawn_by=DrawnBy(decoder=str(tmp_path)))
+    page.draw("ev")
+    job = finished(page, "draw")
+    assert (job["state"], job["message"]) == ("failed", "Çizilemedi. Ayrıntısı komutun çıktısında.")
+    with pytest.raises(InputError, match="expected --decoder without --generator"):
+        DrawnBy("one", "other")
 
 
 def test_a_folder_without_images_is_said(own: Page) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from email.message import Message
@@ -288,3 +289,16 @@ def test_a_taken_port_is_one_line(indexed: Path) -> None:
     assert f"error: expected a free port, got {port}, which is taken by another program; name another" in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def test_a_drawing_is_given_out_and_no_upload_is(address: str, indexed: Path) -> None:
+    first = min(indexed.glob("*.png"))
+    upload = json.loads(got(f"{address}/upload", first.read_bytes(), **BYTES)[2])["id"]
+    assert got(f"{address}/ask/draw", b'{"words": "ev", "seed": "x"}', **JSON)[0] == 200
+    while (job := ask(address, "job", kind="draw"))["state"] == "running":
+        time.sleep(0.2)
+    status, headers, body = got(f"{address}/drawn/{job['result']['image']}")
+    assert (status, headers["content-type"], body[:4]) == (200, "image/png", b"\x89PNG")
+    for name in (upload, "0" * 32, "..%2fpage.html"):
+        assert got(f"{address}/drawn/{name}")[0] == 404
+    assert got(f"{address}/ask/draw", b'{"words": ""}', **JSON)[0] == 400

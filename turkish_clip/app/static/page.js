@@ -2,7 +2,7 @@
 
 import { IMAGES, ask, dropping, failed, h, icon, main, modelNotes, note, panel, picture, say, skeleton, state, title, upload } from "./dom.js";
 import { pages, startViewer, viewer } from "./grid.js";
-import { showAbout, showClassify, showCompare, showDuplicates, showFilter, showFolders } from "./sections.js";
+import { showAbout, showClassify, showCompare, showDraw, showDuplicates, showFilter, showFolders } from "./sections.js";
 
 const bar = document.getElementById("bar");
 const nav = document.getElementById("nav");
@@ -20,6 +20,7 @@ const SECTIONS = [
   { id: "klasorler", name: "Klasörler", symbol: "folder", needs: "folders", show: showFolders },
   { id: "siniflandir", name: "Sınıflandır", symbol: "tag", rest: true, show: showClassify },
   { id: "karsilastir", name: "Karşılaştır", symbol: "table", rest: true, show: showCompare },
+  { id: "ciz", name: "Çiz", symbol: "brush", rest: true, show: showDraw },
   { id: "hakkinda", name: "Hakkında", symbol: "info", rest: true, show: showAbout },
 ];
 

@@ -279,6 +279,73 @@ export function showCompare(current) {
   main.replaceChildren(title("Karşılaştır"), h("p", { class: "lead" }, "Resimlerle metinleri karşılaştırır: her metne hangi resim en yakın?"), ...modelNotes(), form, place);
 }
 
+export async function showDraw(current) {
+  const words = h("input", { type: "text", maxlength: 500, placeholder: "ör. gece mavi bir balık", required: true });
+  const without = h("input", { type: "text", maxlength: 500, placeholder: "ör. kırmızı, ağaç" });
+  const place = h("div", {});
+  const work = h("div", {});
+  const start = h("button", { class: "button primary", id: "draw" }, icon("brush"), "Çiz");
+  const form = h(
+    "form",
+    { class: "form two", "aria-label": "Çiz" },
+    field("Ne çizilsin?", words),
+    field("Ne görünmesin?", without, "Virgülle ayırın; boş kalabilir"),
+    h("div", { class: "row" }, start),
+  );
+  let seed = 0;
+  const draw = (result, done) => {
+    if (!result?.image) return;
+    const address = `drawn/${result.image}`;
+    const old = place.querySelector("img");
+    if (old && !done) {
+      old.src = address;
+      return;
+    }
+    place.replaceChildren(
+      h(
+        "figure",
+        { class: "drawn" },
+        h("img", { src: address, alt: done ? `Çizim: ${result.words}` : "Çizimin şimdiki hali" }),
+        done ? h("figcaption", {}, h("strong", {}, result.words), ` Görüntü modelinin puanı: ${result.score}`) : null,
+      ),
+      ...(done ? result.notes.map((text) => note(text, "warning")) : []),
+      done ? h("div", { class: "row" }, h("a", { class: "button", href: address, download: "cizim.png" }, icon("download"), "İndir"), h("button", { class: "button", type: "button", onclick: () => form.requestSubmit() }, "Başka türlü çiz")) : "",
+    );
+  };
+  const watch = async (asked = false) => {
+    try {
+      const job = await follow("draw", (one) => {
+        showJob(work, one, "Çiziliyor", start, asked);
+        if (one.state) draw(one.result, one.state === "done");
+      }, current);
+      if (job?.state === "done") say("Çizim hazır.");
+    } catch (error) {
+      if (current()) complain(work, error);
+    }
+    start.disabled = false;
+  };
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      place.replaceChildren();
+      await ask("draw", { words: words.value, without: without.value, seed: seed++ });
+      await watch(true);
+      if (current()) reveal(place);
+    } catch (error) {
+      if (current()) complain(work, error);
+    }
+  });
+  main.replaceChildren(
+    title("Çiz"),
+    h("p", { class: "lead" }, "Sözlerinizden bir resim yapar: görüntü modeli sözleri gördüğünü söyleyene kadar resmi değiştirir. Model yanılabilir; resim sözleri her zaman göstermez."),
+    ...modelNotes(),
+    form,
+    work,
+    place,
+  );
+  await watch();
+}
+
 async function answerInto(place, current, waiting, load, draw) {
   const again = () => answerInto(place, current, waiting, load, draw);
   place.replaceChildren(h("div", { class: "progress" }, h("p", {}, waiting), h("progress", { "aria-label": waiting })));
