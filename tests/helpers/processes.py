@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ def copies(pid: int) -> list[int]:
     """The running processes that a process forked; programs that it started are none."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
+        with contextlib.suppress(FileNotFoundError):  # a thread that has ended since
+            found += [int(child) for child in (task / "children").read_text().split()]
     return [child for child in found if is_alive(child) and _command(child) == _command(pid)]
 
 

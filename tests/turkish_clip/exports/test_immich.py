@@ -137,7 +137,7 @@ def test_one_side_in_int8(pair_folder: Path, encoder: DualEncoder, tmp_path: Pat
     found = Reader(folder, OPENCLIP).texts(["iki ev", "kırmızı köpek"])
     assert (found * encoder.encode_texts(["iki ev", "kırmızı köpek"])).sum(axis=1).min() > 0.95
     with pytest.raises(
-        ExportError, match=r"for immich as ViT.* \(image, int8\), got .* for immich as ViT.* \(text, int8\)"
+        ExportError, match=r"for immich as ViT.* \(images, int8\), got .* for immich as ViT.* \(texts, int8\)"
     ):
         export_for("immich", pair_folder, folder, side="image", int8=True, name=OPENCLIP)
 
