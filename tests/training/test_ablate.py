@@ -22,6 +22,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_a_table_of_objectives_sizes_and_seeds(
     captioned_folder: Path, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -51,6 +51,7 @@ def finished(
     return {**summary, "run": run}
 
 
+@pytest.mark.slow
 def test_eight_pairs_overfit(captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path) -> None:
     rows = (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()[:8]
     source = write_rows(tmp_path / "source", [])

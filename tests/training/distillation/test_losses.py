@@ -389,6 +389,7 @@ def test_each_caption_has_the_regression_target_of_its_translation(
     assert len(targets) == len(pairs.texts)
 
 
+@pytest.mark.slow
 def test_killed_with_the_contrastive_loss_and_resumed_gives_the_same_weights(
     captioned_folder: Path, tiny_clip: Path, embeddings: Path, tmp_path: Path
 ) -> None:
