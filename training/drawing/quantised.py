@@ -59,7 +59,8 @@ class TrainedAutoencoder(nn.Module):
         if int(self.steps) % RESTART_EVERY == 0:
             unused = (self.chosen == 0).nonzero()[:, 0]
             if len(unused):
-                entries[unused] = flat[torch.randperm(len(flat))[: len(unused)]][: len(unused)].to(entries.dtype)
+                drawn = torch.randperm(len(flat))[: len(unused)]  # a small batch has fewer codes than are unused
+                entries[unused[: len(drawn)]] = flat[drawn].to(entries.dtype)
             self.chosen.zero_()
 
 

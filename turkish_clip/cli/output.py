@@ -738,7 +738,7 @@ def show_drawing(drawing: Drawing, target: Path, as_json: bool) -> None:
         return
     for text, score in drawing.scores.items():
         _print_line(f"{score:7.3f}  {text}")
-    _print_line(f"{target}: {drawing.steps} steps, {drawing.seconds:.1f} seconds")
+    _say(f"{target}: {drawing.steps} steps, {drawing.seconds:.1f} seconds")
     if drawing.stopped:
         note(f"stopped early, and the best so far was kept: {drawing.stopped}")
 
