@@ -99,8 +99,8 @@ def train(
     from sentence_transformers import SentenceTransformerTrainer
     from transformers import EarlyStoppingCallback
 
-    from training.distillation.callbacks import SaveLog, SetEpoch, TrackStepState, with_progress_bar
-    from training.distillation.checkpoints import SealCheckpoints, last_checkpoint
+    from training.distillation.callbacks import SaveLog, SetEpoch, TrackStepState
+    from training.distillation.checkpoints import last_checkpoint, train_sealed
     from training.distillation.loader import loader_processes, naming_lost_processes
     from training.distillation.losses import FrozenImageLoss, TrackProgress, loss_for
 
@@ -132,9 +132,8 @@ def train(
         evaluator=pairs.evaluator,
         callbacks=callbacks,
     )
-    with naming_lost_processes(), SealCheckpoints() as sealing:
-        trainer.add_callback(sealing)
-        with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
+    with naming_lost_processes():
+        train_sealed(trainer, checkpoint)
     history: list[dict[str, Any]] = trainer.state.log_history
     return history
 

@@ -36,11 +36,12 @@ def main(argv: list[str]) -> dict[str, Any]:
     import_hosts()
     from transformers import Trainer
 
-    from training.distillation.callbacks import ClampLogitScale, SaveLog, SetEpoch, with_progress_bar
-    from training.distillation.checkpoints import SealCheckpoints, last_checkpoint
+    from training.distillation.callbacks import ClampLogitScale, SaveLog, SetEpoch
+    from training.distillation.checkpoints import last_checkpoint, train_sealed
     from training.distillation.losses import ClipLoss
     from training.run.distributed import training_device
-    from training.small_models.clip_dataset import IMAGES, ClipBatches
+    from training.small_models.clip_dataset import ClipBatches
+    from training.small_models.decoded_images import IMAGES
 
     training_device(config.device)
     processor = build_processor(texts, config)
@@ -59,9 +60,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         compute_loss_func=ClipLoss(batches.label_vectors(), config.label_weight),
         callbacks=[SetEpoch(batches.set_epoch), SaveLog(log_file), ClampLogitScale()],
     )
-    with SealCheckpoints() as sealing:
-        trainer.add_callback(sealing)
-        with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
+    train_sealed(trainer, checkpoint)
 
     save_clip(model, processor, run.model, half=config.half)
     (run.folder / IMAGES).unlink()

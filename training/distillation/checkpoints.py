@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
+from training.distillation.callbacks import with_progress_bar
 from training.run.distributed import broadcast_from_main, world_size
 from training.run.provenance import sha256_of
 from training.run.record import Run, RunError
@@ -84,6 +85,18 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
             self.running = None
 
 
+def train_sealed(trainer: Trainer, checkpoint: str | None) -> None:
+    """Runs a trainer with a progress bar and sealed checkpoints.
+
+    Args:
+        trainer: whose own rotation of checkpoints is off.
+        checkpoint: from `last_checkpoint`.
+    """
+    with SealCheckpoints() as sealing:
+        trainer.add_callback(sealing)
+        with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
+
+
 def seal(checkpoint: Path, older: Sequence[Path] = ()) -> None:
     """Writes the sums of a checkpoint's files.
 
@@ -107,9 +120,7 @@ def no_longer_needed(checkpoint: Path, best: str | None) -> list[Path]:
     older = {int(match[1]): path for path in checkpoint.parent.iterdir() if (match := NAME.fullmatch(path.name))}
     older = {step: path for step, path in older.items() if path != checkpoint}
     newest = int(checkpoint.name.rpartition("-")[2])
-    whole = [
-        step for step in older if step < newest
-    ]  # those of later steps were damaged, else it had gone on from them
+    whole = [step for step in older if step < newest]  # later ones were damaged, else it had gone on from them
     if not whole:
         return list(older.values())
     kept = older[max(whole)] if best is None else older[min(whole)]  # the best one is older than all that were worse

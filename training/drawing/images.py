@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from training.data.samples import Row, SkippedSample
-from training.data.sources import Captions, check_skipped, write_skipped
+from training.data.samples import Row
+from training.data.sources import Captions
 from training.run.config import AutoencoderConfig, DecoderConfig
 from training.run.record import Run
-from training.run.temp_storage import allocate
-from turkish_clip.atomic import atomic_write
+from training.small_models.clip_training import arguments_of_small_models, steps_of
+from training.small_models.decoded_images import IMAGES, decode_images
 from turkish_clip.images import ImageError
-from turkish_clip.ownership import CACHE
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from PIL import Image
 
 log = logging.getLogger("training")
-IMAGES = f"images{CACHE}"  # the decoded images, while a run trains on them
 
 
 class ImageRows(Dataset[int]):
@@ -59,7 +56,7 @@ class ImageRows(Dataset[int]):
 
 
 def read_images(captions: Captions, run: Run, config: AutoencoderConfig | DecoderConfig) -> ImageRows:
-    """Decodes every training image once, cut to a square, into a file of the run that `without_images` removes.
+    """Decodes every training image once, cut to a square, into a file of the run that `train` removes.
 
     Args:
         captions: of all splits; the images of the training split are used.
@@ -69,28 +66,23 @@ def read_images(captions: Captions, run: Run, config: AutoencoderConfig | Decode
     Raises:
         SourceError: too many images do not open.
     """
+    pixels, opened = decode_images(
+        captions, run.folder / IMAGES, config.image_size, partial(square, side=config.image_size), config
+    )
+    return ImageRows(pixels, opened)
+
+
+def square(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """Returns the middle of an image as (3, side, side) levels of RGB.
+
+    Args:
+        image: of any size.
+        side: in pixels.
+    """
     from PIL import Image, ImageOps
 
-    side, rows = config.image_size, captions.split("train")
-    opened: list[Row] = []
-    skipped = list(captions.skipped)
-    with atomic_write(run.folder / IMAGES) as partial:
-        pixels = open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), 3, side, side))
-        with partial.open("r+b") as file:
-            allocate(file)
-        for row in tqdm(rows, desc="images", unit="image", mininterval=1):
-            try:
-                image = ImageOps.fit(row.open(min_side=side), (side, side), Image.Resampling.BICUBIC)
-            except ImageError as error:
-                skipped.append(SkippedSample(row.image_id, error.name, error.reason))
-                continue
-            pixels[len(opened)] = np.asarray(image.convert("RGB"), np.uint8).transpose(2, 0, 1)
-            opened.append(row)
-        pixels.flush()
-    write_skipped(run.folder / "skipped.jsonl", skipped)
-    check_skipped(skipped, captions, config)
-    log.info("%d images, %d skipped", len(opened), len(skipped))
-    return ImageRows(np.load(run.folder / IMAGES, mmap_mode="r"), opened)
+    fitted = ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
+    return np.asarray(fitted.convert("RGB"), np.uint8).transpose(2, 0, 1)
 
 
 def train(model: nn.Module, images: ImageRows, run: Run, config: AutoencoderConfig | DecoderConfig) -> None:
@@ -102,40 +94,21 @@ def train(model: nn.Module, images: ImageRows, run: Run, config: AutoencoderConf
         run: gets checkpoints and log.jsonl.
         config: of the run.
     """
-    from transformers import Trainer, TrainingArguments
+    from transformers import Trainer
 
-    from training.distillation.callbacks import SaveLog, with_progress_bar
-    from training.distillation.checkpoints import SealCheckpoints, last_checkpoint
+    from training.distillation.callbacks import SaveLog
+    from training.distillation.checkpoints import last_checkpoint, train_sealed
 
-    steps = max(1, math.ceil(len(images) / config.batch_size * config.epochs))
-    args = TrainingArguments(
-        output_dir=str(run.checkpoints),
-        max_steps=steps,
-        per_device_train_batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=steps // 20,
-        weight_decay=0.01,
-        save_steps=math.ceil(steps / config.evaluations),
-        logging_steps=max(1, steps // 100),
-        bf16=config.bf16,
-        use_cpu=config.device == "cpu",
-        seed=config.seed,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        report_to="none",
-    )
-    trainer: Trainer = Trainer(
+    steps = steps_of(config, len(images))
+    args = arguments_of_small_models(config, run.checkpoints, steps, warmup_steps=steps // 20, weight_decay=0.01)
+    trainer = Trainer(
         model=model,
         args=args,
         train_dataset=images,
         data_collator=images.collate,
         callbacks=[SaveLog(run.folder / "log.jsonl")],
     )
-    checkpoint = last_checkpoint(run, args.max_steps)
-    with SealCheckpoints() as sealing:
-        trainer.add_callback(sealing)
-        with_progress_bar(trainer).train(resume_from_checkpoint=checkpoint)
+    train_sealed(trainer, last_checkpoint(run, args.max_steps))
     (run.folder / IMAGES).unlink()
 
 
@@ -147,8 +120,6 @@ def held_out(captions: Captions, side: int, most: int = 512) -> tuple[torch.Tens
         side: in pixels.
         most: how many at the most.
     """
-    from PIL import Image, ImageOps
-
     pixels: list[Any] = []
     rows: list[Row] = []
     for split in ("test", "validation"):
@@ -156,10 +127,9 @@ def held_out(captions: Captions, side: int, most: int = 512) -> tuple[torch.Tens
             if len(rows) == most:
                 break
             try:
-                image = ImageOps.fit(row.open(min_side=side), (side, side), Image.Resampling.BICUBIC)
+                pixels.append(square(row.open(min_side=side), side).astype(np.float32) / 255)
             except ImageError as error:
                 log.warning("left out: %s", error)
                 continue
-            pixels.append(np.asarray(image.convert("RGB"), np.float32).transpose(2, 0, 1) / 255)
             rows.append(row)
     return (torch.from_numpy(np.stack(pixels)) if pixels else torch.empty(0, 3, side, side)), rows

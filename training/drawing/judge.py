@@ -23,12 +23,11 @@ from training.run.lock import hold
 from training.run.record import check_outputs
 from turkish_clip.errors import InputError, printable
 from turkish_clip.hosts import import_hosts
-from turkish_clip.ownership import SOFTWARE
+from turkish_clip.ownership import png_marks
 from turkish_clip.strict_json import json_text
 
 if TYPE_CHECKING:
     from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
 
     from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.metrics import Vectors
@@ -162,12 +161,10 @@ def _vectors(name: str, encoder: DualEncoder, asked: list[Subject], seed: int) -
 
 def _ways(config: JudgeConfig, encoder: DualEncoder, device: str) -> Iterator[tuple[str, Way]]:
     """Yields the name of each way to draw, and what draws a vector with a seed."""
-    import torch
-
     from turkish_clip.generate import (
         DrawingOptions,
-        VQCanvas,
         Wish,
+        canvas_on,
         draw,
         draw_decoded,
         load_autoencoder,
@@ -192,11 +189,9 @@ def _ways(config: JudgeConfig, encoder: DualEncoder, device: str) -> Iterator[tu
         yield "decoder, optimised", decoded_and_optimised
     if config.generator:
         model = load_autoencoder(config.generator, device=device)
-        side = int(model.config["sample_size"])
 
         def quantised(vector: Vectors, seed: int) -> Image.Image:
-            canvas = VQCanvas(model, side, side, torch.Generator().manual_seed(seed))
-            return optimised(vector, seed, canvas=canvas)
+            return optimised(vector, seed, canvas=canvas_on(model, seed))
 
         yield "VQ-autoencoder", quantised
     if config.fourier:
@@ -215,7 +210,7 @@ def _drawn(folder: Path, name: str, vectors: Vectors, draw: Way, seed: int) -> I
         if not path.is_file():
             image = draw(vector, seed + number)
             with atomic_write(path) as partial:
-                image.save(partial, "PNG", pnginfo=marked())
+                image.save(partial, "PNG", pnginfo=png_marks())
         with Image.open(path) as opened:
             yield opened.convert("RGB")
 
@@ -300,15 +295,6 @@ class Judge:
         return found
 
 
-def marked() -> PngInfo:
-    """Returns the text chunk by which a PNG shows where it comes from."""
-    from PIL.PngImagePlugin import PngInfo
-
-    about = PngInfo()
-    about.add_text(*SOFTWARE)
-    return about
-
-
 def write_sheet(path: Path, drawings: dict[str, list[Image.Image]]) -> None:
     """Writes the first drawings of each way as they came, a row each, as one PNG.
 
@@ -326,7 +312,7 @@ def write_sheet(path: Path, drawings: dict[str, list[Image.Image]]) -> None:
         for place, image in enumerate(images[:SHOWN]):
             sheet.paste(image.resize((side, side), Image.Resampling.LANCZOS), (place * side, row * side))
     with atomic_write(path) as partial:
-        sheet.save(partial, "PNG", pnginfo=marked())
+        sheet.save(partial, "PNG", pnginfo=png_marks())
 
 
 if __name__ == "__main__":

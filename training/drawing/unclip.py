@@ -85,14 +85,8 @@ def vectors_of(rows: Sequence[Row], embeddings: ImageEmbeddings) -> np.ndarray:
     Raises:
         EmbeddingsError: an image has none.
     """
-    found = embeddings.find(row.image_id for row in rows)
-    if (found < 0).any():
-        raise EmbeddingsError(
-            f"expected embeddings of all images in {embeddings.folder}, got none of "
-            f"{rows[int(np.flatnonzero(found < 0)[0])].image_id!r}; embed the same captions"
-        )
     vectors = np.empty((len(rows), embeddings.manifest.dim), np.float32)
-    for places, stored in embeddings.by_shard(found):
+    for places, stored in embeddings.by_shard(embeddings.rows([row.image_id for row in rows])):
         vectors[places] = stored
     return vectors
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import zlib
 from collections.abc import Sequence
@@ -11,29 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from torch.nn import functional
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from training.data.samples import Row, SkippedSample
-from training.data.sources import Captions, check_skipped, write_skipped
+from training.data.samples import Row
+from training.data.sources import Captions
 from training.run.config import PretrainConfig
-from training.run.temp_storage import allocate
-from turkish_clip.atomic import atomic_write
-from turkish_clip.images import ImageError
-from turkish_clip.ownership import CACHE
+from training.small_models.decoded_images import decode_images
 
 if TYPE_CHECKING:
+    from PIL import Image
     from transformers import CLIPProcessor
 
-log = logging.getLogger("training")
 # At --augment 1.
 MAX_SHIFT = 0.12  # of the side
 MAX_SCALING = 0.2
 MAX_ROTATION = math.radians(12)
 MAX_SHADE = 0.25
-IMAGES = f"images{CACHE}"  # the decoded images, while a run trains on them
 
 
 class ClipBatches(Dataset[int]):
@@ -83,29 +76,14 @@ class ClipBatches(Dataset[int]):
         Raises:
             SourceError: too many images do not open.
         """
-        side, rows = config.image_size, captions.split("train")
-        opened: list[Row] = []
-        skipped = list(captions.skipped)
-        with atomic_write(cache) as partial:
-            images = open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(rows), 3, side, side))
-            with partial.open("r+b") as file:
-                allocate(file)
-            for row in tqdm(rows, desc="images", unit="image", mininterval=1):
-                try:
-                    image = row.open(min_side=side)
-                except ImageError as error:
-                    skipped.append(SkippedSample(row.image_id, error.name, error.reason))
-                    continue
-                pixels = processor.image_processor(image, do_rescale=False, do_normalize=False)["pixel_values"][0]
-                images[len(opened)] = np.asarray(pixels, dtype=np.uint8)
-                opened.append(row)
-            images.flush()
-        write_skipped(cache.with_name("skipped.jsonl"), skipped)
-        check_skipped(skipped, captions, config)
-        log.info("%d images, %d skipped", len(opened), len(skipped))
+
+        def pixels_of(image: Image.Image) -> Any:
+            return processor.image_processor(image, do_rescale=False, do_normalize=False)["pixel_values"][0]
+
+        images, opened = decode_images(captions, cache, config.image_size, pixels_of, config)
         choices = [captions_with_negatives(row, hard=bool(config.negative_columns)) for row in opened]
         labels = [row.labels for row in opened] if config.label_weight else []
-        return cls(np.load(cache, mmap_mode="r"), choices, processor, config, labels)
+        return cls(images, choices, processor, config, labels)
 
     def __len__(self) -> int:
         return len(self.captions)

@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from training.data.duplicates import DisjointSplits, deduplicate_by_digest
 from training.data.samples import SPLITS, Row
-from training.run.config import PretrainConfig
+from training.run.config import AutoencoderConfig, DecoderConfig, PretrainConfig
 from training.run.source import SourceError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 log = logging.getLogger("training")
+SmallModelConfig: TypeAlias = PretrainConfig | AutoencoderConfig | DecoderConfig
 
 ENCODE_AT_ONCE = 512  # decoded images held in memory
 
@@ -43,18 +44,47 @@ def training_arguments(config: PretrainConfig, checkpoints: Path, images: int) -
         checkpoints: the trainer's output folder.
         images: number of training images, one caption of each in an epoch.
     """
+    steps = steps_of(config, images)
+    return arguments_of_small_models(
+        config,
+        checkpoints,
+        steps,
+        warmup_steps=round(config.warmup_fraction * steps),
+        weight_decay=config.weight_decay,
+        adam_beta2=0.98,  # Source: Radford et al. 2021, table 19
+        dataloader_drop_last=images > config.batch_size,  # a smaller batch has fewer negatives
+    )
+
+
+def steps_of(config: SmallModelConfig, images: int) -> int:
+    """Returns the number of optimizer steps of a training.
+
+    Args:
+        config: of the run.
+        images: number of training images.
+    """
+    return max(1, math.ceil(images / config.batch_size * config.epochs))
+
+
+def arguments_of_small_models(
+    config: SmallModelConfig, checkpoints: Path, steps: int, **more: Any
+) -> TrainingArguments:
+    """Returns the trainer's arguments that the trainings on decoded images have in common.
+
+    Args:
+        config: of the run.
+        checkpoints: the trainer's output folder.
+        steps: from `steps_of`.
+        more: other arguments.
+    """
     from transformers import TrainingArguments
 
-    steps = max(1, math.ceil(images / config.batch_size * config.epochs))
     return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=round(config.warmup_fraction * steps),
-        weight_decay=config.weight_decay,
-        adam_beta2=0.98,  # Source: Radford et al. 2021, table 19
         save_steps=math.ceil(steps / config.evaluations),
         logging_steps=max(1, steps // 100),
         bf16=config.bf16,
@@ -62,8 +92,8 @@ def training_arguments(config: PretrainConfig, checkpoints: Path, images: int) -
         seed=config.seed,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        dataloader_drop_last=images > config.batch_size,  # a smaller batch has fewer negatives
         report_to="none",
+        **more,
     )
 
 
