@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 from turkish_clip.atomic import atomic_write
 from turkish_clip.errors import printable
 from turkish_clip.images import ImageLike, open_image
-from turkish_clip.ownership import DRAWING, GENERATOR, KIND, SOFTWARE, kind_in_page
+from turkish_clip.ownership import DRAWING, GENERATOR, kind_in_page, png_marks
 from turkish_clip.sheet import Font, check_name, drawable, turkish_font
 from turkish_clip.thumbnails import data_uri, thumbnail
 
@@ -31,10 +30,7 @@ DARK_COLOURS = frozenset({"#0072b2", "#d55e00", "#009e73"})  # on which white le
 LINE_OF_SIDE = 1 / 160  # width of a box's line, of the image's shorter side
 LETTER_OF_SIDE = 1 / 28  # height of letters, likewise
 LEAST_LETTER, MOST_LETTER = 12, 64  # pixels
-LEAST_SHOWN, MOST_SHOWN = (
-    320,
-    1600,
-)  # pixels of a written image's longer side: smaller ones are enlarged, larger reduced
+LEAST_SHOWN, MOST_SHOWN = 320, 1600  # pixels of a written image's longer side: others are enlarged, or reduced
 STYLE = (
     ":root{color-scheme:light dark}body{font:16px sans-serif;margin:16px;background:#fafafa;color:#222}"
     "img{max-width:100%;height:auto}h1{font-size:20px;overflow-wrap:break-word}li{margin:4px 0}"
@@ -95,10 +91,7 @@ def write_boxes(target: str | Path, image: ImageLike, boxes: Sequence[tuple[Box,
     drawn = draw_boxes(opened, boxes, max_side=side)
     with atomic_write(path) as partial:
         if path.suffix.lower() == ".png":
-            about = PngInfo()
-            about.add_text(*SOFTWARE)
-            about.add_text(KIND, DRAWING)
-            drawn.save(partial, "PNG", pnginfo=about)
+            drawn.save(partial, "PNG", pnginfo=png_marks(DRAWING))
         else:
             partial.write_text(_page(drawn, [text for _, text in boxes if text], title), encoding="utf-8")
     return path

@@ -10,9 +10,12 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turkish_clip.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from PIL.PngImagePlugin import PngInfo
 
 MARK = "turkish-clip"
 GENERATOR = f'<meta name="generator" content="{MARK}">'  # in the head of a page
@@ -49,6 +52,21 @@ class ForeignFileError(InputError):
 def kind_in_page(kind: str) -> str:
     """Returns what stands in the head of a page, beside GENERATOR, to tell its kind."""
     return f'<meta name="{KIND}" content="{kind}">'
+
+
+def png_marks(kind: str = "") -> PngInfo:
+    """Returns the text chunks by which a PNG shows where it comes from, and of which kind it is.
+
+    Args:
+        kind: SHEET or DRAWING; empty: none.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    marks = PngInfo()
+    marks.add_text(*SOFTWARE)
+    if kind:
+        marks.add_text(KIND, kind)
+    return marks
 
 
 def check_replaceable(path: Path, kind: str = "") -> None:

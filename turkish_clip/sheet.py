@@ -9,11 +9,10 @@ from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 from turkish_clip.atomic import atomic_write
 from turkish_clip.errors import InputError, printable
-from turkish_clip.ownership import GENERATOR, KIND, SHEET, SOFTWARE, check_replaceable, kind_in_page
+from turkish_clip.ownership import GENERATOR, SHEET, check_replaceable, kind_in_page, png_marks
 from turkish_clip.text import ascii_fold
 from turkish_clip.thumbnails import data_uri, link_to, thumbnail_or_grey
 
@@ -88,10 +87,7 @@ def write_sheet(target: str | Path, tiles: Sequence[Tile], title: str) -> Path:
         title = f"{title} ({MOST} / {len(tiles)})"
     with atomic_write(path) as partial:
         if path.suffix.lower() == ".png":
-            about = PngInfo()
-            about.add_text(*SOFTWARE)
-            about.add_text(KIND, SHEET)
-            _png(shown, title).save(partial, "PNG", pnginfo=about)
+            _png(shown, title).save(partial, "PNG", pnginfo=png_marks(SHEET))
         else:
             partial.write_text(_html(shown, title, path.parent), encoding="utf-8")
     return path

@@ -76,7 +76,7 @@ class Drawer:
         Raises:
             InputError: what it is drawn by can't be loaded, or does not fit the model.
         """
-        from turkish_clip.generate import DrawingOptions, draw, draw_decoded, wishes_of
+        from turkish_clip.generate import DrawingOptions, canvas_on, draw, draw_decoded, wishes_of
 
         wishes = wishes_of(self._encoder, [words], avoid=avoid)
         by = self._load()
@@ -84,9 +84,8 @@ class Drawer:
             drawing = draw_decoded(self._encoder, wishes, by, seed=seed, every=5, progress=progress, frame=frame)
         else:
             options = DrawingOptions(steps=STEPS, every=STEPS // FRAMES, seed=seed)
-            drawing = draw(
-                self._encoder, wishes, options, canvas=self._canvas(by, seed), progress=progress, frame=frame
-            )
+            canvas = None if by is None else canvas_on(by, seed)
+            drawing = draw(self._encoder, wishes, options, canvas=canvas, progress=progress, frame=frame)
         return drawing.image, drawing.scores[words]
 
     def _load(self) -> Any:
@@ -99,16 +98,6 @@ class Drawer:
             elif self._loaded is None and self._by.generator:
                 self._loaded = load_autoencoder(self._by.generator)
             return self._loaded
-
-    def _canvas(self, model: Any, seed: int) -> Any:
-        if model is None:
-            return None
-        import torch
-
-        from turkish_clip.generate import VQCanvas
-
-        side = int(model.config["sample_size"])
-        return VQCanvas(model, side, side, torch.Generator().manual_seed(seed))
 
 
 def as_png(image: Image.Image) -> bytes:

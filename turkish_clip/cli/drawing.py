@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,11 +12,6 @@ from turkish_clip.cli import output
 from turkish_clip.cli.arguments import Decoder, Device, Generator, ImageModel, Json, Model, load
 from turkish_clip.errors import InputError
 from turkish_clip.terminal import INTERRUPTED
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from turkish_clip.generate import VQCanvas
 
 SIZE = re.compile(r"(\d{1,5})(?:[x×](\d{1,5}))?")
 
@@ -104,7 +99,7 @@ def draw(
         with output.progress("drawing", quiet=json) as advance:
             drawing = draw_decoded(encoder, wishes, loaded, steps=steps, seed=seed, every=frames, progress=advance)
     else:
-        from turkish_clip.generate import DrawingOptions
+        from turkish_clip.generate import DrawingOptions, canvas_on, load_autoencoder
         from turkish_clip.generate import draw as draw_image
 
         steps = steps or DrawingOptions.steps
@@ -113,7 +108,7 @@ def draw(
         )
         canvas = None
         if generator is not None:
-            canvas = _vq_canvas(generator, pixels, seed, beginning, device)
+            canvas = canvas_on(load_autoencoder(generator, device=device), seed, size=pixels, start=beginning)
             pixels = beginning = None
         with output.progress("drawing", quiet=json) as advance:
             drawing = draw_image(
@@ -135,17 +130,3 @@ def _size_of(size: str | None) -> tuple[int, int] | None:
         raise InputError(f"expected a size such as 224 or 320x240, got {size!r}; write width x height in pixels")
     width = int(match[1])
     return int(match[2] or width), width
-
-
-def _vq_canvas(
-    source: str, size: tuple[int, int] | None, seed: int, start: Image.Image | None, device: str | None
-) -> VQCanvas:
-    """Returns a canvas on a VQ-autoencoder, at its own size unless another is given."""
-    import torch
-
-    from turkish_clip.generate import VQCanvas, load_autoencoder
-
-    model = load_autoencoder(source, device=device)
-    side = int(model.config["sample_size"])
-    height, width = size or (side, side)
-    return VQCanvas(model, height, width, torch.Generator().manual_seed(seed), start=start)

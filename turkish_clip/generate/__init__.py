@@ -2,7 +2,7 @@
 decoder makes an image of the words' vector.
 """
 
-from turkish_clip.generate.autoencoder import GeneratorError, VQCanvas, load_autoencoder
+from turkish_clip.generate.autoencoder import GeneratorError, VQCanvas, canvas_on, load_autoencoder
 from turkish_clip.generate.canvas import Canvas, FourierCanvas
 from turkish_clip.generate.decoder import (
     SmallDecoder,
@@ -28,6 +28,7 @@ __all__ = [
     "VectorCanvas",
     "VectorDecoder",
     "Wish",
+    "canvas_on",
     "draw",
     "draw_decoded",
     "load_autoencoder",

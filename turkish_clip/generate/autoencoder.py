@@ -87,6 +87,25 @@ class VQCanvas:
         return shown + (shown.clamp(0, 1) - shown).detach()
 
 
+def canvas_on(
+    model: VQModel, seed: int, *, size: tuple[int, int] | None = None, start: Image.Image | None = None
+) -> VQCanvas:
+    """Returns a canvas on an autoencoder, at the size that it was trained at unless another is given.
+
+    Args:
+        model: the autoencoder.
+        seed: of the first codes.
+        size: height and width in pixels.
+        start: as in `VQCanvas`.
+
+    Raises:
+        GeneratorError: the size does not fit.
+    """
+    side = int(model.config["sample_size"])
+    height, width = size or (side, side)
+    return VQCanvas(model, height, width, torch.Generator().manual_seed(seed), start=start)
+
+
 def step_of(model: VQModel) -> int:
     """Returns how many pixels of a side one code stands for."""
     return int(2 ** (len(model.config["block_out_channels"]) - 1))

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from turkish_clip.atomic import atomic_write
 from turkish_clip.errors import InputError
-from turkish_clip.ownership import MARK, SOFTWARE, check_replaceable
+from turkish_clip.ownership import MARK, check_replaceable, png_marks
 from turkish_clip.strict_json import json_text
 
 if TYPE_CHECKING:
@@ -47,8 +46,7 @@ def write_drawing(drawing: Drawing, target: Path) -> None:
         drawing: what was drawn.
         target: the file; missing folders above it are made.
     """
-    about = PngInfo()
-    about.add_text(*SOFTWARE)
+    about = png_marks()
     about.add_itxt("Description", json_text(drawing.scores))
     with atomic_write(target) as partial:
         drawing.image.save(partial, "PNG", pnginfo=about)
@@ -74,7 +72,5 @@ def write_way(drawing: Drawing, gif: Path | None, strip: Path | None) -> None:
         whole = Image.new("RGB", (width * len(drawing.frames), height))
         for place, frame in enumerate(drawing.frames):
             whole.paste(frame, (place * width, 0))
-        about = PngInfo()
-        about.add_text(*SOFTWARE)
         with atomic_write(strip) as partial:
-            whole.save(partial, "PNG", pnginfo=about)
+            whole.save(partial, "PNG", pnginfo=png_marks())

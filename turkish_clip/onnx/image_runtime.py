@@ -15,9 +15,9 @@ from turkish_clip.images import ImageLike, open_image
 from turkish_clip.onnx.runtime import (
     OUTPUT,
     PIXELS,
-    PRECISIONS,
     OnnxError,
     check_graph,
+    check_precision,
     damaged,
     file_sha256,
     of_another,
@@ -57,8 +57,7 @@ class OnnxImageRecord:
 
     def __post_init__(self) -> None:
         """Checks the values, which may come from a file of anybody; raises a ValueError."""
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"the precision {self.precision[:40]!r}, not one of {', '.join(PRECISIONS)}")
+        check_precision(self.precision)
         if not 1 <= self.dim <= MAX_DIM:
             raise ValueError(f"{self.dim} as 'dim', not 1 to {MAX_DIM}")
 

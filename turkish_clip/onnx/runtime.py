@@ -68,8 +68,7 @@ class OnnxRecord:
 
     def __post_init__(self) -> None:
         """Checks the values, which may come from a file of anybody; raises a ValueError."""
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"the precision {self.precision[:40]!r}, not one of {', '.join(PRECISIONS)}")
+        check_precision(self.precision)
         for name, value, low, high in (
             ("dim", self.dim, 1, MAX_DIM),
             ("max_tokens", self.max_tokens, 0, MAX_TOKENS),
@@ -77,6 +76,12 @@ class OnnxRecord:
         ):
             if not low <= value <= high:
                 raise ValueError(f"{value} as {name!r}, not {low} to {high}")
+
+
+def check_precision(precision: str) -> None:
+    """Checks what a record says of a graph's numbers; raises a ValueError."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"the precision {precision[:40]!r}, not one of {', '.join(PRECISIONS)}")
 
 
 class OnnxTextEncoder:

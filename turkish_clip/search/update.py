@@ -152,12 +152,10 @@ class IndexUpdater:
             tell(done, total)
         excluded = {path for path in found.vanished if os.path.lexists(path)}
         gone = [*found.vanished, *self._moved_away(found, known, so_far)]
-        moved = sum(
-            (Counter(so_far.copied) & Counter(known[path].content for path in gone if path not in excluded)).values()
-        )
-        vanished = (
-            self.tables.remove(gone) - moved - len(excluded)
-        )  # after adding, so that renamed files are not embedded again
+        contents = Counter(known[path].content for path in gone if path not in excluded)
+        moved = sum((Counter(so_far.copied) & contents).values())
+        removed = self.tables.remove(gone)  # after adding, so that renamed files are not embedded again
+        vanished = removed - moved - len(excluded)
         self.tables.repair()
         checked, mended = self._mend(every) if self.verify else (None, [])
         self.tables.optimize()
