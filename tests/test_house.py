@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "turkish_clip").rglob("*.py"))
 TRAINING = sorted((ROOT / "training").rglob("*.py"))
 COMMANDS = {path.stem for path in (ROOT / "training").glob("*.py")} - {"__init__"}
-CALLERS = {"demo", "ablate"}  # commands that call the main of others
+CALLERS = {"demo"}  # the commands that call the main of others, beside the studies
 LEAVES = {"text", "metrics", "errors", "verify"}  # library modules that import none of the others
 # Each layer imports from those before it and from itself; the commands, beside these packages, from all of them.
 LAYERS = (

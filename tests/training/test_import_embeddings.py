@@ -16,7 +16,7 @@ from killing import run_killed
 from numpy.typing import NDArray
 from samples import file_contents, stored_ids, stored_vectors
 
-from training import ablate, distill, embed_images, evaluate, import_embeddings, publish
+from training import distill, embed_images, evaluate, import_embeddings, publish
 from training.data.sources import read_captions
 from training.embeddings.manifest import EmbeddingsError, Manifest
 from training.embeddings.store import TextEmbeddings, read_embeddings
@@ -25,6 +25,7 @@ from training.run.config import DistillConfig
 from training.run.recipe import ConfigError
 from training.run.record import RunError
 from training.run.source import SourceError
+from training.studies import ablate
 from turkish_clip.atomic import TEMPORARY
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.encoder import load_model

@@ -1,4 +1,4 @@
-"""python -m training.ablate recipe.yaml: compares objectives × data sizes × seeds on the same image embeddings."""
+"""python -m training.studies.ablate recipe.yaml: objectives × data sizes × seeds, on the same image embeddings."""
 
 from __future__ import annotations
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from killing import run_killed
 
-from training import ablate, distill
+from training import distill
 from training.data.samples import Row
 from training.data.store import Rows
 from training.pairs.dataset import sample_images
 from training.run.config import DistillConfig, read
 from training.run.recipe import ConfigError
 from training.run.record import RunError
+from training.studies import ablate
 
 SMALL = (
     "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
@@ -93,8 +94,8 @@ def test_a_killed_ablation_resumes_its_cell(captioned_folder: Path, tiny_clip: P
         return [*base.split(), "--objectives", "mse", "--seeds", "0"]
 
     whole = ablate.main(argv("whole"))
-    run_killed("training.ablate", "training.ablate:write_page", 1, argv("measured"))
-    run_killed("training.ablate", "training.evaluation.retrieval:measure_robustness", 1, argv("killed"))
+    run_killed("training.studies.ablate", "training.studies.ablate:write_page", 1, argv("measured"))
+    run_killed("training.studies.ablate", "training.evaluation.retrieval:measure_robustness", 1, argv("killed"))
     for name, timed in (("measured", True), ("killed", False)):
         (row,) = ablate.main(argv(name))["rows"]
         assert row["image→text MRR"] == whole["rows"][0]["image→text MRR"]
