@@ -412,10 +412,12 @@ def _records(source: Source, meanings: SplitMeanings, run: Path) -> Iterator[Rec
     if is_mini(source.captions):
         from training.mini.world import WorldSize, write_world
 
-        size = source.captions.partition(":")[2]
-        if size and not size.isdecimal():
-            raise SourceError(f"expected mini or mini:IMAGES, got {source.captions!r}; give a whole number")
-        world_size = WorldSize(train=int(size)) if size else WorldSize()
+        numbers = source.captions.split(":")[1:]
+        if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+            raise SourceError(
+                f"expected mini, mini:IMAGES or mini:IMAGES:SEED, got {source.captions!r}; give whole numbers"
+            )
+        world_size = WorldSize(**dict(zip(("train", "seed"), map(int, numbers))))
         return folder_records(write_world(run / "data", world_size), meanings)
     path = Path(source.captions)
     if source.captions_streaming and (path.exists() or is_shards(source.captions)):

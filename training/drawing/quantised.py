@@ -54,8 +54,8 @@ class TrainedAutoencoder(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Returns the loss of a batch.
 
-        It is the mean absolute difference of pixels in -1 to 1, the weighted commitment, and, with a tower, the weighted
-        mean of 1 minus the cosine between its vectors of each image and of the decoded one.
+        It is the mean absolute difference of pixels in -1 to 1, the weighted commitment, and, with a tower, the
+        weighted mean of 1 minus the cosine between its vectors of each image and of the decoded one.
 
         Args:
             pixels: (b, 3, side, side) in 0 to 1.

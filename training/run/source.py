@@ -11,7 +11,7 @@ from turkish_clip.text import ascii_fold, nfc
 
 
 def is_mini(captions: str) -> bool:
-    """Returns whether a source is the miniature world, of any number of images: mini, mini:300."""
+    """Returns whether a source is the miniature world, of any number of images and seed: mini, mini:300, mini:300:1."""
     return captions.partition(":")[0] == "mini"
 
 
