@@ -32,8 +32,11 @@ def embedded(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.T
     return [*options, "--embeddings", str(run / "embeddings"), *DECODER.split()]
 
 
-def test_an_autoencoder(captioned_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compared", [False, True])
+def test_an_autoencoder(captioned_folder: Path, tiny_clip: Path, tmp_path: Path, compared: bool) -> None:
     argv = ["--captions", str(captioned_folder), *AUTOENCODER.split(), "--run", str(tmp_path / "run")]
+    if compared:
+        argv += ["--image_model", str(tiny_clip)]
     found = autoencoder.main(argv)
     assert found["images"] == 16
     assert 0 < found["difference"] < 0.5
