@@ -29,7 +29,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     disjoint = disjoint_splits(captions, digests_of_files(captions.rows, len(captions.rows)))
     captions = disjoint.captions
     import_hosts()
-    from training.drawing.images import held_out, read_images, train
+    from training.drawing.images import held_out, read_images, train, write_card
     from training.drawing.quantised import build_autoencoder, measure_autoencoder, save_autoencoder
     from training.run.distributed import device_of, training_device
     from turkish_clip.encoder import load_model
@@ -49,6 +49,13 @@ def main(argv: list[str]) -> dict[str, Any]:
     save_autoencoder(training.model, run.model, half=config.half)
     shown, _ = held_out(captions, config.image_size)
     results = {"model": str(run.model), "dataset": captions.name, **measure_autoencoder(run.model, shown)}
+    side = config.image_size // 2 ** (len(config.channels) - 1)
+    write_card(
+        run.model,
+        f"A small VQ-autoencoder ({config.image_size}-pixel images as {side} × {side} codes out of {config.codes})",
+        "diffusers' `VQModel.from_pretrained(folder)` loads it, `turkish-clip draw --generator` draws through it.",
+        results,
+    )
     run.finish(results)
     print_result(results, config.json)
     return results
