@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 
 from turkish_clip.errors import printable
 from turkish_clip.images import (
+    CLIPS,
     KIND_OF_SUFFIX,
     LIBRARIES,
     SOUND,
@@ -157,7 +158,7 @@ def conversion_advice(kinds: Iterable[str], *, with_libraries: bool = True) -> s
     >>> conversion_advice(["PSD", "SVG", "PDF"]), conversion_advice(["video"], with_libraries=False)
     ('convert PSD, SVG and PDF to JPEG or PNG', 'save stills of videos')
     """
-    images = [kind for kind in kinds if kind != VIDEO]
+    images = [kind for kind in kinds if kind not in CLIPS]
     advice = [f"convert {_joined(images)} to JPEG or PNG"] if images else []
     by_index = with_libraries and has_library(VIDEO)
     if VIDEO in kinds and not by_index:
@@ -166,7 +167,8 @@ def conversion_advice(kinds: Iterable[str], *, with_libraries: bool = True) -> s
     lacking = [kind for kind in kinds if kind in LIBRARIES and not has_library(kind)] if with_libraries else []
     if lacking:
         extras = ",".join(dict.fromkeys(LIBRARIES[kind][1] for kind in lacking))
-        parts.append(f'or have {_joined(lacking)} read: pip install -e ".[{extras}]"')
+        install = f'have {_joined(lacking)} read: pip install -e ".[{extras}]"'
+        parts.append(f"or {install}" if parts else install)
     if now := [kind for kind in images if has_library(kind)] if with_libraries else []:
         parts.append(f"{_joined(now)} can be read by now: index again")
     if VIDEO in kinds and by_index:
