@@ -167,8 +167,9 @@ def conversion_advice(kinds: Iterable[str], *, with_libraries: bool = True) -> s
     lacking = [kind for kind in kinds if kind in LIBRARIES and not has_library(kind)] if with_libraries else []
     if lacking:
         extras = ",".join(dict.fromkeys(LIBRARIES[kind][1] for kind in lacking))
-        install = f'have {_joined(lacking)} read: pip install -e ".[{extras}]"'
-        parts.append(f"or {install}" if parts else install)
+        joined = _joined(lacking)
+        install = f'pip install -e ".[{extras}]"'
+        parts.append(f"or have {joined} read: {install}" if parts else f"have {joined} read: {install}")
     if now := [kind for kind in images if has_library(kind)] if with_libraries else []:
         parts.append(f"{_joined(now)} can be read by now: index again")
     if VIDEO in kinds and by_index:
