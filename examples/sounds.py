@@ -141,7 +141,9 @@ def told_by_pitch(paths: list[Path], right: np.ndarray, test: np.ndarray) -> np.
     pitches = np.stack([np.asarray(next(spectrograms(path)).image)[::2, :, 0].mean(axis=1) for path in paths]) / 255
     pitches = np.hstack([pitches, np.ones((len(pitches), 1))])
     fitted = pitches[~test]
-    weights = np.linalg.solve(fitted.T @ fitted + 0.01 * np.eye(fitted.shape[1]), fitted.T @ np.eye(len(KINDS))[right[~test]])
+    weights = np.linalg.solve(
+        fitted.T @ fitted + 0.01 * np.eye(fitted.shape[1]), fitted.T @ np.eye(len(KINDS))[right[~test]]
+    )
     return (pitches[test] @ weights).argmax(axis=1)
 
 

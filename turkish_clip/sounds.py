@@ -108,13 +108,13 @@ def spectrograms(path: str | Path) -> Iterator[Frame]:
     """
     with _opened(path) as (container, stream):
         reader = _Reader(container, stream, str(path))
-        size, found, total = reader.size, 0, 0
+        found = total = 0
         for number, samples in enumerate(reader.parts(0)):
             total += len(samples)
             if number == MOST:
                 log.warning("%s: what comes after %.0f hours is left out", path, MOST * SECONDS / 3600)
                 break
-            if number and len(samples) < TAIL * size / SECONDS:
+            if number and len(samples) < TAIL * reader.rate:
                 break
             if _is_heard(samples):
                 found += 1
