@@ -96,9 +96,7 @@ def test_commands_read_sounds(heard: Path, tmp_path: Path) -> None:
     assert [Path(one["path"]).name for one in json.loads(classified.stdout)["images"]] == ["a.wav", "b.wav"]
     flagged = run("filter", alone / "a.wav", "--prompt", "ev", "--json")
     assert flagged.exit_code in (0, 1), flagged.stderr
-    with pytest.raises(
-        CollectionError, match=r"got none but 2 files of other kinds: .wav 2; sounds are"
-    ):
+    with pytest.raises(CollectionError, match=r"got none but 2 files of other kinds: .wav 2; sounds are"):
         run("classify", alone, "--labels", "ev,araba")
 
 
