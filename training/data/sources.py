@@ -133,7 +133,7 @@ class _Reading:
         last: Row | None = None
         before = self.total
         unnamed = UnnamedImages(source) if self.check_files else None
-        damaged = DamagedTexts()
+        damaged, unopened = DamagedTexts(), False
         for record in _records(source, meanings, config.folder):
             self.total += 1
             columns = columns or Columns.of(record, source)
@@ -155,6 +155,7 @@ class _Reading:
                 if isinstance(outcome, SkippedSample):
                     self.skipped.add(outcome)
                     reasons[outcome.reason] += 1
+                    unopened = isinstance(whole, Row)
                     continue
                 kept = True
                 if last is not None and _is_of_one_image(last, outcome):
@@ -177,7 +178,8 @@ class _Reading:
         if columns is None or last is None:
             raise SourceError(
                 f"expected captions in {source.captions}, got none in {self.total - before} rows "
-                f"({_commonest(reasons) or 'it is empty'}); {_advice(reasons)}"
+                f"({_commonest(reasons) or 'it is empty'}); "
+                + ("play one of its videos or sounds" if unopened else _advice(reasons))
             )
         writer.add(last)
         in_paths = paths.check(others)

@@ -21,7 +21,7 @@ from training.data.readers.clips import ClipImage
 from training.data.sources import Captions, read_captions
 from training.embeddings.manifest import EmbeddingsError
 from training.run.recipe import ConfigError
-from training.run.source import SourceConfig
+from training.run.source import SourceConfig, SourceError
 from turkish_clip.clips import image_at, whole_name
 from turkish_clip.images import ImageError
 from turkish_clip.sounds import spectrogram
@@ -152,6 +152,15 @@ def test_without_the_library_they_are_skipped_with_what_to_install(
     reasons = {sample.path.rpartition("/")[2]: sample.reason for sample in captions.skipped}
     assert '[video]"' in reasons["b.mp4"]
     assert '[sound]"' in reasons["c.wav"]
+
+
+def test_a_source_of_what_does_not_open_is_refused(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", sweep(300, 900, 5))
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:20])
+    write_rows(tmp_path, [{"file_name": "a.wav", "caption": "ses"}])
+    message = r"got none in 1 rows \(1 × a truncated or damaged sound\); play one of its videos or sounds"
+    with pytest.raises(SourceError, match=message):
+        read(tmp_path)
 
 
 SMALL = "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --batch_size 4 --epochs 1"
