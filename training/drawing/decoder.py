@@ -63,8 +63,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     weights = training.decoder.record.image_weights_sha256
     write_card(
         run.model,
-        f"A small decoder (from vectors of the image model whose weights are {weights[:12]}…, to {config.image_size}-pixel "
-        "images)",
+        f"A small decoder (of vectors of the image model of weights {weights[:12]}… to {config.image_size} pixels)",
         "`turkish_clip.generate.load_decoder(folder)` loads it, `turkish-clip draw --decoder` draws by it.",
         results,
     )

@@ -69,6 +69,13 @@ class Source:
         "column of the slices (styles, origins …) that an image belongs to and that are measured by themselves, text "
         "or list; empty: slices, if present; none: no column",
     )
+    clip_images: int = option(
+        3,
+        "images of each video (frames) or sound (spectrograms of 5 seconds), which share its captions: at most so "
+        "many, spread evenly over it; 0: all, a frame every 2 seconds, a spectrogram every 5",
+        low=0,
+        high=10_000,
+    )
     image_folder: str = option("", "folder that the paths in a table start from; empty: that of the table")
     id_column: str = option(
         "", "column of the image's id; empty: image_id, else its path or row number; none: its path or row number"
