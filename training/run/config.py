@@ -442,6 +442,46 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
             )
 
 
+NAIVE, REPLAYED, JOINT = "naive", "replay", "joint"
+METHODS = (NAIVE, REPLAYED, JOINT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinualConfig(EmbedConfig, DistillConfig, EvaluateConfig):
+    """Teaches a text encoder subjects one after another, and measures after each what it knows of all of them."""
+
+    subjects: tuple[str, ...] = option(
+        (),
+        "subjects in the order in which they are learnt, each as its labels joined by +, such as kedi+kuş,ev+araba; "
+        "empty: subject_count groups of all labels, in the order of the alphabet",
+    )
+    subject_count: int = option(4, "number of subjects that all labels are divided into", low=2, high=100)
+    methods: tuple[str, ...] = option(
+        METHODS,
+        "ways of learning to compare: naive: each subject alone; replay: with the captions of those before "
+        "(replay_fraction); joint: all at once, which is the most that can be expected",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown or not self.methods:
+            raise ConfigError(
+                f"expected 'methods' out of {', '.join(METHODS)}, got {unknown or 'none'}; choose among them"
+            )
+        if self.replay or not self.replay_fraction:
+            raise ConfigError(
+                "expected no 'replay' and a 'replay_fraction' above 0, since the earlier subjects are replayed, got "
+                f"{self.replay!r} and {self.replay_fraction:g}; leave them out"
+            )
+        if not self.epochs:
+            raise ConfigError("expected subjects that are trained on, got 'epochs' 0; leave it out")
+        if self.backbone == STATIC:
+            raise ConfigError(f"expected a BERT or {SCRATCH} as 'backbone', got {STATIC}; name another")
+        if len(self.subjects) == 1:
+            raise ConfigError("expected two 'subjects' or more, got one; separate them by commas")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(SourceConfig):
     """Trains a small CLIP from scratch, by symmetric cross-entropy over images and their captions."""
