@@ -338,7 +338,7 @@ def test_failed_checks(run: Path, file: str, how: dict[str, Any], reason: str | 
     change(run / file, lambda value: value.update(how))
     expected = f"expected a run that can be published, got 1 failed check: .*{reason}"
     if reason and reason.startswith("got "):
-        expected = f"expected results.json of format 5 in .*{reason}"
+        expected = f"expected results.json of format 6 in .*{reason}"
     if reason is None:
         expected = "expected the image model that the run was trained with, got other weights in me/image"
     with pytest.raises(RunError, match=expected):

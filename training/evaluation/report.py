@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -182,6 +183,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         corruptions={name: label for label, name in CORRUPTION_TITLES},
         directions=DIRECTIONS,
         few_found=FEW_FOUND,
+        exp=math.exp,
     )
     write_text(path.with_name(TURKISH), "".join(TurkishPage(path.read_text(encoding="utf-8")).parts))
     return path

@@ -187,7 +187,8 @@ def test_the_page_shows_the_matrices(result: dict[str, Any], argv: list[str], tm
         assert f">{cell['recall_at_1']:.2f}</td>" in page
     assert page.count("<svg") == 2
     bad = "<script>alert(1)</script>"
-    partial = from_json(Continual, {**result, "dataset": bad, "methods": {"replay": result["methods"]["replay"]}})
+    shown = json.loads(json.dumps(result)) | {"dataset": bad, "methods": {"replay": result["methods"]["replay"]}}
+    partial = from_json(Continual, json.loads(json.dumps(shown)))
     learnt = partial.methods["replay"]
     object.__setattr__(learnt, "known", learnt.known[:1])  # as after the first subject
     object.__setattr__(learnt, "summary", {})
