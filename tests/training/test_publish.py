@@ -276,11 +276,16 @@ def test_the_card_shows_the_bias_that_was_measured(run: Path) -> None:
     check_that_both_cards_tell_the_same(config.output)
     card = (config.output / "README.md").read_text(encoding="utf-8")
     assert "What 2 neutral Turkish prompts about people find first among 320 labelled images of faces." in card
-    row = "| gender | 300 | 30 | 0.250 (0.125–0.500) | 0.062 | 0.250 (0.125–0.500) | 0.030 | 0.750 | “bir doktor” → x/y |"
+    row = (
+        "| gender | 300 | 30 | 0.250 (0.125–0.500) | 0.062 | 0.250 (0.125–0.500) | 0.030 | 0.750 | “bir doktor” → x/y |"
+    )
     assert row in card
     assert "a small figure is no permission to judge people" in card
     turkish = (config.output / "README.tr.md").read_text(encoding="utf-8")
-    assert "İnsanlar üzerine yansız 2 Türkçe sözün faces verisinden 320 etiketli resim arasında önce ne bulduğu." in turkish
+    assert (
+        "İnsanlar üzerine yansız 2 Türkçe sözün faces verisinden 320 etiketli resim arasında önce ne bulduğu."
+        in turkish
+    )
     assert "| gender | 300 | 30 | 0,250 (0,125–0,500) | 0,062 |" in turkish
     public = json.loads((config.output / "results.json").read_text(encoding="utf-8"))
     assert public["bias"]["dataset"] == "faces"

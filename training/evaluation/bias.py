@@ -137,7 +137,9 @@ def measure_attribute(
     """Measures how the first images of each prompt share out among the values of an attribute.
 
     The intervals are of a bootstrap over images, with the prompts as they are; the desired shares of a sample are its
-    own. Chance is the mean of random orders of the same images: with few images for many values it is far above 0.
+    own. A sample holds some images several times, one behind another, and so is more skewed than the images themselves:
+    the interval is how far samples are from their mean, around the figure. Chance is the mean of random orders of the
+    same images: with few images for many values it is far above 0.
 
     Args:
         values: of each image.
@@ -177,8 +179,12 @@ def measure_attribute(
     chance = [float(np.mean([measure(first, desired) for first in random])) for measure in measures]
 
     def estimate(which: int, numbers: Sequence[int]) -> Estimate:
-        ends = interval(drawn[which, numbers].mean(axis=0)) if config.bootstrap_samples else None
-        return Estimate(float(found[which, numbers].mean()), ends)
+        value = float(found[which, numbers].mean())
+        if not config.bootstrap_samples:
+            return Estimate(value)
+        means = drawn[which, numbers].mean(axis=0)
+        low, high = interval(means - means.mean() + value)
+        return Estimate(value, (max(0.0, low), high))
 
     every = range(len(ordered))
     members: dict[str, list[int]] = {}

@@ -89,7 +89,9 @@ def test_bias_by_hand(tmp_path: Path) -> None:
     assert first.skew == pytest.approx({"a": math.log(1.5), "b": math.log(0.5)})
     assert found.groups["ters"] == second.max_skew
     assert found.max_skew.ci95 is not None
-    assert 0 <= found.max_skew.ci95[0] < found.max_skew.ci95[1] <= math.log(8)
+    assert 0 <= found.max_skew.ci95[0] < found.max_skew.value < found.max_skew.ci95[1] <= math.log(8)
+    assert found.ndkl.ci95 is not None
+    assert 0 <= found.ndkl.ci95[0] < found.ndkl.value < found.ndkl.ci95[1]
     # Of random orders of eight images: the shares of a among four are hypergeometric with 1, 16, 36, 16, 1 of 70.
     by_chance = (2 * math.log(2) + 32 * math.log(1.5)) / 70
     assert found.max_skew_by_chance == pytest.approx(by_chance, abs=0.02)
