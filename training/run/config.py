@@ -506,6 +506,10 @@ class ContinualConfig(EmbedConfig, DistillConfig, EvaluateConfig):
             raise ConfigError("expected subjects that are trained on, got 'epochs' 0; leave it out")
         if self.backbone == STATIC:
             raise ConfigError(f"expected a BERT or {SCRATCH} as 'backbone', got {STATIC}; name another")
+        if self.train_images:
+            raise ConfigError(
+                f"expected subjects of all their images, got 'train_images' {self.train_images}; leave it out"
+            )
         if len(self.subjects) == 1:
             raise ConfigError("expected two 'subjects' or more, got one; separate them by commas")
 

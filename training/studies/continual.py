@@ -278,6 +278,7 @@ def run(
         **_WHOLE,
     }
     if training.init:
+        options.pop("init_revision", None)
         options["init"] = str(config.folder / training.init / MODEL_FOLDER)
     if training.init and training.method == REPLAYED:
         old = {"captions": str(tables / _tables(training.number - 1)), "run": str(folder / "replayed")} | _WHOLE

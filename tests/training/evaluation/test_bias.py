@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from training import distill, embed_images, evaluate
+from training.data.sources import read_captions
 from training.embeddings.labelled import FOLDER, Labelled, read_labelled
 from training.evaluation.bias import max_skew, measure_bias, ndkl, read_prompts, skews
 from training.evaluation.report import TurkishPage
@@ -178,6 +179,23 @@ def test_labelled_images_of_tables_and_folders(captioned_folder: Path, tmp_path:
     assert sorted(found.values[FOLDER].values()) == ["a"] * 3 + ["b"] * 3
     with pytest.raises(ExampleError, match="expected at least two subfolders"):
         read_labelled(replace(CONFIG, bias=str(tmp_path / "folders" / "a")))
+
+
+def test_of_the_run_s_own_source_the_measured_split_counts(captioned_folder: Path, tmp_path: Path) -> None:
+    """Also where the source has no splits, and the run cut its own by a hash."""
+    images = sorted((captioned_folder / "train").glob("*.png"))
+    table = table_in(tmp_path, [{"image": str(path), "captions": ["ev"], "style": "a"} for path in images])
+    config = replace(
+        CONFIG, captions=table, run=str(tmp_path), bias=table, bias_columns=("style",), test_fraction=0.5,
+        split_column="none",
+    )  # fmt: skip
+    found = read_labelled(config)
+    assert found.is_own
+    assert set(found.rows) == {row.image_id for row in read_captions(config).split("test")}
+    assert 0 < len(found.rows) < len(images)
+    every = read_labelled(replace(config, captions=str(captioned_folder), split_column="split"))
+    assert not every.is_own
+    assert len(every.rows) == len(images)
 
 
 @pytest.fixture(scope="module")

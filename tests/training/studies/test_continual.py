@@ -93,6 +93,7 @@ def test_labels_are_divided_by_the_alphabet_or_as_configured() -> None:
         ("--replay_fraction 0", "expected no 'replay' and a 'replay_fraction' above 0"),
         ("--epochs 0", "expected subjects that are trained on, got 'epochs' 0"),
         ("--subjects kuş", "expected two 'subjects' or more"),
+        ("--train_images 5", "expected subjects of all their images, got 'train_images' 5"),
         ("--backbone static", "expected a BERT or scratch as 'backbone'"),
     ],
 )
