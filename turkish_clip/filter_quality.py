@@ -44,7 +44,8 @@ class FilterQuality:
         precision: the fraction of the flagged images that are right, with its Wilson interval; None where none is
             flagged.
         recall: the fraction of the expected images that are flagged, with its Wilson interval.
-        f1: their harmonic mean, with the interval of a bootstrap over images.
+        f1: their harmonic mean, with the interval of a bootstrap over images; where all or none are right, of which a
+            bootstrap knows no other, with the harmonic means of the ends of both intervals.
         average_precision: of the images in the order of their scores, whatever is flagged: near the fraction of
             expected images for an order that says nothing, 1 for a perfect one.
     """
@@ -134,7 +135,15 @@ def quality_of(flags: Sequence[Flag], expected: Sequence[bool], contrast: Sequen
         raise ExpectedError("expected images that should be flagged and that open, got none; name others")
     cells = [int(np.sum((flagged == one) & (wanted == two))) for one in (True, False) for two in (True, False)]
     right, false, missed, _ = cells
-    drawn = np.random.default_rng(0).multinomial(len(opened), np.array(cells) / len(opened), BOOTSTRAP_SAMPLES)
+    precision = _fraction(right, right + false) if right + false else None
+    recall = _fraction(right, right + missed)
+    if right and false + missed:
+        drawn = np.random.default_rng(0).multinomial(len(opened), np.array(cells) / len(opened), BOOTSTRAP_SAMPLES)
+        ends = interval(_f1s(drawn[:, 0], drawn[:, 1], drawn[:, 2]))
+    else:
+        pairs = zip((0.0, 1.0) if precision is None else precision.ci95, recall.ci95)
+        low, high = (2 * one * two / (one + two) if one + two else 0.0 for one, two in pairs)
+        ends = low, high
     order = np.argsort([-flags[place].score for place in opened], kind="stable")
     hits = wanted[order]
     precisions = np.cumsum(hits) / np.arange(1, len(hits) + 1)
@@ -143,19 +152,15 @@ def quality_of(flags: Sequence[Flag], expected: Sequence[bool], contrast: Sequen
         expected=right + missed,
         flagged=right + false,
         right=right,
-        precision=_fraction(right, right + false) if right + false else None,
-        recall=_fraction(right, right + missed),
-        f1=Measured(_f1(right, false, missed), interval(_f1s(drawn[:, 0], drawn[:, 1], drawn[:, 2]))),
+        precision=precision,
+        recall=recall,
+        f1=Measured(2 * right / (2 * right + false + missed), ends),
         average_precision=float(precisions[hits].mean()),
     )
 
 
 def _fraction(hits: int, count: int) -> Measured:
     return Measured(hits / count, wilson_interval(hits, count))
-
-
-def _f1(right: int, false: int, missed: int) -> float:
-    return 2 * right / (2 * right + false + missed)
 
 
 def _f1s(right: np.ndarray, false: np.ndarray, missed: np.ndarray) -> np.ndarray:

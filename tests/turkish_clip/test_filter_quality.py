@@ -39,7 +39,11 @@ def test_a_filter_that_flags_nothing_or_all() -> None:
     assert (none.precision, none.recall.value, none.f1.value) == (None, 0.0, 0.0)
     every = quality_of(flags(0.9, 0.8), [True, True], CONTRAST)
     assert every.precision is not None
-    assert (every.precision.value, every.recall.value, every.f1.value, every.f1.ci95) == (1.0, 1.0, 1.0, (1.0, 1.0))
+    assert (every.precision.value, every.recall.value, every.f1.value) == (1.0, 1.0, 1.0)
+    assert every.f1.ci95 == pytest.approx(wilson_interval(2, 2))
+    assert none.f1.ci95[0] == 0
+    high = wilson_interval(0, 1)[1]
+    assert none.f1.ci95[1] == pytest.approx(2 * high / (1 + high))
     with pytest.raises(ExpectedError, match="expected images that should be flagged and that open, got none"):
         quality_of(flags(0.9, 0.8), [False, False], CONTRAST)
 
