@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(if $(wildcard $(VENV)/pyvenv.cfg),--clear) $(VENV)
 	@echo "installing the tested versions in $(VENV): some minutes; what pip says is in $(VENV)/install.log"
 	@{ $(RUN) -m pip install --upgrade "pip>=25.1" && $(RUN) -m pip install --constraint constraints.txt --editable \
-	  ".[train,app,distributed,benchmark,onnx,photos,video,watch,generate]" --group dev; } >$(VENV)/install.log 2>&1 \
+	  ".[train,app,distributed,benchmark,onnx,photos,video,sound,watch,generate]" --group dev; } >$(VENV)/install.log 2>&1 \
 	  || { tail -n 20 $(VENV)/install.log >&2; exit 1; }
 	@touch $(INSTALLED)
 

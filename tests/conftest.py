@@ -143,9 +143,10 @@ def indexed(captioned_folder: Path, encoder: DualEncoder, tmp_path_factory: pyte
 
 @pytest.fixture
 def without_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if none of the libraries that read HEIC, RAW and videos were installed."""
+    """As if none of the libraries that read HEIC, RAW, videos and sounds were installed."""
     monkeypatch.setattr("turkish_clip.images.has_library", lambda kind: False)
     monkeypatch.setattr("turkish_clip.folders.has_library", lambda kind: False)
+    monkeypatch.setattr("turkish_clip.clips.has_library", lambda kind: False)
 
 
 @pytest.fixture

@@ -8,10 +8,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SEARCH, TRAIN = EXAMPLES / "search_your_folder.py", EXAMPLES / "train_on_your_folder.py"
+SOUNDS = EXAMPLES / "sounds.py"
 
 
 def run(script: Path, monkeypatch: pytest.MonkeyPatch, *argv: object) -> None:
@@ -84,3 +86,27 @@ def test_train_says_what_is_wrong(
         run(TRAIN, monkeypatch, folder)
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("error: expected ")
+
+
+def test_the_sounds_of_the_example_differ_in_their_order_alone() -> None:
+    tone = runpy.run_path(str(SOUNDS))["tone"]
+    for beeps in (False, True):
+        rising, falling = (tone(np.random.default_rng(3), falls, beeps) for falls in (False, True))
+        np.testing.assert_array_equal(rising[::-1], falling)
+        assert 1.5 * 16_000 <= len(rising) <= 4.5 * 16_000
+        assert np.abs(rising).max() < 1.3
+
+
+@pytest.mark.slow
+def test_words_tell_sounds_apart_and_their_pitches_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(SOUNDS, monkeypatch)
+    printed = capsys.readouterr().out
+    figures = {line[:45].strip(): [float(one) for one in line[45:].split()] for line in printed.splitlines()[-3:]}
+    assert figures["chance"] == [0.25, 0.5]
+    kind, direction = figures["by Turkish words"]
+    assert (kind, direction) > (0.8, 0.9)
+    assert direction > 0.9
+    assert figures["by their pitches alone"][1] < 0.65  # of 160 sounds: chance with three standard errors is 0.62

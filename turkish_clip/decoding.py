@@ -34,8 +34,18 @@ import numpy as np
 from PIL import Image
 
 from turkish_clip.errors import one_line
-from turkish_clip.images import ImageError, ImageLike, OpenedImage, UnreadableImageError, open_hashed, open_image
+from turkish_clip.images import (
+    SOUND,
+    ImageError,
+    ImageLike,
+    OpenedImage,
+    UnreadableImageError,
+    has_library,
+    open_hashed,
+    open_image,
+)
 from turkish_clip.photo import Photo
+from turkish_clip.sounds import first_spectrogram, is_sound
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -68,13 +78,18 @@ class Openable(Loadable, Protocol):
 
 @dataclass(frozen=True)
 class ImageInput:
-    """An image to open; if `hashed`, its file is read once and hashed, too."""
+    """An image to open; if `hashed`, its file is read once and hashed, too.
+
+    Where PyAV is installed, a sound opens as the first of its spectrograms.
+    """
 
     source: ImageLike
     hashed: bool = False
 
     def load(self, min_side: int | None = None) -> OpenedImage:
         """Opens the image as `open_image` or `open_hashed` does."""
+        if isinstance(self.source, (str, Path)) and is_sound(self.source) and has_library(SOUND):
+            return first_spectrogram(self.source, hashed=self.hashed)
         if self.hashed and isinstance(self.source, (Path, bytes)):
             return open_hashed(self.source, min_side=min_side)
         return OpenedImage(open_image(self.source, min_side=min_side))

@@ -206,7 +206,7 @@ def examples_in(folder: str | Path) -> dict[str, list[Path]]:
     examples, left_out = dict[str, list[Path]](), list[LeftOut]()
     for label in sorted(root.iterdir()):
         if label.is_dir() and not is_hidden(label.name):
-            walk = FolderWalk(label)
+            walk = FolderWalk(label, sounds=True)
             examples[nfc(label.name)] = sorted(walk.files())
             left_out.append(walk.left_out)
     if len(examples) < 2:

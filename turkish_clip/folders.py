@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from turkish_clip.errors import printable
-from turkish_clip.images import LIBRARIES, VIDEO, has_library, readable_suffixes, unread_kind
+from turkish_clip.images import (
+    CLIPS,
+    KIND_OF_SUFFIX,
+    LIBRARIES,
+    SOUND,
+    VIDEO,
+    has_library,
+    readable_suffixes,
+    unread_kind,
+)
 
 # Files and folders of systems and disk stations, beside those with a dot in front; written in any case.
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"))
@@ -40,6 +49,7 @@ INDEX_TABLE = ".lance"  # ends the names of the folders in an index: LanceDB's t
 TABLE_FOLDERS = frozenset(("_deletions", "_indices", "_refs", "_transactions", "_versions", "data", "tree"))
 TABLE_FILES = re.compile(r"(\.(lance|manifest|txn|idx|arrow|bin)|latest_version_hint\.json)(#\d+)?$")
 SHOWN = 8  # names in one line
+SOUND_ADVICE = "sounds are indexed by their spectrograms with --sounds, and are read where they are named one by one"
 KEPT, REST = 50, "…"  # hidden names, and suffixes, that are counted each; the name of the rest
 
 
@@ -112,6 +122,8 @@ class LeftOut:
             parts.append(f"{_files(self.other)} of other kinds: {_listed(self.other)}")
         if self.not_read:
             parts.append(conversion_advice(self.not_read))
+        if any(KIND_OF_SUFFIX.get(suffix) == SOUND for suffix in self.other):
+            parts.append(SOUND_ADVICE)
         return "; ".join(parts)
 
 
@@ -146,7 +158,7 @@ def conversion_advice(kinds: Iterable[str], *, with_libraries: bool = True) -> s
     >>> conversion_advice(["PSD", "SVG", "PDF"]), conversion_advice(["video"], with_libraries=False)
     ('convert PSD, SVG and PDF to JPEG or PNG', 'save stills of videos')
     """
-    images = [kind for kind in kinds if kind != VIDEO]
+    images = [kind for kind in kinds if kind not in CLIPS]
     advice = [f"convert {_joined(images)} to JPEG or PNG"] if images else []
     by_index = with_libraries and has_library(VIDEO)
     if VIDEO in kinds and not by_index:
@@ -155,7 +167,9 @@ def conversion_advice(kinds: Iterable[str], *, with_libraries: bool = True) -> s
     lacking = [kind for kind in kinds if kind in LIBRARIES and not has_library(kind)] if with_libraries else []
     if lacking:
         extras = ",".join(dict.fromkeys(LIBRARIES[kind][1] for kind in lacking))
-        parts.append(f'or have {_joined(lacking)} read: pip install -e ".[{extras}]"')
+        joined = _joined(lacking)
+        install = f'pip install -e ".[{extras}]"'
+        parts.append(f"or have {joined} read: {install}" if parts else f"have {joined} read: {install}")
     if now := [kind for kind in images if has_library(kind)] if with_libraries else []:
         parts.append(f"{_joined(now)} can be read by now: index again")
     if VIDEO in kinds and by_index:
@@ -261,6 +275,7 @@ class FolderWalk:
         exclude: patterns as in `Exclusions`.
         on_error: called with the error of each folder that can't be read.
         videos: whether videos count as images, where the library that reads them is installed.
+        sounds: likewise sounds; otherwise they are files of other kinds, which no line counts.
     """
 
     def __init__(
@@ -270,8 +285,9 @@ class FolderWalk:
         on_error: Callable[[OSError], None] | None = None,
         *,
         videos: bool = False,
+        sounds: bool = False,
     ) -> None:
-        self._folder, self._on_error, self._videos = folder, on_error, videos
+        self._folder, self._on_error, self._videos, self._sounds = folder, on_error, videos, sounds
         self._exclusions = Exclusions(exclude)
         self._not_read, self._hidden, self._other = Counter[str](), Counter[str](), Counter[str]()
         self._excluded, self._links = Counter[str](dict.fromkeys(exclude, 0)), 0
@@ -289,7 +305,7 @@ class FolderWalk:
 
     def files(self) -> Iterator[Path]:
         """Yields the files whose suffix is that of an image that can be read; linked folders are not entered."""
-        readable = readable_suffixes(videos=self._videos)
+        readable = readable_suffixes(videos=self._videos, sounds=self._sounds)
         for parent, folders, names in os.walk(self._folder, onerror=self._on_error, followlinks=False):
             relative = os.path.relpath(parent, self._folder).replace(os.sep, "/")
             prefix = "" if relative == "." else f"{relative}/"
@@ -322,7 +338,7 @@ class FolderWalk:
             self._excluded[pattern] += 1
         elif suffix in readable:
             return True
-        elif kind := unread_kind(name):
+        elif (kind := unread_kind(name)) and (kind != SOUND or self._sounds):
             self._not_read[kind] += 1
         else:
             self._other[printable(suffix) or "no suffix"] += 1

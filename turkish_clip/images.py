@@ -36,6 +36,8 @@ UNREAD_KINDS = {
     ".raw .rw2 .rwl .sr2 .srf .srw .x3f",
     "video": ".3g2 .3gp .asf .avi .braw .dv .flv .insv .lrv .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf "
     ".ogv .vob .webm .wmv",
+    "sound": ".aac .ac3 .aif .aifc .aiff .amr .ape .au .caf .flac .m4a .m4b .mka .mp2 .mp3 .oga .ogg .opus .snd .spx "
+    ".w64 .wav .wave .wma .wv",
     "SVG": ".svg .svgz",
     "PSD": ".psd .psb",
     "JPEG XL": ".jxl",
@@ -49,8 +51,14 @@ UNREAD_KINDS = {
 }
 KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in UNREAD_KINDS.items() for suffix in suffixes.split()}
 # Kinds that are read where a library is installed: the library, and the extra of this package that brings it.
-LIBRARIES = {"HEIC": ("pillow_heif", "photos"), "RAW": ("rawpy", "photos"), "video": ("av", "video")}
-VIDEO = "video"  # the kind that is read by frames (`turkish_clip.videos`), not as an image
+LIBRARIES = {
+    "HEIC": ("pillow_heif", "photos"),
+    "RAW": ("rawpy", "photos"),
+    "video": ("av", "video"),
+    "sound": ("av", "sound"),
+}
+# The kinds of which one file is several images: frames (`turkish_clip.videos`), spectrograms (`turkish_clip.sounds`).
+VIDEO, SOUND = CLIPS = ("video", "sound")
 # The first bytes of files of kinds that are not read, which may have the suffix of one that is: a phone's "photo.jpg".
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 VIDEO_BRANDS = (b"qt  ", b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"M4V ", b"3gp4", b"3gp5")
@@ -58,6 +66,7 @@ HEAD_BYTES = 16
 UNREADABLE, NO_FILE = "an unreadable file", "no file"  # reasons, of files whose content is unknown
 NO_MEMORY = "more than the memory holds now"
 DAMAGED, DAMAGED_VIDEO = "a truncated or damaged image", "a truncated or damaged video"
+DAMAGED_SOUND = "a truncated or damaged sound"
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 HIDDEN_ON_WHITE = 232  # grey level (0 to 255): a drawing with nothing darker can't be seen on white
 SEEN_ON_WHITE = 0.02  # share of what is visible, each pixel by its alpha, up to which a drawing counts as hidden
@@ -65,14 +74,16 @@ SEEN_ON_WHITE = 0.02  # share of what is visible, each pixel by its alpha, up to
 ImageLike = str | Path | bytes | Image.Image
 
 
-def readable_suffixes(*, videos: bool = False) -> frozenset[str]:
+def readable_suffixes(*, videos: bool = False, sounds: bool = False) -> frozenset[str]:
     """Returns those of IMAGE_SUFFIXES whose format this build of Pillow reads, and those that LIBRARIES add.
 
     Args:
         videos: whether those of videos count, where the library that reads them is installed.
+        sounds: likewise those of sounds.
     """
     lacking = {suffix for suffix, (name, _) in OPTIONAL_FORMATS.items() if name not in _readable_formats()}
-    kinds = [kind for kind in LIBRARIES if has_library(kind) and (videos or kind != VIDEO)]
+    unwanted = {kind for kind, wanted in ((VIDEO, videos), (SOUND, sounds)) if not wanted}
+    kinds = [kind for kind in LIBRARIES if has_library(kind) and kind not in unwanted]
     added = [suffix for kind in kinds for suffix in UNREAD_KINDS[kind].split()]
     return (IMAGE_SUFFIXES - lacking).union(added)
 
@@ -97,7 +108,7 @@ def unread_kind(name: str, *, with_libraries: bool = True) -> str:
     if suffix in OPTIONAL_FORMATS and suffix not in readable_suffixes():
         return OPTIONAL_FORMATS[suffix][1]
     kind = KIND_OF_SUFFIX.get(suffix, "")
-    return "" if with_libraries and kind != VIDEO and has_library(kind) else kind
+    return "" if with_libraries and kind not in CLIPS and has_library(kind) else kind
 
 
 class ImageError(InputError):
@@ -249,11 +260,11 @@ def _reason_of(source: Path | str | bytes, name: str) -> str:
         file.seek(0)
         tiff = unread_tiff(file)
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
-    kind = "HEIC" if brand in HEIC_BRANDS else "video" if brand in VIDEO_BRANDS else ""
+    kind = "HEIC" if brand in HEIC_BRANDS else VIDEO if brand in VIDEO_BRANDS else ""
     if not kind and brand.startswith(b"avi") and "AVIF" not in _readable_formats():
         kind = "AVIF"
     kind = kind or ("PSD" if head.startswith(b"8BPS") else unread_kind(name, with_libraries=False)) or tiff
-    if kind != VIDEO and has_library(kind):
+    if kind not in CLIPS and has_library(kind):
         return DAMAGED
     if not kind:
         return "a file that is not an image"

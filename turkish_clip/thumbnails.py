@@ -23,15 +23,15 @@ def thumbnail(source: ImageLike, side: int, second: float | None = None) -> Imag
     Args:
         source: a path, the bytes of a file, or a PIL image (which is not changed).
         side: of the square, in pixels.
-        second: of the frame, if the source is the path of a video.
+        second: of the frame or spectrogram, if the source is the path of a video or sound.
 
     Raises:
         ImageError: the image does not open.
     """
     if second is not None and isinstance(source, (str, Path)):
-        from turkish_clip.videos import frame_at
+        from turkish_clip.clips import image_at
 
-        image = frame_at(source, second, min_side=side)
+        image = image_at(source, second, min_side=side)
     else:
         image = open_image(source, min_side=side)
     factor = side // max(image.size)

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,14 @@ from PIL import Image
 
 from turkish_clip.errors import missing_library, one_line
 from turkish_clip.images import (
+    DAMAGED_SOUND,
     DAMAGED_VIDEO,
     KIND_OF_SUFFIX,
+    LIBRARIES,
     MAX_PIXELS,
     NO_FILE,
     REDUCING_GAP,
+    SOUND,
     UNREADABLE,
     VIDEO,
     ImageError,
@@ -43,7 +46,9 @@ SAME = 4.0  # mean difference of two copies, of 255 levels, below which one of t
 SLACK = 1.5  # seconds that a video may end before the time that it says
 RESTART = 1.0  # seconds back, from which on the time begins anew: recordings that were put together, or a clock's end
 FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,dv,h264,hevc,gif,obu,ivf,r3d,wtv,rm"
-OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+SOUND_FORMATS = "wav,w64,aiff,au,caf,mp3,aac,ac3,eac3,amr,amrnb,amrwb,ape,flac,wv"  # of sound alone
+FORMATS_OF = {VIDEO: FORMATS, SOUND: f"{FORMATS},{SOUND_FORMATS}"}
+DAMAGED_OF = {VIDEO: DAMAGED_VIDEO, SOUND: DAMAGED_SOUND}
 # Keys of a container's metadata: of QuickTime, in local time with its zone, then of all others, in UTC.
 DATES = ("com.apple.quicktime.creationdate", "creation_time", "date")
 PLACES = ("com.apple.quicktime.location.ISO6709", "location")
@@ -62,10 +67,10 @@ class VideoError(ImageError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a video.
+    """One frame of a video, or one spectrogram of a sound.
 
     Attributes:
-        second: from the first frame on.
+        second: from the first frame or sample on.
         image: upright, of mode "RGB".
     """
 
@@ -148,18 +153,15 @@ def frame_at(path: str | Path, second: float, *, min_side: int | None = None) ->
         return _upright(found, min_side)
 
 
-def still(path: str | Path, second: float | None) -> str | Path | Image.Image:
-    """Returns what opens as an image: of a video the frame at a second, of anything else the path itself.
-
-    Args:
-        path: of the file.
-        second: of the frame; None for no video.
+def video_seconds(path: str | Path) -> float:
+    """Returns how many seconds a video has: as it says, or by reading it without decoding it; 0 for a single frame.
 
     Raises:
         VideoError: as in `frames`.
         UnreadableImageError: as in `frames`.
     """
-    return path if second is None else frame_at(path, second)
+    with _opened(path) as (container, stream):
+        return _length(container, stream) or _measured(path)
 
 
 def video_photo(path: str | Path) -> Photo:
@@ -189,28 +191,54 @@ def video_photo(path: str | Path) -> Photo:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
-    """Yields the container and the stream of pictures of a video."""
+def opened_media(path: str | Path, kind: str, error_type: Callable[[str, str], ImageError]) -> Iterator[Any]:
+    """Yields the container of a video or sound, of which nothing but its own file is read.
+
+    Args:
+        path: of the file.
+        kind: one of `turkish_clip.images.CLIPS`.
+        error_type: makes the error of a name and a reason.
+
+    Raises:
+        ImageError: an `error_type`: the file is empty, or does not open; or PyAV is not installed.
+        UnreadableImageError: the file is missing or unreadable.
+    """
     name = str(path)
     try:
         size = Path(path).stat().st_size
         with Path(path).open("rb"):
             pass
     except OSError as error:
-        reason = NO_FILE if isinstance(error, FileNotFoundError) else f"{UNREADABLE} ({error.strerror})"
-        raise UnreadableImageError(name, reason) from error
+        missing = NO_FILE if isinstance(error, FileNotFoundError) else f"{UNREADABLE} ({error.strerror})"
+        raise UnreadableImageError(name, missing) from error
     if size == 0:
-        raise VideoError(name, "an empty file")
-    if not has_library(VIDEO):
-        raise VideoError(name, missing_library("PyAV", "video"))
+        raise error_type(name, "an empty file")
+    if not has_library(kind):
+        raise error_type(name, missing_library("PyAV", LIBRARIES[kind][1]))
     import av
 
+    options = {"format_whitelist": FORMATS_OF[kind], "protocol_whitelist": "file"}
     try:
-        container = av.open(str(Path(path).absolute()), container_options=dict(OPTIONS), metadata_errors="replace")
+        container = av.open(str(Path(path).absolute()), container_options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise VideoError(name, DAMAGED_VIDEO) from error
+        raise error_type(name, DAMAGED_OF[kind]) from error
     with container:
-        pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        yield container
+
+
+def pictures_of(container: Any) -> list[Any]:
+    """Returns the streams of pictures of a container, without covers."""
+    import av
+
+    return [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """Yields the container and the stream of pictures of a video."""
+    name = str(path)
+    with opened_media(path, VIDEO, VideoError) as container:
+        pictures = pictures_of(container)
         if not pictures:
             raise VideoError(name, "sound without pictures" if container.streams.audio else DAMAGED_VIDEO)
         stream = pictures[0]

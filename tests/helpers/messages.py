@@ -43,6 +43,7 @@ SHORT = {
     "Check": 0,
     "ImageError": 1,
     "VideoError": 1,
+    "SoundError": 1,
     "VectorSource": 0,
 }
 SHORT |= {"UnreadableImageError": 1, "PermissionError": 1, "_need_encoder": 0, "_need_text_side": 0}

@@ -94,7 +94,8 @@ def training_command(words: list[str]) -> tuple[str, list[str]]:
 
 def options_of(command: Any) -> set[str]:
     """The options of a subcommand of turkish-clip, as they are typed."""
-    return {name for parameter in command.params for name in parameter.opts if name.startswith("-")} | {"--help"}
+    names = (name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts))
+    return {name for name in names if name.startswith("-")} | {"--help"}
 
 
 def fields_of(*kinds: type) -> set[str]:

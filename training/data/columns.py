@@ -34,7 +34,7 @@ MAX_NAME = 60  # characters of a column's name in a line
 PROBE = "negatives"  # of negatives that are texts alone
 ID_COLUMNS = ("image_id",)
 # Of columns with other names, those that an error offers: open_clip's, Flickr30k's, and what people write.
-LIKELY_IMAGES = ("filepath", "image_name", "filename", "file", "image_file", "img", "resim", "görsel")
+LIKELY_IMAGES = ("filepath", "image_name", "filename", "file", "image_file", "img", "resim", "görsel", "video", "audio")
 LIKELY_CAPTIONS = ("title", "comment", "sentences.raw", "sentence", "description", "açıklama", "altyazı", "metin")
 
 

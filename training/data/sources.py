@@ -16,6 +16,7 @@ import numpy as np
 from training.data.cells import DamagedTexts
 from training.data.columns import Columns
 from training.data.identity import Identity, one_per_image
+from training.data.readers.clips import rows_of
 from training.data.readers.folders import count_images, folder_records
 from training.data.readers.hub_datasets import hub_records
 from training.data.readers.tables import is_table, table_records
@@ -25,6 +26,7 @@ from training.data.splits import PathSplits, SplitMeanings, split_words, splits_
 from training.data.store import IdIndex, LazyImageCodec, Rows, RowWriter, SkippedWriter, SplitNumbers
 from training.run.source import LEFT_OUT, Source, SourceConfig, SourceError, is_mini
 from turkish_clip.atomic import atomic_write
+from turkish_clip.clips import whole_name
 
 log = logging.getLogger("training")
 
@@ -133,7 +135,7 @@ class _Reading:
         last: Row | None = None
         before = self.total
         unnamed = UnnamedImages(source) if self.check_files else None
-        damaged = DamagedTexts()
+        damaged, unopened = DamagedTexts(), False
         for record in _records(source, meanings, config.folder):
             self.total += 1
             if self.numbers_as_texts:
@@ -147,25 +149,31 @@ class _Reading:
                     unnamed.add(record, columns.image)
                 self.left_out[f"of splits that --split_names leaves out of {source.captions}"] += 1
                 continue
-            outcome = columns.row(record, split, check_files=self.check_files)
+            whole = columns.row(record, split, check_files=self.check_files)
             if unnamed:
-                unnamed.add(record, columns.image, outcome)
+                unnamed.add(record, columns.image, whole)
             if prefix:
-                outcome = replace(outcome, image_id=prefix + outcome.image_id)
-            if isinstance(outcome, SkippedSample):
-                self.skipped.add(outcome)
-                reasons[outcome.reason] += 1
+                whole = replace(whole, image_id=prefix + whole.image_id)
+            kept = False
+            for outcome in self._images_of(whole, source):
+                if isinstance(outcome, SkippedSample):
+                    self.skipped.add(outcome)
+                    reasons[outcome.reason] += 1
+                    unopened = isinstance(whole, Row)
+                    continue
+                kept = True
+                if last is not None and _is_of_one_image(last, outcome):
+                    last = merged(last, outcome)
+                else:
+                    if last is not None:
+                        writer.add(last)
+                    last = outcome
+            if not kept:
                 continue
-            for text in outcome.captions:
+            for text in whole.captions if isinstance(whole, Row) else ():
                 damaged.add(text)
             if path:
                 paths.add(path)
-            if last is not None and _is_of_one_image(last, outcome):
-                last = merged(last, outcome)
-            else:
-                if last is not None:
-                    writer.add(last)
-                last = outcome
         meanings.check()
         for line in damaged.lines():
             log.warning("%s: %s; they are trained on as they are: mend the source", source.captions, line)
@@ -174,7 +182,8 @@ class _Reading:
         if columns is None or last is None:
             raise SourceError(
                 f"expected captions in {source.captions}, got none in {self.total - before} rows "
-                f"({_commonest(reasons) or 'it is empty'}); {_advice(reasons)}"
+                f"({_commonest(reasons) or 'it is empty'}); "
+                + ("play one of its videos or sounds" if unopened else _advice(reasons))
             )
         writer.add(last)
         in_paths = paths.check(others)
@@ -187,6 +196,12 @@ class _Reading:
         if source.text_only:
             return self._of_training(rows, source)
         return rows.with_splits(_splits(rows, len(prefix), config))
+
+    def _images_of(self, whole: Row | SkippedSample, source: Source) -> Iterable[Row | SkippedSample]:
+        """Returns what a record becomes: itself, or the images of its video or sound."""
+        if isinstance(whole, SkippedSample):
+            return [whole]
+        return rows_of(whole, source.clip_images, check_files=self.check_files)
 
     def _of_training(self, rows: Rows, source: Source) -> Rows:
         """Returns the rows of a text-only source that it does not give to validation or test.
@@ -423,10 +438,12 @@ def _records(source: Source, meanings: SplitMeanings, run: Path) -> Iterator[Rec
     if is_mini(source.captions):
         from training.mini.world import WorldSize, write_world
 
-        size = source.captions.partition(":")[2]
-        if size and not size.isdecimal():
-            raise SourceError(f"expected mini or mini:IMAGES, got {source.captions!r}; give a whole number")
-        world_size = WorldSize(train=int(size)) if size else WorldSize()
+        numbers = source.captions.split(":")[1:]
+        if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+            raise SourceError(
+                f"expected mini, mini:IMAGES or mini:IMAGES:SEED, got {source.captions!r}; give whole numbers"
+            )
+        world_size = WorldSize(**dict(zip(("train", "seed"), map(int, numbers))))
         return folder_records(write_world(run / "data", world_size), meanings)
     path = Path(source.captions)
     if source.captions_streaming and (path.exists() or is_shards(source.captions)):
@@ -463,7 +480,8 @@ def _records(source: Source, meanings: SplitMeanings, run: Path) -> Iterator[Rec
 def _splits(rows: Rows, prefix: int, config: SourceConfig) -> SplitNumbers:
     """Returns the number of each row's split, with the splits that the source lacks cut from train: (n,) uint8.
 
-    What is hashed is a row's image_id without its first `prefix` characters, which name the source.
+    What is hashed is a row's image_id without its first `prefix` characters, which name the source, and without the
+    second of a clip's image, so that no clip is in two splits.
     """
     given = {SPLITS[number] for number in np.unique(rows.splits).tolist()}
     train = SPLITS.index("train")
@@ -471,7 +489,7 @@ def _splits(rows: Rows, prefix: int, config: SourceConfig) -> SplitNumbers:
     cut = {"test": config.test_fraction, "validation": config.validation_fraction}
     cut = {name: fraction for name, fraction in cut.items() if name not in given}
     if cut:
-        ids = (image_id[prefix:] for image_id in rows.image_ids())
+        ids = (whole_name(image_id[prefix:]) for image_id in rows.image_ids())
         hashes = np.fromiter((hash_fraction(config.split_seed, image_id) for image_id in ids), np.float64, len(rows))
         for name, fraction in cut.items():
             splits[(splits == train) & (hashes < fraction)] = SPLITS.index(name)

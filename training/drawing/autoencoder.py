@@ -29,20 +29,33 @@ def main(argv: list[str]) -> dict[str, Any]:
     disjoint = disjoint_splits(captions, digests_of_files(captions.rows, len(captions.rows)))
     captions = disjoint.captions
     import_hosts()
-    from training.drawing.images import held_out, read_images, train
+    from training.drawing.images import held_out, read_images, train, write_card
     from training.drawing.quantised import build_autoencoder, measure_autoencoder, save_autoencoder
-    from training.run.distributed import training_device
+    from training.run.distributed import device_of, training_device
+    from turkish_clip.encoder import load_model
 
     training_device(config.device)
+    image_model = None
+    if config.image_model and config.tower_weight:
+        image_model = load_model(
+            config.image_model, revision=config.image_model_revision or None, device=device_of(config.device)
+        )
     images = read_images(captions, run, config)
     run.begin(
         RunInputs(captions_sha256=sha256_of_texts(row.image_id for row in images.rows), duplicates=disjoint.duplicates)
     )
-    training = build_autoencoder(images, config)
+    training = build_autoencoder(images, config, image_model)
     train(training, images, run, config)
     save_autoencoder(training.model, run.model, half=config.half)
     shown, _ = held_out(captions, config.image_size)
     results = {"model": str(run.model), "dataset": captions.name, **measure_autoencoder(run.model, shown)}
+    side = config.image_size // 2 ** (len(config.channels) - 1)
+    write_card(
+        run.model,
+        f"A small VQ-autoencoder ({config.image_size}-pixel images as {side} × {side} codes out of {config.codes})",
+        "diffusers' `VQModel.from_pretrained(folder)` loads it, `turkish-clip draw --generator` draws through it.",
+        results,
+    )
     run.finish(results)
     print_result(results, config.json)
     return results

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     disjoint = remove_cross_split_duplicates(captions, embeddings)
     captions = disjoint.captions
     import_hosts()
-    from training.drawing.images import held_out, read_images, train
+    from training.drawing.images import held_out, read_images, train, write_card
     from training.drawing.unclip import build_decoder, measure_decoder, with_vectors
     from training.run.distributed import device_of, training_device
     from turkish_clip.atomic import atomic_folder
@@ -60,6 +60,13 @@ def main(argv: list[str]) -> dict[str, Any]:
     shown, rows = held_out(captions, config.image_size)
     measured = measure_decoder(run.model, shown, rows, embeddings, image_model)
     results = {"model": str(run.model), "dataset": captions.name, **measured}
+    weights = training.decoder.record.image_weights_sha256
+    write_card(
+        run.model,
+        f"A small decoder (of vectors of the image model of weights {weights[:12]}… to {config.image_size} pixels)",
+        "`turkish_clip.generate.load_decoder(folder)` loads it, `turkish-clip draw --decoder` draws by it.",
+        results,
+    )
     run.finish(results)
     print_result(results, config.json)
     return results

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,21 @@ from training.run.config import AutoencoderConfig, DecoderConfig
 from training.run.record import Run
 from training.small_models.clip_training import arguments_of_small_models, steps_of
 from training.small_models.decoded_images import IMAGES, decode_images
+from turkish_clip.atomic import write_text
 from turkish_clip.images import ImageError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 log = logging.getLogger("training")
+FIGURES = {  # of the cards
+    "images": "images",
+    "difference": "mean absolute difference of pixels, of 1",
+    "psnr": "peak signal-to-noise ratio, dB",
+    "codes_used": "entries of the codebook that they use",
+    "cosine": "mean cosine between an image's vector and that of its decoded image",
+    "bytes": "bytes of the weights",
+}
 
 
 class ImageRows(Dataset[int]):
@@ -133,3 +143,25 @@ def held_out(captions: Captions, side: int, most: int = 512) -> tuple[torch.Tens
                 continue
             rows.append(row)
     return (torch.from_numpy(np.stack(pixels)) if pixels else torch.empty(0, 3, side, side)), rows
+
+
+def write_card(folder: Path, what: str, use: str, results: dict[str, Any]) -> None:
+    """Writes a README with what was measured into the folder of a generator.
+
+    Args:
+        folder: of the saved weights.
+        what: the generator, for a sentence "… trained from scratch on ….".
+        use: a sentence that says who loads it.
+        results: the data set and figures of `measure_autoencoder` or `measure_decoder`.
+    """
+    figures = {name: value for name, value in results.items() if name not in ("model", "dataset")}
+    lines = [
+        f"{what} trained from scratch on {results['dataset']}. {use}",
+        "It can show only what those images show.",
+        "",
+        "| on validation and test images | value |",
+        "|---|---|",
+        *(f"| {FIGURES[name]} | {value:.4g} |" for name, value in figures.items() if name != "bytes"),
+        f"| {FIGURES['bytes']} | {results['bytes']:,} |",
+    ]
+    write_text(folder / "README.md", "\n".join(lines) + "\n")

@@ -1,14 +1,15 @@
 """The VQ-autoencoder: diffusers' VQModel with its losses, how its codebook begins and is kept in use, what it measures.
 
-Source of the losses: van den Oord et al., "Neural Discrete Representation Learning", 2017. Entries that nothing chooses
-begin again at codes of the batch, as in Dhariwal et al., "Jukebox", 2020.
+Source of the losses: van den Oord et al., "Neural Discrete Representation Learning", 2017; that a network compares the
+images beside their pixels is of Esser et al., "Taming Transformers for High-Resolution Image Synthesis", 2021. Entries
+that nothing chooses begin again at codes of the batch, as in Dhariwal et al., "Jukebox", 2020.
 """
 
 from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,10 @@ from training.drawing.images import ImageRows
 from training.run.config import AutoencoderConfig
 from turkish_clip.atomic import atomic_folder
 from turkish_clip.generate.autoencoder import VQModel, import_diffusers, load_autoencoder
+from turkish_clip.generate.tower import DifferentiableTower
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 RESTART_EVERY = 100  # steps after which entries that nothing chose begin again
 FIRST_IMAGES = 256  # whose codes the codebook begins with
@@ -29,26 +34,44 @@ class TrainedAutoencoder(nn.Module):
     Args:
         model: a VQModel.
         commitment: weight of the distance between codes and their entries.
+        tower: a frozen image model that compares the images, too; it is no part of the weights. None: pixels alone do.
+        tower_weight: weight of its comparison.
     """
 
     chosen: Tensor
     steps: Tensor
 
-    def __init__(self, model: VQModel, commitment: float) -> None:
+    def __init__(
+        self, model: VQModel, commitment: float, tower: DifferentiableTower | None = None, tower_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.model = model
-        self.commitment = commitment
+        self.commitment, self.tower_weight = commitment, tower_weight
+        self._towers = [] if tower is None else [tower]  # in a list, so that its weights are none of this module's
         self.register_buffer("chosen", torch.zeros(model.config["num_vq_embeddings"], dtype=torch.int64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Returns the loss of (b, 3, side, side) images in 0 to 1: absolute difference of pixels, and commitment."""
+        """Returns the loss of a batch.
+
+        It is the mean absolute difference of pixels in -1 to 1, the weighted commitment, and, with a tower, the
+        weighted mean of 1 minus the cosine between its vectors of each image and of the decoded one.
+
+        Args:
+            pixels: (b, 3, side, side) in 0 to 1.
+        """
         images = pixels * 2 - 1
         codes = self.model.encode(images).latents.float()
         if self.training:
             self._keep_in_use(codes.detach())
         decoded = self.model.decode(codes)
-        return {"loss": (decoded.sample.float() - images).abs().mean() + self.commitment * decoded.commit_loss}
+        sample = decoded.sample.float()
+        loss = (sample - images).abs().mean() + self.commitment * decoded.commit_loss
+        for tower in self._towers:
+            with torch.no_grad():
+                wanted = tower(pixels)
+            loss = loss + self.tower_weight * (1 - (tower((sample + 1) / 2) * wanted).sum(dim=1).mean())
+        return {"loss": loss}
 
     @torch.no_grad()
     def _keep_in_use(self, codes: Tensor) -> None:
@@ -64,15 +87,19 @@ class TrainedAutoencoder(nn.Module):
             self.chosen.zero_()
 
 
-def build_autoencoder(images: ImageRows, config: AutoencoderConfig) -> TrainedAutoencoder:
+def build_autoencoder(
+    images: ImageRows, config: AutoencoderConfig, image_model: SentenceTransformer | None = None
+) -> TrainedAutoencoder:
     """Returns an autoencoder with fresh weights that the seed decides, whose codebook begins with codes of images.
 
     Args:
         images: that it will be trained on.
         config: has its sizes and the seed.
+        image_model: that compares the images beside their pixels; None for none.
     """
     from transformers import set_seed
 
+    tower = None if image_model is None else DifferentiableTower(image_model)
     set_seed(config.seed)
     levels = len(config.channels)
     model = import_diffusers().VQModel(
@@ -86,7 +113,7 @@ def build_autoencoder(images: ImageRows, config: AutoencoderConfig) -> TrainedAu
         norm_num_groups=8,
         mid_block_add_attention=False,
     )
-    training = TrainedAutoencoder(model, config.commitment)
+    training = TrainedAutoencoder(model, config.commitment, tower, config.tower_weight)
     numbers = torch.randperm(len(images))[:FIRST_IMAGES].sort().values.tolist()
     with torch.no_grad():
         codes = torch.cat(

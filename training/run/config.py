@@ -583,6 +583,13 @@ class AutoencoderConfig(SourceConfig):
     codes: int = option(256, "entries in the codebook", low=2, high=65_536)
     code_width: int = option(8, "width of an entry", low=1, high=512)
     commitment: float = option(1.0, "weight of the distance between codes and their entries", low=0)
+    image_model: str = option(
+        "", "Hub id or folder of an image model that compares the decoded images, too; empty: pixels alone do"
+    )
+    image_model_revision: str = option("", "branch, tag or commit of the image model on the Hub")
+    tower_weight: float = option(
+        0.3, "weight of the cosine between its vectors of an image and of the decoded one, beside the pixels", low=0
+    )
     epochs: float = option(8.0, "passes over the training images", low=0.001)
     batch_size: int = option(64, "images per optimizer step", low=1)
     learning_rate: float = option(2e-3, "peak learning rate of AdamW, cosine decay to zero", low=0)

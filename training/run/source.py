@@ -11,7 +11,7 @@ from turkish_clip.text import ascii_fold, nfc
 
 
 def is_mini(captions: str) -> bool:
-    """Returns whether a source is the miniature world, of any number of images: mini, mini:300."""
+    """Returns whether a source is the miniature world, of any number of images and seed: mini, mini:300, mini:300:1."""
     return captions.partition(":")[0] == "mini"
 
 
@@ -68,6 +68,13 @@ class Source:
         "",
         "column of the slices (styles, origins …) that an image belongs to and that are measured by themselves, text "
         "or list; empty: slices, if present; none: no column",
+    )
+    clip_images: int = option(
+        3,
+        "images of each video (frames) or sound (spectrograms of 5 seconds), which share its captions: at most so "
+        "many, spread evenly over it; 0: all, a frame every 2 seconds, a spectrogram every 5",
+        low=0,
+        high=10_000,
     )
     image_folder: str = option("", "folder that the paths in a table start from; empty: that of the table")
     id_column: str = option(

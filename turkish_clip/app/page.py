@@ -29,6 +29,7 @@ from turkish_clip.app.wording import (
     size_text,
     time_text,
 )
+from turkish_clip.clips import image_at
 from turkish_clip.errors import InputError, is_encodable
 from turkish_clip.filtering import CONTRAST, ImageFilter, best_of_each
 from turkish_clip.folders import is_hidden
@@ -37,8 +38,8 @@ from turkish_clip.regions import shows, windows_of
 from turkish_clip.search.composition import Query, QueryError, weighted
 from turkish_clip.search.index import Hit, ImageIndex
 from turkish_clip.search.storage import ImageIndexError, folder_of, holds_index
+from turkish_clip.sounds import is_sound
 from turkish_clip.text import lower
-from turkish_clip.videos import frame_at
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 
 if TYPE_CHECKING:
@@ -526,10 +527,10 @@ class Page:
     def _tile(
         self, path: Path, photo: Photo | None, also_at: Sequence[str] = (), second: float | None = None
     ) -> dict[str, Any]:
-        """Returns what the page shows of an image, or of a frame of a video."""
+        """Returns what the page shows of an image, or of a frame of a video or a spectrogram of a sound."""
         rows, video = [], {}
         if second is not None:
-            rows.append(["Videoda", time_text(second)])
+            rows.append(["Seste" if is_sound(path) else "Videoda", time_text(second)])
             video = {"time": time_text(second), "second": second, "plays": played_type(path)}
         if photo is not None and photo.taken is not None:
             rows.append(["Çekildi", date_text(photo.taken)])
@@ -562,7 +563,7 @@ class Page:
         if second is None or not isinstance(found, Path):
             return found
         try:
-            return frame_at(found, second)
+            return image_at(found, second)
         except ImageError as error:
             raise _unopened() from error
 

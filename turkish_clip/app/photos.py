@@ -11,9 +11,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
+from turkish_clip.clips import image_at
 from turkish_clip.images import open_image
 from turkish_clip.thumbnails import JPEG_QUALITY, thumbnail, thumbnail_or_grey
-from turkish_clip.videos import frame_at
 
 T = TypeVar("T")
 THUMBNAIL_SIDE, VIEW_SIDE = 480, 2560  # pixels
@@ -38,6 +38,13 @@ PLAYED_BY_BROWSERS = {
     ".m4v": "video/mp4",
     ".mov": "video/quicktime",
     ".webm": "video/webm",
+    ".mp3": "audio/mpeg",
+    ".m4a": "audio/mp4",
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
+    ".oga": "audio/ogg",
+    ".opus": "audio/ogg",
 }
 
 
@@ -92,7 +99,7 @@ class Photos:
 
         Args:
             path: of the file.
-            second: of the frame that is shown, if it is a video.
+            second: of the frame or spectrogram that is shown, if it is a video or sound.
         """
         real = path.resolve()
         try:
@@ -155,7 +162,7 @@ def shown_type(path: Path) -> str | None:
 
 
 def played_type(path: Path) -> str | None:
-    """Returns the media type of a video that browsers may play themselves; None for any other file."""
+    """Returns the media type of a video or sound that browsers may play themselves; None for any other file."""
     return PLAYED_BY_BROWSERS.get(path.suffix.lower())
 
 
@@ -175,12 +182,12 @@ def viewable(path: Path, second: float | None = None) -> bytes:
 
     Args:
         path: of the image.
-        second: of the frame, if it is a video.
+        second: of the frame or spectrogram, if it is a video or sound.
 
     Raises:
         ImageError: the image does not open.
     """
-    image = open_image(path, min_side=VIEW_SIDE) if second is None else frame_at(path, second, min_side=VIEW_SIDE)
+    image = open_image(path, min_side=VIEW_SIDE) if second is None else image_at(path, second, min_side=VIEW_SIDE)
     image.thumbnail((VIEW_SIDE, VIEW_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)

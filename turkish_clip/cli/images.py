@@ -127,6 +127,15 @@ def index(
             show_default="what the index has, else 2",
         ),
     ] = None,
+    sounds: Annotated[
+        bool | None,
+        typer.Option(
+            "--sounds/--no-sounds",
+            help="also index sounds by their spectrograms (extra sound), for an image model that was trained on such; "
+            "the index remembers it",
+            show_default="what the index has, else --no-sounds",
+        ),
+    ] = None,
     text_encoder: Annotated[
         Literal["float32", "int8", "none"] | None,
         typer.Option(
@@ -178,6 +187,7 @@ def index(
         "prune": prune,
         "exclude": exclude,
         "video_every": video_every,
+        "sounds": sounds,
     }
 
     def update(**more: Any) -> UpdateSummary:
@@ -202,7 +212,18 @@ def index(
 
 # Options of index that are for vectors of others alone, and those that are for a folder of images alone.
 OF_SOURCES = ("names", "vectors_column", "names_column", "prefix", "no_probe")
-OF_FOLDERS = ("at", "prune", "queries", "verify", "exclude", "video_every", "watch", "workers", "decode_processes")
+OF_FOLDERS = (
+    "at",
+    "prune",
+    "queries",
+    "verify",
+    "exclude",
+    "video_every",
+    "sounds",
+    "watch",
+    "workers",
+    "decode_processes",
+)
 
 
 def _check_given(context: typer.Context, source: Path | None) -> None:

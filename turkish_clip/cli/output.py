@@ -953,7 +953,7 @@ def write_sheet(
         drawn = {}
         if boxes:
             from turkish_clip.boxes import draw_boxes
-            from turkish_clip.videos import still
+            from turkish_clip.clips import still
 
             drawn = {
                 path: draw_boxes(still(path, (*second, None)[0]), boxes[path], max_side=TILE)

@@ -72,10 +72,10 @@ def regions_of_hits(
         hits: in order.
         quiet: show no progress.
     """
+    from turkish_clip.clips import still
     from turkish_clip.folders import is_there
     from turkish_clip.images import ImageError
     from turkish_clip.regions import windows_of
-    from turkish_clip.videos import still
 
     texts = [str(part.value) for part in wanted]
     vectors = encoder.encode_texts(texts, warn=False)  # the search has warned

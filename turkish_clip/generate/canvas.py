@@ -22,7 +22,14 @@ NEAR = 1e-3  # how near to black and white a start image may come: the logit of 
 
 
 class Canvas(Protocol):
-    """A generator of images, behind which any decoder may stand."""
+    """A generator of images, behind which any decoder may stand.
+
+    Attributes:
+        smoothness: weight of the mean absolute difference of neighbouring pixels that suits it: the less it knows of
+            images, the more.
+    """
+
+    smoothness: float
 
     @property
     def size(self) -> tuple[int, int]:
@@ -54,6 +61,8 @@ class FourierCanvas:
         start: an image to begin with, which is resized; None begins with grey.
         decay: the power of the frequency by which coefficients fall; above 1 gives softer images.
     """
+
+    smoothness = 10.0
 
     def __init__(
         self,

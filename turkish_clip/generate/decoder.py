@@ -38,6 +38,7 @@ FIRST_SIDE = 4  # pixels of the first feature maps
 GROUPS = 8  # of group normalisation
 SMALLEST_DEVIATION = 1e-6
 DECODED_STEPS, LEARNING_RATE, CROPS = 60, 0.1, 8  # of the optimisation of a small decoder's vector
+NOISE = 0.05  # on the pixels of its crops; a small decoder can hardly please an image model by what is no image
 Progress = Callable[[int, int], object]
 
 
@@ -226,6 +227,8 @@ class VectorCanvas:
         decoder: its weights are frozen.
         vector: (dim,) to begin with.
     """
+
+    smoothness = 0.0  # all that it decodes looks like an image
 
     def __init__(self, decoder: SmallDecoder, vector: Vectors) -> None:
         self._decoder = decoder.eval().requires_grad_(False)
@@ -438,7 +441,7 @@ def draw_decoded(
     mixed = unit(np.sum([wish.weight * wish.vector for wish in wishes], axis=0)[None])
     vectors = as_image_vectors(mixed, decoder, encoder.bank)
     if steps and isinstance(decoder, SmallDecoder):
-        options = DrawingOptions(steps=steps, learning_rate=LEARNING_RATE, crops=CROPS, every=every, seed=seed)
+        options = DrawingOptions(steps, LEARNING_RATE, CROPS, noise=NOISE, colour_jitter=0, every=every, seed=seed)
         canvas = VectorCanvas(decoder, vectors[0])
         return draw(encoder, wishes, options, canvas=canvas, progress=progress, frame=frame)
     (image,) = decoder.images(vectors, seed=seed, progress=progress)

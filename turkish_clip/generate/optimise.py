@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SMALLEST, LARGEST = 16, 2048  # pixels of a side
 SMOOTHING = 0.9  # of the loss by which the best step is told: crops differ from step to step
-SMOOTHNESS = 10.0  # of a canvas in Fourier space
+SINGLE_COLOUR = 0.3  # fraction of the change of contrast and brightness that red, green and blue have by themselves
 MOST_DEGREES = 10.0  # by which a crop is turned
 FIRST_BEST = 0.2  # fraction of the steps before which no image is kept as the best
 
@@ -42,8 +42,10 @@ class DrawingOptions:
         crops: of the image in each step, each with other noise.
         smallest_crop: side of the smallest crop, as a fraction of the image's.
         smoothness: weight of the mean absolute difference of neighbouring pixels, so that areas are of one colour; None
-            takes 10 for a canvas in Fourier space, and 0 for others, which know what images look like.
+            takes the canvas's own.
         noise: standard deviation of the noise on each pixel of a crop; images of noise alone please a tower otherwise.
+        colour_jitter: the largest change of a crop's contrast, as a fraction, and twice that of its brightness; fine
+            differences that please this image model alone do not outlast it.
         every: a frame is kept each so many steps; 0 keeps none.
         seed: of the canvas and the crops.
     """
@@ -53,7 +55,8 @@ class DrawingOptions:
     crops: int = 16
     smallest_crop: float = 0.6
     smoothness: float | None = None
-    noise: float = 0.05
+    noise: float = 0.1
+    colour_jitter: float = 0.3
     every: int = 0
     seed: int = 0
 
@@ -70,6 +73,7 @@ class DrawingOptions:
             ("smallest crop", self.smallest_crop, 0.05, 1),
             ("smoothness", self.smoothness or 0, 0, 1000),
             ("noise", self.noise, 0, 1),
+            ("colour jitter", self.colour_jitter, 0, 1),
             ("every", self.every, 0, 100_000),
         )
         for name, value, least, most in ranges:
@@ -111,10 +115,10 @@ def draw(
 ) -> Drawing:
     """Draws an image that the image model takes for what the wishes say.
 
-    In each step crops of the image, turned a little and with noise, go through the frozen image model, and the canvas
-    moves so that their vectors come nearer to those of the wishes, by the squared great-circle distance. It is the way
-    of VQGAN+CLIP (Crowson et al., 2022, arXiv:2204.08583), for any canvas. Crops are never mirrored: left and right
-    have a meaning. The same seed gives the same image on the same machine.
+    In each step crops of the image, turned a little, in changed colours and with noise, go through the frozen image
+    model, and the canvas moves so that their vectors come nearer to those of the wishes, by the squared great-circle
+    distance. It is the way of VQGAN+CLIP (Crowson et al., 2022, arXiv:2204.08583), for any canvas. Crops are never
+    mirrored: left and right have a meaning. The same seed gives the same image on the same machine.
 
     Args:
         encoder: whose image side sees the image.
@@ -163,9 +167,7 @@ def _optimise(
     frame: Callable[[Image.Image], object] | None,
 ) -> Drawing:
     begun = time.monotonic()
-    smoothness = options.smoothness
-    if smoothness is None:
-        smoothness = SMOOTHNESS if isinstance(canvas, FourierCanvas) else 0.0
+    smoothness = canvas.smoothness if options.smoothness is None else options.smoothness
     parameters = canvas.parameters()
     optimizer = torch.optim.Adam(parameters, lr=options.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps, options.learning_rate / 10)
@@ -232,11 +234,11 @@ def great_circle(vectors: Tensor, wanted: Tensor) -> Tensor:
 
 
 def crops_of(image: Tensor, options: DrawingOptions, side: tuple[int, int], random: torch.Generator) -> Tensor:
-    """Returns crops of an image at the size of the model's input, the first of which is the whole image.
+    """Returns crops of an image at the size of the model's input, the first of which is the whole image in its colours.
 
     Args:
         image: (1, 3, height, width) in 0 to 1.
-        options: their number, size and noise.
+        options: their number, size, colours and noise.
         side: height and width of the crops.
         random: a source of numbers on the CPU.
     """
@@ -255,7 +257,19 @@ def crops_of(image: Tensor, options: DrawingOptions, side: tuple[int, int], rand
     crops = functional.grid_sample(
         image.expand(count, -1, -1, -1), grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
+    if options.colour_jitter:
+        crops = _in_other_colours(crops, options.colour_jitter, random)
     return crops + noise.to(image.device)
+
+
+def _in_other_colours(crops: Tensor, jitter: float, random: torch.Generator) -> Tensor:
+    """Returns crops with another contrast and brightness, all but the first."""
+    common, single = (2 * torch.rand(2, len(crops), channels, 1, 1, generator=random) - 1 for channels in (1, 3))
+    contrast, brightness = ((1 - SINGLE_COLOUR) * common + SINGLE_COLOUR * single) * jitter
+    contrast[0], brightness[0] = 0.0, 0.0
+    middle = crops.mean(dim=(1, 2, 3), keepdim=True)
+    changed: Tensor = middle + (crops - middle) * (1 + contrast.to(crops.device)) + brightness.to(crops.device) / 2
+    return changed
 
 
 def _checked(size: tuple[int, int]) -> tuple[int, int]:

@@ -11,16 +11,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
+from turkish_clip.clips import is_clip
 from turkish_clip.errors import InputError
 from turkish_clip.folders import FolderWalk, LeftOut, is_hidden
 from turkish_clip.images import NO_FILE, NO_MEMORY, UNREADABLE
-from turkish_clip.videos import EVERY, is_video
+from turkish_clip.videos import EVERY
 
 READ_BYTES = 1 << 20  # hashed at a time
 LATEST_NS = (1 << 63) - 1  # the year 2262, the latest that 64 bits hold; disks report later times of some files
 UNSETTLED_NS = -LATEST_NS - 1  # in place of a time that can't tell whether the file has changed since
 COARSEST_NS = 2 * 10**9  # the coarsest times of file systems (FAT): a later change may leave the time as it is
-MAX_BYTES = 1 << 30  # larger files are skipped unread, but for videos
+MAX_BYTES = 1 << 30  # larger files are skipped unread, but for videos and sounds
 
 
 class CollectionError(InputError):
@@ -90,14 +91,16 @@ class Collection:
         exclude: patterns of files that are left out, as in `turkish_clip.folders.Exclusions`.
         left_out: folder → what was left out of it when it was last indexed.
         video_every: seconds from one frame of a video to the next; 0 leaves videos out.
+        sounds: whether sounds are indexed, too, by their spectrograms.
         imported: absolute path of the stored vectors that the index was made of; empty without such.
     """
 
-    FORMAT: ClassVar[int] = 3  # 1 had no videos, 2 did not tell what is imported
+    FORMAT: ClassVar[int] = 4  # 1 had no videos, 2 did not tell what is imported, 3 had no sounds
 
     exclude: list[str] = field(default_factory=list)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     video_every: float = EVERY
+    sounds: bool = False
     imported: str = ""
 
 
@@ -128,6 +131,7 @@ def scan(
     exclude: Sequence[str] = (),
     *,
     videos: bool = False,
+    sounds: bool = False,
 ) -> Scan:
     """Compares a folder, or a list of files, with the known files.
 
@@ -139,6 +143,7 @@ def scan(
         known: the files that the index knows, by path.
         exclude: patterns of files in the folder, as in `turkish_clip.folders.Exclusions`.
         videos: whether the folder's videos are read, too, where the library for them is installed.
+        sounds: likewise its sounds.
 
     Raises:
         CollectionError: the folder does not exist, or is without images although it was indexed: not mounted?
@@ -147,7 +152,7 @@ def scan(
         folder = Path(collection_folder(images))
         if not folder.is_dir():
             raise CollectionError(f"expected a folder of images, got {images}, which is not one; check the path")
-        paths, skipped, inaccessible, left_out = _walk(folder, exclude, videos)
+        paths, skipped, inaccessible, left_out = _walk(folder, exclude, videos, sounds)
         vanished = _vanished(folder, paths, inaccessible, known)
     else:
         paths, skipped, vanished, left_out = dict[str, str](), list[SkippedFile](), list[str](), LeftOut()
@@ -222,7 +227,7 @@ def hashed(files: Sequence[File], workers: int) -> tuple[list[File], list[File]]
 def _hash(file: File) -> File:
     if file.size == 0:
         return file.skipped("an empty file")
-    if file.size > MAX_BYTES and not is_video(file.path):
+    if file.size > MAX_BYTES and not is_clip(file.path):
         return file.skipped("more than 1 GB")
     digest = hashlib.sha256()
     try:
@@ -235,7 +240,7 @@ def _hash(file: File) -> File:
 
 
 def _walk(
-    folder: Path, exclude: Sequence[str], videos: bool
+    folder: Path, exclude: Sequence[str], videos: bool, sounds: bool
 ) -> tuple[dict[str, str], list[SkippedFile], list[str], LeftOut]:
     """Walks a folder.
 
@@ -252,7 +257,7 @@ def _walk(
         inaccessible.append(name)
         skipped.append(SkippedFile(_printable(name), f"a folder that can't be entered ({error.strerror})"))
 
-    walk = FolderWalk(folder, exclude, on_error, videos=videos)
+    walk = FolderWalk(folder, exclude, on_error, videos=videos, sounds=sounds)
     for path in walk.files():
         if _printable(str(path)) != str(path):
             skipped.append(SkippedFile(_printable(str(path)), "a name that is not UTF-8"))

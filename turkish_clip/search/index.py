@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from turkish_clip.bank import TextBank
 from turkish_clip.cutoff import Cutoff
 from turkish_clip.dual_encoder import DualEncoder, with_image_side
+from turkish_clip.errors import missing_library
 from turkish_clip.folders import LeftOut, is_there
-from turkish_clip.images import ImageLike
+from turkish_clip.images import SOUND, ImageLike, has_library
 from turkish_clip.metrics import Vectors
 from turkish_clip.photo import Photo
 from turkish_clip.preprocessing import other_processor
@@ -61,7 +62,8 @@ class Hit:
         photo: when, where and with which camera it was taken, as far as the file says so.
         fits: whether the image fits the words that are looked for, and none of those that are kept away; None where
             nothing tells, as in `Answer`.
-        second: of a video, that of its best frame, from which everything else here is; None for an image.
+        second: of a video or sound, that of its best frame or spectrogram, from which everything else here is; None for
+            an image.
     """
 
     path: str
@@ -87,7 +89,7 @@ class IndexedImage:
         also_at: paths of other files with the same bytes.
         photo: when, where and with which camera it was taken, as far as the file says so.
         when: when it was taken, or else its file was last changed.
-        second: of a video, that of its first frame, else None.
+        second: of a video or sound, that of its first frame or spectrogram, else None.
     """
 
     path: str
@@ -213,7 +215,7 @@ class ImageIndex:
         return self._need_text_side("search by words")
 
     def __len__(self) -> int:
-        """Returns the number of distinct images; a video is one."""
+        """Returns the number of distinct images; a video or sound is one."""
         return self._tables.count()
 
     def add(
@@ -228,6 +230,7 @@ class ImageIndex:
         verify: bool = False,
         exclude: Sequence[str] | None = None,
         video_every: float | None = None,
+        sounds: bool | None = None,
         progress: Callable[[int, int], Any] | None = None,
     ) -> UpdateSummary:
         """Brings the index up to date with a folder, or with a list of files.
@@ -251,15 +254,19 @@ class ImageIndex:
                 `turkish_clip.folders.Exclusions`; [] leaves out none, None keeps those that it remembers.
             video_every: seconds from one frame of a video to the next, in place of those that the index remembers, for
                 videos that are read from now on; 0 leaves videos out, None keeps what it remembers.
+            sounds: whether sounds are indexed by their spectrograms, too, for an image model that was trained on such;
+                None keeps what the index remembers, at first False.
             progress: called at the start and after each batch with the number of files done and of all files.
 
         Raises:
             CollectionError: the folder does not exist, or is without images although it was indexed: not mounted?
             ImageIndexError: the index was opened without a model, is of another image model, can't be written to, or
-                another process writes to it.
+                another process writes to it; or sounds are asked for without the library that reads them.
             BankError: there are too few queries, or the model's text bank is damaged.
         """
         encoder = self._need_encoder("add images")
+        if sounds and not has_library(SOUND):
+            raise ImageIndexError(missing_library("PyAV", "sound"))
         given = None
         if queries is not None:
             given = TextBank.of(queries, encoder.encode_texts, encoder.dim, encoder.text_weights_sha256)
@@ -272,7 +279,17 @@ class ImageIndex:
             bank = given or self._bank(encoder)
             with encoder.image_decoder(workers, decode_processes) as decoder:
                 updater = IndexUpdater(
-                    self._tables, encoder, batch_size, workers, prune, bank, verify, exclude, video_every, decoder
+                    self._tables,
+                    encoder,
+                    batch_size,
+                    workers,
+                    prune,
+                    bank,
+                    verify,
+                    exclude,
+                    video_every,
+                    sounds,
+                    decoder,
                 )
                 return updater.add(images, progress)
 

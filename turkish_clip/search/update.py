@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from turkish_clip.bank import TextBank
+from turkish_clip.clips import clip_photo, is_clip, is_read, parts
 from turkish_clip.dual_encoder import DualEncoder
 from turkish_clip.embed import EmbeddedBatch, ImageDecoder
 from turkish_clip.folders import LeftOut, is_there
-from turkish_clip.images import VIDEO, ImageError, has_library
+from turkish_clip.images import ImageError
 from turkish_clip.metrics import hub_scores
 from turkish_clip.photo import Photo
 from turkish_clip.search.files import (
@@ -34,11 +35,11 @@ from turkish_clip.search.files import (
     scan,
 )
 from turkish_clip.search.tables import ImageTables, chunks
-from turkish_clip.videos import EVERY, frames, is_video, video_photo
+from turkish_clip.videos import EVERY
 
 log = logging.getLogger("turkish_clip")
 ROWS_PER_WRITE = 512  # files per transaction: a kill loses at most these
-VIDEOS_PER_WRITE = 4  # each has many rows, which are in memory until they are written
+CLIPS_PER_WRITE = 4  # videos and sounds: each has many rows, which are in memory until they are written
 ATTEMPTS = 3  # to read a file whose bytes change between hashing and embedding
 CHANGING = "a file that changes while it is read"
 SAME_IMAGE = 0.999  # least cosine of a stored vector to that of its image: other dtypes and libraries give 0.9999
@@ -105,6 +106,7 @@ class IndexUpdater:
     verify: bool = False
     exclude: Sequence[str] | None = None
     video_every: float | None = None
+    sounds: bool | None = None
     decoder: ImageDecoder | None = None
 
     def add(
@@ -132,8 +134,10 @@ class IndexUpdater:
                 log.warning("%s: no longer left out: %s", self.tables.uri, ", ".join(map(repr, dropped)))
             collection = replace(collection, exclude=patterns)
         collection = self._with_video_every(collection)
+        if self.sounds is not None:
+            collection = replace(collection, sounds=self.sounds)
         every = collection.video_every
-        found = scan(images, known, collection.exclude, videos=every > 0)
+        found = scan(images, known, collection.exclude, videos=every > 0, sounds=collection.sounds)
         if collection.imported:  # names that were taken over are kept, whether there are files of them here or not
             kept = [path for path in found.missing if known[path].folder != collection.imported]
             found = replace(found, missing=kept)
@@ -144,9 +148,9 @@ class IndexUpdater:
         total = done + len(found.pending)
         tell = progress or (lambda done, total: None)
         tell(done, total)
-        stills = [file for file in found.pending if not is_video(file.path)]
-        videos = [file for file in found.pending if is_video(file.path)]
-        for files in chain(chunks(stills, ROWS_PER_WRITE), chunks(videos, VIDEOS_PER_WRITE)):
+        stills = [file for file in found.pending if not is_clip(file.path)]
+        clips = [file for file in found.pending if is_clip(file.path)]
+        for files in chain(chunks(stills, ROWS_PER_WRITE), chunks(clips, CLIPS_PER_WRITE)):
             self._add_batch(files, known, so_far, every, each=partial(_tell_more, tell, done, total))
             done += len(files)
             tell(done, total)
@@ -329,18 +333,19 @@ def embedded(
     """Embeds files; returns the table rows of those that opened, these files, and the others with the reason.
 
     What is embedded is what was hashed: a file whose bytes are no longer those of its `content` is not opened. A video
-    has a row for each of its frames; it is read in parts, and must have kept its size and time meanwhile.
+    has a row for each of its frames, a sound for each of its spectrograms; it is read in parts, and must have kept its
+    size and time meanwhile.
 
     Args:
-        files: one for each image or video.
+        files: one for each image, video or sound.
         encoder: whose image model embeds them.
         batch_size: images embedded at a time.
         decoder: as in `DualEncoder.embed_images`.
         each: called with the number of files done after each batch.
         every: seconds from one frame of a video to the next.
     """
-    by_frames = [file for file in files if _is_by_frames(file)]
-    files = [file for file in files if not _is_by_frames(file)]
+    clips = [file for file in files if is_read(file.path)]  # without the library for it, one does not open
+    files = [file for file in files if not is_read(file.path)]
     rows: list[dict[str, Any]] = []
     opened: list[File] = []
     unopened: list[File] = []
@@ -358,7 +363,7 @@ def embedded(
         about = {"bytes": file.size, "modified": file.modified, **asdict(photo)}
         rows.append({"content": file.content, "path": file.path, "also_at": [], "vector": vector, **about})
         opened.append(file)
-    for number, file in enumerate(by_frames, len(files)):
+    for number, file in enumerate(clips, len(files)):
         if each is not None:
             each(number)
         try:
@@ -375,15 +380,10 @@ def embedded(
     return rows, opened, unopened
 
 
-def _is_by_frames(file: File) -> bool:
-    """Returns whether a file is read by frames; without the library for it, a video is an image that does not open."""
-    return is_video(file.path) and has_library(VIDEO)
-
-
 def _frames_of(
     file: File, encoder: DualEncoder, batch_size: int, decoder: ImageDecoder | None, every: float
 ) -> Iterator[dict[str, Any]]:
-    """Yields the table rows of the frames of a video.
+    """Yields the table rows of the frames of a video, or of the spectrograms of a sound.
 
     Raises:
         ImageError: it does not open.
@@ -391,11 +391,11 @@ def _frames_of(
     from turkish_clip.encoder import image_side  # imports torch
 
     about = {"content": file.content, "path": file.path, "also_at": [], "bytes": file.size, "modified": file.modified}
-    about |= asdict(video_photo(file.path))
+    about |= asdict(clip_photo(file.path))
     seconds: list[float] = []
 
     def images() -> Iterator[Any]:
-        for frame in frames(file.path, every, distinct=True, min_side=image_side(encoder.image)):
+        for frame in parts(file.path, every, min_side=image_side(encoder.image)):
             seconds.append(frame.second)
             yield frame.image
 

@@ -59,7 +59,7 @@ def changes(folder: Path, index: Path | None, stop: Any = None) -> Iterator[int]
 
 def _filter(folder: Path, index: Path | None) -> Callable[[Any, str], bool]:
     """Returns a function that tells whether a change of a path may be one of the images."""
-    suffixes = readable_suffixes(videos=True)
+    suffixes = readable_suffixes(videos=True, sounds=True)
 
     def may_count(change: Any, path: str) -> bool:
         changed = Path(path)

@@ -239,8 +239,9 @@ def test_no_such_source(tmp_path: Path) -> None:
         read_captions(source("no-such-folder"))
     with pytest.raises(SourceError, match="Hub data set, got 'nobody/nothing'"):
         read_captions(source("nobody/nothing"))
-    with pytest.raises(SourceError, match="expected mini or mini:IMAGES"):
-        read_captions(source("mini:many"))
+    for name in ("mini:many", "mini:3:1:1", "mini:3:-1"):
+        with pytest.raises(SourceError, match="expected mini, mini:IMAGES or mini:IMAGES:SEED"):
+            read_captions(source(name))
 
 
 def test_windows_1254_is_refused_with_the_fix(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_what_is_left_out_of_a_folder_is_counted(tmp_path: Path, caplog: pytest.
     assert "2 hidden images and tables are left out" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["a.heic", "b/c.NEF", "train/d.mov"])
+@pytest.mark.parametrize("name", ["a.heic", "b/c.NEF", "train/d.psd"])
 def test_kinds_that_are_not_read_are_counted_beside_images(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:

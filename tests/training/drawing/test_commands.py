@@ -32,8 +32,11 @@ def embedded(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.T
     return [*options, "--embeddings", str(run / "embeddings"), *DECODER.split()]
 
 
-def test_an_autoencoder(captioned_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compared", [False, True])
+def test_an_autoencoder(captioned_folder: Path, tiny_clip: Path, tmp_path: Path, compared: bool) -> None:
     argv = ["--captions", str(captioned_folder), *AUTOENCODER.split(), "--run", str(tmp_path / "run")]
+    if compared:
+        argv += ["--image_model", str(tiny_clip)]
     found = autoencoder.main(argv)
     assert found["images"] == 16
     assert 0 < found["difference"] < 0.5
@@ -42,6 +45,9 @@ def test_an_autoencoder(captioned_folder: Path, tmp_path: Path) -> None:
     model = load_autoencoder(tmp_path / "run" / "model")
     assert model.config["sample_size"] == 32
     assert autoencoder.main([*argv, "--resume"]) == found
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "32-pixel images as 8 × 8 codes out of 16" in card
+    assert f"| {found['codes_used']} |" in card
     curve = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text("utf-8").splitlines()]
     assert curve[-2]["loss"] < curve[0]["loss"]
 
@@ -51,6 +57,7 @@ def test_a_decoder(embedded: list[str], tmp_path: Path, captioned_folder: Path) 
     assert found["images"] == 16
     assert -1 <= found["cosine"] <= 1
     loaded = load_decoder(tmp_path / "run" / "model")
+    assert f"| {found['bytes']:,} |" in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     (image,) = loaded.images(np.ones((1, 16), np.float32), seed=0)
     assert image.size == (16, 16)
     (batch,) = [np.concatenate([np.ravel(loaded.moments.mean), np.ravel(loaded.moments.deviation)])]

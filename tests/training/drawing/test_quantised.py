@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from training.drawing.quantised import RESTART_EVERY, TrainedAutoencoder
+from turkish_clip.generate.autoencoder import VQModel
+from turkish_clip.generate.tower import DifferentiableTower
 
 diffusers = pytest.importorskip("diffusers")
 
 
-def test_unused_entries_begin_again_at_codes_of_a_batch_of_fewer_codes_than_entries() -> None:
+@pytest.fixture
+def model() -> VQModel:
     torch.manual_seed(0)
-    model = diffusers.VQModel(
+    return diffusers.VQModel(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(8, 8, 8),
@@ -22,6 +25,30 @@ def test_unused_entries_begin_again_at_codes_of_a_batch_of_fewer_codes_than_entr
         norm_num_groups=4,
         mid_block_add_attention=False,
     )
+
+
+class TowerOfColours(DifferentiableTower):
+    """Takes the mean colour of an image for its vector."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(images.mean(dim=(2, 3)), dim=1)
+
+
+def test_a_tower_compares_the_images_beside_their_pixels(model: VQModel) -> None:
+    pixels = torch.rand(2, 3, 8, 8)
+    tower = TowerOfColours()
+    training = [TrainedAutoencoder(model, 1.0, tower, weight).eval() for weight in (0.0, 2.0)]
+    by_pixels, by_both = (module(pixels)["loss"] for module in training)
+    decoded = (model(pixels * 2 - 1).sample + 1) / 2
+    cosines = (tower(decoded) * tower(pixels)).sum(dim=1)
+    assert torch.allclose(by_both - by_pixels, 2 * (1 - cosines.mean()), atol=1e-6)
+    assert not [name for name in training[1].state_dict() if "tower" in name]
+
+
+def test_unused_entries_begin_again_at_codes_of_a_batch_of_fewer_codes_than_entries(model: VQModel) -> None:
     training = TrainedAutoencoder(model, 1.0)
     training.steps += RESTART_EVERY - 1
     before = model.quantize.embedding.weight.detach().clone()

@@ -107,7 +107,7 @@ def test_every_recipe_reads(path: Path) -> None:
         (["--captions", "--run", "r"], "expected a value after --captions, got --run"),
         ([*BASE, "--epochs", "inf"], "expected a number for 'epochs'"),
         ([*BASE, "--scratch_hidden", "100"], "'scratch_hidden' to be a multiple of 32, got 100"),
-        (["no-such-recipe"], "built-in recipes are demo, mini-clip"),
+        (["no-such-recipe"], "built-in recipes are demo, mini-autoencoder, mini-clip, mini-decoder"),
         (["demo", "mini-clip"], "expected one recipe, got 'demo' and 'mini-clip'"),
         (["--run", "r"], "expected 'captions' to name"),
         (["--captions", "x"], "expected 'run' to name"),

@@ -28,8 +28,7 @@ def test_the_tower_gives_the_vectors_of_encode(encoder: DualEncoder) -> None:
 
 def test_an_image_comes_nearer_to_the_words_and_away_from_others(encoder: DualEncoder) -> None:
     wishes = wishes_of(encoder, ["kırmızı bir ev"], avoid=["mavi iki güneş"])
-    before = draw(encoder, wishes, DrawingOptions(steps=1, crops=4))
-    after = draw(encoder, wishes, DrawingOptions(steps=40, crops=4))
+    before, after = (draw(encoder, wishes, DrawingOptions(steps, crops=4, smoothness=0)) for steps in (1, 40))
     gained = {text: after.scores[text] - before.scores[text] for text in after.scores}
     assert gained["kırmızı bir ev"] - gained["mavi iki güneş"] > 0.1
     assert after.steps == 40
@@ -84,7 +83,9 @@ def test_words_and_weights_that_can_not_be_drawn(
         wishes_of(encoder, prompts, weights)
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"noise": math.nan}, {"learning_rate": 0}, {"smallest_crop": 2}])
+@pytest.mark.parametrize(
+    "options", [{"steps": 0}, {"noise": math.nan}, {"learning_rate": 0}, {"smallest_crop": 2}, {"colour_jitter": 1.5}]
+)
 def test_options_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(DrawingError, match="expected .* from .* to .*, got"):
         DrawingOptions(**options)  # type: ignore[arg-type]
@@ -144,8 +145,29 @@ def test_the_first_crop_is_the_whole_image() -> None:
 
 def test_crops_are_never_mirrored() -> None:
     ramp = torch.linspace(0, 1, 32)[None, None, None, :].expand(1, 3, 32, 32)
-    crops = crops_of(ramp, DrawingOptions(crops=32, noise=0), (32, 32), torch.Generator().manual_seed(1))
+    options = DrawingOptions(crops=32, noise=0, colour_jitter=0)
+    crops = crops_of(ramp, options, (32, 32), torch.Generator().manual_seed(1))
     assert bool((crops[..., 20:].mean((1, 2, 3)) > crops[..., :12].mean((1, 2, 3))).all())
+
+
+def test_the_colours_of_crops_vary_within_the_jitter() -> None:
+    """The plain image's brightness changes by half of 0.4; a tenth by each colour alone is 0.3 of that."""
+    image = torch.full((1, 3, 32, 32), 0.5)
+    options = DrawingOptions(crops=300, noise=0, colour_jitter=0.4)
+    colours = crops_of(image, options, (32, 32), torch.Generator().manual_seed(1)).mean((2, 3))
+    assert torch.allclose(colours[0], torch.full((3,), 0.5))
+    assert 0.3 <= float(colours.min()) < 0.35
+    assert 0.65 < float(colours.max()) <= 0.7
+    assert 0.08 < float((colours.max(dim=1).values - colours.min(dim=1).values).max()) <= 0.12
+
+
+def test_contrast_changes_around_the_middle_of_a_crop() -> None:
+    image = torch.tensor([0.2, 0.6]).repeat_interleave(16).expand(1, 3, 32, 32)
+    options = DrawingOptions(crops=300, noise=0, colour_jitter=0.5, smallest_crop=1)
+    crops = crops_of(image, options, (32, 32), torch.Generator().manual_seed(1))
+    spread = crops.std(dim=(2, 3)) / image.std()
+    assert 0.5 <= float(spread.min()) < 0.65
+    assert 1.35 < float(spread.max()) < 1.55
 
 
 def test_the_variation_of_an_image() -> None:

@@ -19,8 +19,9 @@ from training.data.readers.webdataset import COMPRESSED, FIELDS, IMAGES, MAX_TEX
 from training.data.samples import SAMPLE_IMAGE, Record
 from training.data.splits import SplitMeanings, split_words, splits_of_folders
 from training.run.source import SourceError
+from turkish_clip.clips import is_read
 from turkish_clip.folders import INDEX_FOLDER, conversion_advice, is_hidden, not_read_text
-from turkish_clip.images import unread_kind
+from turkish_clip.images import SOUND, unread_kind
 from turkish_clip.strict_json import json_text
 
 log = logging.getLogger("training")
@@ -48,7 +49,8 @@ class Contents:
         shards: tar files.
         parquet: Parquet files.
         compressed: compressed tar files.
-        images: the number of image files.
+        images: the number of image files, and of videos and sounds with a text of their name.
+        clips: the number of other videos and sounds.
         texts: .txt files that are no image's, and named after a split or like a table inside.
         other_texts: the other .txt files that are no image's.
         json: .json files that are no image's.
@@ -64,6 +66,7 @@ class Contents:
     parquet: list[str] = field(default_factory=list)
     compressed: list[str] = field(default_factory=list)
     images: int = 0
+    clips: int = 0
     texts: list[str] = field(default_factory=list)
     other_texts: list[str] = field(default_factory=list)
     json: list[str] = field(default_factory=list)
@@ -90,7 +93,8 @@ class Contents:
 
     def _add(self, folder: Path, parent: str, names: Sequence[str]) -> None:
         stems: dict[bool, set[str]] = {True: set(), False: set()}
-        images = {name.rpartition(".")[0] for name in names if name.rpartition(".")[2].lower() in IMAGES}
+        named = set(_images_among(names))
+        images = {name.rpartition(".")[0] for name in named}
         images |= {name.partition(".")[0] for name in images}
         for name in names:
             stem, _, kind = name.partition(".")
@@ -106,7 +110,7 @@ class Contents:
                 self.parquet.append(path)
             elif name.lower().endswith(COMPRESSED):
                 self.compressed.append(path)
-            elif last in IMAGES:
+            elif name in named:
                 self.images += 1
                 stems[True].add(stem)
             elif last in TEXTS:
@@ -122,9 +126,22 @@ class Contents:
                 self.tables.append(path)
             elif UNREAD_TABLES.search(name):
                 self.unread.append(path)
-            elif found := unread_kind(name, with_libraries=False):
+            elif is_read(name):
+                self.clips += 1
+            elif (found := unread_kind(name, with_libraries=False)) not in ("", SOUND):
                 self.not_read[found] = self.not_read.get(found, 0) + 1
         self.pairs = self.pairs or not stems[True].isdisjoint(stems[False])
+
+
+def _images_among(names: Sequence[str]) -> list[str]:
+    """Returns the names of images, and of those videos and sounds that have a text of their name beside them."""
+    texts = {name.rpartition(".")[0] for name in names if name.rpartition(".")[2].lower() in TEXTS}
+    texts |= {text.rpartition(".")[0] for text in texts}  # a.en.txt
+    return [
+        name
+        for name in names
+        if name.rpartition(".")[2].lower() in IMAGES or (name.rpartition(".")[0] in texts and is_read(name))
+    ]
 
 
 def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
@@ -277,9 +294,10 @@ def _samples(folder: Path, parent: str, names: Sequence[str]) -> Iterator[dict[s
     """Yields the samples of one folder, as column → value."""
     images: dict[str, list[str]] = {}
     unread: dict[str, str] = {}
+    named = set(_images_among(names))
     for name in names:
-        stem, _, kind = name.rpartition(".")
-        if kind.lower() in IMAGES:
+        stem, _, _ = name.rpartition(".")
+        if name in named:
             images.setdefault(stem, []).append(name)
         elif found_kind := unread_kind(name, with_libraries=False):
             unread[stem] = f"an image of a kind that is not read ({found_kind})"
@@ -353,7 +371,8 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
         listed = ", ".join(found.unread[:MAX_LISTED])
         advice = "save the table as .csv, .jsonl or .parquet"
     else:
-        listed = f"{found.images} images alone" if found.images else ("no others" if others else "none")
+        images = found.images + found.clips
+        listed = f"{images} images alone" if images else ("no others" if others else "none")
         advice = "write the metadata"
     return SourceError(
         f"expected metadata.jsonl or metadata.csv in {folder} (columns file_name and captions), or .tar or "
@@ -362,5 +381,6 @@ def _nothing(folder: Path, found: Contents) -> SourceError:
 
 
 def count_images(folder: Path) -> int:
-    """Returns the number of image files in a folder and below it, without hidden ones."""
-    return Contents.of(folder).images
+    """Returns the number of images, videos and sounds in a folder and below it, without hidden ones."""
+    found = Contents.of(folder)
+    return found.images + found.clips

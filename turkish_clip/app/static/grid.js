@@ -20,7 +20,7 @@ function tile(photo, list) {
   );
 }
 
-/** The mark of a video with the time of the frame that is shown. */
+/** The mark of a video or sound with the time of what is shown. */
 export function timeMark(photo) {
   return photo.time ? h("span", { class: "badge time", "aria-hidden": "true" }, icon("play"), photo.time) : null;
 }
@@ -171,7 +171,7 @@ function drawViewer() {
   viewer.replaceChildren(h("div", { class: "viewer" }, stage, side));
 }
 
-/** A button that plays a video in place of its frame, from the frame's second on, where the browser may play it. */
+/** A button that plays a video or sound in place of its frame, from the frame's second on, where the browser may play it. */
 function play(photo, image) {
   if (!photo.plays || !document.createElement("video").canPlayType(photo.plays)) return null;
   const button = h("button", { class: "button", type: "button", id: "play" }, icon("play"), "Oynat");
@@ -180,7 +180,7 @@ function play(photo, image) {
     button.disabled = true;
     film.addEventListener("error", () => {
       film.replaceWith(image);
-      document.getElementById("where")?.replaceChildren(note("Tarayıcınız bu videoyu oynatamıyor; indirip açabilirsiniz.", "warning"));
+      document.getElementById("where")?.replaceChildren(note("Tarayıcınız bunu oynatamıyor; indirip açabilirsiniz.", "warning"));
     });
     image.parentElement.querySelector(".frame")?.remove();
     image.replaceWith(film);
