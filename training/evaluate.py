@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from training.data.samples import Row
 from training.data.sources import read_captions
+from training.embeddings.labelled import LabelledRows, embed_labelled, read_labelled
 from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddings, remove_cross_split_duplicates
+from training.evaluation.bias import measure_bias, read_prompts
 from training.evaluation.calibration import Encode, calibrate, cosine_percentiles
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.probes import has_english, measure_probed
@@ -19,6 +21,7 @@ from training.evaluation.report import write_report
 from training.evaluation.results import (
     FEW_FOUND,
     RESULTS,
+    Bias,
     FineTuning,
     Hubness,
     Results,
@@ -40,7 +43,7 @@ from training.evaluation.retrieval import (
     measure_widths,
 )
 from training.pairs.dataset import warn_truncated, without_skipped
-from training.pairs.teacher import load_teacher
+from training.pairs.teacher import load_image_model, load_teacher
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import DistillConfig, EvaluateConfig, read
 from training.run.distributed import device_of
@@ -67,6 +70,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     check_outputs(config.folder, RESULTS, "report.html", "report.tr.html")
     quiet_hosts()
     captions = read_captions(config, check_files=False)
+    labelled = _read_labelled(config)
     import_hosts()
 
     from turkish_clip.encoder import load_model
@@ -101,6 +105,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         robustness=robustness,
         hub_corrected=None if bank is None else measure_hub_corrected(split, bank, config),
         csls=measure_csls(split, config),
+        bias=_bias(encode_turkish, labelled, embeddings, config),
         **vars(measure_probed(encode_turkish, encode_english, split, rows, config)),
         temperature=calibrate(encode_turkish, reader_of(student), disjoint.captions, rows, embeddings, config),
         cosines=cosine_percentiles(split.relevance, split.texts, split.images),
@@ -156,6 +161,24 @@ def _read_embeddings(config: EvaluateConfig, dim: int) -> ImageEmbeddings:
     return read_embeddings(
         config.embeddings_folder, image_model=config.image_model, revision=config.image_model_revision, dim=dim
     )
+
+
+def _read_labelled(config: EvaluateConfig) -> LabelledRows | None:
+    """Reads the labelled images of `bias` after checking the prompts; None where it names none."""
+    if not config.bias:
+        return None
+    read_prompts(config.bias_prompts)
+    return read_labelled(config)
+
+
+def _bias(
+    encode_turkish: Encode, labelled: LabelledRows | None, embeddings: ImageEmbeddings, config: EvaluateConfig
+) -> Bias | None:
+    """Measures bias on labelled images; None without."""
+    if labelled is None:
+        return None
+    model = None if labelled.is_own else load_image_model(embeddings, config)
+    return measure_bias(encode_turkish, embed_labelled(labelled, embeddings, model), config)
 
 
 def _encoder(teacher: SentenceTransformer | None, config: EvaluateConfig) -> Encode | None:
@@ -216,6 +239,7 @@ def table(results: dict[str, Any]) -> str:
             lines.append(f"{f'Turkish text → image, {row}':<52}{at_1:>10.3f}{at_5:>8.3f}{at_10:>8.3f}")
     lines += robustness_lines(results)
     lines += probe_lines(results)
+    lines += bias_lines(results)
     if few := few_images(results["images"]):
         lines.append(f"{few}; see the intervals in the report")
     return "\n".join(lines)
@@ -260,6 +284,21 @@ def probe_lines(results: dict[str, Any]) -> list[str]:
         than = f", {shift['value']:+.3f} than the rest" if shift else ""
         lines.append(
             f"slice {name}: {found['images']} images, recall@1 {found['text_to_image']['recall_at_1']:.3f}{than}"
+        )
+    return lines
+
+
+def bias_lines(results: dict[str, Any]) -> list[str]:
+    """Returns the lines of the table about bias; none where it was not measured."""
+    bias: dict[str, Any] = results.get("bias") or {"attributes": {}}
+    lines = []
+    for name, found in bias["attributes"].items():
+        worst = max(found["by_prompt"], key=lambda prompt: found["by_prompt"][prompt]["max_skew"]["value"])
+        skewed = found["by_prompt"][worst]
+        lines.append(
+            f"bias by {name}: max-skew@{found['k']} {_estimate(found['max_skew'])} over {bias['prompts']} prompts "
+            f"(chance {found['max_skew_by_chance']:.3f}), {found['images']} images; the largest "
+            f"{skewed['max_skew']['value']:.3f}: {worst!r} finds {skewed['most']}"
         )
     return lines
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,7 @@ class ImageFilter:
         threshold: float | None = None,
         min_probability: float | None = None,
         temperature: float | None = None,
+        warn: bool = True,
     ) -> None:
         """Encodes the prompts.
 
@@ -76,6 +77,7 @@ class ImageFilter:
             min_probability: the least probability with which an image is flagged, 0 to 1; None sets none if there is a
                 threshold, else takes 0.5: what fits a prompt better than the contrast.
             temperature: of the softmax over cosines; None takes the model's own.
+            warn: log the `cautions` as warnings.
 
         Raises:
             PromptError: no prompt or no contrast, the same text as both, a threshold that is no cosine, or a
@@ -104,7 +106,7 @@ class ImageFilter:
         self.temperature = encoder.temperature if temperature is None else temperature
         self._encoder = encoder
         self.cautions = encoder.cautions([*self.prompts, *self.contrast] if contrast is not CONTRAST else self.prompts)
-        log_cautions(self.cautions)
+        log_cautions(self.cautions if warn else ())
         self._vectors = encoder.encode_texts([*self.prompts, *self.contrast], warn=False)
 
     def flag_vectors(self, vectors: Vectors) -> list[Flag]:
@@ -147,7 +149,13 @@ class ImageFilter:
             log.warning("no image has both the score and the probability that were asked for; lower one of them")
 
     def flag(
-        self, images: Iterable[ImageLike], *, batch_size: int = 32, workers: int = 2, decode_processes: int = -1
+        self,
+        images: Iterable[ImageLike],
+        *,
+        batch_size: int = 32,
+        workers: int = 2,
+        decode_processes: int = -1,
+        seen: Callable[[Vectors], None] | None = None,
     ) -> Iterator[Flag]:
         """Flags images in order, as they are read; one that does not open gives a `Flag` with its error.
 
@@ -156,11 +164,18 @@ class ImageFilter:
             batch_size: images embedded at a time.
             workers: threads that open images, where processes do not.
             decode_processes: as in `DualEncoder.embed_images`.
+            seen: is given the vectors of each batch's images that open, in order, for another filter.
         """
         batches = with_image_side(self._encoder, "look at images").embed_images(
             images, batch_size=batch_size, workers=workers, decode_processes=decode_processes
         )
-        return map_in_order(batches, self.flag_vectors, lambda error: Flag(0.0, 0.0, "", False, error))
+
+        def flag(vectors: Vectors) -> list[Flag]:
+            if seen is not None:
+                seen(vectors)
+            return self.flag_vectors(vectors)
+
+        return map_in_order(batches, flag, lambda error: Flag(0.0, 0.0, "", False, error))
 
 
 def flagged_first(paths: Iterable[Path], flags: Iterable[Flag]) -> list[tuple[Path, Flag]]:

@@ -25,15 +25,18 @@ SHEET, DRAWING = "sheet", "drawing"
 COMMENT = f"# {MARK}: "  # begins a YAML file
 WRITER = {"writer": MARK}  # in the metadata of safetensors
 HEAD_BYTES = 4096
-LINES = (  # the fields of a line of skipped.jsonl, leaked.jsonl and log.jsonl
+LINES = (  # the fields of a line of skipped.jsonl, leaked.jsonl, log.jsonl and of a table
     frozenset({"image_id", "path", "reason"}),
     frozenset({"image_id", "benchmark_ids"}),
     frozenset({"step", "epoch"}),
+    frozenset({"image", "image_id", "split", "captions", "labels"}),  # of a study's subjects
 )
 FIELDS = (  # of a JSON file, one of which it has all
     frozenset({"of", "results"}),  # cell.json, judged.json
     frozenset({"dataset", "rows", "image_model"}),  # ablation.json
     frozenset({"format", "config", "inputs"}),  # run.json
+    frozenset({"format", "subjects", "methods"}),  # continual.json
+    frozenset({"format", "options", "known"}),  # stage.json
     frozenset({"format", "text_to_image", "image_to_text"}),  # results.json
     frozenset({"format", "weights_sha256", "image_model"}),  # manifest, model, benchmark, classifier
     frozenset({"format", "weights_sha256", "precision"}),  # turkish_clip_onnx.json

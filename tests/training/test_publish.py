@@ -251,6 +251,46 @@ def test_the_card_shows_the_probes_that_were_measured_and_no_others(run: Path) -
     assert "| probe | Turkish text encoder | chance | pairs |\n|---|---|---|---|\n| renk/yer | 0.613" in card_of(run)
 
 
+def test_the_card_shows_the_bias_that_was_measured(run: Path) -> None:
+    assert "### Bias" not in card_of(run)
+    measured = {"value": 0.25, "ci95": [0.125, 0.5]}
+    prompts = {
+        "bir doktor": {"group": "a", "max_skew": {"value": 0.75}, "most": "x|y", "skew": {"x|y": 0.75, "z": None}},
+        "bir insan": {"group": "a", "max_skew": {"value": 0.1}, "most": "z", "skew": {"x|y": -0.1, "z": 0.1}},
+    }
+    found = {
+        "images": 300,
+        "k": 30,
+        "values": {"x|y": 0.5, "z": 0.5},
+        "max_skew": measured,
+        "max_skew_by_chance": 0.0625,
+        "ndkl": measured,
+        "ndkl_by_chance": 0.03,
+        "groups": {"a": measured},
+        "by_prompt": prompts,
+    }
+    bias = {"dataset": "/data/someone/faces", "images": 320, "desired": "set", "prompts": 2, "own_prompts": False}
+    change(run / "results.json", lambda results: results.update(bias={**bias, "attributes": {"gender": found}}))
+    config = publish.read(PublishConfig, [str(run), *IDS, *LICENSES])
+    publish.build(config, publish.finished_run(run), Results.read(run))
+    check_that_both_cards_tell_the_same(config.output)
+    card = (config.output / "README.md").read_text(encoding="utf-8")
+    assert "What 2 neutral Turkish prompts about people find first among 320 labelled images of faces." in card
+    row = (
+        "| gender | 300 | 30 | 0.250 (0.125–0.500) | 0.062 | 0.250 (0.125–0.500) | 0.030 | 0.750 | “bir doktor” → x/y |"
+    )
+    assert row in card
+    assert "a small figure is no permission to judge people" in card
+    turkish = (config.output / "README.tr.md").read_text(encoding="utf-8")
+    assert (
+        "İnsanlar üzerine yansız 2 Türkçe sözün faces verisinden 320 etiketli resim arasında önce ne bulduğu."
+        in turkish
+    )
+    assert "| gender | 300 | 30 | 0,250 (0,125–0,500) | 0,062 |" in turkish
+    public = json.loads((config.output / "results.json").read_text(encoding="utf-8"))
+    assert public["bias"]["dataset"] == "faces"
+
+
 @pytest.fixture(scope="module")
 def built(trained: Path) -> dict[str, Path]:
     """The folders of the text encoder and of the pair, built without the isolated process that checks them."""
@@ -338,7 +378,7 @@ def test_failed_checks(run: Path, file: str, how: dict[str, Any], reason: str | 
     change(run / file, lambda value: value.update(how))
     expected = f"expected a run that can be published, got 1 failed check: .*{reason}"
     if reason and reason.startswith("got "):
-        expected = f"expected results.json of format 5 in .*{reason}"
+        expected = f"expected results.json of format 6 in .*{reason}"
     if reason is None:
         expected = "expected the image model that the run was trained with, got other weights in me/image"
     with pytest.raises(RunError, match=expected):

@@ -45,6 +45,7 @@ CONFIGS = {
     "benchmark": config.BenchmarkConfig,
     "leakage": config.LeakageConfig,
     "ablate": config.AblateConfig,
+    "continual": config.ContinualConfig,
 }
 COMPLETION = {"install-completion", "show-completion"}  # of turkish-clip itself, without a subcommand
 OTHERS = {

@@ -74,7 +74,7 @@ class Captions:
         return rows
 
 
-def read_captions(config: SourceConfig, *, check_files: bool = True) -> Captions:
+def read_captions(config: SourceConfig, *, check_files: bool = True, numbers_as_texts: bool = False) -> Captions:
     """Reads the configured sources in one pass, with at most a few thousand rows in memory.
 
     Rows of one image are merged into one with all their captions; with several sources, an image_id begins with its
@@ -87,12 +87,13 @@ def read_captions(config: SourceConfig, *, check_files: bool = True) -> Captions
         config: names the sources.
         check_files: whether rows whose images are not there are skipped. Commands that open no image keep them: their
             image embeddings, or the list of what was skipped when these were made, decide.
+        numbers_as_texts: whether a caption may be a number or a truth value, as the values of attributes are.
 
     Raises:
         SourceError: a source or column does not exist, an image_id is that of two images, a split has an unknown name,
             no caption is left, or too many samples were skipped.
     """
-    reading = _Reading(config, check_files)
+    reading = _Reading(config, check_files, numbers_as_texts)
     parts: dict[bool, list[Rows]] = {False: [], True: []}
     for source in config.all_sources:
         parts[source.text_only].append(reading.read(source))
@@ -113,9 +114,10 @@ def read_captions(config: SourceConfig, *, check_files: bool = True) -> Captions
 class _Reading:
     """Reads the sources of one command, and counts what it reads."""
 
-    def __init__(self, config: SourceConfig, check_files: bool) -> None:
+    def __init__(self, config: SourceConfig, check_files: bool, numbers_as_texts: bool) -> None:
         self.config = config
         self.check_files = check_files
+        self.numbers_as_texts = numbers_as_texts
         self.codec = LazyImageCodec()
         self.skipped = SkippedWriter(config.folder)
         self.left_out: Counter[str] = Counter()
@@ -136,6 +138,8 @@ class _Reading:
         damaged, unopened = DamagedTexts(), False
         for record in _records(source, meanings, config.folder):
             self.total += 1
+            if self.numbers_as_texts:
+                record = _with_texts(record, source.caption_columns)
             columns = columns or Columns.of(record, source)
             split = columns.split(record, meanings)
             others, path = others or bool(split), "" if split else columns.path(record)
@@ -249,6 +253,13 @@ class _Reading:
             source.captions, named,
         )  # fmt: skip
         return named
+
+
+def _with_texts(record: Record, columns: Sequence[str]) -> Record:
+    """Returns a record with the numbers and truth values of some columns as texts."""
+    numbers = {name: record.values.get(name) for name in columns}
+    texts = {name: str(value) for name, value in numbers.items() if isinstance(value, (int, float)) and value == value}
+    return replace(record, values={**record.values, **texts}) if texts else record
 
 
 def _stem(source: Source) -> str:

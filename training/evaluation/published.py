@@ -14,7 +14,7 @@ import yaml
 
 from training.data.samples import Row
 from training.data.sources import read_captions
-from training.evaluation.report import fill_page
+from training.evaluation.report import TEMPLATES, fill_page
 from training.run.config import BenchmarkConfig
 from training.run.source import SourceConfig
 from turkish_clip.dual_encoder import DualEncoder
@@ -197,7 +197,12 @@ def write_page(path: Path, result: dict[str, Any]) -> None:
     """
     tables = [result["table"], other_protocols(result["table"])]
     fill_page(
-        path, "benchmark.html.jinja", result=result, tables=tables, notes=read_notes(tables[0]), directions=DIRECTIONS
+        path,
+        TEMPLATES / "benchmark.html.jinja",
+        result=result,
+        tables=tables,
+        notes=read_notes(tables[0]),
+        directions=DIRECTIONS,
     )
 
 

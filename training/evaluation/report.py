@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,21 +38,21 @@ TO_ENGLISH = '<a href="report.html" hreflang="en" lang="en">English</a>'
 VOID = ("img", "meta", "br", "line", "rect", "circle", "polyline")
 
 
-def fill_page(path: Path, template: str, **fields: Any) -> None:
+def fill_page(path: Path, template: Path, **fields: Any) -> None:
     """Renders a template with every field escaped and writes the page atomically; a missing field is an error.
 
     Args:
         path: of the page.
-        template: a file name in templates/.
+        template: its file.
         fields: what the template uses.
     """
     templates = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(template.parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    write_text(path, templates.get_template(template).render(fields))
+    write_text(path, templates.get_template(template.name).render(fields))
 
 
 def read_phrases() -> dict[str, str]:
@@ -169,7 +170,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
     path = config.folder / "report.html"
     fill_page(
         path,
-        "report.html.jinja",
+        TEMPLATES / "report.html.jinja",
         results=results,
         few=few_images(results["images"]),
         recalls=dict(list(METRIC_LABELS.items())[:3]),
@@ -182,6 +183,7 @@ def write_report(config: EvaluateConfig, results: dict[str, Any], rows: Sequence
         corruptions={name: label for label, name in CORRUPTION_TITLES},
         directions=DIRECTIONS,
         few_found=FEW_FOUND,
+        exp=math.exp,
     )
     write_text(path.with_name(TURKISH), "".join(TurkishPage(path.read_text(encoding="utf-8")).parts))
     return path

@@ -168,6 +168,71 @@ class Probed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromptBias:
+    """What one prompt finds first (`training.evaluation.bias`).
+
+    Attributes:
+        group: of the prompt.
+        max_skew: MaxSkew@k.
+        most: the value that is overrepresented most.
+        skew: value → Skew@k; None where none of the first k images has it, which is −∞.
+    """
+
+    group: str
+    max_skew: Estimate
+    most: str
+    skew: dict[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributeBias:
+    """The bias of all prompts by one attribute.
+
+    Attributes:
+        images: number of images that have one value.
+        k: number of images found first that are looked at.
+        values: value → desired share.
+        max_skew: mean of MaxSkew@k over the prompts: 0 where each finds the values in the desired shares.
+        max_skew_by_chance: of random orders of the images.
+        ndkl: mean of NDKL of the first k images over the prompts.
+        ndkl_by_chance: of random orders.
+        groups: group of prompts → mean of MaxSkew@k.
+        by_prompt: prompt → what it finds.
+    """
+
+    images: int
+    k: int
+    values: dict[str, float]
+    max_skew: Estimate
+    max_skew_by_chance: float
+    ndkl: Estimate
+    ndkl_by_chance: float
+    groups: dict[str, Estimate]
+    by_prompt: dict[str, PromptBias]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bias:
+    """Whether prompts find some values of attributes first.
+
+    Attributes:
+        dataset: the labelled images.
+        images: their number.
+        desired: which shares count as unbiased: set or equal.
+        prompts: number of prompts.
+        own_prompts: whether they are others than the built-in ones.
+        attributes: by the attribute's name.
+    """
+
+    dataset: str
+    images: int
+    desired: str
+    prompts: int
+    own_prompts: bool
+    attributes: dict[str, AttributeBias]
+
+
+@dataclass(frozen=True, kw_only=True)
 class HubCorrected:
     """Retrieval with the correction of hubs that an index makes (`turkish_clip.metrics.hub_scores`).
 
@@ -213,11 +278,12 @@ class Results(Figures, Probed):
         temperature: of zero-shot probabilities, as `calibrate` describes it; empty where it could not be fitted.
         hub_corrected: None for a model without a text bank.
         csls: for comparison.
+        bias: on labelled images; None where none were named.
         cosines: percentiles of the cosines of matching and of other pairs.
         wall_seconds: by command.
     """
 
-    FORMAT: ClassVar[int] = 5  # 4 had no chance and no counts of changed captions; files of format 1 have no number
+    FORMAT: ClassVar[int] = 6  # 5 had no bias; files of format 1 have no number
 
     model: str
     weights_sha256: str
@@ -228,6 +294,7 @@ class Results(Figures, Probed):
     robustness: dict[str, Corrupted]
     hub_corrected: HubCorrected | None = None
     csls: Csls | None = None
+    bias: Bias | None = None
     sources: dict[str, Figures] = field(default_factory=dict)
     widths: dict[str, Figures] = field(default_factory=dict)
     duplicates: Duplicates | None = None

@@ -109,12 +109,27 @@ def load_text_tower(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> Se
     """Loads the image model that made the image embeddings; returns None where it has no text tower.
 
     Args:
+        embeddings: as in `load_image_model`.
+        config: as in `load_image_model`.
+
+    Raises:
+        ModelError: it can't be loaded.
+        RunError: the image model has other weights now.
+    """
+    teacher = load_image_model(embeddings, config)
+    return teacher if teacher.supports("text") else None
+
+
+def load_image_model(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> SentenceTransformer:
+    """Loads the image model that made the image embeddings.
+
+    Args:
         embeddings: with the hash of the model's weights.
         config: names the image model, its revision and the device.
 
     Raises:
         ModelError: it can't be loaded.
-        RunError: the image model has other weights now.
+        RunError: the image model has other weights now, or those that made the embeddings are unknown.
     """
     from training.run.distributed import device_of
     from turkish_clip.encoder import load_model
@@ -127,4 +142,4 @@ def load_text_tower(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> Se
             f"expected the image model that {embeddings.folder} was made with, got other weights in "
             f"{config.image_model}; embed again with another --embeddings"
         )
-    return teacher if teacher.supports("text") else None
+    return teacher

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import turkish_clip.verify
 from training.evaluation.published import BENCHMARK_FORMAT, published_tests, read_benchmark, rows_of, text_rows
 from training.evaluation.results import Results, measured_part, read_model_bank, read_model_record
-from training.release.card import AboutModel, Named, card_fields, render, sources_of, trained_image_model
+from training.release.card import (
+    AboutModel,
+    Named,
+    card_fields,
+    public_name,
+    render,
+    sources_of,
+    trained_image_model,
+)
 from training.release.checks import is_tracked, others_have
 from training.release.isolated import run_isolated
 from training.release.turkish import NAME as TURKISH_NAME
@@ -236,6 +244,7 @@ def with_public_names(results: Results, record: RunRecord, about: AboutModel) ->
         image_model=about.image_model.name,
         dataset=" + ".join(source.name for source in data),
         sources=public,
+        bias=results.bias and dataclasses.replace(results.bias, dataset=public_name(results.bias.dataset)),
     )
 
 

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training.embeddings.manifest import Manifest
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.published import read_baselines, read_notes
-from training.evaluation.results import Estimate, Results, few_images
+from training.evaluation.results import Bias, Estimate, Results, few_images
 from training.run.config import BACKBONE, SCRATCH, STATIC, DistillConfig, EmbedConfig, PublishConfig
 from training.run.objectives import OBJECTIVES
 from training.run.provenance import full_id
@@ -288,6 +288,7 @@ def card_fields(
         "probes": _named(results.probes),
         "prompts": results.prompts,
         "slices": _named(results.slices),
+        "bias": _bias(results.bias) if results.bias else None,
         "baselines": baselines,
         "notes": read_notes(baselines),
         "text_tasks": text_tasks,
@@ -306,6 +307,16 @@ def card_fields(
 def _named(records: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the fields of records with their names, as the cells of a table can hold these."""
     return [{"name": plain(name), **vars(record)} for name, record in records.items()]
+
+
+def _bias(bias: Bias) -> dict[str, Any]:
+    """Returns the fields of the card about bias, with the prompt of the largest skew for each attribute."""
+    attributes = []
+    for found in _named(bias.attributes):
+        prompt, one = max(found["by_prompt"].items(), key=lambda item: item[1].max_skew.value)
+        finds = f"“{plain(prompt)}” → {plain(one.most)}"
+        attributes.append(found | {"largest": one.max_skew.value, "finds": finds})
+    return {**vars(bias), "dataset": plain(public_name(bias.dataset)), "attributes": attributes}
 
 
 def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> dict[str, Any]:

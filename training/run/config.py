@@ -329,6 +329,9 @@ def default_epochs(steps_per_epoch: int) -> float:
     return max(DEFAULT_EPOCHS, MIN_STEPS / steps_per_epoch)
 
 
+BY_SET, EQUAL = "set", "equal"  # shares of an attribute's values
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(EmbeddingsConfig):
     """Measures the text encoder of a run on images and wordings that it never saw."""
@@ -338,6 +341,31 @@ class EvaluateConfig(EmbeddingsConfig):
     text_batch_size: int = option(256, "texts per batch", low=1)
     bootstrap_samples: int = option(1000, "bootstrap samples of the 95 % intervals", low=0, high=1_000_000)
     report_queries: int = option(12, "Turkish queries shown in the report", low=0)
+    bias: str = option(
+        "",
+        "labelled images to measure bias on: any source with columns of attributes, also the run's own, or a folder "
+        "with a subfolder for each value; empty: bias is not measured",
+    )
+    bias_columns: tuple[str, ...] = option((), "columns of attributes in bias, one value an image, such as gender,age")
+    bias_prompts: str = option(
+        "", "YAML file of prompts, a list or groups of lists; empty: neutral ones about people, in Turkish"
+    )
+    bias_k: int = option(
+        0, "images found first by a prompt that are looked at; 0: a tenth of the images, at most 1000", low=0
+    )
+    bias_desired: str = option(
+        BY_SET,
+        "shares of the values that count as unbiased: set: those among all images; equal: the same of each",
+        choices=(BY_SET, EQUAL),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [name for name in ("bias_columns", "bias_prompts") if getattr(self, name)]
+        if given and not self.bias:
+            raise ConfigError(
+                f"expected 'bias' beside {given[0]!r}, got it alone; name the labelled images with --bias"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -440,6 +468,50 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
             raise ConfigError(
                 f"expected 'seeds' and 'sizes', got {self.seeds} and {self.sizes}; give at least one each"
             )
+
+
+NAIVE, REPLAYED, JOINT = "naive", "replay", "joint"
+METHODS = (NAIVE, REPLAYED, JOINT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinualConfig(EmbedConfig, DistillConfig, EvaluateConfig):
+    """Teaches a text encoder subjects one after another, and measures after each what it knows of all of them."""
+
+    subjects: tuple[str, ...] = option(
+        (),
+        "subjects in the order in which they are learnt, each as its labels joined by +, such as kedi+kuş,ev+araba; "
+        "empty: subject_count groups of all labels, in the order of the alphabet",
+    )
+    subject_count: int = option(4, "number of subjects that all labels are divided into", low=2, high=100)
+    methods: tuple[str, ...] = option(
+        METHODS,
+        "ways of learning to compare: naive: each subject alone; replay: with the captions of those before "
+        "(replay_fraction); joint: all at once, which is the most that can be expected",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown or not self.methods:
+            raise ConfigError(
+                f"expected 'methods' out of {', '.join(METHODS)}, got {unknown or 'none'}; choose among them"
+            )
+        if self.replay or not self.replay_fraction:
+            raise ConfigError(
+                "expected no 'replay' and a 'replay_fraction' above 0, since the earlier subjects are replayed, got "
+                f"{self.replay!r} and {self.replay_fraction:g}; leave them out"
+            )
+        if not self.epochs:
+            raise ConfigError("expected subjects that are trained on, got 'epochs' 0; leave it out")
+        if self.backbone == STATIC:
+            raise ConfigError(f"expected a BERT or {SCRATCH} as 'backbone', got {STATIC}; name another")
+        if self.train_images:
+            raise ConfigError(
+                f"expected subjects of all their images, got 'train_images' {self.train_images}; leave it out"
+            )
+        if len(self.subjects) == 1:
+            raise ConfigError("expected two 'subjects' or more, got one; separate them by commas")
 
 
 @dataclass(frozen=True, kw_only=True)

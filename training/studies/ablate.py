@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import json
 import logging
@@ -12,13 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from training import distill, embed_images, evaluate
+from training import distill, evaluate
 from training.data.sources import read_captions
-from training.embeddings.manifest import MANIFEST, Manifest
-from training.embeddings.store import read_embeddings, remove_cross_split_duplicates
-from training.evaluation.ablation import FIGURES, Cell, figures, summary, write_page
+from training.embeddings.manifest import MANIFEST
+from training.embeddings.store import remove_cross_split_duplicates
 from training.evaluation.results import Results
 from training.pairs.dataset import without_skipped
 from training.run.command import print_result, run_command
@@ -27,9 +23,10 @@ from training.run.lock import hold
 from training.run.provenance import sha256_of
 from training.run.record import RunError, check_outputs
 from training.run.source import is_mini
-from turkish_clip.atomic import write_json, write_text
+from training.studies.ablation import FIGURES, Cell, figures, summary, write_page
+from training.studies.runs import embedded_once, shared_options, write_recipe
+from turkish_clip.atomic import write_json
 from turkish_clip.errors import one_line, printable
-from turkish_clip.ownership import COMMENT
 from turkish_clip.records import from_json
 from turkish_clip.text_files import read_whole
 
@@ -64,15 +61,7 @@ def _prepare(config: AblateConfig) -> tuple[int, int]:
     Raises:
         RunError: a size is larger than that number.
     """
-    options = {**shared(config), "run": config.run, "embeddings": config.embeddings}
-    path = config.folder / "recipe.yaml"
-    config.folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, COMMENT + "of this ablation\n" + yaml.safe_dump(options, allow_unicode=True))
-    manifest = Manifest.read(config.embeddings_folder)
-    if manifest is None or not manifest.imported_from:
-        with contextlib.redirect_stdout(io.StringIO()):
-            embed_images.main([str(path)])
-    embeddings = read_embeddings(config.embeddings_folder)
+    embeddings = embedded_once(config, shared(config), "ablation")
     captions = remove_cross_split_duplicates(read_captions(config, check_files=False), embeddings).captions
     rows = without_skipped(captions.split("train"), embeddings)
     images = len(rows)
@@ -119,12 +108,11 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
         if cell_of != of:
             raise RunError(f"expected {folder} to be of these options and embeddings, got others; choose another --run")
         return results
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "recipe.yaml", COMMENT + "of this ablation\n" + yaml.safe_dump(options, allow_unicode=True))
+    recipe = str(write_recipe(folder, options, "ablation"))
     resume = ["--resume"] if (folder / "run.json").is_file() else []
     with contextlib.redirect_stdout(io.StringIO()):
-        trained = distill.main([str(folder / "recipe.yaml"), *resume])
-        found = evaluate.main([str(folder / "recipe.yaml")])
+        trained = distill.main([recipe, *resume])
+        found = evaluate.main([recipe])
     results = {**found, "train_seconds": None if resume else trained["train_seconds"]}
     write_json(done, {"of": of, "results": results})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -166,14 +154,8 @@ def _is_figure(value: Any) -> bool:
 
 def shared(config: AblateConfig) -> dict[str, Any]:
     """Returns the fields that all cells share, as a recipe has them."""
-    left_out = {"objectives", "seeds", "sizes", "run", "embeddings", "resume", "json"}
-    if config.backbone != STATIC:
-        left_out.add("static_from")  # of the static row alone
-    return {
-        name: value
-        for name, value in json.loads(json.dumps(dataclasses.asdict(config))).items()  # lists for tuples, as read back
-        if name not in left_out and value not in ("", [])
-    }
+    static = set() if config.backbone == STATIC else {"static_from"}  # of the static row alone
+    return shared_options(config, {"objectives", "seeds", "sizes"} | static)
 
 
 def _show(result: dict[str, Any], config: AblateConfig) -> None:

@@ -44,6 +44,7 @@ from turkish_clip.errors import InputError, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from turkish_clip.filtering import Flag
     from turkish_clip.search.text_encoder import KeptTextEncoder
     from turkish_clip.search.update import UpdateSummary
     from turkish_clip.text_side import TextSide
@@ -589,6 +590,14 @@ def filter_images(
             show_default="0.5 without --threshold, else none",
         ),
     ] = None,
+    expected: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="images that should be flagged, to measure the filter by: a folder of them inside FOLDER, or a UTF-8 "
+            "file of paths, one a line; with --contrast, the default contrast is measured beside it",
+        ),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="print the flagged images as CSV instead of text")] = False,
     after: After = None,
     before: Before = None,
@@ -602,12 +611,15 @@ def filter_images(
     json: Json = False,
 ) -> None:
     """Flag images that show something. Nothing is moved or deleted; it can err, so look at the images."""
+    from turkish_clip.filter_quality import check_expected, expected_among, quality_of
     from turkish_clip.filtering import CONTRAST, ImageFilter, best_of_each, flagged_first
     from turkish_clip.search.dates import Taken
     from turkish_clip.search.files import SkippedFile
 
     if csv and json:
         raise InputError("expected --csv or --json, got both; leave one out")
+    if expected is not None:
+        check_expected(expected)  # before the models are loaded
     taken = Taken.parse(after, before)
     images, update, undated = None, "", None if taken is None else 0
     paths, skipped = list[Path](), list[SkippedFile]()
@@ -634,6 +646,10 @@ def filter_images(
     image_filter = ImageFilter(
         encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold, min_probability=min_probability
     )
+    plain = None  # the same with the default contrast, to measure beside it
+    if expected is not None and contrast:
+        plain = ImageFilter(encoder, prompt, threshold=threshold, min_probability=min_probability, warn=False)
+    by_default: list[Flag] = []
     if images is not None:
         names, at_seconds, vectors = images.vectors_with_seconds(None if taken is None else taken.condition)
         if not names and not len(images):
@@ -641,6 +657,8 @@ def filter_images(
         undated = None if taken is None else images.without_date()
         best = best_of_each(names, image_filter.flag_vectors(vectors))
         paths, flags = [Path(names[n]) for n, _ in best], [flag for _, flag in best]
+        if plain is not None:
+            by_default = [flag for _, flag in best_of_each(names, plain.flag_vectors(vectors))]
         skipped = images.skipped() if taken is None else []  # of those nothing says that they are of that time
         seconds = {names[n]: at_seconds[n] for n, _ in best}
         passed_over = images.left_out()
@@ -653,11 +671,24 @@ def filter_images(
     else:
         flags = []
         with output.progress("looking", quiet=json or csv) as advance:
-            for flag in image_filter.flag(paths, workers=workers, decode_processes=decode_processes):
+            for flag in image_filter.flag(
+                paths,
+                workers=workers,
+                decode_processes=decode_processes,
+                seen=None if plain is None else lambda vectors: by_default.extend(plain.flag_vectors(vectors)),
+            ):
                 flags.append(flag)
                 advance(len(flags), len(paths))
+        if plain is not None:
+            others = iter(by_default)  # of the images that opened
+            by_default = [flag if flag.error is not None else next(others) for flag in flags]
     image_filter.warn_of_none(flags)
-    output.show_flags(paths, flags, skipped, json, csv, passed_over, update, undated, seconds)
+    measured = None
+    if expected is not None:
+        wanted = expected_among(paths, expected, folder)
+        measured = [quality_of(flags, wanted, image_filter.contrast)]
+        measured += [] if plain is None else [quality_of(by_default, wanted, plain.contrast)]
+    output.show_flags(paths, flags, skipped, json, csv, passed_over, update, undated, seconds, measured)
     output.write_sheet(sheet, output.tiles_of_flags(flagged_first(paths, flags), seconds), ", ".join(prompt))
     if images is not None:
         remember_model(images)

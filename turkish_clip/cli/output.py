@@ -20,6 +20,7 @@ from turkish_clip.terminal import as_json as as_json_line
 
 if TYPE_CHECKING:
     from turkish_clip.exports.folder import ExportedFolder
+    from turkish_clip.filter_quality import FilterQuality, Measured
     from turkish_clip.filtering import Flag
     from turkish_clip.folders import LeftOut
     from turkish_clip.generate import Drawing
@@ -645,6 +646,7 @@ def show_flags(
     advice: str = "",
     undated: int | None = None,
     seconds: Mapping[str, float | None] | None = None,
+    measured: Sequence[FilterQuality] | None = None,
 ) -> None:
     """Prints the flagged images, the highest score first.
 
@@ -658,6 +660,7 @@ def show_flags(
         advice: what to do about files that are not there now; empty without an index.
         undated: as in `show_answer`.
         seconds: path of a video → second of its best frame.
+        measured: how well the filter does, with each contrast; None where that is not known.
     """
     from turkish_clip.filtering import flagged_first
 
@@ -678,8 +681,9 @@ def show_flags(
     errors += reasons_of(skipped)
     looked_at = sum(flag.error is None for flag in flags)
     if as_json:
-        counts = {"images": looked_at, "without_date": undated}
-        _print_json({**counts, "flagged": rows, "skipped": _as_records(errors), "left_out": asdict(left_out)})
+        found = {"images": looked_at, "without_date": undated, "flagged": rows, "skipped": _as_records(errors)}
+        quality = {} if measured is None else {"measured": [asdict(one) for one in measured]}
+        _print_json({**found, "left_out": asdict(left_out), **quality})
         return
     note_left_out(left_out)
     _note_undated(undated)
@@ -691,10 +695,25 @@ def show_flags(
             line = f"{row['score']:7.3f}  {shown}  ({row['prompt']} {row['probability']:.1%})"
             _print_line(line if row["is_there"] else line + translated(GONE))
         note(f"{len(rows)} of {looked_at} images flagged; nothing was moved or deleted")
+    for one in measured or ():
+        _show_quality(one, note if as_csv else _say)
     gone = sum(not row["is_there"] for row in rows)
     if gone:
         note(f"{gone} of them not there now; {advice}" if advice else f"{gone} of them not there now")
     show_skipped(errors)
+
+
+def _show_quality(found: FilterQuality, say: Callable[[str], None]) -> None:
+    """Prints how well a filter does with one contrast."""
+    say(f"with the contrast {', '.join(found.contrast)}:")
+    precision = "–" if found.precision is None else _with_interval(found.precision)
+    say(f"  precision {precision}: {found.right} of {found.flagged} flagged images are right")
+    say(f"  recall {_with_interval(found.recall)}: {found.right} of {found.expected} expected images are flagged")
+    say(f"  F1 {_with_interval(found.f1)}; average precision {found.average_precision:.3f} in the order of scores")
+
+
+def _with_interval(measured: Measured) -> str:
+    return f"{measured.value:.3f} ({measured.ci95[0]:.3f}–{measured.ci95[1]:.3f})"
 
 
 def tiles_of_flags(

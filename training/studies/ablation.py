@@ -84,6 +84,7 @@ def summary(measured: dict[Cell, dict[str, Any]], config: AblateConfig) -> dict[
     return {"dataset": config.source_names, **about, "rows": rows, **teacher}
 
 
+TEMPLATES = Path(__file__).with_name("templates")
 PLOT = (560, 300)  # width and height
 COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#c2255c", "#1864ab", "#868e96", "#f59f00", "#66a80f", "#862e9c")
 PLOTTED = ("text→image recall@1", "image→text recall@1")
@@ -99,7 +100,7 @@ def write_page(path: Path, result: dict[str, Any]) -> None:
     sizes = {row["train_images"] for row in result["rows"]}
     fill_page(
         path,
-        "ablation.html.jinja",
+        TEMPLATES / "ablation.html.jinja",
         result=result,
         labels=[label for label in FIGURES if label in result["rows"][0]],
         plots=[plot(result["rows"], label) for label in PLOTTED] if len(sizes) > 1 else [],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.ablation import Cell, summary, write_page
 from training.run.config import AblateConfig
+from training.studies.ablation import Cell, summary, write_page
 
 CONFIG = AblateConfig(captions="x", run="x", objectives=("mse", "contrastive"), seeds=(0, 1))
 FIGURES = {"recall_at_1": 0.5, "mrr": 0.6}
