@@ -653,7 +653,9 @@ class JudgeConfig:
     run: str = option("", "run folder, which gets the drawings and judged.json; those that are there are kept")
     model: str = option("", "text encoder or run that the words are encoded by")
     image_model: str = option("", "Hub id or folder of the image model; empty: the one that the model names")
-    judge: str = option("", "folder of a small CLIP that was trained apart: other images, other seed")
+    judge: str = option(
+        "training/mini/judge", "folder of a small CLIP that was trained apart: other images, other seed"
+    )
     generator: str = option("", "folder of a VQ-autoencoder; empty: nothing is drawn by one")
     decoder: str = option("", "folder of a decoder; empty: nothing is drawn by one")
     fourier: bool = option(True, "draw by a Fourier canvas, too")
@@ -669,7 +671,7 @@ class JudgeConfig:
     json: bool = option(False, "print the result as one JSON object on stdout")
 
     def __post_init__(self) -> None:
-        for name, example in (("run", "runs/drawn"), ("model", "runs/demo"), ("judge", "runs/mini-clip-2/model")):
+        for name, example in (("run", "runs/drawn"), ("model", "runs/demo"), ("judge", "training/mini/judge")):
             if not getattr(self, name):
                 raise ConfigError(f"expected {name!r}, got nothing; add --{name} {example}")
         unknown = [name for name in self.vectors if name not in ("turkish", "english", "image")]
