@@ -33,6 +33,7 @@ LINES = (  # the fields of a line of skipped.jsonl, leaked.jsonl and log.jsonl
 FIELDS = (  # of a JSON file, one of which it has all
     frozenset({"of", "results"}),  # cell.json, judged.json
     frozenset({"dataset", "rows", "image_model"}),  # ablation.json
+    frozenset({"format", "measured", "rows"}),  # compare.json
     frozenset({"format", "config", "inputs"}),  # run.json
     frozenset({"format", "text_to_image", "image_to_text"}),  # results.json
     frozenset({"format", "weights_sha256", "image_model"}),  # manifest, model, benchmark, classifier

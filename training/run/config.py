@@ -442,6 +442,55 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
             )
 
 
+EXPORTS = ("onnx", "int8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(SourceConfig):
+    """Measures several models for a choice: quality on one test, size, memory, and time of a query and of an image."""
+
+    models: tuple[str, ...] = option(
+        (),
+        "models to compare, separated by commas: Hub ids, folders or runs of text encoders, of pairs or of image "
+        "models, and folders of ONNX exports",
+    )
+    exports: tuple[str, ...] = option((), "formats that each model is exported to for rows of its own: onnx, int8")
+    baselines: bool = option(False, "a row for each baseline of training/evaluation/baselines.yaml, too")
+    image_model: str = option("", "Hub id or folder of the image model of models that name none; empty: their own")
+    embeddings: str = option(
+        "", "folder of stored image embeddings of the test, for models whose image model is not here; empty: none"
+    )
+    split: str = option("test", "split to measure on", choices=("train", "validation", "test"))
+    bootstrap_samples: int = option(1000, "bootstrap samples of the 95 % intervals", low=0, high=1_000_000)
+    query: str = option("karda oynayan iki köpek", "text whose time is measured")
+    repeats: int = option(30, "times that the query is timed, the models taking turns", low=1, high=10_000)
+    image_batch_size: int = option(8, "images that are embedded, and timed, together", low=1, high=1024)
+    threads: int = option(1, "threads that compute; 0: one per core", low=0, high=1024)
+    device: str = option("cpu", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        if self.captions or self.sources:
+            super().__post_init__()
+        if not self.run:
+            raise ConfigError("expected 'run' to name the folder of the results, got nothing; add --run runs/NAME")
+        if not self.models and not self.baselines:
+            raise ConfigError("expected 'models' to compare, got none; add --models runs/demo,ID")
+        if repeated := [name for name in self.models if self.models.count(name) > 1]:
+            raise ConfigError(f"expected each of 'models' once, got {repeated[0]} twice; take one out")
+        if unknown := [name for name in self.exports if name not in EXPORTS]:
+            raise ConfigError(f"expected 'exports' out of {', '.join(EXPORTS)}, got {unknown[0]!r}; choose among them")
+        if not self.query.strip():
+            raise ConfigError("expected 'query' to be a text, got nothing; leave it out")
+        if self.embeddings and not (self.captions or self.sources):
+            raise ConfigError("expected 'captions' beside 'embeddings', got none; add --captions SOURCE")
+
+    @property
+    def embeddings_folder(self) -> Path:
+        """The folder of the stored image embeddings."""
+        return Path(self.embeddings)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(SourceConfig):
     """Trains a small CLIP from scratch, by symmetric cross-entropy over images and their captions."""
