@@ -18,11 +18,11 @@ from training import distill, embed_images, evaluate
 from training.data.sources import read_captions
 from training.embeddings.manifest import MANIFEST, Manifest
 from training.embeddings.store import read_embeddings, remove_cross_split_duplicates
-from training.evaluation.ablation import FIGURES, Cell, figures, summary, write_page
+from training.evaluation.ablation import FIGURES, Cell, figures, name_of, poolings_of, summary, write_page
 from training.evaluation.results import Results
 from training.pairs.dataset import without_skipped
 from training.run.command import print_result, run_command
-from training.run.config import CLOSED_FORM, STATIC, AblateConfig, default_epochs, read
+from training.run.config import CLOSED_FORM, STATIC, WORDS, AblateConfig, default_epochs, read
 from training.run.lock import hold
 from training.run.provenance import sha256_of
 from training.run.record import RunError, check_outputs
@@ -36,6 +36,9 @@ from turkish_clip.text_files import read_whole
 log = logging.getLogger("training")
 
 
+UNLIKE_BERT = {"prompt": "", "learning_rate": 0.0, "dense_learning_rate": 0.0}  # of a static row beside a BERT
+
+
 def main(argv: list[str]) -> dict[str, Any]:
     """Runs the cells of the ablation that are not yet measured; writes ablation.json and ablation.html."""
     config = read(AblateConfig, argv)
@@ -44,7 +47,11 @@ def main(argv: list[str]) -> dict[str, Any]:
     images, captions = _prepare(config)
     epochs = config.epochs if config.epochs >= 0 else default_epochs(math.ceil(captions / config.batch_size))
     cells = [
-        Cell(objective, size, seed) for seed in config.seeds for size in config.sizes for objective in config.objectives
+        Cell(objective, size, seed, pooling)
+        for seed in config.seeds
+        for size in config.sizes
+        for objective in config.objectives
+        for pooling in poolings_of(objective, config)
     ]
     measured: dict[Cell, dict[str, Any]] = {}
     result: dict[str, Any] = {}
@@ -103,6 +110,7 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
         "embeddings": str(config.embeddings_folder),
         "objective": cell.objective,
         "seed": cell.seed,
+        "pooling": cell.pooling,
         "train_images": cell.size,
         "epochs": epochs,
         "report_queries": 0,
@@ -111,6 +119,9 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
         options |= {"objective": "mse", "epochs": 0}
     if cell.objective == STATIC:
         options |= {"objective": "mse"} | static_options(config)
+    if cell.objective == WORDS:
+        options |= {"objective": "mse", "backbone": STATIC, "word_vectors": config.word_vectors, "static_from": ""}
+        options |= {} if config.backbone == STATIC else UNLIKE_BERT
     if is_mini(config.captions):  # drawn once, then read as a folder
         options["captions"] = str(config.folder / "data")
     of = {"options": options, "manifest_sha256": sha256_of(config.embeddings_folder / MANIFEST)}
@@ -135,8 +146,7 @@ def static_options(config: AblateConfig) -> dict[str, Any]:
     """Returns the options by which the static row differs: a backbone, and rates that were not meant for another."""
     if config.backbone == STATIC:
         return {}
-    changed: dict[str, Any] = {"backbone": STATIC, "static_from": config.static_from or config.backbone}
-    return changed | {"prompt": "", "learning_rate": 0.0, "dense_learning_rate": 0.0}
+    return {"backbone": STATIC, "static_from": config.static_from or config.backbone, **UNLIKE_BERT}
 
 
 def _read_cell(done: Path) -> tuple[Any, dict[str, Any]]:
@@ -166,7 +176,9 @@ def _is_figure(value: Any) -> bool:
 
 def shared(config: AblateConfig) -> dict[str, Any]:
     """Returns the fields that all cells share, as a recipe has them."""
-    left_out = {"objectives", "seeds", "sizes", "run", "embeddings", "resume", "json"}
+    left_out = {"objectives", "poolings", "seeds", "sizes", "run", "embeddings", "resume", "json"}
+    if WORDS in config.objectives:
+        left_out |= {"word_vectors", "words"} if config.backbone != STATIC else set()
     if config.backbone != STATIC:
         left_out.add("static_from")  # of the static row alone
     return {
@@ -183,7 +195,7 @@ def _show(result: dict[str, Any], config: AblateConfig) -> None:
         return
     print(f"{result['images']} {result['split']} images, mean ± standard deviation over seeds")
     for row in result["rows"]:
-        print(f"\n{row['objective']}, {row['train_images'] or 'all'} training images, {row['seeds']} seeds")
+        print(f"\n{name_of(row)}, {row['train_images'] or 'all'} training images, {row['seeds']} seeds")
         for label in [label for label in FIGURES if label in row]:
             mean = "–" if row[label]["mean"] is None else f"{row[label]['mean']:.3f}"
             spread = "" if row[label]["spread"] is None else f" ± {row[label]['spread']:.3f}"

@@ -212,7 +212,7 @@ def test_a_baseline_that_cannot_be_loaded_is_a_row(tmp_path: Path, monkeypatch: 
         ("--models a,a", "expected each of 'models' once, got a twice"),
         ("--models a --exports onyx", "expected 'exports' out of onnx, int8, got 'onyx'"),
         ("--models a --embeddings x", "expected 'captions' beside 'embeddings', got none"),
-        ("--models a --threads -1", "expected 'threads' to be at least 0, got -1"),
+        ("--models a --threads -1", "expected 'threads' to be 0 to 1024, got -1"),
     ],
 )
 def test_options_that_cannot_be_compared(more: str, message: str, tmp_path: Path) -> None:
