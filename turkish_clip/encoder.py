@@ -155,7 +155,9 @@ def pair(
     routes: dict[tuple[str | None, str | None], str] = {(None, "text"): "text", (None, "image"): "image"}
     if isinstance(text[0], StaticEmbedding):
         routes[TASK, None] = "text"
-    router = Router({"text": list(text.children()), "image": list(image.children())}, route_mappings=routes)
+    sides = getattr(image[0], "sub_modules", {})  # of a pair, as an image model with a ResNet is, its images alone
+    modules = list(sides["image"]) if "image" in sides else list(image.children())
+    router = Router({"text": list(text.children()), "image": modules}, route_mappings=routes)
     return SentenceTransformer(
         modules=[router], device=device, similarity_fn_name="cosine", **_prompts(prompt_of(text))
     )

@@ -102,7 +102,7 @@ def _pair(model: CLIPModel, processor: CLIPProcessor, folder: Path) -> SentenceT
     return SentenceTransformer(modules=[router], device="cpu", similarity_fn_name="cosine")
 
 
-def _dense(projection: nn.Linear) -> nn.Module:
+def _dense(projection: nn.Linear) -> Any:
     """Returns a projection as a module of sentence-transformers."""
     from sentence_transformers.base.modules import Dense
 
