@@ -44,6 +44,7 @@ CONFIGS = {
     "pretrain": config.PretrainConfig,
     "benchmark": config.BenchmarkConfig,
     "leakage": config.LeakageConfig,
+    "compare_models": config.CompareConfig,
     "ablate": config.AblateConfig,
 }
 COMPLETION = {"install-completion", "show-completion"}  # of turkish-clip itself, without a subcommand

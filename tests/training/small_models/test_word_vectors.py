@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from word_cooccurrence import captions_of, write_vectors
 
 from training import distill, embed_images, evaluate
 from training.evaluation.results import Results
@@ -86,15 +85,12 @@ def test_files_that_are_none(content: bytes, message: str, tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def run(captioned_folder: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with vectors of a third of the words of its captions."""
+    """A finished run with vectors that were made of its own captions."""
     folder = tmp_path_factory.mktemp("words")
     source = f"--captions {captioned_folder} --image_model {tiny_clip} --device cpu --run {folder / 'run'}".split()
     embed_images.main(source)
-    lines = (captioned_folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    words = sorted({word for line in lines for text in json.loads(line)["captions"] for word in text.split()})
-    drawn = np.random.default_rng(0).normal(size=(len(words), 24))
-    rows = [f"{word} {' '.join(map(str, row))}" for word, row in zip(words[::3], drawn.round(3))]
-    written(folder / "mine.vec.gz", rows)
+    vectors = write_vectors(captions_of(captioned_folder / "metadata.jsonl"), folder / "mine.vec", 24)
+    (folder / "mine.vec.gz").write_bytes(gzip.compress(vectors.read_bytes()))
     more = f"--backbone static --word_vectors {folder / 'mine.vec.gz'} --batch_size 16 --epochs 2 --evaluations 2"
     distill.main([*source, *more.split()])
     evaluate.main([*source, "--bootstrap_samples", "10"])
