@@ -133,15 +133,14 @@ def _weigh(candidate: Candidate, *, has_images: bool) -> None:
     subject, row = candidate.subject, candidate.row
     if subject is None:
         return
+    sources = _sources(candidate, subject, row.image_model)
     if subject.onnx:
         folder = Path(subject.model)
         files = [path for path in folder.iterdir() if path.is_file()]
         of_images = sum(path.stat().st_size for path in files if path.name.startswith(("image_model", "preprocessor")))
         text: int | None = sum(path.stat().st_size for path in files) - of_images
         image = of_images if has_images else None
-        sources = candidate.files if any(candidate.files) else (str(folder), "")
     else:
-        sources = candidate.files if candidate.files[0] else _files(subject, row.image_model)
         text = size_on_disk(Path(sources[0])) if sources[0] else None
         image = size_on_disk(Path(sources[1])) if sources[1] else None
         if has_images and not row.image_model:
@@ -150,6 +149,21 @@ def _weigh(candidate: Candidate, *, has_images: bool) -> None:
     candidate.row = replace(row, text_bytes=text, image_bytes=image, files_sha256=sha256_of_files(*sources))
     if text is None:
         candidate.row = candidate.row.without(SIZE, why="its files are in no folder of this machine")
+
+
+def _sources(candidate: Candidate, subject: ModelSubject, image_model: str) -> tuple[str, str]:
+    """Returns the folders that a row depends on, of both sides: of an export that is made here those of its model.
+
+    Args:
+        candidate: of the row.
+        subject: what it loads.
+        image_model: that PyTorch has loaded.
+    """
+    if any(candidate.files):
+        return candidate.files
+    if subject.onnx:
+        return subject.model, ""
+    return _files(subject, image_model if candidate.row.form == PYTORCH else _image_name(subject))
 
 
 def _files(subject: ModelSubject, image_model: str) -> tuple[str, str]:
@@ -176,17 +190,11 @@ def _is_same(candidate: Candidate, earlier: ModelRow) -> bool:
     subject = candidate.subject
     if subject is None or not earlier.files_sha256:
         return False
-    files = candidate.files if any(candidate.files) or subject.onnx else _files_or_none(subject, earlier.image_model)
-    if subject.onnx and not any(files):
-        files = (subject.model, "")
-    return sha256_of_files(*files) == earlier.files_sha256
-
-
-def _files_or_none(subject: ModelSubject, image_model: str) -> tuple[str, str]:
     try:
-        return _files(subject, image_model)
-    except InputError:
-        return "", ""
+        files = _sources(candidate, subject, earlier.image_model)
+    except InputError:  # it is no longer there
+        return False
+    return sha256_of_files(*files) == earlier.files_sha256
 
 
 def _candidates(config: CompareConfig) -> list[Candidate]:

@@ -104,7 +104,11 @@ def test_models_exports_and_what_is_not_there_are_rows_of_one_table(
 
 @pytest.mark.slow
 def test_exports_are_made_and_a_model_without_captions_has_no_quality(
-    text_folder: Path, tiny_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    text_folder: Path,
+    tiny_clip: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     argv = f"--run {tmp_path} --models {text_folder} --exports int8 --image_model {tiny_clip} {QUICK}".split()
     with caplog.at_level(logging.INFO):
@@ -113,6 +117,8 @@ def test_exports_are_made_and_a_model_without_captions_has_no_quality(
     assert int8["text_bytes"] < torch["text_bytes"]
     assert int8["image_bytes"] > 0
     assert int8["files_sha256"] == torch["files_sha256"]  # an export is kept while its model is the same
+    monkeypatch.setattr(model_table, "_measure", None)
+    assert [row["query_ms"] for row in compare_models.main(argv)["rows"]] == [torch["query_ms"], int8["query_ms"]]
     assert not [record for record in caplog.records if record.name.startswith("onnx") and record.levelno < 30]
     assert [path.name for path in (tmp_path / "exports").iterdir()] == [
         f"{str(text_folder).strip('/').replace('/', '-')}-onnx-int8"
