@@ -16,6 +16,7 @@ from training.run.config import DistillConfig, read
 from training.run.recipe import ConfigError
 from training.run.record import RunError
 from training.studies import ablate
+from turkish_clip.encoder import ModelError
 
 SMALL = (
     "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
@@ -108,6 +109,9 @@ def test_poolings_and_word_vectors_are_rows_beside_the_objectives(
     assert pooling["pooling_mode"] == "cls"
     assert "mse, [CLS], all training images, 1 seeds" in capsys.readouterr().out
     assert "mse, [CLS]" in (tmp_path / "ablation.html").read_text(encoding="utf-8")
+    init = [*argv[:4], "--embeddings", str(tmp_path / "embeddings"), "--run", str(tmp_path / "tuned")]
+    with pytest.raises(ModelError, match="expected the pooling that .* was trained with, cls, got mean; give it as"):
+        distill.main([*init, "--init", str(tmp_path / "mse-cls-all-0")])
 
 
 def test_a_killed_ablation_resumes_its_cell(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
