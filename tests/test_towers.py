@@ -20,7 +20,8 @@ from training import distill, embed_images, evaluate, publish
 from training.embeddings.store import read_embeddings
 from training.evaluation.results import Results
 from training.release import build
-from training.run.config import PublishConfig
+from training.run.config import PretrainConfig, PublishConfig
+from training.small_models.models import build_clip, build_processor, save_clip
 from turkish_clip.dual_encoder import load_dual_encoder
 from turkish_clip.encoder import load_model, query_prompt
 from turkish_clip.metrics import unit
@@ -41,6 +42,16 @@ class Tower:
     folder: Path = Path()
 
 
+def write_resnet(folder: Path) -> Path:
+    """A pair with a ResNet for images, as training.pretrain saves it, random weights."""
+    sizes = {"image_size": 64, "resnet_widths": (16, 32, 48), "resnet_blocks": (1, 2, 1), "resnet_block": "bottleneck"}
+    text = {"text_layers": 1, "text_hidden": 32, "vocabulary": 530, "caption_tokens": 16}
+    config = PretrainConfig(captions="x", run="x", image_tower="resnet", dim=24, **sizes, **text)
+    processor = build_processor(ENGLISH, config)
+    save_clip(build_clip(processor, config).eval(), processor, folder)
+    return folder
+
+
 TOWERS = {
     "siglip": Tower(layouts.write_siglip, 32),
     "siglip2": Tower(layouts.write_siglip2, 32),
@@ -48,6 +59,7 @@ TOWERS = {
     "metaclip-2": Tower(layouts.write_metaclip2, 24),
     "vision-text-dual-encoder": Tower(layouts.write_vision_text, 40),
     "clip-ViT-L-14": Tower(write_clip_l_14, 768),
+    "resnet": Tower(write_resnet, 24),
     "embeddinggemma-2": Tower(layouts.write_embeddinggemma2, 768, unit=True),
 }
 

@@ -48,8 +48,9 @@ def build_text_encoder(
     device: str | None = None,
     normalise: bool = True,
     prompt: str = "",
+    pooling: str = "mean",
 ) -> SentenceTransformer:
-    """Puts a BERT-like backbone under mean pooling, a dense layer and normalisation.
+    """Puts a BERT-like backbone under pooling, a dense layer and normalisation.
 
     Args:
         backbone: Hub id or folder of a transformers text encoder with its tokenizer.
@@ -59,16 +60,17 @@ def build_text_encoder(
         device: torch device of the model; None lets sentence-transformers choose.
         normalise: whether the vectors have norm 1; if not, the last module is left out.
         prompt: what `encode` puts before each text, as some backbones expect ("query: "); it is saved with the model.
+        pooling: "mean" over the tokens, or "cls": the first one, [CLS], alone.
 
     Returns:
-        Transformer → Pooling(mean) → Dense(hidden → dim, no activation) → Normalize, whose `encode` gives (n, dim)
+        Transformer → Pooling → Dense(hidden → dim, no activation) → Normalize, whose `encode` gives (n, dim)
         float32 unit vectors. The dense layer is initialised from torch's random generator. The tokenizer composes NFD
         text, straightens apostrophes, takes out invisible characters, and lowercases by Turkish rules if it lowercases
         at all; these rules are stored in tokenizer.json.
 
     Raises:
-        ModelError: the backbone can't be loaded, is no text encoder, has a slow tokenizer, or has fewer positions
-            than `max_tokens`.
+        ModelError: the backbone can't be loaded, is no text encoder, has a slow tokenizer, has fewer positions than
+            `max_tokens`, or begins no text with a [CLS] that is to be taken.
     """
     transformer = _load_backbone(str(backbone), revision, max_tokens)
     positions = getattr(transformer.config, "max_position_embeddings", max_tokens)
@@ -77,10 +79,12 @@ def build_text_encoder(
             f"expected max_tokens of at most {positions}, the positions of {backbone}, got {max_tokens}; lower it"
         )
     transformer.processor = _turkish_tokenizer(transformer.tokenizer, str(backbone), revision, max_tokens)
+    if pooling == "cls" and not transformer.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"][0]:
+        raise ModelError(f"expected a backbone that begins texts with [CLS], got {backbone}; take mean pooling")
     hidden = transformer.get_embedding_dimension()
     modules = [
         transformer,
-        Pooling(hidden, pooling_mode="mean"),
+        Pooling(hidden, pooling_mode=pooling),
         Dense(hidden, dim, activation_function=torch.nn.Identity()),
     ]
     if normalise:
@@ -151,7 +155,9 @@ def pair(
     routes: dict[tuple[str | None, str | None], str] = {(None, "text"): "text", (None, "image"): "image"}
     if isinstance(text[0], StaticEmbedding):
         routes[TASK, None] = "text"
-    router = Router({"text": list(text.children()), "image": list(image.children())}, route_mappings=routes)
+    sides = getattr(image[0], "sub_modules", {})  # of a pair, as an image model with a ResNet is, its images alone
+    modules = list(sides["image"]) if "image" in sides else list(image.children())
+    router = Router({"text": list(text.children()), "image": modules}, route_mappings=routes)
     return SentenceTransformer(
         modules=[router], device=device, similarity_fn_name="cosine", **_prompts(prompt_of(text))
     )

@@ -34,6 +34,7 @@ LINES = (  # the fields of a line of skipped.jsonl, leaked.jsonl, log.jsonl and 
 FIELDS = (  # of a JSON file, one of which it has all
     frozenset({"of", "results"}),  # cell.json, judged.json
     frozenset({"dataset", "rows", "image_model"}),  # ablation.json
+    frozenset({"format", "measured", "rows"}),  # compare.json
     frozenset({"format", "config", "inputs"}),  # run.json
     frozenset({"format", "subjects", "methods"}),  # continual.json
     frozenset({"format", "options", "known"}),  # stage.json

@@ -19,12 +19,15 @@ from training import distill, pretrain
 from training.data.sources import read_captions
 from training.run.config import PretrainConfig, read
 from training.run.provenance import sha256_of
+from training.run.recipe import ConfigError
 from training.run.record import RunError
 from training.run.source import SourceError
 from training.small_models.clip_dataset import ClipBatches, augmented, captions_with_negatives
 from training.small_models.clip_training import reading_negatives
-from training.small_models.models import build_processor
+from training.small_models.models import build_processor, save_clip
+from turkish_clip.encoder import as_texts
 from turkish_clip.errors import InputError
+from turkish_clip.metrics import unit
 
 SMALL = (
     "--image_size 32 --vision_layers 1 --vision_hidden 32 --text_layers 1 --text_hidden 32 --vocabulary 530 "
@@ -96,6 +99,63 @@ def test_weights_in_float16_load_as_float32(finished: Path, captioned_folder: Pa
     assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
     texts = ["a red house", "two yellow suns"]
     np.testing.assert_allclose(half.encode(texts), whole.encode(texts), atol=1e-2)
+
+
+RESNET = "--image_tower resnet --resnet_widths 16,24 --resnet_blocks 1,1"
+
+
+def test_a_resnet_gives_the_vectors_that_were_trained(
+    captioned_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Any] = []
+    monkeypatch.setattr(pretrain, "save_clip", lambda *args, **more: (saved.append(args), save_clip(*args, **more)))
+    argv = arguments(captioned_folder, tmp_path, *RESNET.split(), "--half", "true")
+    results = pretrain.main(argv)
+    ((trained, processor, folder),) = saved
+    assert results["test"]["images"] == 10
+    model = SentenceTransformer(str(folder), device="cpu")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    texts, images = ["a red house above a blue bird", "two suns"], [Image.new("RGB", (40, 32), "red")] * 2
+    inputs = processor(text=texts, images=images, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        expected = trained.eval()(**inputs)
+    for found, vectors in ((model.encode(as_texts(model, texts)), expected.text_embeds),
+                           (model.encode(images), expected.image_embeds)):  # fmt: skip
+        assert unit(found) == pytest.approx(vectors.numpy(), abs=5e-3)  # of float16
+    assert "Its image tower is a ResNet" in (folder / "README.md").read_text(encoding="utf-8")
+    assert (folder.stat().st_mode & 0o777) == 0o755
+    stages = [module for module in model.modules() if type(module).__name__ == "ResNetStage"]
+    assert [stage.layers[-1].layer[-1].convolution.out_channels for stage in stages] == [16, 24]
+
+
+@pytest.mark.slow
+def test_a_killed_resnet_goes_on_to_the_same_weights(captioned_folder: Path, tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        argv = arguments(captioned_folder, tmp_path / name, *RESNET.split())
+        if name == "killed":
+            run_killed("training.pretrain", "torch.optim:AdamW.step", 5, argv)
+            argv.append("--resume")
+        pretrain.main(argv)
+    whole, killed = (sorted((tmp_path / name / "model").rglob("*.safetensors")) for name in ("whole", "killed"))
+    assert [sha256_of(path) for path in whole] == [sha256_of(path) for path in killed]
+    assert len(whole) == 4  # two towers, two projections
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--image_tower resnext", "expected 'image_tower' to be one of vit, resnet, got 'resnext'"),
+        ("--resnet_widths 30,60", "expected 'resnet_widths' as multiples of 4 from 8 on, got"),
+        ("--resnet_blocks 1,2", "expected 'resnet_blocks' as 4 numbers from 1 to 64, one for each of"),
+        (
+            "--image_tower resnet --image_size 16",
+            "expected 'image_size' of at least 32, as 4 stages of a resnet need it",
+        ),
+    ],
+)
+def test_sizes_that_do_not_fit(more: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pretrain.main(["--captions", "x", "--run", str(tmp_path), *more.split()])
 
 
 @pytest.mark.parametrize("command", [pretrain, distill])

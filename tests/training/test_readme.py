@@ -44,6 +44,7 @@ CONFIGS = {
     "pretrain": config.PretrainConfig,
     "benchmark": config.BenchmarkConfig,
     "leakage": config.LeakageConfig,
+    "compare_models": config.CompareConfig,
     "ablate": config.AblateConfig,
     "continual": config.ContinualConfig,
 }

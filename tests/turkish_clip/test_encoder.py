@@ -17,7 +17,7 @@ from tower_layouts import write_embeddinggemma2
 from transformers import BertConfig, BertModel, BertTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from turkish_clip import build_text_encoder, pair, save_text_encoder
-from turkish_clip.encoder import ModelError, image_side, load_model, prompt_of
+from turkish_clip.encoder import ModelError, bare_tokenizer, image_side, load_model, prompt_of
 
 TEXTS = ["kırmızı ev", "Ispartalı iki köpek", "ankara'da şeker", "İstanbul"]
 IMAGE = Image.linear_gradient("L").resize((50, 40)).convert("RGB")
@@ -40,6 +40,31 @@ def test_modules_width_pooling_and_activation_are_pinned(encoder: SentenceTransf
     assert dense["activation_function"].endswith("Identity")
     assert not list((tmp_path / "model").rglob("*.bin"))
     assert not (tmp_path / "model" / "README.md").exists()
+
+
+def test_the_first_token_alone_is_pooled_where_it_is_asked_for(tiny_bert: Path, tmp_path: Path) -> None:
+    encoder = build_text_encoder(tiny_bert, dim=16, max_tokens=24, device="cpu", pooling="cls")
+    save_text_encoder(encoder, tmp_path / "model")
+    loaded = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    tokens = loaded.encode("kırmızı bir ev", output_value="token_embeddings")
+    pooled = SentenceTransformer(modules=list(loaded.children())[:2], device="cpu").encode("kırmızı bir ev")
+    assert pooled == pytest.approx(tokens[0].numpy(), abs=1e-5)
+    folder = tmp_path / "bare"
+    save_backbone_without_cls(tiny_bert, folder)
+    with pytest.raises(ModelError, match="expected a backbone that begins texts with .CLS., got .*; take mean pooling"):
+        build_text_encoder(folder, dim=16, max_tokens=24, device="cpu", pooling="cls")
+
+
+def save_backbone_without_cls(tiny_bert: Path, folder: Path) -> None:
+    """Saves the tiny BERT under a tokenizer that puts nothing around a text."""
+    from transformers import AutoModel, PreTrainedTokenizerFast
+
+    tokenizer = build_text_encoder(tiny_bert, dim=16, max_tokens=24, device="cpu").tokenizer
+    bare = PreTrainedTokenizerFast(
+        tokenizer_object=bare_tokenizer(tokenizer.backend_tokenizer), pad_token="[PAD]", unk_token="[UNK]"
+    )
+    bare.save_pretrained(folder)
+    AutoModel.from_pretrained(tiny_bert).save_pretrained(folder)
 
 
 def test_saved_and_loaded_is_equal_bit_for_bit(encoder: SentenceTransformer, tmp_path: Path) -> None:

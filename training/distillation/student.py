@@ -44,6 +44,7 @@ def build_student(config: DistillConfig, pairs: Pairs, manifest: Manifest) -> Se
     from training.run.distributed import device_of
     from training.small_models.models import write_scratch_backbone
     from training.small_models.static import build_static_encoder, write_static_backbone
+    from training.small_models.word_vectors import write_word_backbone
     from turkish_clip.encoder import build_text_encoder
 
     config.shorter_widths(manifest.dim)
@@ -58,7 +59,10 @@ def build_student(config: DistillConfig, pairs: Pairs, manifest: Manifest) -> Se
     normalise = not OBJECTIVES[config.objective].raw
     if config.backbone == STATIC:
         if is_main_process():
-            write_static_backbone(config, pairs.texts, str(backbone))
+            if config.word_vectors:
+                write_word_backbone(config, pairs.texts)
+            else:
+                write_static_backbone(config, pairs.texts, str(backbone))
         student = build_static_encoder(config, manifest.dim, normalise=normalise)
     else:
         set_seed(config.seed)
@@ -70,6 +74,7 @@ def build_student(config: DistillConfig, pairs: Pairs, manifest: Manifest) -> Se
             device=device_of(config.device),
             normalise=normalise,
             prompt=config.prompt,
+            pooling=config.pooling,
         )
     student.model_card_data.widget = WIDGET
     return student
@@ -116,6 +121,12 @@ def _load_init(config: DistillConfig, manifest: Manifest) -> SentenceTransformer
         raise ModelError(
             f"expected embeddings of the image model that {config.init} was trained for, got those of "
             f"{manifest.image_model} with other weights; embed with the image model that its card names"
+        )
+    pooling = "mean" if static else modules[1].pooling_mode
+    if pooling not in (config.pooling, (config.pooling,)):
+        raise ModelError(
+            f"expected the pooling that {config.init} was trained with, {pooling}, got {config.pooling}; give it as "
+            "--pooling"
         )
     if prompt_of(student) != config.prompt:
         raise ModelError(

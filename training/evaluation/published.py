@@ -49,6 +49,12 @@ def read_baselines() -> list[dict[str, Any]]:
     return [{"note": "", **baseline} for baseline in listed]
 
 
+def read_hub_ids() -> dict[str, dict[str, str]]:
+    """Reads how baselines are loaded: model → `id` on the Hub and perhaps `image_model`, or `why` it can't be."""
+    hub: dict[str, dict[str, str]] = yaml.safe_load(BASELINES.read_text(encoding="utf-8"))["hub"]
+    return hub
+
+
 def read_notes(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Reads what has to be said with figures on the tests of these rows."""
     notes = yaml.safe_load(BASELINES.read_text(encoding="utf-8"))["notes"]

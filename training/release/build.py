@@ -201,7 +201,8 @@ def _layers_of(student: SentenceTransformer) -> str:
     first: Any = student[0]
     if isinstance(first, StaticEmbedding):
         return f"one vector for each of {first.num_embeddings} tokens → mean over the tokens"
-    return f"{type(first.auto_model).__name__} → mean pooling"
+    pooling = "[CLS]" if getattr(student[1], "pooling_mode", "mean") in ("cls", ("cls",)) else "mean"
+    return f"{type(first.auto_model).__name__} → {pooling} pooling"
 
 
 def requirements(model_type: str) -> dict[str, str]:

@@ -330,6 +330,8 @@ def _based_on(config: PublishConfig, record: RunRecord, image_model: Named) -> d
         words = f"fine-tuned from {backbone.link if backbone.on_hub else 'a text encoder that is not on the Hub'}"
     elif trained["backbone"] == STATIC and trained.get("static_from") == SCRATCH:
         words = f"token vectors of an untrained BERT of {size}, with a vocabulary learnt from the training captions"
+    elif trained["backbone"] == STATIC and trained.get("word_vectors"):
+        words = f"word vectors of the file `{plain(Path(trained['word_vectors']).name)}`"
     elif trained["backbone"] == STATIC:
         backbone = public_reference(trained.get("static_from") or BACKBONE, record.inputs.backbone_revision)
         words = f"token vectors of {backbone.link if backbone.on_hub else 'an encoder that is not on the Hub'}"

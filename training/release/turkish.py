@@ -31,6 +31,7 @@ PHRASES = {
         "{layers} → yoğun {width} → {dim} → birim uzunluk, yanında {other}"
     ),
     "{model} → mean pooling": "{model} → ortalama havuzlama",
+    "{model} → [CLS] pooling": "{model} → [CLS] havuzlama",
     "one vector for each of {tokens} tokens → mean over the tokens": (
         "{tokens} belirtecin her birine bir vektör → belirteçlerin ortalaması"
     ),
@@ -39,6 +40,7 @@ PHRASES = {
     "a text encoder that is not on the Hub": "Hub'da olmayan bir metin kodlayıcı",
     "an encoder that is not on the Hub": "Hub'da olmayan bir kodlayıcı",
     "token vectors of {model}": "{model} belirteç vektörleri",
+    "word vectors of the file {file}": "{file} dosyasının sözcük vektörleri",
     "token vectors of an untrained BERT of {size}, with a vocabulary learnt from the training captions": (
         "{size} eğitilmemiş bir BERT'in belirteç vektörleri, sözlüğü eğitim açıklamalarından öğrenilmiş"
     ),

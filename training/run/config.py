@@ -18,6 +18,8 @@ from training.run.source import SourceConfig
 DEVICES = ("auto", "cpu", "cuda", "mps")
 CLOSED_FORM = "closed_form"  # in an ablation, the row without training
 BACKBONE, SCRATCH, STATIC = "dbmdz/bert-base-turkish-cased", "scratch", "static"  # the last also a row of an ablation
+WORDS = "words"  # in an ablation, the row of a static backbone of word vectors
+POOLINGS = ("mean", "cls")
 DEFAULT_EPOCHS, MIN_STEPS = 3.0, 1000
 DENSE_LEARNING_RATE = 1e-3
 INIT_STEPS = 200  # of a text encoder that has been trained before
@@ -159,6 +161,19 @@ class DistillConfig(EmbeddingsConfig):
         "where a static backbone has tokens and vectors from: a backbone as above, or the Hub id, folder or run of a "
         "text encoder; empty: BERTurk",
     )
+    word_vectors: str = option(
+        "",
+        "file of word vectors in the text format of word2vec and fastText (.vec, .txt, also .gz) for a static backbone "
+        "of words, in place of static_from; empty: none",
+    )
+    words: int = option(
+        200_000, "words that are read of word_vectors, which has the most frequent ones first", low=1, high=10_000_000
+    )
+    pooling: str = option(
+        "mean",
+        "what a text is of the vectors of its tokens: their mean, or that of [CLS], the first one; init has its own",
+        choices=POOLINGS,
+    )
     init: str = option("", "Hub id or folder of a text encoder to go on from, in place of a backbone; empty: none")
     init_revision: str = option("", "revision of init on the Hub; empty: the newest")
     replay: str = option(
@@ -258,7 +273,20 @@ class DistillConfig(EmbeddingsConfig):
                 f"expected no 'prompt' with a static backbone, which would only add the same to each caption, got "
                 f"{self.prompt!r}; leave it out"
             )
-        if self.static_from and STATIC not in (self.backbone, *getattr(self, "objectives", ())):
+        rows = (self.backbone, *getattr(self, "objectives", ()))  # of an ablation, which has rows beside its backbone
+        if self.backbone == STATIC and self.pooling != "mean":
+            raise ConfigError(
+                f"expected 'pooling' mean with a static backbone, whose texts have no [CLS], got {self.pooling}; "
+                "leave it out"
+            )
+        if self.word_vectors and not {STATIC, WORDS} & set(rows):
+            raise ConfigError(
+                f"expected 'word_vectors' beside 'backbone' {STATIC}, got {self.backbone}; add --backbone {STATIC}"
+            )
+        if self.word_vectors and (self.init or (self.static_from and WORDS not in rows)):
+            other = "init" if self.init else "static_from"
+            raise ConfigError(f"expected 'word_vectors' or {other!r}, got both; leave one of them out")
+        if self.static_from and STATIC not in rows:
             raise ConfigError(
                 f"expected 'static_from' beside 'backbone' {STATIC}, got {self.backbone}; add --backbone {STATIC}"
             )
@@ -304,6 +332,8 @@ class DistillConfig(EmbeddingsConfig):
         """Hub id or folder of the weights that training starts from, or scratch, and its revision."""
         if self.init:
             return self.init, self.init_revision
+        if self.word_vectors and self.backbone == STATIC:
+            return self.word_vectors, ""
         return (self.static_from or BACKBONE if self.backbone == STATIC else self.backbone), self.backbone_revision
 
     @property
@@ -449,7 +479,10 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
     objectives: tuple[str, ...] = option(
         (CLOSED_FORM, STATIC, *OBJECTIVES),
         "objectives to compare, separated by commas; closed_form: mse with no training; static: mse with a static "
-        "backbone, from static_from or else from the backbone",
+        "backbone, from static_from or else from the backbone; words: mse with one of word_vectors",
+    )
+    poolings: tuple[str, ...] = option(
+        (), "poolings to compare with each objective, mean,cls; empty: that of the option pooling"
     )
     split: str = option("validation", "split to compare on", choices=("train", "validation", "test"))
     seeds: tuple[int, ...] = option((0, 1, 2), "seeds to train with, separated by commas", low=0, high=MAX_SEED)
@@ -457,13 +490,17 @@ class AblateConfig(EmbedConfig, DistillConfig, EvaluateConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = (CLOSED_FORM, STATIC, *OBJECTIVES)
+        known = (CLOSED_FORM, STATIC, WORDS, *OBJECTIVES)
         unknown = [name for name in self.objectives if name not in known]
         if unknown or not self.objectives:
             raise ConfigError(
                 f"expected 'objectives' out of {', '.join(known)}, got {unknown or 'none'}; choose among them"
             )
         self.check_matryoshka(*self.objectives)
+        if wrong := [name for name in self.poolings if name not in POOLINGS]:
+            raise ConfigError(f"expected 'poolings' out of {', '.join(POOLINGS)}, got {wrong[0]!r}; choose among them")
+        if WORDS in self.objectives and not self.word_vectors:
+            raise ConfigError(f"expected 'word_vectors' for the row {WORDS}, got none; add --word_vectors FILE")
         if not self.seeds or not self.sizes:
             raise ConfigError(
                 f"expected 'seeds' and 'sizes', got {self.seeds} and {self.sizes}; give at least one each"
@@ -514,14 +551,76 @@ class ContinualConfig(EmbedConfig, DistillConfig, EvaluateConfig):
             raise ConfigError("expected two 'subjects' or more, got one; separate them by commas")
 
 
+EXPORTS = ("onnx", "int8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(SourceConfig):
+    """Measures several models for a choice: quality on one test, size, memory, and time of a query and of an image."""
+
+    models: tuple[str, ...] = option(
+        (),
+        "models to compare, separated by commas: Hub ids, folders or runs of text encoders, of pairs or of image "
+        "models, and folders of ONNX exports",
+    )
+    exports: tuple[str, ...] = option((), "formats that each model is exported to for rows of its own: onnx, int8")
+    baselines: bool = option(False, "a row for each baseline of training/evaluation/baselines.yaml, too")
+    image_model: str = option("", "Hub id or folder of the image model of models that name none; empty: their own")
+    embeddings: str = option(
+        "", "folder of stored image embeddings of the test, for models whose image model is not here; empty: none"
+    )
+    split: str = option("test", "split to measure on", choices=("train", "validation", "test"))
+    bootstrap_samples: int = option(1000, "bootstrap samples of the 95 % intervals", low=0, high=1_000_000)
+    query: str = option("karda oynayan iki köpek", "text whose time is measured")
+    repeats: int = option(30, "times that the query is timed, the models taking turns", low=1, high=10_000)
+    image_batch_size: int = option(8, "images that are embedded, and timed, together", low=1, high=1024)
+    threads: int = option(1, "threads that compute; 0: one per core", low=0, high=1024)
+    device: str = option("cpu", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
+    json: bool = option(False, "print the result as one JSON object on stdout")
+
+    def __post_init__(self) -> None:
+        if self.captions or self.sources:
+            super().__post_init__()
+        if not self.run:
+            raise ConfigError("expected 'run' to name the folder of the results, got nothing; add --run runs/NAME")
+        if not self.models and not self.baselines:
+            raise ConfigError("expected 'models' to compare, got none; add --models runs/demo,ID")
+        if repeated := [name for name in self.models if self.models.count(name) > 1]:
+            raise ConfigError(f"expected each of 'models' once, got {repeated[0]} twice; take one out")
+        if unknown := [name for name in self.exports if name not in EXPORTS]:
+            raise ConfigError(f"expected 'exports' out of {', '.join(EXPORTS)}, got {unknown[0]!r}; choose among them")
+        if not self.query.strip():
+            raise ConfigError("expected 'query' to be a text, got nothing; leave it out")
+        if self.embeddings and not (self.captions or self.sources):
+            raise ConfigError("expected 'captions' beside 'embeddings', got none; add --captions SOURCE")
+
+    @property
+    def embeddings_folder(self) -> Path:
+        """The folder of the stored image embeddings."""
+        return Path(self.embeddings)
+
+
+RESNET_BLOCKS = ("basic", "bottleneck")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(SourceConfig):
     """Trains a small CLIP from scratch, by symmetric cross-entropy over images and their captions."""
 
     image_size: int = option(64, "side of an image in pixels, a multiple of patch_size", low=8, high=1024)
     patch_size: int = option(8, "side of a patch in pixels", low=1, high=128)
-    vision_layers: int = option(4, "layers of the image tower", low=1, high=48)
-    vision_hidden: int = option(96, "width of the image tower, a multiple of 32", low=32, high=2048)
+    image_tower: str = option(
+        "vit", "architecture of the image tower: vit, CLIP's transformer; or resnet", choices=("vit", "resnet")
+    )
+    vision_layers: int = option(4, "layers of a vit", low=1, high=48)
+    vision_hidden: int = option(96, "width of a vit, a multiple of 32", low=32, high=2048)
+    resnet_widths: tuple[int, ...] = option(
+        (32, 64, 128, 192), "widths of a resnet's stages, multiples of 4; each has half the side of the one before"
+    )
+    resnet_blocks: tuple[int, ...] = option((1, 1, 1, 1), "blocks in each of a resnet's stages")
+    resnet_block: str = option(
+        "basic", "kind of a resnet's blocks: basic, of ResNet-18; or bottleneck, of ResNet-50", choices=RESNET_BLOCKS
+    )
     text_layers: int = option(3, "layers of the text tower", low=1, high=48)
     text_hidden: int = option(64, "width of the text tower, a multiple of 32", low=32, high=2048)
     vocabulary: int = option(700, "tokens in the vocabulary of the text tower, learnt from the captions", low=514)
@@ -566,9 +665,27 @@ class PretrainConfig(SourceConfig):
                 "leave 'weight' out"
             )
         _check_multiple_of_32(self, "vision_hidden", "text_hidden")
-        if self.image_size % self.patch_size:
+        self._check_resnet()
+        if self.image_tower == "vit" and self.image_size % self.patch_size:
             raise ConfigError(
                 f"expected 'image_size' to be a multiple of patch_size {self.patch_size}, got {self.image_size}"
+            )
+
+    def _check_resnet(self) -> None:
+        """Checks the stages of a ResNet, of which the first has a quarter of the image's side."""
+        widths, blocks = self.resnet_widths, self.resnet_blocks
+        if not widths or any(not 8 <= width <= 8192 or width % 4 for width in widths):
+            raise ConfigError(f"expected 'resnet_widths' as multiples of 4 from 8 on, got {widths}; change them")
+        if len(blocks) != len(widths) or any(not 1 <= number <= 64 for number in blocks):
+            raise ConfigError(
+                f"expected 'resnet_blocks' as {len(widths)} numbers from 1 to 64, one for each of 'resnet_widths', got "
+                f"{blocks}; change them"
+            )
+        smallest = 4 * 2 ** (len(widths) - 1)
+        if self.image_tower == "resnet" and self.image_size < smallest:
+            raise ConfigError(
+                f"expected 'image_size' of at least {smallest}, as {len(widths)} stages of a resnet need it, got "
+                f"{self.image_size}; change one"
             )
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("training")
 SmallModelConfig: TypeAlias = PretrainConfig | AutoencoderConfig | DecoderConfig
 
+LOADS = {
+    "vit": "Loads with `SentenceTransformer(folder)` and with transformers' `CLIPModel`.",
+    "resnet": "Its image tower is a ResNet. Loads with `SentenceTransformer(folder)`.",
+}
 ENCODE_AT_ONCE = 512  # decoded images held in memory
 
 
@@ -158,7 +162,7 @@ def write_card(folder: Path, results: dict[str, Any], config: PretrainConfig) ->
     lines = [
         f"A small CLIP trained from scratch on {results['dataset']}: {config.image_size}-pixel images, "
         f"{config.dim}-wide vectors, captions of at most {config.caption_tokens} tokens.",
-        "Loads with `SentenceTransformer(folder)` and with transformers' `CLIPModel`.",
+        LOADS[config.image_tower],
         "",
         "| split | images | captions | direction | recall@1 | recall@5 | recall@10 |",
         "|---|---|---|---|---|---|---|",

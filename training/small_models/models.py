@@ -77,7 +77,7 @@ def build_processor(texts: Sequence[str], config: PretrainConfig) -> CLIPProcess
 
 
 def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
-    """Returns a CLIPModel with fresh weights that the seed decides.
+    """Returns a CLIPModel with fresh weights that the seed decides; its vision model may be a `ResNetTower`.
 
     Args:
         processor: whose tokenizer gives the size of the vocabulary and the special tokens.
@@ -87,6 +87,17 @@ def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
 
     set_seed(config.seed)
     tokenizer = processor.tokenizer
+    vision = {
+        "hidden_size": config.vision_hidden,
+        "intermediate_size": 4 * config.vision_hidden,
+        "num_hidden_layers": config.vision_layers,
+        "num_attention_heads": config.vision_hidden // 32,
+        "patch_size": config.patch_size,
+    }
+    if config.image_tower == "resnet":  # takes the place of the smallest one of its width
+        width = config.resnet_widths[-1]
+        vision = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 1, "num_attention_heads": 1}
+        vision["patch_size"] = config.image_size
     model = CLIPModel(
         CLIPConfig(
             projection_dim=config.dim,
@@ -106,17 +117,17 @@ def build_clip(processor: CLIPProcessor, config: PretrainConfig) -> CLIPModel:
             },
             vision_config={
                 "hidden_act": ACTIVATION,
-                "hidden_size": config.vision_hidden,
-                "intermediate_size": 4 * config.vision_hidden,
-                "num_hidden_layers": config.vision_layers,
-                "num_attention_heads": config.vision_hidden // 32,
                 "image_size": config.image_size,
-                "patch_size": config.patch_size,
                 "projection_dim": config.dim,
+                **vision,
             },
         )
     )
     set_sinusoidal(model.text_model.embeddings.position_embedding.weight)
+    if config.image_tower == "resnet":
+        from training.small_models.resnet import ResNetTower
+
+        model.vision_model = ResNetTower(config)
     return model
 
 
@@ -140,7 +151,7 @@ def set_sinusoidal(weight: Tensor) -> None:
 
 
 def save_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path, *, half: bool = False) -> None:
-    """Saves a folder that transformers and SentenceTransformer load as float32.
+    """Saves a folder that SentenceTransformer loads as float32, and transformers, too, if its image tower is a ViT.
 
     Args:
         model: to save.
@@ -148,6 +159,11 @@ def save_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path, *, half:
         folder: where they go; the caller has checked that an earlier one may be replaced.
         half: write the weights in float16, for half the size.
     """
+    from training.small_models.resnet import ResNetTower, save_resnet_clip
+
+    if isinstance(model.vision_model, ResNetTower):
+        save_resnet_clip(model, processor, folder, half=half)
+        return
     weights = {name: tensor.half() if half else tensor for name, tensor in model.state_dict().items()}
     with atomic_folder(folder, None) as partial:
         model.save_pretrained(partial, state_dict=weights)

@@ -67,7 +67,7 @@ def write_static_backbone(config: DistillConfig, texts: Iterable[str], source: s
     encoder = _load_encoder(config, source)
     made_of = StaticRecord(weights_sha256=weights_sha256(encoder), captions_sha256=sha256_of_texts(texts))
     folder = config.folder / FOLDER
-    if _record_in(folder) == made_of:
+    if read_static_record(folder) == made_of:
         return folder
     tokenizer = bare_tokenizer(encoder.tokenizer.backend_tokenizer)
     frequencies = token_frequencies(tokenizer, texts)
@@ -169,7 +169,7 @@ def _vocabulary_size(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def _record_in(folder: Path) -> StaticRecord | None:
+def read_static_record(folder: Path) -> StaticRecord | None:
     """Returns the record of token vectors; None without one, or of another format."""
     try:
         return read_record(StaticRecord, folder / RECORD, "")

@@ -18,12 +18,12 @@ from training.embeddings.store import remove_cross_split_duplicates
 from training.evaluation.results import Results
 from training.pairs.dataset import without_skipped
 from training.run.command import print_result, run_command
-from training.run.config import CLOSED_FORM, STATIC, AblateConfig, default_epochs, read
+from training.run.config import CLOSED_FORM, STATIC, WORDS, AblateConfig, default_epochs, read
 from training.run.lock import hold
 from training.run.provenance import sha256_of
 from training.run.record import RunError, check_outputs
 from training.run.source import is_mini
-from training.studies.ablation import FIGURES, Cell, figures, summary, write_page
+from training.studies.ablation import FIGURES, Cell, figures, name_of, poolings_of, summary, write_page
 from training.studies.runs import embedded_once, shared_options, write_recipe
 from turkish_clip.atomic import write_json
 from turkish_clip.errors import one_line, printable
@@ -31,6 +31,9 @@ from turkish_clip.records import from_json
 from turkish_clip.text_files import read_whole
 
 log = logging.getLogger("training")
+
+
+UNLIKE_BERT = {"prompt": "", "learning_rate": 0.0, "dense_learning_rate": 0.0}  # of a static row beside a BERT
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -41,7 +44,11 @@ def main(argv: list[str]) -> dict[str, Any]:
     images, captions = _prepare(config)
     epochs = config.epochs if config.epochs >= 0 else default_epochs(math.ceil(captions / config.batch_size))
     cells = [
-        Cell(objective, size, seed) for seed in config.seeds for size in config.sizes for objective in config.objectives
+        Cell(objective, size, seed, pooling)
+        for seed in config.seeds
+        for size in config.sizes
+        for objective in config.objectives
+        for pooling in poolings_of(objective, config)
     ]
     measured: dict[Cell, dict[str, Any]] = {}
     result: dict[str, Any] = {}
@@ -92,6 +99,7 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
         "embeddings": str(config.embeddings_folder),
         "objective": cell.objective,
         "seed": cell.seed,
+        "pooling": cell.pooling,
         "train_images": cell.size,
         "epochs": epochs,
         "report_queries": 0,
@@ -100,6 +108,9 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
         options |= {"objective": "mse", "epochs": 0}
     if cell.objective == STATIC:
         options |= {"objective": "mse"} | static_options(config)
+    if cell.objective == WORDS:
+        options |= {"objective": "mse", "backbone": STATIC, "word_vectors": config.word_vectors, "static_from": ""}
+        options |= {} if config.backbone == STATIC else UNLIKE_BERT
     if is_mini(config.captions):  # drawn once, then read as a folder
         options["captions"] = str(config.folder / "data")
     of = {"options": options, "manifest_sha256": sha256_of(config.embeddings_folder / MANIFEST)}
@@ -123,8 +134,7 @@ def static_options(config: AblateConfig) -> dict[str, Any]:
     """Returns the options by which the static row differs: a backbone, and rates that were not meant for another."""
     if config.backbone == STATIC:
         return {}
-    changed: dict[str, Any] = {"backbone": STATIC, "static_from": config.static_from or config.backbone}
-    return changed | {"prompt": "", "learning_rate": 0.0, "dense_learning_rate": 0.0}
+    return {"backbone": STATIC, "static_from": config.static_from or config.backbone, **UNLIKE_BERT}
 
 
 def _read_cell(done: Path) -> tuple[Any, dict[str, Any]]:
@@ -154,8 +164,10 @@ def _is_figure(value: Any) -> bool:
 
 def shared(config: AblateConfig) -> dict[str, Any]:
     """Returns the fields that all cells share, as a recipe has them."""
-    static = set() if config.backbone == STATIC else {"static_from"}  # of the static row alone
-    return shared_options(config, {"objectives", "seeds", "sizes"} | static)
+    left_out = {"objectives", "poolings", "seeds", "sizes"}
+    if config.backbone != STATIC:  # these are of the rows static and words alone
+        left_out |= {"static_from"} | ({"word_vectors", "words"} if WORDS in config.objectives else set())
+    return shared_options(config, left_out)
 
 
 def _show(result: dict[str, Any], config: AblateConfig) -> None:
@@ -165,7 +177,7 @@ def _show(result: dict[str, Any], config: AblateConfig) -> None:
         return
     print(f"{result['images']} {result['split']} images, mean ± standard deviation over seeds")
     for row in result["rows"]:
-        print(f"\n{row['objective']}, {row['train_images'] or 'all'} training images, {row['seeds']} seeds")
+        print(f"\n{name_of(row)}, {row['train_images'] or 'all'} training images, {row['seeds']} seeds")
         for label in [label for label in FIGURES if label in row]:
             mean = "–" if row[label]["mean"] is None else f"{row[label]['mean']:.3f}"
             spread = "" if row[label]["spread"] is None else f" ± {row[label]['spread']:.3f}"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from training.evaluation.report import fill_page
-from training.run.config import AblateConfig
+from training.run.config import POOLINGS, STATIC, WORDS, AblateConfig
 
 FIGURES = {
     "text→image recall@1": ("text_to_image", "recall_at_1"),
@@ -37,10 +37,29 @@ class Cell:
     objective: str
     size: int
     seed: int
+    pooling: str = "mean"
 
     @property
     def name(self) -> str:
-        return f"{self.objective}-{self.size or 'all'}-{self.seed}"
+        pooled = "" if self.pooling == "mean" else f"-{self.pooling}"
+        return f"{self.objective}{pooled}-{self.size or 'all'}-{self.seed}"
+
+
+def poolings_of(objective: str, config: AblateConfig) -> tuple[str, ...]:
+    """Returns the poolings of a row's runs: of a static row, whose texts have no [CLS], the mean alone.
+
+    Args:
+        objective: of the row.
+        config: of the ablation.
+    """
+    if objective in (STATIC, WORDS) or config.backbone == STATIC:
+        return ("mean",)
+    return config.poolings or (config.pooling,)
+
+
+def name_of(row: dict[str, Any]) -> str:
+    """Returns what a row of the summary is called: its objective, with its pooling unless that is the mean."""
+    return f"{row['objective']}, [CLS]" if row["pooling"] == "cls" else str(row["objective"])
 
 
 def figures(results: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
@@ -68,11 +87,12 @@ def summary(measured: dict[Cell, dict[str, Any]], config: AblateConfig) -> dict[
         if first != "probes" or any(one[label] is not None for one in found.values())
     ]
     rows = []
-    for key in itertools.product(config.objectives, config.sizes):
-        runs = [one for cell, one in found.items() if (cell.objective, cell.size) == key]
+    for objective, pooling, size in itertools.product(config.objectives, POOLINGS, config.sizes):
+        key = objective, pooling, size
+        runs = [one for cell, one in found.items() if (cell.objective, cell.pooling, cell.size) == key]
         if not runs:
             continue
-        row: dict[str, Any] = {"objective": key[0], "train_images": key[1], "seeds": len(runs)}
+        row: dict[str, Any] = {"objective": objective, "pooling": pooling, "train_images": size, "seeds": len(runs)}
         for label in labels:
             values = [value for one in runs if (value := one[label]) is not None]
             spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -104,7 +124,8 @@ def write_page(path: Path, result: dict[str, Any]) -> None:
         result=result,
         labels=[label for label in FIGURES if label in result["rows"][0]],
         plots=[plot(result["rows"], label) for label in PLOTTED] if len(sizes) > 1 else [],
-        colours=dict(zip(dict.fromkeys(row["objective"] for row in result["rows"]), COLOURS * 9)),
+        colours=dict(zip(dict.fromkeys(map(name_of, result["rows"])), COLOURS * 9)),
+        name_of=name_of,
         size=PLOT,
     )
 
@@ -133,9 +154,9 @@ def plot(rows: list[dict[str, Any]], label: str) -> dict[str, Any]:
         return float(PLOT[1] * (high - value) / (high - low))
 
     lines = {}
-    for objective in dict.fromkeys(row["objective"] for row in rows):
-        own = sorted((row for row in rows if row["objective"] == objective), key=x)
-        lines[objective] = [
+    for name in dict.fromkeys(map(name_of, rows)):
+        own = sorted((row for row in rows if name_of(row) == name), key=x)
+        lines[name] = [
             (
                 x(row),
                 y(row[label]["mean"]),

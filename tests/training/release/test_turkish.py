@@ -47,6 +47,11 @@ def test_translations_have_the_placeholders_of_their_messages() -> None:
     ("english", "turkish"),
     [
         (
+            "BertModel → [CLS] pooling → dense 768 → 512 → normalise",
+            "BertModel → [CLS] havuzlama → yoğun 768 → 512 → birim uzunluk",
+        ),
+        ("word vectors of the file `cc.tr.300.vec.gz`", "`cc.tr.300.vec.gz` dosyasının sözcük vektörleri"),
+        (
             "BertModel → mean pooling → dense 768 → 512 → normalise, beside CLIPModel",
             "BertModel → ortalama havuzlama → yoğun 768 → 512 → birim uzunluk, yanında CLIPModel",
         ),

@@ -16,6 +16,7 @@ from training.run.config import DistillConfig, read
 from training.run.recipe import ConfigError
 from training.run.record import RunError
 from training.studies import ablate
+from turkish_clip.encoder import ModelError
 
 SMALL = (
     "--backbone scratch --scratch_layers 1 --scratch_hidden 32 --scratch_vocabulary 300 --max_tokens 32 "
@@ -88,6 +89,31 @@ def test_the_static_row_is_made_from_the_backbone(captioned_folder: Path, tiny_c
     assert (mse["backbone"], mse["static_from"]) == ("scratch", "")
 
 
+def test_poolings_and_word_vectors_are_rows_beside_the_objectives(
+    captioned_folder: Path, tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "w.vec").write_text("kırmızı 1 0\nmavi 0 1\nbir 1 1\n", encoding="utf-8")
+    argv = f"--captions {captioned_folder} --image_model {tiny_clip} --run {tmp_path} {SMALL} --seeds 0".split()
+    more = f"--objectives mse,words,static --poolings mean,cls --word_vectors {tmp_path / 'w.vec'}"
+    result = ablate.main([*argv, *more.split()])
+    named = [(row["objective"], row["pooling"]) for row in result["rows"]]
+    assert named == [("mse", "mean"), ("mse", "cls"), ("words", "mean"), ("static", "mean")]
+    configs = {
+        name: json.loads((tmp_path / f"{name}-all-0" / "run.json").read_text(encoding="utf-8"))["config"]
+        for name in ("mse", "mse-cls", "words", "static")
+    }
+    assert [configs[name]["pooling"] for name in configs] == ["mean", "cls", "mean", "mean"]
+    assert [configs[name]["backbone"] for name in configs] == ["scratch", "scratch", "static", "static"]
+    assert [bool(configs[name]["word_vectors"]) for name in configs] == [False, False, True, False]
+    pooling = json.loads((tmp_path / "mse-cls-all-0/model/1_Pooling/config.json").read_text(encoding="utf-8"))
+    assert pooling["pooling_mode"] == "cls"
+    assert "mse, [CLS], all training images, 1 seeds" in capsys.readouterr().out
+    assert "mse, [CLS]" in (tmp_path / "ablation.html").read_text(encoding="utf-8")
+    init = [*argv[:4], "--embeddings", str(tmp_path / "embeddings"), "--run", str(tmp_path / "tuned")]
+    with pytest.raises(ModelError, match="expected the pooling that .* was trained with, cls, got mean; give it as"):
+        distill.main([*init, "--init", str(tmp_path / "mse-cls-all-0")])
+
+
 def test_a_killed_ablation_resumes_its_cell(captioned_folder: Path, tiny_clip: Path, tmp_path: Path) -> None:
     def argv(name: str) -> list[str]:
         base = f"--captions {captioned_folder} --image_model {tiny_clip} --run {tmp_path / name} {SMALL}"
@@ -105,7 +131,9 @@ def test_a_killed_ablation_resumes_its_cell(captioned_folder: Path, tiny_clip: P
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("--objectives mse,msa", "expected 'objectives' out of closed_form, static, mse, .*got"),
+        ("--objectives mse,msa", "expected 'objectives' out of closed_form, static, words, mse, .*got"),
+        ("--poolings mean,max", "expected 'poolings' out of mean, cls, got 'max'"),
+        ("--objectives mse,words", "expected 'word_vectors' for the row words, got none; add --word_vectors FILE"),
         ("--sizes -1", "expected 'sizes' to be at least 0, got -1"),
     ],
 )

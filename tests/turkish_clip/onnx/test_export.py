@@ -83,6 +83,14 @@ def test_raw_vectors_become_unit(tiny_bert: Path, tmp_path: Path) -> None:
     assert (tmp_path / "model-onnx" / RECORD).is_file()
 
 
+@pytest.mark.parametrize("int8", [False, True], ids=["float32", "int8"])
+def test_the_vector_of_cls_is_exported_as_the_mean_is(tiny_bert: Path, tmp_path: Path, int8: bool) -> None:
+    model = build_text_encoder(tiny_bert, dim=16, max_tokens=32, device="cpu", pooling="cls")
+    save_text_encoder(model, tmp_path / "model")
+    found = OnnxTextEncoder(export_onnx(tmp_path / "model", int8=int8).folder).encode(GOLDEN_TEXTS)
+    assert np.abs(found - model.encode(list(GOLDEN_TEXTS))).max() < (0.05 if int8 else TOLERANCE)
+
+
 def test_int8_stores_layers_and_tables_in_8_bits(text_folder: Path, exported: Path, exported_int8: Path) -> None:
     model = load_model(text_folder, device="cpu")
     encoder = OnnxTextEncoder(exported_int8)
