@@ -14,8 +14,6 @@ from turkish_clip.errors import InputError, not_imported, one_line
 
 VQModel: TypeAlias = Any  # that of diffusers, which has no types
 CONFIG = "config.json"  # of a folder that VQModel saved
-GREY = (128, 128, 128)
-DEVIATION = 0.1  # of the first codes of a canvas from those of grey, in standard deviations of the codebook
 
 
 class GeneratorError(InputError):
@@ -34,8 +32,8 @@ class VQCanvas:
         height: of the image in pixels, a multiple of the autoencoder's step.
         width: of the image in pixels, likewise.
         generator: source of the first codes, on the CPU.
-        start: an image to begin with, which is resized and encoded; None begins with grey: entries drawn at random
-            leave what nothing asked for in the corners.
+        start: an image to begin with, which is resized and encoded; None begins with entries drawn at random: a plain image
+            may be none that it was trained on.
 
     Raises:
         GeneratorError: the size does not fit.
@@ -63,14 +61,15 @@ class VQCanvas:
         codebook: Tensor = model.quantize.embedding.weight.detach()
         self._low = codebook.min(dim=0).values[None, :, None, None]
         self._high = codebook.max(dim=0).values[None, :, None, None]
-        shown = start or Image.new("RGB", (width, height), GREY)
-        resized = shown.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-        pixels = torch.from_numpy(np.array(resized, np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
-        with torch.no_grad():
-            codes: Tensor = model.encode(pixels.to(codebook.device)).latents
+        rows, columns = height // step, width // step
         if start is None:
-            drawn = torch.randn(codes.shape, generator=generator).to(codes.device)
-            codes = codes + DEVIATION * codebook.std(dim=0)[None, :, None, None] * drawn
+            numbers = torch.randint(len(codebook), (rows * columns,), generator=generator)
+            codes = codebook[numbers.to(codebook.device)].reshape(1, rows, columns, -1).permute(0, 3, 1, 2)
+        else:
+            resized = start.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+            pixels = torch.from_numpy(np.array(resized, np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+            with torch.no_grad():
+                codes = model.encode(pixels.to(codebook.device)).latents
         self._codes = nn.Parameter(codes.contiguous().clone())
 
     @property
