@@ -32,8 +32,8 @@ class VQCanvas:
         height: of the image in pixels, a multiple of the autoencoder's step.
         width: of the image in pixels, likewise.
         generator: source of the first codes, on the CPU.
-        start: an image to begin with, which is resized and encoded; None begins with entries drawn at random: a plain image
-            may be none that it was trained on.
+        start: an image to begin with, which is resized and encoded; None begins with entries drawn at random: it may
+            not know a plain image.
 
     Raises:
         GeneratorError: the size does not fit.
