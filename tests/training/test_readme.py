@@ -23,6 +23,9 @@ from training.release import readme
 from training.run import config
 from training.run.record import RunError
 from turkish_clip.cli import entry
+from turkish_clip.dual_encoder import weights_sha256
+from turkish_clip.encoder import load_model
+from turkish_clip.generate.decoder import DecoderRecord, SmallDecoder, save_decoder
 from turkish_clip.verify import RECORD, ModelRecord
 
 ROOT = Path(__file__).parents[2]
@@ -248,7 +251,15 @@ def after_make_demo(
     (run / "model" / RECORD).write_text(record.to_json(), encoding="utf-8")
     shutil.copytree(captioned_folder, run / "data")
     shutil.copytree(tiny_bert, run / "backbone")
-    shutil.copytree(tiny_clip, tmp_path / "training" / "mini" / "clip")
+    mini = tmp_path / "training" / "mini"
+    shutil.copytree(tiny_clip, mini / "clip")
+    (mini / "decoder").mkdir()
+    weights = weights_sha256(load_model(tiny_clip, device="cpu"))
+    save_decoder(SmallDecoder(DecoderRecord(dim=16, channels=(8,), image_weights_sha256=weights)), mini / "decoder")
+    autoencoder = pytest.importorskip("diffusers").VQModel(
+        block_out_channels=(8,), latent_channels=4, sample_size=16, num_vq_embeddings=4, norm_num_groups=4
+    )
+    autoencoder.save_pretrained(mini / "autoencoder", safe_serialization=True)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     shutil.copy(ROOT / "README.md", tmp_path)
     monkeypatch.chdir(tmp_path)
