@@ -73,6 +73,8 @@ def config(*more: str) -> ContinualConfig:
 def test_labels_are_divided_by_the_alphabet_or_as_configured() -> None:
     labels = ["ev", "kuş", "at", "ev", "göl", "kedi"]
     assert divide(labels, config("--subject_count", "2")) == [("at", "ev"), ("göl", "kedi", "kuş")]
+    turkish = divide(["araba", "ağaç", "şal", "su", "çan", "cam"], config("--subject_count", "2"))
+    assert turkish == [("ağaç", "araba", "cam"), ("çan", "su", "şal")]
     named = divide(labels, config("--subjects", "kuş+kedi,ev"))
     assert named == [("kuş", "kedi"), ("ev",)]
     found = [subject_of(one, named) for one in (row("kedi"), row("kuş", "kedi"), row("ev"), row("kuş", "ev"), row())]
