@@ -230,7 +230,7 @@ def _found(sides: Sides, what: str, of: Any, before: int) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return one_line(error) if isinstance(error, InputError) else f"{type(error).__name__}: {one_line(error)}"
+    return one_line(error, None) if isinstance(error, InputError) else f"{type(error).__name__}: {one_line(error)}"
 
 
 def _resident() -> int:
@@ -278,7 +278,7 @@ def _open(subject: ModelSubject) -> Sides:
         return _TorchSides(subject)
     except InputError as error:  # without its image model, its texts can be encoded
         text = _TorchText(subject)
-        text.opened = replace(text.opened, why_none=one_line(error))
+        text.opened = replace(text.opened, why_none=one_line(error, None))
         return text
 
 
