@@ -24,9 +24,13 @@ def one_line(error: BaseException, limit: int | None = 200) -> str:
 
     Args:
         error: any exception.
-        limit: the result is cut at this many characters; None gives all.
+        limit: the result is cut to this many characters, the last of which is then an ellipsis; None gives all.
+
+    >>> one_line(ValueError("a line   and another"), 8), one_line(ValueError("a line"), 6)
+    ('a line …', 'a line')
     """
-    return printable(NUMBERED.sub("", " ".join(str(error).split())))[:limit]
+    text = printable(NUMBERED.sub("", " ".join(str(error).split())))
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def printable(text: str) -> str:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 COMBINING_DOT = "\u0307"
 APOSTROPHES = "\u2018\u2019\u02bc\u02b9\uff07\u00b4"  # what word processors and phones write in place of '
 ASCII_FOLD = str.maketrans("çğıöşüâîûÇĞİÖŞÜÂÎÛ", "cgiosuaiuCGIOSUAIU")
+ALPHABET = "abcçdefgğhıijklmnoöpqrsştuüvwxyz"  # and q, w and x where English has them
+WITHOUT_CIRCUMFLEX = str.maketrans("âîû", "aiu")
+# Place in the order of the alphabet, all where a is among the code points; other characters are where their own is.
+PLACE = {letter: ord("a") * len(ALPHABET) + place for place, letter in enumerate(ALPHABET)}
 # Characters that show nothing, from web pages, PDFs and chats: code points, and first and last of ranges. They are
 # Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt) and what stands for embedded objects and notes.
 # The zero-width joiner, and the tags that make a region's flag of a black one (E0020 to E007F), are not among them.
@@ -61,6 +65,19 @@ def ascii_fold(text: str) -> str:
     'Kirmizi cicegin ustunde bir kus'
     """
     return nfc(text).translate(ASCII_FOLD)
+
+
+def alphabetical(text: str) -> tuple[list[int], str]:
+    """Returns a key that sorts words as the Turkish alphabet does, in which ç follows c, ğ g and ı h.
+
+    Case and circumflexes count only where words are equal without; other letters and signs keep their order beside
+    the alphabet's.
+
+    >>> sorted(["çay", "ay", "ağaç", "cam", "İzmir", "ışık", "şeker", "su", "araba", "Irmak"], key=alphabetical)
+    ['ağaç', 'araba', 'ay', 'cam', 'çay', 'Irmak', 'ışık', 'İzmir', 'su', 'şeker']
+    """
+    letters = lower(text).translate(WITHOUT_CIRCUMFLEX)
+    return [PLACE.get(letter, ord(letter) * len(ALPHABET)) for letter in letters], text
 
 
 def turkish_normalizer(inner: Normalizer | None = None) -> Normalizer:

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from turkish_clip.text import ascii_fold, lower, nfc, turkish_lowercase, turkish_normalizer, upper
+from turkish_clip.text import alphabetical, ascii_fold, lower, nfc, turkish_lowercase, turkish_normalizer, upper
 
 CASES = [
     ("IĞDIR", "ığdır"),
@@ -92,3 +92,8 @@ def test_what_shows_stays() -> None:
 )
 def test_joiners_of_emoji_stay(text: str, kept: str) -> None:
     assert turkish_normalizer().normalize_str(text) == kept
+
+
+def test_words_are_sorted_by_the_turkish_alphabet() -> None:
+    words = "2 ağaç araba ay cam çay dağ göl gölge ğ hâl ırmak Isparta iki İzmir kar kâr kara o ö su şal u ü z".split()
+    assert sorted(reversed(words), key=alphabetical) == words

@@ -130,11 +130,12 @@ class Columns:
 
     def _log(self, names: Sequence[str]) -> None:
         """Logs which columns are read, and which are not."""
-        texts = [*self.captions, *(name for name in (*self.english, *self.labels) if name in names)]
+        others = (name for name in (*self.english, *self.labels) if name in names)
+        texts = list(dict.fromkeys([*self.captions, *others]))  # a column may be named as two of them
         used = {self.image, self.image_id, self.negatives, self.slices, self.source.split_column}
         used |= {name.partition(".")[0] for name in texts} | set(texts)
-        others = [name for name in names if name and name not in used]
-        left = f"; not read: {_named(others)}" if others else ""
+        unread = [name for name in names if name and name not in used]
+        left = f"; not read: {_named(unread)}" if unread else ""
         named = f", ids {self.image_id}" if self.image_id else ""
         images = "" if self.source.text_only or self.image == SAMPLE_IMAGE else f"images {self.image}, "
         log.info("columns of %s: %stexts %s%s%s", self.source.captions, images, ", ".join(texts), named, left)

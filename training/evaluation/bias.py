@@ -8,7 +8,7 @@ al., A Prompt Array Keeps the Bias Away, AACL 2022 (arXiv:2203.11933), use them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +131,26 @@ def measure_bias(encode: Encode, labelled: Labelled, config: EvaluateConfig) -> 
     )
 
 
+def first_images(values: Collection[str], config: EvaluateConfig, name: str) -> int:
+    """Returns how many of the first images are looked at.
+
+    Args:
+        values: of an attribute, of each image.
+        config: gives k, or 0.
+        name: of the attribute, for messages.
+
+    Raises:
+        RunError: there are fewer than two values, or no more than k images.
+    """
+    k = config.bias_k or max(1, min(LARGEST_K, len(values) // TENTH))
+    if len(set(values)) < 2 or len(values) <= k:
+        raise RunError(
+            f"expected two values or more of {name!r} and more than {k} images that have one, got {len(set(values))} "
+            f"and {len(values)}; name other --bias_columns, or lower --bias_k"
+        )
+    return k
+
+
 def measure_attribute(
     values: Sequence[str], orders: NDArray[np.int64], prompts: Mapping[str, str], config: EvaluateConfig, name: str
 ) -> AttributeBias:
@@ -152,12 +172,7 @@ def measure_attribute(
         RunError: there are fewer than two values, or no more than k images.
     """
     names, codes = np.unique(np.asarray(values), return_inverse=True)
-    k = config.bias_k or max(1, min(LARGEST_K, len(codes) // TENTH))
-    if len(names) < 2 or len(codes) <= k:
-        raise RunError(
-            f"expected two values or more of {name!r} and more than {k} images that have one, got {len(names)} and "
-            f"{len(codes)}; name other --bias_columns, or lower --bias_k"
-        )
+    k = first_images(values, config, name)
 
     def desired_of(drawn: Codes) -> Values:
         counts = np.bincount(drawn, minlength=len(names)).astype(np.float64)

@@ -41,13 +41,15 @@ VOID = ("img", "meta", "br", "line", "rect", "circle", "polyline")
 def fill_page(path: Path, template: Path, **fields: Any) -> None:
     """Renders a template with every field escaped and writes the page atomically; a missing field is an error.
 
+    It may include what lies in its own folder, or in that of the reports.
+
     Args:
         path: of the page.
         template: its file.
         fields: what the template uses.
     """
     templates = Environment(
-        loader=FileSystemLoader(template.parent),
+        loader=FileSystemLoader([template.parent, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -373,11 +373,16 @@ def warn_torn(model: SentenceTransformer, texts: Iterable[str]) -> bool:
     share = sum(row.count(unknown) for row in ids) / max(1, tokens)
     if share <= MOST_UNKNOWN and tokens <= MOST_TOKENS_PER_WORD * words:
         return False
+    if type(getattr(tokenizer, "model", None)).__name__ == "WordLevel":  # of word vectors, whose tokens are words
+        known, advice = "word vectors do", "take a file or a number of --words that has more of them"
+    else:
+        known, advice = "backbone's tokenizer does", "choose a backbone that knows Turkish"
     log.warning(
-        "the backbone's tokenizer does not know %.1f %% of the tokens of the captions, with %.1f tokens a word; "
-        "choose a backbone that knows Turkish",
+        "the %s not know %.1f %% of the tokens of the captions, with %.1f tokens a word; %s",
+        known,
         100 * share,
         tokens / max(1, words),
+        advice,
     )
     return True
 

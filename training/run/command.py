@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import sys
 import warnings
 from collections.abc import Callable
@@ -66,7 +67,10 @@ def run_command(
 
 def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
     try:
-        main(argv)
+        try:
+            main(argv)
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone ends it without a traceback
     except InputError as error:
         _exit(one_line(error, None))
     except KeyboardInterrupt:
@@ -75,6 +79,8 @@ def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
             print("interrupted; give the same command again (with --resume where it trains) to go on", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_output_closed():
+            raise SystemExit(1) from None  # as `| head` does, which has read enough
         if is_lost_peer(error):
             if not is_main_process():
                 raise SystemExit(2) from None  # the rank that ended, or the main process, prints why
@@ -86,6 +92,16 @@ def _run(main: Callable[[list[str]], Any], argv: list[str]) -> None:
         if isinstance(error, OSError):
             _exit(f"expected to read and write files, got {_first_line(error)}; check the path and its permissions")
         raise
+
+
+def _is_output_closed() -> bool:
+    """Returns whether no one reads stdout any more; what is left in its buffer is then dropped."""
+    poll = select.poll()  # systems without it have another error for such an output
+    poll.register(sys.stdout, select.POLLOUT)
+    if not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def print_result(result: dict[str, Any], as_json: bool) -> None:

@@ -518,7 +518,7 @@ class ContinualConfig(EmbedConfig, DistillConfig, EvaluateConfig):
     subjects: tuple[str, ...] = option(
         (),
         "subjects in the order in which they are learnt, each as its labels joined by +, such as kedi+kuş,ev+araba; "
-        "empty: subject_count groups of all labels, in the order of the alphabet",
+        "empty: subject_count groups of all labels, in the order of the Turkish alphabet",
     )
     subject_count: int = option(4, "number of subjects that all labels are divided into", low=2, high=100)
     methods: tuple[str, ...] = option(

@@ -280,6 +280,11 @@ def _is_plain(value: Any) -> bool:
 
 
 def _unknown(key: str, known: Iterable[str], where: str) -> ConfigError:
+    if Path(where).name == RUN_RECORD:  # which no one writes by hand
+        return ConfigError(
+            f"expected a run of this version in {where}, got the unknown option {key!r}; give the recipe, and train in "
+            "another --run"
+        )
     nearest = difflib.get_close_matches(str(key), list(known), n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "see --help for the fields"
     return ConfigError(f"expected a known field in {where}, got {key!r}; {hint}")
@@ -346,10 +351,17 @@ def _shown(value: Any) -> str:
     return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]} … ({len(text)} letters)"
 
 
+def _module() -> str:
+    """Returns the name of the command's module, such as training.studies.ablate: that of the running file."""
+    path = Path(sys.argv[0]).resolve()
+    root = Path(__file__).resolve().parents[2]
+    return ".".join(path.relative_to(root).with_suffix("").parts) if path.is_relative_to(root) else path.stem
+
+
 def _help(config_type: type) -> str:
     """Returns the usage of a command, what it does, and its options with what is allowed and their defaults."""
     types = get_type_hints(config_type)
-    usage = f"usage: python -m training.{Path(sys.argv[0]).stem} [recipe.yaml or run folder] [--field value …]"
+    usage = f"usage: python -m {_module()} [recipe.yaml or run folder] [--field value …]"
     lines = [usage, "", *textwrap.wrap(config_type.__doc__ or "", HELP_WIDTH), ""]
     for field in dataclasses.fields(config_type):
         value = "NAME" if field.metadata["choices"] else KINDS.get(types[field.name], RECORDS)[0]

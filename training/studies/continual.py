@@ -98,8 +98,8 @@ def main(argv: list[str]) -> dict[str, Any]:
     trainings = list(_trainings(config, len(result.subjects)))
     stages: dict[str, Stage] = {}
     for number, training in enumerate(trainings, 1):
-        what = "all subjects" if training.method == JOINT else f"subject {training.number + 1}"
-        log.info("%d of %d: %s, %s", number, len(trainings), what, TITLES[training.method])
+        what = "" if training.method == JOINT else f"subject {training.number + 1}, "
+        log.info("%d of %d: %s%s", number, len(trainings), what, TITLES[training.method])
         is_new = not (config.folder / training.name / STAGE).exists()
         stages[training.name] = run(training, shared, epochs, test, config)
         result = replace(result, methods=_learnt(trainings, stages, result.subjects, config))

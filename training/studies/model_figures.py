@@ -262,7 +262,7 @@ def measure_quality(candidate: Candidate, test: CaptionedTest | None, config: Co
         if texts.shape[1] != images.shape[1]:
             raise ModelProcessError(f"its vectors are {texts.shape[1]} wide, those of the images {images.shape[1]}")
     except InputError as error:
-        candidate.row = candidate.row.without(QUALITY, why=one_line(error))
+        candidate.row = candidate.row.without(QUALITY, why=one_line(error, None))
         return
     measured: list[Callable[..., Retrieval]] = [test.relevance.text_to_image, test.relevance.image_to_text]
     found = [measure(unit(texts), images, bootstrap_samples=config.bootstrap_samples) for measure in measured]
@@ -332,7 +332,7 @@ def measure_times(candidates: Sequence[Candidate], config: CompareConfig) -> Non
                 images_too = process.opened.has_images and (turn in (-1, 0) or turn % 3 == 0)
                 taken_by_images = process.seconds_of_images(batch) if images_too else None
             except ModelProcessError as error:
-                candidate.row, candidate.process = candidate.row.without(QUERY, IMAGE, why=one_line(error)), None
+                candidate.row, candidate.process = candidate.row.without(QUERY, IMAGE, why=one_line(error, None)), None
                 continue
             if turn >= 0:
                 texts.setdefault(number, []).append(1000 * taken)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -230,7 +231,7 @@ def _found(sides: Sides, what: str, of: Any, before: int) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return one_line(error) if isinstance(error, InputError) else f"{type(error).__name__}: {one_line(error)}"
+    return one_line(error, None) if isinstance(error, InputError) else f"{type(error).__name__}: {one_line(error)}"
 
 
 def _resident() -> int:
@@ -245,10 +246,10 @@ def _peak() -> int:
     """Returns the most bytes of memory that this process has held."""
     if (found := _status("VmHWM")) is not None:  # ru_maxrss of Linux begins with that of the process before exec
         return found
-    try:
-        import resource
-    except ImportError as error:
-        raise ModelProcessError("this system does not say how much memory a process has held") from error
+    if find_spec("resource") is None:  # of Python on Windows
+        raise ModelProcessError("this system does not say how much memory a process has held")
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -278,7 +279,7 @@ def _open(subject: ModelSubject) -> Sides:
         return _TorchSides(subject)
     except InputError as error:  # without its image model, its texts can be encoded
         text = _TorchText(subject)
-        text.opened = replace(text.opened, why_none=one_line(error))
+        text.opened = replace(text.opened, why_none=one_line(error, None))
         return text
 
 

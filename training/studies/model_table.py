@@ -105,7 +105,7 @@ def compare(config: CompareConfig) -> Comparison:
                 _measure(candidate, test, config, stack)
             except InputError as error:
                 log.warning("%s is not measured: %s", name, error)
-                candidate.row = candidate.row.without(*_missing(candidate.row), why=one_line(error))
+                candidate.row = candidate.row.without(*_missing(candidate.row), why=one_line(error, None))
             write()
         measure_times(candidates, config)
     return write()
@@ -227,7 +227,7 @@ def _of_export(name: str, folder: str, config: CompareConfig) -> Candidate:
     try:
         record = read_record(OnnxRecord, Path(folder) / EXPORT_RECORD, "export again")
     except InputError as error:
-        return _candidate(name, ONNX, None, one_line(error))
+        return _candidate(name, ONNX, None, one_line(error, None))
     return _candidate(name, FORM_OF_PRECISION[record.precision], subject)
 
 

@@ -13,6 +13,7 @@ from training.run.config import ContinualConfig
 from training.run.record import RunError
 from turkish_clip.atomic import atomic_write
 from turkish_clip.strict_json import json_text
+from turkish_clip.text import alphabetical
 
 SPLITS = ("train", "validation")  # that a text encoder learns a subject from
 
@@ -53,7 +54,7 @@ def divide(labels: Iterable[str], config: ContinualConfig) -> list[tuple[str, ..
     Raises:
         RunError: a subject has a label that no image has or that another subject has, or there are too few labels.
     """
-    known = sorted(set(labels))
+    known = sorted(set(labels), key=alphabetical)
     if not config.subjects:
         count, total = config.subject_count, len(known)
         if total < count:

@@ -39,7 +39,7 @@ from turkish_clip.search.composition import Query, QueryError, weighted
 from turkish_clip.search.index import Hit, ImageIndex
 from turkish_clip.search.storage import ImageIndexError, folder_of, holds_index
 from turkish_clip.sounds import is_sound
-from turkish_clip.text import lower
+from turkish_clip.text import alphabetical
 from turkish_clip.zero_shot import ZeroShotClassifier, parse_labels
 
 if TYPE_CHECKING:
@@ -404,7 +404,7 @@ class Page:
             "below": "/".join(parts),
             "inside": _is_inside(folder, indexed),
             "folders": [
-                {"name": name, "inside": _is_inside(folder / name, indexed)} for name in sorted(names, key=lower)
+                {"name": name, "inside": _is_inside(folder / name, indexed)} for name in sorted(names, key=alphabetical)
             ],
             "indexed": [self._shown_folder(path) for path in indexed],
             "images": len(self._index()),

@@ -123,3 +123,15 @@ def test_rows_of_one_image_join_their_negatives_and_slices(tmp_path: Path) -> No
     )
     assert [negative.negative for negative in row.negatives] == ["iki ev", "iki kuş"]
     assert row.slices == ("çizim", "boya")
+
+
+def test_a_column_of_captions_and_of_english_ones_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "0.png")
+    table = tmp_path / "a.jsonl"
+    table.write_text('{"image": "0.png", "captions_en": ["a house"]}\n', encoding="utf-8")
+    with caplog.at_level("INFO", logger="training"):
+        read_captions(SourceConfig(captions=str(table), caption_columns=("captions_en",), run=str(tmp_path)))
+    assert "images image, texts captions_en" in caplog.text
+    assert "captions_en, captions_en" not in caplog.text

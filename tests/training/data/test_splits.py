@@ -486,14 +486,14 @@ def test_tables_that_are_passed_over_are_named_and_counted(tmp_path: Path, caplo
     assert "2 tables are left out (sub/val.csv, x.json), since train.csv" in text
     assert "2 files of kinds that are not read are left out (test.xlsx, val.csv.gz)" in text
     metadata = write_rows(tmp_path / "b", [{"file_name": paint(tmp_path / "b" / "0.png", 0).name, "caption": "ev"}])
-    assert "1 tables are left out (val.json), since metadata.jsonl names the images" in left(metadata, "val.json")
-    assert "1 tables are left out (test.json), since there are Parquet files" in left(
+    assert "1 table is left out (val.json), since metadata.jsonl names the images" in left(metadata, "val.json")
+    assert "1 table is left out (test.json), since there are Parquet files" in left(
         parquet(tmp_path / "c", ["train"]), "test.json"
     )
     plain = write_rows(tmp_path / "d", [{"file_name": paint(tmp_path / "d" / "0.png", 0).name, "caption": "ev"}])
     for name in ("README.txt", "0.txt", "0.json"):
         (plain / name).write_text("Merhaba, bu veri.\nSatır\n", encoding="utf-8")
-    assert "tables are left out" not in left(plain)
+    assert "left out (" not in left(plain)
 
 
 def test_a_source_whose_column_says_train_and_whose_name_says_test_is_warned_of(

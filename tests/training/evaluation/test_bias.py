@@ -243,3 +243,12 @@ def test_bias_of_the_miniature_world(
     fields = _bias(Results.read(folder).bias)  # type: ignore[arg-type]
     assert fields["dataset"] == "folders"  # no path of this machine
     assert fields["attributes"][0]["finds"].startswith("“")
+
+
+def test_too_few_images_end_it_before_anything_is_measured(
+    run: list[str], captioned_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    argv = [*run, "--bias", str(captioned_folder), "--bias_columns", "labels", "--bias_k", "500"]
+    with caplog.at_level("INFO", logger="training"), pytest.raises(RunError, match="more than 500 images that have"):
+        evaluate.main(argv)
+    assert "measured" not in caplog.text

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from datasets import Dataset
 from datasets.fingerprint import Hasher
 from datasets.table import InMemoryTable
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from training.data.samples import Row
 from training.data.store import Rows
@@ -92,3 +96,14 @@ def test_a_tokenizer_that_tears_turkish_words_is_warned_of(tiny_bert: Path, capl
         assert not caplog.records
         assert warn_torn(model, iter(["日本 猫 犬", "bir kuş"]))
     assert "does not know 66.7 % of the tokens of the captions" in caplog.records[0].message
+
+
+def test_word_vectors_of_few_words_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "ev": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    with caplog.at_level("WARNING", logger="training"):
+        assert warn_torn(SimpleNamespace(tokenizer=tokenizer), iter(["ev ve kuş", "ev"]))  # type: ignore[arg-type]
+    assert caplog.records[0].message == (
+        "the word vectors do not know 50.0 % of the tokens of the captions, with 1.0 tokens a word; take a file or a "
+        "number of --words that has more of them"
+    )

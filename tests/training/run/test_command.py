@@ -89,3 +89,24 @@ def test_an_unknown_option_of_a_command_without_recipe_is_an_error_of_one_line(c
         InputError, match=f"expected the options of python -m training.{command}, got unrecognized .*--x"
     ):
         main(["--x"])
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_word() -> None:
+    program = "from training.run.command import run_command\nrun_command(lambda argv: print('a line\\n' * 100_000), [])"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "a line\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("module", ["training.evaluate", "training.studies.ablate", "training.drawing.judge"])
+def test_help_names_the_command_as_it_is_started(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.startswith(f"usage: python -m {module} [recipe.yaml or run folder]"), done.stderr

@@ -21,7 +21,9 @@ from training.run.config import (
     PublishConfig,
     read,
 )
+from training.run.provenance import GitState, machine
 from training.run.recipe import RECIPES, ConfigError
+from training.run.record import RunInputs, RunRecord
 
 BASE = ["--captions", "x", "--run", "r"]
 CONFIGS = (
@@ -257,3 +259,18 @@ def test_help_and_imports_do_not_load_torch(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout
+
+
+def test_a_run_of_another_version_says_what_to_do(tmp_path: Path) -> None:
+    RunRecord(
+        status="finished",
+        config={"captions": "x", "an_old_option": 1},
+        inputs=RunInputs(captions_sha256=""),
+        git=GitState("0" * 40),
+        libraries={},
+        machine=machine(),
+    ).write(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"expected a run of this version in .*got the unknown option 'an_old_option'; "
+    ):
+        read(EvaluateConfig, [str(tmp_path)])

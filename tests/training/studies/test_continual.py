@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from killing import run_killed
 
+import training
 from training import distill
 from training.data.samples import Row
 from training.embeddings.store import read_embeddings
@@ -73,6 +74,8 @@ def config(*more: str) -> ContinualConfig:
 def test_labels_are_divided_by_the_alphabet_or_as_configured() -> None:
     labels = ["ev", "kuş", "at", "ev", "göl", "kedi"]
     assert divide(labels, config("--subject_count", "2")) == [("at", "ev"), ("göl", "kedi", "kuş")]
+    turkish = divide(["araba", "ağaç", "şal", "su", "çan", "cam"], config("--subject_count", "2"))
+    assert turkish == [("ağaç", "araba", "cam"), ("çan", "su", "şal")]
     named = divide(labels, config("--subjects", "kuş+kedi,ev"))
     assert named == [("kuş", "kedi"), ("ev",)]
     found = [subject_of(one, named) for one in (row("kedi"), row("kuş", "kedi"), row("ev"), row("kuş", "ev"), row())]
@@ -197,6 +200,14 @@ def test_the_page_shows_the_matrices(result: dict[str, Any], argv: list[str], tm
     page = (tmp_path / "continual.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert page.count('<td class="none"></td>') == 2 * 2
+
+
+def test_wide_tables_of_all_pages_say_that_they_scroll() -> None:
+    templates = [path for path in Path(training.__file__).parent.rglob("*.html.jinja") if "<table" in path.read_text()]
+    assert len(templates) >= 5
+    for path in templates:
+        assert '{% include "wide_tables.css" %}' in path.read_text(), path
+        assert path.read_text().count("<table") <= path.read_text().count('class="scroll" tabindex="0"'), path
 
 
 def test_subjects_without_images_to_measure(argv: list[str], tmp_path: Path, world: Path) -> None:

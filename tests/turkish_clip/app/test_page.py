@@ -384,9 +384,10 @@ def test_no_path_leaves_the_folder(below: str, own: Page, tmp_path: Path) -> Non
     outside = tmp_path / "x"
     outside.mkdir()
     (own.root / ".gizli").mkdir()
-    (own.root / "yaz").mkdir()
+    for name in ("yaz", "çam", "deniz"):  # by the Turkish alphabet
+        (own.root / name).mkdir()
     (own.root / "bağ").symlink_to(outside)
-    assert [one["name"] for one in own.folders("")["folders"]] == ["yaz"]
+    assert [one["name"] for one in own.folders("")["folders"]] == ["çam", "deniz", "yaz"]
     for ask in (own.folders, own.folder_below, own.add_folder):
         with pytest.raises(RefusedError, match="Böyle bir klasör burada yok"):
             ask(below)

@@ -35,6 +35,13 @@ UNREAD_TABLES = re.compile(
 NO_TABLE = re.compile(r"^(dataset_infos?|state|package|config)\.json$|_stats\.json$")  # what libraries write
 NO_CAPTIONS = frozenset("instances person keypoints panoptic stuff info".split())  # in the names of COCO's other files
 TABLES = "tables"
+ONE = {  # of what a line counts
+    "tables": "table",
+    "files of kinds that are not read": "file of a kind that is not read",
+    "shards": "shard",
+    "Parquet files": "Parquet file",
+    "compressed shards": "compressed shard",
+}
 MAX_OPENED = 1000  # .txt files that are looked into; of the others their names count alone
 TABLE_START = 4096  # bytes of a .txt that show whether it is a table
 
@@ -242,7 +249,8 @@ def _log_left_out(folder: Path, others: dict[str, list[str]], why: str) -> None:
     for kind, names in others.items():
         if names:
             listed = ", ".join(names[:MAX_LISTED]) + (" …" if len(names) > MAX_LISTED else "")
-            log.warning("%s: %d %s are left out (%s), %s", folder, len(names), kind, listed, why)
+            what = f"{len(names)} {kind} are" if len(names) > 1 else f"1 {ONE[kind]} is"
+            log.warning("%s: %s left out (%s), %s", folder, what, listed, why)
 
 
 def _named_by(folder: Path, tables: Sequence[str], meanings: SplitMeanings, images: Path | None) -> Iterator[Record]:

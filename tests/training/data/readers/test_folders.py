@@ -41,7 +41,7 @@ def test_img2datasets_folder_beside_its_parquet_file(tmp_path: Path, caplog: pyt
         ("00000/000000002.jpg", "no caption"),
         ("00000/000000007", "no image beside the caption"),
     }
-    assert "1 Parquet files are left out (00000.parquet), since there are images with a .txt each" in caplog.text
+    assert "1 Parquet file is left out (00000.parquet), since there are images with a .txt each" in caplog.text
 
 
 def test_texts_in_two_languages_dots_in_names_and_broken_files(tmp_path: Path) -> None:
