@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     write_json(config.folder / RESULTS, {"of": options, "results": None})
     device = device_of(config.device)
     encoder = load_dual_encoder(config.model, config.image_model or None, device=device)
+    judge = Judge.load(config.judge, encoder.image_weights_sha256, device, config.seed)
     asked = subjects(config.prompts, config.seed)
     vectors = {name: _vectors(name, encoder, asked, config.seed) for name in config.vectors}
     drawings: dict[str, list[Image.Image]] = {}
@@ -112,7 +114,6 @@ def main(argv: list[str]) -> dict[str, Any]:
             drawings[f"{way}, {name}"] = list(_drawn(config.folder, f"{way}-{name}", of_subjects, draw, config.seed))
     rng = random.Random(config.seed + 1)
     drawings["the miniature world's own"] = [subject.drawn(rng) for subject in asked]
-    judge = Judge.load(config.judge, encoder.image_weights_sha256, device, config.seed)
     results: dict[str, Any] = {
         "prompts": len(asked),
         "steps": config.steps,
@@ -121,8 +122,23 @@ def main(argv: list[str]) -> dict[str, Any]:
     }
     write_json(config.folder / RESULTS, {"of": options, "results": results})
     write_sheet(config.folder / SHEET, drawings)
-    print_result(results, config.json)
+    if config.json:
+        print_result(results, config.json)
+    else:
+        print("\n".join(table(results)))
     return results
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    """Returns the results as lines for people: the fractions that are right, by words and by examples."""
+    rows = {f"of {results['prompts']} drawings": ["thing", "colour", "both"] * 2}
+    rows |= {
+        name: [f"{x:.2f}" for by in found.values() for x in by.values()] for name, found in results["right"].items()
+    }
+    rows["chance"] = [f"{results['chance'][label]:.3f}" for label in ("thing", "colour", "both")] * 2
+    width = max(map(len, rows))
+    lines = [f"{name:<{width}}" + "".join(f"{cell:>8}" for cell in cells) for name, cells in rows.items()]
+    return [" " * width + f"{'by words':>24}{'by examples':>24}", *lines]
 
 
 def _check_same(path: Path, options: dict[str, Any]) -> None:
@@ -206,7 +222,7 @@ def _drawn(folder: Path, name: str, vectors: Vectors, draw: Way, seed: int) -> I
     from turkish_clip.atomic import atomic_write
 
     for number, vector in enumerate(tqdm(vectors, desc=name, unit="drawing", mininterval=1)):
-        path = folder / "drawings" / name.replace(" ", "-") / f"{number:03d}.png"
+        path = folder / "drawings" / re.sub(r"\W+", "-", name) / f"{number:03d}.png"
         if not path.is_file():
             image = draw(vector, seed + number)
             with atomic_write(path) as partial:
@@ -307,7 +323,8 @@ def write_sheet(path: Path, drawings: dict[str, list[Image.Image]]) -> None:
     from turkish_clip.atomic import atomic_write
 
     side = 128
-    sheet = Image.new("RGB", (side * SHOWN, side * len(drawings)), "white")
+    columns = min(SHOWN, max(map(len, drawings.values())))
+    sheet = Image.new("RGB", (side * columns, side * len(drawings)), "white")
     for row, images in enumerate(drawings.values()):
         for place, image in enumerate(images[:SHOWN]):
             sheet.paste(image.resize((side, side), Image.Resampling.LANCZOS), (place * side, row * side))

@@ -67,17 +67,22 @@ def draw(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Draw an image from Turkish words, by optimising it until the image model says that it shows them."""
+    """Draw an image from Turkish words: optimised until the image model says that it shows them, or decoded."""
     from turkish_clip.generate.files import check_targets, write_drawing, write_way
+    from turkish_clip.generate.optimise import checked_size
+    from turkish_clip.generate.prompts import checked_weights
 
     pixels = _size_of(size)
+    if pixels is not None:
+        checked_size(pixels)
+    checked_weights(prompt, weight or (), avoid or ())
     check_targets(target, gif, strip)  # before the work
     if decoder is not None:
         given = {"--generator": generator, "--start": start, "--size": size}
         for name, value in given.items():
             if value is not None:
                 raise InputError(
-                    f"expected --decoder without {name}, got both; a decoder makes its image at once: leave one out"
+                    f"expected --decoder without {name}, got both; a decoder begins with its own image: leave one out"
                 )
     beginning = None
     if start is not None:

@@ -141,7 +141,7 @@ def draw(
     tower = DifferentiableTower(encoder.image)
     random = torch.Generator().manual_seed(options.seed)
     if canvas is None:
-        height, width = _checked(size or tower.side)
+        height, width = checked_size(size or tower.side)
         canvas = FourierCanvas(height, width, random, device=tower.device, start=start)
     elif start is not None or size is not None:
         raise DrawingError("expected a canvas, or a size and a start image, got both; give these to the canvas")
@@ -272,7 +272,12 @@ def _in_other_colours(crops: Tensor, jitter: float, random: torch.Generator) -> 
     return changed
 
 
-def _checked(size: tuple[int, int]) -> tuple[int, int]:
+def checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Returns a size, height and width in pixels, that can be drawn at.
+
+    Raises:
+        DrawingError: a side is too small or too large.
+    """
     for side in size:
         if not SMALLEST <= side <= LARGEST:
             raise DrawingError(

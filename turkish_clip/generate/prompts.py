@@ -33,6 +33,30 @@ class Wish:
     weight: float
 
 
+def checked_weights(prompts: Sequence[str], weights: Sequence[float] = (), avoid: Sequence[str] = ()) -> list[float]:
+    """Returns a weight for each prompt, before any model is loaded.
+
+    Args:
+        prompts: what the image is to show.
+        weights: of the prompts, above 0; none: all alike.
+        avoid: what the image is not to show.
+
+    Raises:
+        PromptError: there is no prompt, one is empty, or the weights don't fit.
+    """
+    if not prompts or not all(text.strip() for text in (*prompts, *avoid)):
+        raise PromptError(
+            f"expected words to draw, got {'an empty text' if prompts else 'none'}; write what is to be seen"
+        )
+    weights = list(weights) or [1.0] * len(prompts)
+    if len(weights) != len(prompts):
+        raise PromptError(f"expected a weight for each of {len(prompts)} prompts, got {len(weights)}; give as many")
+    for weight in weights:
+        if not (math.isfinite(weight) and weight > 0):
+            raise PromptError(f"expected weights above 0, got {weight}; what is to be avoided has an option of its own")
+    return weights
+
+
 def wishes_of(
     encoder: DualEncoder,
     prompts: Sequence[str],
@@ -50,16 +74,7 @@ def wishes_of(
     Raises:
         PromptError: there is no prompt, one is empty, or the weights don't fit.
     """
-    if not prompts or not all(text.strip() for text in (*prompts, *avoid)):
-        raise PromptError(
-            f"expected words to draw, got {'an empty text' if prompts else 'none'}; write what is to be seen"
-        )
-    weights = list(weights) or [1.0] * len(prompts)
-    if len(weights) != len(prompts):
-        raise PromptError(f"expected a weight for each of {len(prompts)} prompts, got {len(weights)}; give as many")
-    for weight in weights:
-        if not (math.isfinite(weight) and weight > 0):
-            raise PromptError(f"expected weights above 0, got {weight}; what is to be avoided has an option of its own")
+    weights = checked_weights(prompts, weights, avoid)
     total = sum(weights)
     vectors = encoder.encode_texts([*prompts, *avoid])
     shares = [weight / total for weight in weights] + [-1 / len(prompts)] * len(avoid)

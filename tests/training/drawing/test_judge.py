@@ -58,7 +58,7 @@ def test_the_command(pair_folder: Path, other_clip: Path, tmp_path: Path) -> Non
     assert found["chance"]["both"] == pytest.approx(1 / 162)
     assert json.loads((tmp_path / "run" / "judged.json").read_text(encoding="utf-8"))["results"] == found
     with Image.open(tmp_path / "run" / "sheet.png") as sheet:
-        assert sheet.size == (12 * 128, 4 * 128)
+        assert sheet.size == (2 * 128, 4 * 128)
     drawn = tmp_path / "run" / "drawings" / "Fourier-canvas-turkish"
     first, second = (drawn / f"00{number}.png" for number in (0, 1))
     before, kept = first.stat().st_mtime_ns, second.read_bytes()
@@ -74,3 +74,18 @@ def test_the_image_model_can_not_judge_itself(pair_folder: Path, tiny_clip: Path
     argv = ["--run", str(tmp_path), "--model", str(pair_folder), "--judge", str(tiny_clip), "--device", "cpu"]
     with pytest.raises(JudgeError, match="got the image model itself"):
         judge.main([*argv, "--prompts", "1", "--steps", "1", "--vectors", "turkish"])
+    assert not (tmp_path / "drawings").exists()  # it says so before the work
+
+
+def test_the_table() -> None:
+    right = {
+        "by words": {"thing": 1.0, "colour": 0.5, "both": 0.5},
+        "by examples": dict.fromkeys(("a", "b", "c"), 0.25),
+    }
+    chance = {"thing": 1 / 18, "colour": 1 / 9, "both": 1 / 162}
+    assert judge.table({"prompts": 4, "chance": chance, "right": {"Fourier canvas, turkish": right}}) == [
+        "                                       by words             by examples",
+        "of 4 drawings             thing  colour    both   thing  colour    both",
+        "Fourier canvas, turkish    1.00    0.50    0.50    0.25    0.25    0.25",
+        "chance                    0.056   0.111   0.006   0.056   0.111   0.006",
+    ]
