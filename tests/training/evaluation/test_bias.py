@@ -139,12 +139,18 @@ def test_the_prompts_about_people_name_no_gender() -> None:
     assert {"people", "traits", "professions", "pronoun"} <= set(groups)
 
 
-@pytest.mark.parametrize("content", ["", "3", "a: 3", "a: []", "- [b]", "'", "a: [1]", "{}", "- ' '"])
+@pytest.mark.parametrize("content", ["", "3", "a: 3", "a: []", "- [b]", "'", "a: [b]\na: [c]", "{}", "- ' '"])
 def test_files_without_prompts(content: str, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected a list of prompts in .*prompts.yaml, or groups of them, in YAML, got"):
         read_prompts(prompts_in(tmp_path, content))
     with pytest.raises(RunError, match="expected a list of prompts"):
         read_prompts(str(tmp_path / "none.yaml"))
+
+
+def test_a_prompt_of_two_groups_is_refused_and_words_that_yaml_knows_are_texts(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"got 'bir doktor' in 'a' and 'b'; leave one out"):
+        read_prompts(prompts_in(tmp_path, "a:\n- bir  doktor\n- iki\nb:\n- bir doktor\n"))
+    assert read_prompts(prompts_in(tmp_path, "- no\n- yes\n- 3\n")) == {"prompts": ("no", "yes", "3")}
 
 
 def test_options_of_bias_alone() -> None:
