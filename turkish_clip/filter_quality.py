@@ -104,7 +104,8 @@ def _in_file(known: Sequence[str], expected: Path, folder: str) -> list[bool]:
         place = next((every[place] for place in places if place in every), None)
         if place is None:
             raise ExpectedError(
-                f"expected paths of images in {folder}, got {line!r:.300} in {expected}, which is none of them; correct it"
+                f"expected paths of images in {folder}, got {line!r:.300} in {expected}, which is none of them; "
+                "correct it"
             )
         wanted.add(place)
     return [path in wanted for path in known]

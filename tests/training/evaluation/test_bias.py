@@ -19,7 +19,7 @@ from training.evaluation.bias import max_skew, measure_bias, ndkl, read_prompts,
 from training.evaluation.report import TurkishPage
 from training.evaluation.results import Results
 from training.release.card import _bias
-from training.run.config import EvaluateConfig
+from training.run.config import EvaluateConfig, read
 from training.run.recipe import ConfigError
 from training.run.record import RunError
 from turkish_clip.few_shot import ExampleError
@@ -162,6 +162,16 @@ def table_in(folder: Path, rows: list[dict[str, Any]]) -> str:
     path = folder / "labelled.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return str(path)
+
+
+def test_another_miniature_world_is_not_drawn_over_the_runs_own(tmp_path: Path) -> None:
+    common = f"--captions mini:5 --run {tmp_path} --bias mini:6:3 --bias_columns labels".split()
+    config = read(EvaluateConfig, common)
+    read_captions(config)
+    marker = tmp_path / "data" / "world.json"
+    before = marker.read_bytes()
+    assert not read_labelled(config).is_own
+    assert marker.read_bytes() == before
 
 
 def test_labelled_images_of_tables_and_folders(captioned_folder: Path, tmp_path: Path) -> None:
