@@ -13,7 +13,7 @@ from training.data.samples import Row
 from training.data.sources import read_captions
 from training.embeddings.labelled import LabelledRows, embed_labelled, read_labelled
 from training.embeddings.store import ImageEmbeddings, deduplicate, read_embeddings, remove_cross_split_duplicates
-from training.evaluation.bias import first_images, measure_bias, read_prompts
+from training.evaluation.bias import checked_k, measure_bias, read_prompts
 from training.evaluation.calibration import Encode, calibrate, cosine_percentiles
 from training.evaluation.corruptions import CORRUPTION_TITLES
 from training.evaluation.probes import has_english, measure_probed
@@ -168,10 +168,10 @@ def _read_labelled(config: EvaluateConfig) -> LabelledRows | None:
     if not config.bias:
         return None
     read_prompts(config.bias_prompts)
-    labelled = read_labelled(config)
-    for name, values in labelled.values.items():
-        first_images(list(values.values()), config, name)
-    return labelled
+    found = read_labelled(config)
+    for name, values in found.values.items():
+        checked_k(list(values.values()), config, name)
+    return found
 
 
 def _bias(

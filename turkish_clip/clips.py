@@ -12,6 +12,7 @@ from turkish_clip.images import CLIPS, KIND_OF_SUFFIX, UNREAD_KINDS, has_library
 from turkish_clip.photo import Photo
 from turkish_clip.sounds import is_sound, spectrogram_at, spectrogram_seconds, spectrograms
 from turkish_clip.videos import EVERY, Frame, frame_at, frames, video_photo, video_seconds
+from turkish_clip.videos import MOST as MOST_FRAMES
 
 CLIP_SUFFIXES = frozenset(suffix for kind in CLIPS for suffix in UNREAD_KINDS[kind].split())
 PART = re.compile(r"#t=[\d.]+$")  # of a name. Source: W3C, Media Fragments URI 1.0, 4.2.1
@@ -120,7 +121,7 @@ def spread_seconds(path: str | Path, count: int) -> list[float]:
         return seconds if not 0 < count < len(seconds) else [seconds[place] for place in middles(len(seconds), count)]
     length = video_seconds(path)
     spans = max(1, round(length / EVERY))
-    spans = spans if count == 0 else min(spans, count)
+    spans = min(spans, count or MOST_FRAMES, MOST_FRAMES)
     return [round((number + 0.5) * length / spans, 3) for number in range(spans)]
 
 

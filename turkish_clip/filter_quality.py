@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,25 +71,41 @@ def expected_among(paths: Sequence[str | Path], expected: Path, folder: str) -> 
         folder: where the images are.
 
     Raises:
-        ExpectedError: nothing can be read there, or one of them is not among the images.
+        ExpectedError: nothing can be read there, one of them is not among the images, or all images are.
     """
     known = [os.path.realpath(path) for path in paths]
-    if expected.is_dir():
-        above = os.path.realpath(expected) + os.sep
-        found = [path.startswith(above) for path in known]
-        if not any(found):
-            raise ExpectedError(
-                f"expected images of {folder} in {expected}, got none; name a folder inside it, or a file of paths"
-            )
-        return found
-    every = set(known)
+    chosen = _in_folder(known, expected, folder) if expected.is_dir() else _in_file(known, expected, folder)
+    if all(chosen):
+        raise ExpectedError(
+            f"expected images in {folder} that should not be flagged, too, got none beside those of {expected}; name "
+            "fewer, or filter a larger folder"
+        )
+    return chosen
+
+
+def _in_folder(known: Sequence[str], expected: Path, folder: str) -> list[bool]:
+    """Returns which of the images are in a folder."""
+    above = os.path.realpath(expected) + os.sep
+    found = [path.startswith(above) for path in known]
+    if not any(found):
+        raise ExpectedError(
+            f"expected images of {folder} in {expected}, got none; name a folder inside it, or a file of paths"
+        )
+    return found
+
+
+def _in_file(known: Sequence[str], expected: Path, folder: str) -> list[bool]:
+    """Returns which of the images a file names; letters may be composed in one of them alone."""
+    every = {unicodedata.normalize("NFC", path): path for path in known} | {path: path for path in known}
     wanted = set()
     for line in _lines(expected):
         places = [os.path.realpath(line), os.path.realpath(Path(folder) / line)]
-        place = next((place for place in places if place in every), None)
+        places += [unicodedata.normalize("NFC", place) for place in places]
+        place = next((every[place] for place in places if place in every), None)
         if place is None:
             raise ExpectedError(
-                f"expected paths of images in {folder}, got {line!r} in {expected}, which is none of them; correct it"
+                f"expected paths of images in {folder}, got {line!r:.300} in {expected}, which is none of them; "
+                "correct it"
             )
         wanted.add(place)
     return [path in wanted for path in known]
@@ -112,6 +129,8 @@ def _lines(file: Path) -> list[str]:
         raise ExpectedError(
             f"expected a folder of images, or a UTF-8 file with a path a line, got {file}: {reason}; check it"
         ) from error
+    if any("\0" in line for line in lines):
+        raise ExpectedError(f"expected a UTF-8 file with a path a line, got NUL characters in {file}; name another")
     if not lines:
         raise ExpectedError(f"expected paths of images in {file}, got an empty file; write one a line")
     return lines

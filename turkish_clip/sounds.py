@@ -41,9 +41,11 @@ SILENCE = 1e-3  # of full scale (-60 dB): an image without a larger sample is on
 SHORTEST = WINDOW / RATE  # seconds of a sound
 TAIL = 0.5  # seconds behind the last whole image from which on they have one of their own
 MOST = 20_000  # images of one sound, which last more than a day
+MOST_RATE, MOST_CHANNELS = 1_000_000, 64  # samples a second; what FFmpeg's resampler takes
 PREROLL = 2.0  # seconds before the wanted one that decoders are given to settle
 SILENT = "nothing but silence"
 READ_BYTES = 1 << 20  # hashed at a time
+_TOO_LONG = "%s: what comes after %.0f hours is left out"
 
 Samples = NDArray[np.float32]
 
@@ -112,7 +114,7 @@ def spectrograms(path: str | Path) -> Iterator[Frame]:
         for number, samples in enumerate(reader.parts(0)):
             total += len(samples)
             if number == MOST:
-                log.warning("%s: what comes after %.0f hours is left out", path, MOST * SECONDS / 3600)
+                log.warning(_TOO_LONG, path, MOST * SECONDS / 3600)
                 break
             if number and len(samples) < TAIL * reader.rate:
                 break
@@ -178,7 +180,10 @@ def spectrogram_seconds(path: str | Path) -> list[float]:
     """
     with _opened(path) as (container, stream):
         length = _length(container, stream) or _measured(container, stream, str(path))
-    return [number * SECONDS for number in range(min(MOST, max(1, math.ceil((length - TAIL) / SECONDS))))]
+    count = max(1, math.ceil((length - TAIL) / SECONDS))
+    if count > MOST:
+        log.warning(_TOO_LONG, path, MOST * SECONDS / 3600)
+    return [number * SECONDS for number in range(min(MOST, count))]
 
 
 @functools.cache
@@ -310,18 +315,25 @@ class _Reader:
             for frame in frames:
                 if not frame.samples or not frame.sample_rate:
                     continue
-                self.rate = self.rate or frame.sample_rate
+                if not self.rate:
+                    self.rate = self._checked_rate(frame)
                 start = frame.time if start is None else start
                 if not jumped and start is not None and self._stream.time_base:
                     break
                 form = (frame.format.name, frame.layout.name, frame.sample_rate)
                 if form != layout:
-                    resampler, layout = av.AudioResampler("fltp", rate=self.rate), form
+                    resampler, layout = av.AudioResampler("flt", rate=self.rate), form  # PyAV reads 8 planes at most
                 place = None
                 if after_jump and frame.time is not None and start is not None:
                     place, after_jump = round((frame.time - start) * self.rate), False
-                for part in resampler.resample(frame):
-                    yield place, part.to_ndarray().mean(axis=0)
+                try:
+                    resampled = resampler.resample(frame)
+                except (av.error.FFmpegError, ValueError) as error:  # more channels than in the beginning
+                    self.broken = True
+                    log.debug("%s: %s", self._name, one_line(error))
+                    return
+                for part in resampled:
+                    yield place, part.to_ndarray().reshape(part.samples, -1).mean(axis=1)
                     place = None
             if not jumped and start is not None and self._stream.time_base:
                 jumped = after_jump = True
@@ -332,6 +344,19 @@ class _Reader:
                     log.debug("%s: %s", self._name, one_line(error))
                 self._stream.codec_context.flush_buffers()
                 packets = self.packets()
+
+    def _checked_rate(self, frame: Any) -> int:
+        """Returns the samples a second of the first frame.
+
+        Raises:
+            SoundError: they, or its channels, are too many.
+        """
+        rate, channels = int(frame.sample_rate), len(frame.layout.channels)
+        if rate > MOST_RATE or channels > MOST_CHANNELS:
+            raise SoundError(
+                self._name, f"{channels} channels of {rate} samples a second (up to {MOST_CHANNELS} of {MOST_RATE})"
+            )
+        return rate
 
     def packets(self) -> Iterator[Any]:
         """Yields what is to be decoded, up to the end or to where the file is broken."""

@@ -131,6 +131,8 @@ def frames(
 def frame_at(path: str | Path, second: float, *, min_side: int | None = None) -> Image.Image:
     """Returns the frame of a video at a second, or the last one before its end.
 
+    Where that is far before the second, since a file is cut or says that it is longer, a warning says so.
+
     Args:
         path: of the file.
         second: from the first frame on, as `frames` gives it.
@@ -142,26 +144,32 @@ def frame_at(path: str | Path, second: float, *, min_side: int | None = None) ->
     """
     with _opened(path) as (container, stream):
         reader = _Reader(container, stream, str(path))
-        found = None
+        found, last = None, 0.0
         for at, frame in reader.frames():
-            found = frame
+            found, last = frame, at
             if at >= second - 1e-3:
                 break
             reader.skip_to(second)
         if found is None:
             raise VideoError(str(path), DAMAGED_VIDEO)
+        if second - last > EVERY + SLACK:
+            length = max(second, _length(container, stream))
+            log.warning("%s: %s, read up to second %.0f of %.0f", path, DAMAGED_VIDEO, last, length)
         return _upright(found, min_side)
 
 
 def video_seconds(path: str | Path) -> float:
     """Returns how many seconds a video has: as it says, or by reading it without decoding it; 0 for a single frame.
 
+    One that says it has more than `MOST` frames every `EVERY` seconds is read.
+
     Raises:
         VideoError: as in `frames`.
         UnreadableImageError: as in `frames`.
     """
     with _opened(path) as (container, stream):
-        return _length(container, stream) or _measured(path)
+        length = _length(container, stream)
+        return length if 0 < length <= MOST * EVERY else min(length or math.inf, _measured(path))
 
 
 def video_photo(path: str | Path) -> Photo:

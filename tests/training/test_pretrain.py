@@ -145,7 +145,7 @@ def test_a_killed_resnet_goes_on_to_the_same_weights(captioned_folder: Path, tmp
     ("more", "message"),
     [
         ("--image_tower resnext", "expected 'image_tower' to be one of vit, resnet, got 'resnext'"),
-        ("--resnet_widths 30,60", "expected 'resnet_widths' as multiples of 4 from 8 on, got"),
+        ("--resnet_widths 30,60", "expected 'resnet_widths' as multiples of 4 from 8 to 8192, got"),
         ("--resnet_blocks 1,2", "expected 'resnet_blocks' as 4 numbers from 1 to 64, one for each of"),
         (
             "--image_tower resnet --image_size 16",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,20 @@ def test_expected_images_by_folder_and_by_file(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ExpectedError, match="expected images of .* in .*empty, got none"):
         expected_among(paths, tmp_path / "empty", str(tmp_path))
+
+
+def test_what_names_all_or_nothing_readable_is_refused_and_letters_may_be_decomposed(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / unicodedata.normalize("NFD", "çığ.png"), tmp_path / "a" / "b.png"]
+    listed = tmp_path / "listed.txt"
+    listed.write_text("\ufeff" + unicodedata.normalize("NFC", "a/çığ.png") + "\r\n", encoding="utf-8")
+    assert expected_among(paths, listed, str(tmp_path)) == [True, False]
+    for folder in (tmp_path / "a", tmp_path):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        with pytest.raises(ExpectedError, match="that should not be flagged, too, got none beside those of"):
+            expected_among(paths, folder, str(tmp_path / "a"))
+    listed.write_bytes(b"a/b.png\0\n")
+    with pytest.raises(ExpectedError, match="got NUL characters in .*listed.txt; name another"):
+        check_expected(listed)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\xfa", b" \n"])

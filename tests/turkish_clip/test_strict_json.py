@@ -50,7 +50,7 @@ OWN_USES = {
     "turkish_clip/strict_json.py": "the function itself",
     "turkish_clip/verify.py": "is published as a single file, and makes null of them itself",
     "turkish_clip/encoder.py": "a tokenizer's own JSON",
-    "training/studies/ablate.py": "options, read back at once",
+    "training/studies/runs.py": "options, read back at once",
     "training/run/record.py": "options, read back at once",
     "training/data/store.py": "paths in a file of this process",
     "training/data/columns.py": "a value of the source in a message",

@@ -23,6 +23,7 @@ from photographs import patches
 from PIL import Image
 
 from turkish_clip import videos
+from turkish_clip.clips import spread_seconds
 from turkish_clip.images import ImageError, UnreadableImageError
 from turkish_clip.photo import Photo
 from turkish_clip.videos import VideoError, frame_at, frames, video_photo
@@ -110,6 +111,10 @@ def test_a_damaged_video_gives_what_can_be_read_and_a_line(tmp_path: Path, caplo
     assert all(shows(frame.image, STILLS[number % 5]) for number, frame in enumerate(found))
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"{path}: a truncated or damaged video, read up to second {found[-1].second:.0f} of 40")
+    caplog.clear()
+    last = frame_at(path, 36)  # where there is nothing: the last one, and a line
+    assert (np.asarray(last) == np.asarray(frame_at(path, 39))).all()
+    assert [record.getMessage().endswith(" of 40") for record in caplog.records] == [True, True]
 
 
 def test_recordings_that_were_put_together_are_read_to_the_end(
@@ -142,6 +147,7 @@ def test_a_length_that_a_video_does_not_have_leaves_out_no_frame(
         assert [record.getMessage().endswith("up to second 8 of 1000000000") for record in caplog.records] == [
             True
         ] * lines
+        assert len(spread_seconds(path, 0)) == 5  # not the half of 1e9
 
 
 def test_a_video_that_starts_late_is_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

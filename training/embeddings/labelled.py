@@ -18,7 +18,7 @@ from training.data.store import Rows
 from training.embeddings.store import ImageEmbeddings
 from training.run.config import EvaluateConfig
 from training.run.record import RunError
-from training.run.source import Source, SourceConfig
+from training.run.source import Source, SourceConfig, is_mini
 from turkish_clip.few_shot import examples_in
 from turkish_clip.metrics import Vectors, unit
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 log = logging.getLogger("training")
+FOLDER_OF_WORLD = "bias"  # of the run: another miniature world is not drawn over the run's own
 FOLDER = "folder"  # the attribute whose values are the names of folders
 OF_ITS_SOURCE = frozenset(field.name for field in dataclasses.fields(Source)) - {"captions", "run"}
 
@@ -115,7 +116,7 @@ def _rows_of_column(config: EvaluateConfig, column: str, own: Source | None) -> 
             "slices_column": "none",
             "split_seed": config.split_seed,
             "max_skipped_fraction": 1.0,
-            "run": config.run,
+            "run": str(config.folder / FOLDER_OF_WORLD) if own is None and is_mini(config.bias) else config.run,
         }
     )
     rows = read_captions(source, numbers_as_texts=True).rows

@@ -19,6 +19,7 @@ from training.embeddings.labelled import Labelled
 from training.evaluation.calibration import Encode
 from training.evaluation.results import AttributeBias, Bias, Estimate, PromptBias
 from training.run.config import EQUAL, EvaluateConfig
+from training.run.recipe import plain_yaml
 from training.run.record import RunError
 from turkish_clip.errors import one_line
 from turkish_clip.metrics import interval
@@ -43,16 +44,25 @@ def read_prompts(path: str = "") -> dict[str, tuple[str, ...]]:
     file = Path(path) if path else PROMPTS
     expected = f"expected a list of prompts in {file}, or groups of them, in YAML"
     try:
-        content = yaml.safe_load(read_whole(file))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        content = plain_yaml(read_whole(file))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise RunError(f"{expected}, got {one_line(error)}; correct it") from error
     groups = {ALL: content} if isinstance(content, list) else content
     if not isinstance(groups, dict) or not groups:
         raise RunError(f"{expected}, got {type(content).__name__}; write one a line, after a dash")
     for name, prompts in groups.items():
         if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) and p.strip() for p in prompts):
-            raise RunError(f"{expected}, got something else in {str(name)[:60]!r}; write one a line, after a dash")
-    return {str(name): tuple(dict.fromkeys(" ".join(p.split()) for p in prompts)) for name, prompts in groups.items()}
+            raise RunError(f"{expected}, got something else in {name[:60]!r}; write one a line, after a dash")
+    found = {name: tuple(dict.fromkeys(" ".join(p.split()) for p in prompts)) for name, prompts in groups.items()}
+    owner: dict[str, str] = {}
+    for name, prompts in found.items():
+        for prompt in prompts:
+            if owner.setdefault(prompt, name) != name:
+                raise RunError(
+                    f"expected each prompt of {file} in one group, got {prompt[:60]!r} in {owner[prompt][:60]!r} and "
+                    f"{name[:60]!r}; leave one out"
+                )
+    return found
 
 
 def skews(codes: Codes, desired: Values) -> Values:
@@ -131,7 +141,7 @@ def measure_bias(encode: Encode, labelled: Labelled, config: EvaluateConfig) -> 
     )
 
 
-def first_images(values: Collection[str], config: EvaluateConfig, name: str) -> int:
+def checked_k(values: Collection[str], config: EvaluateConfig, name: str) -> int:
     """Returns how many of the first images are looked at.
 
     Args:
@@ -142,11 +152,11 @@ def first_images(values: Collection[str], config: EvaluateConfig, name: str) -> 
     Raises:
         RunError: there are fewer than two values, or no more than k images.
     """
-    k = config.bias_k or max(1, min(LARGEST_K, len(values) // TENTH))
-    if len(set(values)) < 2 or len(values) <= k:
+    k, different = config.bias_k or max(1, min(LARGEST_K, len(values) // TENTH)), len(set(values))
+    if different < 2 or len(values) <= k:
         raise RunError(
-            f"expected two values or more of {name!r} and more than {k} images that have one, got {len(set(values))} "
-            f"and {len(values)}; name other --bias_columns, or lower --bias_k"
+            f"expected two values or more of {name!r} and more than {k} images that have one, got {different} and "
+            f"{len(values)}; name other --bias_columns, or lower --bias_k"
         )
     return k
 
@@ -172,7 +182,7 @@ def measure_attribute(
         RunError: there are fewer than two values, or no more than k images.
     """
     names, codes = np.unique(np.asarray(values), return_inverse=True)
-    k = first_images(values, config, name)
+    k = checked_k(values, config, name)
 
     def desired_of(drawn: Codes) -> Values:
         counts = np.bincount(drawn, minlength=len(names)).astype(np.float64)

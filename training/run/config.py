@@ -675,7 +675,7 @@ class PretrainConfig(SourceConfig):
         """Checks the stages of a ResNet, of which the first has a quarter of the image's side."""
         widths, blocks = self.resnet_widths, self.resnet_blocks
         if not widths or any(not 8 <= width <= 8192 or width % 4 for width in widths):
-            raise ConfigError(f"expected 'resnet_widths' as multiples of 4 from 8 on, got {widths}; change them")
+            raise ConfigError(f"expected 'resnet_widths' as multiples of 4 from 8 to 8192, got {widths}; change them")
         if len(blocks) != len(widths) or any(not 1 <= number <= 64 for number in blocks):
             raise ConfigError(
                 f"expected 'resnet_blocks' as {len(widths)} numbers from 1 to 64, one for each of 'resnet_widths', got "

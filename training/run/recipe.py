@@ -173,8 +173,7 @@ def _load(path: Path) -> dict[str, Any]:
     if path.name == RUN_RECORD:
         return RunRecord.read(path.parent, "give a recipe, or the folder of a run of this version").config
     try:
-        document = yaml.compose(read_whole(path), Loader=_FlatLoader)
-        content = {} if document is None else _plain(document)
+        content = plain_yaml(read_whole(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"expected YAML in UTF-8 in {path}, got: {one_line(error)}; correct it there") from error
     if content is None:
@@ -182,6 +181,16 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"expected `field: value` lines in {path}, got a {type(content).__name__}; write those")
     return content
+
+
+def plain_yaml(text: str) -> Any:
+    """Returns what YAML holds, every value but null as the text that it is; None of an empty file.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, has a tag or a reference, or a name twice.
+    """
+    document = yaml.compose(text, Loader=_FlatLoader)
+    return None if document is None else _plain(document)
 
 
 class _FlatLoader(yaml.SafeLoader):

@@ -127,6 +127,12 @@ class SourceConfig(Source):
         names = [source.captions for source in self.sources]
         if len(set(names)) < len(names):
             raise ConfigError(f"expected each of 'sources' once, got {', '.join(names)}; join the repeated ones")
+        worlds = [name for name in names if is_mini(name)]
+        if len(worlds) > 1:  # they would be drawn into one folder, one over the other
+            raise ConfigError(
+                f"expected one miniature world in 'sources', got {', '.join(worlds)}; name the data folders of other "
+                "runs in the place of all but one"
+            )
         if not all(names):
             raise ConfigError("expected 'captions' in each of 'sources', got one without; name its folder, table or id")
         for source in self.all_sources:

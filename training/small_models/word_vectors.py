@@ -100,18 +100,18 @@ def read_word_vectors(path: Path, limit: int) -> tuple[list[str], Vectors]:
         The words, and their vectors, (words, width) float32.
 
     Raises:
-        WordVectorsError: it can't be read, a line is of another width or has something else than numbers, or there is
-            no word.
+        WordVectorsError: it can't be read, a line is of another width or has something else than numbers, there is no
+            word, or most entries are none, as where the width or the encoding is another.
     """
     normalizer, splitter = _word_rules()
     places: dict[str, int] = {}
     own_case: list[bool] = []
     vectors: list[Vectors] = []
-    width = passed_over = 0
+    width = passed_over = said = number = 0
     for number, line in enumerate(_lines(path), 1):
-        parts = line.rstrip().split(" ")
+        parts = line.rstrip().removeprefix("\ufeff").split(" ")
         if number == 1 and len(parts) == 2 and all(part.isdecimal() for part in parts):
-            width = _checked_width(int(parts[1]), path)
+            said, width = int(parts[0]), _checked_width(int(parts[1]), path)
             continue
         width = width or _checked_width(len(parts) - 1, path)
         word, vector = _row(" ".join(parts[:-width]), parts[-width:], width, f"{path}, line {number}")
@@ -122,6 +122,7 @@ def read_word_vectors(path: Path, limit: int) -> tuple[list[str], Vectors]:
         place = places.setdefault(folded, len(vectors))
         if place == len(vectors):
             if len(vectors) == limit:
+                said = 0
                 break
             vectors.append(vector)
             own_case.append(word == folded)
@@ -129,6 +130,13 @@ def read_word_vectors(path: Path, limit: int) -> tuple[list[str], Vectors]:
             vectors[place], own_case[place] = vector, True
     if not vectors:
         raise WordVectorsError(f"expected words with their vectors in {printable(str(path))}, got none; choose another")
+    if passed_over > len(vectors):
+        raise WordVectorsError(
+            f"expected mostly single words in UTF-8 with {width} numbers each in {printable(str(path))}, got "
+            f"{passed_over} other entries beside {len(vectors)} such words; check its first line and its encoding"
+        )
+    if said > number - 1:
+        log.warning("%s says it has %d words, and ends after %d", printable(str(path)), said, number - 1)
     if passed_over:
         log.info("%d entries of %s are no single words, and passed over", passed_over, printable(str(path)))
     return list(places)[: len(vectors)], np.stack(vectors)
@@ -175,7 +183,8 @@ def _row(word: str, numbers: list[str], width: int, where: str) -> tuple[str, Ve
         WordVectorsError: they are not as many numbers, or not all are.
     """
     try:
-        vector = np.array(numbers, np.float32)
+        with np.errstate(over="ignore"):
+            vector = np.array(numbers, np.float32)
         if not word or len(vector) != width or not np.isfinite(vector).all():
             raise ValueError(f"{len(vector)} numbers after {word[:40]!r}, or one without an end")
     except ValueError as error:

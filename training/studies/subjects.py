@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ def divide(labels: Iterable[str], config: ContinualConfig) -> list[tuple[str, ..
             )
         ends = [round(number * total / count) for number in range(count + 1)]
         return [tuple(known[first:last]) for first, last in pairwise(ends)]
-    subjects = [tuple(part.strip() for part in subject.split("+") if part.strip()) for subject in config.subjects]
+    composed = (unicodedata.normalize("NFC", subject) for subject in config.subjects)
+    subjects = [tuple(part.strip() for part in subject.split("+") if part.strip()) for subject in composed]
     counts = Counter(label for subject in subjects for label in subject)
     wrong = [label for label, count in counts.items() if count > 1 or label not in known]
     if wrong or not all(subjects):

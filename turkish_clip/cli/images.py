@@ -642,6 +642,8 @@ def filter_images(
         _leave(bool(skipped))
     if indexed:
         images = open_index(folder, at, model, image_model, device, must_exist=True, words_only=True)
+    if expected is not None and not indexed:
+        expected_among(paths, expected, folder)
     encoder: TextSide = images.text_side if images is not None else load(model, image_model, device)
     image_filter = ImageFilter(
         encoder, prompt, contrast=contrast or CONTRAST, threshold=threshold, min_probability=min_probability

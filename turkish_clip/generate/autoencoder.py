@@ -125,6 +125,8 @@ def load_autoencoder(source: str | Path, *, revision: str | None = None, device:
     Raises:
         GeneratorError: diffusers is not installed, or there is no such autoencoder.
     """
+    if str(source).startswith(("/", "./", "../", "~")) and not Path(source).exists():
+        raise GeneratorError(f"expected a VQ-autoencoder in {source}, got no such folder; correct the path")
     diffusers = import_diffusers()
     reasons: list[str] = []
     for subfolder in ("", "vqvae", "movq"):

@@ -388,6 +388,8 @@ def _load_weights(decoder: SmallDecoder, path: Path) -> None:
 
 
 def _pipeline(source: str, revision: str | None, device: str | None, steps: int | None) -> UnclipDecoder:
+    if source.startswith(("/", "./", "../", "~")) and not Path(source).exists():
+        raise GeneratorError(f"expected a decoder in {printable(source)}, got no such folder; correct the path")
     diffusers = import_diffusers()
     known: Sequence[str] = ("StableUnCLIPImg2ImgPipeline", "UnCLIPImageVariationPipeline")
     try:

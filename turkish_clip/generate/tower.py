@@ -33,10 +33,12 @@ class DifferentiableTower:
         model: an image model, or a pair. Its weights are frozen.
 
     Raises:
-        TowerError: the processor does something else.
+        TowerError: it is none, or the processor does something else.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
+        if not model.supports("image"):
+            raise TowerError("expected an image model, got one that takes texts alone; name another one")
         self._model = model.eval().requires_grad_(False)
         self.device = model.device
         flat = [Image.new("RGB", (64, 64), (grey, grey, grey)) for grey in GREYS]

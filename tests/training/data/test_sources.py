@@ -15,7 +15,7 @@ from training.data.sources import hash_fraction, read_captions
 from training.data.splits import SplitMeanings
 from training.run.config import EmbedConfig, read
 from training.run.recipe import ConfigError
-from training.run.source import SourceConfig, SourceError
+from training.run.source import Source, SourceConfig, SourceError
 from turkish_clip.images import ImageError
 
 
@@ -242,6 +242,12 @@ def test_no_such_source(tmp_path: Path) -> None:
     for name in ("mini:many", "mini:3:1:1", "mini:3:-1"):
         with pytest.raises(SourceError, match="expected mini, mini:IMAGES or mini:IMAGES:SEED"):
             read_captions(source(name))
+
+
+def test_two_miniature_worlds_are_not_drawn_over_each_other() -> None:
+    two = (Source(captions="mini:3:1"), Source(captions="mini:3:2"))
+    with pytest.raises(ConfigError, match=r"expected one miniature world in 'sources', got mini:3:1, mini:3:2; name"):
+        SourceConfig(sources=two, run="unused")
 
 
 def test_windows_1254_is_refused_with_the_fix(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from training.evaluation.bias import max_skew, measure_bias, ndkl, read_prompts,
 from training.evaluation.report import TurkishPage
 from training.evaluation.results import Results
 from training.release.card import _bias
-from training.run.config import EvaluateConfig
+from training.run.config import EvaluateConfig, read
 from training.run.recipe import ConfigError
 from training.run.record import RunError
 from turkish_clip.few_shot import ExampleError
@@ -139,12 +139,18 @@ def test_the_prompts_about_people_name_no_gender() -> None:
     assert {"people", "traits", "professions", "pronoun"} <= set(groups)
 
 
-@pytest.mark.parametrize("content", ["", "3", "a: 3", "a: []", "- [b]", "'", "a: [1]", "{}", "- ' '"])
+@pytest.mark.parametrize("content", ["", "3", "a: 3", "a: []", "- [b]", "'", "a: [b]\na: [c]", "{}", "- ' '"])
 def test_files_without_prompts(content: str, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected a list of prompts in .*prompts.yaml, or groups of them, in YAML, got"):
         read_prompts(prompts_in(tmp_path, content))
     with pytest.raises(RunError, match="expected a list of prompts"):
         read_prompts(str(tmp_path / "none.yaml"))
+
+
+def test_a_prompt_of_two_groups_is_refused_and_words_that_yaml_knows_are_texts(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"got 'bir doktor' in 'a' and 'b'; leave one out"):
+        read_prompts(prompts_in(tmp_path, "a:\n- bir  doktor\n- iki\nb:\n- bir doktor\n"))
+    assert read_prompts(prompts_in(tmp_path, "- no\n- yes\n- 3\n")) == {"prompts": ("no", "yes", "3")}
 
 
 def test_options_of_bias_alone() -> None:
@@ -156,6 +162,16 @@ def table_in(folder: Path, rows: list[dict[str, Any]]) -> str:
     path = folder / "labelled.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return str(path)
+
+
+def test_another_miniature_world_is_not_drawn_over_the_runs_own(tmp_path: Path) -> None:
+    common = f"--captions mini:5 --run {tmp_path} --bias mini:6:3 --bias_columns labels".split()
+    config = read(EvaluateConfig, common)
+    read_captions(config)
+    marker = tmp_path / "data" / "world.json"
+    before = marker.read_bytes()
+    assert not read_labelled(config).is_own
+    assert marker.read_bytes() == before
 
 
 def test_labelled_images_of_tables_and_folders(captioned_folder: Path, tmp_path: Path) -> None:

@@ -53,6 +53,21 @@ def test_what_is_no_single_word_is_passed_over(tmp_path: Path) -> None:
     assert (words, vectors.tolist()) == (["kedi", "."], [[1, 2], [3, 4]])
 
 
+def test_the_first_line_is_read_behind_a_mark_and_compared_with_what_follows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.vec"
+    path.write_bytes("\ufeff3 2\nev 1 2\nkuş 3 4\n".encode())  # with the mark, "\ufeff3" was a word of width 1
+    with caplog.at_level("WARNING", "training"):
+        words, vectors = read_word_vectors(path, 100)
+    assert (words, vectors.tolist()) == (["ev", "kuş"], [[1.0, 2.0], [3.0, 4.0]])
+    assert "says it has 3 words, and ends after 2" in caplog.text
+    for content in ("x -2\nev 1 2\nkuş 3 4\n", "ev 1 2\nkuş 3 4 5\nku 3 4 5\n"):  # of another width than the first line
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(WordVectorsError, match="expected mostly single words .* got 2 other entries beside 1 such"):
+            read_word_vectors(path, 100)
+
+
 def test_a_tokenizer_of_words() -> None:
     tokenizer = word_tokenizer(["ışık", "iki", "ankara", "'", "da", ","])
     assert tokenizer.encode("IŞIK, İKİ Ankara’da deve").tokens == ["ışık", ",", "iki", "ankara", "'", "da", "[UNK]"]

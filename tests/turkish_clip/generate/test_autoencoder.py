@@ -99,6 +99,8 @@ def test_sizes_that_do_not_fit(model: Any) -> None:
 
 
 def test_folders_that_hold_none(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(GeneratorError, match="expected a VQ-autoencoder in .*gone, got no such folder; correct"):
+        load_autoencoder(tmp_path / "gone")
     with pytest.raises(GeneratorError, match=r"got no config.json; name a folder or a Hub id"):
         load_autoencoder(tmp_path)
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}', encoding="utf-8")

@@ -146,6 +146,8 @@ def test_a_pipeline_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(GeneratorError, match=r"got a StableDiffusionPipeline; name one that takes image vectors"):
         load_decoder(tmp_path)
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableUnCLIPImg2ImgPipeline"}', encoding="utf-8")
+    with pytest.raises(GeneratorError, match="expected a decoder in .*gone, got no such folder; correct the path"):
+        load_decoder(tmp_path / "gone")
     with pytest.raises(GeneratorError, match="expected an unCLIP decoder in"):
         load_decoder(tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 from PIL import Image
 
 from turkish_clip.dual_encoder import DualEncoder
+from turkish_clip.encoder import load_model
 from turkish_clip.generate import DrawingError, DrawingOptions, FourierCanvas, Wish, draw, wishes_of
 from turkish_clip.generate.optimise import crops_of, great_circle, variation
 from turkish_clip.generate.prompts import PromptError
-from turkish_clip.generate.tower import DifferentiableTower
+from turkish_clip.generate.tower import DifferentiableTower, TowerError
 
 
 def test_the_tower_gives_the_vectors_of_encode(encoder: DualEncoder) -> None:
@@ -24,6 +26,11 @@ def test_the_tower_gives_the_vectors_of_encode(encoder: DualEncoder) -> None:
     found = tower(torch.from_numpy(levels).permute(0, 3, 1, 2).float() / 255)
     expected = next(encoder.embed_images([Image.fromarray(image) for image in levels])).vectors
     assert np.abs(found.numpy() - expected).max() < 1e-5
+
+
+def test_a_model_of_texts_alone_is_no_tower(text_folder: Path) -> None:
+    with pytest.raises(TowerError, match="expected an image model, got one that takes texts alone; name another one"):
+        DifferentiableTower(load_model(text_folder, device="cpu"))
 
 
 def test_an_image_comes_nearer_to_the_words_and_away_from_others(encoder: DualEncoder) -> None:
