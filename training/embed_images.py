@@ -11,7 +11,7 @@ from training.embeddings.shard_writer import embed_missing, plan
 from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import EmbedConfig, read
 from training.run.lock import hold
-from training.run.record import check_outputs, locate_model
+from training.run.record import check_outputs, open_image_model
 from turkish_clip.hosts import import_hosts
 
 
@@ -24,11 +24,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     captions = read_captions(config)
     import_hosts()
 
-    from training.run.distributed import device_of
-    from turkish_clip.encoder import load_model
-
-    name = locate_model(config.image_model, config.folder)
-    model = load_model(name, revision=config.image_model_revision, device=device_of(config.device))
+    model = open_image_model(config)
     manifest = embed_missing(model, captions, plan(model, config), config)
     summary = dataclasses.asdict(manifest)
     summary |= {"embeddings": str(config.embeddings_folder), "shards": len(manifest.shards)}

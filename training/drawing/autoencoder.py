@@ -10,7 +10,7 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import AutoencoderConfig, read
 from training.run.lock import hold
 from training.run.provenance import sha256_of_texts
-from training.run.record import RunInputs, check_outputs, open_run
+from training.run.record import RunInputs, check_outputs, open_image_model, open_run
 from turkish_clip.hosts import import_hosts
 
 
@@ -31,15 +31,10 @@ def main(argv: list[str]) -> dict[str, Any]:
     import_hosts()
     from training.drawing.images import held_out, read_images, train, write_card
     from training.drawing.quantised import build_autoencoder, measure_autoencoder, save_autoencoder
-    from training.run.distributed import device_of, training_device
-    from turkish_clip.encoder import load_model
+    from training.run.distributed import training_device
 
     training_device(config.device)
-    image_model = None
-    if config.image_model and config.tower_weight:
-        image_model = load_model(
-            config.image_model, revision=config.image_model_revision or None, device=device_of(config.device)
-        )
+    image_model = open_image_model(config) if config.image_model and config.tower_weight else None
     images = read_images(captions, run, config)
     run.begin(
         RunInputs(captions_sha256=sha256_of_texts(row.image_id for row in images.rows), duplicates=disjoint.duplicates)

@@ -8,7 +8,7 @@ from training.run.command import print_result, quiet_hosts, run_command
 from training.run.config import DecoderConfig, read
 from training.run.lock import hold
 from training.run.provenance import sha256_of, sha256_of_texts
-from training.run.record import RunInputs, check_outputs, open_run
+from training.run.record import RunInputs, check_outputs, open_image_model, open_run
 from turkish_clip.hosts import import_hosts
 
 
@@ -36,15 +36,12 @@ def main(argv: list[str]) -> dict[str, Any]:
     import_hosts()
     from training.drawing.images import held_out, read_images, train, write_card
     from training.drawing.unclip import build_decoder, measure_decoder, with_vectors
-    from training.run.distributed import device_of, training_device
+    from training.run.distributed import training_device
     from turkish_clip.atomic import atomic_folder
-    from turkish_clip.encoder import load_model
     from turkish_clip.generate.decoder import save_decoder
 
     training_device(config.device)
-    image_model = load_model(
-        config.image_model, revision=config.image_model_revision or None, device=device_of(config.device)
-    )
+    image_model = open_image_model(config)
     images = with_vectors(read_images(captions, run, config), embeddings)
     run.begin(
         RunInputs(

@@ -58,16 +58,12 @@ class ShardEmbedder:
     """
 
     def __init__(self, manifest: Manifest, config: EmbedConfig) -> None:
-        from training.run.distributed import device_of
-        from training.run.record import locate_model
+        from training.run.record import open_image_model
         from turkish_clip.dual_encoder import weights_sha256
         from turkish_clip.embed import set_weights_dtype
-        from turkish_clip.encoder import load_model
 
         self.manifest, self.config = manifest, config
-        device = device_of(config.device)
-        name = locate_model(config.image_model, config.folder)
-        self.model = load_model(name, revision=config.image_model_revision, device=device)
+        self.model = open_image_model(config)
         if weights_sha256(self.model) != manifest.weights_sha256:
             raise EmbeddingsError(
                 f"expected the same weights of {config.image_model} on all nodes, got others on one; "

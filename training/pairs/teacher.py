@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from training.embeddings.store import TextEmbeddings
-from training.run.record import RunError, locate_model
+from training.run.record import RunError, open_image_model
 from turkish_clip.dual_encoder import weights_sha256
 from turkish_clip.errors import InputError
 from turkish_clip.metrics import Vectors, unit
@@ -131,12 +131,7 @@ def load_image_model(embeddings: ImageEmbeddings, config: EmbeddingsConfig) -> S
         ModelError: it can't be loaded.
         RunError: the image model has other weights now, or those that made the embeddings are unknown.
     """
-    from training.run.distributed import device_of
-    from turkish_clip.encoder import load_model
-
-    device = device_of(config.device)
-    name = locate_model(config.image_model, config.folder)
-    teacher = load_model(name, revision=config.image_model_revision, device=device)
+    teacher = open_image_model(config)
     if weights_sha256(teacher) != embeddings.manifest.weights_sha256:
         raise RunError(
             f"expected the image model that {embeddings.folder} was made with, got other weights in "

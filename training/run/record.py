@@ -8,9 +8,9 @@ import logging
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from training.run.distributed import is_main_process, rank
+from training.run.distributed import device_of, is_main_process, rank
 from training.run.provenance import GitState, Machine, git_state, library_versions, machine
 from turkish_clip.errors import InputError, printable
 from turkish_clip.ownership import ForeignFileError, check_replaceable
@@ -23,10 +23,26 @@ from turkish_clip.resolve import (
     is_on_this_machine,
 )
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
 log = logging.getLogger("training")
 LOG = "log.jsonl"
 CHECKOUT = Path(__file__).parents[2]
 NOT_COMPARED = ("resume", "json", "max_skipped_fraction", "captions_license", "captions_streaming")  # change no result
+
+
+class ImageModelOptions(Protocol):
+    """The options of a command by which an image model is loaded."""
+
+    @property
+    def image_model(self) -> str: ...
+    @property
+    def image_model_revision(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def device(self) -> str: ...
 
 
 class RunError(InputError):
@@ -243,6 +259,18 @@ def locate_model(name: str, run: Path) -> str:
     if found != name:
         _say_once(f"{printable(name)} is not in this folder: read from {printable(found)}")
     return found
+
+
+def open_image_model(config: ImageModelOptions) -> SentenceTransformer:
+    """Loads the image model that a command's options name, found as `locate_model` finds it.
+
+    Raises:
+        ModelError: it can't be loaded.
+    """
+    from turkish_clip.encoder import load_model
+
+    name = locate_model(config.image_model, config.folder)
+    return load_model(name, revision=config.image_model_revision, device=device_of(config.device))
 
 
 @cache

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from training.run.config import DistillConfig
+from training.run.config import DecoderConfig, DistillConfig
 from training.run.provenance import git_state, library_versions, sha256_of
-from training.run.record import RunError, RunInputs, RunRecord, open_run
+from training.run.record import RunError, RunInputs, RunRecord, open_image_model, open_run
 from turkish_clip.dual_encoder import weights_sha256
 
 
@@ -69,3 +69,11 @@ def test_a_record_of_another_format_is_one_line(tmp_path: Path, text: str, reaso
         with pytest.raises(RunError, match=f"expected run.json of format 2 in .*{reason}") as caught:
             read(tmp_path)
         assert "\n" not in str(caught.value)
+
+
+def test_an_image_model_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = DecoderConfig(captions="x", run="run", image_model="training/mini/clip", device="cpu")
+    model = open_image_model(config)
+    assert model.supports("image")
+    assert model.get_embedding_dimension() == 512
