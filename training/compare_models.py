@@ -8,7 +8,8 @@ from training.run.command import print_result, run_command
 from training.run.config import CompareConfig, read
 from training.run.lock import hold
 from training.run.record import check_outputs
-from training.studies.model_table import COMPARISON, PAGE, compare, table, values_of
+from training.studies.model_table import COMPARISON, PAGE, compare, table
+from turkish_clip.records import as_json
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     check_outputs(config.folder, COMPARISON, PAGE)
     config.folder.mkdir(parents=True, exist_ok=True)
     result = compare(config)
-    values = values_of(result)
+    values = as_json(result)
     if config.json:
         print_result(values, as_json=True)
     else:

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from training import distill, evaluate
+from training import evaluate
 from training.data.sources import read_captions
 from training.embeddings.manifest import MANIFEST
 from training.embeddings.store import remove_cross_split_duplicates
@@ -24,7 +24,7 @@ from training.run.provenance import sha256_of
 from training.run.record import RunError, check_outputs
 from training.run.source import is_mini
 from training.studies.ablation import FIGURES, Cell, figures, name_of, poolings_of, summary, write_page
-from training.studies.runs import embedded_once, shared_options, write_recipe
+from training.studies.runs import embedded_once, shared_options, trained
 from turkish_clip.atomic import write_json
 from turkish_clip.errors import one_line, printable
 from turkish_clip.records import from_json
@@ -119,12 +119,10 @@ def run(cell: Cell, epochs: float, config: AblateConfig) -> dict[str, Any]:
         if cell_of != of:
             raise RunError(f"expected {folder} to be of these options and embeddings, got others; choose another --run")
         return results
-    recipe = str(write_recipe(folder, options, "ablation"))
-    resume = ["--resume"] if (folder / "run.json").is_file() else []
+    recipe, run_summary = trained(folder, options, "ablation")
     with contextlib.redirect_stdout(io.StringIO()):
-        trained = distill.main([recipe, *resume])
-        found = evaluate.main([recipe])
-    results = {**found, "train_seconds": None if resume else trained["train_seconds"]}
+        found = evaluate.main([str(recipe)])
+    results = {**found, "train_seconds": run_summary["train_seconds"]}
     write_json(done, {"of": of, "results": results})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return _read_cell(done)[1]

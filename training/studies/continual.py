@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import math
 import shutil
@@ -14,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from training import distill
 from training.data.samples import Row
 from training.data.sources import read_captions
 from training.data.store import Rows
@@ -29,12 +26,12 @@ from training.run.lock import hold
 from training.run.provenance import sha256_of
 from training.run.record import RunError, check_outputs
 from training.studies.forgetting import TITLES, Continual, Learnt, Stage, write_page
-from training.studies.runs import embedded_once, shared_options, write_recipe
+from training.studies.runs import embedded_once, shared_options, trained, write_recipe
 from training.studies.subjects import SPLITS, Subject, divide, subject_of, write_rows
 from turkish_clip.hosts import import_hosts
 from turkish_clip.metrics import METRIC_LABELS, Relevance, Retrieval, Vectors, ranks, recall_by_chance, summarise
 from turkish_clip.records import as_json, read_record, write_record
-from turkish_clip.resolve import MODEL_FOLDER, RUN_RECORD
+from turkish_clip.resolve import MODEL_FOLDER
 
 log = logging.getLogger("training")
 RESULT, PAGE, STAGE = "continual.json", "continual.html", "stage.json"
@@ -295,15 +292,12 @@ def run(
         if {name: asdict(stage)[name] for name in of} != of:
             raise RunError(f"expected {folder} to be of these options and images, got others; choose another --run")
         return stage
-    recipe = write_recipe(folder, options, "study")
-    resume = ["--resume"] if (folder / RUN_RECORD).is_file() else []
-    with contextlib.redirect_stdout(io.StringIO()):
-        trained = distill.main([str(recipe), *resume])
+    _, summary = trained(folder, options, "study")
     stage = Stage(
         **of,
         known=test.known(_encoded(folder / MODEL_FOLDER, test, config), config),
-        steps=trained["steps"],
-        train_seconds=None if resume else trained["train_seconds"],
+        steps=summary["steps"],
+        train_seconds=summary["train_seconds"],
     )
     write_record(done, stage)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -37,7 +37,7 @@ from training.studies.model_process import INT8, ONNX, PYTORCH, ModelSubject
 from turkish_clip.errors import InputError, one_line
 from turkish_clip.onnx.runtime import RECORD as EXPORT_RECORD
 from turkish_clip.onnx.runtime import OnnxRecord, is_export
-from turkish_clip.records import as_json, read_record, write_record
+from turkish_clip.records import read_record, write_record
 from turkish_clip.resolve import local_folder, resolve_models
 
 log = logging.getLogger("training")
@@ -372,8 +372,3 @@ def _recalls(found: Any) -> Iterable[str]:
 
 def _size(value: int | None) -> str:
     return "–" if value is None else f"{value / MEBIBYTE:.1f}"
-
-
-def values_of(result: Comparison) -> dict[str, Any]:
-    """Returns what compare.json holds."""
-    return as_json(result)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from training import embed_images
+from training import distill, embed_images
 from training.embeddings.manifest import Manifest
 from training.embeddings.store import ImageEmbeddings, read_embeddings
 from turkish_clip.atomic import write_text
 from turkish_clip.ownership import COMMENT
+from turkish_clip.resolve import RUN_RECORD
 
 if TYPE_CHECKING:
     from training.run.config import AblateConfig, ContinualConfig
@@ -50,6 +51,24 @@ def write_recipe(folder: Path, options: dict[str, Any], study: str) -> Path:
     path = folder / RECIPE
     write_text(path, f"{COMMENT}of this {study}\n" + yaml.safe_dump(options, allow_unicode=True))
     return path
+
+
+def trained(folder: Path, options: dict[str, Any], study: str) -> tuple[Path, dict[str, Any]]:
+    """Distils one run of a study, or goes on with what is left of it.
+
+    Args:
+        folder: of the run.
+        options: of the run.
+        study: as in `write_recipe`.
+
+    Returns:
+        Its recipe, and what distill returns, with None as `train_seconds` of a resumed run, of which they are unknown.
+    """
+    recipe = write_recipe(folder, options, study)
+    resume = ["--resume"] if (folder / RUN_RECORD).is_file() else []
+    with contextlib.redirect_stdout(io.StringIO()):
+        summary = distill.main([str(recipe), *resume])
+    return recipe, summary | ({"train_seconds": None} if resume else {})
 
 
 def embedded_once(config: AblateConfig | ContinualConfig, options: dict[str, Any], study: str) -> ImageEmbeddings:
