@@ -604,7 +604,17 @@ RESNET_BLOCKS = ("basic", "bottleneck")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig(SourceConfig):
+class SmallModelOptions:
+    """The options that the trainings of small models on decoded images have in common."""
+
+    evaluations: int = option(4, "checkpoints over the run", low=1)
+    bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
+    half: bool = option(False, "save the weights in float16, at half the size; they load as float32")
+    resume: bool = option(False, "continue from the last checkpoint of the run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(SmallModelOptions, SourceConfig):
     """Trains a small CLIP from scratch, by symmetric cross-entropy over images and their captions."""
 
     image_size: int = option(64, "side of an image in pixels, a multiple of patch_size", low=8, high=1024)
@@ -649,12 +659,8 @@ class PretrainConfig(SourceConfig):
         0.0, "weight of a loss by which images choose their labels (label_column), too, among all labels", low=0
     )
     augment: float = option(0.5, "image augmentation: strength of shifts, scaling, rotation, shading", low=0, high=1)
-    evaluations: int = option(4, "checkpoints over the run", low=1)
-    bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
-    half: bool = option(False, "save the weights in float16, at half the size; they load as float32")
     device: str = option("auto", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
     seed: int = option(0, "seed of the weights, the order and the augmentation", low=0, high=MAX_SEED)
-    resume: bool = option(False, "continue from the last checkpoint of the run")
     json: bool = option(False, "print the result as one JSON object on stdout")
 
     def __post_init__(self) -> None:
@@ -690,7 +696,7 @@ class PretrainConfig(SourceConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig(SourceConfig):
+class AutoencoderConfig(SmallModelOptions, SourceConfig):
     """Trains a small VQ-autoencoder on images, through whose codes `turkish-clip draw` draws."""
 
     image_size: int = option(64, "side of an image in pixels, a multiple of 8", low=16, high=512)
@@ -710,12 +716,8 @@ class AutoencoderConfig(SourceConfig):
     epochs: float = option(8.0, "passes over the training images", low=0.001)
     batch_size: int = option(64, "images per optimizer step", low=1)
     learning_rate: float = option(2e-3, "peak learning rate of AdamW, cosine decay to zero", low=0)
-    evaluations: int = option(4, "checkpoints over the run", low=1)
-    bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
-    half: bool = option(False, "save the weights in float16, at half the size; they load as float32")
     device: str = option("auto", "device to compute on; auto: the first of cuda, mps and cpu there is", choices=DEVICES)
     seed: int = option(0, "seed of the weights and the order", low=0, high=MAX_SEED)
-    resume: bool = option(False, "continue from the last checkpoint of the run")
     json: bool = option(False, "print the result as one JSON object on stdout")
 
     def __post_init__(self) -> None:
@@ -731,7 +733,7 @@ class AutoencoderConfig(SourceConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderConfig(EmbeddingsConfig):
+class DecoderConfig(SmallModelOptions, EmbeddingsConfig):
     """Trains a small decoder from image vectors to images, on stored image embeddings."""
 
     channels: tuple[int, ...] = option(
@@ -746,11 +748,7 @@ class DecoderConfig(EmbeddingsConfig):
     epochs: float = option(16.0, "passes over the training images", low=0.001)
     batch_size: int = option(64, "images per optimizer step", low=1)
     learning_rate: float = option(2e-3, "peak learning rate of AdamW, cosine decay to zero", low=0)
-    evaluations: int = option(4, "checkpoints over the run", low=1)
-    bf16: bool = option(False, "train in bf16 mixed precision, where the device has it")
-    half: bool = option(False, "save the weights in float16, at half the size; they load as float32")
     seed: int = option(0, "seed of the weights, the order and the noise", low=0, high=MAX_SEED)
-    resume: bool = option(False, "continue from the last checkpoint of the run")
 
     def __post_init__(self) -> None:
         super().__post_init__()
