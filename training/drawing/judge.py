@@ -7,7 +7,6 @@ judge was trained apart, on other images with another seed, and sees each drawin
 from __future__ import annotations
 
 import json
-import logging
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
     from turkish_clip.dual_encoder import DualEncoder
     from turkish_clip.metrics import Vectors
 
-log = logging.getLogger("training")
 RESULTS, SHEET, SHOWN = "judged.json", "sheet.png", 12
 NOT_COMPARED = ("run", "json", "device", "judge")  # change no drawing
-EXAMPLES = 4  # real drawings of each thing in each colour, for the judge's few-shot classifier
+EXAMPLES = 4  # real drawings of each thing in each colour and setting, whose mean vector the judge compares with
+PAIRS = [(thing, colour) for thing in OBJECTS for colour in COLOURS]
 Way = Callable[["Vectors", int], "Image.Image"]
 
 
@@ -85,8 +84,7 @@ def subjects(count: int, seed: int) -> list[Subject]:
         seed: of the draw.
     """
     rng = random.Random(seed)
-    pairs = [(thing, colour) for thing in OBJECTS for colour in COLOURS]
-    return [Subject(thing, colour, rng.choice(list(SETTINGS))) for thing, colour in rng.sample(pairs, count)]
+    return [Subject(thing, colour, rng.choice(list(SETTINGS))) for thing, colour in rng.sample(PAIRS, count)]
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -117,7 +115,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     results: dict[str, Any] = {
         "prompts": len(asked),
         "steps": config.steps,
-        "chance": {"thing": 1 / len(OBJECTS), "colour": 1 / len(COLOURS), "both": 1 / len(OBJECTS) / len(COLOURS)},
+        "chance": {"thing": 1 / len(OBJECTS), "colour": 1 / len(COLOURS), "both": 1 / len(PAIRS)},
         "right": {name: judge.right(images, asked) for name, images in drawings.items()},
     }
     write_json(config.folder / RESULTS, {"of": options, "results": results})
@@ -233,7 +231,7 @@ def _drawn(folder: Path, name: str, vectors: Vectors, draw: Way, seed: int) -> I
 
 @dataclass(frozen=True)
 class Judge:
-    """A second small CLIP: by its English words, and by a linear classifier on its vectors of real drawings.
+    """A second small CLIP: by its English words, and by the mean of its vectors of real drawings of each.
 
     Attributes:
         image_vectors: images → (n, dim) float32 unit vectors.
@@ -278,13 +276,12 @@ class Judge:
 
         rng = random.Random(seed + 3)
         words, centres = [], []
-        for thing in OBJECTS:
-            for colour in COLOURS:
-                subjects = [Subject(thing, colour, setting) for setting in SETTINGS]
-                texts = as_texts(model, [subject.english for subject in subjects])
-                words.append(unit(model.encode(texts, show_progress_bar=False)).mean(axis=0))
-                images = [subject.drawn(rng) for subject in subjects for _ in range(EXAMPLES)]
-                centres.append(image_vectors(images).mean(axis=0))
+        for thing, colour in PAIRS:
+            same = [Subject(thing, colour, setting) for setting in SETTINGS]
+            texts = as_texts(model, [subject.english for subject in same])
+            words.append(unit(model.encode(texts, show_progress_bar=False)).mean(axis=0))
+            images = [subject.drawn(rng) for subject in same for _ in range(EXAMPLES)]
+            centres.append(image_vectors(images).mean(axis=0))
         return cls(image_vectors, unit(np.stack(words)), unit(np.stack(centres)))
 
     def right(self, images: list[Image.Image], asked: list[Subject]) -> dict[str, dict[str, float]]:
@@ -298,10 +295,9 @@ class Judge:
             By words, and by examples, the real drawings.
         """
         vectors = self.image_vectors(images)
-        pairs = [(thing, colour) for thing in OBJECTS for colour in COLOURS]
         found: dict[str, dict[str, float]] = {}
         for name, of_pairs in (("by words", self.words), ("by examples", self.centres)):
-            named = [pairs[int(best)] for best in (vectors @ of_pairs.T).argmax(axis=1)]
+            named = [PAIRS[int(best)] for best in (vectors @ of_pairs.T).argmax(axis=1)]
             things = [thing == subject.thing for (thing, _), subject in zip(named, asked)]
             colours = [colour == subject.colour for (_, colour), subject in zip(named, asked)]
             both = [thing and colour for thing, colour in zip(things, colours)]

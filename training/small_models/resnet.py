@@ -10,14 +10,13 @@ ResNetConfig lacks, and its vector as (n, width), where a ResNet gives (n, width
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from training.run.config import PretrainConfig
-from turkish_clip.atomic import atomic_folder
+from turkish_clip.atomic import atomic_folder, temporary_folder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -67,8 +66,8 @@ def save_resnet_clip(model: CLIPModel, processor: CLIPProcessor, folder: Path, *
     """
     from turkish_clip.encoder import save_text_encoder
 
-    with TemporaryDirectory() as temporary, atomic_folder(folder, None) as partial:
-        save_text_encoder(_pair(model, processor, Path(temporary)), partial)
+    with temporary_folder() as temporary, atomic_folder(folder, None) as partial:
+        save_text_encoder(_pair(model, processor, temporary), partial)
         if half:
             for path in partial.rglob("*.safetensors"):
                 _halve(path)
