@@ -142,6 +142,14 @@ def indexed(captioned_folder: Path, encoder: DualEncoder, tmp_path_factory: pyte
 
 
 @pytest.fixture
+def small_model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subcommands take a tiny pair for their model, and write no text encoder beside an index."""
+    monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
+    monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
+    monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))  # which takes seconds, test_asking.py
+
+
+@pytest.fixture
 def without_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if none of the libraries that read HEIC, RAW, videos and sounds were installed."""
     monkeypatch.setattr("turkish_clip.images.has_library", lambda kind: False)

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_autoencoder import tiny_autoencoder
 
 from training.drawing.quantised import RESTART_EVERY, TrainedAutoencoder
 from turkish_clip.generate.autoencoder import VQModel
 from turkish_clip.generate.tower import DifferentiableTower
 
-diffusers = pytest.importorskip("diffusers")
-
 
 @pytest.fixture
 def model() -> VQModel:
-    torch.manual_seed(0)
-    return diffusers.VQModel(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 8),
-        latent_channels=4,
-        num_vq_embeddings=12,
-        vq_embed_dim=3,
-        norm_num_groups=4,
-        mid_block_add_attention=False,
-    )
+    return tiny_autoencoder()
 
 
 class TowerOfColours(DifferentiableTower):

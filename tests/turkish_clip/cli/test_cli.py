@@ -20,12 +20,7 @@ from turkish_clip.cli import arguments, entry, models
 from turkish_clip.errors import InputError
 from turkish_clip.search.tables import ImageTables
 
-
-@pytest.fixture(autouse=True)
-def model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
-    monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
-    monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))  # which takes seconds, test_asking.py
+pytestmark = pytest.mark.usefixtures("small_model")
 
 
 def run(*argv: object) -> tuple[int, str]:

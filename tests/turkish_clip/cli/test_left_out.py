@@ -23,11 +23,7 @@ HIDDEN = "2 files hidden or of a system, left out: ._* 1, @eaDir 1"
 COMMANDS = (["classify", "--labels", "ev,kuş"], ["compare", "-t", "ev"], ["filter", "-p", "ev"])
 
 
-@pytest.fixture(autouse=True)
-def model(pair_folder: Path, without_libraries: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
-    monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
-    monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))  # which takes seconds, test_asking.py
+pytestmark = pytest.mark.usefixtures("small_model", "without_libraries")
 
 
 @pytest.fixture

@@ -10,29 +10,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_autoencoder import tiny_autoencoder
 
 from turkish_clip.generate.autoencoder import GeneratorError, VQCanvas, load_autoencoder, step_of
 
-diffusers = pytest.importorskip("diffusers")
+pytest.importorskip("diffusers")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny VQModel with random weights: a code for each 4 × 4 pixels."""
-    torch.manual_seed(0)
-    model = diffusers.VQModel(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 8),
-        latent_channels=4,
-        sample_size=16,
-        num_vq_embeddings=12,
-        vq_embed_dim=3,
-        norm_num_groups=4,
-        mid_block_add_attention=False,
-    )
     folder = tmp_path_factory.mktemp("vq")
-    model.save_pretrained(folder / "vqvae", safe_serialization=True)
+    tiny_autoencoder().save_pretrained(folder / "vqvae", safe_serialization=True)
     return folder
 
 

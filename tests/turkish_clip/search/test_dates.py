@@ -23,11 +23,7 @@ from turkish_clip.search.storage import ImageIndexError
 DATES = ("2024:05:31 23:59:59", "2024:06:01 00:00:00", "2024:07:14 23:59:59", "2024:07:15 00:00:00")
 
 
-@pytest.fixture(autouse=True)
-def model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
-    monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
-    monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))  # which takes seconds, test_asking.py
+pytestmark = pytest.mark.usefixtures("small_model")
 
 
 @pytest.fixture

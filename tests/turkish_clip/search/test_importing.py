@@ -27,11 +27,7 @@ from turkish_clip.search.vector_sources import VectorSourceError, open_source
 HERE, THERE = "/usr/src/app/upload/library/admin", "/data/library"
 
 
-@pytest.fixture(autouse=True)
-def model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
-    monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
-    monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))  # which takes seconds, test_asking.py
+pytestmark = pytest.mark.usefixtures("small_model")
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,7 @@ from turkish_clip.search.index import ImageIndex
 from turkish_clip.search.storage import ImageIndexError
 from turkish_clip.sounds import spectrogram_at, spectrograms
 
-
-@pytest.fixture(autouse=True)
-def model(pair_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TURKISH_CLIP_MODEL", str(pair_folder))
-    monkeypatch.setattr("turkish_clip.verify.quiet", lambda: None)
-    monkeypatch.setattr("turkish_clip.search.text_encoder.WRITING", ("none",))  # which takes seconds, test_asking.py
+pytestmark = pytest.mark.usefixtures("small_model")
 
 
 @pytest.fixture
