@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from turkish_clip.images import CLIPS, KIND_OF_SUFFIX, UNREAD_KINDS, has_library
+from turkish_clip.images import CLIPS, KIND_OF_SUFFIX, UNREAD_KINDS, has_library, open_image
 from turkish_clip.photo import Photo
 from turkish_clip.sounds import is_sound, spectrogram_at, spectrogram_seconds, spectrograms
 from turkish_clip.videos import EVERY, Frame, frame_at, frames, video_photo, video_seconds
@@ -93,6 +93,20 @@ def still(path: str | Path, second: float | None) -> str | Path | Image.Image:
         ImageError: as in `parts`.
     """
     return path if second is None else image_at(path, second)
+
+
+def open_still(path: str | Path, second: float | None, *, min_side: int) -> Image.Image:
+    """Opens an image, or of a clip the image at a second.
+
+    Args:
+        path: of the file.
+        second: in the clip; None for no clip.
+        min_side: as in `turkish_clip.images.open_image`.
+
+    Raises:
+        ImageError: it does not open.
+    """
+    return open_image(path, min_side=min_side) if second is None else image_at(path, second, min_side=min_side)
 
 
 def clip_photo(path: str | Path) -> Photo:

@@ -21,6 +21,7 @@ from turkish_clip.raw import TooLargeError, raw_image
 
 MAX_PIXELS = 178_956_970  # above this, Pillow takes an image for a decompression bomb
 MAX_BYTES = 4 * MAX_PIXELS  # the size of the largest image without compression, in four 8-bit channels
+READ_BYTES = 1 << 20  # hashed at a time
 REDUCING_GAP = 1.5  # a JPEG is decoded at no less than this times `min_side`; effect: tests/turkish_clip/test_embed.py
 # Raster formats only: vector formats (EPS, PDF, WMF) start an interpreter.
 FORMATS = frozenset("PNG JPEG GIF WEBP AVIF BMP DIB TIFF PPM ICO ICNS TGA JPEG2000 PCX".split())
@@ -161,6 +162,19 @@ def open_hashed(source: Path | bytes, *, min_side: int | None = None) -> OpenedI
     data, name = (source, "") if isinstance(source, bytes) else (_read(source), str(source))
     opened = _opened(data, min_side, MAX_PIXELS, name, with_photo=True)
     return replace(opened, content=hashlib.sha256(data).digest())
+
+
+def hash_of_file(path: str | Path) -> bytes:
+    """Returns the SHA-256 of a file, 32 bytes, of which little is in memory.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while part := file.read(READ_BYTES):
+            digest.update(part)
+    return digest.digest()
 
 
 def photo_of(path: Path) -> Photo:

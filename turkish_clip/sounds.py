@@ -14,7 +14,6 @@ So how loud a recording is does not show. What lies behind the end of a sound is
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import math
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from turkish_clip.errors import one_line
-from turkish_clip.images import DAMAGED_SOUND, KIND_OF_SUFFIX, SOUND, ImageError, OpenedImage
+from turkish_clip.images import DAMAGED_SOUND, KIND_OF_SUFFIX, SOUND, ImageError, OpenedImage, hash_of_file
 from turkish_clip.videos import Frame, opened_media, pictures_of
 
 log = logging.getLogger("turkish_clip")
@@ -44,7 +43,6 @@ MOST = 20_000  # images of one sound, which last more than a day
 MOST_RATE, MOST_CHANNELS = 1_000_000, 64  # samples a second; what FFmpeg's resampler takes
 PREROLL = 2.0  # seconds before the wanted one that decoders are given to settle
 SILENT = "nothing but silence"
-READ_BYTES = 1 << 20  # hashed at a time
 _TOO_LONG = "%s: what comes after %.0f hours is left out"
 
 Samples = NDArray[np.float32]
@@ -160,13 +158,7 @@ def first_spectrogram(path: str | Path, *, hashed: bool = False) -> OpenedImage:
         SoundError: as in `spectrograms`.
         UnreadableImageError: as in `spectrograms`.
     """
-    image = next(spectrograms(path)).image
-    digest = hashlib.sha256()
-    if hashed:
-        with Path(path).open("rb") as file:
-            while part := file.read(READ_BYTES):
-                digest.update(part)
-    return OpenedImage(image, digest.digest() if hashed else b"")
+    return OpenedImage(next(spectrograms(path)).image, hash_of_file(path) if hashed else b"")
 
 
 def spectrogram_seconds(path: str | Path) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -36,9 +36,23 @@ class DrawnBy:
         Raises:
             InputError: there are both.
         """
-        if self.generator and self.decoder:
+        if self.decoder is not None:
+            check_alone({"--generator": self.generator})
+
+
+def check_alone(others: Mapping[str, object]) -> None:
+    """Checks that a decoder is not named beside what has no use for one.
+
+    Args:
+        others: option → its value, or None.
+
+    Raises:
+        InputError: one was given.
+    """
+    for name, value in others.items():
+        if value is not None:
             raise InputError(
-                "expected --decoder without --generator, got both; a decoder makes its image at once: leave one out"
+                f"expected --decoder without {name}, got both; a decoder begins with its own image: leave one out"
             )
 
 

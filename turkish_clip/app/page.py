@@ -466,8 +466,7 @@ class Page:
         Raises:
             RefusedError: no words, too long a text, or another job runs.
         """
-        text = _short(_text(words))
-        unwanted = [_short(part) for part in _text(without).split(",") if part.strip()]
+        text, unwanted = _short(_text(words)), _phrases(without)
         if not text:
             raise RefusedError("Ne çizileceğini yazın.")
         number_of_seed = seed if isinstance(seed, int) and 0 <= seed < 2**31 else 0

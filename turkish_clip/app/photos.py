@@ -11,8 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
-from turkish_clip.clips import image_at
-from turkish_clip.images import open_image
+from turkish_clip.clips import open_still
 from turkish_clip.thumbnails import JPEG_QUALITY, thumbnail, thumbnail_or_grey
 
 T = TypeVar("T")
@@ -187,7 +186,7 @@ def viewable(path: Path, second: float | None = None) -> bytes:
     Raises:
         ImageError: the image does not open.
     """
-    image = open_image(path, min_side=VIEW_SIDE) if second is None else image_at(path, second, min_side=VIEW_SIDE)
+    image = open_still(path, second, min_side=VIEW_SIDE)
     image.thumbnail((VIEW_SIDE, VIEW_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)

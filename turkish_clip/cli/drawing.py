@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from turkish_clip.app.drawing import check_alone
 from turkish_clip.cli import output
 from turkish_clip.cli.arguments import Decoder, Device, Generator, ImageModel, Json, Model, load
 from turkish_clip.errors import InputError
@@ -78,12 +79,7 @@ def draw(
     checked_weights(prompt, weight or (), avoid or ())
     check_targets(target, gif, strip)  # before the work
     if decoder is not None:
-        given = {"--generator": generator, "--start": start, "--size": size}
-        for name, value in given.items():
-            if value is not None:
-                raise InputError(
-                    f"expected --decoder without {name}, got both; a decoder begins with its own image: leave one out"
-                )
+        check_alone({"--generator": generator, "--start": start, "--size": size})
     beginning = None
     if start is not None:
         from turkish_clip.images import open_image
@@ -93,6 +89,10 @@ def draw(
     from turkish_clip.generate import wishes_of
 
     wishes = wishes_of(encoder, prompt, weight or (), avoid or ())
+
+    def frames_every(steps: int) -> int:
+        return (every or max(1, steps // 12)) if gif or strip else 0
+
     if decoder is not None:
         from turkish_clip.generate import draw_decoded, load_decoder
         from turkish_clip.generate.decoder import DECODED_STEPS
@@ -100,17 +100,16 @@ def draw(
         weights = encoder.image_weights_sha256
         loaded = load_decoder(decoder, device=device, steps=steps or None, image_weights_sha256=weights)
         steps = DECODED_STEPS if steps is None else steps
-        frames = (every or max(1, steps // 12)) if gif or strip else 0
         with output.progress("drawing", quiet=json) as advance:
-            drawing = draw_decoded(encoder, wishes, loaded, steps=steps, seed=seed, every=frames, progress=advance)
+            drawing = draw_decoded(
+                encoder, wishes, loaded, steps=steps, seed=seed, every=frames_every(steps), progress=advance
+            )
     else:
         from turkish_clip.generate import DrawingOptions, canvas_on, load_autoencoder
         from turkish_clip.generate import draw as draw_image
 
         steps = steps or DrawingOptions.steps
-        options = DrawingOptions(
-            steps=steps, crops=crops, seed=seed, every=(every or max(1, steps // 12)) if gif or strip else 0
-        )
+        options = DrawingOptions(steps=steps, crops=crops, seed=seed, every=frames_every(steps))
         canvas = None
         if generator is not None:
             canvas = canvas_on(load_autoencoder(generator, device=device), seed, size=pixels, start=beginning)

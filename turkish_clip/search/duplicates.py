@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from turkish_clip.clips import image_at
-from turkish_clip.images import ImageError, open_image
+from turkish_clip.clips import open_still
+from turkish_clip.images import ImageError
 from turkish_clip.likeness import LARGE, SIDE, near_duplicates, small_copy
 from turkish_clip.search.files import SkippedFile, examined
 
@@ -219,7 +219,7 @@ class _SmallCopies:
         """Returns the small copy of an image or a frame, and whether it is large."""
         path, second = self._places[place]
         try:
-            image = open_image(path, min_side=LARGE) if second is None else image_at(path, second, min_side=LARGE)
+            image = open_still(path, second, min_side=LARGE)
             return small_copy(image), min(image.size) >= LARGE
         except ImageError as error:
             return error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,9 @@ from typing import Any, ClassVar
 from turkish_clip.clips import is_clip
 from turkish_clip.errors import InputError
 from turkish_clip.folders import FolderWalk, LeftOut, is_hidden
-from turkish_clip.images import NO_FILE, NO_MEMORY, UNREADABLE
+from turkish_clip.images import NO_FILE, NO_MEMORY, UNREADABLE, hash_of_file
 from turkish_clip.videos import EVERY
 
-READ_BYTES = 1 << 20  # hashed at a time
 LATEST_NS = (1 << 63) - 1  # the year 2262, the latest that 64 bits hold; disks report later times of some files
 UNSETTLED_NS = -LATEST_NS - 1  # in place of a time that can't tell whether the file has changed since
 COARSEST_NS = 2 * 10**9  # the coarsest times of file systems (FAT): a later change may leave the time as it is
@@ -229,14 +227,10 @@ def _hash(file: File) -> File:
         return file.skipped("an empty file")
     if file.size > MAX_BYTES and not is_clip(file.path):
         return file.skipped("more than 1 GB")
-    digest = hashlib.sha256()
     try:
-        with Path(file.path).open("rb") as stream:
-            while part := stream.read(READ_BYTES):
-                digest.update(part)
+        return replace(file, content=hash_of_file(file.path).hex())
     except OSError as error:
         return file.skipped(f"{UNREADABLE} ({error.strerror})")
-    return replace(file, content=digest.hexdigest())
 
 
 def _walk(
